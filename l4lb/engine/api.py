@@ -1,0 +1,261 @@
+"""What the control plane knows of the data plane.
+
+The types here are the seam between deciding (Python) and forwarding (C). They mirror `src_c/l4lb.h`, which documents
+every field's meaning and unit. `Engine` is the protocol that the compiled `l4lb.engine.NativeEngine` and the tests'
+fake both satisfy.
+
+A *slot* is the identity of a listener, pool or backend across snapshots: live numbers belong to the slot, so whoever
+maps names to slots (`l4lb.control`) decides what survives a reload.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol
+
+SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str
+"""An address as the socket module spells it: (host, port), (host, port, flow, scope), or a unix path."""
+
+Network = IPv4Network | IPv6Network
+
+
+class SlotKind(enum.IntEnum):
+    LISTENER = 0
+    POOL = 1
+    BACKEND = 2
+
+
+class Balance(enum.IntEnum):
+    ROUND_ROBIN = 0
+    LEAST_CONNECTIONS = 1
+    RANDOM = 2
+    POWER_OF_TWO = 3
+    MAGLEV = 4
+    FIRST = 5
+
+
+class ProxyMode(enum.IntEnum):
+    OFF = 0
+    REQUIRE = 1
+    OPTIONAL = 2
+
+
+class SendProxy(enum.IntEnum):
+    OFF = 0
+    V1 = 1
+    V2 = 2
+
+
+class EventKind(enum.IntFlag):
+    OPEN = 1
+    INTERVAL = 2
+    CLOSE = 4
+
+
+class SessionState(enum.IntEnum):
+    HEADER = 0
+    CONNECT = 1
+    RELAY = 2
+
+
+class Path(enum.IntEnum):
+    COPY = 0
+    SPLICE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSpec:
+    slot: int
+    name: str
+    family: socket.AddressFamily
+    address: SocketAddress
+    weight: int = 1
+    max_connections: int = 0
+    usable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """Times are milliseconds; 0 means off."""
+
+    slot: int
+    balance: Balance = Balance.ROUND_ROBIN
+    table_size: int = 65537
+    retries: int = 3
+    send_proxy: SendProxy = SendProxy.OFF
+    connect_ms: int = 5_000
+    idle_ms: int = 3_600_000
+    half_close_ms: int = 60_000
+    lifetime_ms: int = 0
+    first_byte_ms: int = 0
+    backends: Sequence[BackendSpec] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSpec:
+    """`fds` holds, for each bind address, one listening socket for each worker."""
+
+    slot: int
+    pool: int
+    fds: Sequence[Sequence[int]]
+    max_connections: int = 0
+    allow: Sequence[Network] = ()
+    deny: Sequence[Network] = ()
+    proxy_mode: ProxyMode = ProxyMode.OFF
+    proxy_from: Sequence[Network] = ()
+    proxy_timeout_ms: int = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One whole data-plane configuration; `ListenerSpec.pool` indexes `pools`."""
+
+    listeners: Sequence[ListenerSpec] = ()
+    pools: Sequence[PoolSpec] = ()
+    events: EventKind = EventKind(0)
+    interval_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    workers: int = 1
+    max_connections: int = 1024
+    pipes_per_worker: int = 64
+    pipe_bytes: int = 1 << 20
+    events_cap: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts per bucket (not cumulative; one more bucket than bounds) and the sum, in seconds."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStatistics:
+    connections: int
+    connections_total: int
+    connect_failures_total: int
+    connect_timeouts_total: int
+    retries_total: int
+    received_bytes_total: int
+    sent_bytes_total: int
+    connect: Histogram
+    first_byte: Histogram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerStatistics:
+    """`rejected_total` is by reason (see L4LB_REJECT_TABLE)."""
+
+    connections: int
+    connections_total: int
+    rejected_total: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """`closed_total` is by (reason, termination code) (see L4LB_CLOSE_TABLE)."""
+
+    closed_total: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatistics:
+    sessions: int
+    loops_total: int
+    idle_wakeups_total: int
+    accept_pauses_total: int
+    copied_bytes_total: int
+    spliced_bytes_total: int
+    pipes: int
+    pipes_in_use: int
+    pipe_fallbacks_total: int
+    events_dropped_total: int
+    heartbeat_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """A session as it is, or at an event. `None` marks a phase that was never reached.
+
+    `event` is None in a listing; `close` is (reason, termination code) in a close event. Times are seconds, `started`
+    is wall-clock time since the epoch.
+    """
+
+    id: int
+    event: EventKind | None
+    listener: int
+    pool: int
+    backend: int | None
+    client: str
+    client_port: int
+    state: SessionState
+    close: tuple[str, str] | None
+    path: Path
+    retries: int
+    started: float
+    duration: float
+    connect: float | None
+    first_byte: float | None
+    bytes_in: int
+    bytes_out: int
+    idle: float
+
+
+class Engine(Protocol):
+    """The data plane. One thread calls it (the control thread), except where a method says "any thread"."""
+
+    options: EngineOptions
+
+    def start(self) -> None:
+        """Start the worker threads."""
+
+    def stop(self) -> None:
+        """Close every session and end the worker threads; listening sockets stay open."""
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
+
+    def take_slot(self, kind: SlotKind) -> int:
+        """A fresh identity with zeroed numbers. OSError(ENOSPC) when there is none left."""
+
+    def give_slot(self, kind: SlotKind, slot: int) -> bool:
+        """Return an identity; False while a snapshot or session still uses it (try again after `reclaim`)."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Replace the running snapshot, all or nothing. ValueError or OSError leaves the old one running."""
+
+    def reclaim(self) -> int:
+        """Free retired snapshots; how many are left. At 0, sockets the newest snapshot lacks may be closed."""
+
+    def backend_statistics(self, slot: int) -> BackendStatistics: ...
+
+    def listener_statistics(self, slot: int) -> ListenerStatistics: ...
+
+    def pool_statistics(self, slot: int) -> PoolStatistics: ...
+
+    def worker_statistics(self, worker: int) -> WorkerStatistics: ...
+
+    def sessions(self, worker: int, after: int = 0, limit: int = 1024) -> list[SessionRecord]:
+        """Up to `limit` sessions of a worker with ids above `after`. Any thread; may wait for the worker."""
+
+    def kill_session(self, session: int) -> bool:
+        """Close one session; False when it is gone. Any thread; may wait for the worker."""
+
+    def kill_backend(self, slot: int) -> int:
+        """Close every session of a backend; how many. Any thread; may wait for the workers."""
+
+    @property
+    def event_fd(self) -> int:
+        """Readable when session events wait."""
+
+    def take_events(self, limit: int = 4096) -> list[SessionRecord]:
+        """Take waiting session events and clear `event_fd`."""

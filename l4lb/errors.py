@@ -1,0 +1,47 @@
+"""Every error l4lb raises on purpose.
+
+L4lbError
+├── ConfigError      the configuration file is wrong; carries every problem found
+├── StartError       the process cannot start (an address is taken, a limit is too low, ...)
+└── ControlError     a runtime command cannot be done; carries an HTTP status
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class L4lbError(Exception):
+    """Base of all of them. `str()` is one sentence: what, where, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in a configuration file. Lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        return f"{self.file}:{self.line}:{self.column}: error: {where}{self.message}"
+
+
+class ConfigError(L4lbError):
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class StartError(L4lbError):
+    pass
+
+
+class ControlError(L4lbError):
+    def __init__(self, message: str, status: int = 400) -> None:
+        self.status = status
+        super().__init__(message)

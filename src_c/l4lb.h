@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * l4lb - the public face of the data plane.
+ *
+ * The control plane describes what should be (listeners, pools, backends) and publishes it as one immutable
+ * snapshot; worker threads accept, pick, connect and relay. Nothing here is called per connection.
+ *
+ * Threads: every function is for the control thread, one at a time, except where a comment says "any thread".
+ * Memory:  everything passed in is copied; the caller keeps what it passed. File descriptors stay the caller's.
+ * Slots:   a slot is the identity of a listener, pool or backend across snapshots. Live numbers (connections,
+ *          counters) belong to the slot and survive every publication. The caller maps names to slots.
+ * Errors:  0 or a non-negative result, else -errno.
+ */
+#ifndef L4LB_H
+#define L4LB_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct l4lb_engine;
+
+/* ---- what may be configured ------------------------------------------------------------------------------- */
+
+enum l4lb_balance {
+    L4LB_ROUND_ROBIN,
+    L4LB_LEAST_CONNECTIONS,
+    L4LB_RANDOM,
+    L4LB_POWER_OF_TWO,
+    L4LB_MAGLEV,
+    L4LB_FIRST,
+};
+
+enum l4lb_proxy_mode { L4LB_PROXY_OFF, L4LB_PROXY_REQUIRE, L4LB_PROXY_OPTIONAL };
+
+enum l4lb_send_proxy { L4LB_SEND_PROXY_OFF, L4LB_SEND_PROXY_V1, L4LB_SEND_PROXY_V2 };
+
+enum l4lb_event_kind { L4LB_EVENT_OPEN = 1, L4LB_EVENT_INTERVAL = 2, L4LB_EVENT_CLOSE = 4 };
+
+enum l4lb_slot_kind { L4LB_SLOT_LISTENER, L4LB_SLOT_POOL, L4LB_SLOT_BACKEND };
+
+/* Maximum weight of a backend, and the largest accepted Maglev table. */
+enum { L4LB_WEIGHT_MAX = 65535, L4LB_MAGLEV_TABLE_MAX = 5000011 };
+
+/* An address range: 16 bytes in network order (IPv4 as ::ffff:a.b.c.d) and a length of 0 to 128 bits. */
+struct l4lb_prefix {
+    uint8_t address[16];
+    uint8_t length;
+};
+
+struct l4lb_backend_config {
+    uint32_t slot;
+    uint32_t weight;          /* 0 to L4LB_WEIGHT_MAX; 0 takes no new session */
+    uint32_t connections_max; /* 0 = no limit */
+    uint8_t usable;           /* 0 = takes no new session; existing ones go on */
+    const char *name;         /* stable key of the Maglev table */
+    const struct sockaddr *address;
+    socklen_t address_len;
+};
+
+/* Times are milliseconds; 0 means off. */
+struct l4lb_pool_config {
+    uint32_t slot;
+    enum l4lb_balance balance;
+    uint32_t table_size; /* Maglev; prime */
+    uint32_t retries;
+    enum l4lb_send_proxy send_proxy;
+    uint64_t connect_ms;
+    uint64_t idle_ms;
+    uint64_t half_close_ms;
+    uint64_t lifetime_ms;
+    uint64_t first_byte_ms;
+    const struct l4lb_backend_config *backends;
+    size_t n_backends;
+};
+
+struct l4lb_listener_config {
+    uint32_t slot;
+    uint32_t pool;            /* index into l4lb_config.pools */
+    uint32_t connections_max; /* 0 = no limit; beyond it clients wait in the backlog */
+    const int *fds;           /* listening sockets, n_binds * n_workers: bind b of worker w at [b * n_workers + w] */
+    size_t n_binds;
+    const struct l4lb_prefix *allow; /* empty = everyone */
+    size_t n_allow;
+    const struct l4lb_prefix *deny; /* wins over allow */
+    size_t n_deny;
+    enum l4lb_proxy_mode proxy_mode;
+    const struct l4lb_prefix *proxy_from; /* peers whose PROXY header is believed */
+    size_t n_proxy_from;
+    uint64_t proxy_timeout_ms; /* from accept to the complete header */
+};
+
+struct l4lb_config {
+    const struct l4lb_listener_config *listeners;
+    size_t n_listeners;
+    const struct l4lb_pool_config *pools;
+    size_t n_pools;
+    uint32_t events;      /* OR of enum l4lb_event_kind wanted in the event ring */
+    uint64_t interval_ms; /* pace of L4LB_EVENT_INTERVAL */
+};
+
+struct l4lb_options {
+    uint32_t n_workers;
+    uint32_t sessions_max; /* all workers together; beyond it clients wait in the backlog */
+    uint32_t pipes_max;    /* per worker; 0 = never splice */
+    uint32_t pipe_bytes;   /* wanted capacity of a pipe */
+    uint32_t events_cap;   /* entries of each worker's event ring, a power of two */
+};
+
+/* ---- life -------------------------------------------------------------------------------------------------- */
+
+int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out);
+int l4lb_engine_start(struct l4lb_engine *engine);
+/* Close every session and end the threads. The caller's listening sockets stay open. */
+void l4lb_engine_stop(struct l4lb_engine *engine);
+void l4lb_engine_free(struct l4lb_engine *engine);
+
+/* ---- configuration ----------------------------------------------------------------------------------------- */
+
+/* A fresh slot with zeroed numbers, or -ENOSPC. */
+int l4lb_slot_take(struct l4lb_engine *engine, enum l4lb_slot_kind kind);
+/* Give a slot back. -EBUSY while a snapshot or a session uses it: try again after l4lb_reclaim(). */
+int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot);
+
+/* Replace the running snapshot, all or nothing. Returns when it is visible, not when every worker uses it. */
+int l4lb_publish(struct l4lb_engine *engine, const struct l4lb_config *config);
+/* Free snapshots that no worker can see any more; returns how many retired ones are left. A socket that the newest
+ * snapshot no longer lists may be closed once this returns 0. */
+int l4lb_reclaim(struct l4lb_engine *engine);
+
+/* ---- how a session ends ------------------------------------------------------------------------------------- */
+
+/* X(symbol, HAProxy termination code, reason). Order is the wire order of l4lb_pool_stats.closed. */
+#define L4LB_CLOSE_TABLE(X)                                      \
+    X(NORMAL, "--", "normal")                                    \
+    X(CLIENT_ABORT_CONNECT, "CC", "client_abort")                \
+    X(CLIENT_ABORT, "CD", "client_abort")                        \
+    X(SERVER_ABORT, "SD", "server_abort")                        \
+    X(CONNECT_FAILED, "SC", "connect_failed")                    \
+    X(CONNECT_TIMEOUT, "sC", "connect_timeout")                  \
+    X(NO_BACKEND, "SC", "no_backend")                            \
+    X(CLIENT_IDLE, "cD", "idle")                                 \
+    X(SERVER_IDLE, "sD", "idle")                                 \
+    X(CLIENT_HALF_CLOSE, "cD", "half_close")                     \
+    X(SERVER_HALF_CLOSE, "sD", "half_close")                     \
+    X(FIRST_BYTE, "sD", "first_byte")                            \
+    X(LIFETIME, "LD", "lifetime")                                \
+    X(KILLED_CONNECT, "KC", "killed")                            \
+    X(KILLED, "KD", "killed")                                    \
+    X(DRAINED, "DD", "drained")                                  \
+    X(SHUTDOWN, "KD", "shutdown")                                \
+    X(RESOURCE, "RC", "resource")
+
+enum l4lb_close {
+#define X(symbol, code, reason) L4LB_CLOSE_##symbol,
+    L4LB_CLOSE_TABLE(X)
+#undef X
+        L4LB_N_CLOSE
+};
+
+/* Why a client was turned away before it became a session. */
+#define L4LB_REJECT_TABLE(X)                 \
+    X(DENIED, "denied")                      \
+    X(PROXY_UNTRUSTED, "proxy_untrusted")    \
+    X(PROXY_INVALID, "proxy_invalid")        \
+    X(PROXY_TIMEOUT, "proxy_timeout")        \
+    X(RESOURCE, "resource")
+
+enum l4lb_reject {
+#define X(symbol, reason) L4LB_REJECT_##symbol,
+    L4LB_REJECT_TABLE(X)
+#undef X
+        L4LB_N_REJECT
+};
+
+/* ---- numbers: any thread ------------------------------------------------------------------------------------ */
+
+/* Upper bounds of histogram buckets in microseconds; one more bucket above the last. */
+#define L4LB_HISTOGRAM_BOUNDS_US                                                                                  \
+    {100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000,     \
+     10000000, 30000000, 60000000, 300000000}
+enum { L4LB_N_BUCKETS = 20 };
+
+struct l4lb_histogram {
+    uint64_t buckets[L4LB_N_BUCKETS]; /* not cumulative */
+    uint64_t sum_us;
+};
+
+struct l4lb_backend_stats {
+    uint64_t connections; /* now, connecting ones included */
+    uint64_t connections_total;
+    uint64_t connect_failures_total; /* refused, unreachable, reset while connecting */
+    uint64_t connect_timeouts_total;
+    uint64_t retries_total; /* attempts that failed here and were tried again */
+    uint64_t received_bytes_total;
+    uint64_t sent_bytes_total;
+    struct l4lb_histogram connect;
+    struct l4lb_histogram first_byte; /* last client byte to first backend byte of each turn */
+};
+
+struct l4lb_listener_stats {
+    uint64_t connections;
+    uint64_t connections_total;
+    uint64_t rejected[L4LB_N_REJECT];
+};
+
+struct l4lb_pool_stats {
+    uint64_t closed[L4LB_N_CLOSE];
+};
+
+struct l4lb_worker_stats {
+    uint64_t sessions;
+    uint64_t loops_total;
+    uint64_t idle_wakeups_total; /* an event that moved nothing */
+    uint64_t accept_pauses_total;
+    uint64_t copied_bytes_total;
+    uint64_t spliced_bytes_total;
+    uint64_t pipes;          /* open now */
+    uint64_t pipes_in_use;   /* held by a relay now */
+    uint64_t pipe_fallbacks_total;
+    uint64_t events_dropped_total;
+    uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the last loop turn */
+};
+
+int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out);
+int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out);
+int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_pool_stats *out);
+int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l4lb_worker_stats *out);
+
+/* ---- sessions ------------------------------------------------------------------------------------------------ */
+
+enum l4lb_path { L4LB_PATH_COPY, L4LB_PATH_SPLICE };
+
+enum l4lb_session_state { L4LB_SESSION_HEADER, L4LB_SESSION_CONNECT, L4LB_SESSION_RELAY };
+
+/* Addresses are what the client showed: the PROXY header's source where it was believed. Unix peers have family
+ * AF_UNIX and nothing else. */
+struct l4lb_endpoint {
+    uint16_t family; /* AF_INET, AF_INET6, AF_UNIX */
+    uint16_t port;   /* host order */
+    uint8_t address[16];
+};
+
+/* One session as it is (a listing) or at an event. Times of a phase that was never reached are UINT64_MAX. */
+struct l4lb_session_record {
+    uint64_t id;
+    uint32_t event; /* enum l4lb_event_kind; 0 in a listing */
+    uint32_t listener;
+    uint32_t pool;
+    uint32_t backend; /* slot, or UINT32_MAX when none was reached */
+    struct l4lb_endpoint client;
+    uint8_t state; /* enum l4lb_session_state */
+    uint8_t close; /* enum l4lb_close, of a close event */
+    uint8_t path;  /* enum l4lb_path: splice once any byte was spliced */
+    uint8_t retries;
+    uint64_t started_ns; /* CLOCK_REALTIME */
+    uint64_t duration_us;
+    uint64_t connect_us;
+    uint64_t first_byte_us; /* accept to first backend byte */
+    uint64_t bytes_in;      /* from the client */
+    uint64_t bytes_out;
+    uint64_t idle_us; /* since the last byte either way */
+};
+
+/* Copy up to n records of a worker's sessions whose id is above `after`, in id order of the table. Returns the number
+ * copied; call again with the last id until it returns 0. Waits for the worker, at most timeout_ms. Any thread. */
+int l4lb_list_sessions(struct l4lb_engine *engine, uint32_t worker, uint64_t after, struct l4lb_session_record *out,
+                       size_t n, int timeout_ms);
+/* Close one session (close reason KILLED). -ENOENT when it is gone. Any thread. */
+int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
+/* Close every session of a backend (close reason DRAINED). Returns how many. Any thread. */
+int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms);
+
+/* ---- events -------------------------------------------------------------------------------------------------- */
+
+/* An eventfd that becomes readable when session events wait. */
+int l4lb_event_fd(const struct l4lb_engine *engine);
+/* Take up to n events, oldest first within a worker; clears the eventfd. Returns how many. */
+int l4lb_take_events(struct l4lb_engine *engine, struct l4lb_session_record *out, size_t n);
+
+#endif
