@@ -1,0 +1,127 @@
+"""What the admin server, the metrics and the tests may ask of the running control plane.
+
+`Daemon` (`l4lb.control.daemon`) satisfies `Control`. Every method runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from l4lb.engine.api import (
+    BackendStatistics,
+    ListenerStatistics,
+    PoolStatistics,
+    SessionRecord,
+    WorkerStatistics,
+)
+
+
+class AdminState(enum.StrEnum):
+    """What the operator wants of a backend."""
+
+    READY = "ready"
+    DRAIN = "drain"
+    MAINT = "maint"
+
+
+class HealthState(enum.StrEnum):
+    """What the checks say of a backend; `none` when there are no checks."""
+
+    UP = "up"
+    DOWN = "down"
+    PENDING = "pending"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStatus:
+    """`effective_weight` is what balancing uses now: 0 when the backend takes no new session."""
+
+    address: str
+    state: AdminState
+    health: HealthState
+    health_message: str
+    health_checks_total: Mapping[str, int]
+    weight: int
+    effective_weight: int
+    statistics: BackendStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatus:
+    balance: str
+    backends: Mapping[str, BackendStatus]
+    statistics: PoolStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerStatus:
+    """`bind` holds the addresses really bound: port 0 shows as the port the kernel chose."""
+
+    bind: Sequence[str]
+    pool: str
+    statistics: ListenerStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigStatus:
+    """Times are seconds since the epoch."""
+
+    file: str
+    loaded_at: float
+    last_reload_ok: bool
+    last_reload_at: float
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    version: str
+    pid: int
+    uptime_seconds: float
+    stopping: bool
+    config: ConfigStatus
+    listeners: Mapping[str, ListenerStatus]
+    pools: Mapping[str, PoolStatus]
+    workers: Sequence[WorkerStatistics]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A live session with the names its slots stand for."""
+
+    record: SessionRecord
+    listener: str
+    pool: str
+    backend: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadOutcome:
+    """`problems` are the sentences of a rejected reload; `notes` what was applied only in part (needs a restart)."""
+
+    applied: bool
+    problems: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+class Control(Protocol):
+    def status(self) -> Status:
+        """Everything, read now."""
+
+    async def sessions(self) -> list[Session]:
+        """Every live session."""
+
+    async def kill_session(self, session: int) -> None:
+        """Close one session. ControlError(404) when it is gone."""
+
+    def set_backend(
+        self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        """Change a backend at run time. ControlError(404) for an unknown one, (400) for a bad weight."""
+
+    async def reload(self) -> ReloadOutcome:
+        """Reload the file as SIGHUP does, and say how it went."""
