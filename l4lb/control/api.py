@@ -87,6 +87,8 @@ class Status:
     listeners: Mapping[str, ListenerStatus]
     pools: Mapping[str, PoolStatus]
     workers: Sequence[WorkerStatistics]
+    access_log_dropped_total: int = 0
+    log_dropped_total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
