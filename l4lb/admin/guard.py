@@ -1,0 +1,97 @@
+"""Bounds what an HTTP client can hold: the number of connections to a socket, and the time each may take.
+
+aiohttp bounds sizes (request line, headers, body) but not half a request or a client that does not read its answer.
+A `Guard` stands between the transport and aiohttp's protocol and aborts a connection whose deadline passes. The
+deadline moves when a request has arrived and when its handler is done, so it never depends on what the client sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+REQUEST_TIMEOUT = 10.0  # seconds for a complete request head, from the connection or the answer before
+HANDLER_TIMEOUT = 120.0  # a reload may resolve names and probe
+ANSWER_TIMEOUT = 60.0  # to read the answer and send the next request
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Door:
+    """One socket: what its clients may do and how many there may be."""
+
+    name: str
+    may_change: bool
+    connections_max: int
+    guards: dict[asyncio.BaseTransport, Guard] = field(default_factory=dict)
+
+
+class Guard(asyncio.Protocol):
+    """Passes everything on to `inner`, within the bounds."""
+
+    def __init__(self, door: Door, make_inner: Callable[[], asyncio.Protocol]) -> None:
+        self.door = door
+        self._make_inner = make_inner
+        self._inner: asyncio.Protocol | None = None
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self.door.guards) >= self.door.connections_max:
+            _log.warning("the %s is full: %d connections; closing new ones", self.door.name, self.door.connections_max)
+            transport.write(_FULL)
+            transport.close()
+            self.set_deadline(REQUEST_TIMEOUT)
+            return
+        self.door.guards[transport] = self
+        self.set_deadline(REQUEST_TIMEOUT)
+        self._inner = self._make_inner()
+        self._inner.connection_made(transport)
+
+    def set_deadline(self, seconds: float) -> None:
+        """Abort the connection `seconds` from now unless the deadline moves again."""
+        if self._timer is not None:
+            self._timer.cancel()
+        assert self._transport is not None
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        assert self._transport is not None
+        self.door.guards.pop(self._transport, None)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._inner is not None:
+            self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received() if self._inner is not None else None
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+
+def _full_answer() -> bytes:
+    body = json.dumps({"error": "too many connections to the admin server; close some or try again later"}).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_FULL = _full_answer()

@@ -1,0 +1,211 @@
+"""The metrics: from the control plane's `Status` to Prometheus text or OpenMetrics.
+
+The lines are put together here, not by prometheus-client's encoder: 10,000 backends have 600,000 samples, and each
+costs that encoder ten times as much. `process_*` comes from the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from l4lb.admin.views import is_up
+from l4lb.control.api import AdminState, BackendStatus, Status
+from l4lb.engine.api import Histogram, WorkerStatistics
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric and its samples as finished lines. A counter's name is without `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, labels: str, value: float) -> None:
+        suffix = "_total" if self.kind == "counter" else ""
+        self.lines.append(f"{self.name}{suffix}{{{labels}}} {value}\n" if labels else f"{self.name}{suffix} {value}\n")
+
+    def add_histogram(self, labels: str, histogram: Histogram) -> None:
+        count = 0
+        for bound, in_bucket in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
+            count += in_bucket
+            self.lines.append(f'{self.name}_bucket{{{labels},le="{bound}"}} {count}\n')
+        self.lines.append(f"{self.name}_count{{{labels}}} {count}\n{self.name}_sum{{{labels}}} {histogram.sum}\n")
+
+
+def label_text(**labels: str) -> str:
+    """Labels as they stand between the braces of a sample."""
+    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
+
+
+def encode(families: Iterable[Family], *, openmetrics: bool) -> bytes:
+    """The exposition of the families in either format."""
+    parts: list[str] = []
+    for family in families:
+        name = family.name if openmetrics or family.kind != "counter" else f"{family.name}_total"
+        parts.append(f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n")
+        parts += family.lines
+    if openmetrics:
+        parts.append("# EOF\n")
+    return "".join(parts).encode()
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether an Accept header asks for OpenMetrics."""
+    return any(part.split(";")[0].strip().lower() == "application/openmetrics-text" for part in accept.split(","))
+
+
+def render(status: Status) -> Iterator[Family]:
+    """Every metric of l4lb itself."""
+    yield from _global_families(status)
+    yield from _listener_families(status)
+    yield from _backend_families(status)
+    yield _closed_family(status)
+    yield from _worker_families(status.workers)
+
+
+def _global_families(status: Status) -> Iterator[Family]:
+    yield _single("build_info", "gauge", "The running version.", 1, label_text(version=status.version))
+    yield _single("stopping", "gauge", "1 while l4lb drains before it exits.", int(status.stopping))
+    yield _single(
+        "config_last_reload_successful",
+        "gauge",
+        "1 when the last reload of the configuration was applied, 0 when it was rejected.",
+        int(status.config.last_reload_ok),
+    )
+    yield _single(
+        "config_last_reload_timestamp_seconds",
+        "gauge",
+        "When the configuration was last loaded, whether or not it was applied.",
+        status.config.last_reload_at,
+    )
+    yield _single(
+        "access_log_dropped", "counter", "Access log lines lost at a slow output.", status.access_log_dropped_total
+    )
+    yield _single("log_dropped", "counter", "Process log lines lost at a slow stderr.", status.log_dropped_total)
+
+
+def _single(name: str, kind: Literal["counter", "gauge"], text: str, value: float, labels: str = "") -> Family:
+    family = Family(f"l4lb_{name}", kind, text)
+    family.add(labels, value)
+    return family
+
+
+def _listener_families(status: Status) -> Iterator[Family]:
+    connections = Family("l4lb_listener_connections", "gauge", "Client connections now.")
+    total = Family("l4lb_listener_connections", "counter", "Client connections accepted.")
+    rejected = Family("l4lb_listener_rejected", "counter", "Clients turned away before they became a session.")
+    for name, listener in status.listeners.items():
+        labels = label_text(listener=name)
+        connections.add(labels, listener.statistics.connections)
+        total.add(labels, listener.statistics.connections_total)
+        for reason, count in listener.statistics.rejected_total.items():
+            rejected.add(f"{labels},{label_text(reason=reason)}", count)
+    yield from (connections, total, rejected)
+
+
+_BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[BackendStatus], int]], ...] = (
+    ("connections", "gauge", "Connections now, connecting ones included.", lambda b: b.statistics.connections),
+    ("connections", "counter", "Connections opened.", lambda b: b.statistics.connections_total),
+    ("received_bytes", "counter", "Bytes received from the backend.", lambda b: b.statistics.received_bytes_total),
+    ("sent_bytes", "counter", "Bytes sent to the backend.", lambda b: b.statistics.sent_bytes_total),
+    ("connect_failures", "counter", "Connects that failed.", lambda b: b.statistics.connect_failures_total),
+    ("connect_timeouts", "counter", "Connects that timed out.", lambda b: b.statistics.connect_timeouts_total),
+    ("retries", "counter", "Failed connects that were tried again.", lambda b: b.statistics.retries_total),
+    ("up", "gauge", "1 when health checks pass or there are none, else 0.", lambda b: int(is_up(b))),
+    ("weight", "gauge", "Weight as configured or set at run time.", lambda b: b.weight),
+    ("effective_weight", "gauge", "Weight in use now; 0 takes no new session.", lambda b: b.effective_weight),
+)
+
+
+def _backend_families(status: Status) -> Iterator[Family]:
+    backends = [
+        (label_text(pool=pool_name, backend=name), backend)
+        for pool_name, pool in status.pools.items()
+        for name, backend in pool.backends.items()
+    ]
+    for name, kind, text, read in _BACKEND_VALUES:
+        family = Family(f"l4lb_backend_{name}", kind, text)
+        for labels, backend in backends:
+            family.add(labels, read(backend))
+        yield family
+    state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
+    checks = Family("l4lb_backend_health_checks", "counter", "Health checks by result.")
+    connect = Family("l4lb_backend_connect_seconds", "histogram", "Time to connect to the backend.")
+    first_byte = Family(
+        "l4lb_backend_first_byte_seconds", "histogram", "Last client byte to first backend byte of each turn."
+    )
+    for labels, backend in backends:
+        for wanted in AdminState:
+            state.add(f'{labels},state="{wanted}"', int(backend.state is wanted))
+        for result, count in backend.health_checks_total.items():
+            checks.add(f"{labels},{label_text(result=result)}", count)
+        connect.add_histogram(labels, backend.statistics.connect)
+        first_byte.add_histogram(labels, backend.statistics.first_byte)
+    yield from (state, checks, connect, first_byte)
+
+
+def _closed_family(status: Status) -> Family:
+    closed = Family("l4lb_closed", "counter", "Sessions ended, by reason and HAProxy termination code.")
+    for name, pool in status.pools.items():
+        for (reason, code), count in pool.statistics.closed_total.items():
+            closed.add(label_text(pool=name, reason=reason, code=code), count)
+    return closed
+
+
+_WORKER_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[WorkerStatistics], int]], ...] = (
+    ("sessions", "gauge", "Sessions now.", lambda w: w.sessions),
+    ("loops", "counter", "Turns of the event loop.", lambda w: w.loops_total),
+    ("idle_wakeups", "counter", "Events that moved nothing.", lambda w: w.idle_wakeups_total),
+    (
+        "accept_pauses",
+        "counter",
+        "Times that accepting stopped for want of a resource.",
+        lambda w: w.accept_pauses_total,
+    ),
+    ("copied_bytes", "counter", "Bytes relayed through user space.", lambda w: w.copied_bytes_total),
+    ("spliced_bytes", "counter", "Bytes relayed inside the kernel by splice.", lambda w: w.spliced_bytes_total),
+    ("pipes", "gauge", "Splice pipes open.", lambda w: w.pipes),
+    ("pipes_in_use", "gauge", "Splice pipes that hold a relay's data.", lambda w: w.pipes_in_use),
+    ("pipe_fallbacks", "counter", "Times a relay copied for want of a pipe.", lambda w: w.pipe_fallbacks_total),
+    ("events_dropped", "counter", "Session events lost at a full ring.", lambda w: w.events_dropped_total),
+)
+
+
+def _worker_families(workers: Iterable[WorkerStatistics]) -> Iterator[Family]:
+    labelled = [(label_text(worker=str(index)), worker) for index, worker in enumerate(workers)]
+    for name, kind, text, read in _WORKER_VALUES:
+        family = Family(f"l4lb_worker_{name}", kind, text)
+        for labels, worker in labelled:
+            family.add(labels, read(worker))
+        yield family
+
+
+class ProcessMetrics:
+    """`process_*`: memory, CPU time, open files and start time of this process."""
+
+    def __init__(self) -> None:
+        self._collector = ProcessCollector(registry=CollectorRegistry())
+
+    def families(self) -> Iterator[Family]:
+        """Read them now. Walks /proc, so call it from a thread that may take a moment."""
+        for metric in self._collector.collect():
+            kind: Literal["counter", "gauge"] = "counter" if metric.type == "counter" else "gauge"
+            family = Family(metric.name, kind, metric.documentation)
+            for sample in metric.samples:
+                family.add(label_text(**_text(sample.labels)), sample.value)
+            yield family
+
+
+def _text(labels: Mapping[str, str]) -> dict[str, str]:
+    return {name: str(value) for name, value in labels.items()}

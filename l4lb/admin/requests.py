@@ -1,0 +1,34 @@
+"""What the admin API accepts as a request body."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+WEIGHT_MAX = 256
+
+
+class BackendChange(BaseModel):
+    """The body of a PATCH of a backend: at least one of the two."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    state: Literal["ready", "drain", "maint"] | None = None
+    weight: Annotated[int, Field(ge=0, le=WEIGHT_MAX)] | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> BackendChange:
+        if self.state is None and self.weight is None:
+            raise ValueError('give "state", "weight" or both')
+        return self
+
+
+def validation_sentence(error: ValidationError) -> str:
+    """Every mistake in one sentence."""
+    parts = []
+    for item in error.errors(include_url=False, include_input=False):
+        where = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        parts.append(f"{where}: {message}" if where else message)
+    return f"invalid request body: {'; '.join(parts)}"

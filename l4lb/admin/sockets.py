@@ -1,0 +1,120 @@
+"""Creates the admin server's listening sockets. Every failure is a StartError that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING
+
+from l4lb.errors import StartError
+
+if TYPE_CHECKING:
+    from l4lb.config.address import Address
+
+UNIX_UMASK = 0o117  # leaves mode 0660
+BACKLOG = 128
+CONNECT_TIMEOUT = 1.0  # a live but stuck owner of the socket must not stall the start
+
+
+def listen_unix(path: str) -> socket.socket:
+    """A listening unix socket of mode 0660 at `path`, in place of a dead one if there is one."""
+    _remove_dead_socket(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The mode comes from the umask at bind: with a chmod after it, anyone could connect in between.
+    before = os.umask(UNIX_UMASK)
+    try:
+        sock.bind(path)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise StartError(f"cannot create the admin socket {path}: {_reason(error)}; {_advice(error)}") from error
+    finally:
+        os.umask(before)
+    sock.setblocking(False)
+    return sock
+
+
+def _remove_dead_socket(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return  # bind says better what is wrong, if anything is
+    if not stat.S_ISSOCK(mode):
+        raise StartError(f"cannot create the admin socket {path}: a file that is no socket is there; move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CONNECT_TIMEOUT)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            pass
+        except OSError as error:
+            raise StartError(
+                f"cannot create the admin socket {path}: it is in use or out of reach ({_reason(error)}); "
+                "stop the other process or set admin.socket to another path"
+            ) from error
+        else:
+            raise StartError(
+                f"cannot create the admin socket {path}: another process listens there; "
+                "stop it or set admin.socket to another path"
+            )
+    try:
+        os.unlink(path)
+    except OSError as error:
+        raise StartError(f"cannot replace the dead admin socket {path}: {_reason(error)}; remove it") from error
+
+
+def unlink_if_same(path: str, identity: tuple[int, int]) -> None:
+    """Remove the socket file, unless another process has put its own there."""
+    with contextlib.suppress(OSError):
+        if file_identity(path) == identity:
+            os.unlink(path)
+
+
+def file_identity(path: str) -> tuple[int, int]:
+    info = os.lstat(path)
+    return info.st_dev, info.st_ino
+
+
+def listen_tcp(address: Address) -> socket.socket:
+    """A listening TCP socket; an address without host is every address, over IPv6 and IPv4."""
+    host, port = address.host, address.port
+    if host is None:
+        family, bound = socket.AF_INET6, ("::", port)
+    else:
+        family, bound = (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, port)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"cannot listen on {address} for admin.listen: {_reason(error)}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host is not None))
+        sock.bind(bound)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise StartError(f"cannot listen on {address} for admin.listen: {_reason(error)}; {_advice(error)}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _advice(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "stop what uses it or choose another one"
+        case errno.EADDRNOTAVAIL:
+            return "use an address of this host"
+        case errno.ENOENT:
+            return "create its directory"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "give the user l4lb runs as the right to do so"
+        case _:
+            return "choose another address"

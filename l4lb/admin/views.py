@@ -1,0 +1,128 @@
+"""What the JSON API says of the running state. Pure: from the control plane's types to plain dicts."""
+
+from __future__ import annotations
+
+from l4lb.control.api import BackendStatus, HealthState, ListenerStatus, PoolStatus, Session, Status
+from l4lb.engine.api import WorkerStatistics
+from l4lb.observe.access import client_address
+from l4lb.observe.logs import timestamp
+
+Json = dict[str, object]
+
+
+def status_view(status: Status) -> Json:
+    """The whole state. Times are RFC 3339."""
+    config = status.config
+    return {
+        "version": status.version,
+        "pid": status.pid,
+        "uptime_seconds": round(status.uptime_seconds, 3),
+        "stopping": status.stopping,
+        "config": {
+            "file": config.file,
+            "loaded_at": timestamp(config.loaded_at),
+            "last_reload_ok": config.last_reload_ok,
+            "last_reload_at": timestamp(config.last_reload_at),
+            "last_error": config.last_error,
+        },
+        "listeners": {name: _listener(listener) for name, listener in status.listeners.items()},
+        "pools": {name: _pool(pool) for name, pool in status.pools.items()},
+        "workers": [_worker(worker) for worker in status.workers],
+    }
+
+
+def _listener(listener: ListenerStatus) -> Json:
+    statistics = listener.statistics
+    return {
+        "bind": list(listener.bind),
+        "pool": listener.pool,
+        "connections": statistics.connections,
+        "connections_total": statistics.connections_total,
+        "rejected_total": dict(statistics.rejected_total),
+    }
+
+
+def _pool(pool: PoolStatus) -> Json:
+    closed: dict[str, dict[str, int]] = {}
+    for (reason, code), count in pool.statistics.closed_total.items():
+        closed.setdefault(reason, {})[code] = count
+    return {
+        "balance": pool.balance,
+        "closed_total": closed,
+        "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
+    }
+
+
+def backend_view(backend: BackendStatus) -> Json:
+    """One backend. `bytes_in` are sent to it on behalf of clients, `bytes_out` are received from it."""
+    statistics = backend.statistics
+    return {
+        "address": backend.address,
+        "state": backend.state.value,
+        "health": backend.health.value,
+        "health_message": backend.health_message,
+        "health_checks_total": dict(backend.health_checks_total),
+        "weight": backend.weight,
+        "effective_weight": backend.effective_weight,
+        "connections": statistics.connections,
+        "connections_total": statistics.connections_total,
+        "bytes_in": statistics.sent_bytes_total,
+        "bytes_out": statistics.received_bytes_total,
+        "connect_failures_total": statistics.connect_failures_total,
+        "connect_timeouts_total": statistics.connect_timeouts_total,
+        "retries_total": statistics.retries_total,
+    }
+
+
+def _worker(worker: WorkerStatistics) -> Json:
+    return {
+        "sessions": worker.sessions,
+        "loops_total": worker.loops_total,
+        "idle_wakeups_total": worker.idle_wakeups_total,
+        "accept_pauses_total": worker.accept_pauses_total,
+        "copied_bytes_total": worker.copied_bytes_total,
+        "spliced_bytes_total": worker.spliced_bytes_total,
+        "pipes": worker.pipes,
+        "pipes_in_use": worker.pipes_in_use,
+        "pipe_fallbacks_total": worker.pipe_fallbacks_total,
+        "events_dropped_total": worker.events_dropped_total,
+    }
+
+
+def session_view(session: Session) -> Json:
+    """A live session. Times are seconds; null for a phase that was not reached."""
+    record = session.record
+    return {
+        "session": record.id,
+        "listener": session.listener,
+        "client": client_address(session),
+        "pool": session.pool,
+        "backend": session.backend,
+        "state": record.state.name.lower(),
+        "started": timestamp(record.started),
+        "duration_s": round(record.duration, 3),
+        "idle_s": round(record.idle, 3),
+        "connect_s": record.connect,
+        "first_byte_s": record.first_byte,
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "retries": record.retries,
+        "path": record.path.name.lower(),
+    }
+
+
+def is_up(backend: BackendStatus) -> bool:
+    """Whether nothing is known against the backend: its checks pass, or there are none."""
+    return backend.health in (HealthState.UP, HealthState.NONE)
+
+
+def readiness_problems(status: Status) -> list[str]:
+    """What keeps l4lb from serving every listener and pool; empty when it is ready."""
+    problems = ["l4lb is stopping"] if status.stopping else []
+    problems += [f"listener '{name}' accepts on no address" for name, item in status.listeners.items() if not item.bind]
+    problems += [
+        f"pool '{name}' has no usable backend"
+        for name, pool in status.pools.items()
+        if not any(backend.effective_weight > 0 for backend in pool.backends.values())
+    ]
+    return problems
