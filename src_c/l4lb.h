@@ -188,6 +188,7 @@ struct l4lb_histogram {
 
 struct l4lb_backend_stats {
     uint64_t connections; /* now, connecting ones included */
+    uint64_t busy;        /* of them, those whose client waits for the first byte of an answer */
     uint64_t connections_total;
     uint64_t connect_failures_total; /* refused, unreachable, reset while connecting */
     uint64_t connect_timeouts_total;

@@ -141,6 +141,7 @@ class Histogram:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStatistics:
     connections: int
+    busy: int
     connections_total: int
     connect_failures_total: int
     connect_timeouts_total: int

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "balance.h"
+
+#include <errno.h>
+
+#include "hash.h"
+
+/* Steps along a sequence or a chain of hashes before a search falls back to looking at every backend. */
+enum { STEPS_MAX = 32 };
+
+static bool was_tried(const struct lb_balance_request *request, const struct lb_backend *backend) {
+    for (uint32_t i = 0; i < request->n_tried; i++) {
+        if (request->tried[i] == backend->slot)
+            return true;
+    }
+    return false;
+}
+
+static bool is_candidate(const struct lb_balance_request *request, const struct lb_backend *backend) {
+    return backend->weight > 0 && !was_tried(request, backend);
+}
+
+static uint32_t connections(const struct lb_backend *backend) {
+    return atomic_load_explicit(&backend->live->connections, memory_order_relaxed);
+}
+
+static bool has_place(const struct lb_backend *backend) {
+    return backend->connections_max == 0 || connections(backend) < backend->connections_max;
+}
+
+static bool take(const struct lb_balance_request *request, const struct lb_backend *backend) {
+    return is_candidate(request, backend) && lb_live_reserve(&backend->live->connections, backend->connections_max);
+}
+
+/* Every backend once, from `start` on. */
+static int take_any(const struct lb_pool *pool, const struct lb_balance_request *request, uint32_t start) {
+    for (uint32_t i = 0; i < pool->n_backends; i++) {
+        uint32_t at = (start + i) % pool->n_backends;
+        if (take(request, &pool->backends[at]))
+            return (int)at;
+    }
+    return -EAGAIN;
+}
+
+static uint32_t next_turn(const struct lb_pool *pool) {
+    uint32_t turn = atomic_fetch_add_explicit(&pool->live->turn, 1, memory_order_relaxed);
+    return pool->sequence->turns[turn % pool->sequence->n_turns];
+}
+
+static int pick_round_robin(const struct lb_pool *pool, const struct lb_balance_request *request) {
+    uint32_t at = 0;
+
+    for (int step = 0; step < STEPS_MAX; step++) {
+        at = next_turn(pool);
+        if (take(request, &pool->backends[at]))
+            return (int)at;
+    }
+    return take_any(pool, request, at);
+}
+
+/* Connections per weight, compared without division. */
+static int compare_load(const struct lb_backend *a, uint32_t a_connections, const struct lb_backend *b,
+                        uint32_t b_connections) {
+    uint64_t left = (uint64_t)a_connections * b->weight, right = (uint64_t)b_connections * a->weight;
+    return (left > right) - (left < right);
+}
+
+static int pick_least_connections(const struct lb_pool *pool, const struct lb_balance_request *request) {
+    const uint32_t turn = atomic_fetch_add_explicit(&pool->live->turn, 1, memory_order_relaxed);
+    const struct lb_backend *least = NULL;
+    uint32_t least_connections = 0;
+    uint64_t tied_weight = 0, target;
+
+    for (uint32_t i = 0; i < pool->n_backends; i++) {
+        const struct lb_backend *backend = &pool->backends[i];
+        uint32_t now = connections(backend);
+        int order;
+        if (!is_candidate(request, backend) || !has_place(backend))
+            continue;
+        order = least == NULL ? -1 : compare_load(backend, now, least, least_connections);
+        if (order < 0) {
+            least = backend;
+            least_connections = now;
+            tied_weight = 0;
+        }
+        if (order <= 0)
+            tied_weight += backend->weight;
+    }
+    if (least == NULL)
+        return -EAGAIN;
+    /* The shared turn walks over the tied backends in proportion to their weights. Other workers may have moved the
+     * counts since; then the walk may run out, and the least one seen is still a good answer. */
+    target = turn % tied_weight;
+    for (uint32_t i = 0; i < pool->n_backends; i++) {
+        const struct lb_backend *backend = &pool->backends[i];
+        if (!is_candidate(request, backend) || compare_load(backend, connections(backend), least, least_connections) > 0)
+            continue;
+        if (target < backend->weight && take(request, backend))
+            return (int)i;
+        target -= LB_MIN(target, (uint64_t)backend->weight);
+    }
+    return take_any(pool, request, (uint32_t)(least - pool->backends));
+}
+
+static uint32_t draw(const struct lb_pool *pool, struct lb_rng *rng) {
+    return pool->sequence->turns[lb_rng_below(rng, pool->sequence->n_turns)];
+}
+
+static int pick_random(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+    for (int step = 0; step < STEPS_MAX; step++) {
+        uint32_t at = draw(pool, rng);
+        if (take(request, &pool->backends[at]))
+            return (int)at;
+    }
+    return take_any(pool, request, lb_rng_below(rng, pool->n_backends));
+}
+
+static int pick_power_of_two(const struct lb_pool *pool, const struct lb_balance_request *request,
+                             struct lb_rng *rng) {
+    for (int step = 0; step < STEPS_MAX; step++) {
+        uint32_t a = draw(pool, rng), b = draw(pool, rng);
+        const struct lb_backend *first = &pool->backends[a], *second = &pool->backends[b];
+        /* Two different ones, if there are: the same twice is no choice. */
+        for (int again = 0; a == b && pool->n_usable > 1 && again < 4; again++) {
+            b = draw(pool, rng);
+            second = &pool->backends[b];
+        }
+        if (!is_candidate(request, first) || !has_place(first) ||
+            (is_candidate(request, second) && has_place(second) &&
+             compare_load(second, connections(second), first, connections(first)) < 0))
+            a = b;
+        if (take(request, &pool->backends[a]))
+            return (int)a;
+    }
+    return take_any(pool, request, lb_rng_below(rng, pool->n_backends));
+}
+
+static int pick_maglev(const struct lb_pool *pool, const struct lb_balance_request *request) {
+    uint64_t hash = request->hash;
+
+    for (int step = 0; step < STEPS_MAX; step++) {
+        uint32_t at = pool->table->entries[hash % pool->table->size];
+        if (take(request, &pool->backends[at]))
+            return (int)at;
+        hash = lb_hash_mix(hash + 1);
+    }
+    return take_any(pool, request, (uint32_t)(hash % pool->n_backends));
+}
+
+static int pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+    switch (pool->balance) {
+    case L4LB_ROUND_ROBIN:
+        return pick_round_robin(pool, request);
+    case L4LB_LEAST_CONNECTIONS:
+        return pick_least_connections(pool, request);
+    case L4LB_RANDOM:
+        return pick_random(pool, request, rng);
+    case L4LB_POWER_OF_TWO:
+        return pick_power_of_two(pool, request, rng);
+    case L4LB_MAGLEV:
+        return pick_maglev(pool, request);
+    case L4LB_FIRST:
+        return take_any(pool, request, 0);
+    }
+    return -EAGAIN;
+}
+
+int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+    struct lb_balance_request anyone = *request;
+    int at;
+
+    if (pool->n_usable == 0)
+        return -EAGAIN;
+    at = pick(pool, request, rng);
+    if (at >= 0 || request->n_tried == 0)
+        return at;
+    /* Only backends that failed are left. A second chance there is better than none, but not for the last one. */
+    anyone.tried[0] = request->last_tried;
+    anyone.n_tried = 1;
+    at = pick(pool, &anyone, rng);
+    if (at >= 0)
+        return at;
+    anyone.n_tried = 0;
+    return pick(pool, &anyone, rng);
+}
+
+int lb_balance_retake(const struct lb_pool *pool, uint32_t slot) {
+    static const struct lb_balance_request anyone;
+
+    for (uint32_t i = 0; i < pool->n_backends; i++) {
+        if (pool->backends[i].slot == slot)
+            return take(&anyone, &pool->backends[i]) ? (int)i : -EAGAIN;
+    }
+    return -EAGAIN;
+}

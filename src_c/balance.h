@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * balance - which backend takes a new session.
+ *
+ * Pure over a snapshot and the live numbers. A pick reserves a place on the backend, exactly: a limit is never
+ * exceeded, however many workers pick at once. Backends that were tried already are passed over while another will
+ * do. What each algorithm means:
+ *
+ *   round_robin        the pool's smooth weighted sequence, one shared position
+ *   least_connections  fewest connections per weight; ties take turns in proportion to weight
+ *   random             weighted
+ *   power_of_two       the better of two weighted random draws (Mitzenmacher 2001)
+ *   maglev             the table decides by the hash of the client's address. Where that backend can't take it, the
+ *                      hash is stepped on, so that only the keys of a missing backend move, and evenly
+ *   first              the first in the list with a free place
+ *
+ * Owner:   any worker; the caller's snapshot must be current for the call.
+ * Errors:  -EAGAIN when no backend can take it.
+ */
+#ifndef LB_BALANCE_H
+#define LB_BALANCE_H
+
+#include <stdint.h>
+
+#include "base.h"
+#include "limits.h"
+#include "rng.h"
+#include "snapshot.h"
+
+struct lb_balance_request {
+    uint64_t hash;               /* of the client's address */
+    uint32_t tried[LB_TRIED_MAX]; /* backend slots */
+    uint32_t n_tried;
+    uint32_t last_tried; /* meaningful when n_tried > 0 */
+};
+
+/* The index of the backend in the pool. Its live connections count includes the new session. */
+LB_MUST_CHECK int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request *request,
+                                  struct lb_rng *rng);
+
+/* Does the algorithm bind a client to a backend? Then a retry insists on it before it goes elsewhere. */
+static inline bool lb_balance_is_affine(const struct lb_pool *pool) { return pool->balance == L4LB_MAGLEV; }
+
+/* The backend in this slot if it still takes new sessions, with a place reserved; else -EAGAIN. */
+LB_MUST_CHECK int lb_balance_retake(const struct lb_pool *pool, uint32_t slot);
+
+#endif

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine - the public calls of l4lb.h: slots, publication, numbers, requests.
+ *
+ * Publication: (1) the new snapshot is built aside; (2) one atomic store makes it visible; (3) every worker is woken
+ * and moves over at the start of its next turn, after which it holds no pointer into an older one, and says so in
+ * `seen`; (4) a retired snapshot is freed when every worker has seen a newer one.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base.h"
+#include "count.h"
+#include "histogram.h"
+#include "l4lb.h"
+#include "limits.h"
+#include "snapshot.h"
+#include "worker.h"
+
+/* Which slots of one kind are taken. Search goes round, so that a slot rests before it is used again. */
+struct slots {
+    uint8_t *taken;
+    uint32_t n;
+    uint32_t next;
+};
+
+struct l4lb_engine {
+    struct lb_shared shared;
+    struct slots slots[3]; /* by enum l4lb_slot_kind */
+    struct lb_snapshot *retired;
+    uint64_t n_published;
+    uint32_t n_started;
+    pthread_mutex_t request_lock; /* one request at a time; never taken by a worker */
+};
+
+static const uint32_t slot_counts[] = {
+    [L4LB_SLOT_LISTENER] = LB_LISTENER_SLOTS, [L4LB_SLOT_POOL] = LB_POOL_SLOTS, [L4LB_SLOT_BACKEND] = LB_BACKEND_SLOTS};
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+static int slots_init(struct l4lb_engine *engine) {
+    for (int kind = 0; kind < 3; kind++) {
+        engine->slots[kind] = (struct slots){.taken = calloc(slot_counts[kind], 1), .n = slot_counts[kind]};
+        if (engine->slots[kind].taken == NULL)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int workers_init(struct lb_shared *shared, const struct l4lb_options *options) {
+    shared->workers = aligned_alloc(_Alignof(struct lb_worker), options->n_workers * sizeof *shared->workers);
+    if (shared->workers == NULL)
+        return -ENOMEM;
+    for (; shared->n_workers < options->n_workers; shared->n_workers++) {
+        int result = lb_worker_init(&shared->workers[shared->n_workers], shared->n_workers, shared, options);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out) {
+    struct l4lb_engine *engine;
+    int result;
+
+    if (options->n_workers == 0 || options->n_workers > LB_WORKERS_MAX || options->sessions_max == 0 ||
+        options->sessions_max > LB_SESSIONS_PER_WORKER_MAX || (options->pipes_max > 0 && options->pipe_bytes < 4096))
+        return -EINVAL;
+    engine = aligned_alloc(_Alignof(struct l4lb_engine), sizeof *engine);
+    if (engine == NULL)
+        return -ENOMEM;
+    memset(engine, 0, sizeof *engine);
+    (void)pthread_mutex_init(&engine->request_lock, NULL);
+    engine->shared.sessions_max = options->sessions_max;
+    atomic_init(&engine->shared.event_armed, true);
+    engine->shared.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    result = engine->shared.event_fd == -1 ? -errno : lb_live_init(&engine->shared.live);
+    if (result == 0)
+        result = slots_init(engine);
+    if (result == 0)
+        result = workers_init(&engine->shared, options);
+    if (result < 0) {
+        l4lb_engine_free(engine);
+        return result;
+    }
+    *out = engine;
+    return 0;
+}
+
+int l4lb_engine_start(struct l4lb_engine *engine) {
+    atomic_store(&engine->shared.stopping, false);
+    while (engine->n_started < engine->shared.n_workers) {
+        int result = lb_worker_start(&engine->shared.workers[engine->n_started]);
+        if (result < 0) {
+            l4lb_engine_stop(engine);
+            return result;
+        }
+        engine->n_started++;
+    }
+    return 0;
+}
+
+void l4lb_engine_stop(struct l4lb_engine *engine) {
+    atomic_store_explicit(&engine->shared.stopping, true, memory_order_release);
+    (void)pthread_mutex_lock(&engine->request_lock);
+    while (engine->n_started > 0)
+        lb_worker_join(&engine->shared.workers[--engine->n_started]);
+    (void)pthread_mutex_unlock(&engine->request_lock);
+}
+
+void l4lb_engine_free(struct l4lb_engine *engine) {
+    if (engine == NULL)
+        return;
+    l4lb_engine_stop(engine);
+    for (uint32_t i = 0; i < engine->shared.n_workers; i++)
+        lb_worker_fini(&engine->shared.workers[i]);
+    free(engine->shared.workers);
+    (void)l4lb_reclaim(engine);
+    lb_snapshot_free(atomic_load(&engine->shared.snapshot));
+    for (int kind = 0; kind < 3; kind++)
+        free(engine->slots[kind].taken);
+    lb_live_fini(&engine->shared.live);
+    if (engine->shared.event_fd != -1)
+        (void)close(engine->shared.event_fd);
+    (void)pthread_mutex_destroy(&engine->request_lock);
+    free(engine);
+}
+
+/* ---- slots --------------------------------------------------------------------------------------------------------- */
+
+static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
+    for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
+        struct lb_counters *counters = &engine->shared.workers[i].counters;
+        if (kind == L4LB_SLOT_LISTENER)
+            memset(&counters->listeners[slot], 0, sizeof counters->listeners[slot]);
+        else if (kind == L4LB_SLOT_POOL)
+            memset(&counters->pools[slot], 0, sizeof counters->pools[slot]);
+        else
+            memset(&counters->backends[slot], 0, sizeof counters->backends[slot]);
+    }
+}
+
+int l4lb_slot_take(struct l4lb_engine *engine, enum l4lb_slot_kind kind) {
+    struct slots *slots = &engine->slots[kind];
+
+    for (uint32_t i = 0; i < slots->n; i++) {
+        uint32_t slot = (slots->next + i) % slots->n;
+        if (slots->taken[slot])
+            continue;
+        slots->taken[slot] = 1;
+        slots->next = (slot + 1) % slots->n;
+        slot_clear(engine, kind, slot);
+        return (int)slot;
+    }
+    return -ENOSPC;
+}
+
+static uint32_t slot_sessions(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
+    struct lb_live *live = &engine->shared.live;
+
+    switch (kind) {
+    case L4LB_SLOT_LISTENER:
+        return atomic_load(&live->listeners[slot].connections);
+    case L4LB_SLOT_POOL:
+        return atomic_load(&live->pools[slot].sessions);
+    case L4LB_SLOT_BACKEND:
+        return atomic_load(&live->backends[slot].connections);
+    }
+    return 0;
+}
+
+static bool slot_valid(const struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
+    return slot < engine->slots[kind].n && engine->slots[kind].taken[slot];
+}
+
+int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
+    struct lb_snapshot *current = atomic_load(&engine->shared.snapshot);
+
+    if (!slot_valid(engine, kind, slot))
+        return -EINVAL;
+    /* Order counts: once no worker can see the slot in a snapshot, its sessions can only become fewer. */
+    if ((current != NULL && lb_snapshot_uses(current, kind, slot)) || l4lb_reclaim(engine) > 0 ||
+        slot_sessions(engine, kind, slot) > 0)
+        return -EBUSY;
+    engine->slots[kind].taken[slot] = 0;
+    return 0;
+}
+
+/* ---- publication ---------------------------------------------------------------------------------------------------- */
+
+static bool slots_taken(const struct l4lb_engine *engine, const struct l4lb_config *config) {
+    for (size_t i = 0; i < config->n_listeners; i++) {
+        if (!slot_valid(engine, L4LB_SLOT_LISTENER, config->listeners[i].slot))
+            return false;
+    }
+    for (size_t i = 0; i < config->n_pools; i++) {
+        const struct l4lb_pool_config *pool = &config->pools[i];
+        if (!slot_valid(engine, L4LB_SLOT_POOL, pool->slot))
+            return false;
+        for (size_t j = 0; j < pool->n_backends; j++) {
+            if (!slot_valid(engine, L4LB_SLOT_BACKEND, pool->backends[j].slot))
+                return false;
+        }
+    }
+    return true;
+}
+
+int l4lb_publish(struct l4lb_engine *engine, const struct l4lb_config *config) {
+    struct lb_shared *shared = &engine->shared;
+    struct lb_snapshot *previous = atomic_load(&shared->snapshot), *next;
+    int result;
+
+    if (!slots_taken(engine, config))
+        return -EINVAL;
+    result = lb_snapshot_new(config, shared->n_workers, &shared->live, previous, &next);
+    if (result < 0)
+        return result;
+    next->sequence = ++engine->n_published;
+    atomic_store_explicit(&shared->snapshot, next, memory_order_release);
+    if (previous != NULL) {
+        previous->next_retired = engine->retired;
+        engine->retired = previous;
+    }
+    for (uint32_t i = 0; i < shared->n_workers; i++)
+        lb_worker_wake(&shared->workers[i]);
+    (void)l4lb_reclaim(engine);
+    return 0;
+}
+
+static uint64_t oldest_seen(const struct l4lb_engine *engine) {
+    uint64_t oldest = engine->n_published;
+
+    for (uint32_t i = 0; i < engine->n_started; i++) {
+        uint64_t seen = atomic_load_explicit(&engine->shared.workers[i].cross.seen, memory_order_acquire);
+        oldest = LB_MIN(oldest, seen);
+    }
+    return oldest;
+}
+
+int l4lb_reclaim(struct l4lb_engine *engine) {
+    uint64_t oldest = oldest_seen(engine);
+    struct lb_snapshot **link = &engine->retired;
+    int left = 0;
+
+    while (*link != NULL) {
+        struct lb_snapshot *snapshot = *link;
+        if (snapshot->sequence < oldest) {
+            *link = snapshot->next_retired;
+            lb_snapshot_free(snapshot);
+        } else {
+            link = &snapshot->next_retired;
+            left++;
+        }
+    }
+    return left;
+}
+
+/* ---- numbers ---------------------------------------------------------------------------------------------------------- */
+
+/* The statistics structs are nothing but uint64_t, so they are added up as arrays of them. */
+static void add_up(void *total, const void *part, size_t bytes) {
+    uint64_t *to = total;
+    const uint64_t *from = part;
+
+    for (size_t i = 0; i < bytes / sizeof *to; i++)
+        to[i] += lb_count_read(&from[i]);
+}
+
+int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out) {
+    if (!slot_valid(engine, L4LB_SLOT_BACKEND, slot))
+        return -EINVAL;
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < engine->shared.n_workers; i++)
+        add_up(out, &engine->shared.workers[i].counters.backends[slot], sizeof *out);
+    out->connections = atomic_load(&engine->shared.live.backends[slot].connections);
+    out->busy = atomic_load(&engine->shared.live.backends[slot].busy);
+    return 0;
+}
+
+int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out) {
+    if (!slot_valid(engine, L4LB_SLOT_LISTENER, slot))
+        return -EINVAL;
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < engine->shared.n_workers; i++)
+        add_up(out, &engine->shared.workers[i].counters.listeners[slot], sizeof *out);
+    out->connections = atomic_load(&engine->shared.live.listeners[slot].connections);
+    return 0;
+}
+
+int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_pool_stats *out) {
+    if (!slot_valid(engine, L4LB_SLOT_POOL, slot))
+        return -EINVAL;
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < engine->shared.n_workers; i++)
+        add_up(out, &engine->shared.workers[i].counters.pools[slot], sizeof *out);
+    return 0;
+}
+
+int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l4lb_worker_stats *out) {
+    if (worker >= engine->shared.n_workers)
+        return -EINVAL;
+    memset(out, 0, sizeof *out);
+    add_up(out, &engine->shared.workers[worker].stats, sizeof *out);
+    return 0;
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------------ */
+
+/* Ask one worker and wait. The request is on our stack: it must be answered or withdrawn before we return. */
+static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
+    struct lb_worker *worker = &engine->shared.workers[index];
+    struct pollfd answered = {.events = POLLIN};
+    int result;
+
+    answered.fd = request->answered_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (answered.fd == -1)
+        return -errno;
+    atomic_store(&worker->cross.request, request);
+    lb_worker_wake(worker);
+    while ((result = poll(&answered, 1, timeout_ms)) == -1 && errno == EINTR)
+        ;
+    if (result != 1 && atomic_exchange(&worker->cross.request, NULL) == NULL) {
+        /* Too late to withdraw: the worker is at it, and done in a moment. */
+        while (poll(&answered, 1, -1) != 1)
+            ;
+        result = 1;
+    }
+    result = result == 1 ? request->result : -ETIMEDOUT;
+    (void)close(answered.fd);
+    return result;
+}
+
+static int ask_locked(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
+    int result = -ESHUTDOWN;
+
+    (void)pthread_mutex_lock(&engine->request_lock);
+    if (index < engine->n_started)
+        result = ask(engine, index, request, timeout_ms);
+    (void)pthread_mutex_unlock(&engine->request_lock);
+    return result;
+}
+
+int l4lb_list_sessions(struct l4lb_engine *engine, uint32_t worker, uint64_t after, struct l4lb_session_record *out,
+                       size_t n, int timeout_ms) {
+    struct lb_request request = {.kind = LB_REQUEST_LIST, .session = after, .records = out, .n = n};
+    return ask_locked(engine, worker, &request, timeout_ms);
+}
+
+int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms) {
+    struct lb_request request = {.kind = LB_REQUEST_KILL_SESSION, .session = id};
+    uint64_t worker = id >> (LB_SESSION_INDEX_BITS + LB_SESSION_GENERATION_BITS);
+
+    if (worker >= engine->shared.n_workers)
+        return -ENOENT;
+    return ask_locked(engine, (uint32_t)worker, &request, timeout_ms);
+}
+
+int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms) {
+    int total = 0;
+
+    for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
+        struct lb_request request = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot};
+        int result = ask_locked(engine, i, &request, timeout_ms);
+        if (result < 0)
+            return result;
+        total += result;
+    }
+    return total;
+}
+
+/* ---- events ---------------------------------------------------------------------------------------------------------------- */
+
+int l4lb_event_fd(const struct l4lb_engine *engine) { return engine->shared.event_fd; }
+
+int l4lb_take_events(struct l4lb_engine *engine, struct l4lb_session_record *out, size_t n) {
+    uint64_t ignored;
+    size_t taken = 0;
+
+    /* Armed before looking: an event that comes while we look is either taken now or announced again. */
+    (void)!read(engine->shared.event_fd, &ignored, sizeof ignored);
+    atomic_store(&engine->shared.event_armed, true);
+    for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
+        while (taken < n && lb_events_pop(&engine->shared.workers[i].cross.events, &out[taken]))
+            taken++;
+    }
+    return (int)taken;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * limits - every bound of the data plane, in one place, with its reason.
+ */
+#ifndef LB_LIMITS_H
+#define LB_LIMITS_H
+
+enum {
+    /* Workers are bits of one 64-bit mask of paused workers, and 6 bits of a session id. */
+    LB_WORKERS_MAX = 64,
+
+    /* Address space is reserved for this many slots; pages are used only when a slot is. */
+    LB_LISTENER_SLOTS = 1 << 14,
+    LB_POOL_SLOTS = 1 << 14,
+    LB_BACKEND_SLOTS = 1 << 16,
+
+    /* A session id is 52 bits, so that every JSON reader keeps it exact. */
+    LB_SESSION_INDEX_BITS = 20,
+    LB_SESSION_GENERATION_BITS = 26,
+    LB_SESSIONS_PER_WORKER_MAX = 1 << LB_SESSION_INDEX_BITS,
+
+    /* Events taken from the kernel in one loop turn. */
+    LB_POLL_BATCH = 256,
+
+    /* Clients accepted from one socket in one turn when its queue keeps being full. */
+    LB_ACCEPT_BURST_MAX = 16,
+
+    /* After the system refuses another socket, accepting rests this long. */
+    LB_ACCEPT_REST_MS = 100,
+
+    /* One read of the copy path, and so the most bytes ever held for a slow sink. */
+    LB_COPY_BYTES = 32 * 1024,
+
+    /* Free buffers kept for the next slow sink. */
+    LB_BUFFERS_KEPT = 32,
+
+    /* A relay that moved this much in one turn lets other sessions go first. */
+    LB_RELAY_TURN_BYTES = 1 << 20,
+
+    /* Full copy reads in a row after which a direction is bulk and is spliced. */
+    LB_BULK_READS = 2,
+
+    /* Spliced reads shorter than this, this many in a row, and the direction is not bulk any more. */
+    LB_SMALL_SPLICE_BYTES = 4096,
+    LB_SMALL_SPLICES = 4,
+
+    /* After this many spliced bytes without a pause the source wakes us only for LB_BULK_LOWAT bytes at once ... */
+    LB_BULK_RUN_BYTES = 1 << 20,
+    LB_BULK_LOWAT = 256 * 1024,
+    /* ... or when it was quiet this long. */
+    LB_BULK_QUIET_MS = 2,
+    /* A quiet direction gives its pipe back after this long. */
+    LB_PIPE_QUIET_MS = 50,
+
+    /* Backends a session remembers not to try again. */
+    LB_TRIED_MAX = 4,
+
+    /* A connection attempt to the same backend waits this long, so that a refusing backend is not hammered. */
+    LB_RETRY_WAIT_MS = 1000,
+
+    /* The round-robin sequence of a pool; weights are scaled down to fit. */
+    LB_SEQUENCE_MAX = 1 << 17,
+
+    /* A loop turn happens at least this often: the heartbeat. */
+    LB_HEARTBEAT_MS = 500,
+};
+
+_Static_assert(LB_SESSION_INDEX_BITS + LB_SESSION_GENERATION_BITS + 6 <= 53, "session ids must be exact in JSON");
+
+#endif

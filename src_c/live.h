@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * live - the numbers that outlive snapshots, by slot.
+ *
+ * Two kinds. Shared ones must be exact across workers the moment they are decided upon (a limit, the fewest
+ * connections, the next turn): one atomic each, on its own cache line. Counted ones are only reported: every worker
+ * has its own copy, which it alone writes, and readers add them up.
+ *
+ * Owner:   the tables belong to the engine. Shared atomics: any worker. Counters: single-writer, see count.h.
+ * Memory:  address space for every slot is reserved at start; pages are used as slots are.
+ * Holds:   a backend's connections = sessions that hold a place on it, on all workers.
+ */
+#ifndef LB_LIVE_H
+#define LB_LIVE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base.h"
+#include "l4lb.h"
+
+struct lb_backend_live {
+    _Alignas(LB_CACHE_LINE) atomic_uint connections;
+    atomic_uint busy; /* of them, those whose client waits for the first byte of an answer */
+};
+
+struct lb_listener_live {
+    _Alignas(LB_CACHE_LINE) atomic_uint connections;
+};
+
+struct lb_pool_live {
+    _Alignas(LB_CACHE_LINE) atomic_uint turn; /* position in the round-robin sequence */
+    _Alignas(LB_CACHE_LINE) atomic_uint sessions;
+};
+
+/* Shared by all workers. */
+struct lb_live {
+    struct lb_listener_live *listeners;
+    struct lb_pool_live *pools;
+    struct lb_backend_live *backends;
+};
+
+/* Counted by one worker. The gauges inside (connections, busy) stay 0 here. */
+struct lb_counters {
+    struct l4lb_listener_stats *listeners;
+    struct l4lb_pool_stats *pools;
+    struct l4lb_backend_stats *backends;
+};
+
+LB_MUST_CHECK int lb_live_init(struct lb_live *live);
+void lb_live_fini(struct lb_live *live);
+
+LB_MUST_CHECK int lb_counters_init(struct lb_counters *counters);
+void lb_counters_fini(struct lb_counters *counters);
+
+/* Take one of `max` places (0 = any number), exactly, whatever other workers do. */
+static inline bool lb_live_reserve(atomic_uint *places, uint32_t max) {
+    uint32_t before = atomic_fetch_add(places, 1);
+
+    if (max == 0 || before < max)
+        return true;
+    atomic_fetch_sub(places, 1);
+    return false;
+}
+
+static inline void lb_live_release(atomic_uint *places) {
+    uint32_t before = atomic_fetch_sub(places, 1);
+    LB_BUG_ON(before == 0);
+}
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * relay - one direction of a session: bytes from a source socket to a sink socket.
+ *
+ *               short reads                              LB_BULK_READS full reads, a pipe is free
+ *      copy: recv into the worker's scratch, send   ──────────────────────────────────────────►   splice: socket,
+ *                                                   ◄──────────────────────────────────────────   pipe, socket
+ *                                                      LB_SMALL_SPLICES short ones, or quiet
+ *
+ * Reading happens only when nothing is held and the sink takes bytes, so at most one read is ever held: in a buffer
+ * when a send was short, in the pipe when a splice was. It also settles what EAGAIN from splice(2) means: the pipe is
+ * always empty when it is filled, so EAGAIN is a dry socket and never a full pipe, whatever the segment sizes.
+ *
+ * Sockets are watched edge-triggered. `can_read` stays set until a read proved the socket dry; a short recv proves it
+ * too, unless a FIN or an error is already announced (`hup`), because its event has been consumed.
+ *
+ * Owner:   one worker.
+ * Memory:  an idle relay owns nothing; a stuck one a buffer or a pipe.
+ * Holds:   bytes leave in the order they came. `eof` is acted on only when nothing is held. Errors are latched once,
+ *          after everything readable was read.
+ */
+#ifndef LB_RELAY_H
+#define LB_RELAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffer.h"
+#include "l4lb.h"
+#include "list.h"
+#include "pipe.h"
+
+/* One end of a session. */
+struct lb_side {
+    int fd;         /* -1 when there is none */
+    bool can_read;  /* not yet known to be dry */
+    bool can_write; /* not yet known to be full */
+    bool hup;       /* a FIN or an error is announced: read until it shows */
+    bool reset;     /* the connection broke: a RST, or any error but a FIN */
+    bool nodelay;   /* TCP_NODELAY is set */
+};
+
+struct lb_relay {
+    uint64_t bytes; /* taken from the source */
+    struct lb_buffer *held;
+    struct lb_pipe *pipe;
+    struct lb_list quiet; /* on lb_relays.quiet while it has a pipe */
+    uint64_t filled_ms;   /* when the pipe was last filled */
+    uint32_t run_bytes;   /* spliced since the last pause */
+    uint8_t full_reads;
+    uint8_t small_splices;
+    bool from_client;
+    bool eof;       /* the source ended: by FIN, or by reset if the side says so */
+    bool finished;  /* the FIN was passed on */
+    bool sink_gone; /* the sink broke: bytes for it are dropped */
+    bool lowat;     /* the source has LB_BULK_LOWAT */
+    bool spliced;   /* at least once */
+    bool sent;      /* at least once */
+};
+
+/* What the relays of one worker share. */
+struct lb_relays {
+    uint8_t *scratch; /* LB_COPY_BYTES */
+    struct lb_buffer_pool buffers;
+    struct lb_pipe_pool pipes;
+    struct lb_list quiet; /* relays with a pipe, longest quiet first */
+    uint64_t now_ms;
+    struct l4lb_worker_stats *stats;
+};
+
+enum lb_relay_result {
+    LB_RELAY_WAIT,  /* nothing more to do until an event */
+    LB_RELAY_AGAIN, /* had its turn; there may be more at once */
+    LB_RELAY_NOMEM, /* bytes were read that could not be kept */
+};
+
+void lb_relay_init(struct lb_relay *relay, bool from_client);
+
+/* Move what can be moved. `moved` is set when any byte came in or went out. */
+enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
+                                  struct lb_relays *shared, bool *moved);
+
+/* The relay has been on the quiet list too long: fall back to small wake-ups, then to copying. */
+void lb_relay_quieten(struct lb_relay *relay, struct lb_side *source, struct lb_relays *shared);
+
+/* When the relay is due for lb_relay_quieten(). */
+uint64_t lb_relay_quiet_ms(const struct lb_relay *relay);
+
+/* Bytes were read from the source that the sink does not have. */
+bool lb_relay_holds(const struct lb_relay *relay);
+
+/* Everything the source sent has gone, or nowhere to go. */
+static inline bool lb_relay_over(const struct lb_relay *relay) {
+    return relay->sink_gone || (relay->eof && !lb_relay_holds(relay));
+}
+
+/* Give back what the relay owns. */
+void lb_relay_fini(struct lb_relay *relay, struct lb_relays *shared);
+
+#endif

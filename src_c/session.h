@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session - one client connection and its backend connection, from accept to close.
+ *
+ *            PROXY header expected                      attempt failed: another, or the same after a wait
+ *                    │                                          ┌──────┐
+ *      accepted ─► HEADER ── complete ──► CONNECT ◄─────────────┤      │
+ *          └──────────────────────────────►  │ ─────────────────┘      │
+ *                                            │ connected               │ no backend, no retries left
+ *                                            ▼                         ▼
+ *                                          RELAY ──────────────────► closed
+ *                                            │ one side broke, and      ▲
+ *                                            ▼ the other must read on   │
+ *                                          LINGER ──────────────────────┘
+ *
+ * Close fidelity: a FIN is passed on as a FIN after the last byte, per direction. A reset is passed on as a reset,
+ * after the last byte has been acknowledged (LINGER waits for that).
+ *
+ * Time: one timer per session, always armed. Activity only notes the time; the timer re-arms itself when it finds
+ * that there was some.
+ *
+ * Owner:   one worker, from accept to close.
+ * Memory:  a place in the session table. Holds places counted on the process, the listener and the backend.
+ * Errors:  none: whatever goes wrong is a close reason.
+ */
+#ifndef LB_SESSION_H
+#define LB_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "l4lb.h"
+#include "limits.h"
+#include "list.h"
+#include "relay.h"
+#include "timer.h"
+
+struct lb_worker;
+struct lb_listener;
+
+enum lb_session_state {
+    LB_SESSION_FREE,
+    LB_SESSION_HEADER,  /* waiting for the PROXY header */
+    LB_SESSION_CONNECT, /* connecting, or waiting to */
+    LB_SESSION_RELAY,
+    LB_SESSION_LINGER, /* waiting until the rest is acknowledged, to reset then */
+};
+
+enum lb_side_name { LB_CLIENT, LB_SERVER };
+
+struct lb_session {
+    uint32_t index;
+    uint32_t generation;
+    enum lb_session_state state;
+    bool waiting;       /* the client sent bytes that the backend has not begun to answer */
+    bool client_first;  /* the client's first byte was seen */
+    bool has_backend;   /* holds a place on `backend` */
+    bool has_pool;      /* is counted on `pool` */
+    uint8_t retries;
+    uint32_t n_tried; /* ever; the last LB_TRIED_MAX are in `tried` */
+    uint8_t close;      /* enum l4lb_close, while lingering */
+    struct lb_list ready; /* on the worker's list of sessions that had their turn but are not through */
+    struct lb_timer timer;
+    struct lb_side client;
+    struct lb_side server;
+    struct lb_relay up;   /* client to server */
+    struct lb_relay down; /* server to client */
+
+    uint32_t listener; /* slots */
+    uint32_t pool;
+    uint32_t backend;
+    uint32_t tried[LB_TRIED_MAX];
+
+    uint32_t idle_ms;
+    uint32_t half_close_ms;
+    uint32_t first_byte_ms;
+    uint32_t linger_bytes;   /* not acknowledged when last looked */
+    uint64_t lifetime_at_ms; /* UINT64_MAX = off */
+    uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
+
+    uint64_t started_ns;
+    uint64_t attempt_ns;     /* the current connection attempt began */
+    uint64_t last_ns;        /* a byte moved, or a state began */
+    uint64_t last_client_ns; /* a byte came from the client */
+    uint32_t connect_us;     /* UINT32_MAX = not reached */
+    uint64_t first_byte_us;  /* UINT64_MAX = not reached */
+
+    struct l4lb_endpoint peer;        /* the client, as the PROXY header shows it if believed */
+    struct l4lb_endpoint destination; /* what it connected to, as the header says; family 0 = ask the socket */
+};
+
+/* Take over an accepted socket. The places on process and listener are the session's from now on. */
+void lb_session_open(struct lb_worker *worker, const struct lb_listener *listener, int fd,
+                     const struct l4lb_endpoint *peer, bool expects_header);
+
+/* epoll reported `events` for one side. */
+void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum lb_side_name side, uint32_t events);
+
+/* Its turn on the ready list. */
+void lb_session_resume(struct lb_worker *worker, struct lb_session *session);
+
+void lb_session_timer(struct lb_worker *worker, struct lb_session *session);
+
+/* End it now. Whoever has bytes coming that will never come gets a reset. */
+void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
+
+/* Close because somebody asked: KILLED, DRAINED or SHUTDOWN. */
+void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
+
+/* The relay that owns this quiet-list node is due. */
+void lb_session_quieten(struct lb_worker *worker, struct lb_list *node);
+
+void lb_session_describe(const struct lb_worker *worker, const struct lb_session *session,
+                         struct l4lb_session_record *out);
+
+#endif

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "snapshot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hash.h"
+#include "limits.h"
+#include "maglev.h"
+
+/* ---- Maglev tables ------------------------------------------------------------------------------------------- */
+
+static void table_put(struct lb_table *table) {
+    if (table != NULL && --table->n_users == 0)
+        free(table);
+}
+
+/* Two pools with the same digest get the same table. Order counts, because entries are indices. */
+static uint64_t table_digest(const struct l4lb_pool_config *config) {
+    uint64_t digest = config->table_size;
+
+    for (size_t i = 0; i < config->n_backends; i++) {
+        const struct l4lb_backend_config *backend = &config->backends[i];
+        digest = lb_hash_bytes(backend->name, strlen(backend->name), digest);
+        digest = lb_hash_mix(digest ^ backend->weight);
+    }
+    return digest;
+}
+
+static int table_new(const struct l4lb_pool_config *config, uint64_t digest, struct lb_table **out) {
+    struct lb_maglev_member *members = calloc(config->n_backends, sizeof *members);
+    struct lb_table *table = malloc(sizeof *table + config->table_size * sizeof table->entries[0]);
+    int result = -ENOMEM;
+
+    if (members == NULL || table == NULL)
+        goto out;
+    for (size_t i = 0; i < config->n_backends; i++)
+        members[i] = (struct lb_maglev_member){.name = config->backends[i].name, .weight = config->backends[i].weight};
+    *table = (struct lb_table){.n_users = 1, .size = config->table_size, .digest = digest};
+    result = lb_maglev_build(table->entries, table->size, members, config->n_backends);
+    if (result < 0)
+        goto out;
+    *out = table;
+    table = NULL;
+out:
+    free(table);
+    free(members);
+    return result;
+}
+
+/* Health does not enter the table: a backend that is down keeps its entries, and only its keys look further. */
+static int build_table(struct lb_pool *pool, const struct l4lb_pool_config *config,
+                       const struct lb_snapshot *previous) {
+    const struct lb_pool *before = previous != NULL ? lb_snapshot_pool(previous, config->slot) : NULL;
+    uint64_t digest = table_digest(config);
+    uint64_t weights = 0;
+
+    for (size_t i = 0; i < config->n_backends; i++)
+        weights += config->backends[i].weight;
+    if (weights == 0)
+        return 0;
+    if (before != NULL && before->table != NULL && before->table->digest == digest) {
+        pool->table = before->table;
+        pool->table->n_users++;
+        return 0;
+    }
+    return table_new(config, digest, &pool->table);
+}
+
+/* ---- pools --------------------------------------------------------------------------------------------------- */
+
+static int build_backend(struct lb_backend *backend, const struct l4lb_backend_config *config, struct lb_live *live) {
+    if (config->slot >= LB_BACKEND_SLOTS || config->weight > L4LB_WEIGHT_MAX || config->name == NULL ||
+        config->address_len > sizeof backend->address || (config->usable && config->address_len == 0))
+        return -EINVAL;
+    backend->slot = config->slot;
+    backend->weight = config->usable ? config->weight : 0;
+    backend->connections_max = config->connections_max;
+    backend->address_len = config->address_len;
+    memcpy(&backend->address, config->address, config->address_len);
+    backend->live = &live->backends[config->slot];
+    return 0;
+}
+
+static int build_sequence(struct lb_pool *pool) {
+    uint32_t *weights = calloc(pool->n_backends + 1u, sizeof *weights);
+    int result;
+
+    if (weights == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < pool->n_backends; i++) {
+        weights[i] = pool->backends[i].weight;
+        pool->n_usable += weights[i] > 0;
+    }
+    result = lb_sequence_new(weights, pool->n_backends, &pool->sequence);
+    free(weights);
+    return result;
+}
+
+static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,
+                      const struct lb_snapshot *previous) {
+    int result;
+
+    if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
+        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_FIRST)
+        return -EINVAL;
+    if (config->balance == L4LB_MAGLEV && config->table_size > L4LB_MAGLEV_TABLE_MAX)
+        return -EINVAL;
+    pool->slot = config->slot;
+    pool->balance = config->balance;
+    pool->retries = config->retries;
+    pool->send_proxy = config->send_proxy;
+    pool->connect_ms = config->connect_ms;
+    pool->idle_ms = config->idle_ms;
+    pool->half_close_ms = config->half_close_ms;
+    pool->lifetime_ms = config->lifetime_ms;
+    pool->first_byte_ms = config->first_byte_ms;
+    pool->live = &live->pools[config->slot];
+    pool->n_backends = (uint32_t)config->n_backends;
+    pool->backends = calloc(config->n_backends + 1, sizeof *pool->backends);
+    if (pool->backends == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < config->n_backends; i++) {
+        result = build_backend(&pool->backends[i], &config->backends[i], live);
+        if (result < 0)
+            return result;
+    }
+    result = build_sequence(pool);
+    if (result < 0 || config->balance != L4LB_MAGLEV)
+        return result;
+    return build_table(pool, config, previous);
+}
+
+/* ---- listeners ------------------------------------------------------------------------------------------------ */
+
+static int build_lpm(struct lb_lpm **lpm, const struct l4lb_prefix *prefixes, size_t n) {
+    return n == 0 ? 0 : lb_lpm_new(prefixes, NULL, n, lpm);
+}
+
+static int build_listener(struct lb_listener *listener, const struct l4lb_listener_config *config,
+                          const struct lb_snapshot *snapshot, struct lb_live *live) {
+    int result;
+
+    if (config->slot >= LB_LISTENER_SLOTS || config->pool >= snapshot->n_pools)
+        return -EINVAL;
+    if (config->proxy_mode != L4LB_PROXY_OFF && config->proxy_timeout_ms == 0)
+        return -EINVAL;
+    listener->slot = config->slot;
+    listener->pool = config->pool;
+    listener->connections_max = config->connections_max;
+    listener->proxy_mode = config->proxy_mode;
+    listener->proxy_timeout_ms = config->proxy_timeout_ms;
+    listener->live = &live->listeners[config->slot];
+    result = build_lpm(&listener->allow, config->allow, config->n_allow);
+    if (result == 0)
+        result = build_lpm(&listener->deny, config->deny, config->n_deny);
+    if (result == 0)
+        result = build_lpm(&listener->proxy_from, config->proxy_from, config->n_proxy_from);
+    return result;
+}
+
+static int by_fd(const void *a, const void *b) {
+    const struct lb_listen_socket *left = a, *right = b;
+    return (left->fd > right->fd) - (left->fd < right->fd);
+}
+
+static int build_sockets(struct lb_snapshot *snapshot, const struct l4lb_config *config) {
+    for (size_t i = 0; i < config->n_listeners; i++)
+        snapshot->n_sockets += (uint32_t)config->listeners[i].n_binds;
+    snapshot->sockets = calloc((size_t)snapshot->n_sockets * snapshot->n_workers + 1, sizeof *snapshot->sockets);
+    if (snapshot->sockets == NULL)
+        return -ENOMEM;
+    for (uint32_t worker = 0; worker < snapshot->n_workers; worker++) {
+        struct lb_listen_socket *sockets = lb_snapshot_sockets(snapshot, worker);
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < snapshot->n_listeners; i++) {
+            const struct l4lb_listener_config *listener = &config->listeners[i];
+            for (size_t bind = 0; bind < listener->n_binds; bind++) {
+                int fd = listener->fds[bind * snapshot->n_workers + worker];
+                sockets[n++] = (struct lb_listen_socket){.fd = fd, .listener = i, .burst = 1};
+            }
+        }
+        qsort(sockets, n, sizeof *sockets, by_fd);
+        for (uint32_t i = 0; i < n; i++) {
+            if (sockets[i].fd < 0 || (i > 0 && sockets[i].fd == sockets[i - 1].fd))
+                return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+/* ---- indices --------------------------------------------------------------------------------------------------- */
+
+static uint32_t *index_new(uint32_t n_slots) {
+    uint32_t *index = malloc((n_slots + 1u) * sizeof *index);
+
+    if (index != NULL)
+        memset(index, 0xff, (n_slots + 1u) * sizeof *index);
+    return index;
+}
+
+static int build_indices(struct lb_snapshot *snapshot) {
+    for (uint32_t i = 0; i < snapshot->n_pools; i++)
+        snapshot->n_pool_slots = LB_MAX(snapshot->n_pool_slots, snapshot->pools[i].slot + 1);
+    for (uint32_t i = 0; i < snapshot->n_listeners; i++)
+        snapshot->n_listener_slots = LB_MAX(snapshot->n_listener_slots, snapshot->listeners[i].slot + 1);
+    snapshot->pool_of_slot = index_new(snapshot->n_pool_slots);
+    snapshot->listener_of_slot = index_new(snapshot->n_listener_slots);
+    if (snapshot->pool_of_slot == NULL || snapshot->listener_of_slot == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < snapshot->n_pools; i++)
+        snapshot->pool_of_slot[snapshot->pools[i].slot] = i;
+    for (uint32_t i = 0; i < snapshot->n_listeners; i++)
+        snapshot->listener_of_slot[snapshot->listeners[i].slot] = i;
+    return 0;
+}
+
+/* ---- whole ----------------------------------------------------------------------------------------------------- */
+
+int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
+                    const struct lb_snapshot *previous, struct lb_snapshot **out) {
+    struct lb_snapshot *snapshot = calloc(1, sizeof *snapshot);
+    int result = -ENOMEM;
+
+    if (snapshot == NULL)
+        return -ENOMEM;
+    snapshot->n_workers = n_workers;
+    snapshot->events = config->events;
+    snapshot->interval_ms = config->interval_ms;
+    snapshot->listeners = calloc(config->n_listeners + 1, sizeof *snapshot->listeners);
+    snapshot->pools = calloc(config->n_pools + 1, sizeof *snapshot->pools);
+    if (snapshot->listeners == NULL || snapshot->pools == NULL)
+        goto fail;
+    for (; snapshot->n_pools < config->n_pools; snapshot->n_pools++) {
+        uint32_t i = snapshot->n_pools;
+        result = build_pool(&snapshot->pools[i], &config->pools[i], live, previous);
+        if (result < 0) {
+            snapshot->n_pools++;
+            goto fail;
+        }
+    }
+    for (; snapshot->n_listeners < config->n_listeners; snapshot->n_listeners++) {
+        uint32_t i = snapshot->n_listeners;
+        result = build_listener(&snapshot->listeners[i], &config->listeners[i], snapshot, live);
+        if (result < 0) {
+            snapshot->n_listeners++;
+            goto fail;
+        }
+    }
+    result = build_indices(snapshot);
+    if (result == 0)
+        result = build_sockets(snapshot, config);
+    if (result < 0)
+        goto fail;
+    *out = snapshot;
+    return 0;
+fail:
+    lb_snapshot_free(snapshot);
+    return result;
+}
+
+void lb_snapshot_free(struct lb_snapshot *snapshot) {
+    if (snapshot == NULL)
+        return;
+    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
+        free(snapshot->pools[i].backends);
+        free(snapshot->pools[i].sequence);
+        table_put(snapshot->pools[i].table);
+    }
+    for (uint32_t i = 0; i < snapshot->n_listeners; i++) {
+        lb_lpm_free(snapshot->listeners[i].allow);
+        lb_lpm_free(snapshot->listeners[i].deny);
+        lb_lpm_free(snapshot->listeners[i].proxy_from);
+    }
+    free(snapshot->listeners);
+    free(snapshot->pools);
+    free(snapshot->sockets);
+    free(snapshot->pool_of_slot);
+    free(snapshot->listener_of_slot);
+    free(snapshot);
+}
+
+static bool uses_backend(const struct lb_snapshot *snapshot, uint32_t slot) {
+    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
+        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++) {
+            if (snapshot->pools[i].backends[j].slot == slot)
+                return true;
+        }
+    }
+    return false;
+}
+
+bool lb_snapshot_uses(const struct lb_snapshot *snapshot, enum l4lb_slot_kind kind, uint32_t slot) {
+    switch (kind) {
+    case L4LB_SLOT_LISTENER:
+        return lb_snapshot_listener(snapshot, slot) != NULL;
+    case L4LB_SLOT_POOL:
+        return lb_snapshot_pool(snapshot, slot) != NULL;
+    case L4LB_SLOT_BACKEND:
+        return uses_backend(snapshot, slot);
+    }
+    return false;
+}

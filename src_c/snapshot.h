@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * snapshot - one whole configuration as the workers see it.
+ *
+ * Built aside by the control thread, published by one pointer, retired when every worker has moved on. Nothing in it
+ * changes after publication, except `lb_listen_socket`, where each worker keeps its own notes on its own sockets.
+ *
+ * Owner:   control thread until published; frozen after; freed by the control thread.
+ * Memory:  everything is owned by the snapshot, but Maglev tables, which consecutive snapshots share by count.
+ * Holds:   indices are in range and slots are taken: checked when it is built, never again.
+ * Errors:  -EINVAL for a configuration that contradicts itself, -ENOMEM.
+ */
+#ifndef LB_SNAPSHOT_H
+#define LB_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base.h"
+#include "l4lb.h"
+#include "live.h"
+#include "lpm.h"
+#include "sequence.h"
+
+struct lb_backend {
+    uint32_t slot;
+    uint32_t weight; /* 0 unless it takes new sessions */
+    uint32_t connections_max;
+    socklen_t address_len;
+    struct sockaddr_storage address;
+    struct lb_backend_live *live; /* borrowed from the engine */
+};
+
+/* A Maglev table and what it was built from. */
+struct lb_table {
+    uint32_t n_users; /* control-only: snapshots that share it */
+    uint32_t size;
+    uint64_t digest;
+    uint32_t entries[]; /* backend indices */
+};
+
+struct lb_pool {
+    uint32_t slot;
+    enum l4lb_balance balance;
+    uint32_t retries;
+    enum l4lb_send_proxy send_proxy;
+    uint64_t connect_ms;
+    uint64_t idle_ms;
+    uint64_t half_close_ms;
+    uint64_t lifetime_ms;
+    uint64_t first_byte_ms;
+    uint32_t n_backends;
+    uint32_t n_usable;
+    struct lb_backend *backends;
+    struct lb_sequence *sequence; /* over the usable ones */
+    struct lb_table *table;       /* over all of them; NULL unless the balance is Maglev and there is a member */
+    struct lb_pool_live *live;    /* borrowed from the engine */
+};
+
+struct lb_listener {
+    uint32_t slot;
+    uint32_t pool;
+    uint32_t connections_max;
+    struct lb_lpm *allow; /* NULL = everyone */
+    struct lb_lpm *deny;
+    struct lb_lpm *proxy_from;
+    enum l4lb_proxy_mode proxy_mode;
+    uint64_t proxy_timeout_ms;
+    struct lb_listener_live *live; /* borrowed from the engine */
+};
+
+/* One worker's socket for one bind address. */
+struct lb_listen_socket {
+    int fd;
+    uint32_t listener;
+    /* worker-only from here on */
+    uint64_t last_turn; /* the last loop turn in which it had a client */
+    uint32_t burst;     /* how many to accept in one turn */
+    bool watched;       /* registered with epoll; not so while paused */
+};
+
+struct lb_snapshot {
+    uint64_t sequence;
+    uint32_t n_listeners;
+    uint32_t n_pools;
+    uint32_t n_workers;
+    uint32_t n_sockets; /* of each worker */
+    uint32_t n_pool_slots;
+    uint32_t n_listener_slots;
+    uint32_t events;
+    uint64_t interval_ms;
+    struct lb_listener *listeners;
+    struct lb_pool *pools;
+    struct lb_listen_socket *sockets; /* worker w: from w * n_sockets, in order of fd */
+    uint32_t *pool_of_slot;           /* n_pool_slots entries; UINT32_MAX = not here */
+    uint32_t *listener_of_slot;       /* likewise */
+    struct lb_snapshot *next_retired;
+};
+
+/* `previous` may be NULL; Maglev tables that would come out the same are taken over from it. */
+LB_MUST_CHECK int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
+                                  const struct lb_snapshot *previous, struct lb_snapshot **out);
+void lb_snapshot_free(struct lb_snapshot *snapshot);
+
+/* Does it mention this slot? */
+bool lb_snapshot_uses(const struct lb_snapshot *snapshot, enum l4lb_slot_kind kind, uint32_t slot);
+
+static inline struct lb_listen_socket *lb_snapshot_sockets(const struct lb_snapshot *snapshot, uint32_t worker) {
+    return snapshot->sockets + (size_t)worker * snapshot->n_sockets;
+}
+
+/* The pool in this slot, or NULL when a publication removed it. */
+static inline const struct lb_pool *lb_snapshot_pool(const struct lb_snapshot *snapshot, uint32_t slot) {
+    if (slot >= snapshot->n_pool_slots || snapshot->pool_of_slot[slot] == UINT32_MAX)
+        return NULL;
+    return &snapshot->pools[snapshot->pool_of_slot[slot]];
+}
+
+/* The listener in this slot, or NULL when a publication removed it. */
+static inline const struct lb_listener *lb_snapshot_listener(const struct lb_snapshot *snapshot, uint32_t slot) {
+    if (slot >= snapshot->n_listener_slots || snapshot->listener_of_slot[slot] == UINT32_MAX)
+        return NULL;
+    return &snapshot->listeners[snapshot->listener_of_slot[slot]];
+}
+
+#endif

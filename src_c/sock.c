@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void endpoint_from(const struct sockaddr_storage *address, struct l4lb_endpoint *out) {
+    memset(out, 0, sizeof *out);
+    out->family = address->ss_family;
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+        out->port = ntohs(in->sin_port);
+        memcpy(out->address, &in->sin_addr, 4);
+    } else if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+        out->port = ntohs(in6->sin6_port);
+        if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+            out->family = AF_INET;
+            memcpy(out->address, &in6->sin6_addr.s6_addr[12], 4);
+        } else {
+            memcpy(out->address, &in6->sin6_addr, 16);
+        }
+    }
+}
+
+int lb_sock_accept(int listener, struct l4lb_endpoint *peer) {
+    struct sockaddr_storage address = {.ss_family = AF_UNIX};
+    socklen_t len = sizeof address;
+    int fd = accept4(listener, (struct sockaddr *)&address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd == -1)
+        return -errno;
+    endpoint_from(&address, peer);
+    return fd;
+}
+
+int lb_sock_connect(const struct sockaddr *address, socklen_t len) {
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd == -1)
+        return -errno;
+    if (connect(fd, address, len) == -1 && errno != EINPROGRESS) {
+        int error = -errno;
+        lb_sock_close(&fd, false);
+        return error;
+    }
+    return fd;
+}
+
+void lb_sock_local(int fd, struct l4lb_endpoint *out) {
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+
+    memset(out, 0, sizeof *out);
+    if (getsockname(fd, (struct sockaddr *)&address, &len) == 0)
+        endpoint_from(&address, out);
+}
+
+void lb_sock_nodelay(int fd) {
+    int on = 1;
+    /* Fails on a unix socket, which never delays. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+void lb_sock_lowat(int fd, int bytes) { (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes); }
+
+void lb_sock_close(int *fd, bool reset) {
+    if (*fd < 0)
+        return;
+    if (reset) {
+        struct linger linger = {.l_onoff = 1, .l_linger = 0};
+        (void)setsockopt(*fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    }
+    (void)close(*fd);
+    *fd = -1;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sock - the socket calls of the data path.
+ * Owner:   any thread.
+ * Errors:  -errno.
+ */
+#ifndef LB_SOCK_H
+#define LB_SOCK_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "base.h"
+#include "l4lb.h"
+
+/* Accept one client. `peer` gets its address; an IPv4 address mapped into IPv6 is shown as IPv4. */
+LB_MUST_CHECK int lb_sock_accept(int listener, struct l4lb_endpoint *peer);
+
+/* Start a connection. Returns the socket, connecting or connected. */
+LB_MUST_CHECK int lb_sock_connect(const struct sockaddr *address, socklen_t len);
+
+/* The address a client connected to; family 0 when the kernel can't say. */
+void lb_sock_local(int fd, struct l4lb_endpoint *out);
+
+void lb_sock_nodelay(int fd);
+
+/* Wake the reader of fd only when this many bytes wait (or at FIN or an error). */
+void lb_sock_lowat(int fd, int bytes);
+
+/* Close *fd and set it to -1. With `reset` the peer gets a RST, and what was not yet sent is dropped. */
+void lb_sock_close(int *fd, bool reset);
+
+#endif

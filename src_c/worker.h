@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker - one thread of the data plane: its epoll, its sockets, its sessions.
+ *
+ * Owner:   the thread itself, but for the group marked shared.
+ * Memory:  everything is taken at init, but chunks of sessions, buffers of stuck relays and pipes, all bounded.
+ * Holds:   a snapshot pointer is used within one loop turn only; `seen` tells the control thread which one.
+ */
+#ifndef LB_WORKER_H
+#define LB_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base.h"
+#include "events.h"
+#include "l4lb.h"
+#include "list.h"
+#include "live.h"
+#include "relay.h"
+#include "rng.h"
+#include "session_table.h"
+#include "snapshot.h"
+#include "timer.h"
+
+/* What a thread asks of a worker. Lives on the asker's stack until it is answered. */
+struct lb_request {
+    enum { LB_REQUEST_LIST, LB_REQUEST_KILL_SESSION, LB_REQUEST_KILL_BACKEND } kind;
+    uint64_t session; /* list: ids above it; kill: that one */
+    uint32_t backend; /* slot */
+    struct l4lb_session_record *records;
+    size_t n;        /* room for records */
+    int result;      /* how many, or -errno */
+    int answered_fd; /* eventfd, written when the result is there */
+};
+
+/* What all workers share. Owned by the engine. */
+struct lb_shared {
+    struct lb_live live;
+    uint32_t sessions_max;
+    int event_fd;
+    _Atomic(struct lb_snapshot *) snapshot;
+    _Alignas(LB_CACHE_LINE) atomic_uint sessions; /* places taken */
+    _Alignas(LB_CACHE_LINE) _Atomic uint64_t paused; /* bit per worker with a paused listening socket */
+    atomic_bool stopping;
+    atomic_bool event_armed; /* the control thread wants to be told of the next event */
+    struct lb_worker *workers;
+    uint32_t n_workers;
+};
+
+struct lb_worker {
+    uint32_t index;
+    struct lb_shared *shared;
+    int epoll_fd;
+    struct lb_snapshot *snapshot; /* NULL before the first publication */
+    struct lb_session_table sessions;
+    struct lb_wheel wheel;
+    struct lb_relays relays;
+    struct lb_list ready;
+    struct lb_rng rng;
+    uint64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
+    uint64_t now_ms;
+    uint64_t turn;
+    uint64_t rest_until_ms; /* the system refused a socket: accept no sooner */
+    bool paused;            /* some listening socket is not watched */
+    struct lb_counters counters;
+    struct l4lb_worker_stats stats;
+
+    struct {
+        pthread_t thread;
+        int wake_fd;             /* eventfd; any thread writes */
+        struct lb_events events; /* the control thread's end is the consumer */
+        _Alignas(LB_CACHE_LINE) _Atomic uint64_t seen; /* sequence of the snapshot in use */
+        _Atomic(struct lb_request *) request;
+    } cross; /* shared with other threads */
+};
+
+LB_MUST_CHECK int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *shared,
+                                 const struct l4lb_options *options);
+void lb_worker_fini(struct lb_worker *worker);
+LB_MUST_CHECK int lb_worker_start(struct lb_worker *worker);
+/* After lb_shared.stopping was set. */
+void lb_worker_join(struct lb_worker *worker);
+
+/* Any thread: make the worker take a turn soon. */
+void lb_worker_wake(struct lb_worker *worker);
+
+/* Tell the control thread. Drops and counts when it does not keep up. */
+void lb_worker_record(struct lb_worker *worker, const struct l4lb_session_record *record);
+
+#endif
