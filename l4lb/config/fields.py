@@ -1,0 +1,252 @@
+"""The types of configuration values: how each is read, bounded, and described to an editor."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, WithJsonSchema
+
+from l4lb.config.address import UNIX_PATH_BYTES_MAX, Address
+from l4lb.config.units import DURATION_PATTERN, SECONDS_MAX, format_duration, parse_duration, shorten
+
+FROM_FILE = {"from_file": True}
+"""Validation context of data that people wrote: there, a duration must have its unit."""
+
+ENTRIES_MAX = 4096
+"""Networks, addresses or codes in one list."""
+
+WORKERS_MAX = 64
+CONNECTIONS_MAX = 10_000_000
+TABLE_SIZE_MAX = 5_000_011
+
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
+ADDRESS_PATTERN = r"^(unix:[/@]|[^ ]*:[0-9]{1,5}$)"
+NETWORK_PATTERN = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
+STATUS_PATTERN = r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"
+
+_STATUS = re.compile(STATUS_PATTERN, re.ASCII)
+
+Schema = dict[str, Any]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# Durations
+
+
+def _duration(least: float, *, most: float = SECONDS_MAX, off: bool = False) -> BeforeValidator:
+    def read(value: Any, info: ValidationInfo) -> float | None:
+        if off and (value == "off" or (value is None and not info.context)):
+            return None
+        if value == "off":
+            raise ValueError("this timer cannot be off; write a duration such as 5s")
+        if isinstance(value, str):
+            seconds = parse_duration(value)
+        elif not _is_number(value):
+            raise ValueError(f"a duration is expected, such as 250ms, 5s, 10m or 1h{' (or off)' if off else ''}")
+        elif info.context:
+            raise ValueError(f"{value} has no unit; write {value}s for seconds (units: ms, s, m, h, d)")
+        else:
+            seconds = float(value)
+        if not least <= seconds <= most:
+            raise ValueError(f"a duration from {format_duration(least)} to {format_duration(most)} is expected")
+        return seconds
+
+    return BeforeValidator(read)
+
+
+_WRITTEN: Schema = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["250ms", "5s", "10m", "1h"]}
+_DURATION_SCHEMA = WithJsonSchema(_WRITTEN)
+_DURATION_OR_OFF_SCHEMA = WithJsonSchema({"anyOf": [_WRITTEN, {"const": "off"}]})
+
+Timeout = Annotated[float, _duration(0.001), _DURATION_SCHEMA]
+TimeoutOrOff = Annotated[float | None, _duration(0.001, off=True), _DURATION_OR_OFF_SCHEMA]
+
+Patience = Annotated[float, _duration(0.0), _DURATION_SCHEMA]
+"""A wait that may be nothing at all: 0s."""
+
+PatienceOrOff = Annotated[float | None, _duration(0.0, off=True), _DURATION_OR_OFF_SCHEMA]
+
+Interval = Annotated[float, _duration(0.01, most=86400.0), _DURATION_SCHEMA]
+"""The pace of something that repeats."""
+
+
+# Numbers
+
+
+def _auto(most: int) -> BeforeValidator:
+    def read(value: Any) -> Any:
+        if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
+            return value
+        raise ValueError(f"a whole number from 1 to {most}, or auto, is expected")
+
+    return BeforeValidator(read)
+
+
+Workers = Annotated[int | Literal["auto"], _auto(WORKERS_MAX)]
+Capacity = Annotated[int | Literal["auto"], _auto(CONNECTIONS_MAX)]
+Connections = Annotated[int, Field(strict=True, ge=0, le=CONNECTIONS_MAX)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1000)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Backlog = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
+Weight = Annotated[int, Field(strict=True, ge=0, le=256)]
+
+
+def _prime(value: Any) -> Any:
+    if isinstance(value, int) and 2 <= value <= TABLE_SIZE_MAX and not _is_prime(value):
+        above = next(number for number in range(value, TABLE_SIZE_MAX + 1) if _is_prime(number))
+        raise ValueError(f"{value} is not a prime number; the next one is {above}")
+    return value
+
+
+def _is_prime(number: int) -> bool:
+    return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+
+
+TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeValidator(_prime)]
+
+
+# Words
+
+Name = Annotated[str, StringConstraints(strict=True, pattern=NAME_PATTERN)]
+"""Listeners and pools have names that need no quoting in a shell, a URL or a metric."""
+
+BackendName = Annotated[str, StringConstraints(strict=True, pattern=r"^[^\s\x00-\x1f\x7f]{1,255}$")]
+"""A backend may be called by its address, so everything but spaces is allowed."""
+
+User = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")]
+FilePath = Annotated[str, StringConstraints(strict=True, pattern=r"^[^\x00]{1,4095}$")]
+UrlPath = Annotated[str, StringConstraints(strict=True, pattern=r"^/[!-~]{0,2047}$")]
+HostHeader = Annotated[str, StringConstraints(strict=True, pattern=r"^[!-~]{1,255}$")]
+
+
+# Addresses
+
+
+def _address(value: Any) -> Address:
+    if isinstance(value, Address):
+        return value
+    if isinstance(value, str):
+        return Address.parse(value)
+    if _is_number(value):
+        raise ValueError(f"{value} is not an address; write HOST:{value}, such as 127.0.0.1:{value}")
+    raise ValueError("an address is expected, such as 10.0.0.1:80, [2001:db8::1]:80, name:80 or unix:/run/x.sock")
+
+
+def read_bind(value: Any) -> Address:
+    """An address to listen on. There is nothing to resolve; port 0 lets the kernel choose."""
+    address = _address(value)
+    if address.is_name:
+        raise ValueError(f"{shorten(str(address))} is a name; give the IP address to listen on, or *:{address.port}")
+    return address
+
+
+def _read_tcp_bind(value: Any) -> Address:
+    address = read_bind(value)
+    if address.is_unix:
+        raise ValueError("an IP address and port are expected, such as 127.0.0.1:9400; socket is for a unix socket")
+    return address
+
+
+def read_backend(value: Any) -> Address:
+    """An address to connect to."""
+    address = _address(value)
+    if address.port == 0:
+        raise ValueError(f"{shorten(str(address))} has a bad port; ports are 1 to 65535")
+    if address.host in ("0.0.0.0", "::"):
+        raise ValueError(f"{shorten(str(address))} is every address; name the one to connect to")
+    return address
+
+
+def _read_unix_path(value: Any) -> str:
+    path = Address.parse(f"unix:{value.removeprefix('unix:')}").path if isinstance(value, str) else None
+    if path is None or path.startswith("@"):
+        raise ValueError("the absolute path of a unix socket is expected, such as /run/l4lb/admin.sock")
+    return path
+
+
+_ADDRESS_SCHEMA: Schema = {"type": "string", "pattern": ADDRESS_PATTERN, "examples": ["10.0.0.1:80", "unix:/run/x"]}
+
+TcpBind = Annotated[Address, BeforeValidator(_read_tcp_bind), WithJsonSchema(_ADDRESS_SCHEMA)]
+Target = Annotated[Address, BeforeValidator(read_backend), WithJsonSchema(_ADDRESS_SCHEMA)]
+UnixPath = Annotated[
+    str,
+    BeforeValidator(_read_unix_path),
+    WithJsonSchema({"type": "string", "pattern": "^(unix:)?/", "maxLength": UNIX_PATH_BYTES_MAX + len("unix:")}),
+]
+
+
+# Lists: where several values may stand, one may stand alone.
+
+
+def one_or_many(value: Any) -> Any:
+    return value if isinstance(value, list | tuple | set | frozenset) else (value,)
+
+
+def _list_schema(item: Schema) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, "maxItems": ENTRIES_MAX}]})
+
+
+def _network(value: Any) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    for strict in (True, False):
+        with contextlib.suppress(ValueError):
+            network = ip_network(str(value), strict)
+            break
+    else:
+        raise ValueError(f"{shorten(value)} is not a network; write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32")
+    if not strict:
+        raise ValueError(f"{shorten(value)} has bits set after its prefix; write {network}")
+    return network
+
+
+def _statuses(value: Any) -> tuple[int, ...]:
+    codes: set[int] = set()
+    for item in one_or_many(value):
+        first, _, last = str(item).partition("-")
+        if isinstance(item, bool) or not _STATUS.fullmatch(str(item)) or int(last or first) < int(first):
+            raise ValueError(f"{shorten(item)} is not a status; write a code such as 200 or a range such as 200-399")
+        codes.update(range(int(first), int(last or first) + 1))
+    if not codes:
+        raise ValueError("at least one status is expected, such as 200")
+    return tuple(sorted(codes))
+
+
+_NETWORK_SCHEMA: Schema = {"type": "string", "pattern": NETWORK_PATTERN, "examples": ["10.0.0.0/8", "2001:db8::/32"]}
+_STATUS_SCHEMA: Schema = {
+    "anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string", "pattern": STATUS_PATTERN}]
+}
+
+Bind = Annotated[Address, BeforeValidator(read_bind)]
+Binds = Annotated[
+    tuple[Bind, ...],
+    Field(min_length=1, max_length=ENTRIES_MAX),
+    BeforeValidator(one_or_many),
+    _list_schema(_ADDRESS_SCHEMA),
+]
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Networks = Annotated[
+    tuple[Network, ...],
+    Field(max_length=ENTRIES_MAX),
+    BeforeValidator(one_or_many),
+    _list_schema(_NETWORK_SCHEMA),
+]
+
+Statuses = Annotated[tuple[int, ...], BeforeValidator(_statuses), _list_schema(_STATUS_SCHEMA)]
+STATUSES_OK = tuple(range(200, 400))
+
+Event = Literal["open", "interval", "close"]
+Events = Annotated[
+    tuple[Event, ...],
+    Field(min_length=1),
+    BeforeValidator(one_or_many),
+    _list_schema({"enum": ["open", "interval", "close"]}),
+]

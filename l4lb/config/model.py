@@ -1,0 +1,256 @@
+"""The configuration as the program sees it: frozen, checked, every default filled in.
+
+Attribute names are the keys of the YAML file. Durations are float seconds, None where they are off.
+`Config.model_validate` takes plain data and reports everything that is wrong with it. In Python a duration may also be
+a number of seconds; a file has to name the unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from l4lb.config import fields, rules
+from l4lb.config.address import Address
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Process(_Section):
+    """The process itself. Only `drain_timeout` can change without a restart."""
+
+    workers: fields.Workers = "auto"
+    """Native threads; `auto` is one for each CPU this process may use."""
+
+    max_connections: fields.Capacity = "auto"
+    """Sessions of all listeners together; `auto` follows from the limit on open files. More clients wait."""
+
+    user: fields.User | None = None
+    """The user to become after binding, when started as root."""
+
+    drain_timeout: fields.Patience = 600.0
+    """How long a stopping process waits for its sessions to end."""
+
+
+class Admin(_Section):
+    """Where the process can be asked and told things. Changes need a restart."""
+
+    socket: fields.UnixPath | None = None
+    """Path of the unix socket of the whole admin API."""
+
+    listen: fields.TcpBind | None = None
+    """Address of the read-only HTTP server: metrics, health and status."""
+
+
+class AccessLog(_Section):
+    """One line for each session, or for each of its events."""
+
+    to: fields.FilePath = "-"
+    """A file to append to; `-` is standard output."""
+
+    format: Literal["json", "tcplog"] = "json"
+    """`tcplog` is the TCP log line of HAProxy."""
+
+    events: fields.Events = ("close",)
+    """Which events of a session are logged."""
+
+    interval: fields.Interval = 60.0
+    """How often a long session is logged when `events` has `interval`."""
+
+
+class Log(_Section):
+    """What the process says about itself, on standard error, and about its sessions."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    access: AccessLog | None = None
+
+
+class ProxyProtocol(_Section):
+    """Reading the PROXY header (versions 1 and 2) that another proxy puts before the client's bytes."""
+
+    from_: Annotated[fields.Networks, Field(alias="from", min_length=1)]
+    """Peers whose header is believed."""
+
+    mode: Literal["require", "optional"] = "require"
+    """`require` turns away whoever sends no valid header; `optional` takes connections without one as they are."""
+
+    timeout: fields.Timeout = 5.0
+    """From accepting the connection to the last byte of its header."""
+
+
+class Listener(_Section):
+    """Addresses that accept clients for one pool."""
+
+    bind: fields.Binds
+    """One address or a list."""
+
+    pool: fields.Name
+    """The pool that serves these clients."""
+
+    max_connections: fields.Connections = 0
+    """Sessions at once; 0 is no limit. More clients wait in the backlog."""
+
+    allow: fields.Networks = ()
+    """Networks whose clients are served; none given is everyone."""
+
+    deny: fields.Networks = ()
+    """Networks whose clients are turned away, even when `allow` has them."""
+
+    proxy_protocol: ProxyProtocol | None = None
+
+    backlog: fields.Backlog = 4096
+    """Clients the kernel holds for each listening socket until they are accepted."""
+
+
+class Hash(_Section):
+    """How `maglev` and `source_hash` place clients."""
+
+    key: Literal["source_ip"] = "source_ip"
+    table_size: fields.TableSize = 65537
+    """Entries of the lookup table, a prime number. More entries share more evenly."""
+
+
+class Timeouts(_Section):
+    """Deadlines of one session."""
+
+    connect: fields.Timeout = 5.0
+    """For each attempt to reach a backend."""
+
+    idle: fields.Timeout = 3600.0
+    """No byte in either direction for this long."""
+
+    half_close: fields.Timeout = 60.0
+    """One side has finished, and the other sent nothing for this long."""
+
+    lifetime: fields.TimeoutOrOff = None
+    """The longest a session may last, whatever it does."""
+
+    first_byte: fields.TimeoutOrOff = None
+    """From the first byte of the client to the first byte of the backend."""
+
+
+class Health(_Section):
+    """Active checks of the backends of a pool."""
+
+    type: Literal["tcp", "http", "none"] = "tcp"
+    path: fields.UrlPath = "/"
+    """Path that an http check asks for."""
+
+    status: fields.Statuses = fields.STATUSES_OK
+    """Status codes that mean healthy: numbers and ranges."""
+
+    host: fields.HostHeader | None = None
+    """Host header of an http check; the address of the backend when not given."""
+
+    interval: fields.Interval = 2.0
+    """From the start of one check to the start of the next."""
+
+    timeout: fields.Timeout = 1.0
+    """For a whole check."""
+
+    rise: fields.Count = 2
+    """Good checks in a row after which a backend is up."""
+
+    fall: fields.Count = 3
+    """Failed checks in a row after which a backend is down."""
+
+    port: fields.Port | None = None
+    """Port to check instead of the one that serves."""
+
+
+class Backend(_Section):
+    """One server of a pool. In a file, its address alone is enough."""
+
+    name: fields.BackendName
+    """What it is called in logs, metrics and commands; its address when not given."""
+
+    address: fields.Target
+    weight: fields.Weight = 1
+    """Its share of new sessions; 0 gives it none."""
+
+    max_connections: fields.Connections = 0
+    """Sessions at once; 0 is no limit."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        if isinstance(data, str | Address):
+            data = {"address": data}
+        if isinstance(data, Mapping) and "name" not in data:
+            # An address that cannot be read is reported as such, not as a missing name.
+            return {**data, "name": rules.backend_name(data) or "?"}
+        return data
+
+
+class Pool(_Section):
+    """Backends that serve the same thing, and how clients are shared out among them."""
+
+    balance: Literal["round_robin", "least_connections", "power_of_two", "random", "maglev", "source_hash", "first"] = (
+        "round_robin"
+    )
+    hash: Hash = Hash()
+    backends: tuple[Backend, ...]
+    retries: fields.Retries = 3
+    """Attempts after the first that failed to connect."""
+
+    send_proxy: Literal["off", "v1", "v2"] = "off"
+    """Version of the PROXY header that tells backends who the client is."""
+
+    timeouts: Timeouts = Timeouts()
+    health: Health | None = None
+    """Not given: backends are not checked."""
+
+    drain_timeout: fields.PatienceOrOff = 600.0
+    """How long a draining backend that left the file keeps its sessions; off is for ever."""
+
+
+class Defaults(Listener, Pool):
+    """Any key of a listener or a pool, for those that are silent about it. Merged into them before they are read."""
+
+    bind: fields.Binds = ()
+    pool: fields.Name = ""
+    backends: tuple[Backend, ...] = ()
+
+
+class Config(_Section):
+    """A whole configuration: every listener names a pool that is there, and nothing clashes."""
+
+    process: Process = Process()
+    admin: Admin = Admin()
+    log: Log = Log()
+    defaults: Defaults = Defaults()
+    listeners: dict[fields.Name, Listener]
+    pools: dict[fields.Name, Pool]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_as_a_whole(cls, data: Any, read: ModelWrapValidatorHandler[Config]) -> Config:
+        if not isinstance(data, Mapping):
+            return read(data)
+        merged = rules.merge_defaults(data, frozenset(Listener.model_fields), frozenset(Pool.model_fields))
+        details = [_conflict_details(conflict) for conflict in rules.find_conflicts(merged)]
+        try:
+            config = read(merged)
+        except ValidationError as error:
+            details = [*error.errors(), *details]
+        if details:
+            raise ValidationError.from_exception_data("Config", details)
+        return config
+
+
+def _conflict_details(conflict: rules.Conflict) -> InitErrorDetails:
+    error = PydanticCustomError("conflict", "{message}", {"message": conflict.message, "first": conflict.first})
+    return InitErrorDetails(type=error, loc=conflict.loc, input=None)

@@ -1,0 +1,148 @@
+"""What the parts of a configuration must be to each other: defaults handed down, names that meet, addresses that clash.
+
+These rules look at the plain data of a file, so they find what is wrong between sections even when something else is
+wrong within one. They never raise: what is not of the right shape is for the model to refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from l4lb.config.address import Address
+from l4lb.config.fields import one_or_many, read_backend, read_bind
+from l4lb.config.units import shorten
+
+LISTENERS_MAX = 16_000
+POOLS_MAX = 16_000
+BACKENDS_MAX = 64_000
+"""Kept below the data plane's slots, so that a reload can replace some while their sessions end."""
+
+HTTP_KEYS = frozenset({"path", "status", "host"})
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Something wrong at `loc`. `first` is where the other half of the contradiction stands, if there is one."""
+
+    loc: Loc
+    message: str
+    first: Loc | None = None
+
+
+def merge_defaults(data: Mapping[str, Any], listener_keys: frozenset[str], pool_keys: frozenset[str]) -> dict[str, Any]:
+    """The data with every default written into the listeners and pools that are silent about it."""
+    merged = dict(data)
+    defaults = data.get("defaults")
+    if isinstance(defaults, Mapping):
+        for section, keys in (("listeners", listener_keys), ("pools", pool_keys)):
+            given = {key: value for key, value in defaults.items() if key in keys}
+            items = data.get(section)
+            if given and isinstance(items, Mapping):
+                merged[section] = {name: _with_defaults(item, given) for name, item in items.items()}
+    return merged
+
+
+def _with_defaults(item: Any, defaults: Mapping[str, Any]) -> Any:
+    if not isinstance(item, Mapping):
+        return item
+    merged = {**defaults, **item}
+    own, common = item.get("timeouts"), defaults.get("timeouts")
+    if isinstance(own, Mapping) and isinstance(common, Mapping):
+        merged["timeouts"] = {**common, **own}
+    return merged
+
+
+def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Every contradiction between the sections of `data`, whose defaults are already merged."""
+    listeners, pools = data.get("listeners"), data.get("pools")
+    if isinstance(listeners, Mapping):
+        yield from _listener_conflicts(listeners, pools)
+    if isinstance(pools, Mapping):
+        yield from _pool_conflicts(pools)
+
+
+def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Conflict]:
+    if not listeners:
+        yield Conflict(("listeners",), "there is no listener; without one there is nothing to do")
+    if len(listeners) > LISTENERS_MAX:
+        yield Conflict(("listeners",), f"{len(listeners)} listeners are more than the {LISTENERS_MAX} that fit")
+    taken: dict[Address, Loc] = {}
+    for name, listener in listeners.items():
+        pool = _get(listener, "pool")
+        if isinstance(pool, str) and isinstance(pools, Mapping) and pool not in pools:
+            yield Conflict(("listeners", name, "pool"), f"there is no pool {shorten(pool)}")
+        for index, item in enumerate(one_or_many(_get(listener, "bind"))):
+            address = _read(read_bind, item)
+            if address is None or address.port == 0:
+                continue
+            loc: Loc = ("listeners", name, "bind", index)
+            first = taken.setdefault(_claim(address), loc)
+            if first is not loc:
+                yield Conflict(loc, f"{address} is already taken by listener {shorten(first[1])}", first)
+
+
+def _claim(address: Address) -> Address:
+    """The IPv6 wildcard also takes IPv4, so both wildcards of a port are the same claim."""
+    return Address(host="0.0.0.0", port=address.port) if address.host == "::" else address
+
+
+def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
+    total = 0
+    for name, pool in pools.items():
+        backends = _get(pool, "backends")
+        if isinstance(backends, Sequence) and not isinstance(backends, str):
+            total += len(backends)
+            yield from _backend_conflicts(name, pool, backends)
+        yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"))
+    if len(pools) > POOLS_MAX:
+        yield Conflict(("pools",), f"{len(pools)} pools are more than the {POOLS_MAX} that fit")
+    if total > BACKENDS_MAX:
+        yield Conflict(("pools",), f"{total} backends are more than the {BACKENDS_MAX} that fit")
+
+
+def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> Iterator[Conflict]:
+    seen: dict[str, Loc] = {}
+    for index, backend in enumerate(backends):
+        name = backend_name(backend)
+        loc: Loc = ("pools", pool_name, "backends", index)
+        if name is not None and (first := seen.setdefault(name, loc)) is not loc:
+            yield Conflict(loc, f"the pool has a backend {shorten(name)} already; give this one another name", first)
+    size = _get(_get(pool, "hash"), "table_size")
+    if _get(pool, "balance") in ("maglev", "source_hash") and isinstance(size, int) and len(backends) > size:
+        message = f"{size} entries are too few for {len(backends)} backends; take a prime at least 100 times as large"
+        yield Conflict(("pools", pool_name, "hash", "table_size"), message)
+
+
+def _health_conflicts(loc: Loc, health: Any) -> Iterator[Conflict]:
+    if not isinstance(health, Mapping):
+        return
+    kind = health.get("type", "tcp")
+    if kind in ("tcp", "none"):
+        for key in HTTP_KEYS & health.keys():
+            yield Conflict((*loc, key), f"only http checks use it, and the type is {kind}; write type: http")
+
+
+def backend_name(backend: Any) -> str | None:
+    """The name of a backend: its own, or else its address. None when neither can be read."""
+    if isinstance(backend, str | Address):
+        backend = {"address": backend}
+    name = _get(backend, "name")
+    if name is None:
+        address = _read(read_backend, _get(backend, "address"))
+        return None if address is None else str(address)
+    return name if isinstance(name, str) else None
+
+
+def _get(item: Any, key: str) -> Any:
+    return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
+
+
+def _read(reader: Callable[[Any], Address], value: Any) -> Address | None:
+    try:
+        return reader(value)
+    except ValueError:
+        return None

@@ -1,0 +1,49 @@
+"""Durations as people write them: a number and its unit.
+
+A bare number is refused on purpose: `timeout: 30` means seconds to one reader and milliseconds to the next.
+"""
+
+from __future__ import annotations
+
+import re
+
+SECONDS_MAX = 365 * 86400.0
+"""The longest duration: a year. Anything longer is a slip of the keyboard, and `off` says it better."""
+
+DURATION_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d)$"
+
+_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
+_BARE = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds that `250ms`, `5s`, `1.5s`, `10m`, `1h` or `1d` stands for. ValueError says what to write instead."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        if _BARE.fullmatch(text):
+            raise ValueError(f"{text} has no unit; write {text}s for seconds (units: ms, s, m, h, d)")
+        raise ValueError(
+            f"{shorten(text)} is not a duration; write a number and a unit, such as 250ms, 5s, 10m, 1h or 1d"
+        )
+    unit = found.group(2)
+    seconds = float(text.removesuffix(unit)) * _SECONDS[unit]
+    if seconds > SECONDS_MAX:
+        raise ValueError(f"{text} is longer than the longest duration, 365d")
+    return round(seconds, 9)
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact spelling that `parse_duration` reads back: 90.0 -> `90s`, 3600.0 -> `1h`."""
+    for unit in ("d", "h", "m", "s"):
+        count = seconds / _SECONDS[unit]
+        if count >= 1 and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """A value as it is quoted in an error sentence: never longer than one line can bear."""
+    text = value if isinstance(value, str) else repr(value)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return f"'{text}'" if len(text) <= limit else f"'{text[:limit]}…'"
