@@ -81,14 +81,14 @@ class Peer:
             self.sock.sendall(pattern(key, offset, size))
             offset += size
 
-    def fill(self, key: int, limit: int = 1 << 30) -> int:
-        """Send the pattern until nobody takes more for a while, or `limit`; how many bytes went."""
-        sent = 0
+    def fill(self, key: int, limit: int = 1 << 30, *, offset: int = 0, chunk: int = CHUNK, quiet: float = QUIET) -> int:
+        """Send the pattern until nobody takes more for `quiet` seconds, or up to `limit`; the offset reached."""
+        sent = offset
         poller = select.poll()
         poller.register(self.sock, select.POLLOUT)
-        while sent < limit and poller.poll(QUIET * 1000):
+        while sent < limit and poller.poll(quiet * 1000):
             try:
-                sent += self.sock.send(pattern(key, sent, min(CHUNK, limit - sent)), socket.MSG_DONTWAIT)
+                sent += self.sock.send(pattern(key, sent, min(chunk, limit - sent)), socket.MSG_DONTWAIT)
             except BlockingIOError:
                 continue
         return sent
