@@ -15,7 +15,6 @@
 
 #include "base.h"
 #include "count.h"
-#include "histogram.h"
 #include "l4lb.h"
 #include "limits.h"
 #include "snapshot.h"

@@ -7,7 +7,7 @@
 #include "admission.h"
 #include "count.h"
 #include "limits.h"
-#include "poll.h"
+#include "poll_tag.h"
 #include "session.h"
 #include "sock.h"
 

@@ -14,7 +14,7 @@
 #include "count.h"
 #include "limits.h"
 #include "listener.h"
-#include "poll.h"
+#include "poll_tag.h"
 #include "session.h"
 
 /* ---- time ------------------------------------------------------------------------------------------------------ */

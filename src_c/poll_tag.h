@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * poll - what epoll carries for each descriptor.
+ * poll_tag - what epoll carries for each descriptor.
  *
  * A descriptor is never identified by its number alone: sessions come with index and generation, so that an event
  * that was already collected when its session ended is recognised and dropped.
  */
-#ifndef LB_POLL_H
-#define LB_POLL_H
+#ifndef LB_POLL_TAG_H
+#define LB_POLL_TAG_H
 
 #include <errno.h>
 #include <stdint.h>

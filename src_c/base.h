@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base - the few words every module uses.
+ * Owner:   any thread.
+ * Errors:  LB_BUG_ON ends the process: it is for states that only a mistake in this code can reach, and it stays in
+ *          every build.
+ */
+#ifndef LB_BASE_H
+#define LB_BASE_H
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LB_MUST_CHECK __attribute__((warn_unused_result))
+#define LB_CACHE_LINE 64
+
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+#define LB_MIN(a, b)                                                                                                   \
+    ({                                                                                                                 \
+        __typeof__(a) lb_min_a = (a);                                                                                  \
+        __typeof__(b) lb_min_b = (b);                                                                                  \
+        lb_min_a < lb_min_b ? lb_min_a : lb_min_b;                                                                     \
+    })
+
+#define LB_MAX(a, b)                                                                                                   \
+    ({                                                                                                                 \
+        __typeof__(a) lb_max_a = (a);                                                                                  \
+        __typeof__(b) lb_max_b = (b);                                                                                  \
+        lb_max_a > lb_max_b ? lb_max_a : lb_max_b;                                                                     \
+    })
+
+#define LB_BUG_ON(condition)                                                                                           \
+    do {                                                                                                               \
+        if (__builtin_expect(!!(condition), 0)) {                                                                      \
+            (void)fprintf(stderr, "%s:%d: bug: %s\n", __FILE__, __LINE__, #condition);                                 \
+            abort();                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+#endif
