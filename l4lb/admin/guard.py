@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 REQUEST_TIMEOUT = 10.0  # seconds for a complete request head, from the connection or the answer before
 HANDLER_TIMEOUT = 120.0  # a reload may resolve names and probe
@@ -27,7 +28,7 @@ class Door:
     name: str
     may_change: bool
     connections_max: int
-    guards: dict[asyncio.BaseTransport, Guard] = field(default_factory=dict)
+    guards: dict[asyncio.Transport, Guard] = field(default_factory=dict)
 
 
 class Guard(asyncio.Protocol):
@@ -41,8 +42,8 @@ class Guard(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
         if len(self.door.guards) >= self.door.connections_max:
             _log.warning("the %s is full: %d connections; closing new ones", self.door.name, self.door.connections_max)
             transport.write(_FULL)

@@ -6,7 +6,7 @@ costs that encoder ten times as much. `process_*` comes from the library.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,12 +48,17 @@ def label_text(**labels: str) -> str:
     return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
 
 
-def encode(families: Iterable[Family], *, openmetrics: bool) -> bytes:
+def encode(families: Collection[Family], *, openmetrics: bool) -> bytes:
     """The exposition of the families in either format."""
+    gauges = {family.name for family in families if family.kind == "gauge"}
     parts: list[str] = []
     for family in families:
-        name = family.name if openmetrics or family.kind != "counter" else f"{family.name}_total"
-        parts.append(f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n")
+        name, kind = family.name, str(family.kind)
+        # OpenMetrics names a counter's family without `_total`. Where a gauge has that name (connections now and in
+        # all), the counter's samples go under their own name, whose type it then cannot tell.
+        if kind == "counter" and (not openmetrics or name in gauges):
+            name, kind = f"{name}_total", "unknown" if openmetrics else kind
+        parts.append(f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n")
         parts += family.lines
     if openmetrics:
         parts.append("# EOF\n")
@@ -203,9 +208,5 @@ class ProcessMetrics:
             kind: Literal["counter", "gauge"] = "counter" if metric.type == "counter" else "gauge"
             family = Family(metric.name, kind, metric.documentation)
             for sample in metric.samples:
-                family.add(label_text(**_text(sample.labels)), sample.value)
+                family.add(label_text(**sample.labels), sample.value)
             yield family
-
-
-def _text(labels: Mapping[str, str]) -> dict[str, str]:
-    return {name: str(value) for name, value in labels.items()}

@@ -98,15 +98,15 @@ class AdminServer:
 
     async def close(self) -> None:
         """Stop accepting, let requests in progress end for a moment, close everything. Idempotent."""
-        for server in self._servers:
-            server.close()
         if self._socket_path is not None and self._socket_identity is not None:
+            # Before the socket closes: until then no other file can have its identity.
             sockets.unlink_if_same(self._socket_path, self._socket_identity)
             self._socket_identity = None
+        for server in self._servers:
+            server.close()
         await self._runner.cleanup()
         for door in self._doors:
             for transport in list(door.guards):
-                assert isinstance(transport, asyncio.Transport)
                 transport.abort()
         self._executor.shutdown(wait=False, cancel_futures=True)
 

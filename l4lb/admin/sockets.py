@@ -67,7 +67,7 @@ def _remove_dead_socket(path: str) -> None:
 
 
 def unlink_if_same(path: str, identity: tuple[int, int]) -> None:
-    """Remove the socket file, unless another process has put its own there."""
+    """Remove the socket file, unless another process has put its own there. The socket must still be open."""
     with contextlib.suppress(OSError):
         if file_identity(path) == identity:
             os.unlink(path)

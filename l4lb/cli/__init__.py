@@ -1,0 +1,64 @@
+"""The command line. Commands are imported when they are used, so that `l4lb --help` and completion stay quick."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+# name -> (module, one line of help). The order is the order of `l4lb --help`.
+COMMANDS = {
+    "run": ("l4lb.cli.server", "Run the load balancer in the foreground."),
+    "check": ("l4lb.cli.server", "Validate a configuration file and change nothing."),
+    "schema": ("l4lb.cli.server", "Print the JSON Schema of the configuration."),
+    "demo": ("l4lb.cli.server", "Try l4lb with built-in backends and load."),
+    "status": ("l4lb.cli.runtime", "Show listeners, pools and backends."),
+    "sessions": ("l4lb.cli.runtime", "Show the live sessions."),
+    "drain": ("l4lb.cli.runtime", "Send a backend no new sessions; let its sessions end."),
+    "ready": ("l4lb.cli.runtime", "Put a backend back into service."),
+    "maint": ("l4lb.cli.runtime", "Take a backend out of service and stop checking it."),
+    "weight": ("l4lb.cli.runtime", "Set the weight of a backend."),
+    "kill": ("l4lb.cli.runtime", "Close one session."),
+    "reload": ("l4lb.cli.runtime", "Reload the configuration and say how it went."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from l4lb import __version__
+
+        click.echo(f"l4lb {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Each command has --help with an example.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def main() -> None:
+    """l4lb, a TCP load balancer."""

@@ -1,0 +1,237 @@
+"""Commands that ask or change a running l4lb through its admin socket."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec
+
+import click
+
+from l4lb.cli import tables
+from l4lb.cli.client import AdminClient, ClientError, Json
+
+DEFAULT_SOCKET = "/run/l4lb/admin.sock"
+RELOAD_TIMEOUT = 120.0
+POLL_INTERVAL = 0.5
+EXIT_FAILED = 1
+EXIT_REJECTED = 2
+
+P = ParamSpec("P")
+
+_socket_option = click.option(
+    "--socket",
+    "socket_path",
+    envvar="L4LB_SOCKET",
+    default=DEFAULT_SOCKET,
+    show_default=True,
+    show_envvar=True,
+    metavar="PATH",
+    help="The admin socket.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
+_backend_argument = click.argument("target", metavar="POOL/BACKEND")
+
+
+def _reports_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Show a ClientError as one sentence and exit with 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ClientError as error:
+            _fail(str(error))
+
+    return wrapped
+
+
+def _fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(code)
+
+
+def _split(target: str) -> tuple[str, str]:
+    pool, separator, backend = target.partition("/")
+    if not (pool and separator and backend):
+        raise click.BadParameter(f"'{target}' is not POOL/BACKEND; `l4lb status` shows the names")
+    return pool, backend
+
+
+def _print_json(value: Json) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+@click.command()
+@_socket_option
+@_json_option
+@_reports_errors
+def status(socket_path: str, as_json: bool) -> None:
+    """Show listeners, pools and backends with their state, health and load.
+
+    \b
+    Examples:
+      l4lb status
+      l4lb status --json | jq '.pools.llama.backends'
+    """
+    answer = AdminClient(socket_path).status()
+    _print_json(answer) if as_json else tables.print_status(answer)
+
+
+@click.command()
+@_socket_option
+@_json_option
+@_reports_errors
+def sessions(socket_path: str, as_json: bool) -> None:
+    """Show the live sessions.
+
+    \b
+    Example:
+      l4lb sessions
+    """
+    answer = AdminClient(socket_path).sessions()
+    _print_json(answer) if as_json else tables.print_sessions(answer)
+
+
+@click.command()
+@_backend_argument
+@_socket_option
+@click.option("--wait", is_flag=True, help="Wait until the backend's last session has ended.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --wait: give up after this long. The backend goes on draining.",
+)
+@_reports_errors
+def drain(target: str, socket_path: str, wait: bool, timeout: float | None) -> None:
+    """Send a backend no new sessions; let the sessions it has end by themselves.
+
+    With --wait, exits with 0 once no session is left and with 1 if --timeout came first.
+
+    \b
+    Example:
+      l4lb drain llama/gpu-b --wait --timeout 600
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout needs --wait")
+    pool, backend = _split(target)
+    client = AdminClient(socket_path)
+    answer = client.change_backend(pool, backend, {"state": "drain"})
+    if wait:
+        _wait_drained(client, pool, backend, timeout)
+    else:
+        _report(target, answer)
+
+
+def _wait_drained(client: AdminClient, pool: str, backend: str, timeout: float | None) -> None:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    shown = None
+    while left := tables.number(client.backend(pool, backend), "connections"):
+        if left != shown:
+            click.echo(f"{pool}/{backend}: draining, {tables.counted(left, 'connection')} left", err=True)
+            shown = left
+        if deadline is not None and time.monotonic() >= deadline:
+            _fail(
+                f"{pool}/{backend} still has {tables.counted(left, 'connection')} after {timeout:g} s; "
+                "it goes on draining, and `l4lb sessions` shows which"
+            )
+        time.sleep(POLL_INTERVAL if deadline is None else min(POLL_INTERVAL, max(0.0, deadline - time.monotonic())))
+    click.echo(f"{pool}/{backend}: drained, no connections left")
+
+
+@click.command()
+@_backend_argument
+@_socket_option
+@_reports_errors
+def ready(target: str, socket_path: str) -> None:
+    """Put a backend back into service after drain or maint.
+
+    \b
+    Example:
+      l4lb ready llama/gpu-b
+    """
+    _change(target, socket_path, {"state": "ready"})
+
+
+@click.command()
+@_backend_argument
+@_socket_option
+@_reports_errors
+def maint(target: str, socket_path: str) -> None:
+    """Take a backend out of service: no new sessions and no health checks.
+
+    \b
+    Example:
+      l4lb maint llama/gpu-b
+    """
+    _change(target, socket_path, {"state": "maint"})
+
+
+@click.command()
+@_backend_argument
+@click.argument("value", metavar="WEIGHT", type=click.IntRange(0, 256))
+@_socket_option
+@_reports_errors
+def weight(target: str, value: int, socket_path: str) -> None:
+    """Set the weight of a backend, 0 to 256; with 0 it gets no new sessions.
+
+    \b
+    Example:
+      l4lb weight llama/gpu-b 4
+    """
+    _change(target, socket_path, {"weight": value})
+
+
+def _change(target: str, socket_path: str, change: Json) -> None:
+    _report(target, AdminClient(socket_path).change_backend(*_split(target), change))
+
+
+def _report(target: str, backend: Json) -> None:
+    connections = tables.counted(tables.number(backend, "connections"), "connection")
+    click.echo(f"{target}: {backend['state']}, weight {backend['weight']}, {connections}")
+
+
+@click.command()
+@click.argument("session", metavar="SESSION", type=click.IntRange(min=0))
+@_socket_option
+@_reports_errors
+def kill(session: int, socket_path: str) -> None:
+    """Close one session, by the number that `l4lb sessions` shows.
+
+    \b
+    Example:
+      l4lb kill 81604378624
+    """
+    AdminClient(socket_path).kill_session(session)
+    click.echo(f"session {session}: closed")
+
+
+@click.command()
+@_socket_option
+@_reports_errors
+def reload(socket_path: str) -> None:
+    """Reload the configuration as SIGHUP does, and wait for the outcome.
+
+    Exits with 0 if it was applied and with 2 if it was rejected; the running configuration is unchanged then.
+
+    \b
+    Example:
+      l4lb reload
+    """
+    try:
+        answer = AdminClient(socket_path, timeout=RELOAD_TIMEOUT).reload()
+    except ClientError as error:
+        problems = error.answer.get("problems")
+        if error.status is None or not isinstance(problems, list):
+            raise
+        for problem in problems:
+            click.echo(str(problem), err=True)
+        _fail("the reload was rejected; the running configuration is unchanged", EXIT_REJECTED)
+    notes = answer.get("notes")
+    for note in notes if isinstance(notes, list) else ():
+        click.echo(f"note: {note}")
+    click.echo("reloaded")

@@ -1,0 +1,95 @@
+"""Commands that work on a configuration file: run, check, schema and demo."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from l4lb.errors import ConfigError, StartError
+
+EXIT_CONFIG = 2
+
+_config_option = click.option(
+    "-c", "--config", "path", required=True, metavar="FILE", help="The configuration file (YAML)."
+)
+
+
+@click.command()
+@_config_option
+def run(path: str) -> None:
+    """Run in the foreground until SIGTERM or SIGINT; log to stderr.
+
+    Exits with 0 after a clean stop, 1 if it cannot start and 2 if the file is wrong. SIGHUP reloads the file, SIGUSR1
+    opens the log files again.
+
+    \b
+    Example:
+      l4lb run -c /etc/l4lb/l4lb.yaml
+    """
+    import uvloop
+
+    from l4lb.control import daemon
+
+    try:
+        code = uvloop.run(daemon.run(path))
+    except ConfigError as error:
+        _show_problems(error)
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(code)
+
+
+@click.command()
+@_config_option
+def check(path: str) -> None:
+    """Validate a configuration file; bind, resolve and contact nothing.
+
+    Exits with 0 if the file is valid, else prints every problem with its line and column and exits with 2.
+
+    \b
+    Example:
+      l4lb check -c /etc/l4lb/l4lb.yaml
+    """
+    from l4lb.config import load_config
+
+    try:
+        load_config(path)
+    except ConfigError as error:
+        _show_problems(error)
+    click.echo(f"{path}: valid")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors that check YAML.
+
+    \b
+    Example:
+      l4lb schema > l4lb.schema.json
+    """
+    from l4lb.config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@click.command()
+@click.option("-c", "--config", "path", metavar="FILE", help="Configuration to use in place of the built-in one.")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop by itself.")
+@click.option("--no-load", is_flag=True, help="Start no clients: bring your own.")
+def demo(path: str | None, duration: float | None, no_load: bool) -> None:
+    """Start stand-ins for model servers, the balancer and some load, and show a live table.
+
+    \b
+    Example:
+      l4lb demo --duration 30
+    """
+    from l4lb import demo as demo_package
+
+    sys.exit(demo_package.main(path, duration=duration, load=not no_load))
+
+
+def _show_problems(error: ConfigError) -> None:
+    click.echo(str(error), err=True)
+    sys.exit(EXIT_CONFIG)

@@ -1,0 +1,168 @@
+"""Draws the admin API's answers as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from l4lb.cli.client import Json
+
+# Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
+UNLIMITED_WIDTH = 500
+
+_STYLES = {"up": "green", "ready": "green", "down": "bold red", "drain": "yellow", "maint": "yellow", "pending": "cyan"}
+
+
+def print_status(status: Json) -> None:
+    config = _mapping(status, "config")
+    console = _console()
+    console.print(
+        f"[bold]l4lb {_text(status, 'version')}[/bold], pid {_text(status, 'pid')}, "
+        f"up {duration(_float(status, 'uptime_seconds'))}, {_text(config, 'file')}",
+        highlight=False,
+    )
+    if not config.get("last_reload_ok", True):
+        console.print(f"[bold red]last reload rejected:[/bold red] {_text(config, 'last_error')}", highlight=False)
+    if status.get("stopping"):
+        console.print("[bold yellow]stopping[/bold yellow]")
+    console.print(_listeners_table(_mapping(status, "listeners")))
+    console.print(_backends_table(_mapping(status, "pools")))
+
+
+def _listeners_table(listeners: Json) -> Table:
+    table = _table("listener", "bind", "pool", "connections>", "total>", "rejected>")
+    for name, listener in _items(listeners):
+        bind = listener.get("bind")
+        rejected = sum(
+            number(_mapping(listener, "rejected_total"), key) for key in _mapping(listener, "rejected_total")
+        )
+        table.add_row(
+            escape(name),
+            escape(", ".join(map(str, bind)) if isinstance(bind, list) else ""),
+            _text(listener, "pool"),
+            _text(listener, "connections"),
+            _text(listener, "connections_total"),
+            str(rejected),
+        )
+    return table
+
+
+def _backends_table(pools: Json) -> Table:
+    table = _table(
+        "pool", "backend", "address", "state", "health", "weight>", "connections>", "total>", "in>", "out>", "message"
+    )
+    for pool_name, pool in _items(pools):
+        for name, backend in _items(_mapping(pool, "backends")):
+            weight, effective = _text(backend, "weight"), _text(backend, "effective_weight")
+            table.add_row(
+                escape(pool_name),
+                escape(name),
+                _text(backend, "address"),
+                _styled(_text(backend, "state")),
+                _styled(_text(backend, "health")),
+                weight if weight == effective else f"{effective} of {weight}",
+                _text(backend, "connections"),
+                _text(backend, "connections_total"),
+                size(number(backend, "bytes_in")),
+                size(number(backend, "bytes_out")),
+                _text(backend, "health_message"),
+            )
+    return table
+
+
+def print_sessions(answer: Json) -> None:
+    table = _table("session>", "listener", "client", "pool", "backend", "state", "age>", "idle>", "in>", "out>", "path")
+    sessions = answer.get("sessions")
+    for session in sessions if isinstance(sessions, list) else ():
+        table.add_row(
+            _text(session, "session"),
+            _text(session, "listener"),
+            _text(session, "client"),
+            _text(session, "pool"),
+            _text(session, "backend"),
+            _text(session, "state"),
+            duration(_float(session, "duration_s")),
+            duration(_float(session, "idle_s")),
+            size(number(session, "bytes_in")),
+            size(number(session, "bytes_out")),
+            _text(session, "path"),
+        )
+    console = _console()
+    console.print(table) if table.row_count else console.print("no sessions")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 connection`, `2 connections`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def size(count: int) -> str:
+    """Bytes with a binary unit: `812`, `1.5 KiB`."""
+    if count < 1024:
+        return str(count)
+    value = float(count)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        value /= 1024
+        if value < 1024:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1024:.1f} PiB"
+
+
+def duration(seconds: float) -> str:
+    """The two largest units: `4.2s`, `3m 20s`, `2d 4h`."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    for unit, below, name, below_name in ((86400, 3600, "d", "h"), (3600, 60, "h", "m"), (60, 1, "m", "s")):
+        if whole >= unit:
+            return f"{whole // unit}{name} {whole % unit // below}{below_name}"
+    raise AssertionError(seconds)
+
+
+def number(mapping: Json, key: str) -> int:
+    value = mapping.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _float(mapping: Json, key: str) -> float:
+    value = mapping.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _text(mapping: Json, key: str) -> str:
+    value = mapping.get(key)
+    return "-" if value is None else escape(str(value))
+
+
+def _mapping(mapping: Json, key: str) -> Json:
+    value = mapping.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _items(mapping: Json) -> Iterator[tuple[str, Json]]:
+    for name in mapping:
+        yield name, _mapping(mapping, name)
+
+
+def _styled(word: str) -> str:
+    style = _STYLES.get(word)
+    return f"[{style}]{word}[/{style}]" if style else word
+
+
+def _table(*columns: str) -> Table:
+    """A table with these columns; a name that ends in `>` is a column of numbers."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name.removesuffix(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=UNLIMITED_WIDTH)
+    return console

@@ -1,0 +1,214 @@
+"""A control plane that only remembers what it was asked, and the values that tests describe a running l4lb with."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+
+from l4lb.admin.server import AdminServer
+from l4lb.control.api import (
+    AdminState,
+    BackendStatus,
+    ConfigStatus,
+    HealthState,
+    ListenerStatus,
+    PoolStatus,
+    ReloadOutcome,
+    Session,
+    Status,
+)
+from l4lb.engine.api import (
+    BackendStatistics,
+    EventKind,
+    Histogram,
+    ListenerStatistics,
+    Path,
+    PoolStatistics,
+    SessionRecord,
+    SessionState,
+    WorkerStatistics,
+)
+from l4lb.errors import ControlError
+
+BOUNDS = tuple(us / 1e6 for us in (100, 250, 500, 1000, 10_000, 1_000_000, 300_000_000))
+
+
+def histogram(*counts: int, total: float = 0.0) -> Histogram:
+    """A histogram whose first buckets have these counts."""
+    return Histogram(BOUNDS, counts + (0,) * (len(BOUNDS) + 1 - len(counts)), total)
+
+
+def backend_statistics(**values: object) -> BackendStatistics:
+    fields: dict[str, object] = {
+        "connections": 0,
+        "connections_total": 0,
+        "connect_failures_total": 0,
+        "connect_timeouts_total": 0,
+        "retries_total": 0,
+        "received_bytes_total": 0,
+        "sent_bytes_total": 0,
+        "connect": histogram(),
+        "first_byte": histogram(),
+    }
+    known = {field.name for field in dataclasses.fields(BackendStatistics)}
+    # Statistics may grow: whatever this file does not know of is 0.
+    fields |= dict.fromkeys(known - fields.keys(), 0) | values
+    return BackendStatistics(**fields)  # type: ignore[arg-type]
+
+
+def backend_status(**values: object) -> BackendStatus:
+    fields: dict[str, object] = {
+        "address": "127.0.0.1:8001",
+        "state": AdminState.READY,
+        "health": HealthState.UP,
+        "health_message": "200 in 3 ms",
+        "health_checks_total": {"pass": 7, "fail": 1},
+        "weight": 1,
+        "effective_weight": 1,
+        "statistics": backend_statistics(),
+    }
+    return BackendStatus(**(fields | values))  # type: ignore[arg-type]
+
+
+def worker_statistics() -> WorkerStatistics:
+    return WorkerStatistics(**{field.name: 0 for field in dataclasses.fields(WorkerStatistics)})
+
+
+def pool_status(backends: Mapping[str, BackendStatus]) -> PoolStatus:
+    statistics = PoolStatistics(closed_total={("normal", "--"): 5, ("connect_failed", "SC"): 2})
+    return PoolStatus(balance="round_robin", backends=backends, statistics=statistics)
+
+
+def make_status(pools: Mapping[str, PoolStatus] | None = None, **values: object) -> Status:
+    fields: dict[str, object] = {
+        "version": "1.2.3",
+        "pid": 4711,
+        "uptime_seconds": 12.5,
+        "stopping": False,
+        "config": ConfigStatus(
+            file="/etc/l4lb/l4lb.yaml",
+            loaded_at=1_700_000_000.25,
+            last_reload_ok=True,
+            last_reload_at=1_700_000_001.5,
+            last_error=None,
+        ),
+        "listeners": {
+            "front": ListenerStatus(
+                bind=("127.0.0.1:8000",),
+                pool="llama",
+                statistics=ListenerStatistics(connections=3, connections_total=9, rejected_total={"denied": 2}),
+            )
+        },
+        "pools": {"llama": pool_status({"a": backend_status(), "unix:/run/b.sock": backend_status()})}
+        if pools is None
+        else pools,
+        "workers": (worker_statistics(), worker_statistics()),
+    }
+    return Status(**(fields | values))  # type: ignore[arg-type]
+
+
+def make_session(session: int = 81_604_378_625, **values: object) -> Session:
+    names = {key: values.pop(key) for key in ("listener", "pool", "backend") if key in values}
+    fields: dict[str, object] = {
+        "id": session,
+        "event": EventKind.CLOSE,
+        "listener": 0,
+        "pool": 0,
+        "backend": 0,
+        "client": "192.0.2.7",
+        "client_port": 40_001,
+        "state": SessionState.RELAY,
+        "close": ("normal", "--"),
+        "path": Path.SPLICE,
+        "retries": 0,
+        "started": 1_700_000_000.25,
+        "duration": 1.5,
+        "connect": 0.002,
+        "first_byte": 0.25,
+        "bytes_in": 120,
+        "bytes_out": 4096,
+        "idle": 0.5,
+    }
+    record = SessionRecord(**(fields | values))  # type: ignore[arg-type]
+    return Session(record=record, **({"listener": "front", "pool": "llama", "backend": "a"} | names))  # type: ignore[arg-type]
+
+
+class FakeControl:
+    """Satisfies `Control`. `changes` holds the calls that change something."""
+
+    def __init__(self, status: Status | None = None) -> None:
+        self.current = make_status() if status is None else status
+        self.live: list[Session] = [make_session()]
+        self.outcome = ReloadOutcome(applied=True)
+        self.changes: list[tuple[object, ...]] = []
+        self.failure: Exception | None = None
+        self.connections_left: list[int] = []
+
+    def status(self) -> Status:
+        if self.failure is not None:
+            raise self.failure
+        if self.connections_left:
+            self._set("llama", "a", statistics=backend_statistics(connections=self.connections_left.pop(0)))
+        return self.current
+
+    async def sessions(self) -> list[Session]:
+        return self.live
+
+    async def kill_session(self, session: int) -> None:
+        self.changes.append(("kill", session))
+        if all(item.record.id != session for item in self.live):
+            raise ControlError(f"there is no session {session}", 404)
+
+    def set_backend(
+        self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        if pool not in self.current.pools or backend not in self.current.pools[pool].backends:
+            raise ControlError(f"there is no backend '{backend}' in pool '{pool}'", 404)
+        self.changes.append(("set", pool, backend, state, weight))
+        self._set(
+            pool,
+            backend,
+            **({} if state is None else {"state": state}) | ({} if weight is None else {"weight": weight}),
+        )
+
+    def _set(self, pool: str, backend: str, **values: object) -> None:
+        backends = dict(self.current.pools[pool].backends)
+        backends[backend] = dataclasses.replace(backends[backend], **values)  # type: ignore[arg-type]
+        pools = {**self.current.pools, pool: dataclasses.replace(self.current.pools[pool], backends=backends)}
+        self.current = dataclasses.replace(self.current, pools=pools)
+
+    async def reload(self) -> ReloadOutcome:
+        self.changes.append(("reload",))
+        return self.outcome
+
+
+@contextmanager
+def admin_in_thread(control: FakeControl) -> Iterator[str]:
+    """A real AdminServer on a loop in a thread; the path of its socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(FilePath(folder, "admin.sock"))
+        started = threading.Event()
+        loop = asyncio.new_event_loop()
+        stopping = asyncio.Event()
+
+        async def serve() -> None:
+            server = AdminServer(control, path, None)
+            await server.start()
+            started.set()
+            await stopping.wait()
+            await server.close()
+
+        thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+        thread.start()
+        try:
+            assert started.wait(10), "the admin server did not start"
+            yield path
+        finally:
+            loop.call_soon_threadsafe(stopping.set)
+            thread.join(10)
+            loop.close()

@@ -1,0 +1,447 @@
+"""The admin server over real sockets: routes, rights, strict bodies, and clients that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import pytest
+import uvloop
+
+from l4lb.admin import guard, server
+from l4lb.admin.server import AdminServer
+from l4lb.control.api import AdminState, ReloadOutcome
+from l4lb.errors import ControlError, StartError
+from tests.admin.fake_control import FakeControl, backend_status, make_session, make_status, pool_status
+
+DEADLINE = 10.0
+
+
+@dataclass(frozen=True)
+class LoopbackAddress:
+    """What the server needs of a configured address."""
+
+    host: str | None = "127.0.0.1"
+    port: int | None = 0
+    path: str | None = None
+    is_unix: bool = False
+
+
+@dataclass(frozen=True)
+class Served:
+    control: FakeControl
+    server: AdminServer
+    path: str
+    unix: aiohttp.ClientSession
+    tcp: aiohttp.ClientSession
+
+    async def open_unix(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(self.path)
+
+
+Case = Callable[[Served], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, control: FakeControl) -> AsyncIterator[Served]:
+    path = str(tmp_path / "admin.sock")
+    admin = AdminServer(control, path, cast(Any, LoopbackAddress()))
+    await admin.start()
+    try:
+        assert admin.tcp_address is not None
+        host, port = admin.tcp_address
+        async with (
+            aiohttp.ClientSession("http://l4lb", connector=aiohttp.UnixConnector(path)) as unix,
+            aiohttp.ClientSession(f"http://{host}:{port}") as tcp,
+        ):
+            yield Served(control, admin, path, unix, tcp)
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl()
+
+
+@pytest.fixture
+def run(tmp_path: Path, control: FakeControl) -> Callable[[Case], None]:
+    def run(case: Case) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(DEADLINE), serving(tmp_path, control) as served:
+                await case(served)
+
+        uvloop.run(main())
+
+    return run
+
+
+Run = Callable[[Case], None]
+
+
+def test_reading_works_over_both_sockets(run: Run) -> None:
+    async def case(served: Served) -> None:
+        for client in (served.unix, served.tcp):
+            async with client.get("/api/v1/status") as answer:
+                assert answer.status == 200
+                assert answer.content_type == "application/json"
+                assert (await answer.json())["version"] == "1.2.3"
+            async with client.get("/api/v1/sessions") as answer:
+                assert [item["session"] for item in (await answer.json())["sessions"]] == [81_604_378_625]
+            async with client.get("/healthz") as answer:
+                assert answer.status == 200
+            async with client.get("/metrics") as answer:
+                assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+                body = await answer.text()
+                assert 'l4lb_build_info{version="1.2.3"} 1\n' in body
+                assert "process_resident_memory_bytes" in body
+
+    run(case)
+
+
+def test_openmetrics_is_served_to_who_asks(run: Run) -> None:
+    async def case(served: Served) -> None:
+        async with served.tcp.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}) as got:
+            assert got.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+            assert (await got.text()).endswith("# EOF\n")
+
+    run(case)
+
+
+def test_large_answers_are_compressed_for_who_asks(run: Run, control: FakeControl) -> None:
+    control.current = make_status({"p": pool_status({f"b{n}": backend_status() for n in range(200)})})
+
+    async def case(served: Served) -> None:
+        async with served.tcp.get("/metrics", headers={"Accept-Encoding": "gzip"}, auto_decompress=False) as got:
+            assert got.headers["Content-Encoding"] == "gzip"
+            assert b'l4lb_backend_up{pool="p",backend="b199"} 1' in gzip.decompress(await got.read())
+        async with served.tcp.get("/metrics", headers={"Accept-Encoding": "identity"}) as got:
+            assert "Content-Encoding" not in got.headers
+
+    run(case)
+
+
+def test_readiness_names_what_is_missing(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        async with served.tcp.get("/readyz") as answer:
+            assert answer.status == 200
+        control.current = make_status({"lame": pool_status({"a": backend_status(effective_weight=0)})})
+        async with served.tcp.get("/readyz") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["problems"] == ["pool 'lame' has no usable backend"]
+
+    run(case)
+
+
+def test_a_backend_is_changed_and_shown_as_it_is_then(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        async with served.unix.patch("/api/v1/pools/llama/backends/a", json={"state": "drain", "weight": 7}) as answer:
+            assert answer.status == 200
+            body = await answer.json()
+            assert (body["state"], body["weight"]) == ("drain", 7)
+        assert control.changes == [("set", "llama", "a", AdminState.DRAIN, 7)]
+
+    run(case)
+
+
+@pytest.mark.parametrize("name", ["unix:%2Frun%2Fb.sock", "unix:/run/b.sock"])
+def test_a_backend_named_by_a_unix_path_is_found(run: Run, control: FakeControl, name: str) -> None:
+    async def case(served: Served) -> None:
+        async with served.unix.patch(f"/api/v1/pools/llama/backends/{name}", json={"weight": 0}) as answer:
+            assert answer.status == 200
+        assert control.changes == [("set", "llama", "unix:/run/b.sock", None, 0)]
+
+    run(case)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"state": null}',
+        '{"state": "off"}',
+        '{"state": 1}',
+        '{"weight": "1"}',
+        '{"weight": 1.5}',
+        '{"weight": true}',
+        '{"weight": -1}',
+        '{"weight": 257}',
+        '{"weight": 1, "colour": "red"}',
+        "\xff\xfe",
+        "[" * 50_000,
+    ],
+)
+def test_a_body_that_is_not_exactly_right_changes_nothing(run: Run, control: FakeControl, body: str) -> None:
+    async def case(served: Served) -> None:
+        async with served.unix.patch("/api/v1/pools/llama/backends/a", data=body.encode("latin-1")) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["error"].startswith("invalid request body: ")
+        assert control.changes == []
+
+    run(case)
+
+
+def test_a_body_that_is_too_large_is_refused(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        body = b'{"weight": 1' + b" " * server.BODY_BYTES_MAX + b"}"
+        async with served.unix.patch("/api/v1/pools/llama/backends/a", data=body) as answer:
+            assert answer.status == 413
+            assert "larger than" in (await answer.json())["error"]
+        assert control.changes == []
+
+    run(case)
+
+
+@pytest.mark.parametrize("target", ["/api/v1/pools/llama/backends/zzz", "/api/v1/pools/zzz/backends/a"])
+def test_an_unknown_backend_is_404(run: Run, target: str) -> None:
+    async def case(served: Served) -> None:
+        for answering in (served.unix.patch(target, json={"weight": 1}), served.unix.get(target)):
+            async with answering as answer:
+                assert answer.status == 404
+                assert "zzz" in (await answer.json())["error"]
+
+    run(case)
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("PATCH", "/api/v1/pools/llama/backends/a"),
+        ("DELETE", "/api/v1/sessions/81604378625"),
+        ("POST", "/api/v1/reload"),
+        ("POST", "/api/v1/nothing"),
+    ],
+)
+def test_changes_over_tcp_are_forbidden(run: Run, control: FakeControl, method: str, target: str) -> None:
+    async def case(served: Served) -> None:
+        async with served.tcp.request(method, target, json={"weight": 1}) as answer:
+            assert answer.status == 403
+            assert "admin socket" in (await answer.json())["error"]
+        assert control.changes == []
+
+    run(case)
+
+
+def test_a_session_is_killed_by_its_number(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        async with served.unix.delete("/api/v1/sessions/81604378625") as answer:
+            assert answer.status == 200
+        async with served.unix.delete("/api/v1/sessions/5") as answer:
+            assert answer.status == 404
+        for wrong in ("abc", "-1", "1" * 5000, "%D9%A1"):
+            async with served.unix.delete(f"/api/v1/sessions/{wrong}") as answer:
+                assert answer.status == 400
+        assert control.changes == [("kill", 81_604_378_625), ("kill", 5)]
+
+    run(case)
+
+
+def test_reload_tells_how_it_went(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        control.outcome = ReloadOutcome(applied=True, notes=["process.workers needs a restart"])
+        async with served.unix.post("/api/v1/reload") as answer:
+            assert answer.status == 200
+            assert await answer.json() == {"applied": True, "notes": ["process.workers needs a restart"]}
+        control.outcome = ReloadOutcome(applied=False, problems=["l4lb.yaml:3:1: error: pools: missing"])
+        async with served.unix.post("/api/v1/reload") as answer:
+            assert answer.status == 422
+            body = await answer.json()
+            assert body["problems"] == ["l4lb.yaml:3:1: error: pools: missing"]
+            assert "rejected" in body["error"]
+
+    run(case)
+
+
+def test_a_control_error_keeps_its_status(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        control.failure = ControlError("a reload is going on; try again", 409)
+        async with served.unix.get("/api/v1/status") as answer:
+            assert answer.status == 409
+            assert await answer.json() == {"error": "a reload is going on; try again"}
+
+    run(case)
+
+
+def test_a_mistake_inside_is_a_500_without_details(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        control.failure = RuntimeError("secret")
+        async with served.unix.get("/api/v1/status") as answer:
+            assert answer.status == 500
+            assert "secret" not in await answer.text()
+        control.failure = None
+        async with served.unix.get("/api/v1/status") as answer:
+            assert answer.status == 200
+
+    run(case)
+
+
+def test_unknown_paths_and_methods_are_json_errors(run: Run) -> None:
+    async def case(served: Served) -> None:
+        async with served.unix.get("/nothing") as answer:
+            assert answer.status == 404
+            assert "/nothing" in (await answer.json())["error"]
+        async with served.unix.put("/api/v1/status") as answer:
+            assert answer.status == 405
+            assert "GET" in answer.headers["Allow"]
+            assert "error" in await answer.json()
+
+    run(case)
+
+
+def test_half_a_request_is_cut_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "REQUEST_TIMEOUT", 0.05)
+
+    async def case(served: Served) -> None:
+        for half in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"PATCH /api/v1/pools/p/backends/b HTT"):
+            reader, writer = await served.open_unix()
+            writer.write(half)
+            assert await closed(reader)
+            writer.close()
+        async with served.unix.get("/healthz") as answer:
+            assert answer.status == 200
+
+    run(case)
+
+
+def test_half_a_body_is_cut_off(run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.05)
+
+    async def case(served: Served) -> None:
+        reader, writer = await served.open_unix()
+        writer.write(b"PATCH /api/v1/pools/llama/backends/a HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{")
+        assert b" 408 " in await reader.readline()
+        writer.close()
+        assert control.changes == []
+
+    run(case)
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(
+    run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ANSWER_TIMEOUT", 0.05)
+    control.live = [make_session(n) for n in range(5_000)]
+
+    async def case(served: Served) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(served.path)
+            client.sendall(b"GET /api/v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n")
+            door = served.server._doors[0]
+            await until(lambda: bool(door.guards))
+            await until(lambda: not door.guards)
+
+    run(case)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % n for n in range(10_000)) + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300),
+        b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n\r\n",
+        bytes(range(256)) * 40 + b"\r\n\r\n",
+    ],
+    ids=["long line", "long header", "many headers", "tls", "proxy", "bytes"],
+)
+def test_garbage_is_refused_and_others_are_served(run: Run, garbage: bytes) -> None:
+    async def case(served: Served) -> None:
+        reader, writer = await served.open_unix()
+        writer.write(garbage)
+        assert b" 400 " in await reader.readline()
+        assert await closed(reader)
+        writer.close()
+        async with served.unix.get("/healthz") as answer:
+            assert answer.status == 200
+
+    run(case)
+
+
+def test_connections_beyond_the_limit_are_told_and_the_other_socket_still_serves(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 3)
+
+    async def case(served: Served) -> None:
+        assert served.server.tcp_address is not None
+        pairs = [await asyncio.open_connection(*served.server.tcp_address) for _ in range(3)]
+        await until(lambda: len(served.server._doors[1].guards) == 3)
+        reader, writer = await asyncio.open_connection(*served.server.tcp_address)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert "too many connections" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+        async with served.unix.get("/healthz") as got:
+            assert got.status == 200
+        pairs.pop()[1].close()
+        await until(lambda: len(served.server._doors[1].guards) == 2)
+        async with served.tcp.get("/healthz") as got:
+            assert got.status == 200
+        for _, other in [*pairs, (reader, writer)]:
+            other.close()
+
+    run(case)
+
+
+def test_requests_on_one_connection_are_answered_in_turn(run: Run) -> None:
+    async def case(served: Served) -> None:
+        reader, writer = await served.open_unix()
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 51
+        writer.close()
+
+    run(case)
+
+
+def test_closing_removes_the_socket_and_ends_connections(tmp_path: Path, control: FakeControl) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(DEADLINE):
+            path = tmp_path / "admin.sock"
+            admin = AdminServer(control, str(path), None)
+            await admin.start()
+            reader, writer = await asyncio.open_unix_connection(path)
+            await admin.close()
+            assert await closed(reader)
+            assert not path.exists()
+            await admin.close()
+            writer.close()
+
+    uvloop.run(main())
+
+
+def test_a_port_in_use_stops_the_start_and_leaves_nothing(tmp_path: Path, control: FakeControl) -> None:
+    async def main() -> None:
+        path = tmp_path / "admin.sock"
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = LoopbackAddress(port=taken.getsockname()[1])
+            with pytest.raises(StartError, match=r"admin\.listen: Address already in use"):
+                await AdminServer(control, str(path), cast(Any, address)).start()
+        assert not path.exists()
+
+    uvloop.run(main())
+
+
+async def closed(reader: asyncio.StreamReader) -> bool:
+    """Whether the peer ends the connection, having sent whatever it likes."""
+    with suppress(ConnectionError):
+        await reader.read()
+    return True
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until the condition holds; the test's own deadline bounds it."""
+    while not condition():  # noqa: ASYNC110 - what is waited for is inside the server, and tells nobody
+        await asyncio.sleep(0.005)

@@ -1,0 +1,77 @@
+"""The JSON of the API has every promised key, with the meaning the interface gives it."""
+
+from __future__ import annotations
+
+import json
+
+from l4lb.admin import views
+from l4lb.control.api import HealthState, ListenerStatus
+from l4lb.engine.api import ListenerStatistics, SessionState
+from tests.admin.fake_control import (
+    backend_statistics,
+    backend_status,
+    make_session,
+    make_status,
+    pool_status,
+)
+
+
+def test_status_has_every_promised_key_and_is_json() -> None:
+    view = json.loads(json.dumps(views.status_view(make_status())))
+    assert {"version", "pid", "uptime_seconds", "config", "listeners", "pools"} <= view.keys()
+    assert view["config"] == {
+        "file": "/etc/l4lb/l4lb.yaml",
+        "loaded_at": "2023-11-14T22:13:20.250Z",
+        "last_reload_ok": True,
+        "last_reload_at": "2023-11-14T22:13:21.500Z",
+        "last_error": None,
+    }
+    assert view["listeners"]["front"]["bind"] == ["127.0.0.1:8000"]
+    assert view["listeners"]["front"]["connections"] == 3
+    assert view["listeners"]["front"]["connections_total"] == 9
+    assert view["pools"]["llama"]["balance"] == "round_robin"
+    assert view["pools"]["llama"]["closed_total"] == {"normal": {"--": 5}, "connect_failed": {"SC": 2}}
+
+
+def test_a_backend_counts_bytes_as_its_clients_do() -> None:
+    """`bytes_in` is what clients sent, as in the access log: the backend was sent it."""
+    view = views.backend_view(
+        backend_status(statistics=backend_statistics(sent_bytes_total=10, received_bytes_total=99, connections=2))
+    )
+    assert (view["bytes_in"], view["bytes_out"], view["connections"]) == (10, 99, 2)
+    assert (view["state"], view["health"]) == ("ready", "up")
+
+
+def test_a_session_shows_null_for_what_was_not_reached() -> None:
+    view = views.session_view(
+        make_session(7, state=SessionState.CONNECT, close=None, event=None, backend=None, connect=None, first_byte=None)
+    )
+    assert view["session"] == 7
+    assert view["state"] == "connect"
+    assert view["backend"] is None
+    assert view["connect_s"] is None
+    assert view["client"] == "192.0.2.7:40001"
+
+
+def test_ready_means_every_listener_accepts_and_every_pool_can_serve() -> None:
+    assert views.readiness_problems(make_status()) == []
+
+
+def test_what_is_not_ready_is_named() -> None:
+    status = make_status(
+        {
+            "good": pool_status({"a": backend_status(), "b": backend_status(effective_weight=0)}),
+            "bad": pool_status({"a": backend_status(effective_weight=0, health=HealthState.DOWN)}),
+            "empty": pool_status({}),
+        },
+        listeners={
+            "deaf": ListenerStatus(
+                bind=(), pool="good", statistics=ListenerStatistics(connections=0, connections_total=0)
+            )
+        },
+        stopping=True,
+    )
+    problems = views.readiness_problems(status)
+    assert len(problems) == 4
+    for word in ("stopping", "'deaf'", "'bad'", "'empty'"):
+        assert any(word in problem for problem in problems)
