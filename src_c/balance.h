@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #include "base.h"
-#include "limits.h"
+#include "bounds.h"
 #include "rng.h"
 #include "snapshot.h"
 

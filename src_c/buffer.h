@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "limits.h"
+#include "bounds.h"
 
 struct lb_buffer {
     struct lb_buffer *next_free;

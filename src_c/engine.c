@@ -16,7 +16,7 @@
 #include "base.h"
 #include "count.h"
 #include "l4lb.h"
-#include "limits.h"
+#include "bounds.h"
 #include "snapshot.h"
 #include "worker.h"
 

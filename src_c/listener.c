@@ -6,7 +6,7 @@
 
 #include "admission.h"
 #include "count.h"
-#include "limits.h"
+#include "bounds.h"
 #include "poll_tag.h"
 #include "session.h"
 #include "sock.h"

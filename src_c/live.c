@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "limits.h"
+#include "bounds.h"
 
 /* Zeroed memory whose pages the kernel provides on first use. */
 static void *reserve(size_t bytes) {

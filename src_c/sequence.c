@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "limits.h"
+#include "bounds.h"
 
 /* A member of the heap. Its next turn is due at (2 * taken + 1) / (2 * weight). */
 struct entry {

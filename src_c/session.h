@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #include "l4lb.h"
-#include "limits.h"
+#include "bounds.h"
 #include "list.h"
 #include "relay.h"
 #include "timer.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "limits.h"
+#include "bounds.h"
 #include "session.h"
 
 enum { NO_PLACE = LB_CHUNK_SESSIONS, GENERATION_MASK = (1 << LB_SESSION_GENERATION_BITS) - 1 };

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "hash.h"
-#include "limits.h"
+#include "bounds.h"
 #include "maglev.h"
 
 /* ---- Maglev tables ------------------------------------------------------------------------------------------- */

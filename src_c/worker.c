@@ -12,7 +12,7 @@
 
 #include "clock.h"
 #include "count.h"
-#include "limits.h"
+#include "bounds.h"
 #include "listener.h"
 #include "poll_tag.h"
 #include "session.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * limits - every bound of the data plane, in one place, with its reason.
+ * bounds - every limit of the data plane, in one place, with its reason.
  */
-#ifndef LB_LIMITS_H
-#define LB_LIMITS_H
+#ifndef LB_BOUNDS_H
+#define LB_BOUNDS_H
 
 enum {
     /* Workers are bits of one 64-bit mask of paused workers, and 6 bits of a session id. */

@@ -1,0 +1,165 @@
+# The part of src_c/l4lb.h that the extension uses, name for name. Meanings and units are documented there.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        unsigned short ss_family
+    ctypedef unsigned int socklen_t
+
+cdef extern from "l4lb.h" nogil:
+    struct l4lb_engine:
+        pass
+
+    struct l4lb_prefix:
+        uint8_t address[16]
+        uint8_t length
+
+    struct l4lb_backend_config:
+        uint32_t slot
+        uint32_t weight
+        uint32_t connections_max
+        uint8_t usable
+        const char *name
+        const sockaddr *address
+        socklen_t address_len
+
+    enum l4lb_balance:
+        pass
+    enum l4lb_proxy_mode:
+        pass
+    enum l4lb_send_proxy:
+        pass
+    enum l4lb_slot_kind:
+        pass
+
+    struct l4lb_pool_config:
+        uint32_t slot
+        l4lb_balance balance
+        uint32_t table_size
+        uint32_t retries
+        l4lb_send_proxy send_proxy
+        uint64_t connect_ms
+        uint64_t idle_ms
+        uint64_t half_close_ms
+        uint64_t lifetime_ms
+        uint64_t first_byte_ms
+        const l4lb_backend_config *backends
+        size_t n_backends
+
+    struct l4lb_listener_config:
+        uint32_t slot
+        uint32_t pool
+        uint32_t connections_max
+        const int *fds
+        size_t n_binds
+        const l4lb_prefix *allow
+        size_t n_allow
+        const l4lb_prefix *deny
+        size_t n_deny
+        l4lb_proxy_mode proxy_mode
+        const l4lb_prefix *proxy_from
+        size_t n_proxy_from
+        uint64_t proxy_timeout_ms
+
+    struct l4lb_config:
+        const l4lb_listener_config *listeners
+        size_t n_listeners
+        const l4lb_pool_config *pools
+        size_t n_pools
+        uint32_t events
+        uint64_t interval_ms
+
+    struct l4lb_options:
+        uint32_t n_workers
+        uint32_t sessions_max
+        uint32_t pipes_max
+        uint32_t pipe_bytes
+        uint32_t events_cap
+
+    enum:
+        L4LB_N_CLOSE
+        L4LB_N_REJECT
+        L4LB_N_BUCKETS
+
+    struct l4lb_histogram:
+        uint64_t buckets[20]
+        uint64_t sum_us
+
+    struct l4lb_backend_stats:
+        uint64_t connections
+        uint64_t busy
+        uint64_t connections_total
+        uint64_t connect_failures_total
+        uint64_t connect_timeouts_total
+        uint64_t retries_total
+        uint64_t received_bytes_total
+        uint64_t sent_bytes_total
+        l4lb_histogram connect
+        l4lb_histogram first_byte
+
+    struct l4lb_listener_stats:
+        uint64_t connections
+        uint64_t connections_total
+        uint64_t *rejected
+
+    struct l4lb_pool_stats:
+        uint64_t *closed
+
+    struct l4lb_worker_stats:
+        uint64_t sessions
+        uint64_t loops_total
+        uint64_t idle_wakeups_total
+        uint64_t accept_pauses_total
+        uint64_t copied_bytes_total
+        uint64_t spliced_bytes_total
+        uint64_t pipes
+        uint64_t pipes_in_use
+        uint64_t pipe_fallbacks_total
+        uint64_t events_dropped_total
+        uint64_t heartbeat_ns
+
+    struct l4lb_endpoint:
+        uint16_t family
+        uint16_t port
+        uint8_t address[16]
+
+    struct l4lb_session_record:
+        uint64_t id
+        uint32_t event
+        uint32_t listener
+        uint32_t pool
+        uint32_t backend
+        l4lb_endpoint client
+        uint8_t state
+        uint8_t close
+        uint8_t path
+        uint8_t retries
+        uint64_t started_ns
+        uint64_t duration_us
+        uint64_t connect_us
+        uint64_t first_byte_us
+        uint64_t bytes_in
+        uint64_t bytes_out
+        uint64_t idle_us
+
+    int l4lb_engine_new(const l4lb_options *options, l4lb_engine **out)
+    int l4lb_engine_start(l4lb_engine *engine)
+    void l4lb_engine_stop(l4lb_engine *engine)
+    void l4lb_engine_free(l4lb_engine *engine)
+    int l4lb_slot_take(l4lb_engine *engine, l4lb_slot_kind kind)
+    int l4lb_slot_give(l4lb_engine *engine, l4lb_slot_kind kind, uint32_t slot)
+    int l4lb_publish(l4lb_engine *engine, const l4lb_config *config)
+    int l4lb_reclaim(l4lb_engine *engine)
+    int l4lb_read_backend(const l4lb_engine *engine, uint32_t slot, l4lb_backend_stats *out)
+    int l4lb_read_listener(const l4lb_engine *engine, uint32_t slot, l4lb_listener_stats *out)
+    int l4lb_read_pool(const l4lb_engine *engine, uint32_t slot, l4lb_pool_stats *out)
+    int l4lb_read_worker(const l4lb_engine *engine, uint32_t worker, l4lb_worker_stats *out)
+    int l4lb_list_sessions(l4lb_engine *engine, uint32_t worker, uint64_t after, l4lb_session_record *out, size_t n,
+                           int timeout_ms)
+    int l4lb_kill_session(l4lb_engine *engine, uint64_t id, int timeout_ms)
+    int l4lb_kill_backend(l4lb_engine *engine, uint32_t slot, int timeout_ms)
+    int l4lb_event_fd(const l4lb_engine *engine)
+    int l4lb_take_events(l4lb_engine *engine, l4lb_session_record *out, size_t n)

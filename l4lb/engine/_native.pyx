@@ -1,0 +1,359 @@
+"""The compiled skin over src_c/l4lb.h: conversions, and nothing that decides.
+
+Calls are few and coarse. The GIL is released around those that wait for a worker.
+"""
+
+import os
+import socket
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from l4lb.engine._capi cimport *
+
+from l4lb.engine.api import (
+    BackendStatistics,
+    EventKind,
+    Histogram,
+    ListenerStatistics,
+    Path,
+    PoolStatistics,
+    SessionRecord,
+    SessionState,
+    WorkerStatistics,
+)
+from l4lb.engine.packing import pack_address, pack_prefix
+
+cdef extern from *:
+    """
+    #define X(symbol, code, reason) {reason, code},
+    static const char *const close_table[][2] = {L4LB_CLOSE_TABLE(X)};
+    #undef X
+    #define X(symbol, reason) reason,
+    static const char *const reject_table[] = {L4LB_REJECT_TABLE(X)};
+    #undef X
+    static const unsigned long long bounds_table[] = L4LB_HISTOGRAM_BOUNDS_US;
+    _Static_assert(sizeof bounds_table / sizeof bounds_table[0] + 1 == L4LB_N_BUCKETS, "one bucket above the last bound");
+    """
+    const char *const (*close_table)[2]
+    const char *const *reject_table
+    const unsigned long long *bounds_table
+
+CLOSE_REASONS = tuple(
+    (close_table[i][0].decode(), close_table[i][1].decode()) for i in range(L4LB_N_CLOSE)
+)
+REJECT_REASONS = tuple(reject_table[i].decode() for i in range(L4LB_N_REJECT))
+BOUNDS = tuple(bounds_table[i] / 1e6 for i in range(L4LB_N_BUCKETS - 1))
+
+# How long a listing or a kill waits for a worker. A worker's turn takes milliseconds.
+cdef int WAIT_MS = 2000
+
+# Sessions or events copied out of the data plane at once.
+cdef size_t BATCH = 256
+
+
+cdef int check(int result) except -1:
+    """The one door for errors: -errno becomes OSError, of the subclass that fits."""
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+cdef class Arena:
+    """C memory that lives as long as this object."""
+
+    cdef list _blocks
+
+    def __cinit__(self):
+        self._blocks = []
+
+    cdef void *take(self, size_t count, size_t size) except NULL:
+        cdef void *block = calloc(count + 1, size)
+        if block == NULL:
+            raise MemoryError
+        self._blocks.append(<size_t>block)
+        return block
+
+    cdef const char *keep(self, bytes data) except NULL:
+        cdef char *copy = <char *>self.take(len(data), 1)
+        memcpy(copy, <const char *>data, len(data))
+        return copy
+
+    def __dealloc__(self):
+        for block in self._blocks:
+            free(<void *><size_t>block)
+
+
+cdef const l4lb_prefix *fill_prefixes(Arena arena, networks) except NULL:
+    cdef l4lb_prefix *prefixes = <l4lb_prefix *>arena.take(len(networks), sizeof(l4lb_prefix))
+    cdef bytes packed
+    cdef Py_ssize_t i
+    for i, network in enumerate(networks):
+        packed = pack_prefix(network)
+        memcpy(&prefixes[i], <const char *>packed, 17)
+    return prefixes
+
+
+cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
+    cdef bytes address = pack_address(spec.family, spec.address)
+    out.slot = spec.slot
+    out.weight = spec.weight
+    out.connections_max = spec.max_connections
+    out.usable = spec.usable
+    out.name = arena.keep(spec.name.encode())
+    out.address = <const sockaddr *>arena.keep(address)
+    out.address_len = len(address)
+    return 0
+
+
+cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
+    cdef l4lb_backend_config *backends = <l4lb_backend_config *>arena.take(
+        len(spec.backends), sizeof(l4lb_backend_config)
+    )
+    for i, backend in enumerate(spec.backends):
+        fill_backend(arena, &backends[i], backend)
+    out.slot = spec.slot
+    out.balance = <l4lb_balance><int>spec.balance
+    out.table_size = spec.table_size
+    out.retries = spec.retries
+    out.send_proxy = <l4lb_send_proxy><int>spec.send_proxy
+    out.connect_ms = spec.connect_ms
+    out.idle_ms = spec.idle_ms
+    out.half_close_ms = spec.half_close_ms
+    out.lifetime_ms = spec.lifetime_ms
+    out.first_byte_ms = spec.first_byte_ms
+    out.backends = backends
+    out.n_backends = len(spec.backends)
+    return 0
+
+
+cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_workers) except -1:
+    cdef int *fds = <int *>arena.take(len(spec.fds) * n_workers, sizeof(int))
+    cdef size_t n = 0
+    for bind in spec.fds:
+        if len(bind) != n_workers:
+            raise ValueError(f"a bind needs one socket for each of {n_workers} workers, not {len(bind)}")
+        for fd in bind:
+            fds[n] = fd
+            n += 1
+    out.slot = spec.slot
+    out.pool = spec.pool
+    out.connections_max = spec.max_connections
+    out.fds = fds
+    out.n_binds = len(spec.fds)
+    out.allow = fill_prefixes(arena, spec.allow)
+    out.n_allow = len(spec.allow)
+    out.deny = fill_prefixes(arena, spec.deny)
+    out.n_deny = len(spec.deny)
+    out.proxy_mode = <l4lb_proxy_mode><int>spec.proxy_mode
+    out.proxy_from = fill_prefixes(arena, spec.proxy_from)
+    out.n_proxy_from = len(spec.proxy_from)
+    out.proxy_timeout_ms = spec.proxy_timeout_ms
+    return 0
+
+
+cdef object to_histogram(const l4lb_histogram *histogram):
+    counts = tuple(histogram.buckets[i] for i in range(L4LB_N_BUCKETS))
+    return Histogram(BOUNDS, counts, histogram.sum_us / 1e6)
+
+
+cdef object to_seconds(uint64_t us):
+    return None if us == UINT64_MAX else us / 1e6
+
+
+cdef object to_record(const l4lb_session_record *record):
+    cdef size_t address_len = 0
+    family = record.client.family
+    if family == socket.AF_INET:
+        address_len = 4
+    elif family == socket.AF_INET6:
+        address_len = 16
+    address = PyBytes_FromStringAndSize(<const char *>record.client.address, address_len)
+    return SessionRecord(
+        id=record.id,
+        event=EventKind(record.event) if record.event else None,
+        listener=record.listener,
+        pool=record.pool,
+        backend=None if record.backend == UINT32_MAX else record.backend,
+        client=socket.inet_ntop(family, address) if address_len else "unix",
+        client_port=record.client.port,
+        state=SessionState(record.state),
+        close=CLOSE_REASONS[record.close] if record.event == EventKind.CLOSE else None,
+        path=Path(record.path),
+        retries=record.retries,
+        started=record.started_ns / 1e9,
+        duration=record.duration_us / 1e6,
+        connect=to_seconds(record.connect_us),
+        first_byte=to_seconds(record.first_byte_us),
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+        idle=record.idle_us / 1e6,
+    )
+
+
+cdef class NativeEngine:
+    """The data plane in C. See `l4lb.engine.api.Engine` for what each method promises."""
+
+    cdef l4lb_engine *_engine
+    cdef readonly object options
+
+    def __cinit__(self, options):
+        cdef l4lb_options native
+        native.n_workers = options.workers
+        native.sessions_max = options.max_connections
+        native.pipes_max = options.pipes_per_worker
+        native.pipe_bytes = options.pipe_bytes
+        native.events_cap = options.events_cap
+        self.options = options
+        check(l4lb_engine_new(&native, &self._engine))
+
+    def __dealloc__(self):
+        l4lb_engine_free(self._engine)
+
+    cdef l4lb_engine *open(self) except NULL:
+        if self._engine == NULL:
+            raise ValueError("the engine is closed")
+        return self._engine
+
+    def start(self):
+        check(l4lb_engine_start(self.open()))
+
+    def stop(self):
+        cdef l4lb_engine *engine = self.open()
+        with nogil:
+            l4lb_engine_stop(engine)
+
+    def close(self):
+        cdef l4lb_engine *engine = self._engine
+        self._engine = NULL
+        with nogil:
+            l4lb_engine_free(engine)
+
+    def take_slot(self, kind):
+        return check(l4lb_slot_take(self.open(), <l4lb_slot_kind><int>kind))
+
+    def give_slot(self, kind, uint32_t slot):
+        try:
+            check(l4lb_slot_give(self.open(), <l4lb_slot_kind><int>kind, slot))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno == 16:  # EBUSY
+                return False
+            raise
+        return True
+
+    def publish(self, snapshot):
+        cdef Arena arena = Arena()
+        cdef size_t n_workers = self.options.workers
+        cdef l4lb_config config
+        cdef l4lb_listener_config *listeners = <l4lb_listener_config *>arena.take(
+            len(snapshot.listeners), sizeof(l4lb_listener_config)
+        )
+        cdef l4lb_pool_config *pools = <l4lb_pool_config *>arena.take(len(snapshot.pools), sizeof(l4lb_pool_config))
+        for i, pool in enumerate(snapshot.pools):
+            fill_pool(arena, &pools[i], pool)
+        for i, listener in enumerate(snapshot.listeners):
+            fill_listener(arena, &listeners[i], listener, n_workers)
+        config.listeners = listeners
+        config.n_listeners = len(snapshot.listeners)
+        config.pools = pools
+        config.n_pools = len(snapshot.pools)
+        config.events = <uint32_t><int>snapshot.events
+        config.interval_ms = snapshot.interval_ms
+        check(l4lb_publish(self.open(), &config))
+
+    def reclaim(self):
+        return l4lb_reclaim(self.open())
+
+    def backend_statistics(self, uint32_t slot):
+        cdef l4lb_backend_stats stats
+        check(l4lb_read_backend(self.open(), slot, &stats))
+        return BackendStatistics(
+            connections=stats.connections,
+            busy=stats.busy,
+            connections_total=stats.connections_total,
+            connect_failures_total=stats.connect_failures_total,
+            connect_timeouts_total=stats.connect_timeouts_total,
+            retries_total=stats.retries_total,
+            received_bytes_total=stats.received_bytes_total,
+            sent_bytes_total=stats.sent_bytes_total,
+            connect=to_histogram(&stats.connect),
+            first_byte=to_histogram(&stats.first_byte),
+        )
+
+    def listener_statistics(self, uint32_t slot):
+        cdef l4lb_listener_stats stats
+        check(l4lb_read_listener(self.open(), slot, &stats))
+        return ListenerStatistics(
+            connections=stats.connections,
+            connections_total=stats.connections_total,
+            rejected_total={REJECT_REASONS[i]: stats.rejected[i] for i in range(L4LB_N_REJECT)},
+        )
+
+    def pool_statistics(self, uint32_t slot):
+        cdef l4lb_pool_stats stats
+        check(l4lb_read_pool(self.open(), slot, &stats))
+        return PoolStatistics(closed_total={CLOSE_REASONS[i]: stats.closed[i] for i in range(L4LB_N_CLOSE)})
+
+    def worker_statistics(self, uint32_t worker):
+        cdef l4lb_worker_stats stats
+        check(l4lb_read_worker(self.open(), worker, &stats))
+        return WorkerStatistics(
+            sessions=stats.sessions,
+            loops_total=stats.loops_total,
+            idle_wakeups_total=stats.idle_wakeups_total,
+            accept_pauses_total=stats.accept_pauses_total,
+            copied_bytes_total=stats.copied_bytes_total,
+            spliced_bytes_total=stats.spliced_bytes_total,
+            pipes=stats.pipes,
+            pipes_in_use=stats.pipes_in_use,
+            pipe_fallbacks_total=stats.pipe_fallbacks_total,
+            events_dropped_total=stats.events_dropped_total,
+            heartbeat_ns=stats.heartbeat_ns,
+        )
+
+    def sessions(self, uint32_t worker, uint64_t after=0, size_t limit=1024):
+        cdef Arena arena = Arena()
+        cdef l4lb_session_record *records = <l4lb_session_record *>arena.take(limit, sizeof(l4lb_session_record))
+        cdef l4lb_engine *engine = self.open()
+        cdef int n
+        with nogil:
+            n = l4lb_list_sessions(engine, worker, after, records, limit, WAIT_MS)
+        return [to_record(&records[i]) for i in range(check(n))]
+
+    def kill_session(self, uint64_t session):
+        cdef l4lb_engine *engine = self.open()
+        cdef int result
+        with nogil:
+            result = l4lb_kill_session(engine, session, WAIT_MS)
+        try:
+            check(result)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def kill_backend(self, uint32_t slot):
+        cdef l4lb_engine *engine = self.open()
+        cdef int result
+        with nogil:
+            result = l4lb_kill_backend(engine, slot, WAIT_MS)
+        return check(result)
+
+    @property
+    def event_fd(self):
+        return l4lb_event_fd(self.open())
+
+    def take_events(self, size_t limit=4096):
+        cdef Arena arena = Arena()
+        cdef size_t batch = min(limit, BATCH)
+        cdef l4lb_session_record *records = <l4lb_session_record *>arena.take(batch, sizeof(l4lb_session_record))
+        cdef int n = <int>batch
+        events = []
+        while n == <int>batch and len(events) < limit:
+            n = l4lb_take_events(self.open(), records, batch)
+            for i in range(n):
+                events.append(to_record(&records[i]))
+        return events
