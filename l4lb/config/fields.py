@@ -22,7 +22,6 @@ WORKERS_MAX = 64
 CONNECTIONS_MAX = 10_000_000
 TABLE_SIZE_MAX = 5_000_011
 
-NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
 ADDRESS_PATTERN = r"^(unix:[/@]|[^ ]*:[0-9]{1,5}$)"
 NETWORK_PATTERN = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 STATUS_PATTERN = r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"
@@ -112,18 +111,34 @@ def _is_prime(number: int) -> bool:
 TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeValidator(_prime)]
 
 
-# Words
+# Words: each pattern has the sentence that is said when it does not match.
 
-Name = Annotated[str, StringConstraints(strict=True, pattern=NAME_PATTERN)]
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
+_BACKEND_NAME = r"^[^\s\x00-\x1f\x7f]{1,255}$"
+_USER = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
+_FILE_PATH = r"^[^\x00-\x1f\x7f]{1,4095}$"
+_URL_PATH = r"^/[!-~]{0,2047}$"
+_HOST = r"^[!-~]{1,255}$"
+
+PATTERN_HELP = {
+    _NAME: "a name is up to 128 letters, digits and _ . : - and begins with a letter, a digit or _",
+    _BACKEND_NAME: "a backend name is up to 255 characters without spaces",
+    _USER: "a user name is expected, such as l4lb",
+    _FILE_PATH: "a file name is expected, or - for standard output",
+    _URL_PATH: "a path begins with / and has no spaces, such as /health",
+    _HOST: "a host name without spaces is expected, such as model.example",
+}
+
+Name = Annotated[str, StringConstraints(strict=True, pattern=_NAME)]
 """Listeners and pools have names that need no quoting in a shell, a URL or a metric."""
 
-BackendName = Annotated[str, StringConstraints(strict=True, pattern=r"^[^\s\x00-\x1f\x7f]{1,255}$")]
+BackendName = Annotated[str, StringConstraints(strict=True, pattern=_BACKEND_NAME)]
 """A backend may be called by its address, so everything but spaces is allowed."""
 
-User = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$")]
-FilePath = Annotated[str, StringConstraints(strict=True, pattern=r"^[^\x00]{1,4095}$")]
-UrlPath = Annotated[str, StringConstraints(strict=True, pattern=r"^/[!-~]{0,2047}$")]
-HostHeader = Annotated[str, StringConstraints(strict=True, pattern=r"^[!-~]{1,255}$")]
+User = Annotated[str, StringConstraints(strict=True, pattern=_USER)]
+FilePath = Annotated[str, StringConstraints(strict=True, pattern=_FILE_PATH)]
+UrlPath = Annotated[str, StringConstraints(strict=True, pattern=_URL_PATH)]
+HostHeader = Annotated[str, StringConstraints(strict=True, pattern=_HOST)]
 
 
 # Addresses
@@ -189,6 +204,15 @@ def one_or_many(value: Any) -> Any:
     return value if isinstance(value, list | tuple | set | frozenset) else (value,)
 
 
+def _at_least_one(value: Any) -> Any:
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("the list is empty; give at least one entry")
+    return value
+
+
+AT_LEAST_ONE = BeforeValidator(_at_least_one)
+
+
 def _list_schema(item: Schema) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, "maxItems": ENTRIES_MAX}]})
 
@@ -227,8 +251,9 @@ _STATUS_SCHEMA: Schema = {
 Bind = Annotated[Address, BeforeValidator(read_bind)]
 Binds = Annotated[
     tuple[Bind, ...],
-    Field(min_length=1, max_length=ENTRIES_MAX),
+    Field(max_length=ENTRIES_MAX),
     BeforeValidator(one_or_many),
+    AT_LEAST_ONE,
     _list_schema(_ADDRESS_SCHEMA),
 ]
 
@@ -246,7 +271,8 @@ STATUSES_OK = tuple(range(200, 400))
 Event = Literal["open", "interval", "close"]
 Events = Annotated[
     tuple[Event, ...],
-    Field(min_length=1),
+    Field(max_length=3),
     BeforeValidator(one_or_many),
+    AT_LEAST_ONE,
     _list_schema({"enum": ["open", "interval", "close"]}),
 ]

@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from l4lb.config import fields, rules
 from l4lb.config.address import Address
@@ -81,7 +81,7 @@ class Log(_Section):
 class ProxyProtocol(_Section):
     """Reading the PROXY header (versions 1 and 2) that another proxy puts before the client's bytes."""
 
-    from_: Annotated[fields.Networks, Field(alias="from", min_length=1)]
+    from_: Annotated[fields.Networks, fields.AT_LEAST_ONE, Field(alias="from")]
     """Peers whose header is believed."""
 
     mode: Literal["require", "optional"] = "require"
@@ -149,7 +149,7 @@ class Health(_Section):
     path: fields.UrlPath = "/"
     """Path that an http check asks for."""
 
-    status: fields.Statuses = fields.STATUSES_OK
+    status: fields.Statuses = Field(default=fields.STATUSES_OK, json_schema_extra={"default": ["200-399"]})
     """Status codes that mean healthy: numbers and ranges."""
 
     host: fields.HostHeader | None = None
@@ -245,10 +245,14 @@ class Config(_Section):
         try:
             config = read(merged)
         except ValidationError as error:
-            details = [*error.errors(), *details]
+            details = [*(_details(line) for line in error.errors()), *details]
         if details:
             raise ValidationError.from_exception_data("Config", details)
         return config
+
+
+def _details(line: ErrorDetails) -> InitErrorDetails:
+    return InitErrorDetails(type=line["type"], loc=line["loc"], input=line["input"], ctx=line.get("ctx", {}))
 
 
 def _conflict_details(conflict: rules.Conflict) -> InitErrorDetails:

@@ -1,0 +1,50 @@
+"""`${VAR}` and `${VAR:-default}` in a value: what the environment puts there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from l4lb.config.units import shorten
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
+_BODY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
+
+
+def expand(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The text with its references replaced, and a sentence for each one that cannot be.
+
+    As in a shell, a default also stands for a variable that is set but empty. `$${` is a plain `${`. What comes out of
+    a variable is not looked into again.
+    """
+    complaints: list[str] = []
+
+    def replace(found: re.Match[str]) -> str:
+        if found[0] == "$${":
+            return "${"
+        body = _BODY.fullmatch(found[1])
+        if body is None or not found[2]:
+            complaints.append(
+                f"{shorten(found[0])} is no reference; write ${{NAME}} or ${{NAME:-default}}, or $${{ for ${{"
+            )
+            return ""
+        name, default = body.groups()
+        value = environ.get(name)
+        if value is None and default is None:
+            complaints.append(f"the environment variable {name} is not set; set it or write ${{{name}:-default}}")
+        elif not _is_text(value or ""):
+            complaints.append(f"the environment variable {name} holds bytes that are not UTF-8 text")
+        elif default is not None:
+            return value or default
+        return value or ""
+
+    return _REFERENCE.sub(replace, text), complaints
+
+
+def _is_text(value: str) -> bool:
+    """Whether the system could decode it: bytes that are no UTF-8 appear as lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""From a file to a `Config`, or to every problem with it at its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from l4lb.config.fields import FROM_FILE
+from l4lb.config.messages import sentence
+from l4lb.config.model import Config
+from l4lb.config.rules import Loc
+from l4lb.config.source import Source
+from l4lb.config.tree import Items, Node, Place, Scalar, Section, path_part, plain
+from l4lb.errors import ConfigError, Problem
+
+KEY = "[key]"
+"""How the model marks that it means a key and not its value."""
+
+
+def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration file at `path` and the files it includes.
+
+    Nothing is resolved, bound or contacted. `environ` stands in for the environment. ConfigError has every problem,
+    in the order of the files and of the lines in them; nothing else is raised.
+    """
+    source = Source(os.environ if environ is None else environ)
+    tree = source.read(os.fspath(path))
+    config = None
+    if source.complete:
+        try:
+            config = Config.model_validate(plain(tree), context=FROM_FILE)
+        except ValidationError as error:
+            lines = error.errors(include_url=False)
+            source.problems += _validation_problems(tree, lines, {_place(problem) for problem in source.problems})
+    if config is None or source.problems:
+        order = {file: index for index, file in enumerate(source.files)}
+        raise ConfigError(sorted(source.problems, key=lambda found: (order[found.file], found)))
+    return config
+
+
+def _validation_problems(tree: Section, lines: list[ErrorDetails], known: set[Place]) -> Iterator[Problem]:
+    """What the model says, at the places of the tree. At a place already known to be bad it says nothing new."""
+    said: set[tuple[Place, str]] = set()
+    for line in lines:
+        at_key = line["type"] in ("missing", "extra_forbidden")
+        place, path = _locate(tree, line["loc"], at_key=at_key)
+        message = sentence(line)
+        if first := line.get("ctx", {}).get("first"):
+            message += f" ({_locate(tree, first)[0]})"
+        # A bad default is wrong once, not in each pool that takes it.
+        if place not in known and (place, message) not in said:
+            said.add((place, message))
+            yield Problem(*place, path, message)
+
+
+def _place(problem: Problem) -> Place:
+    return Place(problem.file, problem.line, problem.column)
+
+
+def _locate(tree: Section, loc: Loc, *, at_key: bool = False) -> tuple[Place, str]:
+    """Where the thing at `loc` is written, and its dotted path.
+
+    That is the value if it is a scalar and `at_key` is false, else its key. What a listener or pool does not say itself
+    is in the defaults; what is not there at all is at the section that lacks it.
+    """
+    place, path, found = _walk(tree, loc, at_key)
+    if not found and not at_key and loc[0] in ("listeners", "pools"):
+        default_place, default_path, found = _walk(tree, ("defaults", *loc[2:]), at_key)
+        if found:
+            return default_place, default_path
+    return place, path
+
+
+def _walk(tree: Section, loc: Loc, at_key: bool) -> tuple[Place, str, bool]:
+    node: Node = tree
+    key_place = place = tree.place
+    path = ""
+    for part in loc:
+        if isinstance(node, Section) and part in node.entries:
+            key_place, node = node.entries[str(part)]
+            place = node.place if isinstance(node, Scalar) and not at_key else key_place
+            path += path_part(str(part))
+        elif isinstance(node, Items) and isinstance(part, int) and part < len(node.nodes):
+            node = node.nodes[part]
+            place = node.place
+            path += f"[{part}]"
+        elif part == KEY:
+            place = key_place
+        elif isinstance(node, Scalar):
+            break  # a short form, such as an address in place of a backend
+        else:
+            return place, path.removeprefix("."), False
+    return place, path.removeprefix("."), True

@@ -1,0 +1,157 @@
+"""The files of a configuration: read within bounds, and put together by `include`."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from l4lb.config.tree import Budget, Items, Node, Place, Scalar, Section, SyntaxProblem, TreeBuilder
+from l4lb.config.units import shorten
+from l4lb.errors import Problem
+
+BYTES_MAX = 16 * 1024 * 1024
+"""All files together."""
+
+FILES_MAX = 1024
+DEPTH_MAX = 8
+"""Files that include files that include files."""
+
+
+@dataclass(slots=True)
+class Source:
+    """Reads a file and what it includes into one tree.
+
+    `files` are those read, in order. `complete` is False when something is missing from the tree, so that nothing can
+    be said about what it lacks.
+    """
+
+    environ: Mapping[str, str]
+    problems: list[Problem] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    complete: bool = True
+    _bytes_left: int = BYTES_MAX
+    _budget: Budget = field(default_factory=Budget)
+    _identities: set[str] = field(default_factory=set)
+
+    def read(self, path: str) -> Section:
+        root = Section(Place(path, 1, 1), {})
+        self._read_into(root, path, Place(path, 1, 1), ())
+        return root
+
+    def _read_into(self, root: Section, path: str, asked: Place, parents: tuple[str, ...]) -> None:
+        """Add what the file holds to `root`. `asked` is where a failure to read it is reported."""
+        identity = os.path.realpath(path)
+        self.files.append(path)
+        self._identities.add(identity)
+        text = self._text(path, asked)
+        if text is None:
+            return
+        try:
+            tree = TreeBuilder(path, self.environ, self._budget, self.problems).build(text)
+        except SyntaxProblem as error:
+            self._fail(error.problem)
+            return
+        if tree is None:
+            return
+        if not isinstance(tree, Section):
+            self._fail(
+                Problem(*tree.place, "", "a configuration is a mapping of sections, such as listeners and pools")
+            )
+            return
+        _, include = tree.entries.pop("include", (tree.place, None))
+        self._merge(root, tree)
+        if include is not None:
+            for pattern in self._patterns(include):
+                self._include(root, path, pattern, (*parents, identity))
+
+    def _text(self, path: str, asked: Place) -> str | None:
+        try:
+            data = self._bytes(path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self._fail(Problem(*asked, "", f"cannot read {shorten(path)}: {reason}"))
+            return None
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            self._fail(Problem(*asked, "", f"the configuration is larger than {BYTES_MAX // 2**20} MiB"))
+            return None
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            before = data[: error.start]
+            column = len(before[before.rfind(b"\n") + 1 :].decode()) + 1
+            place = Place(path, before.count(b"\n") + 1, column)
+            self._fail(Problem(*place, "", "these bytes are not UTF-8; save the file as UTF-8"))
+            return None
+
+    def _bytes(self, path: str) -> bytes:
+        # Without O_NONBLOCK, opening a FIFO would wait for someone to write to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise ValueError("it is a directory")
+            if not stat.S_ISREG(mode):
+                raise ValueError("it is not a regular file")
+            return file.read(self._bytes_left + 1)
+
+    def _patterns(self, include: Node) -> Iterator[Scalar]:
+        for node in include.nodes if isinstance(include, Items) else [include]:
+            if isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
+                yield node
+            else:
+                message = "a file name or pattern is expected, such as conf.d/*.yaml"
+                self.problems.append(Problem(*node.place, "include", message))
+
+    def _include(self, root: Section, path: str, pattern: Scalar, parents: tuple[str, ...]) -> None:
+        wanted = os.path.join(os.path.dirname(path), str(pattern.value))
+        try:
+            found = sorted(itertools.islice(glob.iglob(wanted), FILES_MAX + 1))
+        except ValueError:
+            found = []
+        if not found and not glob.has_magic(wanted):
+            found = [wanted]
+        for file in found:
+            identity = os.path.realpath(file)
+            message = None
+            if identity in parents:
+                message = f"{shorten(file)} would include itself"
+            elif identity in self._identities:
+                message = f"{shorten(file)} is included twice"
+            elif len(parents) >= DEPTH_MAX:
+                message = f"files include files more than {DEPTH_MAX} levels deep"
+            elif len(self.files) >= FILES_MAX:
+                message = f"more than {FILES_MAX} files are included"
+            if message is not None:
+                self._fail(Problem(*pattern.place, "include", message))
+                return
+            self._read_into(root, file, pattern.place, parents)
+
+    def _merge(self, root: Section, tree: Section) -> None:
+        """Add a file's sections key by key: what two files both say is a mistake in one of them."""
+        for name, (key_place, node) in tree.entries.items():
+            if name not in root.entries:
+                # A copy, because a section that stays open for other files must not be one that an alias shares.
+                copy = Section(node.place, dict(node.entries)) if isinstance(node, Section) else node
+                root.entries[name] = key_place, copy
+                continue
+            first_place, first = root.entries[name]
+            if not isinstance(first, Section) or not isinstance(node, Section):
+                self._twice(key_place, name, first_place)
+                continue
+            for key, entry in node.entries.items():
+                if key in first.entries:
+                    self._twice(entry[0], f"{name}.{key}", first.entries[key][0])
+                else:
+                    first.entries[key] = entry
+
+    def _twice(self, place: Place, path: str, first: Place) -> None:
+        self.problems.append(Problem(*place, path, f"two files say this; the other is {first}"))
+
+    def _fail(self, problem: Problem) -> None:
+        self.complete = False
+        self.problems.append(problem)
