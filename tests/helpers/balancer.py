@@ -34,6 +34,12 @@ START_DEADLINE = 30.0
 STOP_DEADLINE = 20.0
 TROUBLE = ("Traceback (most recent call last)", "Fatal Python error", "Sanitizer", "runtime error:", "LB_BUG")
 
+PLACEHOLDER = {
+    "listeners": {"placeholder": {"bind": "127.0.0.1:0", "pool": "placeholder"}},
+    "pools": {"placeholder": {"backends": [{"address": "127.0.0.1:9", "weight": 0}]}},
+}
+"""What runs before a test brings its own: a configuration has at least one listener."""
+
 
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
@@ -192,7 +198,8 @@ class Balancer:
     def write(self, config: Mapping[str, Any]) -> None:
         """Replace the file, as an editor would: whole or not at all."""
         temporary = self.file.with_suffix(".new")
-        temporary.write_text(yaml.safe_dump(merge(self.base, config), sort_keys=False))
+        base = self.base if "listeners" in config else self.base | PLACEHOLDER
+        temporary.write_text(yaml.safe_dump(merge(base, config), sort_keys=False))
         temporary.replace(self.file)
 
     def reload(self, config: Mapping[str, Any] | None = None) -> None:

@@ -127,6 +127,13 @@ class Peer:
             else:
                 checker.feed(data)
 
+    def read_first(self) -> bytes:
+        """What comes first; nothing when the stream ends, whichever end it is."""
+        try:
+            return self.sock.recv(CHUNK)
+        except ConnectionResetError:
+            return b""
+
     def read_all(self) -> bytes:
         """Everything until the end, whichever end it is."""
         parts = bytearray()
