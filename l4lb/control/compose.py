@@ -1,0 +1,102 @@
+"""From the state of the control plane to a snapshot for the data plane. Pure."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+
+from l4lb.config import Address, model
+from l4lb.control.state import BackendEntry, ListenerEntry, PoolEntry, State
+from l4lb.engine.api import (
+    BackendSpec,
+    Balance,
+    EventKind,
+    ListenerSpec,
+    PoolSpec,
+    ProxyMode,
+    SendProxy,
+    Snapshot,
+)
+
+_BALANCE = {
+    "round_robin": Balance.ROUND_ROBIN,
+    "least_connections": Balance.LEAST_CONNECTIONS,
+    "power_of_two": Balance.POWER_OF_TWO,
+    "random": Balance.RANDOM,
+    "maglev": Balance.MAGLEV,
+    "source_hash": Balance.MAGLEV,
+    "first": Balance.FIRST,
+}
+
+_NOWHERE = ("0.0.0.0", 0)
+"""Stands for an address that is not known yet. Such a backend is not usable, so nobody goes there."""
+
+
+def compose(state: State, fds: Mapping[Address, Sequence[int]], log: model.Log, *, accepting: bool = True) -> Snapshot:
+    """`fds` holds the listening sockets of each bind address; without `accepting` there are no listeners."""
+    pool_indices = {name: index for index, name in enumerate(state.pools)}
+    listeners = state.listeners.values() if accepting else ()
+    return Snapshot(
+        listeners=tuple(_listener(listener, pool_indices, fds) for listener in listeners),
+        pools=tuple(_pool(pool) for pool in state.pools.values()),
+        events=_events(log.access),
+        interval_ms=0 if log.access is None else _ms(log.access.interval),
+    )
+
+
+def _ms(seconds: float | None) -> int:
+    return 0 if seconds is None else max(1, round(seconds * 1000))
+
+
+def _events(access: model.AccessLog | None) -> EventKind:
+    events = EventKind(0)
+    for name in () if access is None else access.events:
+        events |= EventKind[name.upper()]
+    return events
+
+
+def _listener(
+    listener: ListenerEntry, pool_indices: Mapping[str, int], fds: Mapping[Address, Sequence[int]]
+) -> ListenerSpec:
+    config, proxy = listener.config, listener.config.proxy_protocol
+    return ListenerSpec(
+        slot=listener.slot,
+        pool=pool_indices[config.pool],
+        fds=tuple(tuple(fds[address]) for address in config.bind),
+        max_connections=config.max_connections,
+        allow=config.allow,
+        deny=config.deny,
+        proxy_mode=ProxyMode.OFF if proxy is None else ProxyMode[proxy.mode.upper()],
+        proxy_from=() if proxy is None else proxy.from_,
+        proxy_timeout_ms=0 if proxy is None else _ms(proxy.timeout),
+    )
+
+
+def _pool(pool: PoolEntry) -> PoolSpec:
+    config, timeouts = pool.config, pool.config.timeouts
+    return PoolSpec(
+        slot=pool.slot,
+        balance=_BALANCE[config.balance],
+        table_size=config.hash.table_size,
+        retries=config.retries,
+        send_proxy=SendProxy[config.send_proxy.upper()],
+        connect_ms=_ms(timeouts.connect),
+        idle_ms=_ms(timeouts.idle),
+        half_close_ms=_ms(timeouts.half_close),
+        lifetime_ms=_ms(timeouts.lifetime),
+        first_byte_ms=_ms(timeouts.first_byte),
+        backends=tuple(_backend(backend) for backend in pool.backends.values()),
+    )
+
+
+def _backend(backend: BackendEntry) -> BackendSpec:
+    target = backend.target
+    return BackendSpec(
+        slot=backend.slot,
+        name=backend.config.name,
+        family=socket.AF_INET if target is None else target.family,
+        address=_NOWHERE if target is None else target.address,
+        weight=backend.current_weight,
+        max_connections=backend.config.max_connections,
+        usable=backend.usable,
+    )

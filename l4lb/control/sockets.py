@@ -1,0 +1,185 @@
+"""The listening sockets of the process: opened together or not at all, kept as long as their address is configured.
+
+Every worker has its own socket for each TCP address (SO_REUSEPORT). The kernel resets the clients that wait in the
+queue of such a socket when it is closed, so sockets are kept across reloads and only closed when no worker uses them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from l4lb.config import Address, model
+from l4lb.errors import StartError
+
+UNIX_MODE = 0o666
+"""Clients of any user may connect; the directory decides who gets that far."""
+
+
+@dataclass(slots=True)
+class Bind:
+    """The sockets of one address, one for each worker; a unix socket is shared, so it is there once."""
+
+    address: Address
+    sockets: list[socket.socket]
+    identity: tuple[int, int] | None = None
+
+    def fds(self, workers: int) -> list[int]:
+        fds = [sock.fileno() for sock in self.sockets]
+        return fds if len(fds) == workers else fds * workers
+
+    @property
+    def shown(self) -> str:
+        """The address really bound."""
+        if self.address.is_unix:
+            return str(self.address)
+        host, port = self.sockets[0].getsockname()[:2]
+        return str(Address(host=host, port=port))
+
+    def close(self) -> None:
+        path = self.address.path
+        if path is not None and self.identity is not None:
+            with contextlib.suppress(OSError):
+                if _identity(path) == self.identity:
+                    os.unlink(path)
+        for sock in self.sockets:
+            sock.close()
+
+
+@dataclass(slots=True)
+class Sockets:
+    """All open binds by their configured address."""
+
+    workers: int
+    binds: dict[Address, Bind] = field(default_factory=dict)
+
+    def fds(self) -> dict[Address, list[int]]:
+        return {address: bind.fds(self.workers) for address, bind in self.binds.items()}
+
+    def open_missing(self, listeners: Mapping[str, model.Listener]) -> list[Address]:
+        """Open what `listeners` need and is not open; what was opened. StartError leaves nothing new behind."""
+        wanted = [address for listener in listeners.values() for address in listener.bind]
+        opened: list[Address] = []
+        try:
+            for name, listener in listeners.items():
+                for address in listener.bind:
+                    if address in self.binds:
+                        continue
+                    self.binds[address] = self._open(name, address, listener.backlog, wanted)
+                    opened.append(address)
+        except StartError:
+            self.close(opened)
+            raise
+        return opened
+
+    def close(self, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            self.binds.pop(address).close()
+
+    def _open(self, name: str, address: Address, backlog: int, wanted: list[Address]) -> Bind:
+        try:
+            if address.is_unix:
+                return _open_unix(address, backlog)
+            return self._open_tcp(address, backlog, dual_stack=_dual_stack(address, wanted))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StartError(f"listeners.{name}: cannot bind {address}: {reason}; {_advice(error)}") from error
+
+    def _open_tcp(self, address: Address, backlog: int, *, dual_stack: bool) -> Bind:
+        bind = Bind(address, [])
+        port = address.port
+        try:
+            for _ in range(self.workers):
+                sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+                bind.sockets.append(sock)
+                sock.setblocking(False)
+                if not bind.sockets[:-1]:
+                    _refuse_foreign_owner(sock, address, dual_stack=dual_stack)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                # Accepted sockets inherit it: one system call less for each client.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if address.is_ipv6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
+                sock.bind((address.host, port))
+                port = sock.getsockname()[1]
+            # All of them bound before any listens: from the first listen on, clients may come to each of them.
+            for sock in bind.sockets:
+                sock.listen(backlog)
+        except OSError:
+            bind.close()
+            raise
+        return bind
+
+
+def _refuse_foreign_owner(sock: socket.socket, address: Address, *, dual_stack: bool) -> None:
+    """SO_REUSEPORT would let us share the port with any process of the same user, and half of the clients go there."""
+    with socket.socket(sock.family, sock.type) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.is_ipv6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
+        probe.bind((address.host, address.port))
+
+
+def _dual_stack(address: Address, wanted: list[Address]) -> bool:
+    """[::] takes IPv4 too, unless somebody else wants that port there."""
+    return address.host == "::" and Address(host="0.0.0.0", port=address.port) not in wanted
+
+
+def _open_unix(address: Address, backlog: int) -> Bind:
+    path = address.path or ""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if not path.startswith("@"):
+            _remove_dead(path)
+        sock.bind(address.unix_name)
+        bind = Bind(address, [sock])
+        if not path.startswith("@"):
+            os.chmod(path, UNIX_MODE)
+            bind.identity = _identity(path)
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    return bind
+
+
+def _remove_dead(path: str) -> None:
+    """Make room at `path` if a dead socket is there, and only then."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "a file that is no socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _identity(path: str) -> tuple[int, int]:
+    info = os.lstat(path)
+    return info.st_dev, info.st_ino
+
+
+def _advice(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "stop what uses it, or choose another address"
+        case errno.EADDRNOTAVAIL:
+            return "use an address of this host"
+        case errno.EACCES | errno.EPERM:
+            return "ports below 1024 need CAP_NET_BIND_SERVICE, and a unix socket a writable directory"
+        case _:
+            return "choose another address"

@@ -1,0 +1,151 @@
+"""What the control plane knows of every listener, pool and backend. Frozen: a change is a new `State`.
+
+A backend is known by its pool and name. Whoever is in the old state and the new one keeps its slot, and with it its
+counters and sessions, its health, and what an operator did to it at run time, until the file changes that backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from l4lb.config import Address, Config, model
+from l4lb.control.api import AdminState, HealthState
+from l4lb.engine.api import SlotKind
+from l4lb.health.probes import Target
+
+BackendKey = tuple[str, str]
+"""Pool and name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendEntry:
+    """`target` is None until a name is resolved. `weight` is the run-time weight, None while the file's counts."""
+
+    slot: int
+    config: model.Backend
+    target: Target | None
+    state: AdminState = AdminState.READY
+    weight: int | None = None
+    health: HealthState = HealthState.NONE
+
+    @property
+    def current_weight(self) -> int:
+        return self.config.weight if self.weight is None else self.weight
+
+    @property
+    def effective_weight(self) -> int:
+        """What balancing uses: 0 when the backend takes no new session."""
+        return self.current_weight if self.usable else 0
+
+    @property
+    def usable(self) -> bool:
+        return (
+            self.state is AdminState.READY
+            and self.health in (HealthState.UP, HealthState.NONE)
+            and self.target is not None
+            and self.current_weight > 0
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolEntry:
+    slot: int
+    config: model.Pool
+    backends: Mapping[str, BackendEntry]
+
+    @property
+    def checked(self) -> bool:
+        return self.config.health is not None and self.config.health.type != "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerEntry:
+    slot: int
+    config: model.Listener
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    listeners: Mapping[str, ListenerEntry] = field(default_factory=dict)
+    pools: Mapping[str, PoolEntry] = field(default_factory=dict)
+
+    def backends(self) -> Iterator[tuple[BackendKey, BackendEntry]]:
+        for pool_name, pool in self.pools.items():
+            for name, backend in pool.backends.items():
+                yield (pool_name, name), backend
+
+    def slots(self) -> set[tuple[SlotKind, int]]:
+        return {
+            *((SlotKind.LISTENER, listener.slot) for listener in self.listeners.values()),
+            *((SlotKind.POOL, pool.slot) for pool in self.pools.values()),
+            *((SlotKind.BACKEND, backend.slot) for _, backend in self.backends()),
+        }
+
+    def find(self, key: BackendKey) -> BackendEntry | None:
+        pool = self.pools.get(key[0])
+        return None if pool is None else pool.backends.get(key[1])
+
+    def with_backends(self, changed: Mapping[BackendKey, BackendEntry]) -> State:
+        """The state with these backends in place of those of the same names."""
+        pools = dict(self.pools)
+        for (pool_name, name), backend in changed.items():
+            pool = pools[pool_name]
+            pools[pool_name] = replace(pool, backends={**pool.backends, name: backend})
+        return replace(self, pools=pools)
+
+
+def merge(
+    old: State, config: Config, targets: Mapping[Address, Target], take_slot: Callable[[SlotKind], int]
+) -> State:
+    """The state that `config` asks for. `take_slot` is called for what is new."""
+    pools = {
+        name: _merge_pool(old.pools.get(name), pool, targets, take_slot) for name, pool in config.pools.items()
+    }
+    listeners = {}
+    for name, listener in config.listeners.items():
+        known = old.listeners.get(name)
+        slot = take_slot(SlotKind.LISTENER) if known is None else known.slot
+        listeners[name] = ListenerEntry(slot=slot, config=listener)
+    return State(listeners=listeners, pools=pools)
+
+
+def _merge_pool(
+    old: PoolEntry | None,
+    config: model.Pool,
+    targets: Mapping[Address, Target],
+    take_slot: Callable[[SlotKind], int],
+) -> PoolEntry:
+    slot = take_slot(SlotKind.POOL) if old is None else old.slot
+    pool = PoolEntry(slot=slot, config=config, backends={})
+    known = {} if old is None else old.backends
+    was_checked = old is not None and old.checked
+    backends = {}
+    for backend in config.backends:
+        before = known.get(backend.name)
+        target = targets.get(backend.address)
+        if before is None:
+            entry = BackendEntry(slot=take_slot(SlotKind.BACKEND), config=backend, target=target)
+        elif before.config == backend:
+            entry = replace(before, target=target or before.target)
+        else:
+            moved = before.config.address != backend.address
+            entry = BackendEntry(
+                slot=before.slot,
+                config=backend,
+                target=target,
+                health=HealthState.PENDING if moved else before.health,
+            )
+        backends[backend.name] = replace(entry, health=_health(pool, entry, before, was_checked=was_checked))
+    return replace(pool, backends=backends)
+
+
+def _health(
+    pool: PoolEntry, entry: BackendEntry, before: BackendEntry | None, *, was_checked: bool
+) -> HealthState:
+    if not pool.checked:
+        return HealthState.NONE
+    if before is None:
+        return HealthState.PENDING
+    # A backend that served without checks goes on serving until a check says otherwise.
+    return entry.health if was_checked else HealthState.UP
