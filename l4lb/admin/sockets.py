@@ -79,12 +79,8 @@ def file_identity(path: str) -> tuple[int, int]:
 
 
 def listen_tcp(address: Address) -> socket.socket:
-    """A listening TCP socket; an address without host is every address, over IPv6 and IPv4."""
-    host, port = address.host, address.port
-    if host is None:
-        family, bound = socket.AF_INET6, ("::", port)
-    else:
-        family, bound = (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, port)
+    """A listening TCP socket. As for listeners, `[::]` takes IPv4 clients too."""
+    family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
@@ -92,8 +88,8 @@ def listen_tcp(address: Address) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host is not None))
-        sock.bind(bound)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address.host != "::"))
+        sock.bind((address.host, address.port))
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()

@@ -13,6 +13,7 @@ import click
 
 from l4lb.cli import tables
 from l4lb.cli.client import AdminClient, ClientError, Json
+from l4lb.cli.parameters import Duration
 
 DEFAULT_SOCKET = "/run/l4lb/admin.sock"
 RELOAD_TIMEOUT = 120.0
@@ -102,8 +103,8 @@ def sessions(socket_path: str, as_json: bool) -> None:
 @click.option("--wait", is_flag=True, help="Wait until the backend's last session has ended.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
+    type=Duration(),
+    metavar="DURATION",
     help="With --wait: give up after this long. The backend goes on draining.",
 )
 @_reports_errors
@@ -114,7 +115,7 @@ def drain(target: str, socket_path: str, wait: bool, timeout: float | None) -> N
 
     \b
     Example:
-      l4lb drain llama/gpu-b --wait --timeout 600
+      l4lb drain llama/gpu-b --wait --timeout 10m
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait")

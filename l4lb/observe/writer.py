@@ -140,11 +140,11 @@ class Writer(Generic[T]):
 
     def reopen(self) -> None:
         """Open the path again soon, as after a log rotation. Does nothing for a descriptor."""
-        if isinstance(self._target, str):
-            with self._condition:
+        with self._condition:
+            if isinstance(self._target, str) and self._close_deadline is None:
                 self._reopen_wanted = True
                 self._condition.notify()
-            os.eventfd_write(self._wake, 1)
+                os.eventfd_write(self._wake, 1)
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued, for at most `timeout` seconds, and end the thread. Idempotent."""
@@ -153,9 +153,11 @@ class Writer(Generic[T]):
                 return
             self._close_deadline = time.monotonic() + timeout
             self._condition.notify()
-        os.eventfd_write(self._wake, 1)
-        # A terminal that is held can block the write itself in spite of poll; the daemon thread is then left behind.
+            os.eventfd_write(self._wake, 1)
         self._thread.join(timeout + 1.0)
+        # A terminal that is held can block the write itself in spite of poll; the daemon thread is then left behind.
+        if not self._thread.is_alive():
+            os.close(self._wake)
 
     def _run(self) -> None:
         while True:
@@ -163,6 +165,7 @@ class Writer(Generic[T]):
                 while not self._items and not self._reopen_wanted and self._close_deadline is None:
                     self._condition.wait()
                 reopen, self._reopen_wanted = self._reopen_wanted, False
+                closing = self._close_deadline is not None
                 batch = [self._items.popleft() for _ in range(min(BATCH, len(self._items)))]
             if reopen:
                 self._reopen()
@@ -170,10 +173,9 @@ class Writer(Generic[T]):
                 self._count_lost(len(batch))
             elif batch:
                 self._deliver(batch)
-            elif self._close_deadline is not None:
+            elif closing:
                 break
         self._output.close()
-        os.close(self._wake)
 
     def _reopen(self) -> None:
         try:

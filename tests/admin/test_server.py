@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -18,21 +17,12 @@ import uvloop
 
 from l4lb.admin import guard, server
 from l4lb.admin.server import AdminServer
+from l4lb.config import Address
 from l4lb.control.api import AdminState, ReloadOutcome
 from l4lb.errors import ControlError, StartError
 from tests.admin.fake_control import FakeControl, backend_status, make_session, make_status, pool_status
 
 DEADLINE = 10.0
-
-
-@dataclass(frozen=True)
-class LoopbackAddress:
-    """What the server needs of a configured address."""
-
-    host: str | None = "127.0.0.1"
-    port: int | None = 0
-    path: str | None = None
-    is_unix: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ Case = Callable[[Served], Awaitable[None]]
 @asynccontextmanager
 async def serving(tmp_path: Path, control: FakeControl) -> AsyncIterator[Served]:
     path = str(tmp_path / "admin.sock")
-    admin = AdminServer(control, path, cast(Any, LoopbackAddress()))
+    admin = AdminServer(control, path, Address.parse("127.0.0.1:0"))
     await admin.start()
     try:
         assert admin.tcp_address is not None
@@ -426,9 +416,9 @@ def test_a_port_in_use_stops_the_start_and_leaves_nothing(tmp_path: Path, contro
     async def main() -> None:
         path = tmp_path / "admin.sock"
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            address = LoopbackAddress(port=taken.getsockname()[1])
+            address = Address("127.0.0.1", taken.getsockname()[1])
             with pytest.raises(StartError, match=r"admin\.listen: Address already in use"):
-                await AdminServer(control, str(path), cast(Any, address)).start()
+                await AdminServer(control, str(path), address).start()
         assert not path.exists()
 
     uvloop.run(main())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from l4lb.admin import sockets
+from l4lb.config import Address
 from l4lb.errors import StartError
 
 
@@ -86,3 +87,16 @@ def test_only_our_own_socket_file_is_removed(tmp_path: Path) -> None:
             assert os.path.exists(path), "the successor's socket was removed"
             sockets.unlink_if_same(path, sockets.file_identity(path))
             assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize(
+    ("bind", "connect"), [("[::]:0", "127.0.0.1"), ("[::]:0", "::1"), ("127.0.0.1:0", "127.0.0.1")]
+)
+def test_every_address_means_both_protocols(bind: str, connect: str) -> None:
+    with sockets.listen_tcp(Address.parse(bind)) as sock:
+        socket.create_connection((connect, sock.getsockname()[1])).close()
+
+
+def test_an_address_of_another_host_is_named() -> None:
+    with pytest.raises(StartError, match=r"192\.0\.2\.1:0 .*use an address of this host"):
+        sockets.listen_tcp(Address.parse("192.0.2.1:0"))
