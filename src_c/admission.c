@@ -13,7 +13,7 @@ bool lb_admission_reserve(struct lb_shared *shared, const struct lb_listener *li
 }
 
 /* A worker that finds no place sets its bit and then looks once more; here the place is given back and then the bits
- * are read. Both in sequentially consistent order: one of the two sees the other, so no worker sleeps on a free place. */
+ * are read. Both in sequentially consistent order: one of the two sees the other, so no worker sleeps on a free one. */
 void lb_admission_release(struct lb_shared *shared, uint32_t listener_slot) {
     uint64_t paused;
 

@@ -93,7 +93,8 @@ static int pick_least_connections(const struct lb_pool *pool, const struct lb_ba
     target = turn % tied_weight;
     for (uint32_t i = 0; i < pool->n_backends; i++) {
         const struct lb_backend *backend = &pool->backends[i];
-        if (!is_candidate(request, backend) || compare_load(backend, connections(backend), least, least_connections) > 0)
+        if (!is_candidate(request, backend) ||
+            compare_load(backend, connections(backend), least, least_connections) > 0)
             continue;
         if (target < backend->weight && take(request, backend))
             return (int)i;
@@ -115,8 +116,7 @@ static int pick_random(const struct lb_pool *pool, const struct lb_balance_reque
     return take_any(pool, request, lb_rng_below(rng, pool->n_backends));
 }
 
-static int pick_power_of_two(const struct lb_pool *pool, const struct lb_balance_request *request,
-                             struct lb_rng *rng) {
+static int pick_power_of_two(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
     for (int step = 0; step < STEPS_MAX; step++) {
         uint32_t a = draw(pool, rng), b = draw(pool, rng);
         const struct lb_backend *first = &pool->backends[a], *second = &pool->backends[b];

@@ -28,7 +28,7 @@
 #include "snapshot.h"
 
 struct lb_balance_request {
-    uint64_t hash;               /* of the client's address */
+    uint64_t hash;                /* of the client's address */
     uint32_t tried[LB_TRIED_MAX]; /* backend slots */
     uint32_t n_tried;
     uint32_t last_tried; /* meaningful when n_tried > 0 */

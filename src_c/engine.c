@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "base.h"
+#include "bounds.h"
 #include "count.h"
 #include "l4lb.h"
-#include "bounds.h"
 #include "snapshot.h"
 #include "worker.h"
 
@@ -129,7 +129,7 @@ void l4lb_engine_free(struct l4lb_engine *engine) {
     free(engine);
 }
 
-/* ---- slots --------------------------------------------------------------------------------------------------------- */
+/* ---- slots ------------------------------------------------------------------------------------------------------- */
 
 static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
     for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
@@ -189,7 +189,7 @@ int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_
     return 0;
 }
 
-/* ---- publication ---------------------------------------------------------------------------------------------------- */
+/* ---- publication ------------------------------------------------------------------------------------------------- */
 
 static bool slots_taken(const struct l4lb_engine *engine, const struct l4lb_config *config) {
     for (size_t i = 0; i < config->n_listeners; i++) {
@@ -258,7 +258,7 @@ int l4lb_reclaim(struct l4lb_engine *engine) {
     return left;
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 /* The statistics structs are nothing but uint64_t, so they are added up as arrays of them. */
 static void add_up(void *total, const void *part, size_t bytes) {
@@ -307,7 +307,7 @@ int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l
     return 0;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 /* Ask one worker and wait. The request is on our stack: it must be answered or withdrawn before we return. */
 static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
@@ -371,7 +371,7 @@ int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms)
     return total;
 }
 
-/* ---- events ---------------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 int l4lb_event_fd(const struct l4lb_engine *engine) { return engine->shared.event_fd; }
 

@@ -17,7 +17,7 @@
 
 struct lb_events {
     struct l4lb_session_record *records;
-    uint32_t cap; /* a power of two */
+    uint32_t cap;                             /* a power of two */
     _Alignas(LB_CACHE_LINE) atomic_uint head; /* written by the producer */
     _Alignas(LB_CACHE_LINE) atomic_uint tail; /* written by the consumer */
 };

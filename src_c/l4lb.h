@@ -20,7 +20,7 @@
 
 struct l4lb_engine;
 
-/* ---- what may be configured ------------------------------------------------------------------------------- */
+/* ---- what may be configured -------------------------------------------------------------------------------------- */
 
 enum l4lb_balance {
     L4LB_ROUND_ROBIN,
@@ -107,7 +107,7 @@ struct l4lb_options {
     uint32_t events_cap;   /* entries of each worker's event ring, a power of two */
 };
 
-/* ---- life -------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out);
 int l4lb_engine_start(struct l4lb_engine *engine);
@@ -115,7 +115,7 @@ int l4lb_engine_start(struct l4lb_engine *engine);
 void l4lb_engine_stop(struct l4lb_engine *engine);
 void l4lb_engine_free(struct l4lb_engine *engine);
 
-/* ---- configuration ----------------------------------------------------------------------------------------- */
+/* ---- configuration ----------------------------------------------------------------------------------------------- */
 
 /* A fresh slot with zeroed numbers, or -ENOSPC. */
 int l4lb_slot_take(struct l4lb_engine *engine, enum l4lb_slot_kind kind);
@@ -128,8 +128,9 @@ int l4lb_publish(struct l4lb_engine *engine, const struct l4lb_config *config);
  * snapshot no longer lists may be closed once this returns 0. */
 int l4lb_reclaim(struct l4lb_engine *engine);
 
-/* ---- how a session ends ------------------------------------------------------------------------------------- */
+/* ---- how a session ends ------------------------------------------------------------------------------------------ */
 
+/* clang-format off */
 /* X(symbol, HAProxy termination code, reason). Order is the wire order of l4lb_pool_stats.closed. */
 #define L4LB_CLOSE_TABLE(X)                                      \
     X(NORMAL, "--", "normal")                                    \
@@ -150,6 +151,7 @@ int l4lb_reclaim(struct l4lb_engine *engine);
     X(DRAINED, "DD", "drained")                                  \
     X(SHUTDOWN, "KD", "shutdown")                                \
     X(RESOURCE, "RC", "resource")
+/* clang-format on */
 
 enum l4lb_close {
 #define X(symbol, code, reason) L4LB_CLOSE_##symbol,
@@ -159,12 +161,14 @@ enum l4lb_close {
 };
 
 /* Why a client was turned away before it became a session. */
+/* clang-format off */
 #define L4LB_REJECT_TABLE(X)                 \
     X(DENIED, "denied")                      \
     X(PROXY_UNTRUSTED, "proxy_untrusted")    \
     X(PROXY_INVALID, "proxy_invalid")        \
     X(PROXY_TIMEOUT, "proxy_timeout")        \
     X(RESOURCE, "resource")
+/* clang-format on */
 
 enum l4lb_reject {
 #define X(symbol, reason) L4LB_REJECT_##symbol,
@@ -173,12 +177,12 @@ enum l4lb_reject {
         L4LB_N_REJECT
 };
 
-/* ---- numbers: any thread ------------------------------------------------------------------------------------ */
+/* ---- numbers: any thread ----------------------------------------------------------------------------------------- */
 
 /* Upper bounds of histogram buckets in microseconds; one more bucket above the last. */
-#define L4LB_HISTOGRAM_BOUNDS_US                                                                                  \
-    {100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000,     \
-     10000000, 30000000, 60000000, 300000000}
+#define L4LB_HISTOGRAM_BOUNDS_US                                                                                       \
+    {100,    250,    500,     1000,    2500,    5000,     10000,    25000,    50000,    100000,                        \
+     250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 300000000}
 enum { L4LB_N_BUCKETS = 20 };
 
 struct l4lb_histogram {
@@ -216,8 +220,8 @@ struct l4lb_worker_stats {
     uint64_t accept_pauses_total;
     uint64_t copied_bytes_total;
     uint64_t spliced_bytes_total;
-    uint64_t pipes;          /* open now */
-    uint64_t pipes_in_use;   /* held by a relay now */
+    uint64_t pipes;        /* open now */
+    uint64_t pipes_in_use; /* held by a relay now */
     uint64_t pipe_fallbacks_total;
     uint64_t events_dropped_total;
     uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the last loop turn */
@@ -228,7 +232,7 @@ int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l
 int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_pool_stats *out);
 int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l4lb_worker_stats *out);
 
-/* ---- sessions ------------------------------------------------------------------------------------------------ */
+/* ---- sessions ---------------------------------------------------------------------------------------------------- */
 
 enum l4lb_path { L4LB_PATH_COPY, L4LB_PATH_SPLICE };
 
@@ -272,7 +276,7 @@ int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
 /* Close every session of a backend (close reason DRAINED). Returns how many. Any thread. */
 int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms);
 
-/* ---- events -------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 /* An eventfd that becomes readable when session events wait. */
 int l4lb_event_fd(const struct l4lb_engine *engine);

@@ -5,8 +5,8 @@
 #include <sys/epoll.h>
 
 #include "admission.h"
-#include "count.h"
 #include "bounds.h"
+#include "count.h"
 #include "poll_tag.h"
 #include "session.h"
 #include "sock.h"

@@ -23,8 +23,8 @@ static void release(void *at, size_t bytes) {
 
 int lb_live_init(struct lb_live *live) {
     memset(live, 0, sizeof *live);
-    if (RESERVE_SLOTS(live->listeners, LB_LISTENER_SLOTS) != NULL && RESERVE_SLOTS(live->pools, LB_POOL_SLOTS) != NULL &&
-        RESERVE_SLOTS(live->backends, LB_BACKEND_SLOTS) != NULL)
+    if (RESERVE_SLOTS(live->listeners, LB_LISTENER_SLOTS) != NULL &&
+        RESERVE_SLOTS(live->pools, LB_POOL_SLOTS) != NULL && RESERVE_SLOTS(live->backends, LB_BACKEND_SLOTS) != NULL)
         return 0;
     lb_live_fini(live);
     return -ENOMEM;

@@ -23,8 +23,7 @@
 struct lb_lpm;
 
 /* values[i] belongs to prefixes[i]; NULL means 1 for all. */
-LB_MUST_CHECK int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n,
-                             struct lb_lpm **out);
+LB_MUST_CHECK int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n, struct lb_lpm **out);
 void lb_lpm_free(struct lb_lpm *lpm);
 
 /* The value of the longest prefix that covers the address, or 0. */

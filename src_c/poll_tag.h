@@ -27,9 +27,8 @@ static inline uint64_t lb_poll_pack(struct lb_poll_tag tag) {
 }
 
 static inline struct lb_poll_tag lb_poll_unpack(uint64_t data) {
-    return (struct lb_poll_tag){.kind = (enum lb_poll_kind)(data & 3),
-                                .number = (uint32_t)data >> 2,
-                                .generation = (uint32_t)(data >> 32)};
+    return (struct lb_poll_tag){
+        .kind = (enum lb_poll_kind)(data & 3), .number = (uint32_t)data >> 2, .generation = (uint32_t)(data >> 32)};
 }
 
 LB_MUST_CHECK static inline int lb_poll_add(int epoll_fd, int fd, uint32_t events, struct lb_poll_tag tag) {

@@ -13,7 +13,7 @@ static const char v1_start[] = "PROXY ";
 enum { V2_FIXED = 16, V2_LOCAL = 0x20, V2_PROXY = 0x21, TLV_CRC32C = 0x03, TLV_FIXED = 3 };
 enum { V2_INET_BYTES = 12, V2_INET6_BYTES = 36, V2_UNIX_BYTES = 216 };
 
-/* ---- version 1 ------------------------------------------------------------------------------------------------- */
+/* ---- version 1 --------------------------------------------------------------------------------------------------- */
 
 /* The next field of the line, ended by one space or the end. NULL when it is empty or too long. */
 static const char *next_field(const char **at, char *field, size_t size) {
@@ -96,7 +96,7 @@ static int parse_v1(const uint8_t *data, size_t len, struct lb_proxy_header *out
     return len >= LB_PROXY_V1_MAX ? -EPROTO : 0;
 }
 
-/* ---- version 2 ------------------------------------------------------------------------------------------------- */
+/* ---- version 2 --------------------------------------------------------------------------------------------------- */
 
 static uint32_t crc32c_byte(uint32_t crc, uint8_t byte) {
     crc ^= byte;
@@ -198,7 +198,7 @@ int lb_proxy_parse(const uint8_t *data, size_t len, struct lb_proxy_header *out)
     return -EPROTO;
 }
 
-/* ---- out ------------------------------------------------------------------------------------------------------- */
+/* ---- out --------------------------------------------------------------------------------------------------------- */
 
 static size_t build_v1(const struct l4lb_endpoint *source, const struct l4lb_endpoint *destination, uint8_t *out) {
     char from[INET6_ADDRSTRLEN], to[INET6_ADDRSTRLEN];
@@ -234,8 +234,7 @@ static size_t build_v2(const struct l4lb_endpoint *source, const struct l4lb_end
 size_t lb_proxy_build(enum l4lb_send_proxy version, const struct l4lb_endpoint *source,
                       const struct l4lb_endpoint *destination, uint8_t out[LB_PROXY_BUILD_MAX]) {
     static const char unknown[] = "PROXY UNKNOWN\r\n";
-    bool known =
-        source->family == destination->family && (source->family == AF_INET || source->family == AF_INET6);
+    bool known = source->family == destination->family && (source->family == AF_INET || source->family == AF_INET6);
 
     if (version == L4LB_SEND_PROXY_V2)
         return build_v2(source, destination, known, out);

@@ -28,7 +28,7 @@ enum {
 };
 
 struct lb_proxy_header {
-    bool local; /* the sender speaks for itself, for example a health check */
+    bool local;                               /* the sender speaks for itself, for example a health check */
     struct l4lb_endpoint source, destination; /* family 0: use those of the connection */
 };
 

@@ -20,7 +20,7 @@ bool lb_relay_holds(const struct lb_relay *relay) {
     return relay->held != NULL || (relay->pipe != NULL && relay->pipe->held > 0);
 }
 
-/* ---- ends ---------------------------------------------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------------------------------------------------- */
 
 static void source_error(struct lb_relay *relay, struct lb_side *source, int error) {
     if (error == EINTR)
@@ -73,7 +73,7 @@ static void before_send(struct lb_relay *relay, struct lb_side *sink) {
     relay->sent = true;
 }
 
-/* ---- copy ---------------------------------------------------------------------------------------------------- */
+/* ---- copy -------------------------------------------------------------------------------------------------------- */
 
 static uint32_t sink_send(struct lb_relay *relay, struct lb_side *sink, const uint8_t *data, uint32_t len) {
     ssize_t n;
@@ -129,7 +129,7 @@ static void flush_buffer(struct lb_relay *relay, struct lb_side *sink, struct lb
         lb_buffer_give(&shared->buffers, &relay->held);
 }
 
-/* ---- splice --------------------------------------------------------------------------------------------------- */
+/* ---- splice ------------------------------------------------------------------------------------------------------ */
 
 static void try_splicing(struct lb_relay *relay, struct lb_relays *shared) {
     relay->full_reads = 0;
@@ -154,8 +154,8 @@ static void confirm_eof(struct lb_relay *relay, struct lb_side *source, struct l
 }
 
 static void splice_once(struct lb_relay *relay, struct lb_side *source, struct lb_relays *shared) {
-    ssize_t n = splice(source->fd, NULL, relay->pipe->write_fd, NULL, shared->pipes.bytes,
-                       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    ssize_t n =
+        splice(source->fd, NULL, relay->pipe->write_fd, NULL, shared->pipes.bytes, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     uint32_t len;
 
     if (n == 0) {
@@ -220,7 +220,7 @@ void lb_relay_quieten(struct lb_relay *relay, struct lb_side *source, struct lb_
     }
 }
 
-/* ---- both ----------------------------------------------------------------------------------------------------- */
+/* ---- both -------------------------------------------------------------------------------------------------------- */
 
 static void drop_held(struct lb_relay *relay, struct lb_side *source, struct lb_relays *shared) {
     if (relay->held != NULL)

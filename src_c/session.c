@@ -30,7 +30,7 @@ enum { LINGER_LOOK_MS = 20 };
 static void connect_next(struct lb_worker *worker, struct lb_session *session);
 static void start(struct lb_worker *worker, struct lb_session *session, const struct lb_listener *listener);
 
-/* ---- time ------------------------------------------------------------------------------------------------------ */
+/* ---- time -------------------------------------------------------------------------------------------------------- */
 
 static void arm(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {
     lb_timer_arm(&worker->wheel, &session->timer, LB_MIN(at_ms, session->lifetime_at_ms));
@@ -57,7 +57,7 @@ static void arm_relay(struct lb_worker *worker, struct lb_session *session) {
     arm(worker, session, LB_MIN(at, session->interval_at_ms));
 }
 
-/* ---- accounts --------------------------------------------------------------------------------------------------- */
+/* ---- accounts ---------------------------------------------------------------------------------------------------- */
 
 static struct l4lb_backend_stats *backend_counters(struct lb_worker *worker, const struct lb_session *session) {
     return &worker->counters.backends[session->backend];
@@ -125,7 +125,7 @@ void lb_session_describe(const struct lb_worker *worker, const struct lb_session
     };
 }
 
-/* ---- close ------------------------------------------------------------------------------------------------------ */
+/* ---- close ------------------------------------------------------------------------------------------------------- */
 
 /* The one way out. */
 static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
@@ -167,7 +167,7 @@ void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum 
     lb_session_close(worker, session, reason);
 }
 
-/* ---- one side broke ----------------------------------------------------------------------------------------------- */
+/* ---- one side broke ---------------------------------------------------------------------------------------------- */
 
 static struct lb_side *lingering_side(struct lb_session *session) {
     return session->client.fd >= 0 ? &session->client : &session->server;
@@ -194,7 +194,7 @@ static void linger(struct lb_worker *worker, struct lb_session *session) {
     arm(worker, session, worker->now_ms + LINGER_LOOK_MS);
 }
 
-/* Pass a reset on. A reset makes the kernel forget what it has not delivered yet, so first that must be acknowledged. */
+/* Pass a reset on. A reset makes the kernel forget what it has not delivered, so first that must be acknowledged. */
 static void break_off(struct lb_worker *worker, struct lb_session *session) {
     bool by_client = session->client.reset;
 
@@ -211,7 +211,7 @@ static void break_off(struct lb_worker *worker, struct lb_session *session) {
     linger(worker, session);
 }
 
-/* ---- relay -------------------------------------------------------------------------------------------------------- */
+/* ---- relay ------------------------------------------------------------------------------------------------------- */
 
 static void note_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct l4lb_backend_stats *counters = backend_counters(worker, session);
@@ -238,8 +238,8 @@ static void note_client_bytes(struct lb_worker *worker, struct lb_session *sessi
 
 /* The source has ended and all it sent is through: tell the sink. When the other direction is over too, closing the
  * sockets says it with one system call less. */
-static void pass_end(struct lb_worker *worker, struct lb_session *session, struct lb_relay *relay,
-                     struct lb_side *sink, const struct lb_relay *other) {
+static void pass_end(struct lb_worker *worker, struct lb_session *session, struct lb_relay *relay, struct lb_side *sink,
+                     const struct lb_relay *other) {
     if (relay->finished || relay->sink_gone || !lb_relay_over(relay))
         return;
     relay->finished = true;
@@ -313,14 +313,13 @@ static void check_silence(struct lb_worker *worker, struct lb_session *session) 
     } else {
         if (now >= session->interval_at_ms) {
             record(worker, session, L4LB_EVENT_INTERVAL, L4LB_CLOSE_NORMAL);
-            session->interval_at_ms =
-                worker->snapshot->interval_ms > 0 ? now + worker->snapshot->interval_ms : OFF;
+            session->interval_at_ms = worker->snapshot->interval_ms > 0 ? now + worker->snapshot->interval_ms : OFF;
         }
         arm_relay(worker, session);
     }
 }
 
-/* ---- connect -------------------------------------------------------------------------------------------------------- */
+/* ---- connect ----------------------------------------------------------------------------------------------------- */
 
 /* True when all of the header is on its way. A fresh socket has room for it. */
 static bool send_proxy_header(struct lb_session *session, enum l4lb_send_proxy version) {
@@ -472,7 +471,7 @@ static void connect_event(struct lb_worker *worker, struct lb_session *session, 
     connected(worker, session);
 }
 
-/* ---- begin ---------------------------------------------------------------------------------------------------------- */
+/* ---- begin ------------------------------------------------------------------------------------------------------- */
 
 static void start(struct lb_worker *worker, struct lb_session *session, const struct lb_listener *listener) {
     const struct lb_pool *pool = &worker->snapshot->pools[listener->pool];
@@ -557,7 +556,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
         start(worker, session, listener);
 }
 
-/* ---- what happens ---------------------------------------------------------------------------------------------------- */
+/* ---- what happens ------------------------------------------------------------------------------------------------ */
 
 void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum lb_side_name name, uint32_t events) {
     struct lb_side *side = name == LB_CLIENT ? &session->client : &session->server;

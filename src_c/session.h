@@ -29,8 +29,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "l4lb.h"
 #include "bounds.h"
+#include "l4lb.h"
 #include "list.h"
 #include "relay.h"
 #include "timer.h"
@@ -52,13 +52,13 @@ struct lb_session {
     uint32_t index;
     uint32_t generation;
     enum lb_session_state state;
-    bool waiting;       /* the client sent bytes that the backend has not begun to answer */
-    bool client_first;  /* the client's first byte was seen */
-    bool has_backend;   /* holds a place on `backend` */
-    bool has_pool;      /* is counted on `pool` */
+    bool waiting;      /* the client sent bytes that the backend has not begun to answer */
+    bool client_first; /* the client's first byte was seen */
+    bool has_backend;  /* holds a place on `backend` */
+    bool has_pool;     /* is counted on `pool` */
     uint8_t retries;
-    uint32_t n_tried; /* ever; the last LB_TRIED_MAX are in `tried` */
-    uint8_t close;      /* enum l4lb_close, while lingering */
+    uint32_t n_tried;     /* ever; the last LB_TRIED_MAX are in `tried` */
+    uint8_t close;        /* enum l4lb_close, while lingering */
     struct lb_list ready; /* on the worker's list of sessions that had their turn but are not through */
     struct lb_timer timer;
     struct lb_side client;

@@ -52,8 +52,7 @@ void lb_session_table_fini(struct lb_session_table *table) {
 }
 
 static struct lb_chunk *chunk_map(struct lb_session_table *table, uint32_t at) {
-    struct lb_chunk *chunk =
-        mmap(NULL, sizeof *chunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct lb_chunk *chunk = mmap(NULL, sizeof *chunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (chunk == MAP_FAILED)
         return NULL;

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hash.h"
 #include "bounds.h"
+#include "hash.h"
 #include "maglev.h"
 
-/* ---- Maglev tables ------------------------------------------------------------------------------------------- */
+/* ---- Maglev tables ----------------------------------------------------------------------------------------------- */
 
 static void table_put(struct lb_table *table) {
     if (table != NULL && --table->n_users == 0)
@@ -68,7 +68,7 @@ static int build_table(struct lb_pool *pool, const struct l4lb_pool_config *conf
     return table_new(config, digest, &pool->table);
 }
 
-/* ---- pools --------------------------------------------------------------------------------------------------- */
+/* ---- pools ------------------------------------------------------------------------------------------------------- */
 
 static int build_backend(struct lb_backend *backend, const struct l4lb_backend_config *config, struct lb_live *live) {
     if (config->slot >= LB_BACKEND_SLOTS || config->weight > L4LB_WEIGHT_MAX || config->name == NULL ||
@@ -132,7 +132,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     return build_table(pool, config, previous);
 }
 
-/* ---- listeners ------------------------------------------------------------------------------------------------ */
+/* ---- listeners --------------------------------------------------------------------------------------------------- */
 
 static int build_lpm(struct lb_lpm **lpm, const struct l4lb_prefix *prefixes, size_t n) {
     return n == 0 ? 0 : lb_lpm_new(prefixes, NULL, n, lpm);
@@ -190,7 +190,7 @@ static int build_sockets(struct lb_snapshot *snapshot, const struct l4lb_config 
     return 0;
 }
 
-/* ---- indices --------------------------------------------------------------------------------------------------- */
+/* ---- indices ----------------------------------------------------------------------------------------------------- */
 
 static uint32_t *index_new(uint32_t n_slots) {
     uint32_t *index = malloc((n_slots + 1u) * sizeof *index);
@@ -216,7 +216,7 @@ static int build_indices(struct lb_snapshot *snapshot) {
     return 0;
 }
 
-/* ---- whole ----------------------------------------------------------------------------------------------------- */
+/* ---- whole ------------------------------------------------------------------------------------------------------- */
 
 int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
                     const struct lb_snapshot *previous, struct lb_snapshot **out) {

@@ -10,14 +10,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "bounds.h"
 #include "clock.h"
 #include "count.h"
-#include "bounds.h"
 #include "listener.h"
 #include "poll_tag.h"
 #include "session.h"
 
-/* ---- time ------------------------------------------------------------------------------------------------------ */
+/* ---- time -------------------------------------------------------------------------------------------------------- */
 
 static void read_clock(struct lb_worker *worker) {
     worker->now_ns = lb_clock_ns();
@@ -62,7 +62,7 @@ static void expire_quiet(struct lb_worker *worker) {
     }
 }
 
-/* ---- events ---------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 static void dispatch(struct lb_worker *worker, const struct epoll_event *event) {
     struct lb_poll_tag tag = lb_poll_unpack(event->data.u64);
@@ -97,7 +97,7 @@ static void run_ready(struct lb_worker *worker) {
     }
 }
 
-/* ---- requests -------------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t index_of(uint64_t id) {
     return (uint32_t)(id >> LB_SESSION_GENERATION_BITS) & (LB_SESSIONS_PER_WORKER_MAX - 1);

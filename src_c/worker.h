@@ -42,7 +42,7 @@ struct lb_shared {
     uint32_t sessions_max;
     int event_fd;
     _Atomic(struct lb_snapshot *) snapshot;
-    _Alignas(LB_CACHE_LINE) atomic_uint sessions; /* places taken */
+    _Alignas(LB_CACHE_LINE) atomic_uint sessions;    /* places taken */
     _Alignas(LB_CACHE_LINE) _Atomic uint64_t paused; /* bit per worker with a paused listening socket */
     atomic_bool stopping;
     atomic_bool event_armed; /* the control thread wants to be told of the next event */
@@ -70,8 +70,8 @@ struct lb_worker {
 
     struct {
         pthread_t thread;
-        int wake_fd;             /* eventfd; any thread writes */
-        struct lb_events events; /* the control thread's end is the consumer */
+        int wake_fd;                                   /* eventfd; any thread writes */
+        struct lb_events events;                       /* the control thread's end is the consumer */
         _Alignas(LB_CACHE_LINE) _Atomic uint64_t seen; /* sequence of the snapshot in use */
         _Atomic(struct lb_request *) request;
     } cross; /* shared with other threads */
