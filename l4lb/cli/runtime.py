@@ -13,7 +13,7 @@ import click
 
 from l4lb.cli import tables
 from l4lb.cli.client import AdminClient, ClientError, Json
-from l4lb.cli.parameters import Duration
+from l4lb.cli.parameters import duration
 
 DEFAULT_SOCKET = "/run/l4lb/admin.sock"
 RELOAD_TIMEOUT = 120.0
@@ -103,7 +103,7 @@ def sessions(socket_path: str, as_json: bool) -> None:
 @click.option("--wait", is_flag=True, help="Wait until the backend's last session has ended.")
 @click.option(
     "--timeout",
-    type=Duration(),
+    type=duration,
     metavar="DURATION",
     help="With --wait: give up after this long. The backend goes on draining.",
 )

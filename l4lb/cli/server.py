@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from l4lb.cli.parameters import Duration
+from l4lb.cli.parameters import duration
 from l4lb.errors import ConfigError, StartError
 
 EXIT_CONFIG = 2
@@ -77,7 +77,7 @@ def schema() -> None:
 
 @click.command()
 @click.option("-c", "--config", "path", metavar="FILE", help="Configuration to use in place of the built-in one.")
-@click.option("--duration", type=Duration(), metavar="DURATION", help="Stop by itself.")
+@click.option("--duration", type=duration, metavar="DURATION", help="Stop by itself.")
 @click.option("--no-load", is_flag=True, help="Start no clients: bring your own.")
 def demo(path: str | None, duration: float | None, no_load: bool) -> None:
     """Start stand-ins for model servers, the balancer and some load, and show a live table.

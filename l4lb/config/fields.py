@@ -16,7 +16,10 @@ FROM_FILE = {"from_file": True}
 """Validation context of data that people wrote: there, a duration must have its unit."""
 
 ENTRIES_MAX = 4096
-"""Networks, addresses or codes in one list."""
+"""Addresses or codes in one list."""
+
+NETWORKS_MAX = 500_000
+"""Networks in one list: whole lists of countries or of known attackers are used as they are published."""
 
 WORKERS_MAX = 64
 CONNECTIONS_MAX = 10_000_000
@@ -26,6 +29,7 @@ ADDRESS_PATTERN = r"^(unix:[/@]|[^ ]*:[0-9]{1,5}$)"
 NETWORK_PATTERN = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 STATUS_PATTERN = r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"
 
+_NETWORK = re.compile(NETWORK_PATTERN, re.ASCII)
 _STATUS = re.compile(STATUS_PATTERN, re.ASCII)
 
 Schema = dict[str, Any]
@@ -213,22 +217,24 @@ def _at_least_one(value: Any) -> Any:
 AT_LEAST_ONE = BeforeValidator(_at_least_one)
 
 
-def _list_schema(item: Schema) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, "maxItems": ENTRIES_MAX}]})
+def _list_schema(item: Schema, most: int = ENTRIES_MAX) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, "maxItems": most}]})
 
 
 def _network(value: Any) -> IPv4Network | IPv6Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
-    for strict in (True, False):
+    text = str(value)
+    network = None
+    # What the pattern refuses, the library would take as a netmask behind the slash, or as the inverse of one.
+    if _NETWORK.fullmatch(text):
         with contextlib.suppress(ValueError):
-            network = ip_network(str(value), strict)
-            break
-    else:
+            return ip_network(text)
+        with contextlib.suppress(ValueError):
+            network = ip_network(text, strict=False)
+    if network is None:
         raise ValueError(f"{shorten(value)} is not a network; write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32")
-    if not strict:
-        raise ValueError(f"{shorten(value)} has bits set after its prefix; write {network}")
-    return network
+    raise ValueError(f"{shorten(value)} has bits set after its prefix; write {network}")
 
 
 def _statuses(value: Any) -> tuple[int, ...]:
@@ -260,9 +266,9 @@ Binds = Annotated[
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Networks = Annotated[
     tuple[Network, ...],
-    Field(max_length=ENTRIES_MAX),
+    Field(max_length=NETWORKS_MAX),
     BeforeValidator(one_or_many),
-    _list_schema(_NETWORK_SCHEMA),
+    _list_schema(_NETWORK_SCHEMA, NETWORKS_MAX),
 ]
 
 Statuses = Annotated[tuple[int, ...], BeforeValidator(_statuses), _list_schema(_STATUS_SCHEMA)]

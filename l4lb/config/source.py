@@ -20,6 +20,8 @@ FILES_MAX = 1024
 DEPTH_MAX = 8
 """Files that include files that include files."""
 
+PATH_MAX = 4096
+
 
 @dataclass(slots=True)
 class Source:
@@ -44,7 +46,7 @@ class Source:
 
     def _read_into(self, root: Section, path: str, asked: Place, parents: tuple[str, ...]) -> None:
         """Add what the file holds to `root`. `asked` is where a failure to read it is reported."""
-        identity = os.path.realpath(path)
+        identity = _identity(path)
         self.files.append(path)
         self._identities.add(identity)
         text = self._text(path, asked)
@@ -73,7 +75,7 @@ class Source:
             data = self._bytes(path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self._fail(Problem(*asked, "", f"cannot read {shorten(path)}: {reason}"))
+            self._fail(Problem(*asked, "", f"cannot read {_quoted(path)}: {reason}"))
             return None
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
@@ -116,12 +118,12 @@ class Source:
         if not found and not glob.has_magic(wanted):
             found = [wanted]
         for file in found:
-            identity = os.path.realpath(file)
+            identity = _identity(file)
             message = None
             if identity in parents:
-                message = f"{shorten(file)} would include itself"
+                message = f"{_quoted(file)} would include itself"
             elif identity in self._identities:
-                message = f"{shorten(file)} is included twice"
+                message = f"{_quoted(file)} is included twice"
             elif len(parents) >= DEPTH_MAX:
                 message = f"files include files more than {DEPTH_MAX} levels deep"
             elif len(self.files) >= FILES_MAX:
@@ -155,3 +157,16 @@ class Source:
     def _fail(self, problem: Problem) -> None:
         self.complete = False
         self.problems.append(problem)
+
+
+def _identity(path: str) -> str:
+    """What a file is known by, however it is spelled."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # no path at all; reading it says so
+        return path
+
+
+def _quoted(path: str) -> str:
+    """A path in full: the end of it says most."""
+    return shorten(path, PATH_MAX)

@@ -168,7 +168,7 @@ class TreeBuilder:
         if "${" in text:
             text, complaints = expand(text, self.environ)
             self._report(place, complaints)
-        if not event.implicit[0]:
+        if event.tag is not None or not event.implicit[0]:
             return text
         if text in _WORDS:
             return _WORDS[text]

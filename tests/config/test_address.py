@@ -43,7 +43,7 @@ def test_every_form_is_read_and_spelled_back(text: str, address: Address) -> Non
         ("10.0.0.1:-1", "ports are 1 to 65535"),
         ("10.0.0.1:http", "ports are 1 to 65535"),
         ("10.0.0.1:", "ports are 1 to 65535"),
-        ("10.0.0.1:٨٠", "not an address"),
+        ("10.0.0.1:\u0668\u0660", "not an address"),
         ("a b:80", "not an address"),
         ("-x:80", "host name"),
         ("a..b:80", "host name"),
@@ -97,6 +97,8 @@ def test_any_text_is_an_address_that_round_trips_or_a_value_error(text: str) -> 
     try:
         address = Address.parse(text)
     except ValueError as error:
-        assert str(error).isprintable()
+        complaint = str(error)
     else:
         assert Address.parse(str(address)) == address
+        return
+    assert complaint.isprintable()

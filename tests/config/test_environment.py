@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.config.conftest import Load, Problems
 
 from l4lb.config.environment import expand
+from tests.config.conftest import Load, Problems
 
 ENVIRON = {"HOST": "10.0.0.1", "EMPTY": "", "NESTED": "${HOST}", "BYTES": "\udcff"}
 

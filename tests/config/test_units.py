@@ -21,7 +21,9 @@ def test_a_bare_number_is_told_to_take_a_unit(text: str) -> None:
         parse_duration(text)
 
 
-@pytest.mark.parametrize("text", ["", "s", "-5s", "5 s", "5S", "5sec", "1h30m", "1e3s", ".5s", "5s\n", "٥s", "1" * 13 + "s"])
+@pytest.mark.parametrize(
+    "text", ["", "s", "-5s", "5 s", "5S", "5sec", "1h30m", "1e3s", ".5s", "5s\n", "\u0665s", "1" * 13 + "s"]
+)
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)

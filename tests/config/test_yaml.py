@@ -83,7 +83,7 @@ def test_a_key_given_twice_is_a_problem_and_the_first_one_counts(text: str) -> N
 
 
 def test_problems_carry_their_dotted_path() -> None:
-    _, problems = build("a: {b: [x, {c: 1, c: 2}], d: ${NOPE}}" .replace("${NOPE}", '"${NOPE}"'))
+    _, problems = build("a: {b: [x, {c: 1, c: 2}], d: ${NOPE}}".replace("${NOPE}", '"${NOPE}"'))
     assert [problem.split(": ")[2] for problem in problems] == ["a.b[1].c", "a.d"]
 
 
