@@ -121,6 +121,7 @@ def _listener_families(status: Status) -> Iterator[Family]:
 
 _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[BackendStatus], int]], ...] = (
     ("connections", "gauge", "Connections now, connecting ones included.", lambda b: b.statistics.connections),
+    ("busy", "gauge", "Connections whose client waits for the first byte of an answer.", lambda b: b.statistics.busy),
     ("connections", "counter", "Connections opened.", lambda b: b.statistics.connections_total),
     ("received_bytes", "counter", "Bytes received from the backend.", lambda b: b.statistics.received_bytes_total),
     ("sent_bytes", "counter", "Bytes sent to the backend.", lambda b: b.statistics.sent_bytes_total),

@@ -54,7 +54,8 @@ def _pool(pool: PoolStatus) -> Json:
 
 
 def backend_view(backend: BackendStatus) -> Json:
-    """One backend. `bytes_in` are sent to it on behalf of clients, `bytes_out` are received from it."""
+    """One backend. `busy` counts the connections whose client waits for the first byte of an answer; `bytes_in` are
+    sent to the backend on behalf of clients, `bytes_out` are received from it."""
     statistics = backend.statistics
     return {
         "address": backend.address,
@@ -65,6 +66,7 @@ def backend_view(backend: BackendStatus) -> Json:
         "weight": backend.weight,
         "effective_weight": backend.effective_weight,
         "connections": statistics.connections,
+        "busy": statistics.busy,
         "connections_total": statistics.connections_total,
         "bytes_in": statistics.sent_bytes_total,
         "bytes_out": statistics.received_bytes_total,

@@ -42,6 +42,7 @@ def busy_status() -> Status:
         state=AdminState.DRAIN,
         statistics=backend_statistics(
             connections=4,
+            busy=3,
             connections_total=40,
             received_bytes_total=1 << 60,
             sent_bytes_total=77,
@@ -63,6 +64,7 @@ def test_every_promised_name_carries_its_value(openmetrics: bool) -> None:
     assert value(found, "l4lb_listener_connections_total", listener="front") == 9
     assert value(found, "l4lb_listener_rejected_total", listener="front", reason="denied") == 2
     assert value(found, "l4lb_backend_connections", **names) == 4
+    assert value(found, "l4lb_backend_busy", **names) == 3
     assert value(found, "l4lb_backend_connections_total", **names) == 40
     assert value(found, "l4lb_backend_received_bytes_total", **names) == 1 << 60
     assert value(found, "l4lb_backend_sent_bytes_total", **names) == 77
@@ -74,7 +76,7 @@ def test_every_promised_name_carries_its_value(openmetrics: bool) -> None:
     assert value(found, "l4lb_backend_effective_weight", **names) == 3
     assert value(found, "l4lb_backend_state", **names, state="drain") == 1
     assert value(found, "l4lb_backend_state", **names, state="ready") == 0
-    assert value(found, "l4lb_backend_health_checks_total", **names, result="fail") == 1
+    assert value(found, "l4lb_backend_health_checks_total", **names, result="failure") == 1
     assert value(found, "l4lb_closed_total", pool="llama", reason="connect_failed", code="SC") == 2
     assert value(found, "l4lb_config_last_reload_successful") == 1
     assert value(found, "l4lb_config_last_reload_timestamp_seconds") == 1_700_000_001.5
