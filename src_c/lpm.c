@@ -88,9 +88,10 @@ int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_
     result = -EINVAL;
     for (size_t i = 0; i < n; i++) {
         uint32_t length = prefixes[i].length, value = values != NULL ? values[i] : 1;
-        address_t host = length == 0 ? ~(address_t)0 : ((address_t)1 << (128 - length)) - 1;
+        address_t host;
         if (length > 128 || value == 0)
             goto fail;
+        host = length == 0 ? ~(address_t)0 : ((address_t)1 << (128 - length)) - 1;
         ranges[i].first = load(prefixes[i].address) & ~host;
         ranges[i].last = ranges[i].first | host;
         ranges[i].value = value;
