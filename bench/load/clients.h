@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * clients - the measured loads. Each sets up, calls step("ready"), runs, calls step("done") with nothing under way,
+ * and then takes its connections down.
+ */
+#ifndef LOAD_CLIENTS_H
+#define LOAD_CLIENTS_H
+
+#include <sys/epoll.h>
+
+#include "common.h"
+#include "latency.h"
+
+struct outcome {
+    uint64_t operations;
+    uint64_t errors;
+    double seconds; /* of the measured part */
+    const char *first_error;
+    struct latency latency;
+};
+
+/* New connection, one 64-byte exchange, close: over and over, `connections` at a time. */
+void run_connect(const struct options *options, struct outcome *outcome);
+/* 64 bytes there and back, over and over on each connection. */
+void run_exchange(const struct options *options, struct outcome *outcome);
+/* Chunks at a fixed interval on each connection; an operation is a chunk, its latency the way from the server. */
+void run_stream(const struct options *options, struct outcome *outcome);
+/* `bytes` per connection and direction; an operation is a MiB. */
+void run_bulk(const struct options *options, struct outcome *outcome);
+/* Connections that exchanged 64 bytes once and stay silent; an operation is a connection. */
+void run_idle(const struct options *options, struct outcome *outcome);
+
+void note_error(struct outcome *outcome, const char *what);
+
+/* An epoll loop of clients. */
+enum { WAIT_EVENTS = 256 };
+int new_poller(void);
+void watch(int poller, int fd, uint32_t index, uint32_t events);
+/* Waits up to a second, and ends the program when nothing has happened for STALL_NS. */
+int wait_events(int poller, struct epoll_event events[WAIT_EVENTS], int timeout_ms);
+
+/* Connects and greets all; the sockets are edge-triggered in `poller` under their index. */
+int *open_all(const struct options *options, int poller);
+void close_all(const struct options *options, int *fds);
+
+#endif
