@@ -14,6 +14,9 @@ from l4lb.errors import StartError
 if TYPE_CHECKING:
     from l4lb.config.address import Address
 
+DEFAULT_SOCKET = "/run/l4lb/admin.sock"
+"""Where the process puts the admin socket and the commands look for it, unless they are told otherwise."""
+
 UNIX_UMASK = 0o117  # leaves mode 0660
 BACKLOG = 128
 CONNECT_TIMEOUT = 1.0  # a live but stuck owner of the socket must not stall the start

@@ -33,6 +33,7 @@ def run(path: str) -> None:
 
     from l4lb.control import daemon
 
+    daemon.hold_signals()
     try:
         code = uvloop.run(daemon.run(path))
     except ConfigError as error:

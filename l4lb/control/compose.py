@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 
-from l4lb.config import Address, model
+from l4lb.config import model
+from l4lb.control.sockets import BindKey, bind_key
 from l4lb.control.state import BackendEntry, ListenerEntry, PoolEntry, State
 from l4lb.engine.api import (
     BackendSpec,
@@ -32,12 +33,12 @@ _NOWHERE = ("0.0.0.0", 0)
 """Stands for an address that is not known yet. Such a backend is not usable, so nobody goes there."""
 
 
-def compose(state: State, fds: Mapping[Address, Sequence[int]], log: model.Log, *, accepting: bool = True) -> Snapshot:
-    """`fds` holds the listening sockets of each bind address; without `accepting` there are no listeners."""
+def compose(state: State, fds: Mapping[BindKey, Sequence[int]], log: model.Log, *, accepting: bool = True) -> Snapshot:
+    """`fds` holds the listening sockets of each bind; without `accepting` there are no listeners."""
     pool_indices = {name: index for index, name in enumerate(state.pools)}
-    listeners = state.listeners.values() if accepting else ()
+    listeners = state.listeners.items() if accepting else ()
     return Snapshot(
-        listeners=tuple(_listener(listener, pool_indices, fds) for listener in listeners),
+        listeners=tuple(_listener(name, listener, pool_indices, fds) for name, listener in listeners),
         pools=tuple(_pool(pool) for pool in state.pools.values()),
         events=_events(log.access),
         interval_ms=0 if log.access is None else _ms(log.access.interval),
@@ -56,13 +57,13 @@ def _events(access: model.AccessLog | None) -> EventKind:
 
 
 def _listener(
-    listener: ListenerEntry, pool_indices: Mapping[str, int], fds: Mapping[Address, Sequence[int]]
+    name: str, listener: ListenerEntry, pool_indices: Mapping[str, int], fds: Mapping[BindKey, Sequence[int]]
 ) -> ListenerSpec:
     config, proxy = listener.config, listener.config.proxy_protocol
     return ListenerSpec(
         slot=listener.slot,
         pool=pool_indices[config.pool],
-        fds=tuple(tuple(fds[address]) for address in config.bind),
+        fds=tuple(tuple(fds[bind_key(name, address)]) for address in config.bind),
         max_connections=config.max_connections,
         allow=config.allow,
         deny=config.deny,

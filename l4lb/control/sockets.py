@@ -21,6 +21,14 @@ UNIX_MODE = 0o666
 """Clients of any user may connect; the directory decides who gets that far."""
 
 
+BindKey = tuple[str, Address]
+"""Names a bind. A fixed address is the same whichever listener has it; port 0 is another port for each listener."""
+
+
+def bind_key(listener: str, address: Address) -> BindKey:
+    return (listener if address.port == 0 else "", address)
+
+
 @dataclass(slots=True)
 class Bind:
     """The sockets of one address, one for each worker; a unix socket is shared, so it is there once."""
@@ -53,33 +61,40 @@ class Bind:
 
 @dataclass(slots=True)
 class Sockets:
-    """All open binds by their configured address."""
+    """All open binds."""
 
     workers: int
-    binds: dict[Address, Bind] = field(default_factory=dict)
+    binds: dict[BindKey, Bind] = field(default_factory=dict)
 
-    def fds(self) -> dict[Address, list[int]]:
-        return {address: bind.fds(self.workers) for address, bind in self.binds.items()}
+    def fds(self) -> dict[BindKey, list[int]]:
+        return {key: bind.fds(self.workers) for key, bind in self.binds.items()}
 
-    def open_missing(self, listeners: Mapping[str, model.Listener]) -> list[Address]:
+    def open_missing(self, listeners: Mapping[str, model.Listener]) -> list[BindKey]:
         """Open what `listeners` need and is not open; what was opened. StartError leaves nothing new behind."""
         wanted = [address for listener in listeners.values() for address in listener.bind]
-        opened: list[Address] = []
+        opened: list[BindKey] = []
         try:
             for name, listener in listeners.items():
                 for address in listener.bind:
-                    if address in self.binds:
-                        continue
-                    self.binds[address] = self._open(name, address, listener.backlog, wanted)
-                    opened.append(address)
+                    key = bind_key(name, address)
+                    if key not in self.binds:
+                        self.binds[key] = self._open(name, address, listener.backlog, wanted)
+                        opened.append(key)
         except StartError:
             self.close(opened)
             raise
         return opened
 
-    def close(self, addresses: Iterable[Address]) -> None:
-        for address in addresses:
-            self.binds.pop(address).close()
+    def apply_backlogs(self, listeners: Mapping[str, model.Listener]) -> None:
+        """Give every open bind the backlog its listener has now."""
+        for name, listener in listeners.items():
+            for address in listener.bind:
+                for sock in self.binds[bind_key(name, address)].sockets:
+                    sock.listen(listener.backlog)
+
+    def close(self, keys: Iterable[BindKey]) -> None:
+        for key in keys:
+            self.binds.pop(key).close()
 
     def _open(self, name: str, address: Address, backlog: int, wanted: list[Address]) -> Bind:
         try:
@@ -94,12 +109,12 @@ class Sockets:
         bind = Bind(address, [])
         port = address.port
         try:
+            if all(key[1].port != port for key in self.binds):
+                _refuse_foreign_owner(address, dual_stack=dual_stack)
             for _ in range(self.workers):
                 sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
                 bind.sockets.append(sock)
                 sock.setblocking(False)
-                if not bind.sockets[:-1]:
-                    _refuse_foreign_owner(sock, address, dual_stack=dual_stack)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 # Accepted sockets inherit it: one system call less for each client.
@@ -117,9 +132,9 @@ class Sockets:
         return bind
 
 
-def _refuse_foreign_owner(sock: socket.socket, address: Address, *, dual_stack: bool) -> None:
+def _refuse_foreign_owner(address: Address, *, dual_stack: bool) -> None:
     """SO_REUSEPORT would let us share the port with any process of the same user, and half of the clients go there."""
-    with socket.socket(sock.family, sock.type) as probe:
+    with socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.is_ipv6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))

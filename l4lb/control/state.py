@@ -95,13 +95,9 @@ class State:
         return replace(self, pools=pools)
 
 
-def merge(
-    old: State, config: Config, targets: Mapping[Address, Target], take_slot: Callable[[SlotKind], int]
-) -> State:
+def merge(old: State, config: Config, targets: Mapping[Address, Target], take_slot: Callable[[SlotKind], int]) -> State:
     """The state that `config` asks for. `take_slot` is called for what is new."""
-    pools = {
-        name: _merge_pool(old.pools.get(name), pool, targets, take_slot) for name, pool in config.pools.items()
-    }
+    pools = {name: _merge_pool(old.pools.get(name), pool, targets, take_slot) for name, pool in config.pools.items()}
     listeners = {}
     for name, listener in config.listeners.items():
         known = old.listeners.get(name)
@@ -140,9 +136,7 @@ def _merge_pool(
     return replace(pool, backends=backends)
 
 
-def _health(
-    pool: PoolEntry, entry: BackendEntry, before: BackendEntry | None, *, was_checked: bool
-) -> HealthState:
+def _health(pool: PoolEntry, entry: BackendEntry, before: BackendEntry | None, *, was_checked: bool) -> HealthState:
     if not pool.checked:
         return HealthState.NONE
     if before is None:

@@ -25,7 +25,10 @@ class Notifier:
         if not self._address:
             return
         message = "\n".join(f"{name}={value}" for name, value in fields.items()).encode()
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
+        ):
             sock.setblocking(False)
             sock.sendto(message, self._address)
 

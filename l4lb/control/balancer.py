@@ -1,0 +1,291 @@
+"""A running balancer: data plane, listening sockets, health checks and state, kept in step.
+
+It knows nothing of the process around it: no signals, no files, no service manager. Everything runs on one event loop;
+what has to wait for a worker runs on a thread.
+
+A change is made in two steps: `prepare` does what may take long and touches nothing that runs, `apply` makes the change
+at once, all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from l4lb.config import Address, Config
+from l4lb.control import report
+from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
+from l4lb.control.compose import compose
+from l4lb.control.departures import Departure, SlotKey, departures
+from l4lb.control.events import EventPump
+from l4lb.control.names import Names
+from l4lb.control.resolve import resolve
+from l4lb.control.sockets import Sockets, bind_key
+from l4lb.control.state import BackendEntry, BackendKey, State, merge
+from l4lb.engine.api import Engine, SessionRecord, SlotKind, WorkerStatistics
+from l4lb.errors import ControlError, StartError
+from l4lb.health.probes import Target
+from l4lb.health.scheduler import Check, Scheduler
+
+PUBLISH_DELAY = 0.02
+"""Seconds for which health changes are collected into one snapshot."""
+
+LISTING_BATCH = 1024
+STOP_ACCEPTING_TIMEOUT = 5.0
+POLL_INTERVAL = 0.02
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A configuration with its names resolved."""
+
+    config: Config
+    targets: Mapping[Address, Target]
+
+
+class Balancer:
+    """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for."""
+
+    def __init__(self, engine: Engine, on_events: Callable[[list[Session]], None]) -> None:
+        self._engine = engine
+        self._on_events = on_events
+        self._state = State()
+        self._config: Config | None = None
+        self._targets: dict[Address, Target] = {}
+        self._sockets = Sockets(engine.options.workers)
+        self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health)
+        self._names = Names()
+        self._departures: dict[SlotKey, Departure] = {}
+        self._deadlines: dict[SlotKey, float] = {}
+        self._accepting = True
+        self._publish_timer: asyncio.TimerHandle | None = None
+        self._pump = EventPump(engine, self._deliver)
+
+    # ---- the configuration -----------------------------------------------------------------------------------------
+
+    async def prepare(self, config: Config) -> Plan:
+        """Look up the names of `config`. One that does not resolve is no error: its backend waits for an address."""
+        addresses = {backend.address for pool in config.pools.values() for backend in pool.backends}
+        return Plan(config, await resolve(addresses, self._targets))
+
+    def apply(self, plan: Plan) -> None:
+        """Make the planned configuration the running one. StartError changes nothing and leaves nothing behind."""
+        opened = self._sockets.open_missing(plan.config.listeners)
+        taken: list[SlotKey] = []
+
+        def take_slot(kind: SlotKind) -> int:
+            slot = self._engine.take_slot(kind)
+            taken.append((kind, slot))
+            return slot
+
+        try:
+            state = merge(self._state, plan.config, plan.targets, take_slot)
+            self._engine.publish(compose(state, self._sockets.fds(), plan.config.log, accepting=self._accepting))
+        except (OSError, ValueError) as error:
+            for kind, slot in taken:
+                self._engine.give_slot(kind, slot)
+            self._sockets.close(opened)
+            raise StartError(f"the data plane cannot take this configuration: {error}") from error
+        now = asyncio.get_running_loop().time()
+        for departure in departures(self._state, state):
+            key = (departure.kind, departure.slot)
+            self._departures[key] = departure
+            if departure.patience is not None:
+                self._deadlines[key] = now + departure.patience
+        self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
+        self._names.learn(state)
+        self._sockets.apply_backlogs(plan.config.listeners)
+        self._check()
+
+    async def resolve_again(self) -> None:
+        """Look names up again; backends that moved are checked and used at their new address."""
+        config = self._config
+        if config is None:
+            return
+        names = {backend.config.address for _, backend in self._state.backends() if backend.config.address.is_name}
+        targets = await resolve(names, self._targets) if names else {}
+        self._targets |= targets
+        changed = {}
+        for key, backend in self._state.backends():
+            target = targets.get(backend.config.address, backend.target)
+            if target != backend.target:
+                _log.info("%s/%s is now at %s", *key, target and target.address)
+                changed[key] = replace(backend, target=target)
+        if changed:
+            self._change(changed)
+            self._publish()
+
+    def _check(self) -> None:
+        self._scheduler.apply(
+            {
+                (pool_name, name): Check(_check_target(backend.target, health.port), health, backend.health)
+                for pool_name, pool in self._state.pools.items()
+                if pool.checked and (health := pool.config.health) is not None
+                for name, backend in pool.backends.items()
+                if backend.target is not None and backend.state is not AdminState.MAINT
+            }
+        )
+
+    # ---- changes at run time ---------------------------------------------------------------------------------------
+
+    def set_backend(
+        self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        """Change a backend until the file changes it. ControlError for one that is not there."""
+        entry = self._find((pool, backend))
+        if weight is not None and not 0 <= weight <= 256:
+            raise ControlError(f"weight {weight} is out of range; weights are 0 to 256", 400)
+        changed = replace(
+            entry,
+            state=entry.state if state is None else state,
+            weight=entry.weight if weight is None else weight,
+        )
+        if AdminState.MAINT in (entry.state, changed.state) and entry.state is not changed.state:
+            # Nothing is known of a backend that is not checked.
+            checked = self._state.pools[pool].checked
+            changed = replace(changed, health=HealthState.PENDING if checked else HealthState.NONE)
+        if changed == entry:
+            return
+        self._change({(pool, backend): changed})
+        self._publish()
+        _log.info("%s/%s is set to %s, weight %d", pool, backend, changed.state.value, changed.current_weight)
+
+    def _find(self, key: BackendKey) -> BackendEntry:
+        if key[0] not in self._state.pools:
+            raise ControlError(f"there is no pool '{key[0]}'; `l4lb status` shows the names", 404)
+        entry = self._state.find(key)
+        if entry is None:
+            raise ControlError(f"there is no backend '{key[1]}' in pool '{key[0]}'; `l4lb status` shows the names", 404)
+        return entry
+
+    def _change(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
+        self._state = self._state.with_backends(changed)
+        self._check()
+
+    def _on_health(self, key: BackendKey, health: HealthState, message: str) -> None:
+        entry = self._state.find(key)
+        if entry is None:
+            return
+        self._state = self._state.with_backends({key: replace(entry, health=health)})
+        level = logging.INFO if health is HealthState.UP else logging.WARNING
+        _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
+        if not any(backend.usable for backend in self._state.pools[key[0]].backends.values()):
+            _log.error("pool %s has no usable backend: its clients are turned away", key[0])
+        if self._publish_timer is None:
+            self._publish_timer = asyncio.get_running_loop().call_later(PUBLISH_DELAY, self._publish_collected)
+
+    def _publish_collected(self) -> None:
+        self._publish_timer = None
+        try:
+            self._publish()
+        except Exception:
+            _log.exception("health changes could not be passed on to the data plane; trying again")
+            self._publish_timer = asyncio.get_running_loop().call_later(1.0, self._publish_collected)
+
+    def _publish(self) -> None:
+        if self._config is not None:
+            fds = self._sockets.fds()
+            self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
+
+    # ---- sessions --------------------------------------------------------------------------------------------------
+
+    async def sessions(self) -> list[Session]:
+        return [self._names.session(record) for record in await asyncio.to_thread(self._list_sessions)]
+
+    def _list_sessions(self) -> list[SessionRecord]:
+        records: list[SessionRecord] = []
+        for worker in range(self._engine.options.workers):
+            after = 0
+            while batch := self._engine.sessions(worker, after, LISTING_BATCH):
+                records += batch
+                after = batch[-1].id
+        return records
+
+    async def kill_session(self, session: int) -> None:
+        if not await asyncio.to_thread(self._engine.kill_session, session):
+            raise ControlError(f"there is no session {session}; `l4lb sessions` shows who is there", 404)
+
+    def _deliver(self, records: list[SessionRecord]) -> None:
+        self._on_events([self._names.session(record) for record in records])
+
+    # ---- numbers ---------------------------------------------------------------------------------------------------
+
+    def listeners(self) -> dict[str, ListenerStatus]:
+        return {
+            name: report.listener_status(name, listener, self._sockets, self._engine)
+            for name, listener in self._state.listeners.items()
+        }
+
+    def pools(self) -> dict[str, PoolStatus]:
+        return {
+            name: report.pool_status(name, pool, self._scheduler, self._engine)
+            for name, pool in self._state.pools.items()
+        }
+
+    def workers(self) -> list[WorkerStatistics]:
+        return [self._engine.worker_statistics(worker) for worker in range(self._engine.options.workers)]
+
+    def session_count(self) -> int:
+        return sum(worker.sessions for worker in self.workers())
+
+    # ---- housekeeping ----------------------------------------------------------------------------------------------
+
+    async def tidy(self) -> None:
+        """Let go of what no session and no worker uses any more; end the sessions whose patience is over."""
+        if self._engine.reclaim() == 0:
+            wanted = {
+                bind_key(name, address)
+                for name, listener in self._state.listeners.items()
+                for address in listener.config.bind
+                if self._accepting
+            }
+            self._sockets.close([key for key in self._sockets.binds if key not in wanted])
+        for (kind, slot), departure in list(self._departures.items()):
+            if self._engine.give_slot(kind, slot):
+                # The last sessions may just have ended: their events still need the name.
+                self._pump.drain()
+                self._names.forget(kind, slot)
+                del self._departures[kind, slot]
+                self._deadlines.pop((kind, slot), None)
+                _log.debug("%s has left", departure.label)
+        now = asyncio.get_running_loop().time()
+        for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
+            del self._deadlines[key]
+            killed = await asyncio.to_thread(self._engine.kill_backend, key[1])
+            if killed:
+                _log.warning(
+                    "%s: %d sessions outlived drain_timeout and were closed", self._departures[key].label, killed
+                )
+
+    async def stop_accepting(self) -> None:
+        """Accept nobody any more; who waits in a queue is still served. Sessions go on, and may still retry."""
+        self._accepting = False
+        self._publish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_ACCEPTING_TIMEOUT):
+                while self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
+                    await asyncio.sleep(POLL_INTERVAL)
+        self._sockets.close(list(self._sockets.binds))
+
+    async def close(self) -> None:
+        """Stop checking, close every session, end the workers. Their last events are delivered."""
+        if self._publish_timer is not None:
+            self._publish_timer.cancel()
+        await self._scheduler.close()
+        self._pump.close()
+        await asyncio.to_thread(self._engine.stop)
+        self._pump.drain()
+        self._sockets.close(list(self._sockets.binds))
+        self._engine.close()
+
+
+def _check_target(target: Target, port: int | None) -> Target:
+    """Where to check: the backend itself, or another port of its host."""
+    if port is None or isinstance(target.address, str):
+        return target
+    return Target(target.family, (target.address[0], port))

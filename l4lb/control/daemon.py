@@ -1,0 +1,299 @@
+"""The process: from a configuration file to a balancer that runs until it is told to stop.
+
+SIGHUP reloads, SIGUSR1 opens the log files again, SIGTERM and SIGINT drain and stop, a second one stops at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import l4lb
+from l4lb.admin.server import AdminServer
+from l4lb.admin.sockets import DEFAULT_SOCKET
+from l4lb.config import Config, load_config
+from l4lb.config.model import AccessLog as AccessLogSettings
+from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
+from l4lb.control.balancer import Balancer
+from l4lb.control.capacity import engine_options, raise_descriptor_limit
+from l4lb.control.privileges import become, find_user
+from l4lb.control.restart import restart_notes
+from l4lb.control.systemd import Notifier
+from l4lb.control.tasks import Background, Coalesced, repeat
+from l4lb.engine import NativeEngine
+from l4lb.errors import ConfigError, StartError
+from l4lb.observe.access import AccessLog
+from l4lb.observe.logs import ProcessLog
+
+TIDY_INTERVAL = 0.25
+RESOLVE_INTERVAL = 30.0
+DRAIN_POLL_INTERVAL = 0.05
+
+HEARTBEAT_MAX_AGE = 5.0
+"""Seconds after which a worker that shows no sign of life is stuck: it turns at least once a second."""
+
+HELD_SIGNALS = frozenset({signal.SIGHUP, signal.SIGUSR1})
+"""They would end a process that has no handler yet. `hold_signals` keeps them waiting until it has."""
+
+_log = logging.getLogger(__name__)
+
+
+def hold_signals() -> None:
+    """Let early signals wait for their handlers. Called before the first thread starts."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+
+
+async def run(path: str) -> int:
+    """Run the configuration at `path` until stopped; the exit status. ConfigError or StartError if it cannot start."""
+    config = load_config(path)
+    process_log = ProcessLog(config.log.level, config.log.format)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            daemon = Daemon(path, config, process_log, stack)
+            await daemon.start()
+            await daemon.serve()
+        return 0
+    finally:
+        process_log.close()
+
+
+class Daemon:
+    """Ties the balancer to its file, its logs, its signals and its service manager. Satisfies `Control`."""
+
+    def __init__(self, path: str, config: Config, process_log: ProcessLog, stack: contextlib.AsyncExitStack) -> None:
+        privileged = os.geteuid() == 0 and config.process.user is None
+        options = engine_options(config, raise_descriptor_limit(), privileged=privileged)
+        self._path = path
+        self._config = self._started_with = config
+        self._process_log = process_log
+        self._stack = stack
+        self._engine = NativeEngine(options)
+        self._balancer = Balancer(self._engine, self._on_events)
+        self._access_log: AccessLog | None = None
+        self._notifier = Notifier()
+        self._reloads = Coalesced(self._reload)
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._started_at = time.monotonic()
+        self._loaded_at = self._reloaded_at = time.time()
+        self._last_error: str | None = None
+        self._dropped_before = 0
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind, become the configured user, accept. What was started is stopped by the stack."""
+        config = self._config
+        account = find_user(config.process.user) if config.process.user and os.geteuid() == 0 else None
+        self._engine.start()
+        self._stack.push_async_callback(self._close)
+        plan = await self._balancer.prepare(config)
+        await self._start_admin(None if account is None else (account.pw_uid, account.pw_gid))
+        self._balancer.apply(plan)
+        if account is not None:
+            become(account)
+        self._access_log = _open_access_log(config.log.access)
+        self._start_tasks()
+        self._handle_signals()
+        _log.info("l4lb %s serves %s with %d workers", l4lb.__version__, self._summary, self._engine.options.workers)
+        self._notifier.ready(f"serving {self._summary}")
+
+    async def serve(self) -> None:
+        """Run until told to stop, then let sessions end in their own time, up to process.drain_timeout."""
+        await self._stop.wait()
+        sessions = self._balancer.session_count()
+        patience = self._config.process.drain_timeout
+        _log.info("stopping: no new clients; waiting up to %g s for %d sessions to end", patience, sessions)
+        self._notifier.stopping(f"waiting for {sessions} sessions to end")
+        await self._balancer.stop_accepting()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._balancer.session_count() > 0 and not self._stop_now.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stop_now.wait(), DRAIN_POLL_INTERVAL)
+        if left := self._balancer.session_count():
+            _log.warning("stopping: %d sessions are still open and are closed", left)
+
+    async def _close(self) -> None:
+        await self._balancer.close()
+        if self._access_log is not None:
+            self._access_log.close()
+        _log.info("stopped")
+
+    async def _start_admin(self, owner: tuple[int, int] | None) -> None:
+        settings = self._config.admin
+        path = settings.socket or _default_socket()
+        admin = AdminServer(self, path, settings.listen)
+        try:
+            await admin.start()
+        except StartError as error:
+            if settings.socket is not None or path is None:
+                raise
+            # Nobody asked for this socket. Another l4lb may have it.
+            _log.warning("%s; running without an admin socket", error)
+            path = None
+            admin = AdminServer(self, None, settings.listen)
+            await admin.start()
+        self._stack.push_async_callback(admin.close)
+        if owner is not None and path is not None:
+            os.chown(path, *owner)
+
+    def _start_tasks(self) -> None:
+        tasks = Background()
+        self._stack.push_async_callback(tasks.close)
+        tasks.start("reload", self._reloads.run())
+        tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, self._balancer.tidy))
+        tasks.start("resolve", repeat("resolving names", RESOLVE_INTERVAL, self._balancer.resolve_again))
+        if self._notifier.watchdog_interval is not None:
+            tasks.start("watchdog", repeat("the watchdog", self._notifier.watchdog_interval, self._feed_watchdog))
+
+    async def _feed_watchdog(self) -> None:
+        """A sign of life, if the workers live too."""
+        oldest = min(worker.heartbeat_ns for worker in self._balancer.workers())
+        age = (time.monotonic_ns() - oldest) / 1e9
+        if age < HEARTBEAT_MAX_AGE:
+            self._notifier.alive()
+        else:
+            _log.error("a worker shows no sign of life for %.1f s", age)
+
+    # ---- signals ---------------------------------------------------------------------------------------------------
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reloads.request)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop)
+        loop.add_signal_handler(signal.SIGINT, self._on_stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+
+    def _on_stop(self) -> None:
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    def _reopen_logs(self) -> None:
+        if self._access_log is not None:
+            self._access_log.reopen()
+        _log.info("log files are opened again")
+
+    # ---- reload ----------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> ReloadOutcome:
+        return await asyncio.shield(self._reloads.request())
+
+    async def _reload(self) -> ReloadOutcome:
+        self._notifier.reloading()
+        try:
+            config = await asyncio.to_thread(load_config, self._path)
+            plan = await self._balancer.prepare(config)
+            with self._replacing_access_log(config):
+                self._balancer.apply(plan)
+        except ConfigError as error:
+            return self._rejected([str(problem) for problem in error.problems])
+        except StartError as error:
+            return self._rejected([str(error)])
+        except Exception as error:
+            _log.exception("a reload failed in a way nobody foresaw")
+            return self._rejected([f"internal error: {error!r}; the process log has the details"])
+        self._config = config
+        self._process_log.configure(config.log.level, config.log.format)
+        self._loaded_at = self._reloaded_at = time.time()
+        self._last_error = None
+        notes = tuple(restart_notes(self._started_with, config))
+        _log.info("reloaded %s: %s", self._path, self._summary)
+        for note in notes:
+            _log.warning("%s", note)
+        self._notifier.ready(f"serving {self._summary}")
+        return ReloadOutcome(applied=True, notes=notes)
+
+    def _rejected(self, problems: list[str]) -> ReloadOutcome:
+        for problem in problems:
+            _log.error("%s", problem)
+        _log.error("the reload of %s was rejected; the running configuration is unchanged", self._path)
+        self._reloaded_at = time.time()
+        self._last_error = "; ".join(problems)
+        self._notifier.ready(f"serving {self._summary}; the last reload was rejected: {problems[0]}")
+        return ReloadOutcome(applied=False, problems=problems)
+
+    @contextlib.contextmanager
+    def _replacing_access_log(self, config: Config) -> Iterator[None]:
+        """Open the log that `config` wants before the change, close the other one after it."""
+        if config.log.access == self._config.log.access:
+            yield
+            return
+        wanted = _open_access_log(config.log.access)
+        try:
+            yield
+        except BaseException:
+            if wanted is not None:
+                wanted.close()
+            raise
+        before, self._access_log = self._access_log, wanted
+        if before is not None:
+            self._dropped_before += before.dropped_total
+            before.close()
+
+    # ---- Control ---------------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        dropped = 0 if self._access_log is None else self._access_log.dropped_total
+        return Status(
+            version=l4lb.__version__,
+            pid=os.getpid(),
+            uptime_seconds=time.monotonic() - self._started_at,
+            stopping=self._stop.is_set(),
+            config=ConfigStatus(
+                file=self._path,
+                loaded_at=self._loaded_at,
+                last_reload_ok=self._last_error is None,
+                last_reload_at=self._reloaded_at,
+                last_error=self._last_error,
+            ),
+            listeners=self._balancer.listeners(),
+            pools=self._balancer.pools(),
+            workers=self._balancer.workers(),
+            access_log_dropped_total=self._dropped_before + dropped,
+            log_dropped_total=self._process_log.dropped_total,
+        )
+
+    async def sessions(self) -> list[Session]:
+        return await self._balancer.sessions()
+
+    async def kill_session(self, session: int) -> None:
+        await self._balancer.kill_session(session)
+
+    def set_backend(
+        self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        self._balancer.set_backend(pool, backend, state=state, weight=weight)
+
+    # ---- details ---------------------------------------------------------------------------------------------------
+
+    def _on_events(self, sessions: list[Session]) -> None:
+        if self._access_log is not None:
+            self._access_log.write(sessions)
+
+    @property
+    def _summary(self) -> str:
+        backends = sum(len(pool.backends) for pool in self._config.pools.values())
+        return f"{len(self._config.listeners)} listeners, {len(self._config.pools)} pools, {backends} backends"
+
+
+def _open_access_log(settings: AccessLogSettings | None) -> AccessLog | None:
+    return None if settings is None else AccessLog(settings)
+
+
+def _default_socket() -> str | None:
+    """Where the commands look for the admin socket, if that place can be had."""
+    path = os.environ.get("L4LB_SOCKET") or DEFAULT_SOCKET
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    except OSError as error:
+        _log.warning("no admin socket at %s: %s; set admin.socket to have one", path, error.strerror)
+        return None
+    return path

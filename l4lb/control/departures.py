@@ -1,0 +1,35 @@
+"""What left the configuration while sessions still use it: kept until they end, or until its patience does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from l4lb.control.state import State
+from l4lb.engine.api import SlotKind
+
+SlotKey = tuple[SlotKind, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """`patience` is how many seconds the sessions of a backend may go on; None is for ever."""
+
+    kind: SlotKind
+    slot: int
+    label: str
+    patience: float | None = None
+
+
+def departures(old: State, new: State) -> Iterator[Departure]:
+    """What `old` has and `new` has not. Patience is that of the pool as the sessions knew it."""
+    kept = new.slots()
+    for name, listener in old.listeners.items():
+        if (SlotKind.LISTENER, listener.slot) not in kept:
+            yield Departure(SlotKind.LISTENER, listener.slot, name)
+    for pool_name, pool in old.pools.items():
+        if (SlotKind.POOL, pool.slot) not in kept:
+            yield Departure(SlotKind.POOL, pool.slot, pool_name)
+        for name, backend in pool.backends.items():
+            if (SlotKind.BACKEND, backend.slot) not in kept:
+                yield Departure(SlotKind.BACKEND, backend.slot, f"{pool_name}/{name}", pool.config.drain_timeout)

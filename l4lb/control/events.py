@@ -1,0 +1,46 @@
+"""Brings session events from the data plane's rings to whoever logs them, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from l4lb.engine.api import Engine, SessionRecord
+
+PAUSE = 0.05
+"""Seconds between two rounds: waking up for each event would cost more than the event."""
+
+BATCH = 4096
+
+
+class EventPump:
+    """Calls `deliver` on the loop with the events that wait. The rings are bounded; what does not fit is counted."""
+
+    def __init__(self, engine: Engine, deliver: Callable[[list[SessionRecord]], None]) -> None:
+        self._engine = engine
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._fd = engine.event_fd
+        self._watch()
+
+    def drain(self) -> None:
+        """Deliver everything that waits now."""
+        while events := self._engine.take_events(BATCH):
+            self._deliver(events)
+            if len(events) < BATCH:
+                return
+
+    def close(self) -> None:
+        """Watch no longer. What still waits is there for `drain`. Idempotent."""
+        self._loop.remove_reader(self._fd)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _watch(self) -> None:
+        self._loop.add_reader(self._fd, self._on_events)
+
+    def _on_events(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self._timer = self._loop.call_later(PAUSE, self._watch)
+        self.drain()
