@@ -43,15 +43,19 @@ class _UnixConnection(http.client.HTTPConnection):
         """The body, by the deadline of the whole request: a socket's own timeout only bounds each read."""
         chunks: list[bytes] = []
         size = 0
-        while True:
-            self._socket.settimeout(self.time_left())
-            chunk = response.read1(1 << 20)
-            if not chunk:
-                return b"".join(chunks)
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > ANSWER_BYTES_MAX:
-                raise http.client.HTTPException("the answer is too large")
+        with response:
+            while chunk := self._read_some(response):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > ANSWER_BYTES_MAX:
+                    raise http.client.HTTPException("it is too large")
+            if response.length:
+                raise http.client.HTTPException("it ends too early")
+        return b"".join(chunks)
+
+    def _read_some(self, response: http.client.HTTPResponse) -> bytes:
+        self._socket.settimeout(self.time_left())
+        return response.read1(1 << 20)
 
 
 class AdminClient:
@@ -122,7 +126,7 @@ class AdminClient:
             case OSError():
                 return f"{error.strerror or error} {hint}"
             case _:
-                return f"the answer is no HTTP ({error or type(error).__name__}) {hint}"
+                return f"its answer cannot be read ({error or type(error).__name__}) {hint}"
 
 
 def _backend_path(pool: str, backend: str) -> str:

@@ -1,0 +1,213 @@
+"""The commands that ask or change a running l4lb, against a real admin server."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from l4lb.cli import main, runtime
+from l4lb.control.api import AdminState, ReloadOutcome
+from tests.admin.fake_control import FakeControl, backend_statistics, backend_status, make_status, pool_status
+from tests.cli.conftest import Run
+
+UNIX_BACKEND = "unix:/run/b.sock"
+
+
+def test_status_shows_listeners_and_backends_line_by_line(l4lb: Run, control: FakeControl) -> None:
+    drained = backend_status(state=AdminState.DRAIN, weight=4, effective_weight=0)
+    busy = backend_status(statistics=backend_statistics(connections=12, sent_bytes_total=1536))
+    control.current = make_status({"llama": pool_status({"a": busy, "[red]b": drained})})
+    result = l4lb("status")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert lines[0][:2] == ["l4lb", "1.2.3,"]
+    assert ["front", "127.0.0.1:8000", "llama", "3", "9", "2"] in lines
+    rows = {words[1]: " ".join(words) for words in lines if words[:1] == ["llama"]}
+    assert rows.keys() == {"a", "[red]b"}
+    assert " 12 " in rows["a"]
+    assert "1.5 KiB" in rows["a"]
+    assert "drain" in rows["[red]b"]
+    assert "0 of 4" in rows["[red]b"]
+
+
+def test_status_tells_of_a_rejected_reload(l4lb: Run, control: FakeControl) -> None:
+    config = dataclasses.replace(control.current.config, last_reload_ok=False, last_error="l4lb.yaml:3:1: error: no")
+    control.current = dataclasses.replace(control.current, config=config)
+    assert "last reload rejected: l4lb.yaml:3:1: error: no" in l4lb("status").output
+
+
+def test_status_as_json_is_the_answer_of_the_api(l4lb: Run) -> None:
+    result = l4lb("status", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.output)["pools"]["llama"]["backends"].keys() == {"a", UNIX_BACKEND}
+
+
+def test_sessions_are_listed(l4lb: Run) -> None:
+    result = l4lb("sessions")
+    assert result.exit_code == 0
+    (line,) = [line for line in result.output.splitlines() if "81604378625" in line]
+    assert "192.0.2.7:40001" in line
+    assert "4.0 KiB" in line
+
+
+def test_no_sessions_are_said_to_be_none(l4lb: Run, control: FakeControl) -> None:
+    control.live = []
+    assert l4lb("sessions").output == "no sessions\n"
+    assert json.loads(l4lb("sessions", "--json").output) == {"sessions": []}
+
+
+@pytest.mark.parametrize("command", ["drain", "ready", "maint"])
+@pytest.mark.parametrize("backend", ["a", UNIX_BACKEND])
+def test_the_state_of_a_backend_is_set(l4lb: Run, control: FakeControl, command: str, backend: str) -> None:
+    result = l4lb(command, f"llama/{backend}")
+    assert (result.exit_code, result.output) == (0, f"llama/{backend}: {command}, weight 1, 0 connections\n")
+    assert control.changes == [("set", "llama", backend, AdminState(command), None)]
+
+
+@pytest.mark.parametrize("backend", ["a", UNIX_BACKEND])
+def test_the_weight_of_a_backend_is_set(l4lb: Run, control: FakeControl, backend: str) -> None:
+    result = l4lb("weight", f"llama/{backend}", "7")
+    assert (result.exit_code, result.output) == (0, f"llama/{backend}: ready, weight 7, 0 connections\n")
+    assert control.changes == [("set", "llama", backend, None, 7)]
+
+
+@pytest.mark.parametrize("weight", ["257", "-1", "1.5", "x", ""])
+def test_a_weight_out_of_range_is_never_sent(l4lb: Run, control: FakeControl, weight: str) -> None:
+    assert l4lb("weight", "llama/a", "--", weight).exit_code == 2
+    assert control.changes == []
+
+
+@pytest.mark.parametrize("target", ["llama", "/a", "llama/", "/", ""])
+@pytest.mark.parametrize("command", [("drain",), ("ready",), ("maint",), ("weight",)])
+def test_a_target_without_two_names_is_never_sent(
+    l4lb: Run, control: FakeControl, command: tuple[str, ...], target: str
+) -> None:
+    result = l4lb(*command, target, *(["1"] if command == ("weight",) else []))
+    assert result.exit_code == 2
+    assert f"'{target}' is not POOL/BACKEND" in result.stderr
+    assert control.changes == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("drain", "llama/nope"), "there is no backend 'nope' in pool 'llama'"),
+        (("weight", "nope/a", "1"), "there is no backend 'a' in pool 'nope'"),
+        (("kill", "5"), "there is no session 5"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(l4lb: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    result = l4lb(*arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"Error: {sentence}\n")
+
+
+def test_drain_waits_until_no_connection_is_left(
+    l4lb: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "POLL_INTERVAL", 0.0)
+    control.connections_left = [2, 2, 2, 1, 0]
+    result = l4lb("drain", "llama/a", "--wait")
+    assert (result.exit_code, result.stdout) == (0, "llama/a: drained, no connections left\n")
+    assert result.stderr.splitlines() == [
+        "llama/a: draining, 2 connections left",
+        "llama/a: draining, 1 connection left",
+    ]
+    assert control.connections_left == []
+
+
+def test_drain_stops_waiting_at_its_timeout(l4lb: Run, control: FakeControl) -> None:
+    control.connections_left = [3] * 10
+    result = l4lb("drain", "llama/a", "--wait", "--timeout", "0s")
+    assert result.exit_code == 1
+    assert "Error: llama/a still has 3 connections after 0 s" in result.stderr
+    assert control.changes == [("set", "llama", "a", AdminState.DRAIN, None)]
+
+
+@pytest.mark.parametrize("arguments", [("--timeout", "5s"), ("--wait", "--timeout", "5parsecs")])
+def test_a_timeout_that_makes_no_sense_is_never_sent(
+    l4lb: Run, control: FakeControl, arguments: tuple[str, ...]
+) -> None:
+    assert l4lb("drain", "llama/a", *arguments).exit_code == 2
+    assert control.changes == []
+
+
+def test_a_session_is_closed_by_its_number(l4lb: Run, control: FakeControl) -> None:
+    result = l4lb("kill", "81604378625")
+    assert (result.exit_code, result.output) == (0, "session 81604378625: closed\n")
+    assert control.changes == [("kill", 81_604_378_625)]
+
+
+@pytest.mark.parametrize("session", ["x", "-1", "1.5", ""])
+def test_what_is_no_session_number_is_never_sent(l4lb: Run, control: FakeControl, session: str) -> None:
+    assert l4lb("kill", "--", session).exit_code == 2
+    assert control.changes == []
+
+
+def test_a_reload_that_was_applied_exits_with_0(l4lb: Run, control: FakeControl) -> None:
+    control.outcome = ReloadOutcome(applied=True, notes=("process.workers needs a restart",))
+    result = l4lb("reload")
+    assert (result.exit_code, result.stdout) == (0, "note: process.workers needs a restart\nreloaded\n")
+
+
+def test_a_reload_that_was_rejected_exits_with_2_and_every_problem(l4lb: Run, control: FakeControl) -> None:
+    control.outcome = ReloadOutcome(applied=False, problems=("f:1:2: error: one", "f:3:4: error: two"))
+    result = l4lb("reload")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        "f:1:2: error: one",
+        "f:3:4: error: two",
+        "Error: the reload was rejected; the running configuration is unchanged",
+    ]
+
+
+# Every command says in one sentence why it cannot reach l4lb, and exits with 1.
+
+COMMANDS = [
+    ("status",),
+    ("sessions",),
+    ("drain", "p/b"),
+    ("ready", "p/b"),
+    ("maint", "p/b"),
+    ("weight", "p/b", "1"),
+    ("kill", "1"),
+    ("reload",),
+]
+
+
+def failure(path: str, *arguments: str) -> str:
+    result = CliRunner().invoke(main, [*arguments, "--socket", path])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[command[0] for command in COMMANDS])
+def test_a_missing_socket_is_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
+    path = str(tmp_path / "none.sock")
+    sentence = f"Error: cannot reach l4lb at {path}: no such socket; is it running? (--socket or L4LB_SOCKET)\n"
+    assert failure(path, *command) == sentence
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[command[0] for command in COMMANDS])
+def test_a_dead_socket_is_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
+    path = str(tmp_path / "dead.sock")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+    assert "nothing listens on that socket any more" in failure(path, *command)
+
+
+def test_a_path_too_long_for_a_socket_is_one_sentence(tmp_path: Path) -> None:
+    assert "cannot reach l4lb" in failure(f"{tmp_path}/{'x' * 200}", "status")
+
+
+def test_a_mistake_inside_l4lb_is_one_sentence(l4lb: Run, control: FakeControl) -> None:
+    control.failure = RuntimeError("secret")
+    result = l4lb("status")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "secret" not in result.stderr
