@@ -1,0 +1,34 @@
+"""The quickstart: stand-ins for model servers, the balancer in front of them, some load, and a table of who serves."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from l4lb.errors import ConfigError, L4lbError
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+
+QUICKSTART = Path(__file__).with_name("quickstart.yaml")
+
+
+def main(path: str | None, *, duration: float | None, load: bool) -> int:
+    """Run the demo until Ctrl-C, or for `duration` seconds, and return the exit status.
+
+    `path` is a configuration in place of the built-in one; every backend in it becomes a stand-in. Without `load`
+    there are no clients.
+    """
+    from l4lb.demo.scenario import run
+
+    try:
+        asyncio.run(run(path or str(QUICKSTART), duration, load=load))
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        return EXIT_CONFIG
+    except L4lbError as error:
+        click.echo(f"Error: {error}", err=True)
+        return EXIT_FAILED
+    return 0

@@ -1,0 +1,75 @@
+"""The balancer as the demo's child, and what it says through its admin socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+
+from l4lb.cli.client import Json
+from l4lb.demo.children import PATIENCE, Child, child
+from l4lb.errors import L4lbError, StartError
+
+READY_SECONDS = 20.0
+POLL_SECONDS = 0.1
+TIMEOUT = aiohttp.ClientTimeout(total=5)
+
+
+class Balancer:
+    def __init__(self, process: Child, http: aiohttp.ClientSession) -> None:
+        self.process = process
+        self._http = http
+
+    async def wait_ready(self) -> None:
+        """Wait until every listener accepts and every pool has a backend that passed its check."""
+        reason = "its admin socket does not answer"
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while self.process.running:
+                    with contextlib.suppress(aiohttp.ClientError, OSError):
+                        async with self._http.get("/readyz") as response:
+                            if response.ok:
+                                return
+                            reason = (await response.text()).strip()
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise StartError(f"the balancer is not ready after {READY_SECONDS:g} s: {reason}") from None
+        raise StartError(f"the balancer cannot start: {await self._last_words()}")
+
+    async def status(self) -> Json:
+        """The whole state, as of `/api/v1/status`. L4lbError when the balancer is no longer there."""
+        try:
+            async with self._http.get("/api/v1/status", raise_for_status=True) as response:
+                answer: Json = await response.json()
+        except (aiohttp.ClientError, OSError) as error:
+            raise L4lbError(f"the balancer no longer answers ({error}): {await self._last_words()}") from error
+        return answer
+
+    async def _last_words(self) -> str:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self.process.heard.wait()
+        lines = self.process.lines
+        return lines[-1].removeprefix("Error: ") if lines else "it said nothing"
+
+
+@contextlib.asynccontextmanager
+async def balancer(path: str, socket_path: str, environ: Mapping[str, str]) -> AsyncIterator[Balancer]:
+    """`l4lb run` of this file for the length of the block."""
+    connector = aiohttp.UnixConnector(path=socket_path)
+    async with (
+        child("l4lb", "run", "-c", path, environ=environ) as process,
+        aiohttp.ClientSession("http://localhost", connector=connector, timeout=TIMEOUT) as http,
+    ):
+        yield Balancer(process, http)
+
+
+def section(answer: Json, *keys: str) -> dict[str, Any]:
+    """The object at this place of an answer."""
+    value: Any = answer
+    for key in keys:
+        value = value[key]
+    return dict(value)

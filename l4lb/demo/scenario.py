@@ -1,0 +1,102 @@
+"""Who starts when in the demo, what is looked at while it runs, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from l4lb.cli.client import Json
+from l4lb.config import Address, Config, load_config
+from l4lb.demo.balancer import Balancer, balancer, section
+from l4lb.demo.fleet import Member, fleet
+from l4lb.demo.load import Load
+from l4lb.demo.screen import Screen
+from l4lb.demo.table import Rates, Row, draw
+from l4lb.errors import StartError
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REFRESH_SECONDS = 1.0
+
+
+async def run(path: str, duration: float | None, *, load: bool) -> None:
+    """Show the demo for `duration` seconds, or until a signal asks to stop. ConfigError, StartError, L4lbError."""
+    stop = asyncio.Event()
+    for number in STOP_SIGNALS:
+        # Asking again changes nothing: the end is near, and cutting it short would leave things behind.
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    scene = asyncio.create_task(_play(path, duration, load=load))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([scene, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    scene.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await scene
+
+
+async def _play(path: str, duration: float | None, *, load: bool) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="l4lb-demo-"))
+        environ = {"L4LB_SOCKET": f"{directory}/admin.sock", **os.environ}
+        environ.pop("NOTIFY_SOCKET", None)  # who waits for the demo does not wait for the balancer
+        config = load_config(path, environ)
+        if config.admin.socket is None:
+            raise StartError(f"the demo asks the balancer over its admin socket; set admin.socket in {path}")
+        members = await stack.enter_async_context(fleet(config, environ))
+        started = await stack.enter_async_context(balancer(path, config.admin.socket, environ))
+        await started.wait_ready()
+        clients = Load(_bound(await started.status()))
+        if load:
+            await stack.enter_async_context(clients.running())
+        stage = _Stage(config, members, started, clients, f"{path}: l4lb status --socket {config.admin.socket}")
+        await stage.show(stack.enter_context(Screen()), duration)
+
+
+def _bound(status: Json) -> list[Address]:
+    """Where the listeners really accept."""
+    return [Address.parse(bind) for listener in section(status, "listeners").values() for bind in listener["bind"]]
+
+
+class _Stage:
+    """What there is to look at."""
+
+    def __init__(
+        self, config: Config, members: Mapping[Address, Member], started: Balancer, clients: Load, title: str
+    ) -> None:
+        self._config = config
+        self._members = members
+        self._balancer = started
+        self._clients = clients
+        self._title = title
+        self._rates = Rates()
+
+    async def show(self, screen: Screen, duration: float | None) -> None:
+        """Show it again every second, for `duration` seconds or until cancelled."""
+        end = None if duration is None else time.monotonic() + duration
+        while True:
+            now = time.monotonic()
+            last = end is not None and now >= end
+            screen.show(self._table(await self._balancer.status(), now), self._balancer.process, last=last)
+            if last:
+                return
+            await asyncio.sleep(REFRESH_SECONDS if end is None else min(REFRESH_SECONDS, end - now))
+
+    def _table(self, status: Json, now: float) -> Table:
+        served = self._clients.served
+        self._rates.add(now, {name: each.tokens for name, each in served.items()})
+        rows = []
+        for pool_name, pool in self._config.pools.items():
+            backends = section(status, "pools", pool_name, "backends")
+            for backend in pool.backends:
+                member = self._members[backend.address]
+                pid = member.process.pid if member.process.running else None
+                rate = self._rates.of(member.name)
+                name = f"{pool_name}/{backend.name}"
+                rows.append(Row(name, pid, backends[backend.name], served[member.name], rate))
+        return draw(self._title, rows, self._clients.failed)

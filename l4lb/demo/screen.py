@@ -1,0 +1,52 @@
+"""Where the demo's table goes: redrawn in place on a terminal, printed again and again anywhere else."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from l4lb.demo.children import Child
+
+LOG_LINES = 6
+PRINT_EVERY = 2
+UNLIMITED_WIDTH = 500
+"""A file or a tool must get whole lines."""
+
+
+class Screen:
+    """The table above the latest lines that the balancer logged."""
+
+    def __init__(self) -> None:
+        console = Console(highlight=False)
+        self._console = console if console.is_terminal else Console(highlight=False, width=UNLIMITED_WIDTH)
+        self._live = Live(console=self._console, auto_refresh=False) if console.is_terminal else None
+        self._shown = 0
+        self._lines_printed = 0
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, table: Table, balancer: Child, *, last: bool) -> None:
+        """Show the present state; the `last` one is always shown."""
+        if self._live is not None:
+            log = "\n".join(list(balancer.lines)[-LOG_LINES:])
+            self._live.update(Group(table, Text(log, style="dim", no_wrap=True, overflow="ellipsis")), refresh=True)
+            return
+        if last or self._shown % PRINT_EVERY == 0:
+            new = balancer.lines_total - self._lines_printed
+            for line in list(balancer.lines)[-new:] if new else ():
+                self._console.print(line, markup=False, soft_wrap=True)
+            self._lines_printed = balancer.lines_total
+            self._console.print(table)
+        self._shown += 1

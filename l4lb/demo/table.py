@@ -1,0 +1,89 @@
+"""Who serves what: the balancer's numbers and the clients' in one table."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from l4lb.cli.tables import size
+from l4lb.demo.load import Served
+
+RATE_SECONDS = 3.0
+"""Rates are means over this long: a refresh sees too few tokens to look steady."""
+
+_STYLES = {"up": "green", "down": "bold red", "pending": "cyan", "drain": "yellow", "maint": "yellow"}
+_COLUMNS = (
+    "backend", "address", "pid>", "state", "health", "connections>", "total>", "in>", "out>",
+    "requests>", "tokens/s>", "first token p50>",
+)  # fmt: skip
+
+
+class Rates:
+    """Tokens per second by backend, from counts taken now and then."""
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[float, dict[str, int]]] = deque()
+
+    def add(self, now: float, counts: dict[str, int]) -> None:
+        self._counts.append((now, counts))
+        while len(self._counts) > 2 and now - self._counts[1][0] >= RATE_SECONDS:
+            self._counts.popleft()
+
+    def of(self, name: str) -> float:
+        if not self._counts:
+            return 0.0
+        (then, before), (now, after) = self._counts[0], self._counts[-1]
+        return (after.get(name, 0) - before.get(name, 0)) / (now - then) if now > then else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One backend: `status` is the balancer's view of it, `served` the clients'; `pid` is None once it has ended."""
+
+    name: str
+    pid: int | None
+    status: Mapping[str, object]
+    served: Served
+    tokens_per_second: float
+
+
+def draw(title: str, rows: Iterable[Row], failed: int) -> Table:
+    """`failed` counts the requests that ended without their whole answer."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=f"requests that failed: {failed}",
+        caption_justify="left",
+    )
+    for column in _COLUMNS:
+        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> list[Text]:
+    status = row.status
+    median = row.served.first_token_median
+    health, state = str(status["health"]), str(status["state"])
+    return [
+        Text(row.name),
+        Text(str(status["address"])),
+        Text("ended", style="bold red") if row.pid is None else Text(str(row.pid)),
+        Text(state, style=_STYLES.get(state, "")),
+        Text(health, style=_STYLES.get(health, "")),
+        Text(str(status["connections"])),
+        Text(str(status["connections_total"])),
+        *(Text(size(count) if isinstance(count := status[key], int) else "-") for key in ("bytes_in", "bytes_out")),
+        Text(str(row.served.requests)),
+        Text(f"{row.tokens_per_second:.0f}"),
+        Text("-" if median is None else f"{median * 1000:.0f} ms"),
+    ]
