@@ -48,7 +48,8 @@ class Admin(_Section):
     """Where the process can be asked and told things. Changes need a restart."""
 
     socket: fields.UnixPath | None = None
-    """Path of the unix socket of the whole admin API."""
+    """Path of the unix socket of the whole admin API. Not given: the path in L4LB_SOCKET, or /run/l4lb/admin.sock, if
+    it can be had."""
 
     listen: fields.TcpBind | None = None
     """Address of the read-only HTTP server: metrics, health and status."""
@@ -85,7 +86,8 @@ class ProxyProtocol(_Section):
     """Peers whose header is believed."""
 
     mode: Literal["require", "optional"] = "require"
-    """`require` turns away whoever sends no valid header; `optional` takes connections without one as they are."""
+    """What becomes of all other peers: `require` turns them away, `optional` serves them as themselves. The peers in
+    `from` must send a valid header in either mode."""
 
     timeout: fields.Timeout = 5.0
     """From accepting the connection to the last byte of its header."""
@@ -101,7 +103,7 @@ class Listener(_Section):
     """The pool that serves these clients."""
 
     max_connections: fields.Connections = 0
-    """Sessions at once; 0 is no limit. More clients wait in the backlog."""
+    """Clients at once; 0 is no limit. More clients wait in the backlog."""
 
     allow: fields.Networks = ()
     """Networks whose clients are served; none given is everyone."""
@@ -139,7 +141,7 @@ class Timeouts(_Section):
     """The longest a session may last, whatever it does."""
 
     first_byte: fields.TimeoutOrOff = None
-    """From the first byte of the client to the first byte of the backend."""
+    """From the last byte of a client that speaks first to the first byte of the backend in the whole session."""
 
 
 class Health(_Section):
@@ -214,7 +216,7 @@ class Pool(_Section):
     """Not given: backends are not checked."""
 
     drain_timeout: fields.PatienceOrOff = 600.0
-    """How long a draining backend that left the file keeps its sessions; off is for ever."""
+    """How long a backend that left the file keeps its sessions; off is for ever."""
 
 
 class Defaults(Listener, Pool):

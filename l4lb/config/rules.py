@@ -80,14 +80,9 @@ def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Co
             if address is None or address.port == 0:
                 continue
             loc: Loc = ("listeners", name, "bind", index)
-            first = taken.setdefault(_claim(address), loc)
+            first = taken.setdefault(address, loc)
             if first is not loc:
                 yield Conflict(loc, f"{address} is already taken by listener {shorten(first[1])}", first)
-
-
-def _claim(address: Address) -> Address:
-    """The IPv6 wildcard also takes IPv4, so both wildcards of a port are the same claim."""
-    return Address(host="0.0.0.0", port=address.port) if address.host == "::" else address
 
 
 def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 
 from l4lb import __version__
 from l4lb.cli import COMMANDS, main
-from l4lb.config import load_config
-from l4lb.errors import StartError
+from tests.helpers.balancer import Balancer
 
 GOOD = "listeners: {web: {bind: '127.0.0.1:8080', pool: web}}\npools: {web: {backends: ['127.0.0.1:80']}}\n"
 BAD = "listeners: {web: {bind: '127.0.0.1:8080', pool: wbe}}\npools:\n  web:\n    balance: best\n    backends: []\n"
@@ -43,12 +42,8 @@ def test_a_valid_file_exits_with_0(good: str) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{good}: valid\n", "")
 
 
-@pytest.mark.parametrize("command", ["check", "run"])
-def test_every_problem_of_a_file_is_a_line_and_exits_with_2(
-    bad: str, command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in_daemon(monkeypatch)
-    result = l4lb(command, "-c", bad)
+def test_every_problem_of_a_file_is_a_line_and_exits_with_2(bad: str) -> None:
+    result = l4lb("check", "-c", bad)
     assert (result.exit_code, result.stdout) == (2, "")
     first, second = result.stderr.splitlines()
     assert first == f"{bad}:1:49: error: listeners.web.pool: there is no pool 'wbe'"
@@ -63,27 +58,40 @@ def test_a_file_that_is_not_there_exits_with_2(tmp_path: Path) -> None:
     )
 
 
-def stand_in_daemon(monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None) -> None:
-    """A daemon that reads its file and then fails, or stops cleanly at once."""
-
-    async def run(path: str) -> int:
-        load_config(path)
-        if failure is not None:
-            raise failure
-        return 0
-
-    monkeypatch.setattr("l4lb.control.daemon", SimpleNamespace(run=run), raising=False)
-
-
-def test_a_clean_stop_exits_with_0(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in_daemon(monkeypatch)
-    assert l4lb("run", "-c", good).exit_code == 0
+def test_a_clean_stop_exits_with_0_and_reload_tells_how_it_went() -> None:
+    with Balancer() as lb:
+        arguments = ("reload", "--socket", str(lb.socket_path))
+        assert l4lb(*arguments).exit_code == 0
+        lb.file.write_text(BAD)
+        result = l4lb(*arguments)
+        assert result.exit_code == 2
+        assert f"{lb.file}:1:49: error: listeners.web.pool: there is no pool 'wbe'" in result.stderr
+        lb.stop()
 
 
-def test_a_start_that_fails_is_one_sentence_and_exits_with_1(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in_daemon(monkeypatch, StartError("cannot listen on 127.0.0.1:8080: it is taken"))
-    result = l4lb("run", "-c", good)
-    assert (result.exit_code, result.stderr) == (1, "Error: cannot listen on 127.0.0.1:8080: it is taken\n")
+def test_a_start_that_fails_is_one_sentence_and_exits_with_1(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        lb = Balancer(raw=GOOD.replace("8080", str(port)), env={"L4LB_SOCKET": f"{tmp_path}/admin.sock"})
+        try:
+            lb.spawn()
+            lb.wait_exit(1)
+            (sentence,) = [line for line in lb.log.splitlines() if line.startswith("Error: ")]
+            assert f"listeners.web: cannot bind 127.0.0.1:{port}" in sentence
+        finally:
+            lb.close()
+
+
+def test_a_bad_file_is_not_run_and_exits_with_2() -> None:
+    lb = Balancer(raw=BAD)
+    try:
+        lb.spawn()
+        lb.wait_exit(2)
+        assert f"{lb.file}:1:49: error: listeners.web.pool: there is no pool 'wbe'" in lb.log
+    finally:
+        lb.close()
 
 
 def test_the_schema_is_json_for_editors() -> None:
