@@ -85,9 +85,11 @@ static int parse_v1(const uint8_t *data, size_t len, struct lb_proxy_header *out
             return -EPROTO;
         if (data[i] != '\r')
             continue;
+        if (i + 1 == LB_PROXY_V1_MAX)
+            return -EPROTO;
         if (i + 1 == len)
             return 0;
-        if (i + 1 == LB_PROXY_V1_MAX || data[i + 1] != '\n' || i < sizeof v1_start - 1)
+        if (data[i + 1] != '\n' || i < sizeof v1_start - 1)
             return -EPROTO;
         memcpy(line, data, i);
         line[i] = '\0';
