@@ -7,23 +7,43 @@
 
 #include "bounds.h"
 
-/* A member of the heap. Its next turn is due at (2 * taken + 1) / (2 * weight). */
+/* A member of the heap. Members of equal weight are one group, which is due at even intervals, and take turns in it:
+ * if each were on its own, all of them would be due at the same moments. */
 struct entry {
     uint32_t index;
     uint32_t weight;
-    uint64_t taken;
+    uint32_t group;    /* how many have this weight */
+    uint64_t position; /* of its next turn among those of the group; due at (2 * position + 1) / (2 * group * weight) */
 };
 
 /* Earlier deadline first; at equal deadlines the heavier, then the earlier in the list. */
 static bool before(const struct entry *a, const struct entry *b) {
-    uint64_t left = (2 * a->taken + 1) * b->weight;
-    uint64_t right = (2 * b->taken + 1) * a->weight;
+    uint64_t left = (2 * a->position + 1) * b->group * b->weight;
+    uint64_t right = (2 * b->position + 1) * a->group * a->weight;
 
     if (left != right)
         return left < right;
     if (a->weight != b->weight)
         return a->weight > b->weight;
     return a->index < b->index;
+}
+
+static int by_weight(const void *a, const void *b) {
+    const struct entry *left = a, *right = b;
+
+    if (left->weight != right->weight)
+        return left->weight > right->weight ? -1 : 1;
+    return left->index < right->index ? -1 : 1;
+}
+
+static void form_groups(struct entry *entries, size_t n) {
+    qsort(entries, n, sizeof *entries, by_weight);
+    for (size_t first = 0, end; first < n; first = end) {
+        for (end = first; end < n && entries[end].weight == entries[first].weight; end++)
+            entries[end].position = end - first;
+        for (size_t i = first; i < end; i++)
+            entries[i].group = (uint32_t)(end - first);
+    }
 }
 
 static void sift_down(struct entry *heap, size_t n, size_t at) {
@@ -86,6 +106,7 @@ int lb_sequence_new(const uint32_t *weights, size_t n, struct lb_sequence **out)
     }
     if (members > 0)
         turns = reduce(heap, members);
+    form_groups(heap, members);
     sequence = malloc(sizeof *sequence + turns * sizeof sequence->turns[0]);
     if (sequence == NULL)
         goto out;
@@ -94,7 +115,7 @@ int lb_sequence_new(const uint32_t *weights, size_t n, struct lb_sequence **out)
         sift_down(heap, members, at);
     for (uint64_t i = 0; i < turns; i++) {
         sequence->turns[i] = heap[0].index;
-        heap[0].taken++;
+        heap[0].position += heap[0].group;
         sift_down(heap, members, 0);
     }
     *out = sequence;

@@ -9,8 +9,8 @@
  * Memory:  one array of at most LB_SEQUENCE_MAX turns.
  * Holds:   every member with a positive weight appears at least once.
  * Errors:  -ENOMEM.
- * Source:  earliest deadline first: the k-th turn of a member of weight w is due at (k + 1/2) / w. The even spacing is
- *          that of "smooth" weighted round robin as NGINX introduced it in 2012.
+ * Source:  earliest deadline first: the k-th turn of the g members of weight w is due at (k + 1/2) / (g * w). The even
+ *          spacing is the aim of "smooth" weighted round robin as NGINX introduced it in 2012.
  */
 #ifndef LB_SEQUENCE_H
 #define LB_SEQUENCE_H
