@@ -21,9 +21,9 @@ def main(path: str | None, *, duration: float | None, load: bool) -> int:
     `path` is a configuration in place of the built-in one; every backend in it becomes a stand-in. Without `load`
     there are no clients.
     """
-    from l4lb.demo.scenario import run
-
     try:
+        from l4lb.demo.scenario import run
+
         asyncio.run(run(path or str(QUICKSTART), duration, load=load))
     except ConfigError as error:
         click.echo(str(error), err=True)
@@ -31,4 +31,6 @@ def main(path: str | None, *, duration: float | None, load: bool) -> int:
     except L4lbError as error:
         click.echo(f"Error: {error}", err=True)
         return EXIT_FAILED
+    except KeyboardInterrupt:  # before there was anything to end
+        return 0
     return 0

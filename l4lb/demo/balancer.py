@@ -45,7 +45,9 @@ class Balancer:
             async with self._http.get("/api/v1/status", raise_for_status=True) as response:
                 answer: Json = await response.json()
         except (aiohttp.ClientError, OSError) as error:
-            raise L4lbError(f"the balancer no longer answers ({error}): {await self._last_words()}") from error
+            words = await self._last_words()
+            ended = "still runs" if self.process.running else f"ended with status {self.process.process.returncode}"
+            raise L4lbError(f"the balancer no longer answers ({error}); it {ended}; its last line: {words}") from error
         return answer
 
     async def _last_words(self) -> str:

@@ -54,7 +54,8 @@ async def _play(path: str, duration: float | None, *, load: bool) -> None:
         clients = Load(_bound(await started.status()))
         if load:
             await stack.enter_async_context(clients.running())
-        stage = _Stage(config, members, started, clients, f"{path}: l4lb status --socket {config.admin.socket}")
+        hint = f"configuration: {path}\ntry: kill -9 PID, l4lb status --socket {config.admin.socket}"
+        stage = _Stage(config, members, started, clients, hint)
         await stage.show(stack.enter_context(Screen()), duration)
 
 
@@ -67,13 +68,13 @@ class _Stage:
     """What there is to look at."""
 
     def __init__(
-        self, config: Config, members: Mapping[Address, Member], started: Balancer, clients: Load, title: str
+        self, config: Config, members: Mapping[Address, Member], started: Balancer, clients: Load, hint: str
     ) -> None:
         self._config = config
         self._members = members
         self._balancer = started
         self._clients = clients
-        self._title = title
+        self._hint = hint
         self._rates = Rates()
 
     async def show(self, screen: Screen, duration: float | None) -> None:
@@ -91,12 +92,13 @@ class _Stage:
         served = self._clients.served
         self._rates.add(now, {name: each.tokens for name, each in served.items()})
         rows = []
+        alone = len(self._config.pools) == 1
         for pool_name, pool in self._config.pools.items():
             backends = section(status, "pools", pool_name, "backends")
             for backend in pool.backends:
                 member = self._members[backend.address]
                 pid = member.process.pid if member.process.running else None
                 rate = self._rates.of(member.name)
-                name = f"{pool_name}/{backend.name}"
+                name = backend.name if alone else f"{pool_name}/{backend.name}"
                 rows.append(Row(name, pid, backends[backend.name], served[member.name], rate))
-        return draw(self._title, rows, self._clients.failed)
+        return draw(rows, self._clients.failed, self._hint)

@@ -41,7 +41,7 @@ class Screen:
         """Show the present state; the `last` one is always shown."""
         if self._live is not None:
             log = "\n".join(list(balancer.lines)[-LOG_LINES:])
-            self._live.update(Group(table, Text(log, style="dim", no_wrap=True, overflow="ellipsis")), refresh=True)
+            self._live.update(Group(table, Text(log, style="dim")), refresh=True)
             return
         if last or self._shown % PRINT_EVERY == 0:
             new = balancer.lines_total - self._lines_printed

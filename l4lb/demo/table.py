@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from l4lb.cli.tables import size
+from l4lb.cli.client import Json
+from l4lb.cli.tables import number, size
 from l4lb.demo.load import Served
 
 RATE_SECONDS = 3.0
 """Rates are means over this long: a refresh sees too few tokens to look steady."""
 
 _STYLES = {"up": "green", "down": "bold red", "pending": "cyan", "drain": "yellow", "maint": "yellow"}
+# Together they fit into a terminal of 80 columns. A name that ends in `>` is a column of numbers.
 _COLUMNS = (
-    "backend", "address", "pid>", "state", "health", "connections>", "total>", "in>", "out>",
-    "requests>", "tokens/s>", "first token p50>",
-)  # fmt: skip
+    *("backend", "pid>", "state", "health", "conns>", "total>"),
+    *("bytes\nout>", "served>", "tokens\n/s>", "TTFT\np50>"),
+)
 
 
 class Rates:
@@ -47,20 +49,18 @@ class Row:
 
     name: str
     pid: int | None
-    status: Mapping[str, object]
+    status: Json
     served: Served
     tokens_per_second: float
 
 
-def draw(title: str, rows: Iterable[Row], failed: int) -> Table:
+def draw(rows: Iterable[Row], failed: int, hint: str) -> Table:
     """`failed` counts the requests that ended without their whole answer."""
     table = Table(
         box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        caption=f"requests that failed: {failed}",
+        caption=Text(f"requests that failed: {failed}\n{hint}"),
         caption_justify="left",
     )
     for column in _COLUMNS:
@@ -76,13 +76,12 @@ def _cells(row: Row) -> list[Text]:
     health, state = str(status["health"]), str(status["state"])
     return [
         Text(row.name),
-        Text(str(status["address"])),
         Text("ended", style="bold red") if row.pid is None else Text(str(row.pid)),
         Text(state, style=_STYLES.get(state, "")),
         Text(health, style=_STYLES.get(health, "")),
         Text(str(status["connections"])),
         Text(str(status["connections_total"])),
-        *(Text(size(count) if isinstance(count := status[key], int) else "-") for key in ("bytes_in", "bytes_out")),
+        Text(size(number(status, "bytes_out"))),
         Text(str(row.served.requests)),
         Text(f"{row.tokens_per_second:.0f}"),
         Text("-" if median is None else f"{median * 1000:.0f} ms"),
