@@ -29,6 +29,7 @@ struct options {
     struct targets from;  /* client addresses; count 0 = the kernel chooses */
     uint32_t connections; /* at the same time */
     double seconds;
+    uint64_t total;      /* connect: stop after so many; 0 = no such bound */
     double rate;         /* new connections a second; 0 = as fast as they go */
     uint64_t bytes;      /* bulk: of each direction and connection */
     uint32_t chunk;      /* stream: bytes of a chunk */

@@ -63,10 +63,12 @@ static void begin(struct run *run) {
 
 static void begin_all(struct run *run, uint64_t start) {
     double rate = run->options->rate;
-    uint64_t due = UINT64_MAX;
+    uint64_t due = run->options->total != 0 ? run->options->total : UINT64_MAX;
 
-    if (rate > 0)
-        due = (uint64_t)((double)(now_ns() - start) * rate / (double)NS_PER_S);
+    if (rate > 0) {
+        uint64_t paced = (uint64_t)((double)(now_ns() - start) * rate / (double)NS_PER_S);
+        due = paced < due ? paced : due;
+    }
     for (uint32_t most = run->n_free; most != 0 && run->started < due; most--)
         begin(run);
 }
@@ -141,7 +143,7 @@ void run_connect(const struct options *options, struct outcome *outcome) {
     uint64_t start = now_ns(), end = start + (uint64_t)(options->seconds * (double)NS_PER_S);
     bool open = true;
     while (open || run.n_free != options->connections) {
-        open = now_ns() < end;
+        open = now_ns() < end && (options->total == 0 || run.started < options->total);
         if (open)
             begin_all(&run, start);
         int n = wait_events(run.poller, events, options->rate > 0 ? 1 : 100);

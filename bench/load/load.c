@@ -17,6 +17,7 @@ static const char USAGE[] = "usage: load serve ADDRESS\n"
                             "\n"
                             "  -c, --connections N   at the same time (64)\n"
                             "  -s, --seconds S       how long (2)\n"
+                            "  -n, --total N         connect: stop after so many, if --seconds is not over before\n"
                             "  -r, --rate N          connect: new connections a second (0 = as fast as they go)\n"
                             "  -x, --reset           connect: close with RST instead of FIN\n"
                             "  -f, --from ADDRESS    client addresses, port 0: 127.0.2.1:0+16\n"
@@ -52,6 +53,7 @@ static struct options parse(int argc, char **argv) {
         {"connections", required_argument, NULL, 'c'},
         {"seconds", required_argument, NULL, 's'},
         {"rate", required_argument, NULL, 'r'},
+        {"total", required_argument, NULL, 'n'},
         {"reset", no_argument, NULL, 'x'},
         {"from", required_argument, NULL, 'f'},
         {"mebibytes", required_argument, NULL, 'b'},
@@ -70,13 +72,16 @@ static struct options parse(int argc, char **argv) {
         .pattern = "down",
     };
 
-    for (int c; (c = getopt_long(argc, argv, "c:s:r:xf:b:d:k:i:", LONG, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, "c:s:n:r:xf:b:d:k:i:", LONG, NULL)) != -1;) {
         switch (c) {
         case 'c':
             options.connections = (uint32_t)number(optarg, 1, 1e6);
             break;
         case 's':
             options.seconds = number(optarg, 0.01, 1e5);
+            break;
+        case 'n':
+            options.total = (uint64_t)number(optarg, 0, 1e12);
             break;
         case 'r':
             options.rate = number(optarg, 0, 1e7);

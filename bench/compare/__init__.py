@@ -1,0 +1,1 @@
+"""The comparison of balancers: subjects, scenarios, measurement and reports behind `bench/run.py`."""

@@ -1,0 +1,108 @@
+"""What the kernel says of a process tree and of the system at one moment, and the difference of two moments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+# Columns of /proc/stat that count as busy: user, nice, system, irq, softirq.
+_BUSY = (1, 2, 3, 6, 7)
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    pids = [pid]
+    for parent in pids:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            pids += [int(child) for child in children.read_text().split()]
+    return pids
+
+
+def _thread_times(pids: Iterable[int]) -> dict[int, int]:
+    """Nanoseconds on a CPU of every thread. `schedstat` is exact where utime and stime count ticks."""
+    times: dict[int, int] = {}
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            times[int(task.name)] = int((task / "schedstat").read_text().split()[0])
+    return times
+
+
+def _system_busy(cpus: Iterable[int]) -> int:
+    """Nanoseconds that these CPUs were busy, with interrupts; counted in ticks."""
+    names = {f"cpu{cpu}" for cpu in cpus}
+    rows = (line.split() for line in Path("/proc/stat").read_text().splitlines())
+    return sum(int(row[column]) for row in rows if row[0] in names for column in _BUSY) * _TICK_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes: resident and proportional sets of a process tree, and TCP buffers of the whole kernel."""
+
+    rss: int
+    pss: int
+    kernel: int
+
+
+def memory(pid: int) -> Memory:
+    rss = pss = 0
+    for member in tree(pid):
+        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "Rss":
+                rss += int(value.split()[0]) * 1024
+            elif name == "Pss":
+                pss += int(value.split()[0]) * 1024
+    return Memory(rss=rss, pss=pss, kernel=_sockstat("TCP", "mem") * _PAGE)
+
+
+def time_waits() -> int:
+    """Sockets in TIME_WAIT."""
+    return _sockstat("TCP", "tw")
+
+
+def _sockstat(row: str, name: str) -> int:
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        words = line.split()
+        if words[0] == f"{row}:":
+            return int(words[words.index(name) + 1])
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """CPU time so far: of the subject's threads, of the load's two processes, and of the CPUs."""
+
+    subject: dict[int, int]
+    load: dict[int, int]
+    system: int
+
+    @classmethod
+    def now(cls, subject: int | None, load: Iterable[int], cpus: Iterable[int]) -> Moment:
+        return cls(
+            subject=_thread_times(tree(subject)) if subject is not None else {},
+            load=_thread_times(load),
+            system=_system_busy(cpus),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU time between two moments, in nanoseconds. `foreign` is what no process of the benchmark accounts for."""
+
+    subject: int
+    system: int
+    foreign: int
+
+    @classmethod
+    def between(cls, before: Moment, after: Moment) -> Cost:
+        subject = _spent(before.subject, after.subject)
+        system = after.system - before.system
+        return cls(subject=subject, system=system, foreign=system - subject - _spent(before.load, after.load))
+
+
+def _spent(before: dict[int, int], after: dict[int, int]) -> int:
+    return sum(time - before.get(thread, 0) for thread, time in after.items())

@@ -1,0 +1,56 @@
+"""Child processes of a benchmark: started pinned to one CPU, told apart from a crash, and always stopped."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+STOP_SECONDS = 10.0
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: where `python -m l4lb` finds the package, installed or not."""
+
+
+class BenchError(Exception):
+    """Something a benchmark needs is missing or failed; the text says what to do."""
+
+
+def pinned(cpu: int) -> Callable[[], None]:
+    """What a child does before exec: stay on `cpu`, and may open as many files as the machine lets it."""
+
+    def prepare() -> None:
+        os.sched_setaffinity(0, {cpu})
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    return prepare
+
+
+@contextmanager
+def running(command: Sequence[str], *, cpu: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon for the time of the block; its output goes to `log`."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, preexec_fn=pinned(cpu), cwd=ROOT)
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL when that takes too long."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def last_lines(log: Path, count: int = 5) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-count:])

@@ -1,0 +1,58 @@
+"""What is measured: the loads of the comparison, their sizes, and the unit of one operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLIENT_ADDRESSES = "127.0.2.1:0+16"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`arguments` and `quick` are those of the load generator. `memory` counts bytes per connection, too."""
+
+    name: str
+    title: str
+    operation: str
+    arguments: tuple[str, ...]
+    quick: tuple[str, ...]
+    memory: bool = False
+    fills_ports: bool = False
+    hold_seconds: float = 0.0
+
+
+def _connect(total: int) -> tuple[str, ...]:
+    return ("connect", "--connections", "64", "--total", str(total), "--seconds", "20", "--from", CLIENT_ADDRESSES)
+
+
+def _exchange(seconds: float) -> tuple[str, ...]:
+    return ("exchange", "--connections", "64", "--seconds", str(seconds))
+
+
+def _stream(seconds: float) -> tuple[str, ...]:
+    return ("stream", "--connections", "1000", "--chunk", "100", "--interval", "25", "--seconds", str(seconds))
+
+
+def _bulk(direction: str, mebibytes: int) -> tuple[str, ...]:
+    return ("bulk", "--connections", "4", "--mebibytes", str(mebibytes), "--direction", direction)
+
+
+SCENARIOS = (
+    # Each of these leaves a socket in TIME_WAIT on both of its legs, so the count is bounded, not the time.
+    Scenario("connect", "new connections", "connection", _connect(15_000), _connect(4_000), fills_ports=True),
+    Scenario("exchange", "64-byte exchanges, 64 connections", "exchange", _exchange(3), _exchange(0.5)),
+    Scenario("stream", "100-byte chunks, 1,000 streams", "chunk", _stream(3), _stream(0.75)),
+    Scenario("bulk-down", "bulk to the client", "MiB", _bulk("down", 768), _bulk("down", 192)),
+    Scenario("bulk-up", "bulk from the client", "MiB", _bulk("up", 768), _bulk("up", 192)),
+    Scenario("bulk-both", "bulk both ways", "MiB", _bulk("both", 384), _bulk("both", 96)),
+    Scenario(
+        "idle",
+        "4,000 idle connections",
+        "connection",
+        ("idle", "--connections", "4000"),
+        ("idle", "--connections", "4000"),
+        memory=True,
+        hold_seconds=2.0,
+    ),
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
