@@ -1,0 +1,141 @@
+"""The reference and the examples say what is: every key, every default, every name that l4lb shows, and YAML that loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from l4lb.admin import metrics
+from l4lb.config import Config, json_schema, load_config
+from l4lb.observe.access import format_json
+from tests.admin.fake_control import make_session, make_status
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = (ROOT / "docs/configuration.md").read_text()
+EXAMPLES = sorted((ROOT / "conf").glob("*.yaml"))
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", REFERENCE, re.MULTILINE | re.DOTALL)
+
+SECTIONS = {
+    "process": "Process",
+    "admin": "Admin",
+    "log": "Log",
+    "log.access": "AccessLog",
+    "listeners.NAME": "Listener",
+    "listeners.NAME.proxy_protocol": "ProxyProtocol",
+    "pools.NAME": "Pool",
+    "pools.NAME.backends[]": "Backend",
+    "pools.NAME.hash": "Hash",
+    "pools.NAME.timeouts": "Timeouts",
+    "pools.NAME.health": "Health",
+}
+
+
+def properties(definition: str) -> dict[str, dict[str, Any]]:
+    found = json_schema()["$defs"][definition]
+    for choice in found.get("anyOf", ()):  # a backend may be an address alone
+        found = choice if "properties" in choice else found
+    result: dict[str, dict[str, Any]] = found["properties"]
+    return result
+
+
+def key_table(section: str) -> dict[str, list[str]]:
+    """The first table below the heading of a section: key -> cells."""
+    _, _, below = REFERENCE.partition(f"# `{section}`\n")
+    assert below, f"there is no heading `{section}`"
+    rows = re.search(r"^\| key .*\n\|[-|]+\n((?:\|.*\n)+)", below.split("\n#")[0], re.MULTILINE)
+    assert rows, f"`{section}` has no table of keys"
+    cells = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in rows[1].splitlines())
+    return {key.strip("`"): rest for key, *rest in cells}
+
+
+def test_every_section_of_the_schema_has_a_table() -> None:
+    assert {*SECTIONS.values(), "Defaults", "Reference"} == set(json_schema()["$defs"])
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_reference_has_exactly_the_keys_there_are_with_their_defaults(section: str) -> None:
+    known, table = properties(SECTIONS[section]), key_table(section)
+    assert list(table) == list(known)
+    for key, (_, default, meaning) in table.items():
+        assert meaning
+        value = known[key].get("default")
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
+        if value not in (None, ""):
+            assert default == f"`{value}`", key
+        else:
+            assert not default.startswith("`"), key
+
+
+def test_the_top_level_keys_are_all_there() -> None:
+    for key in json_schema()["properties"]:
+        assert re.search(rf"^(### `{key}[`.]|`{key}` names)", REFERENCE, re.MULTILINE), key
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[" ".join(block.split())[:40] for block in BLOCKS])
+def test_every_yaml_block_loads(block: str, tmp_path: Path) -> None:
+    """What a block leaves out, listeners or pools, is added around it."""
+    given = yaml.safe_load(block)
+    if "pools" not in given:
+        names = [listener["pool"] for listener in given.get("listeners", {}).values()] or ["web"]
+        block += yaml.safe_dump({"pools": {name: {"backends": ["10.0.0.1:80"]} for name in names}})
+    if "listeners" not in given:
+        pool = next(iter(given.get("pools", {"web": None})))
+        block += yaml.safe_dump({"listeners": {"web": {"bind": "127.0.0.1:8080", "pool": pool}}})
+    path = tmp_path / "l4lb.yaml"
+    path.write_text(block)
+    load_config(path, {})
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.name for path in EXAMPLES])
+def test_every_example_file_loads(path: Path) -> None:
+    assert load_config(path, {}).listeners
+
+
+def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tmp_path: Path) -> None:
+    text = (ROOT / "conf/l4lb.yaml").read_text()
+    path = tmp_path / "l4lb.yaml"
+    path.write_text(re.sub(r"^( *)# ( *[a-z_]+: )", r"\1\2", text, flags=re.MULTILINE))
+    # A section whose line holds only a comment has lost its keys' common indentation: it is the same everywhere.
+    config = load_config(path, {})
+    assert "include" in path.read_text()
+    listener, pool = config.listeners["example"], config.pools["example"]
+    sections: list[BaseModel | None] = [
+        *(config.process, config.admin, config.log, config.log.access),
+        *(listener, listener.proxy_protocol),
+        *(pool, pool.backends[0], pool.hash, pool.timeouts, pool.health),
+    ]
+    for section in sections:
+        assert section is not None
+        assert section.model_fields_set == set(type(section).model_fields), type(section).__name__
+    assert {type(section).__name__ for section in sections} == set(SECTIONS.values())
+    assert set(Config.model_fields) == {"process", "admin", "log", "defaults", "listeners", "pools"}
+
+
+def test_every_metric_is_in_the_reference_and_the_other_way_round() -> None:
+    families = list(metrics.render(make_status()))
+    shown = {family.name + ("_total" if family.kind == "counter" else "") for family in families}
+    assert set(re.findall(r"^\| `(l4lb_\w+)` \|", REFERENCE, re.MULTILINE)) == shown
+
+
+def test_every_field_of_the_access_log_is_in_the_reference() -> None:
+    fields = yaml.safe_load(format_json(make_session())).keys()
+    section = REFERENCE[REFERENCE.index("## Access log") : REFERENCE.index("### Reasons")]
+    for field in fields:
+        assert re.search(rf"^\|.*`{field}`.* \|", section, re.MULTILINE), field
+
+
+def test_every_reason_of_the_data_plane_is_in_the_reference() -> None:
+    header = (ROOT / "src_c/l4lb.h").read_text()
+    section = REFERENCE[REFERENCE.index("### Reasons") :]
+    closed = set(re.findall(r'X\(\w+, +"(..)", +"(\w+)"\)', header))
+    rejected = set(re.findall(r'X\(\w+, +"(\w+)"\)', header))
+    assert closed
+    assert rejected
+    assert set(re.findall(r"^\| `(..)` \| `(\w+)` \|", section, re.MULTILINE)) == closed
+    assert set(re.findall(r"^\| `(\w+)` \| \w", section, re.MULTILINE)) >= rejected
