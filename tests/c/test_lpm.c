@@ -8,7 +8,15 @@
 
 /* ---- the model: every prefix compared bit by bit ----------------------------------------------------------------- */
 
+static bool is_mapped(const uint8_t address[16]) {
+    static const uint8_t start[12] = {[10] = 0xff, [11] = 0xff};
+    return memcmp(address, start, sizeof start) == 0;
+}
+
+/* A prefix that is wider than all of IPv4 is one of IPv6 and says nothing about IPv4. */
 static bool covers(const struct l4lb_prefix *prefix, const uint8_t address[16]) {
+    if (prefix->length < 96 && is_mapped(address))
+        return false;
     for (int bit = 0; bit < prefix->length; bit++) {
         if ((prefix->address[bit / 8] ^ address[bit / 8]) & (0x80 >> bit % 8))
             return false;
@@ -157,19 +165,29 @@ TEST(the_longest_prefix_counts_whatever_the_order) {
     lb_lpm_free(lpm);
 }
 
-TEST(everything_of_ipv4_is_not_everything_of_ipv6_but_the_reverse_is) {
-    struct l4lb_prefix ipv4 = prefix_of("0.0.0.0", 0), all = prefix_of("::", 0);
-    struct lb_lpm *only_ipv4 = build(&ipv4, NULL, 1), *both = build(&all, NULL, 1);
+TEST(everything_of_one_family_says_nothing_about_the_other) {
+    struct l4lb_prefix ipv4 = prefix_of("0.0.0.0", 0), ipv6 = prefix_of("::", 0);
+    struct l4lb_prefix orders[][2] = {{ipv4, ipv6}, {ipv6, ipv4}};
+    struct lb_lpm *only_ipv4 = build(&ipv4, NULL, 1), *only_ipv6 = build(&ipv6, NULL, 1);
 
     CHECK_EQ(find(only_ipv4, "255.255.255.255"), 1);
     CHECK_EQ(find(only_ipv4, "::ffff:1.2.3.4"), 1);
     CHECK_EQ(find(only_ipv4, "::fffe:1.2.3.4"), 0);
     CHECK_EQ(find(only_ipv4, "2001:db8::1"), 0);
-    CHECK_EQ(find(both, "1.2.3.4"), 1);
-    CHECK_EQ(find(both, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), 1);
-    CHECK_EQ(find(both, "::"), 1);
+    CHECK_EQ(find(only_ipv6, "0.0.0.0"), 0);
+    CHECK_EQ(find(only_ipv6, "255.255.255.255"), 0);
+    CHECK_EQ(find(only_ipv6, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), 1);
+    CHECK_EQ(find(only_ipv6, "::"), 1);
+    CHECK_EQ(find(only_ipv6, "::fffe:ffff:ffff"), 1);
+    CHECK_EQ(find(only_ipv6, "::1:0:0:0"), 1);
+    for (int i = 0; i < 2; i++) {
+        struct lb_lpm *both = build(orders[i], NULL, 2);
+        CHECK_EQ(find(both, "1.2.3.4"), 1);
+        CHECK_EQ(find(both, "2001:db8::1"), 1);
+        lb_lpm_free(both);
+    }
     lb_lpm_free(only_ipv4);
-    lb_lpm_free(both);
+    lb_lpm_free(only_ipv6);
 }
 
 TEST(single_addresses_at_both_ends_of_the_space) {
