@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
-
-from compare import load
+from compare import load, plot, report
+from compare.environment import describe
 from compare.processes import BenchError
 from compare.rounds import Bench, measure_all
 from compare.scenarios import BY_NAME
 from compare.subjects import Direct, HAProxy, L4lb, Nginx, Subject
+from compare.summary import Results
+from rich.console import Console
 
 SUBJECTS = ("direct", "l4lb", "haproxy", "nginx")
 RESULTS = Path(__file__).parent / "results"
@@ -25,35 +27,31 @@ Examples:
 """
 
 
-class Names(click.ParamType):
-    """A comma-separated choice."""
+def _choice(known: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
+    """Read a comma-separated choice of known names."""
 
-    name = "names"
-
-    def __init__(self, known: tuple[str, ...]) -> None:
-        self._known = known
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def read(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
         names = tuple(value.split(","))
         for name in names:
-            if name not in self._known:
-                self.fail(f"'{name}' is unknown; choose from {', '.join(self._known)}", param, ctx)
+            if name not in known:
+                raise click.BadParameter(f"'{name}' is unknown; choose from {', '.join(known)}")
         return names
 
+    return read
 
-class Cpus(click.ParamType):
-    name = "cpus"
 
-    def convert(
-        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            balancer, generator = (int(cpu) for cpu in value.split(","))
-        except ValueError:
-            self.fail("give two CPU numbers, such as 0,1", param, ctx)
-        return balancer, generator
+def _cpus(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int]:
+    """The CPUs of the balancer and of the load: by default the first two that there are."""
+    available = sorted(os.sched_getaffinity(0))
+    if value is None:
+        return available[0], available[1] if len(available) > 1 else available[0]
+    try:
+        balancer, generator = (int(cpu) for cpu in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter("give two CPU numbers, such as 0,1") from error
+    if not {balancer, generator} <= set(available):
+        raise click.BadParameter(f"choose from {', '.join(str(cpu) for cpu in available)}")
+    return balancer, generator
 
 
 def _free_port() -> int:
@@ -63,21 +61,18 @@ def _free_port() -> int:
         return port
 
 
-def _default_cpus() -> tuple[int, int]:
-    available = sorted(os.sched_getaffinity(0))
-    return available[0], available[1] if len(available) > 1 else available[0]
-
-
 @click.command(epilog=EPILOG)
 @click.option("--haproxy", default="haproxy", metavar="PATH", help="The HAProxy binary; default: the one on PATH.")
 @click.option("--nginx", default="nginx", metavar="PATH", help="The nginx binary; default: the one on PATH.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="How often all is repeated.")
-@click.option("--subjects", default=",".join(SUBJECTS), type=Names(SUBJECTS), metavar="A,B", help="What to compare.")
 @click.option(
-    "--scenarios", default=",".join(BY_NAME), type=Names(tuple(BY_NAME)), metavar="A,B", help="What to measure."
+    "--subjects", default=",".join(SUBJECTS), callback=_choice(SUBJECTS), metavar="A,B", help="What to compare."
+)
+@click.option(
+    "--scenarios", default=",".join(BY_NAME), callback=_choice(tuple(BY_NAME)), metavar="A,B", help="What to measure."
 )
 @click.option("--quick", is_flag=True, help="Small loads and one round: shows that it works, not who is faster.")
-@click.option("--cpus", default=None, type=Cpus(), metavar="B,L", help="CPU of the balancer and of the load.")
+@click.option("--cpus", default=None, callback=_cpus, metavar="B,L", help="CPU of the balancer and of the load.")
 @click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Where the results go.")
 def main(
     haproxy: str,
@@ -86,7 +81,7 @@ def main(
     subjects: tuple[str, ...],
     scenarios: tuple[str, ...],
     quick: bool,
-    cpus: tuple[int, int] | None,
+    cpus: tuple[int, int],
     out: Path,
 ) -> None:
     """Compare l4lb with HAProxy, nginx and no balancer at all, and write a table and a plot."""
@@ -97,22 +92,24 @@ def main(
         "nginx": Nginx(nginx),
     }
     chosen = [makers[name] for name in subjects]
-    cpu, load_cpu = cpus or _default_cpus()
+    times = 1 if quick else rounds
     try:
-        bench = Bench(load.build(), cpu, load_cpu, _free_port(), _free_port(), quick)
-        versions = {subject.name: subject.version() for subject in chosen}
+        bench = Bench(load.build(), *cpus, _free_port(), _free_port(), quick)
+        environment = describe({subject.name: subject.version() for subject in chosen}, rounds=times, quick=quick)
         measurements = measure_all(
-            bench,
-            chosen,
-            [BY_NAME[name] for name in scenarios],
-            1 if quick else rounds,
-            lambda text: click.echo(text, err=True),
+            bench, chosen, [BY_NAME[name] for name in scenarios], times, lambda text: click.echo(text, err=True)
         )
     except BenchError as error:
         raise click.ClickException(str(error)) from error
-    for measurement in measurements:
-        click.echo(measurement)
+    results = Results(measurements)
+    report.show(results, Console())
+    out.mkdir(parents=True, exist_ok=True)
+    report.write_json(measurements, environment, out / "results.json")
+    report.write_markdown(results, environment, out / "results.md")
+    if not plot.write(results, out / "results.svg"):
+        click.echo("no plot: matplotlib is not installed (pip install 'l4lb[dev]')", err=True)
+    click.echo(f"written to {out}", err=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 # Columns of /proc/stat that count as busy: user, nice, system, irq, softirq.
 _BUSY = (1, 2, 3, 6, 7)
 
@@ -40,35 +39,39 @@ def _system_busy(cpus: Iterable[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes: resident and proportional sets of a process tree, and TCP buffers of the whole kernel."""
+    """Bytes: resident and proportional sets of a process tree, and the kernel's slabs, where sockets and files live."""
 
     rss: int
     pss: int
     kernel: int
 
 
-def memory(pid: int) -> Memory:
+def memory(pid: int | None) -> Memory:
+    """Without a process only the kernel's part."""
     rss = pss = 0
-    for member in tree(pid):
+    for member in tree(pid) if pid is not None else []:
         for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
             name, _, value = line.partition(":")
             if name == "Rss":
                 rss += int(value.split()[0]) * 1024
             elif name == "Pss":
                 pss += int(value.split()[0]) * 1024
-    return Memory(rss=rss, pss=pss, kernel=_sockstat("TCP", "mem") * _PAGE)
+    return Memory(rss=rss, pss=pss, kernel=_slab())
+
+
+def _slab() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Slab:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def time_waits() -> int:
     """Sockets in TIME_WAIT."""
-    return _sockstat("TCP", "tw")
-
-
-def _sockstat(row: str, name: str) -> int:
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         words = line.split()
-        if words[0] == f"{row}:":
-            return int(words[words.index(name) + 1])
+        if words[0] == "TCP:":
+            return int(words[words.index("tw") + 1])
     return 0
 
 
@@ -91,17 +94,20 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU time between two moments, in nanoseconds. `foreign` is what no process of the benchmark accounts for."""
+    """CPU time between two moments, in nanoseconds: of the subject, of it and the load, and of the CPUs."""
 
     subject: int
+    processes: int
     system: int
-    foreign: int
 
     @classmethod
     def between(cls, before: Moment, after: Moment) -> Cost:
         subject = _spent(before.subject, after.subject)
-        system = after.system - before.system
-        return cls(subject=subject, system=system, foreign=system - subject - _spent(before.load, after.load))
+        return cls(
+            subject=subject,
+            processes=subject + _spent(before.load, after.load),
+            system=after.system - before.system,
+        )
 
 
 def _spent(before: dict[int, int], after: dict[int, int]) -> int:

@@ -17,6 +17,7 @@ from compare.subjects import Site, Started, Subject
 
 BACKENDS = 16
 WARM_UP = ("exchange", "--connections", "64", "--seconds", "0.1")
+OF_A_BALANCER = {"cpu_us", "rss_bytes", "pss_bytes", "base_rss_bytes", "idle_cpu_us_per_s"}
 TIME_WAIT_SECONDS = 70.0
 TIME_WAIT_LIMIT = Path("/proc/sys/net/ipv4/tcp_max_tw_buckets")
 
@@ -92,40 +93,36 @@ def _run(
             return Moment.now(started.pid, [server, client.pid], bench.cpus)
 
         client.wait_for("ready")
-        empty = _memory(scenario, started)
+        empty = memory(started.pid) if scenario.memory else None
         before = now()
         client.go_on()
         client.wait_for("done")
         after = now()
         time.sleep(scenario.hold_seconds)
         held = now()
-        full = _memory(scenario, started)
+        full = memory(started.pid) if scenario.memory else None
         client.go_on()
         outcome = client.outcome()
     if outcome.operations == 0:
         raise BenchError(f"{scenario.name}: nothing succeeded; the first of {outcome.errors}: {outcome.first_error}")
-    metrics = _metrics(outcome, Cost.between(before, after), subject=started.pid is not None)
+    metrics = _metrics(outcome, Cost.between(before, after))
     if empty is not None and full is not None:
         metrics |= _memory_metrics(empty, full, outcome.operations)
-        idle = Cost.between(after, held)
-        metrics["idle_cpu_us_per_s"] = idle.subject / 1000 / scenario.hold_seconds
+        metrics["idle_cpu_us_per_s"] = Cost.between(after, held).subject / 1000 / scenario.hold_seconds
+    if started.pid is None:
+        metrics = {name: value for name, value in metrics.items() if name not in OF_A_BALANCER}
     return outcome, metrics
 
 
-def _metrics(outcome: load.Outcome, cost: Cost, *, subject: bool) -> dict[str, float]:
-    metrics = {
+def _metrics(outcome: load.Outcome, cost: Cost) -> dict[str, float]:
+    return {
         "rate": outcome.operations / outcome.seconds,
+        "cpu_us": cost.subject / 1000 / outcome.operations,
+        "processes_us": cost.processes / 1000 / outcome.operations,
         "system_us": cost.system / 1000 / outcome.operations,
-        "foreign_share": max(0.0, cost.foreign / cost.system) if cost.system > 0 else 0.0,
+        "foreign_share": max(0.0, 1 - cost.processes / cost.system) if cost.system > 0 else 0.0,
         **{f"{point}_us": value for point, value in outcome.latency_us.items()},
     }
-    if subject:
-        metrics["cpu_us"] = cost.subject / 1000 / outcome.operations
-    return metrics
-
-
-def _memory(scenario: Scenario, started: Started) -> Memory | None:
-    return memory(started.pid) if scenario.memory and started.pid is not None else None
 
 
 def _memory_metrics(empty: Memory, full: Memory, connections: int) -> dict[str, float]:

@@ -179,7 +179,9 @@ def _first_line(command: list[str]) -> str:
     try:
         output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise BenchError(f"{command[0]} does not run ({error}); give its path, or leave it out with --subjects") from error
+        raise BenchError(
+            f"{command[0]} does not run ({error}); give its path, or leave it out with --subjects"
+        ) from error
     return (output.stdout or output.stderr).splitlines()[0]
 
 

@@ -1,0 +1,64 @@
+"""The plot: CPU, latency and memory as ratios to HAProxy, with the least and the greatest of the rounds as whiskers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from compare.summary import BASE, Results, Spread
+
+COLORS = {"direct": "#9e9e9e", "l4lb": "#1f77b4", "haproxy": "#d95f02", "nginx": "#2e8b57"}
+WIDTH = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    title: str
+    metric: str
+
+
+PANELS = (
+    Panel("CPU of the balancer per operation", "cpu_us"),
+    Panel("CPU of balancer, generator and server per operation", "processes_us"),
+    Panel("99th percentile of latency", "p99_us"),
+    Panel("resident memory per idle connection", "rss_bytes"),
+)
+
+
+def write(results: Results, path: Path) -> bool:
+    """False when matplotlib, a development dependency, is not there."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    panels = [panel for panel in PANELS if _bars(results, panel)]
+    figure = Figure(figsize=(10, 2.8 * len(panels)), layout="constrained")
+    for i, panel in enumerate(panels):
+        axes = figure.add_subplot(len(panels), 1, i + 1)
+        bars = _bars(results, panel)
+        scenarios = list(dict.fromkeys(scenario for scenario, _, _ in bars))
+        subjects = list(dict.fromkeys(subject for _, subject, _ in bars))
+        for rank, subject in enumerate(subjects):
+            own = [(scenarios.index(scenario), spread) for scenario, s, spread in bars if s == subject]
+            places = [place + (rank - (len(subjects) - 1) / 2) * WIDTH for place, _ in own]
+            heights = [spread.median for _, spread in own]
+            below = [spread.median - spread.least for _, spread in own]
+            above = [spread.most - spread.median for _, spread in own]
+            axes.bar(places, heights, WIDTH, yerr=[below, above], capsize=2, label=subject, color=COLORS[subject])
+        axes.axhline(1, color="black", linewidth=0.8)
+        axes.set_xticks(range(len(scenarios)), scenarios)
+        axes.set_ylabel(f"/ {BASE}")
+        axes.set_title(panel.title, loc="left", fontsize=10)
+        axes.legend(fontsize=8, ncols=len(subjects))
+    figure.savefig(path)
+    return True
+
+
+def _bars(results: Results, panel: Panel) -> list[tuple[str, str, Spread]]:
+    bars = []
+    for scenario in results.scenarios:
+        for subject in results.subjects:
+            summary = results.summary(scenario, subject, panel.metric)
+            if summary is not None and summary.ratio is not None:
+                bars.append((scenario, subject, summary.ratio))
+    return bars
