@@ -21,6 +21,7 @@ ENTRIES_MAX = 4096
 NETWORKS_MAX = 500_000
 """Networks in one list: whole lists of countries or of known attackers are used as they are published."""
 
+PIPES_MAX = 4096
 WORKERS_MAX = 64
 CONNECTIONS_MAX = 10_000_000
 TABLE_SIZE_MAX = 5_000_011
@@ -82,17 +83,18 @@ Interval = Annotated[float, _duration(0.01, most=86400.0), _DURATION_SCHEMA]
 # Numbers
 
 
-def _auto(most: int) -> BeforeValidator:
+def _auto(least: int, most: int) -> BeforeValidator:
     def read(value: Any) -> Any:
-        if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most):
+        if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
             return value
-        raise ValueError(f"a whole number from 1 to {most}, or auto, is expected")
+        raise ValueError(f"a whole number from {least} to {most}, or auto, is expected")
 
     return BeforeValidator(read)
 
 
-Workers = Annotated[int | Literal["auto"], _auto(WORKERS_MAX)]
-Capacity = Annotated[int | Literal["auto"], _auto(CONNECTIONS_MAX)]
+Workers = Annotated[int | Literal["auto"], _auto(1, WORKERS_MAX)]
+Capacity = Annotated[int | Literal["auto"], _auto(1, CONNECTIONS_MAX)]
+Pipes = Annotated[int | Literal["auto"], _auto(0, PIPES_MAX)]
 Connections = Annotated[int, Field(strict=True, ge=0, le=CONNECTIONS_MAX)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]

@@ -37,6 +37,9 @@ class Process(_Section):
     max_connections: fields.Capacity = "auto"
     """Sessions of all listeners together; `auto` follows from the limit on open files. More clients wait."""
 
+    max_pipes: fields.Pipes = "auto"
+    """Pipes of each worker, through which bulk data is spliced; 0 copies everything. `auto` suits the limits."""
+
     user: fields.User | None = None
     """The user to become after binding, when started as root."""
 
