@@ -20,6 +20,7 @@ class Panel:
 PANELS = (
     Panel("CPU of the balancer per operation", "cpu_us"),
     Panel("CPU of balancer, generator and server per operation", "processes_us"),
+    Panel("CPU of the whole system per operation, with whatever else ran", "system_us"),
     Panel("99th percentile of latency", "p99_us"),
     Panel("resident memory per idle connection", "rss_bytes"),
 )
@@ -29,6 +30,7 @@ def write(results: Results, path: Path) -> bool:
     """False when matplotlib, a development dependency, is not there."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
     except ImportError:
         return False
     panels = [panel for panel in PANELS if _bars(results, panel)]
@@ -44,12 +46,14 @@ def write(results: Results, path: Path) -> bool:
             heights = [spread.median for _, spread in own]
             below = [spread.median - spread.least for _, spread in own]
             above = [spread.most - spread.median for _, spread in own]
-            axes.bar(places, heights, WIDTH, yerr=[below, above], capsize=2, label=subject, color=COLORS[subject])
+            axes.bar(places, heights, WIDTH, yerr=[below, above], capsize=2, color=COLORS[subject])
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set_xticks(range(len(scenarios)), scenarios)
-        axes.set_ylabel(f"/ {BASE}")
+        axes.set_ylabel(f"ratio to {BASE}")
         axes.set_title(panel.title, loc="left", fontsize=10)
-        axes.legend(fontsize=8, ncols=len(subjects))
+        axes.set_xlim(-0.5, max(len(scenarios), 3) - 0.5)
+    handles = [Patch(color=COLORS[subject], label=subject) for subject in results.subjects]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     figure.savefig(path)
     return True
 
