@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+
+#include "balance.h"
+#include "hash.h"
+#include "live.h"
+
+enum { BACKENDS_MAX = 100, N_ALGORITHMS = L4LB_FIRST + 1 };
+
+/* A pool as the control plane would publish it, and the live numbers behind it. */
+struct world {
+    struct l4lb_backend_config backends[BACKENDS_MAX];
+    char names[BACKENDS_MAX][40];
+    struct sockaddr_in address;
+    struct lb_live live;
+    struct lb_snapshot *snapshot;
+    const struct lb_pool *pool;
+    struct lb_rng rng;
+};
+
+static void world_init(struct world *world, size_t n) {
+    memset(world, 0, sizeof *world);
+    CHECK_OK(lb_live_init(&world->live));
+    lb_rng_init(&world->rng, 4711);
+    world->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(9)};
+    for (size_t i = 0; i < n; i++) {
+        (void)snprintf(world->names[i], sizeof world->names[i], "backend-%zu", i);
+        world->backends[i] = (struct l4lb_backend_config){.slot = (uint32_t)(1000 + 7 * i),
+                                                          .weight = 1,
+                                                          .usable = 1,
+                                                          .name = world->names[i],
+                                                          .address = (const struct sockaddr *)&world->address,
+                                                          .address_len = sizeof world->address};
+    }
+}
+
+/* Publish the first n backends as they are now. Live numbers go on. */
+static void publish(struct world *world, enum l4lb_balance balance, size_t n) {
+    struct l4lb_pool_config pool = {.slot = 3,
+                                    .balance = balance,
+                                    .table_size = 1009,
+                                    .connect_ms = 1,
+                                    .idle_ms = 1,
+                                    .half_close_ms = 1,
+                                    .backends = world->backends,
+                                    .n_backends = n};
+    struct l4lb_config config = {.pools = &pool, .n_pools = 1};
+    struct lb_snapshot *next = NULL;
+
+    CHECK_OK(lb_snapshot_new(&config, 1, &world->live, world->snapshot, &next));
+    lb_snapshot_free(world->snapshot);
+    world->snapshot = next;
+    world->pool = lb_snapshot_pool(next, 3);
+    CHECK(world->pool != NULL);
+}
+
+static void world_fini(struct world *world) {
+    lb_snapshot_free(world->snapshot);
+    lb_live_fini(&world->live);
+}
+
+static uint32_t connections(const struct world *world, size_t i) {
+    return atomic_load(&world->live.backends[world->backends[i].slot].connections);
+}
+
+static void release(struct world *world, int at) {
+    lb_live_release(&world->live.backends[world->backends[at].slot].connections);
+}
+
+/* A client of which only the hash counts. */
+static int pick_for(struct world *world, uint64_t client) {
+    struct lb_balance_request request = {.hash = lb_hash_mix(client + 1)};
+    return lb_balance_pick(world->pool, &request, &world->rng);
+}
+
+/* How picks for so many clients fall, each session ended at once. */
+static void shares(struct world *world, uint32_t picks, uint32_t counts[BACKENDS_MAX]) {
+    memset(counts, 0, BACKENDS_MAX * sizeof *counts);
+    for (uint32_t client = 0; client < picks; client++) {
+        int at = pick_for(world, client);
+        CHECK(at >= 0);
+        counts[at]++;
+        release(world, at);
+    }
+}
+
+/* ---- what every algorithm must do ----------------------------------------------------------------------------------
+ */
+
+TEST(a_pick_takes_a_place_and_nothing_else) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        uint32_t expected[BACKENDS_MAX] = {0};
+        world_init(&world, 5);
+        publish(&world, (enum l4lb_balance)balance, 5);
+        for (uint64_t client = 0; client < 500; client++) {
+            int at = pick_for(&world, client);
+            CHECK(at >= 0 && at < 5);
+            expected[at]++;
+        }
+        for (size_t i = 0; i < 5; i++)
+            CHECK_EQ(connections(&world, i), expected[i]);
+        world_fini(&world);
+    }
+}
+
+TEST(backends_without_weight_or_not_usable_get_nothing) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        uint32_t counts[BACKENDS_MAX];
+        world_init(&world, 6);
+        world.backends[0].usable = world.backends[3].usable = 0;
+        world.backends[1].weight = 0;
+        publish(&world, (enum l4lb_balance)balance, 6);
+        shares(&world, 2000, counts);
+        CHECK_EQ(counts[0] + counts[1] + counts[3], 0);
+        CHECK_EQ(counts[2] + counts[4] + counts[5], 2000);
+        world_fini(&world);
+    }
+}
+
+TEST(without_a_usable_backend_there_is_no_answer) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        world_init(&world, 2);
+        publish(&world, (enum l4lb_balance)balance, 0);
+        CHECK_EQ(pick_for(&world, 1), -EAGAIN);
+        world.backends[0].usable = 0;
+        world.backends[1].weight = 0;
+        publish(&world, (enum l4lb_balance)balance, 2);
+        CHECK_EQ(pick_for(&world, 1), -EAGAIN);
+        world_fini(&world);
+    }
+}
+
+TEST(a_limit_is_filled_and_never_exceeded) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        world_init(&world, 4);
+        for (size_t i = 0; i < 4; i++)
+            world.backends[i].connections_max = (uint32_t)(3 * i + 1);
+        publish(&world, (enum l4lb_balance)balance, 4);
+        for (uint64_t client = 0; client < 1 + 4 + 7 + 10; client++)
+            CHECK(pick_for(&world, client) >= 0);
+        for (size_t i = 0; i < 4; i++)
+            CHECK_EQ(connections(&world, i), 3 * i + 1);
+        CHECK_EQ(pick_for(&world, 99), -EAGAIN);
+        release(&world, 2);
+        CHECK_EQ(pick_for(&world, 100), 2);
+        CHECK_EQ(pick_for(&world, 101), -EAGAIN);
+        world_fini(&world);
+    }
+}
+
+TEST(tried_backends_are_passed_over_while_another_will_do) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        world_init(&world, 5);
+        world.backends[0].weight = 1000;
+        publish(&world, (enum l4lb_balance)balance, 5);
+        for (uint64_t client = 0; client < 300; client++) {
+            struct lb_balance_request request = {.hash = lb_hash_mix(client)};
+            bool seen[5] = {false};
+            while (request.n_tried < LB_TRIED_MAX) {
+                int at = lb_balance_pick(world.pool, &request, &world.rng);
+                CHECK(at >= 0 && !seen[at]);
+                seen[at] = true;
+                request.last_tried = request.tried[request.n_tried++] = world.backends[at].slot;
+                release(&world, at);
+            }
+        }
+        world_fini(&world);
+    }
+}
+
+TEST(when_all_were_tried_anyone_but_the_last_gets_a_second_chance) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        struct lb_balance_request request = {.n_tried = 3};
+        world_init(&world, 3);
+        publish(&world, (enum l4lb_balance)balance, 3);
+        for (uint32_t i = 0; i < 3; i++)
+            request.last_tried = request.tried[i] = world.backends[i].slot;
+        for (uint64_t client = 0; client < 200; client++) {
+            int at;
+            request.hash = lb_hash_mix(client);
+            at = lb_balance_pick(world.pool, &request, &world.rng);
+            CHECK(at == 0 || at == 1);
+            release(&world, at);
+        }
+        world_fini(&world);
+    }
+}
+
+TEST(the_only_backend_is_tried_again_and_again) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        struct lb_balance_request request = {.n_tried = 1};
+        world_init(&world, 3);
+        world.backends[0].usable = world.backends[2].usable = 0;
+        publish(&world, (enum l4lb_balance)balance, 3);
+        request.last_tried = request.tried[0] = world.backends[1].slot;
+        for (uint64_t i = 0; i < 5; i++)
+            CHECK_EQ(lb_balance_pick(world.pool, &request, &world.rng), 1);
+        world_fini(&world);
+    }
+}
+
+TEST(a_backend_of_large_weight_that_is_full_does_not_hide_the_others) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        world_init(&world, 3);
+        world.backends[0].weight = 65535;
+        world.backends[0].connections_max = 1;
+        publish(&world, (enum l4lb_balance)balance, 3);
+        for (uint64_t client = 0; client < 50; client++)
+            CHECK(pick_for(&world, client) >= 0);
+        CHECK(connections(&world, 0) <= 1);
+        world_fini(&world);
+    }
+}
+
+struct racer {
+    struct world *world;
+    uint64_t seed;
+    uint32_t taken;
+};
+
+static void *race(void *arg) {
+    struct racer *racer = arg;
+    struct lb_rng rng;
+
+    lb_rng_init(&rng, racer->seed);
+    for (uint64_t client = 0; client < 3000; client++) {
+        struct lb_balance_request request = {.hash = lb_hash_mix(client ^ racer->seed)};
+        racer->taken += lb_balance_pick(racer->world->pool, &request, &rng) >= 0;
+    }
+    return NULL;
+}
+
+TEST(threads_together_fill_every_limit_exactly) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        struct racer racers[3];
+        pthread_t threads[3];
+        uint32_t taken = 0;
+        world_init(&world, 5);
+        for (size_t i = 0; i < 5; i++)
+            world.backends[i].connections_max = (uint32_t)(700 + 100 * i);
+        publish(&world, (enum l4lb_balance)balance, 5);
+        for (uint64_t i = 0; i < 3; i++) {
+            racers[i] = (struct racer){.world = &world, .seed = i << 40};
+            CHECK_EQ(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+        }
+        for (int i = 0; i < 3; i++) {
+            CHECK_EQ(pthread_join(threads[i], NULL), 0);
+            taken += racers[i].taken;
+        }
+        CHECK_EQ(taken, 700 + 800 + 900 + 1000 + 1100);
+        for (size_t i = 0; i < 5; i++)
+            CHECK_EQ(connections(&world, i), 700 + 100 * i);
+        world_fini(&world);
+    }
+}
+
+/* ---- each algorithm ------------------------------------------------------------------------------------------------
+ */
+
+TEST(round_robin_is_exact_over_every_round) {
+    static struct world world;
+    static const uint32_t weights[] = {5, 0, 2, 1, 8};
+    uint32_t counts[BACKENDS_MAX];
+
+    world_init(&world, 5);
+    for (size_t i = 0; i < 5; i++)
+        world.backends[i].weight = weights[i];
+    publish(&world, L4LB_ROUND_ROBIN, 5);
+    for (int round = 0; round < 50; round++) {
+        shares(&world, 16, counts);
+        for (size_t i = 0; i < 5; i++)
+            CHECK_EQ(counts[i], weights[i]);
+    }
+    world_fini(&world);
+}
+
+TEST(round_robin_goes_on_where_it_was_after_a_publication) {
+    static struct world world;
+
+    world_init(&world, 3);
+    publish(&world, L4LB_ROUND_ROBIN, 3);
+    for (int i = 0; i < 30; i++) {
+        CHECK_EQ(pick_for(&world, 0), i % 3);
+        publish(&world, L4LB_ROUND_ROBIN, 3);
+    }
+    world_fini(&world);
+}
+
+TEST(least_connections_keeps_load_per_weight_level) {
+    static struct world world;
+    struct check_random random = {61};
+
+    world_init(&world, 4);
+    for (size_t i = 0; i < 4; i++)
+        world.backends[i].weight = (uint32_t)i + 1;
+    publish(&world, L4LB_LEAST_CONNECTIONS, 4);
+    for (int step = 0; step < 3000; step++) {
+        uint32_t least = UINT32_MAX, before[4];
+        int at;
+        for (size_t i = 0; i < 4; i++) {
+            before[i] = connections(&world, i);
+            least = LB_MIN(least, before[i] * 12 / (uint32_t)(i + 1));
+        }
+        at = pick_for(&world, 0);
+        CHECK_EQ(before[at] * 12 / (uint32_t)(at + 1), least);
+        /* Some session somewhere ends. */
+        at = (int)check_random_below(&random, 4);
+        if (check_random_below(&random, 3) && connections(&world, (size_t)at) > 0)
+            release(&world, at);
+    }
+    world_fini(&world);
+}
+
+TEST(least_connections_shares_ties_by_weight) {
+    static struct world world;
+    static const uint32_t weights[] = {1, 2, 3, 4};
+    uint32_t counts[BACKENDS_MAX];
+
+    world_init(&world, 4);
+    for (size_t i = 0; i < 4; i++)
+        world.backends[i].weight = weights[i];
+    publish(&world, L4LB_LEAST_CONNECTIONS, 4);
+    shares(&world, 1000, counts);
+    for (size_t i = 0; i < 4; i++)
+        CHECK_EQ(counts[i], 100 * weights[i]);
+    world_fini(&world);
+}
+
+TEST(random_draws_follow_the_weights) {
+    static struct world world;
+    static const uint32_t weights[] = {1, 2, 3, 4};
+    uint32_t counts[BACKENDS_MAX];
+
+    world_init(&world, 4);
+    for (size_t i = 0; i < 4; i++)
+        world.backends[i].weight = weights[i];
+    publish(&world, L4LB_RANDOM, 4);
+    shares(&world, 20000, counts);
+    for (size_t i = 0; i < 4; i++)
+        CHECK(counts[i] > 2000 * weights[i] - 300 && counts[i] < 2000 * weights[i] + 300);
+    world_fini(&world);
+}
+
+static uint32_t fullest_after(enum l4lb_balance balance, uint32_t sessions) {
+    static struct world world;
+    uint32_t fullest = 0;
+
+    world_init(&world, BACKENDS_MAX);
+    publish(&world, balance, BACKENDS_MAX);
+    for (uint64_t client = 0; client < sessions; client++)
+        CHECK(pick_for(&world, client) >= 0);
+    for (size_t i = 0; i < BACKENDS_MAX; i++)
+        fullest = LB_MAX(fullest, connections(&world, i));
+    world_fini(&world);
+    return fullest;
+}
+
+/* With 100 sessions on each of 100 backends on average, one draw leaves some backend tens above, two draws a few. */
+TEST(two_draws_are_far_more_even_than_one) {
+    CHECK(fullest_after(L4LB_RANDOM, 10000) > 115);
+    CHECK(fullest_after(L4LB_POWER_OF_TWO, 10000) <= 106);
+}
+
+TEST(power_of_two_between_two_is_the_better_of_them) {
+    static struct world world;
+
+    world_init(&world, 2);
+    publish(&world, L4LB_POWER_OF_TWO, 2);
+    for (int i = 0; i < 1000; i++)
+        CHECK(pick_for(&world, 0) >= 0);
+    CHECK(connections(&world, 0) > 440 && connections(&world, 0) < 560);
+    world_fini(&world);
+}
+
+TEST(maglev_gives_a_client_the_same_backend_and_moves_only_those_of_a_missing_one) {
+    enum { CLIENTS = 5000, N = 10, GONE = 4 };
+    static struct world world;
+    static int before[CLIENTS];
+    uint32_t moved[N] = {0}, n_moved = 0;
+
+    world_init(&world, N);
+    publish(&world, L4LB_MAGLEV, N);
+    for (uint64_t client = 0; client < CLIENTS; client++) {
+        before[client] = pick_for(&world, client);
+        CHECK_EQ(pick_for(&world, client), before[client]);
+    }
+    world.backends[GONE].usable = 0;
+    publish(&world, L4LB_MAGLEV, N);
+    for (uint64_t client = 0; client < CLIENTS; client++) {
+        int at = pick_for(&world, client);
+        CHECK(at >= 0 && at != GONE);
+        if (before[client] != GONE) {
+            CHECK_EQ(at, before[client]);
+        } else {
+            moved[at]++;
+            n_moved++;
+        }
+    }
+    CHECK(n_moved > CLIENTS / N / 2 && n_moved < CLIENTS / N * 2);
+    for (int i = 0; i < N; i++)
+        CHECK(i == GONE || (moved[i] > n_moved / 9 / 2 && moved[i] < n_moved / 9 * 2));
+    world.backends[GONE].usable = 1;
+    publish(&world, L4LB_MAGLEV, N);
+    for (uint64_t client = 0; client < CLIENTS; client++)
+        CHECK_EQ(pick_for(&world, client), before[client]);
+    world_fini(&world);
+}
+
+TEST(maglev_follows_the_weights) {
+    static struct world world;
+    uint32_t counts[BACKENDS_MAX];
+
+    world_init(&world, 2);
+    world.backends[1].weight = 3;
+    publish(&world, L4LB_MAGLEV, 2);
+    shares(&world, 20000, counts);
+    CHECK(counts[0] > 4600 && counts[0] < 5400);
+    world_fini(&world);
+}
+
+TEST(only_maglev_binds_a_client_to_a_backend) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        world_init(&world, 1);
+        publish(&world, (enum l4lb_balance)balance, 1);
+        CHECK_EQ(lb_balance_is_affine(world.pool), balance == L4LB_MAGLEV);
+        world_fini(&world);
+    }
+}
+
+TEST(first_fills_one_backend_after_the_other) {
+    static struct world world;
+
+    world_init(&world, 3);
+    world.backends[0].connections_max = 2;
+    world.backends[1].connections_max = 3;
+    publish(&world, L4LB_FIRST, 3);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(pick_for(&world, 0), i < 2 ? 0 : i < 5 ? 1 : 2);
+    release(&world, 1);
+    CHECK_EQ(pick_for(&world, 0), 1);
+    world_fini(&world);
+}
+
+TEST(a_backend_is_retaken_only_if_it_still_takes_sessions) {
+    static struct world world;
+
+    world_init(&world, 4);
+    world.backends[1].connections_max = 1;
+    world.backends[2].weight = 0;
+    world.backends[3].usable = 0;
+    publish(&world, L4LB_MAGLEV, 4);
+    CHECK_EQ(lb_balance_retake(world.pool, world.backends[0].slot), 0);
+    CHECK_EQ(lb_balance_retake(world.pool, world.backends[1].slot), 1);
+    CHECK_EQ(lb_balance_retake(world.pool, world.backends[1].slot), -EAGAIN);
+    CHECK_EQ(lb_balance_retake(world.pool, world.backends[2].slot), -EAGAIN);
+    CHECK_EQ(lb_balance_retake(world.pool, world.backends[3].slot), -EAGAIN);
+    CHECK_EQ(lb_balance_retake(world.pool, 12345), -EAGAIN);
+    CHECK_EQ(connections(&world, 0), 1);
+    CHECK_EQ(connections(&world, 1), 1);
+    CHECK_EQ(connections(&world, 2) + connections(&world, 3), 0);
+    world_fini(&world);
+}
+
+TEST_MAIN()
