@@ -46,8 +46,8 @@ class Balancer:
                 answer: Json = await response.json()
         except (aiohttp.ClientError, OSError) as error:
             words = await self._last_words()
-            ended = "still runs" if self.process.running else f"ended with status {self.process.process.returncode}"
-            raise L4lbError(f"the balancer no longer answers ({error}); it {ended}; its last line: {words}") from error
+            fate = "hangs" if self.process.running else f"ended with status {self.process.process.returncode}"
+            raise L4lbError(f"the balancer {fate}; the last it said: {words}") from error
         return answer
 
     async def _last_words(self) -> str:

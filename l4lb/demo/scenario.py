@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 
-from rich.table import Table
+from rich.console import Group
 
 from l4lb.cli.client import Json
 from l4lb.config import Address, Config, load_config
@@ -88,7 +88,7 @@ class _Stage:
                 return
             await asyncio.sleep(REFRESH_SECONDS if end is None else min(REFRESH_SECONDS, end - now))
 
-    def _table(self, status: Json, now: float) -> Table:
+    def _table(self, status: Json, now: float) -> Group:
         served = self._clients.served
         self._rates.add(now, {name: each.tokens for name, each in served.items()})
         rows = []

@@ -7,7 +7,6 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from l4lb.demo.children import Child
@@ -37,16 +36,16 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, table: Table, balancer: Child, *, last: bool) -> None:
+    def show(self, picture: Group, balancer: Child, *, last: bool) -> None:
         """Show the present state; the `last` one is always shown."""
         if self._live is not None:
             log = "\n".join(list(balancer.lines)[-LOG_LINES:])
-            self._live.update(Group(table, Text(log, style="dim")), refresh=True)
+            self._live.update(Group(picture, Text(log, style="dim")), refresh=True)
             return
         if last or self._shown % PRINT_EVERY == 0:
             new = balancer.lines_total - self._lines_printed
             for line in list(balancer.lines)[-new:] if new else ():
                 self._console.print(line, markup=False, soft_wrap=True)
             self._lines_printed = balancer.lines_total
-            self._console.print(table)
+            self._console.print(picture)
         self._shown += 1

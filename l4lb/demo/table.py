@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -54,20 +55,14 @@ class Row:
     tokens_per_second: float
 
 
-def draw(rows: Iterable[Row], failed: int, hint: str) -> Table:
-    """`failed` counts the requests that ended without their whole answer."""
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        caption=Text(f"requests that failed: {failed}\n{hint}"),
-        caption_justify="left",
-    )
+def draw(rows: Iterable[Row], failed: int, hint: str) -> Group:
+    """The table and what to know about it. `failed` counts the requests that ended without their whole answer."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in _COLUMNS:
         table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
-    return table
+    return Group(table, Text(f"requests that failed: {failed}\n{hint}"))
 
 
 def _cells(row: Row) -> list[Text]:
