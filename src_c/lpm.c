@@ -74,6 +74,10 @@ static void flatten(struct lb_lpm *lpm, const struct range *ranges, size_t n) {
     }
 }
 
+/* The mapped range itself, as a prefix that gives nothing: what is wider stops at it. */
+static const struct range mapped = {
+    .first = (address_t)0xffff << 32, .last = (address_t)0xffff << 32 | 0xffffffff, .value = 0};
+
 int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n, struct lb_lpm **out) {
     struct range *ranges = calloc(n + 1, sizeof *ranges);
     struct lb_lpm *lpm = calloc(1, sizeof *lpm);
@@ -81,8 +85,8 @@ int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_
 
     if (ranges == NULL || lpm == NULL)
         goto fail;
-    lpm->starts = aligned_alloc(_Alignof(address_t), (2 * n + 1) * sizeof *lpm->starts);
-    lpm->values = calloc(2 * n + 1, sizeof *lpm->values);
+    lpm->starts = aligned_alloc(_Alignof(address_t), (2 * n + 3) * sizeof *lpm->starts);
+    lpm->values = calloc(2 * n + 3, sizeof *lpm->values);
     if (lpm->starts == NULL || lpm->values == NULL)
         goto fail;
     result = -EINVAL;
@@ -95,10 +99,11 @@ int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_
         ranges[i].first = load(prefixes[i].address) & ~host;
         ranges[i].last = ranges[i].first | host;
         ranges[i].value = value;
-        ranges[i].order = (uint32_t)i;
+        ranges[i].order = (uint32_t)i + 1; /* after the mapped range: 0.0.0.0/0 replaces it */
     }
-    qsort(ranges, n, sizeof *ranges, compare);
-    flatten(lpm, ranges, n);
+    ranges[n] = mapped;
+    qsort(ranges, n + 1, sizeof *ranges, compare);
+    flatten(lpm, ranges, n + 1);
     free(ranges);
     *out = lpm;
     return 0;

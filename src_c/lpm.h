@@ -4,10 +4,10 @@
  *
  * The prefixes are flattened into disjoint intervals, each with the value of its longest prefix, so that a lookup is
  * one binary search: about 17 steps for 100,000 prefixes. IPv4 lies in its mapped range (::ffff:0:0/96) of the one
- * 128-bit space; so ::/0 covers it too.
+ * 128-bit space, and wider prefixes leave that range alone: ::/0 is all of IPv6, and nothing of IPv4.
  *
  * Owner:   pure; frozen after it is built.
- * Memory:  two arrays, at most 2n + 1 entries.
+ * Memory:  two arrays, at most 2n + 3 entries.
  * Holds:   of equal prefixes the last one counts; bits beyond the length are ignored.
  * Errors:  -EINVAL for a length above 128 or a value of 0, -ENOMEM.
  */

@@ -296,6 +296,14 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
     settle(worker, session);
 }
 
+/* Whose turn was it? Of one that takes no bytes; else of one that has not finished yet; else of one that owes an
+ * answer. */
+static bool is_client_silent(const struct lb_session *session) {
+    if (!session->client.can_write || !session->server.can_write)
+        return !session->client.can_write;
+    return half_closed(session) ? session->down.finished : !session->waiting;
+}
+
 static void check_silence(struct lb_worker *worker, struct lb_session *session) {
     uint64_t now = worker->now_ms;
 
@@ -304,12 +312,11 @@ static void check_silence(struct lb_worker *worker, struct lb_session *session) 
     } else if (now >= first_byte_at_ms(session)) {
         lb_session_close(worker, session, L4LB_CLOSE_FIRST_BYTE);
     } else if (now >= silent_at_ms(session)) {
-        enum l4lb_close reason;
+        bool by_client = is_client_silent(session);
         if (half_closed(session))
-            reason = session->up.finished ? L4LB_CLOSE_SERVER_HALF_CLOSE : L4LB_CLOSE_CLIENT_HALF_CLOSE;
+            lb_session_close(worker, session, by_client ? L4LB_CLOSE_CLIENT_HALF_CLOSE : L4LB_CLOSE_SERVER_HALF_CLOSE);
         else
-            reason = session->waiting ? L4LB_CLOSE_SERVER_IDLE : L4LB_CLOSE_CLIENT_IDLE;
-        lb_session_close(worker, session, reason);
+            lb_session_close(worker, session, by_client ? L4LB_CLOSE_CLIENT_IDLE : L4LB_CLOSE_SERVER_IDLE);
     } else {
         if (now >= session->interval_at_ms) {
             record(worker, session, L4LB_EVENT_INTERVAL, L4LB_CLOSE_NORMAL);
@@ -576,7 +583,7 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
         if (name == LB_SERVER)
             connect_event(worker, session, events);
         else if ((events & EPOLLERR) != 0)
-            lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT);
+            dispose_as(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT, false, true);
         break;
     case LB_SESSION_RELAY:
         run(worker, session);

@@ -20,7 +20,6 @@ class MakeScene(Protocol):
         listener: Mapping[str, Any] | None = None,
         pool: Mapping[str, Any] | None = None,
         process: Mapping[str, Any] | None = None,
-        env: Mapping[str, str] | None = None,
     ) -> Scene: ...
 
 
@@ -49,11 +48,10 @@ def balance(stage: Stage, request: pytest.FixtureRequest) -> Iterator[MakeScene]
         listener: Mapping[str, Any] | None = None,
         pool: Mapping[str, Any] | None = None,
         process: Mapping[str, Any] | None = None,
-        env: Mapping[str, str] | None = None,
     ) -> Scene:
         assert not scenes, "one scene a test: the next one would reload the first one away"
         settings = {"process": dict(process)} if process else {}
-        lb = stage.balancer(settings, env or {})
+        lb = stage.balancer(settings)
         scenes.append(Scene(lb, settings, dict(listener or {}), dict(pool or {}), backends))
         return scenes[0]
 

@@ -21,7 +21,6 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from l4lb.config import fields, rules
-from l4lb.config.address import Address
 
 
 class _Section(BaseModel):
@@ -78,15 +77,20 @@ class Log(_Section):
     """What the process says about itself, on standard error, and about its sessions."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are written."""
+
     format: Literal["text", "json"] = "text"
+    """`json` is one object a line."""
+
     access: AccessLog | None = None
+    """Not given: sessions are not logged."""
 
 
 class ProxyProtocol(_Section):
     """Reading the PROXY header (versions 1 and 2) that another proxy puts before the client's bytes."""
 
     from_: Annotated[fields.Networks, fields.AT_LEAST_ONE, Field(alias="from")]
-    """Peers whose header is believed."""
+    """Peers that must send a header, and whose header is believed."""
 
     mode: Literal["require", "optional"] = "require"
     """What becomes of all other peers: `require` turns them away, `optional` serves them as themselves. The peers in
@@ -115,6 +119,7 @@ class Listener(_Section):
     """Networks whose clients are turned away, even when `allow` has them."""
 
     proxy_protocol: ProxyProtocol | None = None
+    """Not given: no PROXY header is read."""
 
     backlog: fields.Backlog = 4096
     """Clients the kernel holds for each listening socket until they are accepted."""
@@ -124,6 +129,8 @@ class Hash(_Section):
     """How `maglev` and `source_hash` place clients."""
 
     key: Literal["source_ip"] = "source_ip"
+    """What decides where a client goes."""
+
     table_size: fields.TableSize = 65537
     """Entries of the lookup table, a prime number. More entries share more evenly."""
 
@@ -151,6 +158,8 @@ class Health(_Section):
     """Active checks of the backends of a pool."""
 
     type: Literal["tcp", "http", "none"] = "tcp"
+    """`tcp` connects, `http` also asks for `path`, `none` checks nothing."""
+
     path: fields.UrlPath = "/"
     """Path that an http check asks for."""
 
@@ -183,6 +192,8 @@ class Backend(_Section):
     """What it is called in logs, metrics and commands; its address when not given."""
 
     address: fields.Target
+    """Where it listens."""
+
     weight: fields.Weight = 1
     """Its share of new sessions; 0 gives it none."""
 
@@ -192,7 +203,7 @@ class Backend(_Section):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, data: Any) -> Any:
-        if isinstance(data, str | Address):
+        if not isinstance(data, Mapping | Backend):
             data = {"address": data}
         if isinstance(data, Mapping) and "name" not in data:
             # An address that cannot be read is reported as such, not as a missing name.
@@ -206,8 +217,14 @@ class Pool(_Section):
     balance: Literal["round_robin", "least_connections", "power_of_two", "random", "maglev", "source_hash", "first"] = (
         "round_robin"
     )
+    """How clients are shared out."""
+
     hash: Hash = Hash()
+    """For `maglev` and `source_hash`."""
+
     backends: tuple[Backend, ...]
+    """Addresses, or sections. Where there are none, clients are disconnected."""
+
     retries: fields.Retries = 3
     """Attempts after the first that failed to connect."""
 
@@ -215,6 +232,8 @@ class Pool(_Section):
     """Version of the PROXY header that tells backends who the client is."""
 
     timeouts: Timeouts = Timeouts()
+    """Deadlines of a session."""
+
     health: Health | None = None
     """Not given: backends are not checked."""
 

@@ -30,8 +30,8 @@ from l4lb.errors import ControlError, StartError
 from l4lb.health.probes import Target
 from l4lb.health.scheduler import Check, Scheduler
 
-PUBLISH_DELAY = 0.02
-"""Seconds for which health changes are collected into one snapshot."""
+PUBLISH_INTERVAL = 0.02
+"""Seconds between two snapshots for changes of health: a first change counts at once, the ones after it together."""
 
 LISTING_BATCH = 1024
 STOP_ACCEPTING_TIMEOUT = 5.0
@@ -63,6 +63,7 @@ class Balancer:
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
         self._accepting = True
+        self._published_at = 0.0
         self._publish_timer: asyncio.TimerHandle | None = None
         self._pump = EventPump(engine, self._deliver)
 
@@ -177,7 +178,8 @@ class Balancer:
         if not any(backend.usable for backend in self._state.pools[key[0]].backends.values()):
             _log.error("pool %s has no usable backend: its clients are turned away", key[0])
         if self._publish_timer is None:
-            self._publish_timer = asyncio.get_running_loop().call_later(PUBLISH_DELAY, self._publish_collected)
+            due = max(asyncio.get_running_loop().time(), self._published_at + PUBLISH_INTERVAL)
+            self._publish_timer = asyncio.get_running_loop().call_at(due, self._publish_collected)
 
     def _publish_collected(self) -> None:
         self._publish_timer = None
@@ -189,6 +191,7 @@ class Balancer:
 
     def _publish(self) -> None:
         if self._config is not None:
+            self._published_at = asyncio.get_running_loop().time()
             fds = self._sockets.fds()
             self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
 

@@ -42,7 +42,8 @@ def engine_options(config: Config, descriptors: int, *, privileged: bool) -> Eng
             f"{descriptors} open files are too few for {listening} listening sockets and the control plane; "
             "raise the limit (LimitNOFILE= in the unit, or ulimit -n)"
         )
-    pipes = min(PIPES_MAX if privileged else max(1, PIPES_UNPRIVILEGED // workers), spare // 8 // workers)
+    pipes = _pipes(workers, privileged=privileged) if process.max_pipes == "auto" else process.max_pipes
+    pipes = min(pipes, spare // 8 // workers)
     fitting = min((spare - 2 * pipes * workers) // 2, SESSIONS_MAX)
     wanted = fitting if process.max_connections == "auto" else process.max_connections
     if wanted > fitting:
@@ -51,3 +52,7 @@ def engine_options(config: Config, descriptors: int, *, privileged: bool) -> Eng
             f"limit is {descriptors}, which fits {fitting}; raise the limit (LimitNOFILE= in the unit, or ulimit -n)"
         )
     return EngineOptions(workers=workers, max_connections=wanted, pipes_per_worker=pipes, pipe_bytes=PIPE_BYTES)
+
+
+def _pipes(workers: int, *, privileged: bool) -> int:
+    return PIPES_MAX if privileged else max(1, PIPES_UNPRIVILEGED // workers)

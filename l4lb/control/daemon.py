@@ -95,9 +95,9 @@ class Daemon:
         plan = await self._balancer.prepare(config)
         await self._start_admin(None if account is None else (account.pw_uid, account.pw_gid))
         self._balancer.apply(plan)
+        self._access_log = _open_access_log(config.log.access)
         if account is not None:
             become(account)
-        self._access_log = _open_access_log(config.log.access)
         self._start_tasks()
         self._handle_signals()
         _log.info("l4lb %s serves %s with %d workers", l4lb.__version__, self._summary, self._engine.options.workers)

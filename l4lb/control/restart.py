@@ -9,6 +9,7 @@ from l4lb.config import Config
 _KEYS = (
     ("process", "workers"),
     ("process", "max_connections"),
+    ("process", "max_pipes"),
     ("process", "user"),
     ("admin", "socket"),
     ("admin", "listen"),

@@ -189,10 +189,10 @@ TEST(everything_of_one_family_says_nothing_about_the_other) {
     CHECK_EQ(find(only_ipv6, "::fffe:ffff:ffff"), 1);
     CHECK_EQ(find(only_ipv6, "::1:0:0:0"), 1);
     for (int i = 0; i < 2; i++) {
-        struct lb_lpm *only_ipv6 = build(orders[i], NULL, 2);
-        CHECK_EQ(find(only_ipv6, "1.2.3.4"), 0);
-        CHECK_EQ(find(only_ipv6, "2001:db8::1"), 1);
-        lb_lpm_free(only_ipv6);
+        struct lb_lpm *both = build(orders[i], NULL, 2);
+        CHECK_EQ(find(both, "1.2.3.4"), 0);
+        CHECK_EQ(find(both, "2001:db8::1"), 1);
+        lb_lpm_free(both);
     }
     lb_lpm_free(only_ipv4);
     lb_lpm_free(only_ipv6);

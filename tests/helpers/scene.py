@@ -148,11 +148,11 @@ class Stage:
     def __init__(self) -> None:
         self._running: dict[str, Balancer] = {}
 
-    def balancer(self, settings: Json, env: Mapping[str, str]) -> Balancer:
-        key = json.dumps([settings, dict(env)], sort_keys=True)
+    def balancer(self, settings: Json) -> Balancer:
+        key = json.dumps(settings, sort_keys=True)
         lb = self._running.get(key)
         if lb is None or lb.popen.poll() is not None:
-            lb = balancer.Balancer(settings, env=env).__enter__()
+            lb = balancer.Balancer(settings).__enter__()
             self._running[key] = lb
         return lb
 

@@ -48,6 +48,8 @@ def test_bytes_and_kind_of_end_survive(balance: MakeScene, small_backend: Backen
     with small_backend as backend:
         scene = balance(backend)
         client, server = scene.pair(backend, receive_buffer=8192)
+        # A backend that resets before the balancer knows it is connected has failed to connect, and is retried.
+        wait_until(lambda: [session["state"] for session in scene.lb.sessions()] == ["relay"])
         sender, reader = (client, server) if direction == "up" else (server, client)
         closer = client if closer_name == "client" else server
         key = CELLS.index(cell) % 4

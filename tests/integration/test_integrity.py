@@ -24,7 +24,7 @@ BOUNDARIES = sorted(
     }
 )  # fmt: skip
 
-COPY_ONLY = {"L4LB_PIPES": "0"}
+COPY_ONLY = {"max_pipes": 0}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def small_backend() -> Iterator[Backend]:
 
 
 @pytest.fixture(params=["splice", "copy"])
-def env(request: pytest.FixtureRequest) -> dict[str, str]:
+def process(request: pytest.FixtureRequest) -> dict[str, int]:
     """Both ways to move bulk data."""
     return COPY_ONLY if request.param == "copy" else {}
 
@@ -82,9 +82,9 @@ def exchange(client: Peer, server: Peer, up: Plan, down: Plan) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_random_streams_both_ways_arrive_exactly(
-    balance: MakeScene, backend: Backend, seed: int, env: dict[str, str]
+    balance: MakeScene, backend: Backend, seed: int, process: dict[str, int]
 ) -> None:
-    scene = balance(backend, env=env)
+    scene = balance(backend, process=process)
     rng = random.Random(seed)
     plans = {}
     exchanges = []
@@ -121,7 +121,7 @@ def test_bulk_takes_the_splice_path_and_small_exchanges_copy(balance: MakeScene,
 
 
 def test_copy_alone_carries_bulk_when_there_are_no_pipes(balance: MakeScene, backend: Backend) -> None:
-    scene = balance(backend, env=COPY_ONLY)
+    scene = balance(backend, process=COPY_ONLY)
     before = scene.lb.workers_total("spliced_bytes_total")
     client, server = scene.pair(backend)
     exchange(client, server, Plan(1, 16 << 20, 1 << 18, 0), Plan(2, 16 << 20, 1 << 18, 0))
@@ -130,10 +130,10 @@ def test_copy_alone_carries_bulk_when_there_are_no_pipes(balance: MakeScene, bac
 
 
 def test_one_stream_alternates_between_bulk_and_tiny_segments(
-    balance: MakeScene, backend: Backend, env: dict[str, str]
+    balance: MakeScene, backend: Backend, process: dict[str, int]
 ) -> None:
     """Changing the path in the middle of a stream moves no byte."""
-    scene = balance(backend, env=env)
+    scene = balance(backend, process=process)
     client, server = scene.pair(backend)
     offset = 0
     for round_number in range(6):
@@ -172,8 +172,8 @@ def test_tiny_segments_against_a_stalled_reader_neither_hang_nor_spin(
     assert reading.result() == Ended(sent + 1000, End.FIN)
 
 
-def test_both_readers_stalled_then_slow_lose_nothing(balance: MakeScene, small_backend: Backend, env: dict[str, str]) -> None:
-    scene = balance(small_backend, env=env)
+def test_both_readers_stalled_then_slow_lose_nothing(balance: MakeScene, small_backend: Backend, process: dict[str, int]) -> None:
+    scene = balance(small_backend, process=process)
     client, server = scene.pair(small_backend, receive_buffer=8192)
     up, down = client.fill(1), server.fill(2)
     assert_quiet(scene.lb.pid, 0.5)
@@ -201,10 +201,10 @@ def test_slow_reader_gets_everything(balance: MakeScene, small_backend: Backend)
 
 
 def test_fin_behind_any_tail_in_a_full_pipe_follows_the_tail(
-    balance: MakeScene, small_backend: Backend, env: dict[str, str]
+    balance: MakeScene, small_backend: Backend, process: dict[str, int]
 ) -> None:
     """The last block and the FIN come together while the reader is stalled and everything in between is full."""
-    scene = balance(small_backend, env=env)
+    scene = balance(small_backend, process=process)
     rng = random.Random(11)
     for tail in [0, 1, 4095, 4096, 4097, *(rng.randrange(70_000) for _ in range(7))]:
         client, server = scene.pair(small_backend, receive_buffer=8192)
@@ -216,8 +216,8 @@ def test_fin_behind_any_tail_in_a_full_pipe_follows_the_tail(
         server.close()
 
 
-def test_reset_at_any_offset_leaves_an_exact_prefix(balance: MakeScene, backend: Backend, env: dict[str, str]) -> None:
-    scene = balance(backend, env=env)
+def test_reset_at_any_offset_leaves_an_exact_prefix(balance: MakeScene, backend: Backend, process: dict[str, int]) -> None:
+    scene = balance(backend, process=process)
     rng = random.Random(3)
     for number in range(30):
         client, server = scene.pair(backend)
@@ -241,10 +241,10 @@ def test_reset_at_any_offset_leaves_an_exact_prefix(balance: MakeScene, backend:
 
 
 def test_what_an_aborted_session_held_reaches_nobody_else(
-    balance: MakeScene, small_backend: Backend, env: dict[str, str]
+    balance: MakeScene, small_backend: Backend, process: dict[str, int]
 ) -> None:
     """Pipes, buffers and slots are used again at once after a session died with bytes in them."""
-    scene = balance(small_backend, env=env)
+    scene = balance(small_backend, process=process)
     for number in range(120):
         client, server = scene.pair(small_backend, receive_buffer=8192)
         (client if number % 2 else server).fill(2 * number, 4 << 20, quiet=0)
