@@ -1,0 +1,221 @@
+"""From a file to a `Config`: what comes out, and a sentence at the right place for every mistake."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from l4lb.config import Address, Config, load_config
+from l4lb.errors import ConfigError
+from tests.config.conftest import Load, Problems, Write
+
+LISTENERS = 'listeners: {web: {bind: "127.0.0.1:8080", pool: web}}\n'
+POOLS = 'pools: {web: {backends: ["127.0.0.1:80"]}}\n'
+
+
+def test_what_a_file_leaves_out_has_its_default(load: Load) -> None:
+    config = load(LISTENERS + POOLS)
+    web = config.pools["web"]
+    assert (config.process.workers, config.process.drain_timeout) == ("auto", 600.0)
+    assert (web.balance, web.retries, web.health, web.drain_timeout) == ("round_robin", 3, None, 600.0)
+    assert (web.timeouts.connect, web.timeouts.idle, web.timeouts.half_close) == (5.0, 3600.0, 60.0)
+    assert (web.timeouts.lifetime, web.timeouts.first_byte) == (None, None)
+    (backend,) = web.backends
+    assert (backend.name, backend.weight, backend.max_connections) == ("127.0.0.1:80", 1, 0)
+
+
+def test_every_kind_of_value_is_read(load: Load) -> None:
+    config = load(
+        """
+        listeners:
+          web:
+            bind: ["*:80", "[::1]:80", "unix:/run/web.sock"]
+            pool: web
+            allow: 10.0.0.0/8
+            deny: [192.0.2.7, "2001:db8::/32"]
+            proxy_protocol: {from: 10.0.0.1}
+        pools:
+          web:
+            backends: ["app.example:80", {name: b, address: "unix:@b", weight: 0}]
+            timeouts: {connect: 250ms, lifetime: off}
+            health: {type: http, status: [200, 301-303]}
+            drain_timeout: off
+        """
+    )
+    web, served = config.pools["web"], config.listeners["web"]
+    assert served.bind == (Address("0.0.0.0", 80), Address("::1", 80), Address(path="/run/web.sock"))
+    assert served.allow == (ip_network("10.0.0.0/8"),)
+    assert served.deny == (ip_network("192.0.2.7"), ip_network("2001:db8::/32"))
+    assert served.proxy_protocol is not None
+    assert (served.proxy_protocol.from_, served.proxy_protocol.mode) == ((ip_network("10.0.0.1"),), "require")
+    assert [(backend.name, str(backend.address)) for backend in web.backends] == [
+        ("app.example:80", "app.example:80"),
+        ("b", "unix:@b"),
+    ]
+    assert (web.timeouts.connect, web.timeouts.lifetime, web.drain_timeout) == (0.25, None, None)
+    assert web.health is not None
+    assert web.health.status == (200, 301, 302, 303)
+
+
+def test_defaults_stand_in_where_a_listener_or_pool_is_silent(load: Load) -> None:
+    config = load(
+        """
+        defaults:
+          timeouts: {connect: 1s, idle: 2s}
+          health: {type: http, path: /up, interval: 9s}
+          deny: [10.0.0.1]
+          max_connections: 7
+        listeners:
+          silent: {bind: "127.0.0.1:1", pool: silent}
+          own: {bind: "127.0.0.1:2", pool: own, deny: [], max_connections: 1}
+        pools:
+          silent: {backends: []}
+          own: {backends: [], timeouts: {idle: 3s}, health: {type: tcp}}
+        """
+    )
+    silent, own = config.pools["silent"], config.pools["own"]
+    assert (silent.timeouts.connect, silent.timeouts.idle) == (1.0, 2.0)
+    assert (own.timeouts.connect, own.timeouts.idle) == (1.0, 3.0)
+    assert silent.health is not None
+    assert own.health is not None
+    assert (silent.health.path, silent.health.interval) == ("/up", 9.0)
+    assert (own.health.path, own.health.interval) == ("/", 2.0)
+    assert [len(config.listeners[name].deny) for name in ("silent", "own")] == [1, 0]
+    assert [config.listeners[name].max_connections for name in ("silent", "own")] == [7, 1]
+
+
+def test_a_mistake_in_the_defaults_is_said_once_and_there(problems: Problems) -> None:
+    text = "defaults:\n  retries: many\n" + LISTENERS + "pools: {web: {backends: []}, api: {backends: []}}\n"
+    (problem,) = problems(text)
+    assert problem.startswith("l4lb.yaml:2:12: error: defaults.retries: a whole number is expected")
+
+
+def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) -> None:
+    found = problems("process: {workers: 0}\nlisteners:\n  a: {pool: b}\npools:\n  c: {balance: best, x: 1}\n")
+    assert [line.split(": ")[0] + " " + line.split(": ")[2] for line in found] == [
+        "l4lb.yaml:1:20 process.workers",
+        "l4lb.yaml:3:3 listeners.a",
+        "l4lb.yaml:3:13 listeners.a.pool",
+        "l4lb.yaml:5:3 pools.c",
+        "l4lb.yaml:5:16 pools.c.balance",
+        "l4lb.yaml:5:22 pools.c.x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "at", "problem"),
+    [
+        ("retry: 3", "retry", "retry: unknown key 'retry'; did you mean 'retries'?"),
+        ("sticky: {}", "sticky", "sticky: unknown key 'sticky'; use one of backends, balance, drain_timeout,"),
+        ("balance: least_conn", "least", "balance: 'least_conn' is not known here; did you mean 'least_connections'?"),
+        ("retries: 101", "101", "retries: 101 is too large; the most is 100"),
+        ("retries: -1", "-1", "retries: -1 is too small; the least is 0"),
+        ("retries: 1.5", "1.5", "retries: a whole number is expected, not '1.5'"),
+        ("retries: true", "true", "retries: a whole number is expected, not 'True'"),
+        ("retries: ~", "~", "retries: there is no value; give one, or remove the key"),
+        ("drain_timeout: 30", "30", "drain_timeout: 30 has no unit; write 30s for seconds (units: ms, s, m, h, d)"),
+        ("timeouts: {idle: off}", "off", "timeouts.idle: this timer cannot be off; write a duration such as 5s"),
+        ("timeouts: {connect: 0s}", "0s", "timeouts.connect: a duration from 1ms to 365d is expected"),
+        ("timeouts: 5s", "5s", "timeouts: a section with keys is expected, not '5s'"),
+        ("hash: {table_size: 65536}", "65536", "hash.table_size: 65536 is not a prime number; the next one is 65537"),
+        ("health: {type: icmp}", "icmp", "health.type: 'icmp' is not known here; use one of http, none, tcp"),
+        ("health: {path: /}", "/", "health.path: only http checks use it, and the type is tcp; write type: http"),
+        ("health: {type: http, status: 99}", "99", "health.status: '99' is not a status; write a code such as 200"),
+        ("health: {type: http, path: up}", "up", "health.path: 'up' cannot be used here; a path begins with /"),
+        ("backends: 10.0.0.1:80", "10.", "backends: a list is expected, not '10.0.0.1:80'"),
+        ("backends: [10.0.0.1]", "10.", "backends[0]: '10.0.0.1' has no port; write 10.0.0.1:PORT"),
+        ("backends: [8000]", "8000", "backends[0]: 8000 is not an address; write HOST:8000"),
+        ("backends: [{name: a}]", "{", "backends[0]: the key 'address' is missing"),
+        ('backends: ["*:80"]', '"', "backends[0]: '0.0.0.0:80' is every address; name the one to connect to"),
+        ('backends: ["a:0"]', '"', "backends[0]: 'a:0' has a bad port; ports are 1 to 65535"),
+        ('backends: ["a:1", "A:1"]', '"A', "backends[1]: the pool has a backend 'a:1' already; give this one another"),
+        ('backends: [{address: "a:1", weight: 257}]', "257", "backends[0].weight: 257 is too large; the most is 256"),
+    ],
+)
+def test_a_mistake_in_a_pool_is_told_at_its_place(problems: Problems, keys: str, at: str, problem: str) -> None:
+    backends = "" if keys.startswith("backends") else ", backends: []"
+    (found,) = problems(f"{LISTENERS}pools:\n  web: {{{keys}{backends}}}\n")
+    assert found.startswith(f"l4lb.yaml:3:{9 + keys.index(at)}: error: pools.web.{problem}")
+
+
+@pytest.mark.parametrize(
+    ("keys", "at", "problem"),
+    [
+        ("pool: wbe", "wbe", "pool: there is no pool 'wbe'"),
+        ("bind: []", "bind", "bind: the list is empty; give at least one entry"),
+        ("bind: web.example:80", "web", "bind: 'web.example:80' is a name; give the IP address to listen on, or *:80"),
+        (
+            "bind: ['*:80', '*:80']",
+            "'*:80']",
+            "bind[1]: 0.0.0.0:80 is already taken by listener 'web' (l4lb.yaml:3:16)",
+        ),
+        ("allow: 10.0.0.1/8", "10.", "allow: '10.0.0.1/8' has bits set after its prefix; write 10.0.0.0/8"),
+        ("allow: [10.0.0.0/255.0.0.0]", "10.", "allow[0]: '10.0.0.0/255.0.0.0' is not a network; write 10.0.0.0/8"),
+        ("deny: [web.example]", "web", "deny[0]: 'web.example' is not a network"),
+        ("proxy_protocol: {}", "proxy", "proxy_protocol: the key 'from' is missing"),
+        ("proxy_protocol: {from: []}", "from", "proxy_protocol.from: the list is empty; give at least one entry"),
+        ("backlog: 0", "0", "backlog: 0 is too small; the least is 1"),
+    ],
+)
+def test_a_mistake_in_a_listener_is_told_at_its_place(problems: Problems, keys: str, at: str, problem: str) -> None:
+    bind = "" if keys.startswith("bind") else ", bind: '127.0.0.1:80'"
+    pool = "" if keys.startswith("pool") else ", pool: web"
+    (found,) = problems(f"{POOLS}listeners:\n  web: {{{keys}{bind}{pool}}}\n")
+    assert found.startswith(f"l4lb.yaml:3:{9 + keys.index(at)}: error: listeners.web.{problem}")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "1:1: error: the key 'listeners' is missing"),
+        (
+            f"listeners: {{}}\n{POOLS}",
+            "1:1: error: listeners: there is no listener; without one",
+        ),
+        (f"pool: {{}}\n{LISTENERS}{POOLS}", "1:1: error: pool: unknown key 'pool'; did you mean 'pools'?"),
+        (f"process: {{workers: 65}}\n{LISTENERS}{POOLS}", "1:20: error: process.workers: a whole number from 1 to 64"),
+        (f"admin: {{socket: x}}\n{LISTENERS}{POOLS}", "1:17: error: admin.socket: 'unix:x' is not the absolute path"),
+        (f"admin: {{listen: 'unix:/x'}}\n{LISTENERS}{POOLS}", "1:17: error: admin.listen: an IP address and port are"),
+        (f"log: {{access: {{events: [end]}}}}\n{LISTENERS}{POOLS}", "1:25: error: log.access.events[0]: 'end' is not"),
+        ("- a\n", "1:1: error: a configuration is a mapping of sections, such as listeners and pools"),
+        (f"{LISTENERS}pools: {{a b: {{backends: []}}}}\n", "2:9: error: pools.a b: 'a b' cannot be used here; a name"),
+    ],
+)
+def test_a_mistake_elsewhere_is_told_at_its_place(problems: Problems, text: str, problem: str) -> None:
+    assert any(found.startswith(f"l4lb.yaml:{problem}") for found in problems(text))
+
+
+def test_two_listeners_cannot_have_the_same_address(problems: Problems) -> None:
+    text = POOLS + "listeners:\n  a: {bind: 'unix:/x', pool: web}\n  b: {bind: 'unix:/x', pool: web}\n"
+    assert problems(text) == [
+        "l4lb.yaml:4:13: error: listeners.b.bind: unix:/x is already taken by listener 'a' (l4lb.yaml:3:13)"
+    ]
+
+
+def test_port_0_and_both_wildcards_are_no_clash(load: Load) -> None:
+    binds = "['*:0', '*:0', '*:80', '[::]:80', '127.0.0.1:80']"
+    assert len(load(f"{POOLS}listeners: {{web: {{bind: {binds}, pool: web}}}}").listeners["web"].bind) == 5
+
+
+def test_a_problem_of_text_that_goes_on_and_on_stays_on_one_line(problems: Problems) -> None:
+    text = f"{LISTENERS}pools: {{web: {{backends: [], balance: '{'x' * 100_000}', ? \"a\\nb{'y' * 1000}\" : 1}}}}\n"
+    found = problems(text)
+    assert len(found) == 2
+    assert all(line.isprintable() and len(line) < 400 for line in found)
+
+
+def test_a_config_of_plain_data_may_give_seconds_as_numbers() -> None:
+    config = Config.model_validate(
+        {
+            "listeners": {"web": {"bind": "127.0.0.1:0", "pool": "web"}},
+            "pools": {"web": {"backends": ["127.0.0.1:80"], "timeouts": {"connect": 0.5, "lifetime": None}}},
+        }
+    )
+    assert config.pools["web"].timeouts.connect == 0.5
+
+
+def test_str_of_the_error_is_every_problem_on_its_line(write: Write) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write("a: 1\nb: 2\n"))
+    assert str(caught.value).splitlines() == [str(problem) for problem in caught.value.problems]
