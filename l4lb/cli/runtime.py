@@ -11,11 +11,11 @@ from typing import NoReturn, ParamSpec
 
 import click
 
+from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.cli import tables
 from l4lb.cli.client import AdminClient, ClientError, Json
 from l4lb.cli.parameters import duration
 
-DEFAULT_SOCKET = "/run/l4lb/admin.sock"
 RELOAD_TIMEOUT = 120.0
 POLL_INTERVAL = 0.5
 EXIT_FAILED = 1
