@@ -49,14 +49,12 @@ class DemoRun:
 
     def wait_row(self, backend: str, accept: Callable[[list[str]], bool] = lambda _: True) -> list[str]:
         """The first row of the backend that is accepted."""
-        return wait_until(
-            lambda: next(filter(accept, self.rows(backend)), None) or self._fail_if_ended(),
-            START_DEADLINE,
-            lambda: self.output,
-        )
+        return wait_until(lambda: self._find_row(backend, accept), START_DEADLINE, lambda: self.output) or []
 
-    def _fail_if_ended(self) -> None:
-        assert self.process.poll() is None, self.output
+    def _find_row(self, backend: str, accept: Callable[[list[str]], bool]) -> list[str] | None:
+        row = next(filter(accept, self.rows(backend)), None)
+        assert row or self.process.poll() is None, self.output
+        return row
 
     def family(self) -> list[psutil.Process]:
         """The processes it has started; remembered for `assert_none_left`."""
