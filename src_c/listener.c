@@ -42,6 +42,8 @@ static enum outcome accept_one(struct lb_worker *worker, const struct lb_listen_
     struct l4lb_endpoint peer;
     int fd;
 
+    if (worker->now_ms < worker->rest_until_ms)
+        return REFUSED;
     if (!lb_admission_reserve(worker->shared, listener))
         return FULL;
     fd = lb_sock_accept(sock->fd, &peer);

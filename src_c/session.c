@@ -426,21 +426,24 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
 /* An attempt failed. True when the next one may begin at once; else the session waits or is gone. */
 static bool attempt_failed(struct lb_worker *worker, struct lb_session *session, int error, bool at_once) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
-    bool same_again;
+    bool exhausted = error == -EMFILE || error == -ENFILE;
 
     count_failure(worker, session, error);
     leave_backend(worker, session);
     lb_sock_close(&session->server.fd, false);
     session->close = (uint8_t)failure_reason(error);
-    session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
-    if (pool == NULL || session->retries >= pool->retries || error == -EMFILE || error == -ENFILE) {
+    if (exhausted) /* No descriptors: let in nobody else for now. */
+        worker->rest_until_ms = worker->now_ms + LB_ACCEPT_REST_MS;
+    else
+        session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
+    if (pool == NULL || session->retries >= pool->retries) {
         lb_session_close(worker, session, (enum l4lb_close)session->close);
         return false;
     }
-    same_again = insists(session, pool) || pool->n_usable <= 1;
+    at_once = at_once || (!insists(session, pool) && pool->n_usable > 1);
     session->retries++;
     lb_count_add(&backend_counters(worker, session)->retries_total, 1);
-    if (!same_again || at_once)
+    if (at_once && !exhausted)
         return true;
     arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
     return false;
