@@ -6,9 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hash.h"
+
 typedef unsigned __int128 address_t;
 
 struct lb_lpm {
+    uint64_t digest; /* of what it was made of */
+    uint32_t n_users;
     size_t n;
     address_t *starts; /* ascending; starts[0] == 0 */
     uint32_t *values;  /* of the interval from starts[i] to starts[i + 1] - 1; 0 = none */
@@ -78,13 +82,28 @@ static void flatten(struct lb_lpm *lpm, const struct range *ranges, size_t n) {
 static const struct range mapped = {
     .first = (address_t)0xffff << 32, .last = (address_t)0xffff << 32 | 0xffffffff, .value = 0};
 
-int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n, struct lb_lpm **out) {
-    struct range *ranges = calloc(n + 1, sizeof *ranges);
-    struct lb_lpm *lpm = calloc(1, sizeof *lpm);
+static uint64_t digest_of(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n) {
+    uint64_t digest = lb_hash_bytes(prefixes, n * sizeof *prefixes, n);
+    return values == NULL ? digest : lb_hash_bytes(values, n * sizeof *values, digest);
+}
+
+int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n, struct lb_lpm *like,
+               struct lb_lpm **out) {
+    uint64_t digest = digest_of(prefixes, values, n);
+    struct range *ranges = NULL;
+    struct lb_lpm *lpm = NULL;
     int result = -ENOMEM;
 
+    if (like != NULL && like->digest == digest) {
+        like->n_users++;
+        *out = like;
+        return 0;
+    }
+    ranges = calloc(n + 1, sizeof *ranges);
+    lpm = calloc(1, sizeof *lpm);
     if (ranges == NULL || lpm == NULL)
         goto fail;
+    *lpm = (struct lb_lpm){.digest = digest, .n_users = 1};
     lpm->starts = aligned_alloc(_Alignof(address_t), (2 * n + 3) * sizeof *lpm->starts);
     lpm->values = calloc(2 * n + 3, sizeof *lpm->values);
     if (lpm->starts == NULL || lpm->values == NULL)
@@ -114,7 +133,7 @@ fail:
 }
 
 void lb_lpm_free(struct lb_lpm *lpm) {
-    if (lpm == NULL)
+    if (lpm == NULL || --lpm->n_users > 0)
         return;
     free(lpm->starts);
     free(lpm->values);

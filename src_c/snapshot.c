@@ -134,14 +134,18 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
 
 /* ---- listeners --------------------------------------------------------------------------------------------------- */
 
-static int build_lpm(struct lb_lpm **lpm, const struct l4lb_prefix *prefixes, size_t n) {
-    return n == 0 ? 0 : lb_lpm_new(prefixes, NULL, n, lpm);
+static int build_lpm(const struct l4lb_prefix *prefixes, size_t n, struct lb_lpm *like, struct lb_lpm **out) {
+    return n == 0 ? 0 : lb_lpm_new(prefixes, NULL, n, like, out);
 }
 
 static int build_listener(struct lb_listener *listener, const struct l4lb_listener_config *config,
-                          const struct lb_snapshot *snapshot, struct lb_live *live) {
+                          const struct lb_snapshot *snapshot, struct lb_live *live,
+                          const struct lb_snapshot *previous) {
+    static const struct lb_listener none;
+    const struct lb_listener *before = previous != NULL ? lb_snapshot_listener(previous, config->slot) : NULL;
     int result;
 
+    before = before != NULL ? before : &none;
     if (config->slot >= LB_LISTENER_SLOTS || config->pool >= snapshot->n_pools)
         return -EINVAL;
     if (config->proxy_mode != L4LB_PROXY_OFF && config->proxy_timeout_ms == 0)
@@ -152,11 +156,11 @@ static int build_listener(struct lb_listener *listener, const struct l4lb_listen
     listener->proxy_mode = config->proxy_mode;
     listener->proxy_timeout_ms = config->proxy_timeout_ms;
     listener->live = &live->listeners[config->slot];
-    result = build_lpm(&listener->allow, config->allow, config->n_allow);
+    result = build_lpm(config->allow, config->n_allow, before->allow, &listener->allow);
     if (result == 0)
-        result = build_lpm(&listener->deny, config->deny, config->n_deny);
+        result = build_lpm(config->deny, config->n_deny, before->deny, &listener->deny);
     if (result == 0)
-        result = build_lpm(&listener->proxy_from, config->proxy_from, config->n_proxy_from);
+        result = build_lpm(config->proxy_from, config->n_proxy_from, before->proxy_from, &listener->proxy_from);
     return result;
 }
 
@@ -242,7 +246,7 @@ int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct
     }
     for (; snapshot->n_listeners < config->n_listeners; snapshot->n_listeners++) {
         uint32_t i = snapshot->n_listeners;
-        result = build_listener(&snapshot->listeners[i], &config->listeners[i], snapshot, live);
+        result = build_listener(&snapshot->listeners[i], &config->listeners[i], snapshot, live, previous);
         if (result < 0) {
             snapshot->n_listeners++;
             goto fail;

@@ -98,7 +98,7 @@ struct lb_snapshot {
     struct lb_snapshot *next_retired;
 };
 
-/* `previous` may be NULL; Maglev tables that would come out the same are taken over from it. */
+/* `previous` may be NULL; Maglev and prefix tables that would come out the same are shared with it. */
 LB_MUST_CHECK int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
                                   const struct lb_snapshot *previous, struct lb_snapshot **out);
 void lb_snapshot_free(struct lb_snapshot *snapshot);

@@ -65,10 +65,10 @@ def _listener(
         pool=pool_indices[config.pool],
         fds=tuple(tuple(fds[bind_key(name, address)]) for address in config.bind),
         max_connections=config.max_connections,
-        allow=config.allow,
-        deny=config.deny,
+        allow=listener.allow,
+        deny=listener.deny,
         proxy_mode=ProxyMode.OFF if proxy is None else ProxyMode[proxy.mode.upper()],
-        proxy_from=() if proxy is None else proxy.from_,
+        proxy_from=listener.proxy_from,
         proxy_timeout_ms=0 if proxy is None else _ms(proxy.timeout),
     )
 

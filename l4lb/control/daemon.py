@@ -37,7 +37,7 @@ DRAIN_POLL_INTERVAL = 0.05
 HEARTBEAT_MAX_AGE = 5.0
 """Seconds after which a worker that shows no sign of life is stuck: it turns at least once a second."""
 
-HELD_SIGNALS = frozenset({signal.SIGHUP, signal.SIGUSR1})
+HELD_SIGNALS = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 """They would end a process that has no handler yet. `hold_signals` keeps them waiting until it has."""
 
 _log = logging.getLogger(__name__)
@@ -167,6 +167,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reloads.request)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
         loop.add_signal_handler(signal.SIGTERM, self._on_stop)
         loop.add_signal_handler(signal.SIGINT, self._on_stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
@@ -175,6 +176,9 @@ class Daemon:
         if self._stop.is_set():
             self._stop_now.set()
         self._stop.set()
+
+    def _on_upgrade(self) -> None:
+        _log.warning("SIGUSR2: this version cannot be upgraded in place; restart it instead")
 
     def _reopen_logs(self) -> None:
         if self._access_log is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from l4lb.config import Address, Config, model
 from l4lb.control.api import AdminState, HealthState
 from l4lb.engine.api import SlotKind
+from l4lb.engine.packing import pack_networks
 from l4lb.health.probes import Target
 
 BackendKey = tuple[str, str]
@@ -61,8 +62,13 @@ class PoolEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerEntry:
+    """The networks are packed for the data plane once, not for each snapshot."""
+
     slot: int
     config: model.Listener
+    allow: bytes
+    deny: bytes
+    proxy_from: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +108,14 @@ def merge(old: State, config: Config, targets: Mapping[Address, Target], take_sl
     for name, listener in config.listeners.items():
         known = old.listeners.get(name)
         slot = take_slot(SlotKind.LISTENER) if known is None else known.slot
-        listeners[name] = ListenerEntry(slot=slot, config=listener)
+        proxy = listener.proxy_protocol
+        listeners[name] = ListenerEntry(
+            slot=slot,
+            config=listener,
+            allow=pack_networks(listener.allow),
+            deny=pack_networks(listener.deny),
+            proxy_from=b"" if proxy is None else pack_networks(proxy.from_),
+        )
     return State(listeners=listeners, pools=pools)
 
 

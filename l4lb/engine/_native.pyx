@@ -3,6 +3,7 @@
 Calls are few and coarse. The GIL is released around those that wait for a worker.
 """
 
+import errno
 import os
 import socket
 
@@ -24,7 +25,7 @@ from l4lb.engine.api import (
     SessionState,
     WorkerStatistics,
 )
-from l4lb.engine.packing import pack_address, pack_prefix
+from l4lb.engine.packing import pack_address
 
 cdef extern from *:
     """
@@ -86,14 +87,12 @@ cdef class Arena:
             free(<void *><size_t>block)
 
 
-cdef const l4lb_prefix *fill_prefixes(Arena arena, networks) except NULL:
-    cdef l4lb_prefix *prefixes = <l4lb_prefix *>arena.take(len(networks), sizeof(l4lb_prefix))
-    cdef bytes packed
-    cdef Py_ssize_t i
-    for i, network in enumerate(networks):
-        packed = pack_prefix(network)
-        memcpy(&prefixes[i], <const char *>packed, 17)
-    return prefixes
+cdef size_t fill_prefixes(const l4lb_prefix **out, bytes packed) except? 0:
+    """Borrows the bytes: they live as long as the spec they are part of."""
+    if len(packed) % sizeof(l4lb_prefix) != 0:
+        raise ValueError("packed networks have 17 bytes each")
+    out[0] = <const l4lb_prefix *><const char *>packed
+    return len(packed) // sizeof(l4lb_prefix)
 
 
 cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
@@ -133,7 +132,7 @@ cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_wo
     cdef int *fds = <int *>arena.take(len(spec.fds) * n_workers, sizeof(int))
     cdef size_t n = 0
     for bind in spec.fds:
-        if len(bind) != n_workers:
+        if <size_t>len(bind) != n_workers:
             raise ValueError(f"a bind needs one socket for each of {n_workers} workers, not {len(bind)}")
         for fd in bind:
             fds[n] = fd
@@ -143,13 +142,10 @@ cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_wo
     out.connections_max = spec.max_connections
     out.fds = fds
     out.n_binds = len(spec.fds)
-    out.allow = fill_prefixes(arena, spec.allow)
-    out.n_allow = len(spec.allow)
-    out.deny = fill_prefixes(arena, spec.deny)
-    out.n_deny = len(spec.deny)
+    out.n_allow = fill_prefixes(&out.allow, spec.allow)
+    out.n_deny = fill_prefixes(&out.deny, spec.deny)
     out.proxy_mode = <l4lb_proxy_mode><int>spec.proxy_mode
-    out.proxy_from = fill_prefixes(arena, spec.proxy_from)
-    out.n_proxy_from = len(spec.proxy_from)
+    out.n_proxy_from = fill_prefixes(&out.proxy_from, spec.proxy_from)
     out.proxy_timeout_ms = spec.proxy_timeout_ms
     return 0
 
@@ -237,10 +233,8 @@ cdef class NativeEngine:
     def give_slot(self, kind, uint32_t slot):
         try:
             check(l4lb_slot_give(self.open(), <l4lb_slot_kind><int>kind, slot))
-        except BlockingIOError:
-            raise
         except OSError as error:
-            if error.errno == 16:  # EBUSY
+            if error.errno == errno.EBUSY:
                 return False
             raise
         return True
@@ -352,7 +346,7 @@ cdef class NativeEngine:
         cdef l4lb_session_record *records = <l4lb_session_record *>arena.take(batch, sizeof(l4lb_session_record))
         cdef int n = <int>batch
         events = []
-        while n == <int>batch and len(events) < limit:
+        while n == <int>batch and <size_t>len(events) < limit:
             n = l4lb_take_events(self.open(), records, batch)
             for i in range(n):
                 events.append(to_record(&records[i]))

@@ -14,13 +14,10 @@ import enum
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str
 """An address as the socket module spells it: (host, port), (host, port, flow, scope), or a unix path."""
-
-Network = IPv4Network | IPv6Network
 
 
 class SlotKind(enum.IntEnum):
@@ -97,16 +94,19 @@ class PoolSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSpec:
-    """`fds` holds, for each bind address, one listening socket for each worker."""
+    """`fds` holds, for each bind address, one listening socket for each worker.
+
+    Networks are packed (`l4lb.engine.packing.pack_networks`): there may be many, and most snapshots do not change them.
+    """
 
     slot: int
     pool: int
     fds: Sequence[Sequence[int]]
     max_connections: int = 0
-    allow: Sequence[Network] = ()
-    deny: Sequence[Network] = ()
+    allow: bytes = b""
+    deny: bytes = b""
     proxy_mode: ProxyMode = ProxyMode.OFF
-    proxy_from: Sequence[Network] = ()
+    proxy_from: bytes = b""
     proxy_timeout_ms: int = 5_000
 
 
@@ -116,7 +116,7 @@ class Snapshot:
 
     listeners: Sequence[ListenerSpec] = ()
     pools: Sequence[PoolSpec] = ()
-    events: EventKind = EventKind(0)
+    events: EventKind = EventKind(0)  # noqa: RUF009 - a constant
     interval_ms: int = 0
 
 

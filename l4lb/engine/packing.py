@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network
 
-from l4lb.engine.api import Network, SocketAddress
+from l4lb.engine.api import SocketAddress
+
+Network = IPv4Network | IPv6Network
 
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
@@ -32,8 +36,12 @@ def pack_address(family: socket.AddressFamily, address: SocketAddress) -> bytes:
     return struct.pack("=H", family) + struct.pack("!HI", port, flow) + packed + struct.pack("=I", scope)
 
 
-def pack_prefix(network: Network) -> bytes:
-    """16 bytes of address and one of length; IPv4 is mapped into IPv6."""
+def pack_networks(networks: Iterable[Network]) -> bytes:
+    """16 bytes of address and one of length for each; IPv4 is mapped into IPv6."""
+    return b"".join(map(_pack_network, networks))
+
+
+def _pack_network(network: Network) -> bytes:
     packed = network.network_address.packed
     if len(packed) == 4:
         return _MAPPED_PREFIX + packed + bytes([_MAPPED_BITS + network.prefixlen])
