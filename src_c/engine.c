@@ -131,16 +131,29 @@ void l4lb_engine_free(struct l4lb_engine *engine) {
 
 /* ---- slots ------------------------------------------------------------------------------------------------------- */
 
+/* The statistics structs are nothing but uint64_t, so they are handled as arrays of them. */
+static void clear(void *statistics, size_t bytes) {
+    uint64_t *numbers = statistics;
+
+    for (size_t i = 0; i < bytes / sizeof *numbers; i++)
+        lb_count_sub(&numbers[i], numbers[i]);
+}
+
 static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
     for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
         struct lb_counters *counters = &engine->shared.workers[i].counters;
         if (kind == L4LB_SLOT_LISTENER)
-            memset(&counters->listeners[slot], 0, sizeof counters->listeners[slot]);
+            clear(&counters->listeners[slot], sizeof counters->listeners[slot]);
         else if (kind == L4LB_SLOT_POOL)
-            memset(&counters->pools[slot], 0, sizeof counters->pools[slot]);
+            clear(&counters->pools[slot], sizeof counters->pools[slot]);
         else
-            memset(&counters->backends[slot], 0, sizeof counters->backends[slot]);
+            clear(&counters->backends[slot], sizeof counters->backends[slot]);
     }
+}
+
+/* Only the control thread takes and gives, but any thread may ask whether a slot is taken. */
+static bool slot_taken(const struct slots *slots, uint32_t slot) {
+    return __atomic_load_n(&slots->taken[slot], __ATOMIC_RELAXED) != 0;
 }
 
 int l4lb_slot_take(struct l4lb_engine *engine, enum l4lb_slot_kind kind) {
@@ -148,11 +161,11 @@ int l4lb_slot_take(struct l4lb_engine *engine, enum l4lb_slot_kind kind) {
 
     for (uint32_t i = 0; i < slots->n; i++) {
         uint32_t slot = (slots->next + i) % slots->n;
-        if (slots->taken[slot])
+        if (slot_taken(slots, slot))
             continue;
-        slots->taken[slot] = 1;
         slots->next = (slot + 1) % slots->n;
         slot_clear(engine, kind, slot);
+        __atomic_store_n(&slots->taken[slot], 1, __ATOMIC_RELAXED);
         return (int)slot;
     }
     return -ENOSPC;
@@ -173,7 +186,7 @@ static uint32_t slot_sessions(struct l4lb_engine *engine, enum l4lb_slot_kind ki
 }
 
 static bool slot_valid(const struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
-    return slot < engine->slots[kind].n && engine->slots[kind].taken[slot];
+    return slot < engine->slots[kind].n && slot_taken(&engine->slots[kind], slot);
 }
 
 int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
@@ -185,7 +198,7 @@ int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_
     if ((current != NULL && lb_snapshot_uses(current, kind, slot)) || l4lb_reclaim(engine) > 0 ||
         slot_sessions(engine, kind, slot) > 0)
         return -EBUSY;
-    engine->slots[kind].taken[slot] = 0;
+    __atomic_store_n(&engine->slots[kind].taken[slot], 0, __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -260,7 +273,6 @@ int l4lb_reclaim(struct l4lb_engine *engine) {
 
 /* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
-/* The statistics structs are nothing but uint64_t, so they are added up as arrays of them. */
 static void add_up(void *total, const void *part, size_t bytes) {
     uint64_t *to = total;
     const uint64_t *from = part;
@@ -313,6 +325,7 @@ int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l
 static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
     struct lb_worker *worker = &engine->shared.workers[index];
     struct pollfd answered = {.events = POLLIN};
+    uint64_t ignored;
     int result;
 
     answered.fd = request->answered_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -328,6 +341,9 @@ static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *re
             ;
         result = 1;
     }
+    /* Reading, not polling, is what is known to come after the worker's write, and so after all it wrote before. */
+    if (result == 1)
+        (void)!read(answered.fd, &ignored, sizeof ignored);
     result = result == 1 ? request->result : -ETIMEDOUT;
     (void)close(answered.fd);
     return result;

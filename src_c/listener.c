@@ -196,3 +196,19 @@ void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next) {
     }
     worker->snapshot = next;
 }
+
+void lb_listener_leave(struct lb_worker *worker) {
+    struct lb_listen_socket *sockets;
+
+    if (worker->snapshot == NULL)
+        return;
+    sockets = lb_snapshot_sockets(worker->snapshot, worker->index);
+    for (uint32_t i = 0; i < worker->snapshot->n_sockets; i++) {
+        if (sockets[i].watched)
+            lb_poll_remove(worker->epoll_fd, sockets[i].fd);
+        sockets[i].watched = false;
+    }
+    worker->snapshot = NULL;
+    worker->paused = false;
+    atomic_fetch_and(&worker->shared->paused, ~(1ull << worker->index));
+}

@@ -227,6 +227,7 @@ static void *run(void *arg) {
     while (!atomic_load_explicit(&worker->shared->stopping, memory_order_acquire))
         take_turn(worker);
     close_all(worker);
+    lb_listener_leave(worker);
     return NULL;
 }
 

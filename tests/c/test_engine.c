@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base.h"
+#include "l4lb.h"
+
+enum { WORKERS = 2, SERVERS = 2, WAIT_MS = 10000, CHUNK_MAX = 1 << 20 };
+
+/* Look again and again until it is so; what takes longer than this never comes. */
+#define WAIT_UNTIL(condition)                                                                                          \
+    do {                                                                                                               \
+        int wait_left = WAIT_MS;                                                                                       \
+        while (!(condition) && wait_left-- > 0)                                                                        \
+            rest();                                                                                                    \
+        CHECK(condition);                                                                                              \
+    } while (0)
+
+static void rest(void) { (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
+
+/* ---- backends that send back what they get -------------------------------------------------------------------------
+ */
+
+struct server {
+    int listener;
+    struct sockaddr_in address;
+    pthread_t thread;
+    uint32_t active; /* atomic */
+};
+
+struct served {
+    struct server *server;
+    int fd;
+};
+
+static void *echo(void *arg) {
+    struct served served = *(struct served *)arg;
+    static const size_t room = 65536;
+    uint8_t *data = malloc(room);
+    ssize_t n;
+
+    free(arg);
+    CHECK(data != NULL);
+    while ((n = recv(served.fd, data, room, 0)) > 0) {
+        for (ssize_t sent = 0, more; sent < n; sent += more) {
+            more = send(served.fd, data + sent, (size_t)(n - sent), MSG_NOSIGNAL);
+            if (more <= 0)
+                goto out;
+        }
+    }
+out:
+    free(data);
+    (void)close(served.fd);
+    (void)__atomic_sub_fetch(&served.server->active, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void *serve(void *arg) {
+    struct server *server = arg;
+    int fd;
+
+    while ((fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        struct served *served = malloc(sizeof *served);
+        pthread_t thread;
+        CHECK(served != NULL);
+        *served = (struct served){.server = server, .fd = fd};
+        (void)__atomic_add_fetch(&server->active, 1, __ATOMIC_SEQ_CST);
+        CHECK_EQ(pthread_create(&thread, NULL, echo, served), 0);
+        (void)pthread_detach(thread);
+    }
+    return NULL;
+}
+
+static int listen_at(struct sockaddr_in *address) {
+    socklen_t len = sizeof *address;
+    int on = 1, fd = CHECK_SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+
+    (void)CHECK_SYS(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on));
+    (void)CHECK_SYS(bind(fd, (struct sockaddr *)address, len));
+    (void)CHECK_SYS(listen(fd, 512));
+    (void)CHECK_SYS(getsockname(fd, (struct sockaddr *)address, &len));
+    return fd;
+}
+
+static struct sockaddr_in anywhere(void) {
+    return (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+static void server_start(struct server *server) {
+    server->active = 0;
+    server->address = anywhere();
+    server->listener = listen_at(&server->address);
+    CHECK_EQ(pthread_create(&server->thread, NULL, serve, server), 0);
+}
+
+static void server_stop(struct server *server) {
+    (void)shutdown(server->listener, SHUT_RD);
+    CHECK_EQ(pthread_join(server->thread, NULL), 0);
+    (void)close(server->listener);
+    WAIT_UNTIL(__atomic_load_n(&server->active, __ATOMIC_SEQ_CST) == 0);
+}
+
+/* ---- a balancer and what it is told --------------------------------------------------------------------------------
+ */
+
+struct world {
+    struct server servers[SERVERS];
+    struct l4lb_engine *engine;
+    struct sockaddr_in address; /* where clients go */
+    int fds[WORKERS];
+    struct l4lb_backend_config backends[SERVERS];
+    struct l4lb_pool_config pool;
+    struct l4lb_listener_config listener;
+    struct l4lb_config config;
+};
+
+static const struct l4lb_options usual = {
+    .n_workers = WORKERS, .sessions_max = 1000, .pipes_max = 16, .pipe_bytes = 65536, .events_cap = 1024};
+
+static uint32_t slot(struct world *world, enum l4lb_slot_kind kind) {
+    int result = l4lb_slot_take(world->engine, kind);
+
+    CHECK(result >= 0);
+    return (uint32_t)result;
+}
+
+static void world_init(struct world *world, const struct l4lb_options *options) {
+    memset(world, 0, sizeof *world);
+    CHECK_OK(l4lb_engine_new(options, &world->engine));
+    world->address = anywhere();
+    for (int i = 0; i < WORKERS; i++)
+        world->fds[i] = listen_at(&world->address);
+    for (int i = 0; i < WORKERS; i++) {
+        int nonblocking = 1;
+        (void)CHECK_SYS(ioctl(world->fds[i], FIONBIO, &nonblocking));
+    }
+    for (int i = 0; i < SERVERS; i++) {
+        server_start(&world->servers[i]);
+        world->backends[i] = (struct l4lb_backend_config){
+            .slot = slot(world, L4LB_SLOT_BACKEND),
+            .weight = 1,
+            .usable = 1,
+            .name = i == 0 ? "one" : "two",
+            .address = (const struct sockaddr *)&world->servers[i].address,
+            .address_len = sizeof world->servers[i].address,
+        };
+    }
+    world->pool = (struct l4lb_pool_config){.slot = slot(world, L4LB_SLOT_POOL),
+                                            .balance = L4LB_ROUND_ROBIN,
+                                            .table_size = 251,
+                                            .retries = 3,
+                                            .connect_ms = 5000,
+                                            .idle_ms = 600000,
+                                            .half_close_ms = 600000,
+                                            .backends = world->backends,
+                                            .n_backends = SERVERS};
+    world->listener =
+        (struct l4lb_listener_config){.slot = slot(world, L4LB_SLOT_LISTENER), .fds = world->fds, .n_binds = 1};
+    world->config = (struct l4lb_config){.listeners = &world->listener,
+                                         .n_listeners = 1,
+                                         .pools = &world->pool,
+                                         .n_pools = 1,
+                                         .events = L4LB_EVENT_OPEN | L4LB_EVENT_CLOSE};
+    CHECK_OK(l4lb_publish(world->engine, &world->config));
+    CHECK_OK(l4lb_engine_start(world->engine));
+}
+
+static void world_fini(struct world *world) {
+    l4lb_engine_free(world->engine);
+    for (int i = 0; i < WORKERS; i++)
+        (void)close(world->fds[i]);
+    for (int i = 0; i < SERVERS; i++)
+        server_stop(&world->servers[i]);
+}
+
+static uint64_t sessions_now(const struct world *world) {
+    struct l4lb_worker_stats stats;
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        CHECK_OK(l4lb_read_worker(world->engine, i, &stats));
+        sum += stats.sessions;
+    }
+    return sum;
+}
+
+static struct l4lb_backend_stats backend_stats(const struct world *world, int i) {
+    struct l4lb_backend_stats stats;
+
+    CHECK_OK(l4lb_read_backend(world->engine, world->backends[i].slot, &stats));
+    return stats;
+}
+
+static uint64_t clients_so_far(const struct world *world) {
+    struct l4lb_listener_stats stats;
+
+    CHECK_OK(l4lb_read_listener(world->engine, world->listener.slot, &stats));
+    return stats.connections_total;
+}
+
+static uint64_t closed(const struct world *world, enum l4lb_close reason) {
+    struct l4lb_pool_stats stats;
+
+    CHECK_OK(l4lb_read_pool(world->engine, world->pool.slot, &stats));
+    return stats.closed[reason];
+}
+
+/* ---- clients --------------------------------------------------------------------------------------------------------
+ */
+
+static int client(const struct world *world) {
+    int fd = CHECK_SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+
+    (void)CHECK_SYS(connect(fd, (const struct sockaddr *)&world->address, sizeof world->address));
+    return fd;
+}
+
+/* Does one byte come back? Then the session is established. */
+static void check_echo(int fd) {
+    uint8_t byte = 'x';
+
+    CHECK_EQ(send(fd, &byte, 1, MSG_NOSIGNAL), 1);
+    byte = 0;
+    CHECK_EQ(recv(fd, &byte, 1, 0), 1);
+    CHECK_EQ(byte, 'x');
+}
+
+static int established(const struct world *world) {
+    int fd = client(world);
+
+    check_echo(fd);
+    return fd;
+}
+
+/* Read to the end, whichever it is. Returns 0 for EOF, else the errno. */
+static int end_of(int fd) {
+    uint8_t data[1000];
+    ssize_t n;
+
+    while ((n = recv(fd, data, sizeof data, 0)) > 0)
+        ;
+    return n == 0 ? 0 : errno;
+}
+
+/* Send so many bytes and get them back, both at once, down to EOF. */
+static void exchange(int fd, const uint8_t *data, size_t total) {
+    static const size_t room = 65536;
+    size_t sent = 0, received = 0;
+    uint8_t *got = malloc(room);
+    ssize_t n = -1;
+
+    CHECK(got != NULL);
+    while (n != 0) {
+        struct pollfd wanted = {.fd = fd, .events = sent < total ? POLLIN | POLLOUT : POLLIN};
+        CHECK_EQ(poll(&wanted, 1, WAIT_MS), 1);
+        if ((wanted.revents & POLLOUT) != 0 && sent < total) {
+            n = send(fd, data + sent, total - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+            CHECK(n > 0 || errno == EAGAIN);
+            sent += n > 0 ? (size_t)n : 0;
+            if (sent == total)
+                (void)CHECK_SYS(shutdown(fd, SHUT_WR));
+            n = -1;
+        }
+        if ((wanted.revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
+            n = recv(fd, got, room, MSG_DONTWAIT);
+            CHECK(n >= 0 || errno == EAGAIN);
+            if (n > 0) {
+                CHECK(received + (size_t)n <= total);
+                CHECK_EQ(memcmp(got, data + received, (size_t)n), 0);
+                received += (size_t)n;
+            }
+        }
+    }
+    CHECK_EQ(received, total);
+    free(got);
+}
+
+struct churn {
+    const struct world *world;
+    uint64_t seed;
+    const bool *stop; /* atomic; NULL = after `rounds` */
+    int rounds;
+    uint64_t sessions;
+    uint64_t bytes;
+};
+
+static void *churn(void *arg) {
+    struct churn *churn = arg;
+    struct check_random random = {churn->seed};
+    uint8_t *data = malloc(CHUNK_MAX);
+
+    CHECK(data != NULL);
+    for (size_t i = 0; i < CHUNK_MAX; i++)
+        data[i] = (uint8_t)check_random_next(&random);
+    while (churn->stop != NULL ? !__atomic_load_n(churn->stop, __ATOMIC_SEQ_CST) : churn->rounds-- > 0) {
+        size_t total = 1 + check_random_below(&random, check_random_below(&random, 8) ? 5000 : CHUNK_MAX);
+        int fd = client(churn->world);
+        exchange(fd, data, total);
+        (void)close(fd);
+        churn->sessions++;
+        churn->bytes += total;
+    }
+    free(data);
+    return NULL;
+}
+
+/* ---- the whole, under changes
+ * ----------------------------------------------------------------------------------------- */
+
+struct reader {
+    const struct world *world;
+    const bool *stop;
+};
+
+/* Numbers and listings may be asked for from any thread, whatever the control thread does. */
+static void *read_numbers(void *arg) {
+    const struct reader *reader = arg;
+    struct l4lb_engine *engine = reader->world->engine;
+
+    while (!__atomic_load_n(reader->stop, __ATOMIC_SEQ_CST)) {
+        for (uint32_t i = 0; i < 4; i++) {
+            struct l4lb_backend_stats backend;
+            struct l4lb_listener_stats listener;
+            struct l4lb_pool_stats pool;
+            struct l4lb_worker_stats worker;
+            struct l4lb_session_record records[4];
+            (void)l4lb_read_backend(engine, i, &backend);
+            (void)l4lb_read_listener(engine, i, &listener);
+            (void)l4lb_read_pool(engine, i, &pool);
+            (void)l4lb_read_worker(engine, i, &worker);
+            CHECK(i >= WORKERS || l4lb_list_sessions(engine, i, 0, records, 4, WAIT_MS) >= 0);
+        }
+    }
+    return NULL;
+}
+
+/* Another configuration every time, under which every client can still be served. */
+static void change(struct world *world, struct check_random *random, int round) {
+    for (int i = 0; i < SERVERS; i++) {
+        world->backends[i].weight = 1 + check_random_below(random, 5);
+        world->backends[i].usable = i == round % 2 || check_random_below(random, 2);
+    }
+    world->pool.balance = (enum l4lb_balance)(round % (L4LB_FIRST + 1));
+    world->pool.n_backends = check_random_below(random, 4) || !world->backends[0].usable ? SERVERS : 1;
+    world->config.interval_ms = check_random_below(random, 2) ? 1 : 0;
+    world->config.events = check_random_below(random, 8);
+}
+
+TEST(clients_notice_nothing_of_a_hundred_publications) {
+    enum { CLIENTS = 4, PUBLICATIONS = 100, SESSIONS = 200 };
+    static struct world world;
+    static bool stop;
+    struct check_random random = {81};
+    struct churn churns[CLIENTS];
+    pthread_t threads[CLIENTS], reader_thread;
+    struct reader reader = {.world = &world, .stop = &stop};
+    uint64_t sessions = 0, bytes = 0, in = 0, out = 0;
+    struct l4lb_listener_stats listener;
+
+    __atomic_store_n(&stop, false, __ATOMIC_SEQ_CST);
+    world_init(&world, &usual);
+    CHECK_EQ(pthread_create(&reader_thread, NULL, read_numbers, &reader), 0);
+    for (int i = 0; i < CLIENTS; i++) {
+        churns[i] = (struct churn){.world = &world, .seed = (uint64_t)i, .stop = &stop};
+        CHECK_EQ(pthread_create(&threads[i], NULL, churn, &churns[i]), 0);
+    }
+    for (int round = 0; round < PUBLICATIONS || clients_so_far(&world) < SESSIONS; round++) {
+        struct l4lb_session_record events[64];
+        uint32_t spare = slot(&world, L4LB_SLOT_BACKEND);
+        change(&world, &random, round);
+        CHECK_OK(l4lb_publish(world.engine, &world.config));
+        while (l4lb_take_events(world.engine, events, 64) == 64)
+            ;
+        rest();
+        WAIT_UNTIL(l4lb_reclaim(world.engine) == 0);
+        CHECK_OK(l4lb_slot_give(world.engine, L4LB_SLOT_BACKEND, spare));
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_SEQ_CST);
+    CHECK_EQ(pthread_join(reader_thread, NULL), 0);
+    for (int i = 0; i < CLIENTS; i++) {
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+        sessions += churns[i].sessions;
+        bytes += churns[i].bytes;
+    }
+    WAIT_UNTIL(sessions_now(&world) == 0);
+    CHECK_OK(l4lb_read_listener(world.engine, world.listener.slot, &listener));
+    CHECK_EQ(listener.connections, 0);
+    CHECK_EQ(listener.connections_total, sessions);
+    CHECK_EQ(closed(&world, L4LB_CLOSE_NORMAL), sessions);
+    for (int i = 0; i < SERVERS; i++) {
+        struct l4lb_backend_stats stats = backend_stats(&world, i);
+        CHECK_EQ(stats.connections, 0);
+        CHECK_EQ(stats.busy, 0);
+        in += stats.sent_bytes_total;
+        out += stats.received_bytes_total;
+    }
+    CHECK_EQ(in, bytes);
+    CHECK_EQ(out, bytes);
+    world_fini(&world);
+}
+
+/* ---- ending sessions
+ * ------------------------------------------------------------------------------------------------- */
+
+/* All sessions of all workers, listed a few at a time. */
+static size_t list(const struct world *world, struct l4lb_session_record *out, size_t room) {
+    size_t n = 0;
+
+    for (uint32_t worker = 0; worker < WORKERS; worker++) {
+        uint64_t after = 0;
+        int got;
+        while ((got = l4lb_list_sessions(world->engine, worker, after, out + n, LB_MIN(room - n, (size_t)3), WAIT_MS)) >
+               0) {
+            n += (size_t)got;
+            CHECK(n < room);
+            after = out[n - 1].id;
+        }
+        CHECK_EQ(got, 0);
+    }
+    return n;
+}
+
+TEST(a_listing_shows_every_session_once) {
+    static struct world world;
+    struct l4lb_session_record records[60];
+    int fds[40];
+    size_t n;
+
+    world_init(&world, &usual);
+    for (int i = 0; i < 40; i++)
+        fds[i] = established(&world);
+    n = list(&world, records, 60);
+    CHECK_EQ(n, 40);
+    for (size_t i = 0; i < n; i++) {
+        bool found = false;
+        CHECK_EQ(records[i].state, L4LB_SESSION_RELAY);
+        CHECK_EQ(records[i].listener, world.listener.slot);
+        CHECK_EQ(records[i].pool, world.pool.slot);
+        CHECK(records[i].backend == world.backends[0].slot || records[i].backend == world.backends[1].slot);
+        CHECK_EQ(records[i].client.family, AF_INET);
+        CHECK_EQ(records[i].bytes_in, 1);
+        CHECK_EQ(records[i].bytes_out, 1);
+        for (size_t j = 0; j < i; j++)
+            CHECK(records[j].id != records[i].id);
+        for (int j = 0; j < 40; j++) {
+            struct sockaddr_in address;
+            socklen_t len = sizeof address;
+            (void)CHECK_SYS(getsockname(fds[j], (struct sockaddr *)&address, &len));
+            found |= ntohs(address.sin_port) == records[i].client.port;
+        }
+        CHECK(found);
+    }
+    for (int i = 0; i < 40; i++)
+        (void)close(fds[i]);
+    world_fini(&world);
+}
+
+TEST(a_killed_session_ends_and_its_id_is_never_anyone_elses) {
+    static struct world world;
+    struct l4lb_session_record record[4];
+    int victim, bystander;
+    uint64_t id;
+
+    world_init(&world, &usual);
+    victim = established(&world);
+    CHECK_EQ(list(&world, record, 4), 1);
+    id = record[0].id;
+    bystander = established(&world);
+    CHECK_OK(l4lb_kill_session(world.engine, id, WAIT_MS));
+    (void)end_of(victim);
+    (void)close(victim);
+    check_echo(bystander);
+    CHECK_EQ(closed(&world, L4LB_CLOSE_KILLED), 1);
+    for (int i = 0; i < 20; i++) {
+        int again = established(&world);
+        CHECK_EQ(l4lb_kill_session(world.engine, id, WAIT_MS), -ENOENT);
+        check_echo(again);
+        (void)close(again);
+    }
+    CHECK_EQ(l4lb_kill_session(world.engine, UINT64_MAX, WAIT_MS), -ENOENT);
+    CHECK_EQ(l4lb_kill_session(world.engine, 0, WAIT_MS), -ENOENT);
+    (void)close(bystander);
+    world_fini(&world);
+}
+
+TEST(killing_a_backend_ends_its_sessions_and_no_other) {
+    static struct world world;
+    int fds[20];
+
+    world_init(&world, &usual);
+    for (int i = 0; i < 20; i++)
+        fds[i] = established(&world);
+    CHECK_EQ(backend_stats(&world, 0).connections, 10);
+    CHECK_EQ(l4lb_kill_backend(world.engine, world.backends[0].slot, WAIT_MS), 10);
+    CHECK_EQ(backend_stats(&world, 0).connections, 0);
+    CHECK_EQ(backend_stats(&world, 1).connections, 10);
+    CHECK_EQ(closed(&world, L4LB_CLOSE_DRAINED), 10);
+    CHECK_EQ(l4lb_kill_backend(world.engine, world.backends[0].slot, WAIT_MS), 0);
+    /* Round robin: every second one. */
+    for (int i = 0; i < 20; i++) {
+        if (i % 2 == 0)
+            (void)end_of(fds[i]);
+        else
+            check_echo(fds[i]);
+        (void)close(fds[i]);
+    }
+    world_fini(&world);
+}
+
+struct killer {
+    const struct world *world;
+    const bool *stop;
+    uint64_t killed;
+};
+
+static void *kill_all(void *arg) {
+    struct killer *killer = arg;
+
+    while (!__atomic_load_n(killer->stop, __ATOMIC_SEQ_CST)) {
+        struct l4lb_session_record records[200];
+        size_t n = list(killer->world, records, 200);
+        for (size_t i = 0; i < n; i++) {
+            int result = l4lb_kill_session(killer->world->engine, records[i].id, WAIT_MS);
+            CHECK(result == 0 || result == -ENOENT);
+            killer->killed += result == 0;
+        }
+    }
+    return NULL;
+}
+
+/* A client that sends and reads until its session is ended under it. */
+static void *suffer(void *arg) {
+    const struct churn *churn = arg;
+    static const uint8_t data[5000];
+
+    for (int round = 0; round < churn->rounds; round++) {
+        int fd = client(churn->world);
+        uint8_t got[5000];
+        while (send(fd, data, sizeof data, MSG_NOSIGNAL) > 0 && recv(fd, got, sizeof got, 0) > 0)
+            ;
+        (void)close(fd);
+    }
+    return NULL;
+}
+
+TEST(sessions_are_killed_from_two_threads_while_they_come_and_go) {
+    static struct world world;
+    static bool stop;
+    struct killer killers[2] = {{.world = &world, .stop = &stop}, {.world = &world, .stop = &stop}};
+    struct churn churns[3];
+    pthread_t threads[3], killer_threads[2];
+
+    __atomic_store_n(&stop, false, __ATOMIC_SEQ_CST);
+    world_init(&world, &usual);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_create(&killer_threads[i], NULL, kill_all, &killers[i]), 0);
+    for (int i = 0; i < 3; i++) {
+        churns[i] = (struct churn){.world = &world, .rounds = 40};
+        CHECK_EQ(pthread_create(&threads[i], NULL, suffer, &churns[i]), 0);
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    __atomic_store_n(&stop, true, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(pthread_join(killer_threads[i], NULL), 0);
+    WAIT_UNTIL(sessions_now(&world) == 0);
+    CHECK(killers[0].killed + killers[1].killed >= 100);
+    CHECK_EQ(closed(&world, L4LB_CLOSE_KILLED) + closed(&world, L4LB_CLOSE_KILLED_CONNECT),
+             killers[0].killed + killers[1].killed);
+    world_fini(&world);
+}
+
+TEST(stopping_ends_every_session_and_starting_again_serves_again) {
+    static struct world world;
+    int fds[10];
+
+    world_init(&world, &usual);
+    for (int i = 0; i < 10; i++)
+        fds[i] = established(&world);
+    l4lb_engine_stop(world.engine);
+    for (int i = 0; i < 10; i++) {
+        (void)end_of(fds[i]);
+        (void)close(fds[i]);
+    }
+    CHECK_EQ(sessions_now(&world), 0);
+    CHECK_EQ(closed(&world, L4LB_CLOSE_SHUTDOWN), 10);
+    CHECK_EQ(backend_stats(&world, 0).connections, 0);
+    CHECK_EQ(l4lb_kill_session(world.engine, 1, WAIT_MS), -ESHUTDOWN);
+    CHECK_EQ(l4lb_list_sessions(world.engine, 0, 0, NULL, 0, WAIT_MS), -ESHUTDOWN);
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    CHECK_OK(l4lb_engine_start(world.engine));
+    fds[0] = established(&world);
+    (void)close(fds[0]);
+    world_fini(&world);
+}
+
+TEST_MAIN()
