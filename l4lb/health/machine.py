@@ -1,7 +1,8 @@
 """When is a backend up? A pure state machine over check results.
 
 The counting is HAProxy's: consecutive results decide, and one that contradicts the run restores it. A backend that was
-never checked is pending: it gets no session before its first good check, which is enough to bring it up.
+never checked is pending: it gets no session before its first good check, which is enough to bring it up. One whose
+checks fail from the beginning goes down like any other, so that somebody hears of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Health:
         """The health after one more result."""
         if self.state is HealthState.PENDING and ok:
             return Health(HealthState.UP)
-        if ok == (self.state is HealthState.UP):
+        if self.state is (HealthState.UP if ok else HealthState.DOWN):
             return replace(self, streak=0)
         streak = self.streak + 1
         if ok:

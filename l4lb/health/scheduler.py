@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from l4lb.config import model
@@ -26,11 +26,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What to check, and the state to begin in: up for a backend that already served without checks."""
+    """What to check, and the state it is in: up for a backend that already served without checks."""
 
     target: Target
     settings: model.Health
-    initial: HealthState = HealthState.PENDING
+    state: HealthState = HealthState.PENDING
 
 
 @dataclass(slots=True)
@@ -56,18 +56,20 @@ class Scheduler(Generic[Key]):
         return self._watches.get(key)
 
     def apply(self, checks: Mapping[Key, Check]) -> None:
-        """Check exactly these from now on. Who stays keeps its state, unless it moved to another address."""
+        """Check exactly these from now on. Who stays goes on counting, unless it moved or is in another state now."""
         for key in self._watches.keys() - checks.keys():
             self._stop(self._watches.pop(key))
         for key, check in checks.items():
             watch = self._watches.get(key)
             if watch is None:
-                self._start(key, Watch(check, Health(check.initial)))
-            elif watch.check.target != check.target:
+                self._start(key, Watch(check, Health(check.state)))
+            elif watch.check.target != check.target or watch.health.state is not check.state:
                 self._stop(watch)
-                self._start(key, Watch(check, Health(check.initial), results_total=watch.results_total))
-            else:
-                watch.check = check
+                self._start(key, Watch(check, Health(check.state), results_total=watch.results_total))
+            elif watch.check.settings != check.settings:
+                # Begin anew with what is known: the check that is due may be as far away as the old interval was long.
+                self._stop(watch)
+                self._start(key, replace(watch, check=check))
 
     async def close(self) -> None:
         """Stop checking, and wait until no check is under way."""
