@@ -76,6 +76,9 @@ class Balancer:
 
     def apply(self, plan: Plan) -> None:
         """Make the planned configuration the running one. StartError changes nothing and leaves nothing behind."""
+        if not self._accepting:
+            # Its listeners would take clients that nobody serves.
+            raise StartError("the process is stopping and takes no new configuration; change it after the next start")
         opened = self._sockets.open_missing(plan.config.listeners)
         taken: list[SlotKey] = []
 
