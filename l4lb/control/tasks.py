@@ -64,20 +64,26 @@ class Coalesced(Generic[T]):
         return self._next
 
     async def run(self) -> None:
-        """Serve requests until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            current, self._next = self._next, None
-            if current is None or current.done():
-                continue
-            try:
-                outcome = await self._action()
-            except Exception as error:
-                current.set_exception(error)
-            except asyncio.CancelledError:
-                current.cancel()
-                raise
-            else:
-                if not current.done():
-                    current.set_result(outcome)
+        """Serve requests until cancelled. Whoever still waits then is cancelled too."""
+        current: asyncio.Future[T] | None = None
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                current, self._next = self._next, None
+                if current is not None and not current.done():
+                    await self._serve(current)
+        finally:
+            for waiting in (current, self._next):
+                if waiting is not None:
+                    waiting.cancel()
+
+    async def _serve(self, request: asyncio.Future[T]) -> None:
+        try:
+            outcome = await self._action()
+        except Exception as error:
+            if not request.done():
+                request.set_exception(error)
+        else:
+            if not request.done():
+                request.set_result(outcome)
