@@ -31,6 +31,8 @@ def main(path: str | None, *, duration: float | None, load: bool) -> int:
     except L4lbError as error:
         click.echo(f"Error: {error}", err=True)
         return EXIT_FAILED
+    except BrokenPipeError:  # as in `l4lb demo | head`: there is nobody to tell
+        return EXIT_FAILED
     except KeyboardInterrupt:  # before there was anything to end
         return 0
     return 0

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 PR_SET_PDEATHSIG = 1
 LINES_KEPT = 100
-PATIENCE = 3.0
+PATIENCE = 2.0
 """Seconds a child has to end by itself once it was asked to."""
 
 

@@ -17,12 +17,20 @@ UNLIMITED_WIDTH = 500
 """A file or a tool must get whole lines."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        try:
+            super().on_broken_pipe()
+        except SystemExit:  # would pass by whoever has something to end
+            raise BrokenPipeError from None
+
+
 class Screen:
     """The table above the latest lines that the balancer logged."""
 
     def __init__(self) -> None:
-        console = Console(highlight=False)
-        self._console = console if console.is_terminal else Console(highlight=False, width=UNLIMITED_WIDTH)
+        console = _Console(highlight=False)
+        self._console = console if console.is_terminal else _Console(highlight=False, width=UNLIMITED_WIDTH)
         self._live = Live(console=self._console, auto_refresh=False) if console.is_terminal else None
         self._shown = 0
         self._lines_printed = 0
@@ -37,7 +45,7 @@ class Screen:
             self._live.stop()
 
     def show(self, picture: Group, balancer: Child, *, last: bool) -> None:
-        """Show the present state; the `last` one is always shown."""
+        """Show the present state; the `last` one is always shown. BrokenPipeError when nobody looks any more."""
         if self._live is not None:
             log = "\n".join(list(balancer.lines)[-LOG_LINES:])
             self._live.update(Group(picture, Text(log, style="dim")), refresh=True)

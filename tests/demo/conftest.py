@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,15 +28,15 @@ HOST = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
 class DemoRun:
     """The command as a child process; its output is no terminal."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, stdout: int | None = None) -> None:
         self.file = directory / "quickstart.yaml"
         self.file.write_text(QUICKSTART.read_text().replace("127.0.0.1", HOST))
         self._output = directory / "output"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "l4lb", "demo", "-c", str(self.file), *options],
-                env=child_environment(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True,
+                env=child_environment() | {"TMPDIR": str(directory)}, cwd=ROOT, stdin=subprocess.DEVNULL,
+                stdout=output if stdout is None else stdout, stderr=output, start_new_session=True,
             )  # fmt: skip
         self._family: list[psutil.Process] = []
 
@@ -73,6 +75,9 @@ class DemoRun:
 
     def close(self) -> None:
         if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(END_DEADLINE)
             self.process.kill()
             self.process.wait()
 
@@ -85,14 +90,16 @@ def alive(process: psutil.Process) -> bool:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Callable[..., DemoRun]]:
+def demo() -> Iterator[Callable[..., DemoRun]]:
     """Start the demo with these options."""
     runs: list[DemoRun] = []
 
-    def start(*options: str) -> DemoRun:
-        runs.append(DemoRun(tmp_path, *options))
+    def start(*options: str, stdout: int | None = None) -> DemoRun:
+        runs.append(DemoRun(Path(directory), *options, stdout=stdout))
         return runs[-1]
 
-    yield start
-    for run in runs:
-        run.close()
+    # pytest's own directories have names too long for a unix socket.
+    with tempfile.TemporaryDirectory(prefix="l4lb-test-") as directory:
+        yield start
+        for run in runs:
+            run.close()

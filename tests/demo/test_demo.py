@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def test_children_of_a_killed_demo_die(demo: StartDemo) -> None:
     run.assert_none_left()
 
 
+@pytest.mark.slow
 def test_killed_stand_in_shows_as_down(demo: StartDemo) -> None:
     run = demo()
     pid = int(run.wait_row("llama-2")[PID])
@@ -74,7 +76,7 @@ def test_killed_stand_in_shows_as_down(demo: StartDemo) -> None:
 
 
 def test_without_load_nobody_is_served(demo: StartDemo) -> None:
-    run = demo("--no-load", "--duration", "3s")
+    run = demo("--no-load", "--duration", "1s")
     assert run.wait_end() == 0, run.output
     assert [run.rows(backend)[-1][SERVED] for backend in BACKENDS] == ["0"] * len(BACKENDS)
 
@@ -92,6 +94,17 @@ def test_taken_address_is_one_clear_sentence(demo: StartDemo, port: int, sentenc
         assert run.wait_end() == 1
     assert len(run.output.splitlines()) == 1
     assert run.output.startswith(f"Error: {sentence.format(host=HOST)}")
+
+
+def test_demo_ends_quietly_when_nobody_reads_its_output(demo: StartDemo) -> None:
+    run = demo(stdout=subprocess.PIPE)
+    assert run.process.stdout is not None
+    with run.process.stdout as reader:
+        assert reader.readline()
+        run.family()
+    assert run.wait_end() == 1
+    assert run.output == ""
+    run.assert_none_left()
 
 
 def test_ended_balancer_ends_the_demo(demo: StartDemo) -> None:
