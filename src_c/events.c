@@ -21,7 +21,9 @@ void lb_events_fini(struct lb_events *events) {
     events->records = NULL;
 }
 
-/* Release on the own index publishes the record (or the free place); acquire on the other's sees it. */
+/* Release on the own index publishes the record (or the free place); acquire on the other's sees it. The head is
+ * sequentially consistent too: the producer moves it and then looks whether the consumer wants to be told, the consumer
+ * says that it wants to and then looks at the head. One of the two must see the other. */
 
 bool lb_events_push(struct lb_events *events, const struct l4lb_session_record *record) {
     uint32_t head = atomic_load_explicit(&events->head, memory_order_relaxed);
@@ -30,13 +32,13 @@ bool lb_events_push(struct lb_events *events, const struct l4lb_session_record *
     if (head - tail == events->cap)
         return false;
     events->records[head & (events->cap - 1)] = *record;
-    atomic_store_explicit(&events->head, head + 1, memory_order_release);
+    atomic_store(&events->head, head + 1);
     return true;
 }
 
 bool lb_events_pop(struct lb_events *events, struct l4lb_session_record *out) {
     uint32_t tail = atomic_load_explicit(&events->tail, memory_order_relaxed);
-    uint32_t head = atomic_load_explicit(&events->head, memory_order_acquire);
+    uint32_t head = atomic_load(&events->head);
 
     if (head == tail)
         return false;
