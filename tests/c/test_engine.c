@@ -17,10 +17,13 @@ enum { WORKERS = 2, SERVERS = 2, WAIT_MS = 10000, CHUNK_MAX = 1 << 20 };
 /* Look again and again until it is so; what takes longer than this never comes. */
 #define WAIT_UNTIL(condition)                                                                                          \
     do {                                                                                                               \
-        int wait_left = WAIT_MS;                                                                                       \
-        while (!(condition) && wait_left-- > 0)                                                                        \
-            rest();                                                                                                    \
-        CHECK(condition);                                                                                              \
+        bool wait_over = false;                                                                                        \
+        for (int wait_left = WAIT_MS; !wait_over && wait_left > 0; wait_left--) {                                      \
+            wait_over = (condition);                                                                                   \
+            if (!wait_over)                                                                                            \
+                rest();                                                                                                \
+        }                                                                                                              \
+        CHECK(wait_over &&#condition);                                                                                 \
     } while (0)
 
 static void rest(void) { (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
@@ -598,6 +601,244 @@ TEST(stopping_ends_every_session_and_starting_again_serves_again) {
     CHECK_OK(l4lb_engine_start(world.engine));
     fds[0] = established(&world);
     (void)close(fds[0]);
+    world_fini(&world);
+}
+
+/* ---- what is refused
+ * --------------------------------------------------------------------------------------------------- */
+
+TEST(impossible_options_are_refused) {
+    struct l4lb_options bad[] = {usual, usual, usual, usual, usual, usual};
+    struct l4lb_engine *engine = NULL;
+
+    bad[0].n_workers = 0;
+    bad[1].n_workers = 65;
+    bad[2].sessions_max = 0;
+    bad[3].sessions_max = UINT32_MAX;
+    bad[4].pipe_bytes = 100;
+    bad[5].events_cap = 1000;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CHECK_EQ(l4lb_engine_new(&bad[i], &engine), -EINVAL);
+    CHECK(engine == NULL);
+    l4lb_engine_free(NULL);
+}
+
+TEST(a_configuration_that_contradicts_itself_changes_nothing) {
+    static struct world world;
+    int fds[] = {-1, -1}, same[] = {0, 0}, fd;
+
+    world_init(&world, &usual);
+    same[0] = same[1] = world.fds[0];
+#define CHECK_REFUSED(field, value)                                                                                    \
+    do {                                                                                                               \
+        __typeof__(field) before = (field);                                                                            \
+        (field) = (value);                                                                                             \
+        CHECK_EQ(l4lb_publish(world.engine, &world.config), -EINVAL);                                                  \
+        (field) = before;                                                                                              \
+    } while (0)
+    CHECK_REFUSED(world.listener.slot, world.listener.slot + 1);
+    CHECK_REFUSED(world.listener.slot, UINT32_MAX);
+    CHECK_REFUSED(world.listener.pool, 1);
+    CHECK_REFUSED(world.listener.fds, fds);
+    CHECK_REFUSED(world.pool.slot, world.pool.slot + 1);
+    CHECK_REFUSED(world.pool.connect_ms, 0);
+    CHECK_REFUSED(world.pool.idle_ms, 0);
+    CHECK_REFUSED(world.pool.half_close_ms, 0);
+    CHECK_REFUSED(world.pool.balance, (enum l4lb_balance)99);
+    CHECK_REFUSED(world.backends[1].slot, 500);
+    CHECK_REFUSED(world.backends[1].weight, L4LB_WEIGHT_MAX + 1);
+    CHECK_REFUSED(world.backends[1].name, NULL);
+    CHECK_REFUSED(world.backends[1].address_len, 0);
+    CHECK_REFUSED(world.backends[1].address_len, 4096);
+    world.pool.balance = L4LB_MAGLEV;
+    CHECK_REFUSED(world.pool.table_size, 100);
+    CHECK_REFUSED(world.pool.table_size, UINT32_MAX);
+    world.pool.balance = L4LB_ROUND_ROBIN;
+    /* The same socket twice for one worker. */
+    world.listener.n_binds = 2;
+    CHECK_REFUSED(world.listener.fds, ((int[]){same[0], world.fds[1], same[1], world.fds[1]}));
+    world.listener.n_binds = 1;
+    CHECK_EQ(l4lb_reclaim(world.engine), 0);
+    fd = established(&world);
+    (void)close(fd);
+    world_fini(&world);
+}
+
+/* ---- slots
+ * ------------------------------------------------------------------------------------------------------------- */
+
+TEST(a_slot_is_given_back_only_when_nothing_uses_it) {
+    static struct world world;
+    struct l4lb_backend_stats stats;
+    uint32_t used, again;
+    int fd;
+
+    world_init(&world, &usual);
+    used = world.backends[0].slot;
+    fd = established(&world);
+    CHECK_EQ(backend_stats(&world, 0).connections, 1);
+    CHECK_EQ(l4lb_slot_give(world.engine, L4LB_SLOT_BACKEND, used), -EBUSY);
+    CHECK_EQ(l4lb_slot_give(world.engine, L4LB_SLOT_POOL, world.pool.slot), -EBUSY);
+    CHECK_EQ(l4lb_slot_give(world.engine, L4LB_SLOT_LISTENER, world.listener.slot), -EBUSY);
+    /* Out of the configuration, but a session is still on it. */
+    world.pool.backends = &world.backends[1];
+    world.pool.n_backends = 1;
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    WAIT_UNTIL(l4lb_reclaim(world.engine) == 0);
+    CHECK_EQ(l4lb_slot_give(world.engine, L4LB_SLOT_BACKEND, used), -EBUSY);
+    check_echo(fd);
+    (void)close(fd);
+    WAIT_UNTIL(l4lb_slot_give(world.engine, L4LB_SLOT_BACKEND, used) == 0);
+    CHECK_EQ(l4lb_slot_give(world.engine, L4LB_SLOT_BACKEND, used), -EINVAL);
+    CHECK_EQ(l4lb_read_backend(world.engine, used, &stats), -EINVAL);
+    /* The search goes round: a slot that was just given rests. Taken again, it starts from zero. */
+    again = slot(&world, L4LB_SLOT_BACKEND);
+    CHECK(again != used);
+    while (again != used)
+        again = slot(&world, L4LB_SLOT_BACKEND);
+    CHECK_EQ(l4lb_slot_take(world.engine, L4LB_SLOT_BACKEND), -ENOSPC);
+    CHECK_OK(l4lb_read_backend(world.engine, used, &stats));
+    CHECK_EQ(stats.connections_total, 0);
+    CHECK_EQ(stats.sent_bytes_total, 0);
+    world_fini(&world);
+}
+
+/* ---- limits
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/* Whether something can be read soon. */
+static bool readable(int fd, int timeout_ms) {
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    return CHECK_SYS(poll(&wanted, 1, timeout_ms)) == 1;
+}
+
+static uint64_t pauses(const struct world *world) {
+    struct l4lb_worker_stats stats;
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        CHECK_OK(l4lb_read_worker(world->engine, i, &stats));
+        sum += stats.accept_pauses_total;
+    }
+    return sum;
+}
+
+static void check_that_the_last_waits(struct world *world, int limit) {
+    int fds[8];
+
+    for (int i = 0; i < limit; i++)
+        fds[i] = established(world);
+    fds[limit] = client(world);
+    CHECK_EQ(send(fds[limit], "x", 1, MSG_NOSIGNAL), 1);
+    WAIT_UNTIL(pauses(world) > 0);
+    CHECK(!readable(fds[limit], 0));
+    CHECK_EQ(clients_so_far(world), limit);
+    (void)close(fds[0]);
+    CHECK(readable(fds[limit], WAIT_MS));
+    for (int i = 1; i <= limit; i++)
+        (void)close(fds[i]);
+}
+
+TEST(beyond_the_limit_of_a_listener_clients_wait_for_a_place) {
+    static struct world world;
+
+    world_init(&world, &usual);
+    world.listener.connections_max = 3;
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    WAIT_UNTIL(l4lb_reclaim(world.engine) == 0);
+    check_that_the_last_waits(&world, 3);
+    world_fini(&world);
+}
+
+TEST(beyond_the_limit_of_the_process_clients_wait_for_a_place) {
+    static struct world world;
+    struct l4lb_options options = usual;
+
+    options.sessions_max = 5;
+    world_init(&world, &options);
+    check_that_the_last_waits(&world, 5);
+    world_fini(&world);
+}
+
+TEST(clients_that_wait_for_a_place_all_get_one_in_time) {
+    static struct world world;
+    struct churn churns[6];
+    pthread_t threads[6];
+
+    world_init(&world, &usual);
+    world.listener.connections_max = 1;
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    for (int i = 0; i < 6; i++) {
+        churns[i] = (struct churn){.world = &world, .seed = (uint64_t)i, .rounds = 15};
+        CHECK_EQ(pthread_create(&threads[i], NULL, churn, &churns[i]), 0);
+    }
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    CHECK_EQ(closed(&world, L4LB_CLOSE_NORMAL), 6 * 15);
+    world_fini(&world);
+}
+
+/* ---- events
+ * ------------------------------------------------------------------------------------------------------------ */
+
+TEST(every_session_is_announced_when_it_opens_and_when_it_closes) {
+    enum { SESSIONS = 20 };
+    static struct world world;
+    struct l4lb_session_record records[2 * SESSIONS];
+    int fd, taken = 0;
+    uint32_t opens = 0, closes = 0;
+
+    world_init(&world, &usual);
+    for (int i = 0; i < SESSIONS; i++) {
+        fd = established(&world);
+        (void)close(fd);
+    }
+    while (taken < 2 * SESSIONS) {
+        CHECK(readable(l4lb_event_fd(world.engine), WAIT_MS));
+        taken += l4lb_take_events(world.engine, records + taken, (size_t)(2 * SESSIONS - taken));
+    }
+    for (int i = 0; i < taken; i++) {
+        opens += records[i].event == L4LB_EVENT_OPEN;
+        closes += records[i].event == L4LB_EVENT_CLOSE;
+        if (records[i].event != L4LB_EVENT_CLOSE)
+            continue;
+        CHECK_EQ(records[i].close, L4LB_CLOSE_NORMAL);
+        CHECK_EQ(records[i].bytes_in, 1);
+        CHECK_EQ(records[i].bytes_out, 1);
+        CHECK(records[i].connect_us <= records[i].first_byte_us);
+        CHECK(records[i].first_byte_us <= records[i].duration_us);
+        /* Its opening came before. */
+        for (int j = 0;; j++) {
+            CHECK(j < i);
+            if (records[j].id == records[i].id && records[j].event == L4LB_EVENT_OPEN)
+                break;
+        }
+    }
+    CHECK_EQ(opens, SESSIONS);
+    CHECK_EQ(closes, SESSIONS);
+    world_fini(&world);
+}
+
+TEST(events_that_nobody_takes_are_dropped_and_counted) {
+    enum { SESSIONS = 20 };
+    static struct world world;
+    struct l4lb_options options = usual;
+    struct l4lb_session_record records[100];
+    uint64_t dropped = 0;
+
+    options.events_cap = 2;
+    world_init(&world, &options);
+    for (int i = 0; i < SESSIONS; i++)
+        (void)close(established(&world));
+    WAIT_UNTIL(closed(&world, L4LB_CLOSE_NORMAL) == SESSIONS && sessions_now(&world) == 0);
+    l4lb_engine_stop(world.engine);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        struct l4lb_worker_stats stats;
+        CHECK_OK(l4lb_read_worker(world.engine, i, &stats));
+        dropped += stats.events_dropped_total;
+    }
+    CHECK_EQ((uint64_t)l4lb_take_events(world.engine, records, 100) + dropped, 2 * SESSIONS);
+    CHECK(dropped >= 2 * SESSIONS - 2 * WORKERS);
     world_fini(&world);
 }
 
