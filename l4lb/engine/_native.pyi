@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 from l4lb.engine.api import (
     BackendStatistics,
     EngineOptions,
@@ -12,6 +14,9 @@ from l4lb.engine.api import (
 BOUNDS: tuple[float, ...]
 CLOSE_REASONS: tuple[tuple[str, str], ...]
 REJECT_REASONS: tuple[str, ...]
+
+def maglev_table(names: Sequence[str], weights: Sequence[int], size: int) -> list[int]:
+    """The Maglev table of these backends, as indices into them. `size` must be prime: OSError otherwise."""
 
 class NativeEngine:
     options: EngineOptions

@@ -42,6 +42,13 @@ cdef extern from *:
     const char *const *reject_table
     const unsigned long long *bounds_table
 
+cdef extern from "maglev.h":
+    struct lb_maglev_member:
+        const char *name
+        uint32_t weight
+
+    int lb_maglev_build(uint32_t *table, uint32_t table_size, const lb_maglev_member *members, size_t n_members)
+
 CLOSE_REASONS = tuple(
     (close_table[i][0].decode(), close_table[i][1].decode()) for i in range(L4LB_N_CLOSE)
 )
@@ -93,6 +100,17 @@ cdef size_t fill_prefixes(const l4lb_prefix **out, bytes packed) except? 0:
         raise ValueError("packed networks have 17 bytes each")
     out[0] = <const l4lb_prefix *><const char *>packed
     return len(packed) // sizeof(l4lb_prefix)
+
+
+def maglev_table(names, weights, uint32_t size):
+    cdef Arena arena = Arena()
+    cdef lb_maglev_member *members = <lb_maglev_member *>arena.take(len(names), sizeof(lb_maglev_member))
+    cdef uint32_t *table = <uint32_t *>arena.take(size, sizeof(uint32_t))
+    for i, (name, weight) in enumerate(zip(names, weights, strict=True)):
+        members[i].name = arena.keep(name.encode())
+        members[i].weight = weight
+    check(lb_maglev_build(table, size, members, len(names)))
+    return [table[i] for i in range(size)]
 
 
 cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
