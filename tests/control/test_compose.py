@@ -1,0 +1,189 @@
+"""State in, snapshot out: every field."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from l4lb.config import Address
+from l4lb.config.model import Log
+from l4lb.control.api import AdminState, HealthState
+from l4lb.control.compose import compose
+from l4lb.control.state import State, merge
+from l4lb.engine.api import (
+    BackendSpec,
+    Balance,
+    EventKind,
+    ListenerSpec,
+    PoolSpec,
+    ProxyMode,
+    SendProxy,
+    Snapshot,
+)
+from l4lb.engine.packing import pack_networks
+from tests.control.build import Slots, config, merged, targets
+
+A, B = "127.0.0.1:9001", "[::1]:9002"
+FDS = {("web", Address.parse("127.0.0.1:0")): [3, 4]}
+QUIET = Log()
+
+
+def test_defaults() -> None:
+    state = merged(config(A))
+    assert compose(state, FDS, QUIET) == Snapshot(
+        listeners=(ListenerSpec(slot=state.listeners["web"].slot, pool=0, fds=((3, 4),), proxy_timeout_ms=0),),
+        pools=(
+            PoolSpec(
+                slot=state.pools["app"].slot,
+                backends=(
+                    BackendSpec(
+                        slot=state.pools["app"].backends[A].slot,
+                        name=A,
+                        family=socket.AF_INET,
+                        address=("127.0.0.1", 9001),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+def test_every_setting_reaches_the_data_plane() -> None:
+    wanted = config(
+        {"name": "six", "address": B, "weight": 7, "max_connections": 11},
+        {"name": "local", "address": "unix:/run/app.sock"},
+        {"name": "abstract", "address": "unix:@app"},
+        bind=["127.0.0.1:80", "unix:/run/web.sock"],
+        listener={
+            "max_connections": 5,
+            "allow": ["10.0.0.0/8"],
+            "deny": ["10.9.0.0/16", "::1"],
+            "proxy_protocol": {"from": ["127.0.0.0/8"], "mode": "optional", "timeout": 2.5},
+        },
+        pool={
+            "balance": "source_hash",
+            "hash": {"table_size": 251},
+            "retries": 1,
+            "send_proxy": "v2",
+            "timeouts": {"connect": 0.25, "idle": 60, "half_close": 5, "lifetime": 3600, "first_byte": 30},
+        },
+    )
+    state = merged(wanted)
+    slots = [backend.slot for _, backend in state.backends()]
+    fds = {("", Address.parse("127.0.0.1:80")): [5, 6], ("", Address.parse("unix:/run/web.sock")): [7, 7]}
+    assert compose(state, fds, QUIET) == Snapshot(
+        listeners=(
+            ListenerSpec(
+                slot=state.listeners["web"].slot,
+                pool=0,
+                fds=((5, 6), (7, 7)),
+                max_connections=5,
+                allow=pack_networks([ip_network("10.0.0.0/8")]),
+                deny=pack_networks([ip_network("10.9.0.0/16"), ip_network("::1")]),
+                proxy_mode=ProxyMode.OPTIONAL,
+                proxy_from=pack_networks([ip_network("127.0.0.0/8")]),
+                proxy_timeout_ms=2500,
+            ),
+        ),
+        pools=(
+            PoolSpec(
+                slot=state.pools["app"].slot,
+                balance=Balance.MAGLEV,
+                table_size=251,
+                retries=1,
+                send_proxy=SendProxy.V2,
+                connect_ms=250,
+                idle_ms=60_000,
+                half_close_ms=5_000,
+                lifetime_ms=3_600_000,
+                first_byte_ms=30_000,
+                backends=(
+                    BackendSpec(
+                        slot=slots[0],
+                        name="six",
+                        family=socket.AF_INET6,
+                        address=("::1", 9002),
+                        weight=7,
+                        max_connections=11,
+                    ),
+                    BackendSpec(slot=slots[1], name="local", family=socket.AF_UNIX, address="/run/app.sock"),
+                    BackendSpec(slot=slots[2], name="abstract", family=socket.AF_UNIX, address="\0app"),
+                ),
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "balance"),
+    [
+        ("round_robin", Balance.ROUND_ROBIN),
+        ("least_connections", Balance.LEAST_CONNECTIONS),
+        ("power_of_two", Balance.POWER_OF_TWO),
+        ("random", Balance.RANDOM),
+        ("maglev", Balance.MAGLEV),
+        ("source_hash", Balance.MAGLEV),
+        ("first", Balance.FIRST),
+    ],
+)
+def test_balance_words(word: str, balance: Balance) -> None:
+    snapshot = compose(merged(config(A, pool={"balance": word})), FDS, QUIET)
+    assert snapshot.pools[0].balance is balance
+
+
+def test_listeners_point_at_their_pools() -> None:
+    wanted = config(
+        pools={name: {"backends": [A]} for name in ("one", "two", "three")},
+        listeners={
+            "x": {"bind": "127.0.0.1:81", "pool": "three"},
+            "y": {"bind": "127.0.0.1:82", "pool": "one"},
+        },
+    )
+    state = merged(wanted)
+    fds = {("", Address.parse(f"127.0.0.1:{port}")): [port] for port in (81, 82)}
+    snapshot = compose(state, fds, QUIET)
+    found = [(listener.fds, snapshot.pools[listener.pool].slot) for listener in snapshot.listeners]
+    assert found == [(((81,),), state.pools["three"].slot), (((82,),), state.pools["one"].slot)]
+
+
+def test_without_accepting_there_are_pools_and_no_listeners() -> None:
+    state = merged(config(A))
+    snapshot = compose(state, {}, QUIET, accepting=False)
+    assert snapshot.listeners == ()
+    assert snapshot.pools == compose(state, FDS, QUIET).pools
+
+
+def test_backend_that_takes_no_session_keeps_its_weight_and_is_not_usable() -> None:
+    state = merged(config({"name": "a", "address": A, "weight": 3}))
+    entry = state.find(("app", "a"))
+    assert entry is not None
+    for change in ({"state": AdminState.DRAIN}, {"health": HealthState.DOWN}):
+        drained = state.with_backends({("app", "a"): replace(entry, **change)})  # type: ignore[arg-type]
+        spec = compose(drained, FDS, QUIET).pools[0].backends[0]
+        assert (spec.weight, spec.usable) == (3, False)
+
+
+def test_unresolved_backend_stands_for_nowhere() -> None:
+    wanted = config({"name": "a", "address": "somewhere:80"})
+    spec = compose(merge(State(), wanted, {}, Slots()), FDS, QUIET).pools[0].backends[0]
+    assert (spec.family, spec.address, spec.usable) == (socket.AF_INET, ("0.0.0.0", 0), False)
+
+
+def test_access_log_says_which_events_are_wanted() -> None:
+    state = merged(config(A))
+    log = Log.model_validate({"access": {"to": "-", "events": ["open", "interval", "close"], "interval": 5}})
+    snapshot = compose(state, FDS, log)
+    assert snapshot.events == EventKind.OPEN | EventKind.INTERVAL | EventKind.CLOSE
+    assert snapshot.interval_ms == 5000
+    assert compose(state, FDS, QUIET).events == EventKind(0)
+
+
+def test_targets_of_names_are_used() -> None:
+    wanted = config({"name": "a", "address": "somewhere:80"})
+    target = targets(config(B))[Address.parse(B)]
+    state = merge(State(), wanted, {Address.parse("somewhere:80"): target}, Slots())
+    spec = compose(state, FDS, QUIET).pools[0].backends[0]
+    assert (spec.family, spec.address, spec.usable) == (socket.AF_INET6, ("::1", 9002), True)

@@ -1,0 +1,262 @@
+"""Listening sockets: together or not at all, never shared with a stranger, files handled with care."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from l4lb.config import Address
+from l4lb.config.model import Listener
+from l4lb.control.sockets import Bind, Sockets, bind_key
+from l4lb.errors import StartError
+from tests.helpers.peers import connect, listen
+
+ANY_PORT = "127.0.0.1:0"
+
+
+def listener(*bind: str, **values: object) -> Listener:
+    return Listener.model_validate({"bind": list(bind), "pool": "app"} | values)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    sockets = Sockets(workers=2)
+    yield sockets
+    sockets.close(list(sockets.binds))
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def the_bind(sockets: Sockets, address: str, name: str = "web") -> Bind:
+    return sockets.binds[bind_key(name, Address.parse(address))]
+
+
+def shown_port(bind: Bind) -> int:
+    return int(bind.shown.rpartition(":")[2])
+
+
+def test_every_worker_has_a_socket_of_the_same_port(sockets: Sockets) -> None:
+    (key,) = sockets.open_missing({"web": listener(ANY_PORT)})
+    bind = sockets.binds[key]
+    names = {sock.getsockname() for sock in bind.sockets}
+    assert len(bind.sockets) == 2
+    assert names == {("127.0.0.1", shown_port(bind))}
+    assert sockets.fds() == {key: [sock.fileno() for sock in bind.sockets]}
+    assert all(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for sock in bind.sockets)
+    assert all(not sock.getblocking() for sock in bind.sockets)
+
+
+def test_port_zero_is_another_port_for_each_listener(sockets: Sockets) -> None:
+    sockets.open_missing({"one": listener(ANY_PORT), "two": listener(ANY_PORT)})
+    assert shown_port(the_bind(sockets, ANY_PORT, "one")) != shown_port(the_bind(sockets, ANY_PORT, "two"))
+
+
+def test_what_is_open_stays_open(sockets: Sockets) -> None:
+    listeners = {"web": listener(ANY_PORT)}
+    sockets.open_missing(listeners)
+    before = sockets.fds()
+    assert sockets.open_missing(listeners) == []
+    assert sockets.fds() == before
+
+
+def test_fixed_address_keeps_its_sockets_when_another_listener_takes_it_over(sockets: Sockets, free_port: int) -> None:
+    address = f"127.0.0.1:{free_port}"
+    sockets.open_missing({"web": listener(address)})
+    before = sockets.fds()
+    assert sockets.open_missing({"other": listener(address)}) == []
+    assert sockets.fds() == before
+
+
+def test_second_bind_that_fails_takes_the_first_one_back(sockets: Sockets, free_port: int) -> None:
+    with listen() as taken:
+        busy = f"127.0.0.1:{taken.getsockname()[1]}"
+        before = open_descriptors()
+        with pytest.raises(StartError) as info:
+            sockets.open_missing({"web": listener(f"127.0.0.1:{free_port}", busy)})
+        assert sockets.binds == {}
+        assert open_descriptors() == before
+    assert str(info.value) == (
+        f"listeners.web: cannot bind {busy}: Address already in use; stop what uses it, or choose another address"
+    )
+    with pytest.raises(ConnectionRefusedError):
+        connect(("127.0.0.1", free_port))
+
+
+def test_failure_leaves_what_was_open_before(sockets: Sockets) -> None:
+    sockets.open_missing({"web": listener(ANY_PORT)})
+    before = sockets.fds()
+    with listen() as taken, pytest.raises(StartError):
+        sockets.open_missing({"web": listener(ANY_PORT), "new": listener(f"127.0.0.1:{taken.getsockname()[1]}")})
+    assert sockets.fds() == before
+
+
+def test_port_of_another_process_is_refused_even_when_it_would_share(sockets: Sockets) -> None:
+    with socket.socket() as foreign:
+        foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        foreign.bind(("127.0.0.1", 0))
+        foreign.listen()
+        with pytest.raises(StartError, match="Address already in use"):
+            sockets.open_missing({"web": listener(f"127.0.0.1:{foreign.getsockname()[1]}")})
+
+
+def test_port_whose_connections_linger_is_taken(sockets: Sockets) -> None:
+    """After a restart the port is still in TIME_WAIT."""
+    with listen() as before:
+        port = before.getsockname()[1]
+        with connect(("127.0.0.1", port)):
+            accepted, _ = before.accept()
+            accepted.close()
+    sockets.open_missing({"web": listener(f"127.0.0.1:{port}")})
+
+
+def test_address_of_another_host_is_refused_with_advice(sockets: Sockets) -> None:
+    with pytest.raises(StartError, match=r"listeners\.web: cannot bind 192\.0\.2\.1:80.*use an address of this host"):
+        sockets.open_missing({"web": listener("192.0.2.1:80")})
+
+
+def test_closing_ends_listening(sockets: Sockets, free_port: int) -> None:
+    keys = sockets.open_missing({"web": listener(f"127.0.0.1:{free_port}")})
+    before = open_descriptors()
+    sockets.close(keys)
+    assert open_descriptors() == before - 2
+    with pytest.raises(ConnectionRefusedError):
+        connect(("127.0.0.1", free_port))
+
+
+def test_backlog_follows_the_configuration() -> None:
+    """Where the queue is too short, the kernel lets a client wait for ever."""
+    sockets = Sockets(workers=1)
+    sockets.open_missing({"web": listener(ANY_PORT, backlog=1)})
+    try:
+        port = shown_port(the_bind(sockets, ANY_PORT))
+        sockets.apply_backlogs({"web": listener(ANY_PORT, backlog=64)})
+        clients = [connect(("127.0.0.1", port)) for _ in range(32)]
+        for client in clients:
+            client.close()
+    finally:
+        sockets.close(list(sockets.binds))
+
+
+# ---- IPv6 ------------------------------------------------------------------------------------------------------------
+
+
+def test_wildcard_of_ipv6_takes_ipv4_too(sockets: Sockets, free_port: int) -> None:
+    sockets.open_missing({"web": listener(f"[::]:{free_port}")})
+    for host in ("127.0.0.1", "::1"):
+        connect((host, free_port)).close()
+
+
+def test_wildcard_of_ipv6_beside_one_of_ipv4_leaves_ipv4_to_it(sockets: Sockets, free_port: int) -> None:
+    sockets.open_missing({"web": listener(f"[::]:{free_port}", f"0.0.0.0:{free_port}")})
+    six = the_bind(sockets, f"[::]:{free_port}").sockets
+    four = the_bind(sockets, f"0.0.0.0:{free_port}").sockets
+    assert all(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) for sock in six)
+    for host, sockets_of_family in (("127.0.0.1", four), ("::1", six)):
+        with connect((host, free_port)):
+            assert _accepted(sockets_of_family) == 1
+
+
+def test_single_ipv6_address_takes_no_ipv4(sockets: Sockets, free_port: int) -> None:
+    sockets.open_missing({"web": listener(f"[::1]:{free_port}")})
+    connect(("::1", free_port)).close()
+    with pytest.raises(ConnectionRefusedError):
+        connect(("127.0.0.1", free_port))
+
+
+def _accepted(listening: list[socket.socket]) -> int:
+    number = 0
+    for sock in listening:
+        try:
+            accepted, _ = sock.accept()
+        except BlockingIOError:
+            continue
+        accepted.close()
+        number += 1
+    return number
+
+
+# ---- unix sockets ----------------------------------------------------------------------------------------------------
+
+
+def test_unix_socket_is_shared_by_the_workers_and_open_to_all_users(sockets: Sockets, tmp_path: Path) -> None:
+    path = str(tmp_path / "web.sock")
+    (key,) = sockets.open_missing({"web": listener(f"unix:{path}")})
+    first, second = sockets.fds()[key]
+    assert first == second
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+    assert sockets.binds[key].shown == f"unix:{path}"
+    connect(path).close()
+
+
+def test_unix_socket_file_goes_with_its_socket(sockets: Sockets, tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    sockets.close(sockets.open_missing({"web": listener(f"unix:{path}")}))
+    assert not path.exists()
+
+
+def test_dead_unix_socket_is_replaced(sockets: Sockets, tmp_path: Path) -> None:
+    path = str(tmp_path / "web.sock")
+    listen(path=path).close()
+    assert os.path.exists(path)
+    sockets.open_missing({"web": listener(f"unix:{path}")})
+    connect(path).close()
+
+
+def test_live_unix_socket_is_left_alone(sockets: Sockets, tmp_path: Path) -> None:
+    path = str(tmp_path / "web.sock")
+    with listen(path=path):
+        with pytest.raises(StartError, match=f"listeners.web: cannot bind unix:{path}: Address already in use"):
+            sockets.open_missing({"web": listener(f"unix:{path}")})
+        connect(path).close()
+
+
+def test_file_that_is_no_socket_is_left_alone(sockets: Sockets, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(StartError, match="a file that is no socket is there"):
+        sockets.open_missing({"web": listener(f"unix:{path}")})
+    assert path.read_text() == "data"
+
+
+def test_file_that_somebody_else_put_there_is_not_removed(sockets: Sockets, tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    keys = sockets.open_missing({"web": listener(f"unix:{path}")})
+    path.unlink()
+    with listen(path=str(path)):
+        sockets.close(keys)
+        connect(str(path)).close()
+
+
+def test_directory_that_is_missing_is_an_error_with_advice(sockets: Sockets, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"No such file or directory; choose another address"):
+        sockets.open_missing({"web": listener(f"unix:{tmp_path}/missing/web.sock")})
+
+
+def test_abstract_unix_socket_has_no_file(sockets: Sockets) -> None:
+    name = f"@l4lb-test-{uuid.uuid4()}"
+    sockets.open_missing({"web": listener(f"unix:{name}")})
+    connect("\0" + name[1:]).close()
+    assert not os.path.exists(name)
+
+
+def test_failed_reload_leaves_no_unix_socket_behind(sockets: Sockets, tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    with pytest.raises(StartError):
+        sockets.open_missing({"web": listener(f"unix:{path}", "192.0.2.1:80")})
+    assert not path.exists()

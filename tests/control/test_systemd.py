@@ -1,0 +1,70 @@
+"""What the service manager hears, and that nothing breaks when there is none."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from pathlib import Path
+
+import pytest
+
+from l4lb.control.systemd import Notifier
+from tests.helpers.waiting import DEADLINE
+
+
+def manager(name: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(name)
+    sock.settimeout(DEADLINE)
+    return sock
+
+
+def test_state_changes_are_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with manager(path) as listening:
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        notifier.ready("serving")
+        assert listening.recv(4096) == b"READY=1\nSTATUS=serving"
+        notifier.reloading()
+        lines = dict(line.split("=") for line in listening.recv(4096).decode().splitlines())
+        assert lines["RELOADING"] == "1"
+        assert int(lines["MONOTONIC_USEC"]) > 0
+        notifier.stopping("waiting for 3 sessions to end")
+        assert listening.recv(4096) == b"STOPPING=1\nSTATUS=waiting for 3 sessions to end"
+        notifier.alive()
+        assert listening.recv(4096) == b"WATCHDOG=1"
+
+
+def test_abstract_socket() -> None:
+    name = f"l4lb-test-{uuid.uuid4()}"
+    with manager(f"\0{name}") as listening:
+        Notifier({"NOTIFY_SOCKET": f"@{name}"}).alive()
+        assert listening.recv(4096) == b"WATCHDOG=1"
+
+
+def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
+    Notifier({}).ready("serving")
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("serving")
+
+
+def test_manager_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with manager(path):
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        for _ in range(10_000):
+            notifier.alive()
+
+
+@pytest.mark.parametrize(
+    ("environment", "interval"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "3000000"}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_watchdog_interval_is_half_of_what_is_allowed(environment: dict[str, str], interval: float | None) -> None:
+    assert Notifier(environment).watchdog_interval == interval

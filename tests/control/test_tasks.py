@@ -1,0 +1,201 @@
+"""Work that repeats, and requests that share a run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import pytest
+
+from l4lb.control import tasks
+from l4lb.control.tasks import Background, Coalesced, repeat
+from tests.helpers.loops import eventually, run, turns
+
+
+class Action:
+    """Counts its runs; each waits for `go` and then fails with `error` or returns its number."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.go = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def __call__(self) -> int:
+        self.started += 1
+        number = self.started
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return number
+
+
+@contextlib.asynccontextmanager
+async def running(coalesced: Coalesced[int]):  # type: ignore[no-untyped-def]
+    background = Background()
+    background.start("requests", coalesced.run())
+    try:
+        yield background
+    finally:
+        await background.close()
+
+
+def test_storm_of_requests_costs_two_runs() -> None:
+    async def main() -> None:
+        action = Action()
+        coalesced = Coalesced(action)
+        async with running(coalesced):
+            first = coalesced.request()
+            await eventually(lambda: action.started == 1)
+            others = [coalesced.request() for _ in range(500)]
+            action.go.set()
+            assert await first == 1
+            assert set(await asyncio.gather(*others)) == {2}
+            await turns()
+            assert action.started == 2
+
+    run(main())
+
+
+def test_outcome_is_of_a_run_that_began_after_the_request() -> None:
+    async def main() -> None:
+        action = Action()
+        action.go.set()
+        coalesced = Coalesced(action)
+        async with running(coalesced):
+            for expected in (1, 2, 3):
+                assert await coalesced.request() == expected
+
+    run(main())
+
+
+def test_requests_before_the_first_run_are_kept() -> None:
+    async def main() -> None:
+        action = Action()
+        action.go.set()
+        coalesced = Coalesced(action)
+        waiting = coalesced.request()
+        async with running(coalesced):
+            assert await waiting == 1
+
+    run(main())
+
+
+def test_failure_reaches_who_asked_and_the_next_run_works() -> None:
+    async def main() -> None:
+        action = Action()
+        action.go.set()
+        coalesced = Coalesced(action)
+        async with running(coalesced):
+            action.error = ValueError("no")
+            with pytest.raises(ValueError, match="no"):
+                await coalesced.request()
+            action.error = None
+            assert await coalesced.request() == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+def test_asker_that_gives_up_stops_nobody(error: Exception | None) -> None:
+    async def main() -> None:
+        action = Action()
+        coalesced = Coalesced(action)
+        async with running(coalesced):
+            impatient = coalesced.request()
+            await eventually(lambda: action.started == 1)
+            impatient.cancel()
+            action.error = error
+            action.go.set()
+            await turns()
+            action.error = None
+            assert await coalesced.request() == 2
+
+    run(main())
+
+
+def test_end_cancels_everyone_who_waits() -> None:
+    async def main() -> None:
+        action = Action()
+        coalesced = Coalesced(action)
+        async with running(coalesced):
+            current = coalesced.request()
+            await eventually(lambda: action.started == 1)
+            later = coalesced.request()
+        assert current.cancelled()
+        assert later.cancelled()
+
+    run(main())
+
+
+class Pace:
+    """Stands in for asyncio.sleep: records the delays, and cancels the task after `rounds` of them."""
+
+    def __init__(self, rounds: int) -> None:
+        self.delays: list[float] = []
+        self.rounds = rounds
+
+    async def sleep(self, delay: float) -> None:
+        if len(self.delays) == self.rounds:
+            raise asyncio.CancelledError
+        self.delays.append(delay)
+
+
+def paced(monkeypatch: pytest.MonkeyPatch, rounds: int, interval: float, failures: int) -> list[float]:
+    pace = Pace(rounds)
+    monkeypatch.setattr(tasks.asyncio, "sleep", pace.sleep)
+    done = 0
+
+    async def action() -> None:
+        nonlocal done
+        done += 1
+        if done <= failures:
+            raise RuntimeError("once more")
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await repeat("the work", interval, action)
+
+    run(main())
+    assert done == rounds
+    return pace.delays
+
+
+def test_repeats_at_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paced(monkeypatch, 4, 0.25, failures=0) == [0.25] * 4
+
+
+def test_failures_slow_it_down_and_a_success_speeds_it_up_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert paced(monkeypatch, 6, 1.0, failures=3) == [1, 2, 4, 8, 1, 1]
+    assert [record.message for record in caplog.records] == [
+        f"the work failed; next try in {delay} s" for delay in (2, 4, 8)
+    ]
+
+
+def test_delay_after_failures_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert max(paced(monkeypatch, 12, 1.0, failures=12)) == tasks.BACKOFF_MAX
+    assert set(paced(monkeypatch, 5, 60.0, failures=5)) == {60.0}
+
+
+def test_background_tasks_end_with_their_owner() -> None:
+    async def main() -> None:
+        ended = []
+
+        async def work(number: int) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(number)
+
+        background = Background()
+        for number in range(3):
+            background.start(f"work {number}", work(number))
+        await turns()
+        await background.close()
+        assert ended == [0, 1, 2]
+        await background.close()
+
+    run(main())

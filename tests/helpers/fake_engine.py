@@ -1,0 +1,156 @@
+"""A data plane that only remembers what it was told, and fails when a test wants it to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+
+from l4lb.engine.api import (
+    BackendStatistics,
+    EngineOptions,
+    Histogram,
+    ListenerStatistics,
+    PoolStatistics,
+    SessionRecord,
+    SlotKind,
+    Snapshot,
+    WorkerStatistics,
+)
+
+NO_HISTOGRAM = Histogram((), (0,), 0.0)
+SlotKey = tuple[SlotKind, int]
+
+
+@dataclass
+class FakeEngine:
+    """Satisfies `l4lb.engine.api.Engine`. Close it: it holds a descriptor, as the real one does.
+
+    A slot listed in `in_use` is not given back, as while a session has it. `retired` is what `reclaim` answers.
+    """
+
+    options: EngineOptions = field(default_factory=EngineOptions)
+    slots: set[SlotKey] = field(default_factory=set)
+    in_use: set[SlotKey] = field(default_factory=set)
+    slots_left: int = 1_000_000
+    publish_error: Exception | None = None
+    retired: int = 0
+    snapshots: list[Snapshot] = field(default_factory=list)
+    records: list[SessionRecord] = field(default_factory=list)
+    events: list[SessionRecord] = field(default_factory=list)
+    killed_backends: list[int] = field(default_factory=list)
+    killed_sessions: list[int] = field(default_factory=list)
+    connections_total: Counter[int] = field(default_factory=Counter)
+    running: bool = False
+    closed: bool = False
+    _next: int = 0
+
+    def __post_init__(self) -> None:
+        self._event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The one that runs."""
+        return self.snapshots[-1]
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._event_fd)
+        self.closed = True
+
+    def take_slot(self, kind: SlotKind) -> int:
+        if self.slots_left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.slots_left -= 1
+        self._next += 1
+        self.slots.add((kind, self._next))
+        return self._next
+
+    def give_slot(self, kind: SlotKind, slot: int) -> bool:
+        if (kind, slot) in self.in_use:
+            return False
+        self.slots.remove((kind, slot))
+        self.slots_left += 1
+        return True
+
+    def publish(self, snapshot: Snapshot) -> None:
+        if self.publish_error is not None:
+            raise self.publish_error
+        self.snapshots.append(snapshot)
+
+    def reclaim(self) -> int:
+        return self.retired
+
+    def backend_statistics(self, slot: int) -> BackendStatistics:
+        return BackendStatistics(
+            connections=0,
+            busy=0,
+            connections_total=self.connections_total[slot],
+            connect_failures_total=0,
+            connect_timeouts_total=0,
+            retries_total=0,
+            received_bytes_total=0,
+            sent_bytes_total=0,
+            connect=NO_HISTOGRAM,
+            first_byte=NO_HISTOGRAM,
+        )
+
+    def listener_statistics(self, slot: int) -> ListenerStatistics:
+        return ListenerStatistics(connections=0, connections_total=self.connections_total[slot])
+
+    def pool_statistics(self, slot: int) -> PoolStatistics:
+        return PoolStatistics()
+
+    def worker_statistics(self, worker: int) -> WorkerStatistics:
+        return WorkerStatistics(
+            sessions=len(self.records) if worker == 0 else 0,
+            loops_total=0,
+            idle_wakeups_total=0,
+            accept_pauses_total=0,
+            copied_bytes_total=0,
+            spliced_bytes_total=0,
+            pipes=0,
+            pipes_in_use=0,
+            pipe_fallbacks_total=0,
+            events_dropped_total=0,
+            heartbeat_ns=0,
+        )
+
+    def sessions(self, worker: int, after: int = 0, limit: int = 1024) -> list[SessionRecord]:
+        records = [
+            record for record in self.records if record.id > after and record.id % self.options.workers == worker
+        ]
+        return sorted(records, key=lambda record: record.id)[:limit]
+
+    def kill_session(self, session: int) -> bool:
+        found = any(record.id == session for record in self.records)
+        self.killed_sessions.append(session)
+        return found
+
+    def kill_backend(self, slot: int) -> int:
+        self.killed_backends.append(slot)
+        return 1
+
+    @property
+    def event_fd(self) -> int:
+        return self._event_fd
+
+    def take_events(self, limit: int = 4096) -> list[SessionRecord]:
+        taken, self.events = self.events[:limit], self.events[limit:]
+        if not self.events:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._event_fd)
+        return taken
+
+    def happen(self, *events: SessionRecord) -> None:
+        """Let session events wait, as if workers had reported them."""
+        self.events += events
+        os.eventfd_write(self._event_fd, 1)
