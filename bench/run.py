@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 from compare import load, plot, report
 from compare.environment import describe
+from compare.places import default_cpus, free_port
 from compare.processes import BenchError
 from compare.rounds import Bench, measure_all
 from compare.scenarios import BY_NAME
@@ -42,23 +42,16 @@ def _choice(known: tuple[str, ...]) -> Callable[[click.Context, click.Parameter,
 
 def _cpus(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int]:
     """The CPUs of the balancer and of the load: by default the first two that there are."""
-    available = sorted(os.sched_getaffinity(0))
     if value is None:
-        return available[0], available[1] if len(available) > 1 else available[0]
+        return default_cpus()
     try:
         balancer, generator = (int(cpu) for cpu in value.split(","))
     except ValueError as error:
         raise click.BadParameter("give two CPU numbers, such as 0,1") from error
-    if not {balancer, generator} <= set(available):
-        raise click.BadParameter(f"choose from {', '.join(str(cpu) for cpu in available)}")
+    available = os.sched_getaffinity(0)
+    if not {balancer, generator} <= available:
+        raise click.BadParameter(f"choose from {', '.join(str(cpu) for cpu in sorted(available))}")
     return balancer, generator
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @click.command(epilog=EPILOG)
@@ -94,7 +87,7 @@ def main(
     chosen = [makers[name] for name in subjects]
     times = 1 if quick else rounds
     try:
-        bench = Bench(load.build(), *cpus, _free_port(), _free_port(), quick)
+        bench = Bench(load.build(), *cpus, free_port(), free_port(), quick)
         environment = describe({subject.name: subject.version() for subject in chosen}, rounds=times, quick=quick)
         measurements = measure_all(
             bench, chosen, [BY_NAME[name] for name in scenarios], times, lambda text: click.echo(text, err=True)

@@ -85,13 +85,7 @@ def _sheet(results: Results, scenario: str, title: str, columns: Sequence[Column
 def _cell(summary: Summary | None, column: Column) -> str:
     if summary is None:
         return "-"
-    spread = summary.ratio if column.ratio else summary.value
-    return _text(spread, "{:.2f}".format if column.ratio else number) if spread is not None else "-"
-
-
-def _text(spread: Spread, form: Callable[[float], str]) -> str:
-    middle, least, most = form(spread.median), form(spread.least), form(spread.most)
-    return middle if least == most else f"{middle} [{least}-{most}]"
+    return spread_text(summary.ratio, "{:.2f}".format) if column.ratio else spread_text(summary.value)
 
 
 def number(value: float) -> str:
@@ -99,6 +93,13 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def spread_text(spread: Spread | None, form: Callable[[float], str] = number) -> str:
+    if spread is None:
+        return "-"
+    middle, least, most = form(spread.median), form(spread.least), form(spread.most)
+    return middle if least == most else f"{middle} [{least}-{most}]"
 
 
 def warning(results: Results) -> str | None:

@@ -23,12 +23,16 @@ PIPE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a subject runs: its directory, its CPU, the port it listens on, and the servers behind it."""
+    """Where a subject runs: its directory, its CPU, the port it listens on, and the servers behind it.
+
+    `greets` says that the servers answer the requests of our generator.
+    """
 
     directory: Path
     cpu: int
     port: int
     backends: Sequence[str]
+    greets: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Balancer(Subject):
     def started(self, site: Site) -> Iterator[Started]:
         log = site.directory / f"{self.name}.log"
         with running(self.command(site), cpu=site.cpu, log=log) as process:
-            _wait_until_ready(self.name, process, ("127.0.0.1", site.port), log)
+            wait_until_ready(self.name, process, ("127.0.0.1", site.port), log, greet=site.greets)
             yield Started(process.pid, f"127.0.0.1:{site.port}")
 
 
@@ -185,20 +189,24 @@ def _first_line(command: list[str]) -> str:
     return (output.stdout or output.stderr).splitlines()[0]
 
 
-def _wait_until_ready(name: str, process: subprocess.Popen[bytes], address: tuple[str, int], log: Path) -> None:
-    """Ready means that a request has gone through to a server and back."""
+def wait_until_ready(
+    name: str, process: subprocess.Popen[bytes], address: tuple[str, int], log: Path, *, greet: bool = True
+) -> None:
+    """Ready means that a request has gone through to a server and back, or, without `greet`, that it accepts."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        if _answers(address):
+        if _answers(address, greet=greet):
             return
         time.sleep(0.02)
     raise BenchError(f"{name} is not ready (exit status {process.poll()}):\n{last_lines(log)}")
 
 
-def _answers(address: tuple[str, int]) -> bool:
+def _answers(address: tuple[str, int], *, greet: bool) -> bool:
     request = b"e" + bytes(63)
     try:
         with socket.create_connection(address, timeout=1) as connection:
+            if not greet:
+                return True
             connection.sendall(request)
             return connection.recv(len(request), socket.MSG_WAITALL) == request
     except OSError:

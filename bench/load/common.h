@@ -36,6 +36,7 @@ struct options {
     uint32_t interval;   /* stream: milliseconds between chunks */
     const char *pattern; /* bulk: "down", "up" or "both" */
     bool reset;          /* close with RST */
+    bool until_told;     /* connect: end when the runner sends a line */
     bool steps;          /* wait for the runner between the steps */
 };
 

@@ -4,6 +4,7 @@
  * runs from connect() to the answer of the one exchange.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -123,6 +124,19 @@ static void expire(struct run *run) {
     }
 }
 
+/* The runner's line: read whole, so that the next step waits for its own. */
+static bool told(void) {
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char line[16];
+    return poll(&input, 1, 0) == 1 && read(STDIN_FILENO, line, sizeof line) >= 0;
+}
+
+static bool is_over(const struct run *run, uint64_t end) {
+    const struct options *options = run->options;
+    return now_ns() >= end || (options->total != 0 && run->started >= options->total) ||
+           (options->until_told && told());
+}
+
 void run_connect(const struct options *options, struct outcome *outcome) {
     struct epoll_event events[WAIT_EVENTS];
     struct run run = {
@@ -143,7 +157,7 @@ void run_connect(const struct options *options, struct outcome *outcome) {
     uint64_t start = now_ns(), end = start + (uint64_t)(options->seconds * (double)NS_PER_S);
     bool open = true;
     while (open || run.n_free != options->connections) {
-        open = now_ns() < end && (options->total == 0 || run.started < options->total);
+        open = open && !is_over(&run, end);
         if (open)
             begin_all(&run, start);
         int n = wait_events(run.poller, events, options->rate > 0 ? 1 : 100);

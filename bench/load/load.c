@@ -25,6 +25,7 @@ static const char USAGE[] = "usage: load serve ADDRESS\n"
                             "  -d, --direction D     bulk: down, up or both (down)\n"
                             "  -k, --chunk N         stream: bytes (100)\n"
                             "  -i, --interval MS     stream: between two chunks of a connection (25)\n"
+                            "      --until-told      connect: end when a line comes on standard input, too\n"
                             "      --steps           print 'ready' and 'done', and wait for a line after each\n"
                             "\n"
                             "Examples:\n"
@@ -61,6 +62,7 @@ static struct options parse(int argc, char **argv) {
         {"chunk", required_argument, NULL, 'k'},
         {"interval", required_argument, NULL, 'i'},
         {"steps", no_argument, NULL, 'S'},
+        {"until-told", no_argument, NULL, 'T'},
         {NULL, 0, NULL, 0},
     };
     struct options options = {
@@ -103,6 +105,9 @@ static struct options parse(int argc, char **argv) {
             break;
         case 'i':
             options.interval = (uint32_t)number(optarg, 1, INTERVAL_MAX);
+            break;
+        case 'T':
+            options.until_told = true;
             break;
         case 'S':
             options.steps = true;
