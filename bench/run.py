@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,20 +58,22 @@ def _cpus(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.command(epilog=EPILOG)
 @click.option("--haproxy", default="haproxy", metavar="PATH", help="The HAProxy binary; default: the one on PATH.")
 @click.option("--nginx", default="nginx", metavar="PATH", help="The nginx binary; default: the one on PATH.")
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="How often all is repeated.")
+@click.option("--rounds", type=click.IntRange(min=1), help="How often all is repeated: 5, or once with --quick.")
 @click.option(
     "--subjects", default=",".join(SUBJECTS), callback=_choice(SUBJECTS), metavar="A,B", help="What to compare."
 )
 @click.option(
     "--scenarios", default=",".join(BY_NAME), callback=_choice(tuple(BY_NAME)), metavar="A,B", help="What to measure."
 )
-@click.option("--quick", is_flag=True, help="Small loads and one round: shows that it works, not who is faster.")
+@click.option(
+    "--quick", is_flag=True, help="Small loads: shows that it works; needs more rounds to show who is faster."
+)
 @click.option("--cpus", default=None, callback=_cpus, metavar="B,L", help="CPU of the balancer and of the load.")
 @click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Where the results go.")
 def main(
     haproxy: str,
     nginx: str,
-    rounds: int,
+    rounds: int | None,
     subjects: tuple[str, ...],
     scenarios: tuple[str, ...],
     quick: bool,
@@ -85,7 +88,7 @@ def main(
         "nginx": Nginx(nginx),
     }
     chosen = [makers[name] for name in subjects]
-    times = 1 if quick else rounds
+    times = rounds or (1 if quick else 5)
     try:
         bench = Bench(load.build(), *cpus, free_port(), free_port(), quick)
         environment = describe({subject.name: subject.version() for subject in chosen}, rounds=times, quick=quick)
@@ -95,7 +98,8 @@ def main(
     except BenchError as error:
         raise click.ClickException(str(error)) from error
     results = Results(measurements)
-    report.show(results, Console())
+    # A pipe has no width; the tables have one.
+    report.show(results, Console(width=None if sys.stdout.isatty() else 150))
     out.mkdir(parents=True, exist_ok=True)
     report.write_json(measurements, environment, out / "results.json")
     report.write_markdown(results, environment, out / "results.md")
