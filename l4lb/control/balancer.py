@@ -63,6 +63,7 @@ class Balancer:
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
         self._accepting = True
+        self._untidy = asyncio.Event()
         self._published_at = 0.0
         self._publish_timer: asyncio.TimerHandle | None = None
         self._pump = EventPump(engine, self._deliver)
@@ -95,6 +96,7 @@ class Balancer:
                 self._engine.give_slot(kind, slot)
             self._sockets.close(opened)
             raise StartError(f"the data plane cannot take this configuration: {error}") from error
+        self._untidy.set()
         now = asyncio.get_running_loop().time()
         for departure in departures(self._state, state):
             key = (departure.kind, departure.slot)
@@ -197,6 +199,7 @@ class Balancer:
             self._published_at = asyncio.get_running_loop().time()
             fds = self._sockets.fds()
             self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
+            self._untidy.set()
 
     # ---- sessions --------------------------------------------------------------------------------------------------
 
@@ -242,15 +245,29 @@ class Balancer:
     # ---- housekeeping ----------------------------------------------------------------------------------------------
 
     async def tidy(self) -> None:
-        """Let go of what no session and no worker uses any more; end the sessions whose patience is over."""
-        if self._engine.reclaim() == 0:
-            wanted = {
-                bind_key(name, address)
-                for name, listener in self._state.listeners.items()
-                for address in listener.config.bind
-                if self._accepting
-            }
-            self._sockets.close([key for key in self._sockets.binds if key not in wanted])
+        """Let go of what no session and no worker uses any more; end the sessions whose patience is over.
+
+        One round of it, once there is anything to do.
+        """
+        await self._untidy.wait()
+        settled = self._engine.reclaim() == 0
+        if settled:
+            self._close_unused_sockets()
+        self._give_slots()
+        await self._end_patience()
+        if settled and not self._departures:
+            self._untidy.clear()
+
+    def _close_unused_sockets(self) -> None:
+        wanted = {
+            bind_key(name, address)
+            for name, listener in self._state.listeners.items()
+            for address in listener.config.bind
+            if self._accepting
+        }
+        self._sockets.close([key for key in self._sockets.binds if key not in wanted])
+
+    def _give_slots(self) -> None:
         for (kind, slot), departure in list(self._departures.items()):
             if self._engine.give_slot(kind, slot):
                 # The last sessions may just have ended: their events still need the name.
@@ -259,14 +276,15 @@ class Balancer:
                 del self._departures[kind, slot]
                 self._deadlines.pop((kind, slot), None)
                 _log.debug("%s has left", departure.label)
+
+    async def _end_patience(self) -> None:
         now = asyncio.get_running_loop().time()
         for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
-            del self._deadlines[key]
             killed = await asyncio.to_thread(self._engine.kill_backend, key[1])
+            del self._deadlines[key]
             if killed:
-                _log.warning(
-                    "%s: %d sessions outlived drain_timeout and were closed", self._departures[key].label, killed
-                )
+                label = self._departures[key].label
+                _log.warning("%s: %d sessions outlived drain_timeout and were closed", label, killed)
 
     async def stop_accepting(self) -> None:
         """Accept nobody any more; who waits in a queue is still served. Sessions go on, and may still retry."""
