@@ -1,0 +1,252 @@
+"""One check of one backend, against real servers that answer well, badly, slowly or not at all."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from l4lb.config.model import Health
+from l4lb.health.probes import Result, Target, probe
+from tests.helpers.loops import run
+from tests.helpers.peers import Address, Backend, End, Peer, Served, blackhole, listen, refused
+from tests.helpers.waiting import wait_until
+
+SHORT = 0.2
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def target(address: Address) -> Target:
+    if isinstance(address, str):
+        return Target(socket.AF_UNIX, address)
+    return Target(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, address)
+
+
+def check(address: Address, **settings: Any) -> Result:
+    return run(probe(target(address), Health.model_validate(settings)))
+
+
+def check_http(address: Address, **settings: Any) -> Result:
+    return check(address, type="http", **settings)
+
+
+class Web(Served):
+    """Answers each request head with `answer`, and keeps the connection open until the client ends it."""
+
+    def __init__(self, answer: bytes, **options: Any) -> None:
+        self.requests: list[bytes] = []
+        self.ends: list[End] = []
+        self.ended = threading.Event()
+
+        def handle(peer: Peer) -> None:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += peer.receive(1)
+            self.requests.append(head)
+            peer.send(answer)
+            self.ends.append(peer.drain().end)
+            self.ended.set()
+
+        super().__init__(handle, **options)
+
+
+@pytest.fixture(params=["127.0.0.1", "::1", "unix", "abstract"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """How to listen at each kind of address."""
+    if request.param == "unix":
+        yield {"path": str(tmp_path / "b.sock")}
+    elif request.param == "abstract":
+        yield {"path": f"\0l4lb-test-{uuid.uuid4()}"}
+    else:
+        yield {"host": request.param}
+
+
+def address_of(backend: Backend) -> Address:
+    name = backend.sock.getsockname()
+    return os.fsdecode(name) if isinstance(name, bytes) else backend.address
+
+
+# ---- tcp -------------------------------------------------------------------------------------------------------------
+
+
+def test_tcp_connects(place: dict[str, Any]) -> None:
+    with Backend(**place) as backend:
+        assert check(address_of(backend)) == Result(True, "connected")
+
+
+def test_tcp_check_leaves_no_connection_behind() -> None:
+    with Backend() as backend:
+        check(backend.address)
+        with backend.accept() as peer:
+            assert peer.ended() is End.RESET
+
+
+def test_tcp_refused() -> None:
+    with refused() as address:
+        assert check(address) == Result(False, "Connection refused")
+
+
+def test_tcp_no_answer() -> None:
+    with blackhole() as address:
+        assert check(address, timeout=SHORT) == Result(False, "no answer within 0.2s")
+
+
+def test_tcp_unix_socket_that_is_not_there(tmp_path: Path) -> None:
+    assert check(str(tmp_path / "gone")) == Result(False, "No such file or directory")
+
+
+# ---- http ------------------------------------------------------------------------------------------------------------
+
+
+def test_http_ok(place: dict[str, Any]) -> None:
+    with Web(OK, **place) as web:
+        address = address_of(web)
+        if isinstance(address, str) and address.startswith("\0"):
+            assert "use health.type: tcp" in check_http(address).message
+        else:
+            assert check_http(address) == Result(True, "HTTP 200")
+
+
+@pytest.mark.parametrize(
+    ("code", "statuses", "ok"),
+    [
+        (200, None, True),
+        (204, None, True),
+        (399, None, True),
+        (404, None, False),
+        (503, None, False),
+        (503, [503], True),
+        (200, [503], False),
+        (204, ["200-203", 204], True),
+    ],
+)
+def test_http_status(code: int, statuses: list[object] | None, ok: bool) -> None:
+    with Web(b"HTTP/1.1 %d Whatever\r\nContent-Length: 0\r\n\r\n" % code) as web:
+        settings = {} if statuses is None else {"status": statuses}
+        assert check_http(web.address, **settings) == Result(ok, f"HTTP {code}")
+
+
+def test_http_asks_for_the_path_as_it_is_written() -> None:
+    with Web(OK) as web:
+        check_http(web.address, path="/v1/health?full=1&q=%2Fa")
+        line, _, rest = web.requests[0].partition(b"\r\n")
+        assert line == b"GET /v1/health?full=1&q=%2Fa HTTP/1.1"
+        assert f"Host: 127.0.0.1:{web.address[1]}\r\n".encode() in rest
+
+
+def test_http_host_header() -> None:
+    with Web(OK) as web:
+        check_http(web.address, host="model.example")
+        assert b"\r\nHost: model.example\r\n" in web.requests[0]
+        assert web.requests[0].count(b"Host:") == 1
+
+
+def test_http_closes_its_connection() -> None:
+    with Web(OK) as web:
+        check_http(web.address)
+        assert web.ended.wait(10)
+
+
+def test_http_redirect_is_an_answer_and_not_followed() -> None:
+    with Web(OK) as elsewhere:
+        to = f"http://{elsewhere}/".encode()
+        with Web(b"HTTP/1.1 302 Found\r\nLocation: " + to + b"\r\nContent-Length: 0\r\n\r\n") as web:
+            assert check_http(web.address) == Result(True, "HTTP 302")
+            assert check_http(web.address, status=[200]) == Result(False, "HTTP 302")
+        assert elsewhere.requests == []
+
+
+def test_http_body_is_not_waited_for() -> None:
+    with Web(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nand then nothing") as web:
+        assert check_http(web.address, timeout=SHORT) == Result(True, "HTTP 200")
+
+
+def test_http_endless_stream_is_not_read() -> None:
+    with Web(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n") as web:
+        assert check_http(web.address, timeout=SHORT) == Result(True, "HTTP 200")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nX: not the end of the head\r\n"])
+def test_http_head_that_does_not_come_in_time(answer: bytes) -> None:
+    with Web(answer) as web:
+        assert check_http(web.address, timeout=SHORT) == Result(False, "no answer within 0.2s")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x00\x01\x02\x03" * 100,
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"-ERR unknown command\r\n",
+    ],
+)
+def test_http_garbage_is_a_failure_with_a_message(answer: bytes) -> None:
+    with Web(answer) as web:
+        result = check_http(web.address)
+        assert not result.ok
+        assert result.message
+        assert not result.message.startswith("no answer within")
+
+
+def test_http_message_is_one_short_line() -> None:
+    with Web(b"\x00\x01\r\n" * 1000) as web:
+        message = check_http(web.address).message
+        assert "\n" not in message
+        assert len(message) <= 200
+
+
+@pytest.mark.parametrize("how", [Peer.close, Peer.reset])
+def test_http_connection_that_ends_without_an_answer(how: Callable[[Peer], None]) -> None:
+    with Served(how) as served:
+        result = check_http(served.address)
+        assert not result.ok
+        assert result.message
+
+
+def test_http_refused() -> None:
+    with refused() as address:
+        assert check_http(address) == Result(False, "Connection refused")
+
+
+def test_checks_of_all_kinds_leave_no_descriptor(tmp_path: Path) -> None:
+    async def all_kinds(cases: list[tuple[Target, Health]]) -> None:
+        for where, settings in cases:
+            await probe(where, settings)
+
+    tcp, http = Health(timeout=0.05), Health(type="http", timeout=0.05)
+    with (
+        Web(OK) as web,
+        Web(b"") as silent,
+        Web(b"garbage\r\n\r\n") as garbage,
+        refused() as nobody,
+        blackhole() as hole,
+    ):
+        dead = str(tmp_path / "dead.sock")
+        listen(path=dead).close()
+        places = [web.address, silent.address, garbage.address, nobody, hole, dead]
+        cases = [(target(place), settings) for place in places for settings in (tcp, http)]
+
+        async def main() -> tuple[int, int]:
+            await all_kinds(cases)
+            before = open_descriptors(web, silent, garbage)
+            for _ in range(3):
+                await all_kinds(cases)
+            return before, open_descriptors(web, silent, garbage)
+
+        before, after = run(main())
+        assert after <= before
+
+
+def open_descriptors(*servers: Web) -> int:
+    """Of this process, once the servers have closed their ends of the connections."""
+    wait_until(lambda: not any(server.live for server in servers))
+    return len(os.listdir("/proc/self/fd"))
