@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ async def probe(target: Target, health: Health) -> Result:
     except TimeoutError:
         return Result(False, f"no answer within {health.timeout:g}s")
     except OSError as error:
-        return Result(False, error.strerror or str(error))
+        # The loop and aiohttp put the address into `strerror`; whoever reads the message knows it.
+        return Result(False, os.strerror(error.errno) if error.errno else str(error))
     except (aiohttp.ClientError, ValueError) as error:
         return Result(False, str(error) or type(error).__name__)
 
@@ -59,6 +61,8 @@ async def _probe_tcp(target: Target) -> Result:
 async def _probe_http(target: Target, health: Health) -> Result:
     connector: aiohttp.BaseConnector
     if isinstance(target.address, str):
+        if target.address.startswith("\0"):
+            return Result(False, "an abstract unix socket cannot be asked by HTTP; use health.type: tcp")
         connector = aiohttp.UnixConnector(target.address, force_close=True)
         origin = URL.build(scheme="http", host="localhost")
     else:
