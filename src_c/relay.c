@@ -247,6 +247,7 @@ enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source
                                   struct lb_relays *shared, bool *moved) {
     const uint64_t bytes_before = relay->bytes;
     const uint32_t held_before = held_bytes(relay);
+    const bool eof_before = relay->eof;
     enum lb_relay_result result = LB_RELAY_WAIT;
 
     for (;;) {
@@ -268,7 +269,7 @@ enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source
             break;
         }
     }
-    if (relay->bytes != bytes_before || held_bytes(relay) != held_before)
+    if (relay->bytes != bytes_before || held_bytes(relay) != held_before || relay->eof != eof_before)
         *moved = true;
     return result;
 }

@@ -76,7 +76,7 @@ enum lb_relay_result {
 
 void lb_relay_init(struct lb_relay *relay, bool from_client);
 
-/* Move what can be moved. `moved` is set when any byte came in or went out. */
+/* Move what can be moved. `moved` is set when a byte came in or went out, or the source ended. */
 enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
                                   struct lb_relays *shared, bool *moved);
 

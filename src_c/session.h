@@ -80,7 +80,7 @@ struct lb_session {
 
     uint64_t started_ns;
     uint64_t attempt_ns;     /* the current connection attempt began */
-    uint64_t last_ns;        /* a byte moved, or a state began */
+    uint64_t last_ns;        /* a byte moved, a side ended, or a state began */
     uint64_t last_client_ns; /* a byte came from the client */
     uint32_t connect_us;     /* UINT32_MAX = not reached */
     uint64_t first_byte_us;  /* UINT64_MAX = not reached */

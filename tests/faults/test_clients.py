@@ -75,6 +75,22 @@ def test_request_ended_by_fin_gets_its_whole_answer(balance: MakeScene, backend:
     answering.result()
 
 
+@pytest.mark.parametrize("closer", ["client", "backend"])
+def test_half_close_time_begins_with_the_fin(balance: MakeScene, backend: Backend, closer: str) -> None:
+    """However long the session was silent before: whoever still has to answer gets the whole time for it."""
+    scene = balance(backend, pool={"timeouts": {"half_close": "1s"}})
+    client, server = scene.pair(backend)
+    first, second = (client, server) if closer == "client" else (server, client)
+    observe(1.2)
+    first.finish()
+    assert second.ended() is End.FIN
+    second.send(b"answer")
+    assert first.receive(6) == b"answer"
+    second.finish()
+    assert first.ended() is End.FIN
+    scene.wait_closed("-- normal")
+
+
 def test_connect_and_fin_without_a_byte_ends_normally(balance: MakeScene, backend: Backend) -> None:
     scene = balance(backend)
     client, server = scene.pair(backend)
