@@ -17,10 +17,9 @@ from compare import load
 from compare.measure import Cost, Moment
 from compare.places import default_cpus, free_port
 from compare.processes import BenchError, pinned, running
-from compare.report import spread_text
+from compare.report import console, spread_text
 from compare.subjects import Direct, HAProxy, L4lb, Nginx, Site, Started, Subject
 from compare.summary import Spread
-from rich.console import Console
 from rich.table import Table
 
 SERVER = "127.0.1.1"
@@ -147,7 +146,7 @@ def main(haproxy: str, nginx: str, rounds: int, seconds: int) -> None:
                 table.add_row(check.name, name, spread_text(rates), spread_text(costs), check.operation)
     except BenchError as error:
         raise click.ClickException(str(error)) from error
-    Console().print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

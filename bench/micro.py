@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import click
-from rich.console import Console
+from compare.report import console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -157,7 +157,7 @@ def main(repeats: int, cpu: int | None) -> None:
     table = Table("what", "time", "")
     for row in [*pure_modules(), *publications(repeats)]:
         table.add_row(row.what, f"{row.value:,.2f}", row.unit)
-    Console().print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

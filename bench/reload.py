@@ -20,6 +20,7 @@ import click
 from compare import load
 from compare.places import default_cpus, free_port
 from compare.processes import BenchError, running
+from compare.report import console
 from compare.subjects import wait_until_ready
 from rich.console import Console
 from rich.table import Table
@@ -175,7 +176,7 @@ class Run:
             time.sleep(self.pause)
 
 
-def show(phases: list[Phase], console: Console) -> None:
+def show(phases: list[Phase], to: Console) -> None:
     columns = (
         "",
         "connections",
@@ -200,7 +201,7 @@ def show(phases: list[Phase], console: Console) -> None:
             _milliseconds(phase.reloads, statistics.median),
             _milliseconds(phase.reloads, max),
         )
-    console.print(table)
+    to.print(table)
 
 
 def _milliseconds(times: list[float], pick: Callable[[list[float]], float]) -> str:
@@ -225,7 +226,7 @@ def main(backends: int, reloads: int, pause: float, rate: int, health: bool) -> 
             phases = run.measure(fleet, f"{addresses[0]}+{backends}")
     except BenchError as error:
         raise click.ClickException(str(error)) from error
-    show(phases, Console())
+    show(phases, console())
     failed = sum(phase.outcome.errors for phase in phases)
     if failed:
         first = next(phase.outcome.first_error for phase in phases if phase.outcome.errors)

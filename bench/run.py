@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from compare.rounds import Bench, measure_all
 from compare.scenarios import BY_NAME
 from compare.subjects import Direct, HAProxy, L4lb, Nginx, Subject
 from compare.summary import Results
-from rich.console import Console
 
 SUBJECTS = ("direct", "l4lb", "haproxy", "nginx")
 RESULTS = Path(__file__).parent / "results"
@@ -65,9 +63,7 @@ def _cpus(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option(
     "--scenarios", default=",".join(BY_NAME), callback=_choice(tuple(BY_NAME)), metavar="A,B", help="What to measure."
 )
-@click.option(
-    "--quick", is_flag=True, help="Small loads: shows that it works; needs more rounds to show who is faster."
-)
+@click.option("--quick", is_flag=True, help="Small loads: to see that it works, not who is faster.")
 @click.option("--cpus", default=None, callback=_cpus, metavar="B,L", help="CPU of the balancer and of the load.")
 @click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Where the results go.")
 def main(
@@ -98,8 +94,7 @@ def main(
     except BenchError as error:
         raise click.ClickException(str(error)) from error
     results = Results(measurements)
-    # A pipe has no width; the tables have one.
-    report.show(results, Console(width=None if sys.stdout.isatty() else 150))
+    report.show(results, report.console())
     out.mkdir(parents=True, exist_ok=True)
     report.write_json(measurements, environment, out / "results.json")
     report.write_markdown(results, environment, out / "results.md")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from compare.scenarios import BY_NAME, Scenario
 from compare.summary import Results, Spread, Summary
 
 FOREIGN_LIMIT = 0.15
+PIPE_WIDTH = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ MEMORY_COLUMNS = (
     Column("/ HAProxy", "rss_bytes", ratio=True),
     Column("PSS B", "pss_bytes"),
     Column("kernel B", "kernel_bytes"),
-    Column("process RSS before", "base_rss_bytes"),
+    Column("process RSS before, MiB", "base_rss_mib"),
     Column("CPU µs/s while idle", "idle_cpu_us_per_s"),
 )
 
@@ -112,17 +114,22 @@ def warning(results: Results) -> str | None:
     )
 
 
-def show(results: Results, console: Console) -> None:
+def console() -> Console:
+    """The terminal, or as wide as the tables need when there is none."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def show(results: Results, to: Console) -> None:
     for sheet in sheets(results):
         table = Table(title=sheet.title, title_justify="left")
         for i, title in enumerate(sheet.header):
             table.add_column(title, justify="left" if i == 0 else "right")
         for row in sheet.rows:
             table.add_row(*row)
-        console.print(table)
+        to.print(table)
     text = warning(results)
     if text is not None:
-        console.print(text, style="yellow")
+        to.print(text, style="yellow")
 
 
 def write_markdown(results: Results, environment: Mapping[str, str], path: Path) -> None:

@@ -17,7 +17,7 @@ from compare.subjects import Site, Started, Subject
 
 BACKENDS = 16
 WARM_UP = ("exchange", "--connections", "64", "--seconds", "0.1")
-OF_A_BALANCER = {"cpu_us", "rss_bytes", "pss_bytes", "base_rss_bytes", "idle_cpu_us_per_s"}
+OF_A_BALANCER = {"cpu_us", "rss_bytes", "pss_bytes", "base_rss_mib", "idle_cpu_us_per_s"}
 TIME_WAIT_SECONDS = 70.0
 TIME_WAIT_LIMIT = Path("/proc/sys/net/ipv4/tcp_max_tw_buckets")
 
@@ -130,7 +130,7 @@ def _memory_metrics(empty: Memory, full: Memory, connections: int) -> dict[str, 
         "rss_bytes": (full.rss - empty.rss) / connections,
         "pss_bytes": (full.pss - empty.pss) / connections,
         "kernel_bytes": (full.kernel - empty.kernel) / connections,
-        "base_rss_bytes": float(empty.rss),
+        "base_rss_mib": empty.rss / (1 << 20),
     }
 
 
