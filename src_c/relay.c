@@ -108,7 +108,7 @@ static int copy_once(struct lb_relay *relay, struct lb_side *source, struct lb_s
         relay->full_reads++;
     } else {
         relay->full_reads = 0;
-        if (!source->hup)
+        if (!source->hup && !source->urgent)
             source->can_read = false;
     }
     sent = sink_send(relay, sink, shared->scratch, len);
@@ -258,9 +258,9 @@ enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source
             result = LB_RELAY_AGAIN;
             break;
         }
-        if (relay->pipe != NULL && relay->small_splices >= LB_SMALL_SPLICES)
+        if (relay->pipe != NULL && (relay->small_splices >= LB_SMALL_SPLICES || source->urgent))
             pipe_drop(relay, source, shared);
-        if (relay->pipe == NULL && relay->full_reads >= LB_BULK_READS)
+        if (relay->pipe == NULL && relay->full_reads >= LB_BULK_READS && !source->urgent)
             try_splicing(relay, shared);
         if (relay->pipe != NULL) {
             splice_once(relay, source, shared);

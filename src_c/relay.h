@@ -12,7 +12,9 @@
  * always empty when it is filled, so EAGAIN is a dry socket and never a full pipe, whatever the segment sizes.
  *
  * Sockets are watched edge-triggered. `can_read` stays set until a read proved the socket dry; a short recv proves it
- * too, unless a FIN or an error is already announced (`hup`), because its event has been consumed.
+ * too, unless a FIN or an error is already announced (`hup`), because its event has been consumed, or urgent data came:
+ * a read stops short at its mark, whatever follows, and splice(2) never gets over it. Urgent bytes themselves are not
+ * passed on.
  *
  * Owner:   one worker.
  * Memory:  an idle relay owns nothing; a stuck one a buffer or a pipe.
@@ -36,6 +38,7 @@ struct lb_side {
     bool can_read;  /* not yet known to be dry */
     bool can_write; /* not yet known to be full */
     bool hup;       /* a FIN or an error is announced: read until it shows */
+    bool urgent;    /* urgent data came: a short read proves nothing */
     bool reset;     /* the connection broke: a RST, or any error but a FIN */
     bool nodelay;   /* TCP_NODELAY is set */
 };

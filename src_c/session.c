@@ -20,7 +20,7 @@
 #include "worker.h"
 
 /* Both directions, once, edge-triggered: no epoll_ctl while the session lives. */
-enum { SIDE_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET };
+enum { SIDE_EVENTS = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET };
 
 /* How often a lingering session looks whether its bytes were acknowledged. */
 enum { LINGER_LOOK_MS = 20 };
@@ -571,8 +571,10 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
 void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum lb_side_name name, uint32_t events) {
     struct lb_side *side = name == LB_CLIENT ? &session->client : &session->server;
 
-    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+    if ((events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
         side->can_read = true;
+    if ((events & EPOLLPRI) != 0)
+        side->urgent = true;
     if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
         side->hup = true;
     if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -273,6 +275,22 @@ def test_one_byte_ping_pong_has_no_delayed_acknowledgement_plateau(balance: Make
         client.send(b"x")
         assert client.receive(1) == b"x"
     answering.result()
+
+
+@pytest.mark.parametrize("ahead", [3, 8 << 20], ids=["small", "bulk"])
+def test_urgent_byte_is_dropped_and_holds_nothing_back(balance: MakeScene, backend: Backend, ahead: int) -> None:
+    """Reads stop at the mark of an urgent byte, and no event tells that more lies behind it."""
+    scene = balance(backend)
+    for round_number in range(20 if ahead < 1000 else 3):
+        client, server = scene.pair(backend)
+        with client, server:
+            receiving = Background(partial(server.receive_pattern, round_number, ahead + 500))
+            client.send_pattern(round_number, ahead)
+            client.sock.send(b"!", socket.MSG_OOB)
+            client.send_pattern(round_number, 500, ahead)
+            receiving.result()
+            server.send(b"?")
+            assert client.receive(1) == b"?"
 
 
 def test_bytes_are_counted_where_they_went(balance: MakeScene, backend: Backend) -> None:
