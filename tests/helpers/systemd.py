@@ -137,7 +137,7 @@ class World:
 
     def run(self, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command inside to its end, whatever it is."""
-        namespaces = ("--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net", "--root", "--wd=/")
+        namespaces = ("--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net", "--root", "--wd")
         return subprocess.run(
             ["nsenter", f"--target={self.init}", *namespaces, "--", *command],
             input=text, text=True, capture_output=True, timeout=COMMAND_DEADLINE,
