@@ -124,7 +124,8 @@ class TreeBuilder:
             mark = error.problem_mark or error.context_mark
             place = Place(self.file, mark.line + 1, mark.column + 1) if mark else Place(self.file, 1, 1)
             message = ", ".join(part for part in (error.context, error.problem) if part)
-            if mark and "${" in text.split("\n", mark.line + 1)[mark.line]:
+            # A file that ends too early has its mark on the line after the last.
+            if mark and "${" in "".join(text.split("\n", mark.line + 1)[mark.line : mark.line + 1]):
                 message += "; inside {} and [], put a value with ${VAR} in quotes"
             raise _failure(place, f"this is not YAML: {message}") from error
         except yaml.YAMLError as error:
