@@ -13,10 +13,10 @@ from compare.places import default_cpus, free_port
 from compare.processes import BenchError
 from compare.rounds import Bench, measure_all
 from compare.scenarios import BY_NAME
-from compare.subjects import Direct, HAProxy, L4lb, Nginx, Subject
+from compare.subjects import Direct, HAProxy, HAProxySplicing, L4lb, Nginx, Subject
 from compare.summary import Results
 
-SUBJECTS = ("direct", "l4lb", "haproxy", "nginx")
+SUBJECTS = ("direct", "l4lb", "haproxy", "haproxy-splice", "nginx")
 RESULTS = Path(__file__).parent / "results"
 EPILOG = """\b
 Examples:
@@ -81,6 +81,7 @@ def main(
         "direct": Direct(),
         "l4lb": L4lb(),
         "haproxy": HAProxy(haproxy),
+        "haproxy-splice": HAProxySplicing(haproxy),
         "nginx": Nginx(nginx),
     }
     chosen = [makers[name] for name in subjects]

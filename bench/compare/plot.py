@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compare.summary import BASE, Results, Spread
 
-COLORS = {"direct": "#9e9e9e", "l4lb": "#1f77b4", "haproxy": "#d95f02", "nginx": "#2e8b57"}
+COLORS = {"direct": "#9e9e9e", "l4lb": "#1f77b4", "haproxy": "#d95f02", "haproxy-splice": "#e7ab02", "nginx": "#2e8b57"}
 WIDTH = 0.2
 
 

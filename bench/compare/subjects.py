@@ -107,7 +107,10 @@ pools:
 
 
 class HAProxy(Balancer):
+    """With `option splice-auto` it decides by itself, and some versions then copy."""
+
     name = "haproxy"
+    splicing = "option splice-auto"
 
     def __init__(self, binary: str) -> None:
         self._binary = binary
@@ -117,7 +120,7 @@ class HAProxy(Balancer):
 
     def command(self, site: Site) -> list[str]:
         servers = "".join(f"    server s{i} {backend}\n" for i, backend in enumerate(site.backends))
-        path = site.directory / "haproxy.cfg"
+        path = site.directory / f"{self.name}.cfg"
         path.write_text(f"""\
 global
     maxconn {SESSIONS_MAX}
@@ -126,7 +129,7 @@ global
 defaults
     mode tcp
     balance roundrobin
-    option splice-auto
+    {self.splicing}
     timeout connect 5s
     timeout client 1h
     timeout server 1h
@@ -135,6 +138,13 @@ listen front
     bind 127.0.0.1:{site.port}
 {servers}""")
         return [self._binary, "-db", "-f", str(path)]
+
+
+class HAProxySplicing(HAProxy):
+    """Made to splice whatever it would decide."""
+
+    name = "haproxy-splice"
+    splicing = "option splice-request\n    option splice-response"
 
 
 class Nginx(Balancer):
