@@ -44,10 +44,10 @@ enum {
     LB_SMALL_SPLICE_BYTES = 4096,
     LB_SMALL_SPLICES = 4,
 
-    /* After this many spliced bytes without a pause the source wakes us only for LB_BULK_LOWAT bytes at once ... */
-    LB_BULK_RUN_BYTES = 1 << 20,
+    /* A source that spliced for this long without a pause, and fast enough, wakes us only for LB_BULK_LOWAT bytes at
+     * once or when it was quiet for LB_BULK_QUIET_MS. The tail of a run waits that long, so the run is much longer. */
+    LB_BULK_RUN_MS = 20,
     LB_BULK_LOWAT = 256 * 1024,
-    /* ... or when it was quiet this long. */
     LB_BULK_QUIET_MS = 2,
     /* A quiet direction gives its pipe back after this long. */
     LB_PIPE_QUIET_MS = 50,

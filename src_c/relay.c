@@ -153,6 +153,22 @@ static void confirm_eof(struct lb_relay *relay, struct lb_side *source, struct l
         pipe_drop(relay, source, shared);
 }
 
+/* A run is what is spliced without a pause and without an answer. */
+static void continue_run(struct lb_relay *relay, uint32_t len, uint64_t now_ms) {
+    if (relay->run_bytes == 0 || now_ms - relay->filled_ms > LB_BULK_QUIET_MS) {
+        relay->run_bytes = 0;
+        relay->run_ms = now_ms;
+    }
+    relay->run_bytes += len;
+    relay->filled_ms = now_ms;
+}
+
+/* Worth a low-water mark: at this pace it is reached before the quiet time is over. */
+static bool runs_fast(const struct lb_relay *relay, uint64_t now_ms) {
+    uint64_t ms = now_ms - relay->run_ms;
+    return ms >= LB_BULK_RUN_MS && relay->run_bytes >= ms * (LB_BULK_LOWAT / LB_BULK_QUIET_MS);
+}
+
 static void splice_once(struct lb_relay *relay, struct lb_side *source, struct lb_relays *shared) {
     ssize_t n =
         splice(source->fd, NULL, relay->pipe->write_fd, NULL, shared->pipes.bytes, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
@@ -168,11 +184,13 @@ static void splice_once(struct lb_relay *relay, struct lb_side *source, struct l
             pipe_drop(relay, source, shared);
             return;
         }
-        if (error == EAGAIN && relay->run_bytes >= LB_BULK_RUN_BYTES && !relay->lowat) {
+        if (error == EAGAIN && !relay->lowat && runs_fast(relay, shared->now_ms)) {
             /* Fewer, larger wake-ups while it lasts. lb_relay_quieten() takes it back for the tail. The kernel checks
              * at once whether that much is there already, so nothing is missed in between. */
             lb_sock_lowat(source->fd, LB_BULK_LOWAT);
             relay->lowat = true;
+            relay->filled_ms = shared->now_ms;
+            lb_list_append(&shared->bulk, &relay->quiet);
         }
         source_error(relay, source, error);
         return;
@@ -180,11 +198,10 @@ static void splice_once(struct lb_relay *relay, struct lb_side *source, struct l
     len = (uint32_t)n;
     relay->bytes += len;
     relay->pipe->held += len;
-    relay->run_bytes = relay->run_bytes > UINT32_MAX - len ? UINT32_MAX : relay->run_bytes + len;
+    continue_run(relay, len, shared->now_ms);
     relay->small_splices = len < LB_SMALL_SPLICE_BYTES ? (uint8_t)(relay->small_splices + 1) : 0;
     relay->spliced = true;
-    relay->filled_ms = shared->now_ms;
-    lb_list_append(&shared->quiet, &relay->quiet);
+    lb_list_append(relay->lowat ? &shared->bulk : &shared->quiet, &relay->quiet);
     lb_count_add(&shared->stats->spliced_bytes_total, len);
 }
 
@@ -203,6 +220,18 @@ static void flush_pipe(struct lb_relay *relay, struct lb_side *sink) {
 
 uint64_t lb_relay_quiet_ms(const struct lb_relay *relay) {
     return relay->filled_ms + (relay->lowat ? LB_BULK_QUIET_MS : LB_PIPE_QUIET_MS);
+}
+
+struct lb_relay *lb_relays_next_quiet(const struct lb_relays *shared) {
+    struct lb_relay *quiet = NULL, *bulk = NULL;
+
+    if (!lb_list_empty(&shared->quiet))
+        quiet = container_of(shared->quiet.next, struct lb_relay, quiet);
+    if (!lb_list_empty(&shared->bulk))
+        bulk = container_of(shared->bulk.next, struct lb_relay, quiet);
+    if (quiet == NULL || bulk == NULL)
+        return quiet != NULL ? quiet : bulk;
+    return lb_relay_quiet_ms(bulk) <= lb_relay_quiet_ms(quiet) ? bulk : quiet;
 }
 
 void lb_relay_quieten(struct lb_relay *relay, struct lb_side *source, struct lb_relays *shared) {

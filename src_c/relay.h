@@ -47,9 +47,10 @@ struct lb_relay {
     uint64_t bytes; /* taken from the source */
     struct lb_buffer *held;
     struct lb_pipe *pipe;
-    struct lb_list quiet; /* on lb_relays.quiet while it has a pipe */
+    struct lb_list quiet; /* on a list of lb_relays while it has a pipe */
     uint64_t filled_ms;   /* when the pipe was last filled */
-    uint32_t run_bytes;   /* spliced since the last pause */
+    uint64_t run_ms;      /* when the current run began */
+    uint64_t run_bytes;   /* spliced since then */
     uint8_t full_reads;
     uint8_t small_splices;
     bool from_client;
@@ -66,7 +67,8 @@ struct lb_relays {
     uint8_t *scratch; /* LB_COPY_BYTES */
     struct lb_buffer_pool buffers;
     struct lb_pipe_pool pipes;
-    struct lb_list quiet; /* relays with a pipe, longest quiet first */
+    struct lb_list quiet; /* relays with a pipe, longest quiet first ... */
+    struct lb_list bulk;  /* ... and those whose source has a low-water mark: they are due much sooner */
     uint64_t now_ms;
     struct l4lb_worker_stats *stats;
 };
@@ -83,11 +85,17 @@ void lb_relay_init(struct lb_relay *relay, bool from_client);
 enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
                                   struct lb_relays *shared, bool *moved);
 
-/* The relay has been on the quiet list too long: fall back to small wake-ups, then to copying. */
+/* The relay has been quiet too long: fall back to small wake-ups, then to copying. */
 void lb_relay_quieten(struct lb_relay *relay, struct lb_side *source, struct lb_relays *shared);
+
+/* The relay that is due first for lb_relay_quieten(); NULL when none has a pipe. */
+struct lb_relay *lb_relays_next_quiet(const struct lb_relays *shared);
 
 /* When the relay is due for lb_relay_quieten(). */
 uint64_t lb_relay_quiet_ms(const struct lb_relay *relay);
+
+/* The other direction spoke: what comes next is an answer, whose tail must not wait, and no longer the same run. */
+static inline void lb_relay_end_run(struct lb_relay *relay) { relay->run_bytes = 0; }
 
 /* Bytes were read from the source that the sink does not have. */
 bool lb_relay_holds(const struct lb_relay *relay);

@@ -216,6 +216,7 @@ static void break_off(struct lb_worker *worker, struct lb_session *session) {
 static void note_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct l4lb_backend_stats *counters = backend_counters(worker, session);
 
+    lb_relay_end_run(&session->up);
     lb_count_add(&counters->received_bytes_total, bytes);
     if (session->first_byte_us == UINT64_MAX)
         session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
@@ -226,6 +227,7 @@ static void note_server_bytes(struct lb_worker *worker, struct lb_session *sessi
 }
 
 static void note_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
+    lb_relay_end_run(&session->down);
     lb_count_add(&backend_counters(worker, session)->sent_bytes_total, bytes);
     session->last_client_ns = worker->now_ns;
     set_waiting(worker, session, true);
@@ -627,8 +629,7 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
     }
 }
 
-void lb_session_quieten(struct lb_worker *worker, struct lb_list *node) {
-    struct lb_relay *relay = container_of(node, struct lb_relay, quiet);
+void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay) {
     struct lb_session *session =
         relay->from_client ? container_of(relay, struct lb_session, up) : container_of(relay, struct lb_session, down);
 

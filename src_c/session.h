@@ -107,8 +107,8 @@ void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum
 /* Close because somebody asked: KILLED, DRAINED or SHUTDOWN. */
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
-/* The relay that owns this quiet-list node is due. */
-void lb_session_quieten(struct lb_worker *worker, struct lb_list *node);
+/* This relay of a session has been quiet too long. */
+void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay);
 
 void lb_session_describe(const struct lb_worker *worker, const struct lb_session *session,
                          struct l4lb_session_record *out);

@@ -26,19 +26,16 @@ static void read_clock(struct lb_worker *worker) {
     __atomic_store_n(&worker->stats.heartbeat_ns, worker->now_ns, __ATOMIC_RELAXED);
 }
 
-static const struct lb_relay *longest_quiet(const struct lb_worker *worker) {
-    return container_of(worker->relays.quiet.next, struct lb_relay, quiet);
-}
-
 /* How long epoll may wait. */
 static int timeout_ms(const struct lb_worker *worker) {
     uint64_t next = worker->now_ms + LB_HEARTBEAT_MS;
+    const struct lb_relay *quiet = lb_relays_next_quiet(&worker->relays);
 
     if (!lb_list_empty(&worker->ready))
         return 0;
     next = LB_MIN(next, lb_wheel_next(&worker->wheel));
-    if (!lb_list_empty(&worker->relays.quiet))
-        next = LB_MIN(next, lb_relay_quiet_ms(longest_quiet(worker)));
+    if (quiet != NULL)
+        next = LB_MIN(next, lb_relay_quiet_ms(quiet));
     if (worker->paused)
         next = LB_MIN(next, LB_MAX(worker->rest_until_ms, worker->now_ms + LB_ACCEPT_REST_MS));
     return next > worker->now_ms ? (int)(next - worker->now_ms) : 0;
@@ -51,15 +48,11 @@ static void expire_timers(struct lb_worker *worker) {
         lb_session_timer(worker, container_of(timer, struct lb_session, timer));
 }
 
-/* The list is ordered by when the pipes were last filled; relays with a low-water mark are due sooner than those
- * behind them, which only makes those a little late. */
 static void expire_quiet(struct lb_worker *worker) {
-    while (!lb_list_empty(&worker->relays.quiet)) {
-        const struct lb_relay *relay = longest_quiet(worker);
-        if (lb_relay_quiet_ms(relay) > worker->now_ms)
-            return;
-        lb_session_quieten(worker, worker->relays.quiet.next);
-    }
+    struct lb_relay *relay;
+
+    while ((relay = lb_relays_next_quiet(&worker->relays)) != NULL && lb_relay_quiet_ms(relay) <= worker->now_ms)
+        lb_session_quieten(worker, relay);
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
@@ -244,6 +237,7 @@ int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *s
     worker->cross.wake_fd = -1;
     lb_list_init(&worker->ready);
     lb_list_init(&worker->relays.quiet);
+    lb_list_init(&worker->relays.bulk);
     worker->relays.stats = &worker->stats;
     lb_pipe_pool_init(&worker->relays.pipes, options->pipes_max, options->pipe_bytes, &worker->stats);
     lb_rng_init(&worker->rng, lb_clock_wall_ns() * (2ull * index + 1));

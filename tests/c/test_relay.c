@@ -95,6 +95,7 @@ static void world_init(struct world *world, enum kind kind, uint32_t pipes_max, 
     CHECK(world->shared.scratch != NULL);
     world->shared.stats = &world->stats;
     lb_list_init(&world->shared.quiet);
+    lb_list_init(&world->shared.bulk);
     lb_pipe_pool_init(&world->shared.pipes, pipes_max, 65536, &world->stats);
     lb_relay_init(&world->up, true);
     lb_relay_init(&world->down, false);
@@ -194,13 +195,10 @@ static void take_events(struct world *world, int timeout_ms) {
 
 static void quieten(struct world *world) {
     struct lb_relays *shared = &world->shared;
+    struct lb_relay *relay;
 
-    while (!lb_list_empty(&shared->quiet)) {
-        struct lb_relay *relay = container_of(shared->quiet.next, struct lb_relay, quiet);
-        if (lb_relay_quiet_ms(relay) > shared->now_ms)
-            return;
+    while ((relay = lb_relays_next_quiet(shared)) != NULL && lb_relay_quiet_ms(relay) <= shared->now_ms)
         lb_relay_quieten(relay, relay->from_client ? &world->client : &world->server, shared);
-    }
 }
 
 static void pass_end(struct lb_relay *relay, const struct lb_side *sink) {

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "relay.h"
+
+/* One direction between two unix sockets, and the peers on both ends. */
+struct line {
+    struct lb_relays shared;
+    struct l4lb_worker_stats stats;
+    struct lb_side source, sink;
+    struct lb_relay relay;
+    int from, to;
+};
+
+enum { MESSAGE = 100000, PIPE = 1 << 16, FAST = 8, SLOW = 1 };
+
+static uint8_t message[MESSAGE];
+
+static void pair(int *inner, int *peer) {
+    int fds[2], on = 1;
+
+    (void)CHECK_SYS(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+    for (int i = 0; i < 2; i++)
+        (void)CHECK_SYS(ioctl(fds[i], FIONBIO, &on));
+    *inner = fds[0];
+    *peer = fds[1];
+}
+
+static void line_init(struct line *line) {
+    memset(line, 0, sizeof *line);
+    line->shared.scratch = malloc(LB_COPY_BYTES);
+    CHECK(line->shared.scratch != NULL);
+    line->shared.stats = &line->stats;
+    lb_list_init(&line->shared.quiet);
+    lb_list_init(&line->shared.bulk);
+    lb_pipe_pool_init(&line->shared.pipes, 1, PIPE, &line->stats);
+    lb_relay_init(&line->relay, true);
+    pair(&line->source.fd, &line->from);
+    pair(&line->sink.fd, &line->to);
+    line->source.can_write = line->sink.can_write = true;
+}
+
+static void line_fini(struct line *line) {
+    lb_relay_fini(&line->relay, &line->shared);
+    lb_pipe_pool_fini(&line->shared.pipes);
+    free(line->shared.scratch);
+    for (int i = 0; i < 4; i++)
+        (void)close((int[]){line->source.fd, line->sink.fd, line->from, line->to}[i]);
+}
+
+/* A message goes from end to end. */
+static void pass_message(struct line *line) {
+    static uint8_t got[MESSAGE];
+    bool moved = false;
+
+    CHECK_EQ(send(line->from, message, MESSAGE, 0), MESSAGE);
+    for (size_t left = MESSAGE; left > 0;) {
+        ssize_t n;
+        line->source.can_read = line->sink.can_write = true;
+        CHECK(lb_relay_run(&line->relay, &line->source, &line->sink, &line->shared, &moved) != LB_RELAY_NOMEM);
+        n = recv(line->to, got, left, 0);
+        CHECK(n > 0 || errno == EAGAIN);
+        left -= n > 0 ? (size_t)n : 0;
+    }
+    line->source.can_read = true;
+    (void)lb_relay_run(&line->relay, &line->source, &line->sink, &line->shared, &moved);
+}
+
+/* Has the source a low-water mark after so many milliseconds with `messages` in each? */
+static bool is_marked_after(struct line *line, int ms, int messages) {
+    for (; ms > 0 && !line->relay.lowat; ms--) {
+        for (int i = 0; i < messages; i++)
+            pass_message(line);
+        line->shared.now_ms++;
+    }
+    return line->relay.lowat;
+}
+
+TEST(a_long_fast_run_gets_a_low_water_mark) {
+    struct line line;
+
+    line_init(&line);
+    CHECK(!is_marked_after(&line, LB_BULK_RUN_MS, FAST));
+    CHECK(is_marked_after(&line, 2, FAST));
+    line_fini(&line);
+}
+
+/* It would wait for the mark in vain, and so would every part of it. */
+TEST(a_slow_run_gets_none) {
+    struct line line;
+
+    line_init(&line);
+    CHECK(!is_marked_after(&line, 20 * LB_BULK_RUN_MS, SLOW));
+    CHECK(line.relay.spliced);
+    line_fini(&line);
+}
+
+TEST(answers_are_no_run_however_many_there_are) {
+    struct line line;
+
+    line_init(&line);
+    for (int answer = 0; answer < 200; answer++) {
+        CHECK(!is_marked_after(&line, 1, FAST));
+        lb_relay_end_run(&line.relay);
+    }
+    CHECK(line.relay.spliced);
+    line_fini(&line);
+}
+
+TEST(bursts_with_pauses_are_no_run) {
+    struct line line;
+
+    line_init(&line);
+    for (int burst = 0; burst < 100; burst++) {
+        CHECK(!is_marked_after(&line, 2, FAST));
+        line.shared.now_ms += LB_BULK_QUIET_MS + 1;
+    }
+    CHECK(line.relay.spliced);
+    line_fini(&line);
+}
+
+/* The tail of a bulk transfer is not kept waiting by others that merely hold a pipe. */
+TEST(a_marked_source_is_due_before_a_pipe_that_was_quiet_longer) {
+    struct line marked, other;
+
+    line_init(&marked);
+    line_init(&other);
+    CHECK(lb_relays_next_quiet(&marked.shared) == NULL);
+    CHECK(is_marked_after(&marked, LB_BULK_RUN_MS + 2, FAST));
+    /* As if on the same worker, and filled a little earlier. */
+    other.relay.filled_ms = marked.relay.filled_ms - 1;
+    lb_list_append(&marked.shared.quiet, &other.relay.quiet);
+    CHECK(lb_relays_next_quiet(&marked.shared) == &marked.relay);
+    CHECK_EQ(lb_relay_quiet_ms(&marked.relay), marked.relay.filled_ms + LB_BULK_QUIET_MS);
+
+    /* Once it is quiet and has no mark any more, the other is. */
+    marked.shared.now_ms += LB_BULK_QUIET_MS;
+    lb_relay_quieten(&marked.relay, &marked.source, &marked.shared);
+    CHECK(!marked.relay.lowat);
+    CHECK(lb_relays_next_quiet(&marked.shared) == &other.relay);
+    lb_list_remove(&other.relay.quiet);
+    line_fini(&marked);
+    line_fini(&other);
+}
+
+TEST_MAIN()
