@@ -1,0 +1,174 @@
+"""Hundreds of reloads under load: nothing is lost, nothing grows, established sessions do not notice."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.helpers.balancer import Balancer, Json
+from tests.helpers.leaks import holdings, resident_bytes
+from tests.helpers.patterns import pattern
+from tests.helpers.peers import Address, Background, Peer, Served, connect, echo
+from tests.helpers.waiting import settled, wait_until
+
+RELOADS = 200
+WARM_UP = 20
+CLIENTS = 3
+MIB = 1 << 20
+
+POOLED_THREADS = 16
+"""More than the helper threads that stay for the next piece of work, fewer than one for each reload."""
+
+
+class Load:
+    """Clients that connect, exchange and leave, and sessions that stream all the while, until told to stop."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._stop = threading.Event()
+        self._numbers = itertools.count(100)
+        self.exchanged = 0
+        self.streamed = [0] * CLIENTS
+        self._running = [Background(self._come_and_go) for _ in range(CLIENTS)]
+        self._running += [Background(self._streamer(key)) for key in range(CLIENTS)]
+
+    def _come_and_go(self) -> int:
+        done = 0
+        while not self._stop.is_set():
+            data = pattern(next(self._numbers), 0, 1000)
+            with connect(self._address) as client:
+                client.send(data)
+                assert client.receive(len(data)) == data
+                client.finish()
+                assert client.read_all() == b""
+            done += 1
+        return done
+
+    def _streamer(self, key: int) -> Callable[[], int]:
+        def stream() -> int:
+            with connect(self._address) as client:
+                while not self._stop.is_set():
+                    offset = self.streamed[key]
+                    client.send_pattern(key, 4000, offset)
+                    client.receive_pattern(key, 4000, offset)
+                    self.streamed[key] += 4000
+            return 1
+
+        return stream
+
+    def alive(self) -> bool:
+        return all(one.running() for one in self._running)
+
+    def stop(self) -> int:
+        """End all of it; how many sessions there were. Fails if any client saw a fault."""
+        self._stop.set()
+        return sum(int(str(one.result())) for one in self._running)
+
+
+def storm_config(turn: int, *backends: Served) -> Json:
+    """Every turn differs from the last: in backends, weights and balancing, and in a listener that comes and goes."""
+    first, second, third = (str(backend) for backend in backends)
+    entries: list[Json] = [
+        {"name": "first", "address": first, "weight": 1 + turn % 3},
+        {"name": "second", "address": second},
+    ]
+    if turn % 2:
+        entries.insert(turn % 3, {"name": "third", "address": third})
+    config: Json = {
+        "process": {"drain_timeout": "10s"},
+        "listeners": {"main": {"bind": "127.0.0.1:0", "pool": "main"}},
+        "pools": {
+            "main": {
+                "backends": entries,
+                "balance": ("round_robin", "least_connections", "maglev", "power_of_two")[turn % 4],
+                "hash": {"table_size": 1021},
+            }
+        },
+    }
+    if turn % 4 == 3:
+        config["listeners"]["extra"] = {"bind": "127.0.0.1:0", "pool": "extra"}
+        config["pools"]["extra"] = {"backends": [third], "health": {"type": "tcp", "interval": "100ms"}}
+    return config
+
+
+@pytest.mark.parametrize("by", ["api", "signal"])
+def test_storm_loses_nothing_and_grows_nothing(by: str) -> None:
+    with contextlib.ExitStack() as stack:
+        backends = [stack.enter_context(Served(echo)) for _ in range(3)]
+        lb = stack.enter_context(Balancer(storm_config(0, *backends)))
+
+        def reload(turn: int) -> None:
+            if by == "api":
+                lb.reload(storm_config(turn, *backends))
+                return
+            before = lb.status()["config"]["loaded_at"]
+            lb.write(storm_config(turn, *backends))
+            lb.signal(signal.SIGHUP)
+            wait_until(lambda: lb.status()["config"]["loaded_at"] != before, what=lambda: lb.log)
+
+        held = [stack.enter_context(connect(lb.address("main"))) for _ in range(4)]
+        for client in held:
+            _exchange(client)
+        before = settled(lambda: holdings(lb.pid))
+        load = Load(lb.address("main"))
+        for turn in range(WARM_UP):
+            reload(turn)
+        memory = resident_bytes(lb.pid)
+        address = lb.address("main")
+        for turn in range(WARM_UP, RELOADS + 1):
+            reload(turn)
+        assert load.alive()
+        assert resident_bytes(lb.pid) - memory < 12 * MIB
+        # The last configuration is the first one, so everything has to be as it was.
+        assert RELOADS % 4 == 0
+        assert lb.address("main") == address
+        sessions = load.stop()
+        assert min(load.streamed) > 0
+        for client in held:
+            _exchange(client)
+        wait_until(lambda: lb.session_count() == len(held))
+        wait_until(lambda: holdings(lb.pid).sockets == before.sockets, what=lambda: f"{before}, {holdings(lb.pid)}")
+        assert holdings(lb.pid).other == before.other
+        assert holdings(lb.pid).threads <= before.threads + POOLED_THREADS
+        status = lb.status()
+        assert status["listeners"]["main"]["connections_total"] == sessions + len(held)
+        closed = {
+            reason: sum(codes.values())
+            for reason, codes in status["pools"]["main"]["closed_total"].items()
+            if any(codes.values())
+        }
+        assert closed == {"normal": sessions}
+        wait_until(lambda: sum(1 for _ in lb.access()) == sessions)
+        assert {line["backend"] for line in lb.access()} <= {"first", "second", "third"}
+        for client in held:
+            client.close()
+
+
+def _exchange(client: Peer) -> None:
+    client.send(b"held")
+    assert client.receive(4) == b"held"
+
+
+def test_signals_in_a_row_are_served_together_and_the_last_file_counts() -> None:
+    with contextlib.ExitStack() as stack:
+        backends = [stack.enter_context(Served(echo)) for _ in range(3)]
+        lb = stack.enter_context(Balancer(storm_config(0, *backends)))
+        for turn in range(1, 60):
+            lb.write(storm_config(turn, *backends))
+            lb.signal(signal.SIGHUP)
+        wanted = {backend["name"] for backend in storm_config(59, *backends)["pools"]["main"]["backends"]}
+        wait_until(
+            lambda: lb.status()["pools"]["main"]["backends"].keys() == wanted and "extra" in lb.status()["pools"]
+        )
+        assert lb.status()["config"]["last_reload_ok"]
+
+
+def test_reloads_asked_for_at_once_all_get_an_answer() -> None:
+    with Served(echo) as served, Balancer(storm_config(0, served, served, served)) as lb:
+        asking = [Background(lambda: lb.request("POST", "/api/v1/reload")[0]) for _ in range(24)]
+        assert [one.result() for one in asking] == [200] * 24
