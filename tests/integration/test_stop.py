@@ -1,0 +1,205 @@
+"""How the process ends, and the other signals: drain, patience, a second signal, log rotation, the watchdog."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from tests.helpers.balancer import Balancer, Json
+from tests.helpers.peers import Address, Peer, Served, connect, echo
+from tests.helpers.waiting import wait_until
+
+STOPS = [signal.SIGTERM, signal.SIGINT]
+
+
+def config(backend: object, drain_timeout: str = "60s", **sections: Any) -> Json:
+    return {
+        "process": {"workers": 2, "drain_timeout": drain_timeout},
+        "listeners": {"main": {"bind": "127.0.0.1:0", "pool": "main"}},
+        "pools": {"main": {"backends": [str(backend)]}},
+    } | sections
+
+
+def exchange(peer: Peer, data: bytes = b"hello") -> None:
+    peer.send(data)
+    assert peer.receive(len(data)) == data
+
+
+def wait_refused(address: Address) -> None:
+    """Wait until nobody listens there."""
+
+    def refused() -> bool:
+        try:
+            connect(address).close()
+        except ConnectionRefusedError:
+            return True
+        except ConnectionResetError:
+            return False
+        return False
+
+    wait_until(refused)
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_stop_refuses_new_clients_and_ends_with_the_last_session(number: int) -> None:
+    with Served(echo) as served, Balancer(config(served)) as lb:
+        address = lb.address("main")
+        with connect(address) as first, connect(address) as second:
+            exchange(first)
+            exchange(second)
+            lb.signal(number)
+            lb.wait_notified("STOPPING=1")
+            wait_refused(address)
+            exchange(first)
+            assert lb.status()["stopping"] is True
+            assert lb.request("GET", "/readyz")[0] == 503
+            first.finish()
+            assert first.read_all() == b""
+            exchange(second)
+        lb.wait_exit()
+        assert {line["code"] for line in lb.access()} == {"--"}
+
+
+def test_stop_without_sessions_is_immediate() -> None:
+    with Served(echo) as served, Balancer(config(served, "1h")) as lb:
+        lb.signal(signal.SIGTERM)
+        lb.wait_exit()
+        assert not lb.socket_path.exists()
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_second_signal_stops_at_once(number: int) -> None:
+    with Served(echo) as served, Balancer(config(served, "1h")) as lb, connect(lb.address("main")) as client:
+        exchange(client)
+        lb.signal(signal.SIGTERM)
+        lb.wait_notified("STOPPING=1")
+        exchange(client)
+        lb.signal(number)
+        lb.wait_exit()
+        assert client.broken()
+        assert [(line["code"], line["reason"]) for line in lb.access()] == [("KD", "shutdown")]
+        assert "1 sessions are still open and are closed" in lb.log
+
+
+def test_sessions_are_waited_for_no_longer_than_the_drain_timeout() -> None:
+    with Served(echo) as served, Balancer(config(served, "300ms")) as lb, connect(lb.address("main")) as client:
+        exchange(client)
+        lb.signal(signal.SIGTERM)
+        lb.wait_exit()
+        assert client.broken()
+        assert [line["reason"] for line in lb.access()] == ["shutdown"]
+
+
+def test_clients_that_came_before_the_stop_are_served() -> None:
+    """While the process stands still, clients queue, and then the signal comes."""
+    with Served(echo) as served, Balancer(config(served)) as lb:
+        address = lb.address("main")
+        lb.signal(signal.SIGSTOP)
+        try:
+            clients = [connect(address) for _ in range(100)]
+            lb.signal(signal.SIGTERM)
+        finally:
+            lb.signal(signal.SIGCONT)
+        for client in clients:
+            exchange(client)
+            client.close()
+        lb.wait_exit()
+
+
+def test_no_configuration_is_taken_while_stopping() -> None:
+    with Served(echo) as served, Balancer(config(served)) as lb, connect(lb.address("main")) as client:
+        address = lb.address("main")
+        exchange(client)
+        lb.signal(signal.SIGTERM)
+        lb.wait_notified("STOPPING=1")
+        wait_refused(address)
+        status, body = lb.request("POST", "/api/v1/reload")
+        assert status == 422
+        assert "stopping" in body["error"]
+        wait_refused(address)
+        exchange(client)
+        client.close()
+        lb.wait_exit()
+
+
+def test_backend_that_refuses_while_stopping_is_retried_elsewhere() -> None:
+    """A session that is still connecting belongs to those that are let end in their own time."""
+    with Served(echo) as served, Balancer(config(served)) as lb:
+        pools = {"main": {"backends": [{"address": "127.0.0.1:9", "name": "dead"}, str(served)], "retries": 2}}
+        lb.reload(config(served, pools=pools))
+        address = lb.address("main")
+        lb.signal(signal.SIGSTOP)
+        try:
+            clients = [connect(address) for _ in range(4)]
+            lb.signal(signal.SIGTERM)
+        finally:
+            lb.signal(signal.SIGCONT)
+        for client in clients:
+            exchange(client)
+            client.close()
+        lb.wait_exit()
+
+
+def test_rotated_access_log_is_opened_again() -> None:
+    with Served(echo) as served, Balancer(config(served)) as lb:
+        address = lb.address("main")
+
+        def session() -> None:
+            with connect(address) as client:
+                exchange(client)
+
+        session()
+        wait_until(lambda: len(list(lb.access())) == 1)
+        rotated = lb.access_path.rename(lb.directory / "access.log.1")
+        session()
+        wait_until(lambda: rotated.read_text().count("\n") == 2)
+        assert not lb.access_path.exists()
+        lb.signal(signal.SIGUSR1)
+        wait_until(lb.access_path.exists)
+        session()
+        wait_until(lambda: len(list(lb.access())) == 1)
+        assert rotated.read_text().count("\n") == 2
+
+
+def test_killed_session_is_closed_on_both_sides_and_logged_as_killed() -> None:
+    with Served(echo) as served, Balancer(config(served)) as lb:
+        address = lb.address("main")
+        with connect(address) as victim:
+            exchange(victim)
+            (session,) = lb.sessions()
+            with connect(address) as bystander:
+                exchange(bystander)
+                assert lb.request("DELETE", f"/api/v1/sessions/{session['session']}")[0] == 200
+                wait_until(victim.broken)
+                wait_until(lambda: len(list(lb.access())) == 1)
+                (line,) = lb.access()
+                assert (line["session"], line["code"], line["reason"]) == (session["session"], "KD", "killed")
+                exchange(bystander)
+                wait_until(lambda: len(served.live) == 1)
+                assert lb.request("DELETE", f"/api/v1/sessions/{session['session']}")[0] == 404
+
+
+def test_watchdog_hears_signs_of_life() -> None:
+    with Served(echo) as served, Balancer(config(served), env={"WATCHDOG_USEC": "100000"}) as lb:
+        for _ in range(3):
+            lb.wait_notified("WATCHDOG=1")
+
+
+def test_watchdog_of_another_process_hears_nothing() -> None:
+    env = {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": "1"}
+    with Served(echo) as served, Balancer(config(served), env=env) as lb:
+        lb.reload()
+        lb.wait_notified("READY=1")
+        assert "WATCHDOG=1" not in lb.notified
+
+
+def test_service_manager_hears_of_start_reload_and_stop() -> None:
+    with Served(echo) as served, Balancer(config(served)) as lb:
+        lb.signal(signal.SIGHUP)
+        lb.wait_notified("RELOADING=1")
+        lb.wait_notified("READY=1")
+        lb.signal(signal.SIGTERM)
+        lb.wait_notified("STOPPING=1")
+        lb.wait_exit()
