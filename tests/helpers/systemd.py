@@ -108,7 +108,8 @@ class World:
         steps = [word for unit in MASKED for word in ("mask", unit)]
         steps += [word for source, target in show.items() for word in ("show", str(source), target)]
         # The shell joins the group before it is unshared: the group is the root of what is seen inside.
-        enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+        # And it ends with the tests, however they end.
+        enter = 'echo $$ > "$0/cgroup.procs" && exec setpriv --pdeathsig KILL "$@"'
         unshare = ("unshare", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child", "--")
         world = ("sh", "-c", WORLD, "world", str(mount_point), *steps, "--", *command)
         with self.network.entered(), self._console.open("wb") as console:
@@ -154,6 +155,10 @@ class World:
 
         wait_until(booted, BOOT_DEADLINE, lambda: self.console)
 
+    def wait_ended(self) -> int:
+        """The exit status of the first process."""
+        return self._outer.wait(COMMAND_DEADLINE)
+
     def close(self) -> None:
         """End every process of the world and forget what it wrote."""
         self._stack.close()
@@ -170,10 +175,22 @@ def booted(show: Mapping[Path, str]) -> Iterator[World]:
     if reason := _missing():
         pytest.skip(reason)
     with isolated() as network:
+        _try(network)
         world = World(network, show, (SYSTEMD, "--unit=basic.target", "--log-target=journal"))
         with contextlib.closing(world):
             world.wait_booted()
             yield world
+
+
+def _try(network: Network) -> None:
+    """Skip the test unless a world can be made here; what goes wrong in one is for the test to report."""
+    try:
+        world = World(network, {}, ("true",))
+    except OSError as error:
+        pytest.skip(f"no systemd of its own: {error}")
+    with contextlib.closing(world):
+        if world.wait_ended() != 0:
+            pytest.skip(f"no systemd of its own: {world.console}")
 
 
 def _missing() -> str | None:
