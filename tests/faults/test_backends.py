@@ -270,7 +270,9 @@ def test_backends_come_and_go_under_load_and_scrapes(
         try:
             for number in range(25):
                 kept = [
-                    {"name": f"b{i}", "address": server} for i, server in enumerate(servers) if (number + i) % 3 or i == 2
+                    {"name": f"b{i}", "address": server}
+                    for i, server in enumerate(servers)
+                    if (number + i) % 3 or i == 2
                 ]
                 scene.reload(backends=kept)
         finally:

@@ -97,23 +97,22 @@ def test_unprivileged_pipe_allowance_is_no_limit_to_bulk_sessions() -> None:
     """Beyond the allowance pipes are small or missing; bytes are exact all the same."""
     sessions, each = 60, 2 * MIB
     settings = config_for_nobody()
-    with Backend() as backend:
-        with Balancer(settings | config(backend)) as lb, contextlib.ExitStack() as stack:
-            assert psutil.Process(lb.pid).uids().effective != 0
-            pairs: list[tuple[Peer, Peer]] = []
-            for _ in range(sessions):
-                client = stack.enter_context(connect(lb.address("main"), receive_buffer=8192))
-                pairs.append((client, stack.enter_context(backend.accept())))
-            sending = [
-                Background(lambda s=server, k=key: (s.send_pattern(k, each), s.finish()))  # type: ignore[misc]
-                for key, (_, server) in enumerate(pairs)
-            ]
-            for key, (client, _) in enumerate(pairs):
-                client.receive_pattern(key, 100_000)
-            for key, (client, _) in enumerate(pairs):
-                assert client.drain(key, 100_000) == Ended(each, End.FIN)
-            for one in sending:
-                one.result()
+    with Backend() as backend, Balancer(settings | config(backend)) as lb, contextlib.ExitStack() as stack:
+        assert psutil.Process(lb.pid).uids().effective != 0
+        pairs: list[tuple[Peer, Peer]] = []
+        for _ in range(sessions):
+            client = stack.enter_context(connect(lb.address("main"), receive_buffer=8192))
+            pairs.append((client, stack.enter_context(backend.accept())))
+        sending = [
+            Background(lambda s=server, k=key: (s.send_pattern(k, each), s.finish()))  # type: ignore[misc]
+            for key, (_, server) in enumerate(pairs)
+        ]
+        for key, (client, _) in enumerate(pairs):
+            client.receive_pattern(key, 100_000)
+        for key, (client, _) in enumerate(pairs):
+            assert client.drain(key, 100_000) == Ended(each, End.FIN)
+        for one in sending:
+            one.result()
 
 
 def config_for_nobody() -> dict[str, object]:

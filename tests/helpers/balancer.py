@@ -142,9 +142,14 @@ class Balancer:
         command = [*self.prefix, sys.executable, "-m", "l4lb", "run", "-c", str(self.file)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log if self.stdout is None else self.stdout,
-                stderr=log, start_new_session=True,
-            )  # fmt: skip
+                command,
+                env=env,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log if self.stdout is None else self.stdout,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def start(self) -> None:
         """Start the process and wait for READY=1."""

@@ -60,7 +60,9 @@ def assert_quiet(pid: int, seconds: float = 1.0, share: float = 0.05) -> None:
     observe(seconds)
     used = worker_cpu_seconds(pid) - before
     # One clock tick is 10 ms, so a share below 2 % of a second cannot be told from none.
-    assert used <= share * seconds + 0.02, f"native threads used {used:.2f} s of CPU in {seconds:g} s with nothing to do"
+    assert used <= share * seconds + 0.02, (
+        f"native threads used {used:.2f} s of CPU in {seconds:g} s with nothing to do"
+    )
 
 
 @contextmanager

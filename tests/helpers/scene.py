@@ -40,7 +40,9 @@ def _spelled(backend: Backend | Address) -> str:
 class Scene:
     """One listener in front of one pool. Backends are named b0, b1, ... unless they carry a name."""
 
-    def __init__(self, lb: Balancer, settings: Json, listener: Json, pool: Json, backends: Sequence[BackendLike]) -> None:
+    def __init__(
+        self, lb: Balancer, settings: Json, listener: Json, pool: Json, backends: Sequence[BackendLike]
+    ) -> None:
         number = next(_numbers)
         self.lb = lb
         self.settings = settings

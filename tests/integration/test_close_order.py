@@ -43,7 +43,9 @@ def small_backend() -> Backend:
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=[cell_name(cell) for cell in CELLS])
-def test_bytes_and_kind_of_end_survive(balance: MakeScene, small_backend: Backend, cell: tuple[Side, End, When, str, str]) -> None:
+def test_bytes_and_kind_of_end_survive(
+    balance: MakeScene, small_backend: Backend, cell: tuple[Side, End, When, str, str]
+) -> None:
     closer_name, how, when, direction, reader_state = cell
     with small_backend as backend:
         scene = balance(backend)
@@ -105,6 +107,11 @@ def _sender_ends(sender: Peer, reader: Peer, how: End, when: When, stalled: bool
         assert sender.ended() is End.FIN
 
 
+def _send_for_ever(sender: Peer) -> None:
+    while True:
+        sender.send(b"x" * 65536)
+
+
 def _reader_ends(sender: Peer, reader: Peer, how: End, when: When, stalled: bool, key: int) -> None:
     """A FIN from the reader stops nothing of what it still wants to read; a RST reaches the sender as a RST."""
     total = STALLED_TOTAL // 4 if stalled else READING_TOTAL
@@ -129,8 +136,7 @@ def _reader_ends(sender: Peer, reader: Peer, how: End, when: When, stalled: bool
     if how is End.RESET:
         wait_until(sender.broken)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            while True:
-                sender.send(b"x" * 65536)
+            _send_for_ever(sender)
         return
     assert sender.ended() is End.FIN
     feeding = Background(lambda: (sender.send_pattern(key, total - already, already), sender.finish()))

@@ -58,7 +58,9 @@ INVALID = {
     "v2-wrong-family": v2_raw(proxy_header.PROXY, 0x41, _ADDRESSES),
     "v2-wrong-protocol": v2_raw(proxy_header.PROXY, 0x13, _ADDRESSES),
     "v2-short-addresses": v2_raw(proxy_header.PROXY, proxy_header.TCP4, _ADDRESSES[:-1]),
-    "v2-extension-overruns": v2_raw(proxy_header.PROXY, proxy_header.TCP4, _ADDRESSES + struct.pack("!BH", 2, 9) + b"x"),
+    "v2-extension-overruns": v2_raw(
+        proxy_header.PROXY, proxy_header.TCP4, _ADDRESSES + struct.pack("!BH", 2, 9) + b"x"
+    ),
     "v2-stray-byte": v2_raw(proxy_header.PROXY, proxy_header.TCP4, _ADDRESSES + b"\x02"),
     "v2-wrong-checksum": v2(SOURCE, DESTINATION, extension(0x03, b"\x01\x02\x03\x04")),
 }
@@ -301,7 +303,9 @@ def test_announced_address_is_passed_on(balance: MakeScene, backend: Backend, ve
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_unix_client_is_announced_as_unknown(balance: MakeScene, backend: Backend, version: int, tmp_path: Path) -> None:
+def test_unix_client_is_announced_as_unknown(
+    balance: MakeScene, backend: Backend, version: int, tmp_path: Path
+) -> None:
     scene = balance(backend, listener={"bind": f"unix:{tmp_path}/l"}, pool={"send_proxy": f"v{version}"})
     client, server = scene.pair(backend)
     assert proxy_header.receive(server.sock) == Header(version, None, None)
