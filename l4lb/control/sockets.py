@@ -71,14 +71,13 @@ class Sockets:
 
     def open_missing(self, listeners: Mapping[str, model.Listener]) -> list[BindKey]:
         """Open what `listeners` need and is not open; what was opened. StartError leaves nothing new behind."""
-        wanted = [address for listener in listeners.values() for address in listener.bind]
         opened: list[BindKey] = []
         try:
             for name, listener in listeners.items():
                 for address in listener.bind:
                     key = bind_key(name, address)
                     if key not in self.binds:
-                        self.binds[key] = self._open(name, address, listener.backlog, wanted)
+                        self.binds[key] = self._open(name, address, listener.backlog)
                         opened.append(key)
         except StartError:
             self.close(opened)
@@ -96,21 +95,21 @@ class Sockets:
         for key in keys:
             self.binds.pop(key).close()
 
-    def _open(self, name: str, address: Address, backlog: int, wanted: list[Address]) -> Bind:
+    def _open(self, name: str, address: Address, backlog: int) -> Bind:
         try:
             if address.is_unix:
                 return _open_unix(address, backlog)
-            return self._open_tcp(address, backlog, dual_stack=_dual_stack(address, wanted))
+            return self._open_tcp(address, backlog)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StartError(f"listeners.{name}: cannot bind {address}: {reason}; {_advice(error)}") from error
 
-    def _open_tcp(self, address: Address, backlog: int, *, dual_stack: bool) -> Bind:
+    def _open_tcp(self, address: Address, backlog: int) -> Bind:
         bind = Bind(address, [])
         port = address.port
         try:
-            if all(key[1].port != port for key in self.binds):
-                _refuse_foreign_owner(address, dual_stack=dual_stack)
+            if not any(_overlap(bound, address) for _, bound in self.binds):
+                _refuse_foreign_owner(address)
             for _ in range(self.workers):
                 sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
                 bind.sockets.append(sock)
@@ -119,8 +118,7 @@ class Sockets:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 # Accepted sockets inherit it: one system call less for each client.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if address.is_ipv6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
+                _choose_families(sock, address)
                 sock.bind((address.host, port))
                 port = sock.getsockname()[1]
             # All of them bound before any listens: from the first listen on, clients may come to each of them.
@@ -132,18 +130,24 @@ class Sockets:
         return bind
 
 
-def _refuse_foreign_owner(address: Address, *, dual_stack: bool) -> None:
+def _refuse_foreign_owner(address: Address) -> None:
     """SO_REUSEPORT would let us share the port with any process of the same user, and half of the clients go there."""
     with socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address.is_ipv6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
+        _choose_families(probe, address)
         probe.bind((address.host, address.port))
 
 
-def _dual_stack(address: Address, wanted: list[Address]) -> bool:
-    """[::] takes IPv4 too, unless somebody else wants that port there."""
-    return address.host == "::" and Address(host="0.0.0.0", port=address.port) not in wanted
+def _choose_families(sock: socket.socket, address: Address) -> None:
+    """[::] takes IPv4 too. Where 0.0.0.0 is bound beside it, the kernel prefers that for IPv4."""
+    if address.is_ipv6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address.host != "::"))
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    """Whether a client may mean either of them."""
+    hosts = {one.host, other.host}
+    return one.port == other.port and (len(hosts) == 1 or not hosts.isdisjoint(("0.0.0.0", "::")))
 
 
 def _open_unix(address: Address, backlog: int) -> Bind:

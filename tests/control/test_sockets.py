@@ -115,6 +115,23 @@ def test_port_of_another_process_is_refused_even_when_it_would_share(sockets: So
             sockets.open_missing({"web": listener(f"127.0.0.1:{foreign.getsockname()[1]}")})
 
 
+def test_same_port_of_another_address_is_looked_at_too(sockets: Sockets) -> None:
+    with socket.socket() as foreign:
+        foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        foreign.bind(("127.0.0.2", 0))
+        foreign.listen()
+        port = foreign.getsockname()[1]
+        with pytest.raises(StartError, match=f"cannot bind 127.0.0.2:{port}: Address already in use"):
+            sockets.open_missing({"web": listener(f"127.0.0.1:{port}", f"127.0.0.2:{port}")})
+
+
+def test_own_addresses_may_overlap(sockets: Sockets, free_port: int) -> None:
+    for address in (f"127.0.0.1:{free_port}", f"0.0.0.0:{free_port}", f"127.0.0.2:{free_port}"):
+        sockets.open_missing({"web": listener(address)})
+    with connect(("127.0.0.2", free_port)):
+        assert _accepted(the_bind(sockets, f"127.0.0.2:{free_port}").sockets) == 1
+
+
 def test_port_whose_connections_linger_is_taken(sockets: Sockets) -> None:
     """After a restart the port is still in TIME_WAIT."""
     with listen() as before:
@@ -162,14 +179,19 @@ def test_wildcard_of_ipv6_takes_ipv4_too(sockets: Sockets, free_port: int) -> No
         connect((host, free_port)).close()
 
 
-def test_wildcard_of_ipv6_beside_one_of_ipv4_leaves_ipv4_to_it(sockets: Sockets, free_port: int) -> None:
-    sockets.open_missing({"web": listener(f"[::]:{free_port}", f"0.0.0.0:{free_port}")})
+def test_wildcard_of_ipv6_leaves_ipv4_to_the_one_of_ipv4_while_that_is_there(sockets: Sockets, free_port: int) -> None:
+    both = listener(f"[::]:{free_port}", f"0.0.0.0:{free_port}")
+    sockets.open_missing({"web": both})
     six = the_bind(sockets, f"[::]:{free_port}").sockets
     four = the_bind(sockets, f"0.0.0.0:{free_port}").sockets
-    assert all(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) for sock in six)
-    for host, sockets_of_family in (("127.0.0.1", four), ("::1", six)):
+    for host, expected in (("127.0.0.1", four), ("::1", six)):
+        for _ in range(16):
+            with connect((host, free_port)):
+                assert _accepted(expected) == 1
+    sockets.close([bind_key("web", Address.parse(f"0.0.0.0:{free_port}"))])
+    for host in ("127.0.0.1", "::1"):
         with connect((host, free_port)):
-            assert _accepted(sockets_of_family) == 1
+            assert _accepted(six) == 1
 
 
 def test_single_ipv6_address_takes_no_ipv4(sockets: Sockets, free_port: int) -> None:
