@@ -33,6 +33,7 @@ from l4lb.health.scheduler import Check, Scheduler
 PUBLISH_INTERVAL = 0.02
 """Seconds between two snapshots for changes of health: a first change counts at once, the ones after it together."""
 
+PUBLISH_RETRY = 1.0
 LISTING_BATCH = 1024
 STOP_ACCEPTING_TIMEOUT = 5.0
 POLL_INTERVAL = 0.02
@@ -124,7 +125,7 @@ class Balancer:
                 changed[key] = replace(backend, target=target)
         if changed:
             self._change(changed)
-            self._publish()
+            self._publish_changes()
 
     def _check(self) -> None:
         self._scheduler.apply(
@@ -158,7 +159,7 @@ class Balancer:
         if changed == entry:
             return
         self._change({(pool, backend): changed})
-        self._publish()
+        self._publish_changes()
         _log.info("%s/%s is set to %s, weight %d", pool, backend, changed.state.value, changed.current_weight)
 
     def _find(self, key: BackendKey) -> BackendEntry:
@@ -184,15 +185,18 @@ class Balancer:
             _log.error("pool %s has no usable backend: its clients are turned away", key[0])
         if self._publish_timer is None:
             due = max(asyncio.get_running_loop().time(), self._published_at + PUBLISH_INTERVAL)
-            self._publish_timer = asyncio.get_running_loop().call_at(due, self._publish_collected)
+            self._publish_timer = asyncio.get_running_loop().call_at(due, self._publish_changes)
 
-    def _publish_collected(self) -> None:
-        self._publish_timer = None
+    def _publish_changes(self) -> None:
+        """Pass on what has changed about backends; until that succeeds it is tried again."""
+        if self._publish_timer is not None:
+            self._publish_timer.cancel()
+            self._publish_timer = None
         try:
             self._publish()
         except Exception:
-            _log.exception("health changes could not be passed on to the data plane; trying again")
-            self._publish_timer = asyncio.get_running_loop().call_later(1.0, self._publish_collected)
+            _log.exception("changes of backends could not be passed on to the data plane; trying again")
+            self._publish_timer = asyncio.get_running_loop().call_later(PUBLISH_RETRY, self._publish_changes)
 
     def _publish(self) -> None:
         if self._config is not None:

@@ -371,6 +371,7 @@ def test_publishing_health_is_tried_again_after_a_failure(
     answers: dict[int, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
+        monkeypatch.setattr(module, "PUBLISH_RETRY", 0.01)
         async with staged() as stage:
             await stage.apply(config(A, pool=CHECKED))
             stage.engine.publish_error = OSError(errno.ENOMEM, "Cannot allocate memory")
@@ -461,6 +462,20 @@ def test_backend_is_drained_weighted_and_made_ready() -> None:
             assert len(stage.engine.snapshots) == published
             await stage.apply(config(A, C))
             assert stage.backend(A).weight == 7
+
+    run(main())
+
+
+def test_change_that_the_engine_refuses_for_now_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(module, "PUBLISH_RETRY", 0.01)
+        async with staged() as stage:
+            await stage.apply(config(A, B))
+            stage.engine.publish_error = OSError(errno.ENOMEM, "Cannot allocate memory")
+            stage.balancer.set_backend("app", A, state=AdminState.DRAIN)
+            assert stage.usable() == {A: True, B: True}
+            stage.engine.publish_error = None
+            await eventually(lambda: stage.usable() == {A: False, B: True})
 
     run(main())
 
