@@ -22,7 +22,7 @@ BOUNDARIES = sorted(
         1,
         1447, 1448, 1449,
         23_168,
-        *(size + step for size in (1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 18, 1 << 20) for step in (-1, 0, 1)),
+        *((1 << bits) + step for bits in (12, 13, 14, 15, 16, 17, 18, 20) for step in (-1, 0, 1)),
     }
 )  # fmt: skip
 
