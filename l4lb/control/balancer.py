@@ -184,8 +184,12 @@ class Balancer:
         if not any(backend.usable for backend in self._state.pools[key[0]].backends.values()):
             _log.error("pool %s has no usable backend: its clients are turned away", key[0])
         if self._publish_timer is None:
-            due = max(asyncio.get_running_loop().time(), self._published_at + PUBLISH_INTERVAL)
-            self._publish_timer = asyncio.get_running_loop().call_at(due, self._publish_changes)
+            loop, due = asyncio.get_running_loop(), self._published_at + PUBLISH_INTERVAL
+            if loop.time() < due:
+                self._publish_timer = loop.call_at(due, self._publish_changes)
+            else:
+                # Now, not soon: whoever reads that a backend is up may send it a client.
+                self._publish_changes()
 
     def _publish_changes(self) -> None:
         """Pass on what has changed about backends; until that succeeds it is tried again."""
