@@ -1,0 +1,125 @@
+"""Checks and traffic together: who fails gets no new session, who comes back does."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+
+from tests.conftest import MakeScene
+from tests.helpers.peers import Address, Backend, Peer, Served, connect, named
+from tests.helpers.scene import Scene
+from tests.helpers.waiting import wait_until
+
+FAST = {"type": "tcp", "interval": "30ms", "timeout": "1s", "rise": 2, "fall": 2}
+
+
+def health(scene: Scene, name: str) -> str:
+    return str(scene.backend_status(name)["health"])
+
+
+def wait_serving(scene: Scene, *names: str) -> None:
+    """Wait until new sessions go to exactly these. Changes within milliseconds of each other take effect together."""
+
+    def serving() -> set[str]:
+        found = set()
+        for _ in range(4):
+            with connect(scene.address) as client:
+                found.add(client.read_first().decode().strip())
+        return found
+
+    wait_until(lambda: serving() == set(names))
+
+
+class Switched(Served):
+    """Answers a check of its health with what `status` says, and anybody else with its name."""
+
+    def __init__(self, name: str) -> None:
+        self.status = 200
+
+        def handle(peer: Peer) -> None:
+            peer.sock.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                if peer.sock.recv(4096).startswith(b"GET /health "):
+                    peer.send(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % self.status)
+                    return
+            peer.sock.settimeout(60)
+            named(name)(peer)
+
+        super().__init__(handle)
+
+
+def test_backend_that_dies_gets_no_session_until_it_is_back(balance: MakeScene) -> None:
+    with Served(named("b")) as b:
+        a = Served(named("a"))
+        scene = balance({"address": a.address, "name": "a"}, {"address": b.address, "name": "b"}, pool={"health": FAST})
+        wait_until(lambda: health(scene, "a") == health(scene, "b") == "up")
+        wait_serving(scene, "a", "b")
+        host, port = a.address
+        a.close()
+        wait_until(lambda: health(scene, "a") == "down")
+        assert scene.backend_status("a")["effective_weight"] == 0
+        assert scene.backend_status("a")["health_message"] == "Connection refused"
+        wait_serving(scene, "b")
+        with Served(named("a"), str(host), int(port)):
+            wait_until(lambda: health(scene, "a") == "up")
+            wait_serving(scene, "a", "b")
+
+
+def test_http_status_decides(balance: MakeScene) -> None:
+    with Switched("a") as a, Switched("b") as b:
+        pool: dict[str, Any] = {"health": FAST | {"type": "http", "path": "/health", "status": [200]}}
+        scene = balance({"address": a.address, "name": "a"}, {"address": b.address, "name": "b"}, pool=pool)
+        wait_until(lambda: health(scene, "a") == health(scene, "b") == "up")
+        a.status = 503
+        wait_until(lambda: health(scene, "a") == "down")
+        assert scene.backend_status("a")["health_message"] == "HTTP 503"
+        wait_serving(scene, "b")
+        a.status = 200
+        wait_until(lambda: health(scene, "a") == "up")
+
+
+def test_backend_that_never_answers_gets_no_session_and_is_reported(balance: MakeScene) -> None:
+    with Served(named("b")) as b:
+        dead = _closed_address()
+        scene = balance({"address": dead, "name": "a"}, {"address": b.address, "name": "b"}, pool={"health": FAST})
+        wait_until(lambda: health(scene, "a") == "down" and health(scene, "b") == "up")
+        wait_serving(scene, "b")
+        assert scene.backend_status("a")["connect_failures_total"] == 0
+        assert f"{scene.pool}/a is down: Connection refused" in scene.lb.log
+
+
+def test_established_session_outlives_the_health_of_its_backend(balance: MakeScene) -> None:
+    with Switched("a") as a:
+        scene = balance(
+            {"address": a.address, "name": "a"}, pool={"health": FAST | {"type": "http", "path": "/health"}}
+        )
+        wait_serving(scene, "a")
+        client = scene.connect()
+        assert client.receive(2) == b"a\n"
+        a.status = 500
+        wait_until(lambda: health(scene, "a") == "down")
+        client.send(b"still here")
+        assert client.receive(10) == b"still here"
+        assert scene.connect().read_all() == b""
+
+
+@pytest.mark.parametrize("state", ["drain", "maint"])
+def test_operator_and_checks_agree(balance: MakeScene, state: str) -> None:
+    """A backend in maintenance is not checked; one that is ready again has to pass a check first."""
+    with Served(named("a")) as a, Served(named("b")) as b:
+        scene = balance({"address": a.address, "name": "a"}, {"address": b.address, "name": "b"}, pool={"health": FAST})
+        wait_until(lambda: health(scene, "a") == health(scene, "b") == "up")
+        path = f"/api/v1/pools/{scene.pool}/backends/a"
+        assert scene.lb.request("PATCH", path, {"state": state})[0] == 200
+        assert health(scene, "a") == ("up" if state == "drain" else "pending")
+        wait_serving(scene, "b")
+        assert scene.lb.request("PATCH", path, {"state": "ready"})[0] == 200
+        wait_until(lambda: health(scene, "a") == "up")
+        wait_serving(scene, "a", "b")
+
+
+def _closed_address() -> Address:
+    with Backend() as backend:
+        return backend.address
