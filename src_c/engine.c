@@ -17,6 +17,7 @@
 #include "bounds.h"
 #include "count.h"
 #include "l4lb.h"
+#include "loop.h"
 #include "snapshot.h"
 #include "worker.h"
 
@@ -93,7 +94,7 @@ int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out
 int l4lb_engine_start(struct l4lb_engine *engine) {
     atomic_store(&engine->shared.stopping, false);
     while (engine->n_started < engine->shared.n_workers) {
-        int result = lb_worker_start(&engine->shared.workers[engine->n_started]);
+        int result = lb_loop_start(&engine->shared.workers[engine->n_started]);
         if (result < 0) {
             l4lb_engine_stop(engine);
             return result;
@@ -107,7 +108,7 @@ void l4lb_engine_stop(struct l4lb_engine *engine) {
     atomic_store_explicit(&engine->shared.stopping, true, memory_order_release);
     (void)pthread_mutex_lock(&engine->request_lock);
     while (engine->n_started > 0)
-        lb_worker_join(&engine->shared.workers[--engine->n_started]);
+        lb_loop_join(&engine->shared.workers[--engine->n_started]);
     (void)pthread_mutex_unlock(&engine->request_lock);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker - one thread of the data plane: its epoll, its sockets, its sessions.
+ * worker - what one thread of the data plane owns: its epoll, its sessions, its timers, its numbers.
  *
  * Owner:   the thread itself, but for the group marked shared.
  * Memory:  everything is taken at init, but chunks of sessions, buffers of stuck relays and pipes, all bounded.
@@ -80,9 +80,9 @@ struct lb_worker {
 LB_MUST_CHECK int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *shared,
                                  const struct l4lb_options *options);
 void lb_worker_fini(struct lb_worker *worker);
-LB_MUST_CHECK int lb_worker_start(struct lb_worker *worker);
-/* After lb_shared.stopping was set. */
-void lb_worker_join(struct lb_worker *worker);
+
+/* Once a turn: everything within it happens at the same time. */
+void lb_worker_read_clock(struct lb_worker *worker);
 
 /* Any thread: make the worker take a turn soon. */
 void lb_worker_wake(struct lb_worker *worker);
