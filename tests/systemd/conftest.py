@@ -35,6 +35,9 @@ SHOWN = {
 PORT = 80
 """Below 1024: only a capability opens it."""
 
+LISTEN = "0A"
+"""The state in /proc/net/tcp."""
+
 
 class Service:
     """The installed unit."""
@@ -99,6 +102,11 @@ class Service:
     def connect(self) -> Peer:
         with self.world.network.entered():
             return connect(("127.0.0.1", PORT))
+
+    def listens(self) -> bool:
+        """Whether anyone listens on the port; to try it would make a session."""
+        table = self.world.path("/proc/1/net/tcp").read_text().splitlines()[1:]
+        return any(row.split()[1].endswith(f":{PORT:04X}") and row.split()[3] == LISTEN for row in table)
 
     def journal(self) -> str:
         return self.world.run("journalctl", "--no-pager", "--output=cat", "--unit=l4lb").stdout
