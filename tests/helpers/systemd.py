@@ -38,8 +38,8 @@ base=$1; shift
 [ $$ = 1 ] || { echo "not PID 1 of a process namespace" >&2; exit 1; }
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$base"
-mkdir "$base/changes" "$base/work" "$base/root"
-mount -t overlay -o "lowerdir=/,upperdir=$base/changes,workdir=$base/work" overlay "$base/root"
+mkdir "$base/changes" "$base/scratch" "$base/root"
+mount -t overlay -o "lowerdir=/,upperdir=$base/changes,workdir=$base/scratch" overlay "$base/root"
 cd "$base/root"
 
 for directory in dev run tmp var/tmp var/log; do mount -t tmpfs -o mode=755 tmpfs "$directory"; done
