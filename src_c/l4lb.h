@@ -167,6 +167,7 @@ enum l4lb_close {
     X(PROXY_UNTRUSTED, "proxy_untrusted")    \
     X(PROXY_INVALID, "proxy_invalid")        \
     X(PROXY_TIMEOUT, "proxy_timeout")        \
+    X(CLOSED, "closed")                      \
     X(RESOURCE, "resource")
 /* clang-format on */
 

@@ -22,8 +22,9 @@
 /* Both directions, once, edge-triggered: no epoll_ctl while the session lives. */
 enum { SIDE_EVENTS = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET };
 
-/* How often a lingering session looks whether its bytes were acknowledged. */
-enum { LINGER_LOOK_MS = 20 };
+/* A lingering session looks whether its bytes were acknowledged after this long; less and less often while they are
+ * not: after another quarter of the time it has waited. */
+enum { LINGER_LOOK_MS = 20, LINGER_LOOK_SHARE = 4 };
 
 #define OFF UINT64_MAX
 
@@ -47,7 +48,8 @@ static uint64_t silent_at_ms(const struct lb_session *session) {
 
 /* When the backend owes its first byte. */
 static uint64_t first_byte_at_ms(const struct lb_session *session) {
-    if (session->first_byte_ms == 0 || !session->client_first || session->first_byte_us != UINT64_MAX)
+    if (session->first_byte_ms == 0 || !session->client_first || session->first_byte_us != UINT64_MAX ||
+        session->down.eof)
         return OFF;
     return session->last_client_ns / LB_NS_PER_MS + session->first_byte_ms;
 }
@@ -158,10 +160,17 @@ static void reject(struct lb_worker *worker, struct lb_session *session, enum l4
 }
 
 void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
-    dispose_as(worker, session, reason, lb_relay_holds(&session->down), lb_relay_holds(&session->up));
+    bool broken = session->state == LB_SESSION_LINGER;
+
+    dispose_as(worker, session, reason, broken || lb_relay_holds(&session->down),
+               broken || lb_relay_holds(&session->up));
 }
 
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    if (session->state == LB_SESSION_HEADER) {
+        reject(worker, session, L4LB_REJECT_CLOSED);
+        return;
+    }
     if (reason == L4LB_CLOSE_KILLED && session->state == LB_SESSION_CONNECT)
         reason = L4LB_CLOSE_KILLED_CONNECT;
     lb_session_close(worker, session, reason);
@@ -182,16 +191,19 @@ static uint32_t unacknowledged(int fd) {
 static void linger(struct lb_worker *worker, struct lb_session *session) {
     struct lb_side *side = lingering_side(session);
     uint32_t bytes = side->reset ? 0 : unacknowledged(side->fd);
-    uint64_t patience_ns = session->half_close_ms * LB_NS_PER_MS;
+    uint64_t waited_ms;
 
     if (bytes < session->linger_bytes)
         session->last_ns = worker->now_ns;
     session->linger_bytes = bytes;
-    if (bytes == 0 || worker->now_ns - session->last_ns >= patience_ns) {
+    waited_ms = (worker->now_ns - session->last_ns) / LB_NS_PER_MS;
+    if (bytes == 0 || waited_ms >= session->half_close_ms || worker->now_ms >= session->lifetime_at_ms) {
         dispose_as(worker, session, (enum l4lb_close)session->close, true, true);
         return;
     }
-    arm(worker, session, worker->now_ms + LINGER_LOOK_MS);
+    arm(worker, session,
+        worker->now_ms + LB_MIN(LB_MAX((uint64_t)LINGER_LOOK_MS, waited_ms / LINGER_LOOK_SHARE),
+                                session->half_close_ms - waited_ms));
 }
 
 /* Pass a reset on. A reset makes the kernel forget what it has not delivered, so first that must be acknowledged. */
@@ -205,6 +217,7 @@ static void break_off(struct lb_worker *worker, struct lb_session *session) {
     session->close = by_client ? L4LB_CLOSE_CLIENT_ABORT : L4LB_CLOSE_SERVER_ABORT;
     session->state = LB_SESSION_LINGER;
     session->linger_bytes = UINT32_MAX;
+    lb_list_remove(&session->ready);
     lb_relay_fini(&session->up, &worker->relays);
     lb_relay_fini(&session->down, &worker->relays);
     lb_sock_close(by_client ? &session->client.fd : &session->server.fd, false);
@@ -331,19 +344,18 @@ static void check_silence(struct lb_worker *worker, struct lb_session *session) 
 /* ---- connect ----------------------------------------------------------------------------------------------------- */
 
 /* True when all of the header is on its way. A fresh socket has room for it. */
-static bool send_proxy_header(struct lb_session *session, enum l4lb_send_proxy version) {
+static bool send_proxy_header(struct lb_session *session) {
     uint8_t header[LB_PROXY_BUILD_MAX];
     size_t len;
 
     if (session->destination.family == 0)
         lb_sock_local(session->client.fd, &session->destination);
-    len = lb_proxy_build(version, &session->peer, &session->destination, header);
+    len = lb_proxy_build((enum l4lb_send_proxy)session->send_proxy, &session->peer, &session->destination, header);
     session->up.sent = true;
     return send(session->server.fd, header, len, MSG_NOSIGNAL) == (ssize_t)len;
 }
 
 static void connected(struct lb_worker *worker, struct lb_session *session) {
-    const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     uint64_t took_us = (worker->now_ns - session->attempt_ns) / LB_NS_PER_US;
 
     session->state = LB_SESSION_RELAY;
@@ -353,7 +365,7 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
     if (worker->snapshot->interval_ms > 0 && (worker->snapshot->events & L4LB_EVENT_INTERVAL) != 0)
         session->interval_at_ms = worker->now_ms + worker->snapshot->interval_ms;
     record(worker, session, L4LB_EVENT_OPEN, L4LB_CLOSE_NORMAL);
-    if (pool != NULL && pool->send_proxy != L4LB_SEND_PROXY_OFF && !send_proxy_header(session, pool->send_proxy)) {
+    if (session->send_proxy != L4LB_SEND_PROXY_OFF && !send_proxy_header(session)) {
         lb_session_close(worker, session, L4LB_CLOSE_SERVER_ABORT);
         return;
     }
@@ -411,6 +423,7 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
     session->backend = backend->slot;
     session->has_backend = true;
     session->attempt_ns = worker->now_ns;
+    session->send_proxy = (uint8_t)pool->send_proxy;
     lb_count_add(&backend_counters(worker, session)->connections_total, 1);
     result = lb_sock_connect((const struct sockaddr *)&backend->address, backend->address_len);
     if (result < 0)
@@ -511,10 +524,14 @@ static void read_header(struct lb_worker *worker, struct lb_session *session) {
 
     if (seen == -1 && errno == EAGAIN)
         return;
+    if (listener == NULL) {
+        reject(worker, session, L4LB_REJECT_CLOSED);
+        return;
+    }
     len = seen > 0 ? lb_proxy_parse(worker->relays.scratch, (size_t)seen, &header) : -EPROTO;
     if (len == 0 && !client->hup)
         return;
-    if (len <= 0 || listener == NULL || recv(client->fd, worker->relays.scratch, (size_t)len, 0) != len) {
+    if (len <= 0 || recv(client->fd, worker->relays.scratch, (size_t)len, 0) != len) {
         reject(worker, session, L4LB_REJECT_PROXY_INVALID);
         return;
     }

@@ -59,6 +59,7 @@ struct lb_session {
     uint8_t retries;
     uint32_t n_tried;     /* ever; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;        /* enum l4lb_close, while lingering */
+    uint8_t send_proxy;   /* enum l4lb_send_proxy, what the backend of this attempt expects */
     struct lb_list ready; /* on the worker's list of sessions that had their turn but are not through */
     struct lb_timer timer;
     struct lb_side client;

@@ -29,7 +29,8 @@ from tests.helpers.peers import (
     named,
     refused,
 )
-from tests.helpers.waiting import wait_until
+from tests.helpers.scene import Scene
+from tests.helpers.waiting import observe, wait_until
 
 MIB = 1 << 20
 
@@ -127,6 +128,8 @@ def test_backend_that_closes_at_once_ends_its_client(balance: MakeScene, backend
 def test_backend_that_resets_at_once_resets_its_client(balance: MakeScene, backend: Backend) -> None:
     scene = balance(backend)
     client, server = scene.pair(backend)
+    # A reset that comes with the news of the connection is a failed attempt, and tried again.
+    wait_until(lambda: [session["state"] for session in scene.lb.sessions()] == ["relay"])
     server.reset()
     assert client.ended() is End.RESET
     scene.wait_closed("SD server_abort")
@@ -149,6 +152,46 @@ def test_answer_before_a_reset_arrives_whole(balance: MakeScene, stalled: bool) 
             answering.result()
             assert received.count == size
             client.close()
+
+
+def _broken_answer(balance: MakeScene, backend: Backend, **timeouts: str) -> tuple[Scene, Peer]:
+    """A client that reads nothing has a part of an answer when its backend resets."""
+    scene = balance(backend, pool={"timeouts": timeouts})
+    client, server = scene.pair(backend, receive_buffer=4096)
+    server.send_pattern(1, 60_000)
+    server.wait_acknowledged()
+    server.reset()
+    wait_until(lambda: scene.backend_status()["busy"] == 0)
+    return scene, client
+
+
+def test_lifetime_ends_a_session_whose_client_does_not_take_what_is_left(balance: MakeScene, backend: Backend) -> None:
+    scene, client = _broken_answer(balance, backend, lifetime="1s", half_close="1h")
+    scene.wait_closed("SD server_abort")
+    assert client.drain(1).end is End.RESET
+
+
+def test_killed_while_its_client_takes_what_is_left_of_a_broken_answer(balance: MakeScene, backend: Backend) -> None:
+    """A FIN would make the part look like all of it."""
+    scene, client = _broken_answer(balance, backend)
+    (session,) = scene.lb.sessions()
+    assert scene.lb.request("DELETE", f"/api/v1/sessions/{session['session']}")[0] in (200, 204)
+    assert client.drain(1).end is End.RESET
+    scene.wait_closed("KD killed")
+
+
+def test_backend_that_finishes_without_a_byte_owes_no_first_byte(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend, pool={"timeouts": {"first_byte": "400ms"}})
+    client, server = scene.pair(backend)
+    client.send(b"upload")
+    assert server.receive(6) == b"upload"
+    server.finish()
+    assert client.ended() is End.FIN
+    observe(0.8)
+    client.send(b"more")
+    assert server.receive(4) == b"more"
+    client.finish()
+    scene.wait_closed("-- normal")
 
 
 def test_killed_backend_ends_its_session_and_no_other(

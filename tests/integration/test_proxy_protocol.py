@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +200,18 @@ def test_header_that_does_not_come_in_time_is_refused(balance: MakeScene, backen
     assert not backend.pending()
 
 
+def test_client_killed_before_its_header_is_counted(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend, listener={"proxy_protocol": TRUSTED})
+    status = scene.listener_status
+    killed = scene.connect()
+    scene.wait_connections(1)
+    (session,) = scene.lb.sessions()
+    scene.lb.request("DELETE", f"/api/v1/sessions/{session['session']}")
+    assert killed.read_all() == b""
+    wait_until(lambda: status()["rejected_total"]["closed"] == 1)
+    assert status()["connections_total"] == sum(status()["rejected_total"].values())
+
+
 def test_untrusted_peer_is_refused_when_headers_are_required(balance: MakeScene, backend: Backend) -> None:
     scene = balance(backend, listener={"proxy_protocol": TRUSTED | {"from": ["10.0.0.0/8"]}})
     client = scene.connect()
@@ -311,6 +325,24 @@ def test_unix_client_is_announced_as_unknown(
     assert proxy_header.receive(server.sock) == Header(version, None, None)
     client.send(b"payload")
     assert server.receive(7) == b"payload"
+
+
+def test_backend_is_told_the_way_it_was_chosen(balance: MakeScene) -> None:
+    """A reload while the connection is made must not take the header away: what the client says would be believed."""
+    with Backend(backlog=0) as backend, contextlib.ExitStack() as stack:
+        fillers = [stack.enter_context(socket.socket()) for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(backend.address)
+        scene = balance(backend, pool={"send_proxy": "v1"})
+        client = scene.connect()
+        client.send(b"PROXY TCP4 6.6.6.6 6.6.6.6 6 6\r\n")
+        wait_until(lambda: [session["state"] for session in scene.lb.sessions()] == ["connect"])
+        scene.reload(pool={"send_proxy": "off"})
+        for filler in fillers:
+            filler.close()
+        first = wait_until(lambda: stack.enter_context(backend.accept()).read_first())
+        assert first.startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 "), first
 
 
 def test_refused_attempt_does_not_repeat_the_header(balance: MakeScene, backend: Backend) -> None:
