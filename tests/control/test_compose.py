@@ -161,7 +161,7 @@ def test_backend_that_takes_no_session_keeps_its_weight_and_is_not_usable() -> N
     entry = state.find(("app", "a"))
     assert entry is not None
     for change in ({"state": AdminState.DRAIN}, {"health": HealthState.DOWN}):
-        drained = state.with_backends({("app", "a"): replace(entry, **change)})  # type: ignore[arg-type]
+        drained = state.with_backends({("app", "a"): replace(entry, **change)})
         spec = compose(drained, FDS, QUIET).pools[0].backends[0]
         assert (spec.weight, spec.usable) == (3, False)
 

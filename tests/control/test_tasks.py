@@ -143,7 +143,7 @@ class Pace:
 
 def paced(monkeypatch: pytest.MonkeyPatch, rounds: int, interval: float, failures: int) -> list[float]:
     pace = Pace(rounds)
-    monkeypatch.setattr(tasks.asyncio, "sleep", pace.sleep)
+    monkeypatch.setattr(asyncio, "sleep", pace.sleep)
     done = 0
 
     async def action() -> None:

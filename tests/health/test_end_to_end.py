@@ -56,13 +56,14 @@ def test_backend_that_dies_gets_no_session_until_it_is_back(balance: MakeScene) 
         scene = balance({"address": a.address, "name": "a"}, {"address": b.address, "name": "b"}, pool={"health": FAST})
         wait_until(lambda: health(scene, "a") == health(scene, "b") == "up")
         wait_serving(scene, "a", "b")
+        assert isinstance(a.address, tuple)
         host, port = a.address
         a.close()
         wait_until(lambda: health(scene, "a") == "down")
         assert scene.backend_status("a")["effective_weight"] == 0
         assert scene.backend_status("a")["health_message"] == "Connection refused"
         wait_serving(scene, "b")
-        with Served(named("a"), str(host), int(port)):
+        with Served(named("a"), host, port):
             wait_until(lambda: health(scene, "a") == "up")
             wait_serving(scene, "a", "b")
 

@@ -176,7 +176,7 @@ def test_streak_survives_a_change_of_settings(backends: Backends) -> None:
             for turn in range(3):
                 settings = RARELY.model_copy(update={"timeout": 1.0 + turn, "fall": 3})
                 scheduler.apply({"a": Check(target(1), settings, UP)})
-                await eventually(lambda turn=turn: backends.asked[target(1)] == turn + 1)
+                await eventually(lambda: backends.asked[target(1)] == turn + 1)  # noqa: B023
                 await turns()
             assert heard.changes == [("a", DOWN, "broken")]
 
@@ -282,7 +282,7 @@ def test_intervals_vary_so_that_checks_do_not_march_in_step(
             await real_sleep(0)
 
         scheduler: Scheduler[str] = Scheduler(Heard())
-        monkeypatch.setattr(module.asyncio, "sleep", sleep)
+        monkeypatch.setattr(asyncio, "sleep", sleep)
         scheduler.apply({"a": Check(target(1), Health(interval=100, timeout=1))})
         while len(delays) < 200:
             await real_sleep(0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers.balancer import Balancer, Json
-from tests.helpers.peers import Address, Peer, Served, connect, echo
+from tests.helpers.peers import Address, Peer, Served, address_of, connect, echo, listen, spelled
 from tests.helpers.waiting import wait_until
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
@@ -203,3 +205,40 @@ def test_service_manager_hears_of_start_reload_and_stop() -> None:
         lb.signal(signal.SIGTERM)
         lb.wait_notified("STOPPING=1")
         lb.wait_exit()
+
+
+def test_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    unix = tmp_path / "web.sock"
+    with Served(echo) as served, listen() as taken, contextlib.closing(Balancer()) as lb:
+        busy = spelled(address_of(taken))
+        lb.write(config(served, listeners={"main": {"bind": [f"unix:{unix}", busy], "pool": "main"}}))
+        lb.spawn()
+        lb.wait_exit(1)
+        assert lb.log.splitlines()[-1].endswith(
+            f"listeners.main: cannot bind {busy}: Address already in use; stop what uses it, or choose another address"
+        )
+        assert not unix.exists()
+        assert not lb.socket_path.exists()
+
+
+def test_restart_takes_the_same_addresses_at_once(tmp_path: Path) -> None:
+    with Served(echo) as served, listen() as reserve, contextlib.ExitStack() as stack:
+        binds = [spelled(address_of(reserve)), f"unix:{tmp_path}/web.sock"]
+        reserve.close()
+        wanted = config(served, "0s", listeners={"main": {"bind": binds, "pool": "main"}})
+        for _ in range(2):
+            with Balancer(wanted) as lb:
+                for bind in range(2):
+                    exchange(stack.enter_context(connect(lb.address("main", bind))))
+
+
+def test_sudden_death_leaves_nothing_that_hinders_the_next_start(tmp_path: Path) -> None:
+    with Served(echo) as served:
+        wanted = config(served, listeners={"main": {"bind": f"unix:{tmp_path}/web.sock", "pool": "main"}})
+        with Balancer(wanted) as lb:
+            lb.signal(signal.SIGKILL)
+            lb.wait_exit(-signal.SIGKILL)
+            assert lb.socket_path.exists()
+            lb.start()
+            with connect(lb.address("main")) as client:
+                exchange(client)
