@@ -199,14 +199,10 @@ def test_killed_backend_ends_its_session_and_no_other(
 ) -> None:
     process, address = streamer
     scene = balance(address, backend, pool={"balance": "round_robin"})
-    pairs: list[Peer] = []
-    while not backend.pending() or len(pairs) < 2:
-        pairs.append(scene.connect())
-        wait_until(lambda: backend.pending() or any(peer.readable() for peer in pairs))
-    server = backend.accept()
-    with server:
-        streamed = next(peer for peer in pairs if peer.readable())
-        other = next(peer for peer in pairs if peer is not streamed)
+    first, second = scene.connect(), scene.connect()
+    wait_until(lambda: backend.pending() and (first.readable() or second.readable()))
+    streamed, other = (first, second) if first.readable() else (second, first)
+    with backend.accept() as server:
         data = streamed.receive(60_000)
         process.kill()
         data += streamed.read_all()
