@@ -15,6 +15,7 @@ from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.cli import tables
 from l4lb.cli.client import AdminClient, ClientError, Json
 from l4lb.cli.parameters import duration
+from l4lb.words import counted
 
 RELOAD_TIMEOUT = 120.0
 POLL_INTERVAL = 0.5
@@ -133,11 +134,11 @@ def _wait_drained(client: AdminClient, pool: str, backend: str, timeout: float |
     shown = None
     while left := tables.number(client.backend(pool, backend), "connections"):
         if left != shown:
-            click.echo(f"{pool}/{backend}: draining, {tables.counted(left, 'connection')} left", err=True)
+            click.echo(f"{pool}/{backend}: draining, {counted(left, 'connection')} left", err=True)
             shown = left
         if deadline is not None and time.monotonic() >= deadline:
             _fail(
-                f"{pool}/{backend} still has {tables.counted(left, 'connection')} after {timeout:g} s; "
+                f"{pool}/{backend} still has {counted(left, 'connection')} after {timeout:g} s; "
                 "it goes on draining, and `l4lb sessions` shows which"
             )
         time.sleep(POLL_INTERVAL if deadline is None else min(POLL_INTERVAL, max(0.0, deadline - time.monotonic())))
@@ -192,7 +193,7 @@ def _change(target: str, socket_path: str, change: Json) -> None:
 
 
 def _report(target: str, backend: Json) -> None:
-    connections = tables.counted(tables.number(backend, "connections"), "connection")
+    connections = counted(tables.number(backend, "connections"), "connection")
     click.echo(f"{target}: {backend['state']}, weight {backend['weight']}, {connections}")
 
 

@@ -95,11 +95,6 @@ def print_sessions(answer: Json) -> None:
     console.print(table) if table.row_count else console.print("no sessions")
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 connection`, `2 connections`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def size(count: int) -> str:
     """Bytes with a binary unit: `812`, `1.5 KiB`."""
     if count < 1024:

@@ -35,8 +35,11 @@ PUBLISH_INTERVAL = 0.02
 
 PUBLISH_RETRY = 1.0
 LISTING_BATCH = 1024
+FIRST_CHECKS_TIMEOUT = 5.0
 STOP_ACCEPTING_TIMEOUT = 5.0
-POLL_INTERVAL = 0.02
+
+POLL_INTERVAL = 0.001
+"""Seconds between two looks at whether the workers let go of a socket. Whoever comes in between is reset."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class Balancer:
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
         self._accepting = True
+        self._stopping = False
         self._untidy = asyncio.Event()
         self._published_at = 0.0
         self._publish_timer: asyncio.TimerHandle | None = None
@@ -78,7 +82,7 @@ class Balancer:
 
     def apply(self, plan: Plan) -> None:
         """Make the planned configuration the running one. StartError changes nothing and leaves nothing behind."""
-        if not self._accepting:
+        if self._stopping:
             # Its listeners would take clients that nobody serves.
             raise StartError("the process is stopping and takes no new configuration; change it after the next start")
         opened = self._sockets.open_missing(plan.config.listeners)
@@ -271,7 +275,7 @@ class Balancer:
             bind_key(name, address)
             for name, listener in self._state.listeners.items()
             for address in listener.config.bind
-            if self._accepting
+            if not self._stopping
         }
         self._sockets.close([key for key in self._sockets.binds if key not in wanted])
 
@@ -294,9 +298,22 @@ class Balancer:
                 label = self._departures[key].label
                 _log.warning("%s: %d sessions outlived drain_timeout and were closed", label, killed)
 
+    def hold(self) -> None:
+        """Open sockets and check backends, but accept nobody before `start_accepting`: clients wait in the queues."""
+        self._accepting = False
+
+    async def start_accepting(self) -> None:
+        """Let clients in once the backends have been checked: before that, nobody would serve them."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_CHECKS_TIMEOUT):
+                await self._scheduler.first_results()
+        self._accepting = True
+        self._publish()
+
     async def stop_accepting(self) -> None:
         """Accept nobody any more; who waits in a queue is still served. Sessions go on, and may still retry."""
         self._accepting = False
+        self._stopping = True
         self._publish()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_ACCEPTING_TIMEOUT):

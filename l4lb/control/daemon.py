@@ -29,6 +29,7 @@ from l4lb.engine import NativeEngine
 from l4lb.errors import ConfigError, StartError
 from l4lb.observe.access import AccessLog
 from l4lb.observe.logs import ProcessLog
+from l4lb.words import counted
 
 TIDY_INTERVAL = 0.25
 RESOLVE_INTERVAL = 30.0
@@ -94,13 +95,16 @@ class Daemon:
         self._stack.push_async_callback(self._close)
         plan = await self._balancer.prepare(config)
         await self._start_admin(None if account is None else (account.pw_uid, account.pw_gid))
+        self._balancer.hold()
         self._balancer.apply(plan)
         self._access_log = _open_access_log(config.log.access)
         if account is not None:
             become(account)
-        self._start_tasks()
         self._handle_signals()
-        _log.info("l4lb %s serves %s with %d workers", l4lb.__version__, self._summary, self._engine.options.workers)
+        await self._balancer.start_accepting()
+        self._start_tasks()
+        workers = counted(self._engine.options.workers, "worker")
+        _log.info("l4lb %s serves %s with %s", l4lb.__version__, self._summary, workers)
         self._notifier.ready(f"serving {self._summary}")
 
     async def serve(self) -> None:
@@ -108,8 +112,8 @@ class Daemon:
         await self._stop.wait()
         sessions = self._balancer.session_count()
         patience = self._config.process.drain_timeout
-        _log.info("stopping: no new clients; waiting up to %g s for %d sessions to end", patience, sessions)
-        self._notifier.stopping(f"waiting for {sessions} sessions to end")
+        _log.info("stopping: no new clients; waiting up to %g s for %s to end", patience, counted(sessions, "session"))
+        self._notifier.stopping(f"waiting for {counted(sessions, 'session')} to end")
         await self._balancer.stop_accepting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
@@ -117,7 +121,7 @@ class Daemon:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stop_now.wait(), DRAIN_POLL_INTERVAL)
         if left := self._balancer.session_count():
-            _log.warning("stopping: %d sessions are still open and are closed", left)
+            _log.warning("stopping: %s did not end in time and will be closed", counted(left, "session"))
 
     async def _close(self) -> None:
         await self._balancer.close()
@@ -285,7 +289,8 @@ class Daemon:
     @property
     def _summary(self) -> str:
         backends = sum(len(pool.backends) for pool in self._config.pools.values())
-        return f"{len(self._config.listeners)} listeners, {len(self._config.pools)} pools, {backends} backends"
+        listeners, pools = len(self._config.listeners), len(self._config.pools)
+        return f"{counted(listeners, 'listener')}, {counted(pools, 'pool')}, {counted(backends, 'backend')}"
 
 
 def _open_access_log(settings: AccessLogSettings | None) -> AccessLog | None:

@@ -41,6 +41,7 @@ class Watch:
     health: Health
     message: str = "not checked yet"
     results_total: Counter[str] = field(default_factory=lambda: Counter(success=0, failure=0))
+    checked: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
 
@@ -70,6 +71,10 @@ class Scheduler(Generic[Key]):
                 # Begin anew with what is known: the check that is due may be as far away as the old interval was long.
                 self._stop(watch)
                 self._start(key, replace(watch, check=check))
+
+    async def first_results(self) -> None:
+        """Wait until every backend that is under check now has been checked."""
+        await asyncio.gather(*(watch.checked.wait() for watch in list(self._watches.values())))
 
     async def close(self) -> None:
         """Stop checking, and wait until no check is under way."""
@@ -103,5 +108,6 @@ class Scheduler(Generic[Key]):
         watch.results_total["success" if result.ok else "failure"] += 1
         watch.health = watch.health.observe(result.ok, rise=settings.rise, fall=settings.fall)
         watch.message = result.message
+        watch.checked.set()
         if watch.health.state is not before:
             self._on_change(key, watch.health.state, result.message)
