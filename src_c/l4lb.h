@@ -144,7 +144,8 @@ int l4lb_reclaim(struct l4lb_engine *engine);
     X(SERVER_IDLE, "sD", "idle")                                 \
     X(CLIENT_HALF_CLOSE, "cD", "half_close")                     \
     X(SERVER_HALF_CLOSE, "sD", "half_close")                     \
-    X(FIRST_BYTE, "sD", "first_byte")                            \
+    X(CLIENT_FIRST_BYTE, "cD", "first_byte") \
+    X(SERVER_FIRST_BYTE, "sD", "first_byte") \
     X(LIFETIME, "LD", "lifetime")                                \
     X(KILLED_CONNECT, "KC", "killed")                            \
     X(KILLED, "KD", "killed")                                    \

@@ -46,12 +46,12 @@ static uint64_t silent_at_ms(const struct lb_session *session) {
     return session->last_ns / LB_NS_PER_MS + (half_closed(session) ? session->half_close_ms : session->idle_ms);
 }
 
-/* When the backend owes its first byte. */
+/* When the first byte is due: the client's, and from its last byte on the backend's. One from the backend settles it.
+ */
 static uint64_t first_byte_at_ms(const struct lb_session *session) {
-    if (session->first_byte_ms == 0 || !session->client_first || session->first_byte_us != UINT64_MAX ||
-        session->down.eof)
+    if (session->first_byte_ms == 0 || session->first_byte_us != UINT64_MAX || session->down.eof)
         return OFF;
-    return session->last_client_ns / LB_NS_PER_MS + session->first_byte_ms;
+    return (session->client_first ? session->last_client_ns : session->last_ns) / LB_NS_PER_MS + session->first_byte_ms;
 }
 
 static void arm_relay(struct lb_worker *worker, struct lb_session *session) {
@@ -325,7 +325,8 @@ static void check_silence(struct lb_worker *worker, struct lb_session *session) 
     if (now >= session->lifetime_at_ms) {
         lb_session_close(worker, session, L4LB_CLOSE_LIFETIME);
     } else if (now >= first_byte_at_ms(session)) {
-        lb_session_close(worker, session, L4LB_CLOSE_FIRST_BYTE);
+        lb_session_close(worker, session,
+                         session->client_first ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE);
     } else if (now >= silent_at_ms(session)) {
         bool by_client = is_client_silent(session);
         if (half_closed(session))

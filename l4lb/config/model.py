@@ -151,7 +151,7 @@ class Timeouts(_Section):
     """The longest a session may last, whatever it does."""
 
     first_byte: fields.TimeoutOrOff = None
-    """From the last byte of a client that speaks first to the first byte of the backend in the whole session."""
+    """To the client's first byte, and from its last byte to the backend's first. One from the backend settles it."""
 
 
 class Health(_Section):

@@ -180,6 +180,33 @@ def test_killed_while_its_client_takes_what_is_left_of_a_broken_answer(balance: 
     scene.wait_closed("KD killed")
 
 
+def test_client_that_never_speaks_is_closed_by_first_byte(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend, pool={"timeouts": {"first_byte": "300ms"}})
+    client, server = scene.pair(backend)
+    assert client.ended() is End.FIN
+    assert server.ended() is End.FIN
+    scene.wait_closed("cD first_byte")
+
+
+def test_backend_that_never_answers_is_left_by_first_byte(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend, pool={"timeouts": {"first_byte": "300ms"}})
+    client, server = scene.pair(backend)
+    client.send(b"question")
+    assert server.receive(8) == b"question"
+    assert client.ended() is End.FIN
+    scene.wait_closed("sD first_byte")
+
+
+def test_backend_that_speaks_first_settles_first_byte(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend, pool={"timeouts": {"first_byte": "300ms"}})
+    client, server = scene.pair(backend)
+    server.send(b"banner")
+    assert client.receive(6) == b"banner"
+    observe(0.6)
+    client.send(b"later")
+    assert server.receive(5) == b"later"
+
+
 def test_backend_that_finishes_without_a_byte_owes_no_first_byte(balance: MakeScene, backend: Backend) -> None:
     scene = balance(backend, pool={"timeouts": {"first_byte": "400ms"}})
     client, server = scene.pair(backend)
