@@ -58,29 +58,52 @@ static int pick_round_robin(const struct lb_pool *pool, const struct lb_balance_
     return take_any(pool, request, at);
 }
 
-/* Connections per weight, compared without division. */
-static int compare_load(const struct lb_backend *a, uint32_t a_connections, const struct lb_backend *b,
-                        uint32_t b_connections) {
-    uint64_t left = (uint64_t)a_connections * b->weight, right = (uint64_t)b_connections * a->weight;
+/* What a backend has to do: what counts, and what decides where that is even. */
+struct load {
+    uint32_t first;
+    uint32_t second;
+};
+
+static uint32_t turns(const struct lb_backend *backend) {
+    return atomic_load_explicit(&backend->live->busy, memory_order_relaxed) +
+           atomic_load_explicit(&backend->live->coming, memory_order_relaxed);
+}
+
+static struct load load_of(const struct lb_pool *pool, const struct lb_backend *backend) {
+    if (pool->balance == L4LB_LEAST_CONNECTIONS)
+        return (struct load){.first = connections(backend)};
+    return (struct load){.first = turns(backend), .second = connections(backend)};
+}
+
+/* Per weight, compared without division. */
+static int compare_share(uint32_t a, const struct lb_backend *a_backend, uint32_t b,
+                         const struct lb_backend *b_backend) {
+    uint64_t left = (uint64_t)a * b_backend->weight, right = (uint64_t)b * a_backend->weight;
     return (left > right) - (left < right);
 }
 
-static int pick_least_connections(const struct lb_pool *pool, const struct lb_balance_request *request) {
+static int compare_load(const struct lb_backend *a, struct load a_load, const struct lb_backend *b,
+                        struct load b_load) {
+    int order = compare_share(a_load.first, a, b_load.first, b);
+    return order != 0 ? order : compare_share(a_load.second, a, b_load.second, b);
+}
+
+static int pick_least(const struct lb_pool *pool, const struct lb_balance_request *request) {
     const uint32_t turn = atomic_fetch_add_explicit(&pool->live->turn, 1, memory_order_relaxed);
     const struct lb_backend *least = NULL;
-    uint32_t least_connections = 0;
+    struct load least_load = {0};
     uint64_t tied_weight = 0, target;
 
     for (uint32_t i = 0; i < pool->n_backends; i++) {
         const struct lb_backend *backend = &pool->backends[i];
-        uint32_t now = connections(backend);
+        struct load load = load_of(pool, backend);
         int order;
         if (!is_candidate(request, backend) || !has_place(backend))
             continue;
-        order = least == NULL ? -1 : compare_load(backend, now, least, least_connections);
+        order = least == NULL ? -1 : compare_load(backend, load, least, least_load);
         if (order < 0) {
             least = backend;
-            least_connections = now;
+            least_load = load;
             tied_weight = 0;
         }
         if (order <= 0)
@@ -93,8 +116,7 @@ static int pick_least_connections(const struct lb_pool *pool, const struct lb_ba
     target = turn % tied_weight;
     for (uint32_t i = 0; i < pool->n_backends; i++) {
         const struct lb_backend *backend = &pool->backends[i];
-        if (!is_candidate(request, backend) ||
-            compare_load(backend, connections(backend), least, least_connections) > 0)
+        if (!is_candidate(request, backend) || compare_load(backend, load_of(pool, backend), least, least_load) > 0)
             continue;
         if (target < backend->weight && take(request, backend))
             return (int)i;
@@ -127,7 +149,7 @@ static int pick_power_of_two(const struct lb_pool *pool, const struct lb_balance
         }
         if (!is_candidate(request, first) || !has_place(first) ||
             (is_candidate(request, second) && has_place(second) &&
-             compare_load(second, connections(second), first, connections(first)) < 0))
+             compare_load(second, load_of(pool, second), first, load_of(pool, first)) < 0))
             a = b;
         if (take(request, &pool->backends[a]))
             return (int)a;
@@ -152,7 +174,8 @@ static int pick(const struct lb_pool *pool, const struct lb_balance_request *req
     case L4LB_ROUND_ROBIN:
         return pick_round_robin(pool, request);
     case L4LB_LEAST_CONNECTIONS:
-        return pick_least_connections(pool, request);
+    case L4LB_LEAST_BUSY:
+        return pick_least(pool, request);
     case L4LB_RANDOM:
         return pick_random(pool, request, rng);
     case L4LB_POWER_OF_TWO:

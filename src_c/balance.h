@@ -8,8 +8,10 @@
  *
  *   round_robin        the pool's smooth weighted sequence, one shared position
  *   least_connections  fewest connections per weight; ties take turns in proportion to weight
+ *   least_busy         fewest turns in flight per weight, then fewest connections. A new session counts as a turn until
+ *                      it is late with its first one, so that many at once do not all go to the same backend
  *   random             weighted
- *   power_of_two       the better of two weighted random draws (Mitzenmacher 2001)
+ *   power_of_two       the less busy of two weighted random draws (Mitzenmacher 2001)
  *   maglev             the table decides by the hash of the client's address. Where that backend can't take it, the
  *                      hash is stepped on, so that only the keys of a missing backend move, and evenly
  *   first              the first in the list with a free place

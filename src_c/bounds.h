@@ -52,6 +52,15 @@ enum {
     /* A quiet direction gives its pipe back after this long. */
     LB_PIPE_QUIET_MS = 50,
 
+    /* How long an answer has to be silent to be over: before its own pace is known; at least; and at most, so that a
+     * pause of a stream does not keep its backend busy for long. */
+    LB_QUIET_FIRST_MS = 250,
+    LB_QUIET_MIN_MS = 25,
+    LB_QUIET_MAX_MS = 1000,
+
+    /* Pieces shorter than this are no question in the middle of an answer, and no answer in the middle of silence. */
+    LB_NOISE_BYTES = 64,
+
     /* Backends a session remembers not to try again. */
     LB_TRIED_MAX = 4,
 

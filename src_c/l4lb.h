@@ -29,6 +29,7 @@ enum l4lb_balance {
     L4LB_POWER_OF_TWO,
     L4LB_MAGLEV,
     L4LB_FIRST,
+    L4LB_LEAST_BUSY,
 };
 
 enum l4lb_proxy_mode { L4LB_PROXY_OFF, L4LB_PROXY_REQUIRE, L4LB_PROXY_OPTIONAL };
@@ -194,7 +195,7 @@ struct l4lb_histogram {
 
 struct l4lb_backend_stats {
     uint64_t connections; /* now, connecting ones included */
-    uint64_t busy;        /* of them, those whose client waits for the first byte of an answer */
+    uint64_t busy;        /* of them, those in a turn: a question was asked and its answer is not over */
     uint64_t connections_total;
     uint64_t connect_failures_total; /* refused, unreachable, reset while connecting */
     uint64_t connect_timeouts_total;
@@ -202,7 +203,10 @@ struct l4lb_backend_stats {
     uint64_t received_bytes_total;
     uint64_t sent_bytes_total;
     struct l4lb_histogram connect;
+    uint64_t turns_total;
     struct l4lb_histogram first_byte; /* last client byte to first backend byte of each turn */
+    struct l4lb_histogram stream_gap; /* between two pieces of an answer */
+    struct l4lb_histogram turn;       /* first client byte to last backend byte of each turn */
 };
 
 struct l4lb_listener_stats {
@@ -240,6 +244,9 @@ enum l4lb_path { L4LB_PATH_COPY, L4LB_PATH_SPLICE };
 
 enum l4lb_session_state { L4LB_SESSION_HEADER, L4LB_SESSION_CONNECT, L4LB_SESSION_RELAY };
 
+/* What a session is doing, as its bytes tell (see phase.h). */
+enum l4lb_phase { L4LB_PHASE_NEW, L4LB_PHASE_WAIT, L4LB_PHASE_STREAM, L4LB_PHASE_QUIET };
+
 /* Addresses are what the client showed: the PROXY header's source where it was believed. Unix peers have family
  * AF_UNIX and nothing else. */
 struct l4lb_endpoint {
@@ -260,6 +267,8 @@ struct l4lb_session_record {
     uint8_t close; /* enum l4lb_close, of a close event */
     uint8_t path;  /* enum l4lb_path: splice once any byte was spliced */
     uint8_t retries;
+    uint8_t phase;       /* enum l4lb_phase */
+    uint32_t turns;      /* begun */
     uint64_t started_ns; /* CLOCK_REALTIME */
     uint64_t duration_us;
     uint64_t connect_us;

@@ -22,7 +22,8 @@
 
 struct lb_backend_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
-    atomic_uint busy; /* of them, those whose client waits for the first byte of an answer */
+    atomic_uint busy;   /* of them, those in a turn */
+    atomic_uint coming; /* of them, those so new that their first turn is expected at any moment */
 };
 
 struct lb_listener_live {

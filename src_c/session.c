@@ -46,17 +46,39 @@ static uint64_t silent_at_ms(const struct lb_session *session) {
     return session->last_ns / LB_NS_PER_MS + (half_closed(session) ? session->half_close_ms : session->idle_ms);
 }
 
+static bool has_asked(const struct lb_session *session) { return session->phase.turns > 0; }
+
 /* When the first byte is due: the client's, and from its last byte on the backend's. One from the backend settles it.
  */
 static uint64_t first_byte_at_ms(const struct lb_session *session) {
     if (session->first_byte_ms == 0 || session->first_byte_us != UINT64_MAX || session->down.eof)
         return OFF;
-    return (session->client_first ? session->last_client_ns : session->last_ns) / LB_NS_PER_MS + session->first_byte_ms;
+    return (has_asked(session) ? session->phase.client_ns : session->last_ns) / LB_NS_PER_MS + session->first_byte_ms;
+}
+
+/* When the turn is over if nothing comes. */
+static uint64_t turn_at_ms(const struct lb_session *session) {
+    uint64_t at_ns = lb_phase_ends_ns(&session->phase);
+    return at_ns == UINT64_MAX ? OFF : at_ns / LB_NS_PER_MS + 1;
+}
+
+/* When a new session has missed the moment in which its first turn was expected. */
+static uint64_t coming_at_ms(const struct lb_session *session) {
+    return session->coming ? session->last_ns / LB_NS_PER_MS + LB_QUIET_FIRST_MS : OFF;
 }
 
 static void arm_relay(struct lb_worker *worker, struct lb_session *session) {
     uint64_t at = LB_MIN(silent_at_ms(session), first_byte_at_ms(session));
+
+    at = LB_MIN(at, turn_at_ms(session));
+    at = LB_MIN(at, coming_at_ms(session));
     arm(worker, session, LB_MIN(at, session->interval_at_ms));
+}
+
+/* Deadlines that move away are looked at when the timer fires; only one that comes nearer has to be armed. */
+static void arm_sooner(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {
+    if (!lb_timer_armed(&session->timer) || session->timer.expires_ms > at_ms)
+        arm(worker, session, at_ms);
 }
 
 /* ---- accounts ---------------------------------------------------------------------------------------------------- */
@@ -69,20 +91,29 @@ static struct lb_backend_live *backend_live(struct lb_worker *worker, const stru
     return &worker->shared->live.backends[session->backend];
 }
 
-static void set_waiting(struct lb_worker *worker, struct lb_session *session, bool waiting) {
-    if (session->waiting == waiting)
+static void set_counted(atomic_uint *count, bool *counted, bool wanted) {
+    if (*counted == wanted)
         return;
-    session->waiting = waiting;
-    if (waiting)
-        atomic_fetch_add_explicit(&backend_live(worker, session)->busy, 1, memory_order_relaxed);
+    *counted = wanted;
+    if (wanted)
+        atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
     else
-        atomic_fetch_sub_explicit(&backend_live(worker, session)->busy, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+}
+
+static void set_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
+    set_counted(&backend_live(worker, session)->busy, &session->busy, busy);
+}
+
+static void set_coming(struct lb_worker *worker, struct lb_session *session, bool coming) {
+    set_counted(&backend_live(worker, session)->coming, &session->coming, coming);
 }
 
 static void leave_backend(struct lb_worker *worker, struct lb_session *session) {
     if (!session->has_backend)
         return;
-    set_waiting(worker, session, false);
+    set_busy(worker, session, false);
+    set_coming(worker, session, false);
     session->has_backend = false;
     lb_live_release(&backend_live(worker, session)->connections);
 }
@@ -117,6 +148,8 @@ void lb_session_describe(const struct lb_worker *worker, const struct lb_session
         .state = states[session->state],
         .path = session->up.spliced || session->down.spliced ? L4LB_PATH_SPLICE : L4LB_PATH_COPY,
         .retries = session->retries,
+        .phase = session->phase.name,
+        .turns = session->phase.turns,
         .started_ns = lb_clock_wall_ns() - age_ns,
         .duration_us = age_ns / LB_NS_PER_US,
         .connect_us = session->connect_us == UINT32_MAX ? UINT64_MAX : session->connect_us,
@@ -226,29 +259,45 @@ static void break_off(struct lb_worker *worker, struct lb_session *session) {
 
 /* ---- relay ------------------------------------------------------------------------------------------------------- */
 
+/* The phase changed, or may have. */
+static void note_turn(struct lb_worker *worker, struct lb_session *session, unsigned events) {
+    struct l4lb_backend_stats *counters = backend_counters(worker, session);
+
+    set_busy(worker, session, lb_phase_busy(&session->phase));
+    if ((events & LB_TURN_ENDED) != 0)
+        lb_histogram_add(&counters->turn, session->phase.duration_ns / LB_NS_PER_US);
+    if ((events & LB_TURN_BEGAN) != 0) {
+        lb_count_add(&counters->turns_total, 1);
+        set_coming(worker, session, false);
+        if (session->phase.turns == 1 && session->first_byte_ms > 0)
+            arm_relay(worker, session);
+    }
+    if ((events & (LB_TURN_ANSWERED | LB_TURN_RESUMED)) != 0)
+        arm_sooner(worker, session, turn_at_ms(session));
+}
+
 static void note_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct l4lb_backend_stats *counters = backend_counters(worker, session);
+    uint64_t silence_us;
+    unsigned events;
 
     lb_relay_end_run(&session->up);
     lb_count_add(&counters->received_bytes_total, bytes);
     if (session->first_byte_us == UINT64_MAX)
         session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
-    if (session->waiting) {
-        lb_histogram_add(&counters->first_byte, (worker->now_ns - session->last_client_ns) / LB_NS_PER_US);
-        set_waiting(worker, session, false);
-    }
+    silence_us = (worker->now_ns - session->phase.server_ns) / LB_NS_PER_US;
+    events = lb_phase_server(&session->phase, bytes, worker->now_ns);
+    if ((events & LB_TURN_ANSWERED) != 0)
+        lb_histogram_add(&counters->first_byte, (worker->now_ns - session->phase.client_ns) / LB_NS_PER_US);
+    if ((events & LB_TURN_GAP) != 0)
+        lb_histogram_add(&counters->stream_gap, silence_us);
+    note_turn(worker, session, events);
 }
 
 static void note_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     lb_relay_end_run(&session->down);
     lb_count_add(&backend_counters(worker, session)->sent_bytes_total, bytes);
-    session->last_client_ns = worker->now_ns;
-    set_waiting(worker, session, true);
-    if (!session->client_first) {
-        session->client_first = true;
-        if (session->first_byte_ms > 0)
-            arm_relay(worker, session);
-    }
+    note_turn(worker, session, lb_phase_client(&session->phase, bytes, worker->now_ns));
 }
 
 /* The source has ended and all it sent is through: tell the sink. When the other direction is over too, closing the
@@ -316,7 +365,7 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
 static bool is_client_silent(const struct lb_session *session) {
     if (!session->client.can_write || !session->server.can_write)
         return !session->client.can_write;
-    return half_closed(session) ? session->down.finished : !session->waiting;
+    return half_closed(session) ? session->down.finished : !lb_phase_busy(&session->phase);
 }
 
 static void check_silence(struct lb_worker *worker, struct lb_session *session) {
@@ -326,7 +375,7 @@ static void check_silence(struct lb_worker *worker, struct lb_session *session) 
         lb_session_close(worker, session, L4LB_CLOSE_LIFETIME);
     } else if (now >= first_byte_at_ms(session)) {
         lb_session_close(worker, session,
-                         session->client_first ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE);
+                         has_asked(session) ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE);
     } else if (now >= silent_at_ms(session)) {
         bool by_client = is_client_silent(session);
         if (half_closed(session))
@@ -338,6 +387,9 @@ static void check_silence(struct lb_worker *worker, struct lb_session *session) 
             record(worker, session, L4LB_EVENT_INTERVAL, L4LB_CLOSE_NORMAL);
             session->interval_at_ms = worker->snapshot->interval_ms > 0 ? now + worker->snapshot->interval_ms : OFF;
         }
+        if (now >= coming_at_ms(session))
+            set_coming(worker, session, false);
+        note_turn(worker, session, lb_phase_expire(&session->phase, worker->now_ns));
         arm_relay(worker, session);
     }
 }
@@ -423,6 +475,7 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
 
     session->backend = backend->slot;
     session->has_backend = true;
+    set_coming(worker, session, true);
     session->attempt_ns = worker->now_ns;
     session->send_proxy = (uint8_t)pool->send_proxy;
     lb_count_add(&backend_counters(worker, session)->connections_total, 1);
@@ -565,6 +618,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     lb_relay_init(&session->down, false);
     lb_list_init(&session->ready);
     lb_timer_init(&session->timer);
+    lb_phase_init(&session->phase);
     session->listener = listener->slot;
     session->backend = UINT32_MAX;
     session->peer = *peer;

@@ -32,6 +32,7 @@
 #include "bounds.h"
 #include "l4lb.h"
 #include "list.h"
+#include "phase.h"
 #include "relay.h"
 #include "timer.h"
 
@@ -52,10 +53,10 @@ struct lb_session {
     uint32_t index;
     uint32_t generation;
     enum lb_session_state state;
-    bool waiting;      /* the client sent bytes that the backend has not begun to answer */
-    bool client_first; /* the client's first byte was seen */
-    bool has_backend;  /* holds a place on `backend` */
-    bool has_pool;     /* is counted on `pool` */
+    bool busy;        /* counted as busy on `backend` */
+    bool coming;      /* counted as coming on `backend` */
+    bool has_backend; /* holds a place on `backend` */
+    bool has_pool;    /* is counted on `pool` */
     uint8_t retries;
     uint32_t n_tried;     /* ever; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;        /* enum l4lb_close, while lingering */
@@ -66,6 +67,7 @@ struct lb_session {
     struct lb_side server;
     struct lb_relay up;   /* client to server */
     struct lb_relay down; /* server to client */
+    struct lb_phase phase;
 
     uint32_t listener; /* slots */
     uint32_t pool;
@@ -80,11 +82,10 @@ struct lb_session {
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
 
     uint64_t started_ns;
-    uint64_t attempt_ns;     /* the current connection attempt began */
-    uint64_t last_ns;        /* a byte moved, a side ended, or a state began */
-    uint64_t last_client_ns; /* a byte came from the client */
-    uint32_t connect_us;     /* UINT32_MAX = not reached */
-    uint64_t first_byte_us;  /* UINT64_MAX = not reached */
+    uint64_t attempt_ns;    /* the current connection attempt began */
+    uint64_t last_ns;       /* a byte moved, a side ended, or a state began */
+    uint32_t connect_us;    /* UINT32_MAX = not reached */
+    uint64_t first_byte_us; /* UINT64_MAX = not reached */
 
     struct l4lb_endpoint peer;        /* the client, as the PROXY header shows it if believed */
     struct l4lb_endpoint destination; /* what it connected to, as the header says; family 0 = ask the socket */

@@ -103,7 +103,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     int result;
 
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
-        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_FIRST)
+        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_BUSY)
         return -EINVAL;
     if (config->balance == L4LB_MAGLEV && config->table_size > L4LB_MAGLEV_TABLE_MAX)
         return -EINVAL;

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from l4lb.admin.views import is_up
 from l4lb.control.api import AdminState, BackendStatus, Status
-from l4lb.engine.api import Histogram, WorkerStatistics
+from l4lb.engine.api import BackendStatistics, Histogram, WorkerStatistics
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -119,15 +119,23 @@ def _listener_families(status: Status) -> Iterator[Family]:
     yield from (connections, total, rejected)
 
 
+_HISTOGRAMS: tuple[tuple[str, str, Callable[[BackendStatistics], Histogram]], ...] = (
+    ("connect", "Time to connect to the backend.", lambda s: s.connect),
+    ("first_byte", "Last client byte to first backend byte of each turn.", lambda s: s.first_byte),
+    ("stream_gap", "Silence between two pieces of an answer.", lambda s: s.stream_gap),
+    ("turn", "First client byte to last backend byte of each turn.", lambda s: s.turn),
+)
+
 _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[BackendStatus], int]], ...] = (
     ("connections", "gauge", "Connections now, connecting ones included.", lambda b: b.statistics.connections),
-    ("busy", "gauge", "Connections whose client waits for the first byte of an answer.", lambda b: b.statistics.busy),
+    ("busy", "gauge", "Turns in flight: connections with a question and no whole answer.", lambda b: b.statistics.busy),
     ("connections", "counter", "Connections opened.", lambda b: b.statistics.connections_total),
     ("received_bytes", "counter", "Bytes received from the backend.", lambda b: b.statistics.received_bytes_total),
     ("sent_bytes", "counter", "Bytes sent to the backend.", lambda b: b.statistics.sent_bytes_total),
     ("connect_failures", "counter", "Connects that failed.", lambda b: b.statistics.connect_failures_total),
     ("connect_timeouts", "counter", "Connects that timed out.", lambda b: b.statistics.connect_timeouts_total),
     ("retries", "counter", "Failed connects that were tried again.", lambda b: b.statistics.retries_total),
+    ("turns", "counter", "Turns begun: a question and its answer.", lambda b: b.statistics.turns_total),
     ("up", "gauge", "1 when health checks pass or there are none, else 0.", lambda b: int(is_up(b))),
     ("weight", "gauge", "Weight as configured or set at run time.", lambda b: b.weight),
     ("effective_weight", "gauge", "Weight in use now; 0 takes no new session.", lambda b: b.effective_weight),
@@ -147,18 +155,15 @@ def _backend_families(status: Status) -> Iterator[Family]:
         yield family
     state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
     checks = Family("l4lb_backend_health_checks", "counter", "Health checks by result.")
-    connect = Family("l4lb_backend_connect_seconds", "histogram", "Time to connect to the backend.")
-    first_byte = Family(
-        "l4lb_backend_first_byte_seconds", "histogram", "Last client byte to first backend byte of each turn."
-    )
+    histograms = [(Family(f"l4lb_backend_{name}_seconds", "histogram", text), read) for name, text, read in _HISTOGRAMS]
     for labels, backend in backends:
         for wanted in AdminState:
             state.add(f'{labels},state="{wanted}"', int(backend.state is wanted))
         for result, count in backend.health_checks_total.items():
             checks.add(f"{labels},{label_text(result=result)}", count)
-        connect.add_histogram(labels, backend.statistics.connect)
-        first_byte.add_histogram(labels, backend.statistics.first_byte)
-    yield from (state, checks, connect, first_byte)
+        for family, read_histogram in histograms:
+            family.add_histogram(labels, read_histogram(backend.statistics))
+    yield from (state, checks, *(family for family, _ in histograms))
 
 
 def _closed_family(status: Status) -> Family:

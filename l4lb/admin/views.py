@@ -54,7 +54,7 @@ def _pool(pool: PoolStatus) -> Json:
 
 
 def backend_view(backend: BackendStatus) -> Json:
-    """One backend. `busy` counts the connections whose client waits for the first byte of an answer; `bytes_in` are
+    """One backend. `busy` counts turns in flight; `bytes_in` are
     sent to the backend on behalf of clients, `bytes_out` are received from it."""
     statistics = backend.statistics
     return {
@@ -73,6 +73,7 @@ def backend_view(backend: BackendStatus) -> Json:
         "connect_failures_total": statistics.connect_failures_total,
         "connect_timeouts_total": statistics.connect_timeouts_total,
         "retries_total": statistics.retries_total,
+        "turns_total": statistics.turns_total,
     }
 
 
@@ -101,6 +102,8 @@ def session_view(session: Session) -> Json:
         "pool": session.pool,
         "backend": session.backend,
         "state": record.state.name.lower(),
+        "phase": record.phase.name.lower(),
+        "turns": record.turns,
         "started": timestamp(record.started),
         "duration_s": round(record.duration, 3),
         "idle_s": round(record.idle, 3),

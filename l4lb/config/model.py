@@ -214,9 +214,9 @@ class Backend(_Section):
 class Pool(_Section):
     """Backends that serve the same thing, and how clients are shared out among them."""
 
-    balance: Literal["round_robin", "least_connections", "power_of_two", "random", "maglev", "source_hash", "first"] = (
-        "round_robin"
-    )
+    balance: Literal[
+        "round_robin", "least_connections", "least_busy", "power_of_two", "random", "maglev", "source_hash", "first"
+    ] = "round_robin"
     """How clients are shared out."""
 
     hash: Hash = Hash()

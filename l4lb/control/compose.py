@@ -27,6 +27,7 @@ _BALANCE = {
     "maglev": Balance.MAGLEV,
     "source_hash": Balance.MAGLEV,
     "first": Balance.FIRST,
+    "least_busy": Balance.LEAST_BUSY,
 }
 
 _NOWHERE = ("0.0.0.0", 0)

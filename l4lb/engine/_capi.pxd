@@ -98,7 +98,10 @@ cdef extern from "l4lb.h" nogil:
         uint64_t received_bytes_total
         uint64_t sent_bytes_total
         l4lb_histogram connect
+        uint64_t turns_total
         l4lb_histogram first_byte
+        l4lb_histogram stream_gap
+        l4lb_histogram turn
 
     struct l4lb_listener_stats:
         uint64_t connections
@@ -137,6 +140,8 @@ cdef extern from "l4lb.h" nogil:
         uint8_t close
         uint8_t path
         uint8_t retries
+        uint8_t phase
+        uint32_t turns
         uint64_t started_ns
         uint64_t duration_us
         uint64_t connect_us

@@ -20,6 +20,7 @@ from l4lb.engine.api import (
     Histogram,
     ListenerStatistics,
     Path,
+    Phase,
     PoolStatistics,
     SessionRecord,
     SessionState,
@@ -197,6 +198,8 @@ cdef object to_record(const l4lb_session_record *record):
         close=CLOSE_REASONS[record.close] if record.event == EventKind.CLOSE else None,
         path=Path(record.path),
         retries=record.retries,
+        phase=Phase(record.phase),
+        turns=record.turns,
         started=record.started_ns / 1e9,
         duration=record.duration_us / 1e6,
         connect=to_seconds(record.connect_us),
@@ -293,7 +296,10 @@ cdef class NativeEngine:
             received_bytes_total=stats.received_bytes_total,
             sent_bytes_total=stats.sent_bytes_total,
             connect=to_histogram(&stats.connect),
+            turns_total=stats.turns_total,
             first_byte=to_histogram(&stats.first_byte),
+            stream_gap=to_histogram(&stats.stream_gap),
+            turn=to_histogram(&stats.turn),
         )
 
     def listener_statistics(self, uint32_t slot):

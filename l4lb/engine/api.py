@@ -33,6 +33,7 @@ class Balance(enum.IntEnum):
     POWER_OF_TWO = 3
     MAGLEV = 4
     FIRST = 5
+    LEAST_BUSY = 6
 
 
 class ProxyMode(enum.IntEnum):
@@ -57,6 +58,15 @@ class SessionState(enum.IntEnum):
     HEADER = 0
     CONNECT = 1
     RELAY = 2
+
+
+class Phase(enum.IntEnum):
+    """What a session is doing, as its bytes tell."""
+
+    NEW = 0
+    WAIT = 1
+    STREAM = 2
+    QUIET = 3
 
 
 class Path(enum.IntEnum):
@@ -149,7 +159,10 @@ class BackendStatistics:
     received_bytes_total: int
     sent_bytes_total: int
     connect: Histogram
+    turns_total: int
     first_byte: Histogram
+    stream_gap: Histogram
+    turn: Histogram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +215,8 @@ class SessionRecord:
     close: tuple[str, str] | None
     path: Path
     retries: int
+    phase: Phase
+    turns: int
     started: float
     duration: float
     connect: float | None

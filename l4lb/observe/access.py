@@ -56,6 +56,7 @@ def format_json(session: Session) -> str:
             "bytes_in": record.bytes_in,
             "bytes_out": record.bytes_out,
             "retries": record.retries,
+            "turns": record.turns,
             "code": code,
             "reason": reason,
             "path": record.path.name.lower(),

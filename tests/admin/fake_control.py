@@ -28,6 +28,7 @@ from l4lb.engine.api import (
     Histogram,
     ListenerStatistics,
     Path,
+    Phase,
     PoolStatistics,
     SessionRecord,
     SessionState,
@@ -46,7 +47,7 @@ def histogram(*counts: int, total: float = 0.0) -> Histogram:
 def backend_statistics(**values: object) -> BackendStatistics:
     """Zero, but for `values`."""
     fields: dict[str, object] = {field.name: 0 for field in dataclasses.fields(BackendStatistics)}
-    fields |= {"connect": histogram(), "first_byte": histogram()} | values
+    fields |= {name: histogram() for name in ("connect", "first_byte", "stream_gap", "turn")} | values
     return BackendStatistics(**fields)  # type: ignore[arg-type]
 
 
@@ -115,6 +116,8 @@ def make_session(session: int = 81_604_378_625, **values: object) -> Session:
         "close": ("normal", "--"),
         "path": Path.SPLICE,
         "retries": 0,
+        "phase": Phase.QUIET,
+        "turns": 1,
         "started": 1_700_000_000.25,
         "duration": 1.5,
         "connect": 0.002,

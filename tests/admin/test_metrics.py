@@ -47,10 +47,13 @@ def busy_status() -> Status:
             received_bytes_total=1 << 60,
             sent_bytes_total=77,
             retries_total=6,
+            turns_total=11,
             connect_failures_total=8,
             connect_timeouts_total=9,
             connect=histogram(1, 2, 3, total=0.0125),
             first_byte=histogram(0, 0, 0, 0, 0, 0, 0, 1, total=400.0),
+            stream_gap=histogram(5, total=0.005),
+            turn=histogram(0, 7, total=9.5),
         ),
     )
     return make_status({"llama": pool_status({"a": backend})})
@@ -71,6 +74,9 @@ def test_every_promised_name_carries_its_value(openmetrics: bool) -> None:
     assert value(found, "l4lb_backend_retries_total", **names) == 6
     assert value(found, "l4lb_backend_connect_failures_total", **names) == 8
     assert value(found, "l4lb_backend_connect_timeouts_total", **names) == 9
+    assert value(found, "l4lb_backend_turns_total", **names) == 11
+    assert value(found, "l4lb_backend_stream_gap_seconds_count", **names) == 5
+    assert value(found, "l4lb_backend_turn_seconds_sum", **names) == 9.5
     assert value(found, "l4lb_backend_up", **names) == 1
     assert value(found, "l4lb_backend_weight", **names) == 5
     assert value(found, "l4lb_backend_effective_weight", **names) == 3

@@ -8,7 +8,7 @@ from typing import Any
 from l4lb.config import Address, Config
 from l4lb.control.resolve import literal
 from l4lb.control.state import State, merge
-from l4lb.engine.api import EventKind, Path, SessionRecord, SessionState, SlotKind
+from l4lb.engine.api import EventKind, Path, Phase, SessionRecord, SessionState, SlotKind
 from l4lb.health.probes import Target
 
 
@@ -69,6 +69,8 @@ def record(**values: Any) -> SessionRecord:
         "close": ("normal", "--"),
         "path": Path.COPY,
         "retries": 0,
+        "phase": Phase.QUIET,
+        "turns": 1,
         "started": 0.0,
         "duration": 1.0,
         "connect": 0.001,

@@ -100,7 +100,10 @@ class FakeEngine:
             received_bytes_total=0,
             sent_bytes_total=0,
             connect=NO_HISTOGRAM,
+            turns_total=0,
             first_byte=NO_HISTOGRAM,
+            stream_gap=NO_HISTOGRAM,
+            turn=NO_HISTOGRAM,
         )
 
     def listener_statistics(self, slot: int) -> ListenerStatistics:

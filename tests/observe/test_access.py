@@ -21,7 +21,7 @@ from tests.helpers.waiting import wait_until
 
 FIELDS = [
     *("time", "event", "session", "listener", "client", "pool", "backend", "duration_s", "connect_s", "queue_s"),
-    *("first_byte_s", "bytes_in", "bytes_out", "retries", "code", "reason", "path"),
+    *("first_byte_s", "bytes_in", "bytes_out", "retries", "turns", "code", "reason", "path"),
 ]
 
 # As HAProxy 2.6 wrote it with `option tcplog`, in a file made by a syslog daemon.
@@ -61,6 +61,7 @@ def test_json_has_exactly_the_promised_fields() -> None:
         "bytes_in": 120,
         "bytes_out": 4096,
         "retries": 0,
+        "turns": 1,
         "code": "--",
         "reason": "normal",
         "path": "splice",

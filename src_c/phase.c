@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "phase.h"
+
+#include "base.h"
+#include "bounds.h"
+#include "clock.h"
+
+static void begin(struct lb_phase *phase, uint64_t now_ns) {
+    phase->name = LB_PHASE_WAIT;
+    phase->turns++;
+    phase->reported = false;
+    phase->turn_ns = phase->client_ns = now_ns;
+}
+
+static unsigned end(struct lb_phase *phase) {
+    if (phase->reported)
+        return 0;
+    phase->reported = true;
+    phase->duration_ns = phase->server_ns - phase->turn_ns;
+    return LB_TURN_ENDED;
+}
+
+/* An eighth of what is new goes into the mean, as in RFC 6298. A deviation that grows is learnt by a quarter and
+ * forgotten by a sixteenth: taking a pause for the end costs more than waiting a little longer for it. */
+static void learn_gap(struct lb_phase *phase, uint64_t gap_ns) {
+    uint32_t gap_us = (uint32_t)LB_MIN(gap_ns / LB_NS_PER_US, (uint64_t)LB_QUIET_MAX_MS * 1000);
+    uint32_t error_us = gap_us > phase->gap_us ? gap_us - phase->gap_us : phase->gap_us - gap_us;
+
+    if (!phase->has_gap) {
+        phase->has_gap = true;
+        phase->gap_us = gap_us;
+        phase->deviation_us = gap_us / 2;
+        return;
+    }
+    phase->gap_us = phase->gap_us - phase->gap_us / 8 + gap_us / 8;
+    if (error_us > phase->deviation_us)
+        phase->deviation_us += (error_us - phase->deviation_us) / 4;
+    else
+        phase->deviation_us -= (phase->deviation_us - error_us) / 16;
+}
+
+static uint64_t patience_ns(const struct lb_phase *phase) {
+    uint64_t us = (uint64_t)phase->gap_us + 4ull * phase->deviation_us;
+
+    if (!phase->has_gap)
+        return LB_QUIET_FIRST_MS * LB_NS_PER_MS;
+    return LB_MAX(LB_QUIET_MIN_MS * LB_NS_PER_MS, LB_MIN(us * LB_NS_PER_US, LB_QUIET_MAX_MS * LB_NS_PER_MS));
+}
+
+unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
+    unsigned ended;
+
+    switch ((enum lb_phase_name)phase->name) {
+    case LB_PHASE_NEW:
+    case LB_PHASE_QUIET:
+        begin(phase, now_ns);
+        return LB_TURN_BEGAN;
+    case LB_PHASE_WAIT:
+        phase->client_ns = now_ns;
+        return 0;
+    case LB_PHASE_STREAM:
+        if (bytes < LB_NOISE_BYTES)
+            return 0;
+        ended = end(phase);
+        begin(phase, now_ns);
+        return ended | LB_TURN_BEGAN;
+    }
+    return 0;
+}
+
+unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
+    uint64_t gap_ns = now_ns - phase->server_ns;
+
+    switch ((enum lb_phase_name)phase->name) {
+    case LB_PHASE_NEW: /* a greeting */
+        return 0;
+    case LB_PHASE_WAIT:
+        phase->name = LB_PHASE_STREAM;
+        phase->server_ns = now_ns;
+        return LB_TURN_ANSWERED;
+    case LB_PHASE_STREAM:
+        phase->server_ns = now_ns;
+        learn_gap(phase, gap_ns);
+        return LB_TURN_GAP;
+    case LB_PHASE_QUIET:
+        if (bytes < LB_NOISE_BYTES)
+            return 0;
+        phase->name = LB_PHASE_STREAM;
+        phase->server_ns = now_ns;
+        learn_gap(phase, gap_ns);
+        return LB_TURN_RESUMED | LB_TURN_GAP;
+    }
+    return 0;
+}
+
+uint64_t lb_phase_ends_ns(const struct lb_phase *phase) {
+    return phase->name == LB_PHASE_STREAM ? phase->server_ns + patience_ns(phase) : UINT64_MAX;
+}
+
+unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns) {
+    if (now_ns < lb_phase_ends_ns(phase))
+        return 0;
+    phase->name = LB_PHASE_QUIET;
+    return end(phase);
+}

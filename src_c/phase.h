@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * phase - what a session is doing, told from the direction, size and time of its bytes alone.
+ *
+ *   NEW      connected; nothing was asked yet
+ *   WAIT     the client asked, the backend has not begun to answer
+ *   STREAM   the backend answers
+ *   QUIET    the answer is over, as far as silence can tell: a connection of a keep-alive pool
+ *
+ * A turn is one way from WAIT to QUIET. The client's next question ends the turn before it. Else silence does: longer
+ * than the gaps of this session's answers have been, as TCP tells a lost packet from a slow one. When the answer goes
+ * on after that, the same turn goes on, and the gap it made is learnt.
+ *
+ * What it cannot know: several requests at once on one connection (HTTP/2, pipelining) are one turn; a handshake of TLS
+ * is a turn of its own, unless the first request comes with its last message; frames of less than LB_NOISE_BYTES in
+ * the middle of an answer or of silence (pings, window updates) are taken for no question and no answer.
+ *
+ * Owner:   pure; a field of a session.
+ * Source:  Jacobson, "Congestion avoidance and control", 1988, appendix A (mean and deviation); RFC 6298.
+ */
+#ifndef LB_PHASE_H
+#define LB_PHASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum lb_phase_name { LB_PHASE_NEW, LB_PHASE_WAIT, LB_PHASE_STREAM, LB_PHASE_QUIET };
+
+/* What bytes or silence brought about; may be combined. */
+enum lb_phase_event {
+    LB_TURN_BEGAN = 1,
+    LB_TURN_ANSWERED = 2, /* the first byte of the answer */
+    LB_TURN_ENDED = 4,    /* reported once for each turn, see lb_phase.duration_ns */
+    LB_TURN_RESUMED = 8,  /* it had not ended after all */
+    LB_TURN_GAP = 16,     /* a gap within an answer was measured */
+};
+
+struct lb_phase {
+    uint8_t name;    /* enum lb_phase_name */
+    bool has_gap;    /* `gap_us` means something */
+    bool reported;   /* the end of this turn was reported, too early as it turned out */
+    uint32_t turns;  /* begun */
+    uint32_t gap_us; /* smoothed gap between two pieces of an answer */
+    uint32_t deviation_us;
+    uint64_t duration_ns; /* of the turn that ended last */
+    uint64_t turn_ns;     /* the turn began */
+    uint64_t client_ns;   /* last bytes of the client in it */
+    uint64_t server_ns;   /* last bytes of the backend in it */
+};
+
+static inline void lb_phase_init(struct lb_phase *phase) { *phase = (struct lb_phase){.name = LB_PHASE_NEW}; }
+
+/* Bytes came. Both return what that meant (enum lb_phase_event). */
+unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns);
+unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns);
+
+/* Time passed: ends the turn if its answer has been silent for long enough. */
+unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns);
+
+/* When the turn ends if nothing comes; UINT64_MAX when it would not. */
+uint64_t lb_phase_ends_ns(const struct lb_phase *phase);
+
+/* Is a request in flight? */
+static inline bool lb_phase_busy(const struct lb_phase *phase) {
+    return phase->name == LB_PHASE_WAIT || phase->name == LB_PHASE_STREAM;
+}
+
+#endif
