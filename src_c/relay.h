@@ -39,6 +39,7 @@ struct lb_side {
     bool can_write; /* not yet known to be full */
     bool hup;       /* a FIN or an error is announced: read until it shows */
     bool urgent;    /* urgent data came: a short read proves nothing */
+    bool error;     /* an error is announced; read until it shows, if there still is something to read */
     bool reset;     /* the connection broke: a RST, or any error but a FIN */
     bool nodelay;   /* TCP_NODELAY is set */
 };

@@ -223,7 +223,7 @@ static uint32_t unacknowledged(int fd) {
 
 static void linger(struct lb_worker *worker, struct lb_session *session) {
     struct lb_side *side = lingering_side(session);
-    uint32_t bytes = side->reset ? 0 : unacknowledged(side->fd);
+    uint32_t bytes = side->reset || side->error ? 0 : unacknowledged(side->fd);
     uint64_t waited_ms;
 
     if (bytes < session->linger_bytes)
@@ -316,9 +316,15 @@ static void pass_end(struct lb_worker *worker, struct lb_session *session, struc
 /* Act on what the relays found. The session may be gone after this. */
 static void settle(struct lb_worker *worker, struct lb_session *session) {
     bool up_over = lb_relay_over(&session->up), down_over = lb_relay_over(&session->down);
-    /* A broken side is done with once what it sent is through; nothing can be delivered to it any more. */
-    bool client_done = session->client.reset && up_over, server_done = session->server.reset && down_over;
+    bool client_done, server_done;
 
+    /* One that breaks after its FIN, or when its bytes have nowhere to go any more, is not read and so does not show
+     * it. */
+    session->client.reset = session->client.reset || (session->client.error && up_over);
+    session->server.reset = session->server.reset || (session->server.error && down_over);
+    /* A broken side is done with once what it sent is through; nothing can be delivered to it any more. */
+    client_done = session->client.reset && up_over;
+    server_done = session->server.reset && down_over;
     if (client_done || server_done) {
         break_off(worker, session);
         return;
@@ -649,6 +655,8 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
         side->can_read = true;
     if ((events & EPOLLPRI) != 0)
         side->urgent = true;
+    if ((events & EPOLLERR) != 0)
+        side->error = true;
     if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
         side->hup = true;
     if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0)
@@ -668,8 +676,6 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
         run(worker, session);
         break;
     case LB_SESSION_LINGER:
-        if ((events & EPOLLERR) != 0)
-            side->reset = true;
         linger(worker, session);
         break;
     case LB_SESSION_FREE:

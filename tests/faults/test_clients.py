@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -89,6 +90,20 @@ def test_half_close_time_begins_with_the_fin(balance: MakeScene, backend: Backen
     second.finish()
     assert first.ended() is End.FIN
     scene.wait_closed("-- normal")
+
+
+@pytest.mark.parametrize("breaker", ["client", "backend"])
+def test_reset_after_the_fin_is_passed_on(balance: MakeScene, backend: Backend, breaker: str) -> None:
+    """Nothing is left to read from whoever finished, so only the event tells that nobody waits for an answer now."""
+    scene = balance(backend)
+    client, server = scene.pair(backend)
+    first, second = (client, server) if breaker == "client" else (server, client)
+    first.send(b"request")
+    first.finish()
+    assert second.drain() == Ended(7, End.FIN)
+    first.reset()
+    scene.wait_closed("CD client_abort" if breaker == "client" else "SD server_abort")
+    wait_until(lambda: second.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), what="no reset")
 
 
 def test_connect_and_fin_without_a_byte_ends_normally(balance: MakeScene, backend: Backend) -> None:
