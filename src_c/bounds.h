@@ -58,6 +58,9 @@ enum {
     LB_QUIET_MIN_MS = 25,
     LB_QUIET_MAX_MS = 1000,
 
+    /* A session is quiet for good, as far as closing it goes, after this long: a stream may only have paused. */
+    LB_LEAVE_QUIET_MS = 1000,
+
     /* Pieces shorter than this are no question in the middle of an answer, and no answer in the middle of silence. */
     LB_NOISE_BYTES = 64,
 

@@ -150,6 +150,8 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
         else
             clear(&counters->backends[slot], sizeof counters->backends[slot]);
     }
+    if (kind == L4LB_SLOT_BACKEND)
+        atomic_store(&engine->shared.live.backends[slot].leaving, false);
 }
 
 /* Only the control thread takes and gives, but any thread may ask whether a slot is taken. */
@@ -375,17 +377,45 @@ int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms) {
     return ask_locked(engine, (uint32_t)worker, &request, timeout_ms);
 }
 
-int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms) {
+/* Ask every worker the same; the sum of the answers. */
+static int ask_all(struct l4lb_engine *engine, const struct lb_request *question, int timeout_ms) {
     int total = 0;
 
     for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
-        struct lb_request request = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot};
+        struct lb_request request = *question;
         int result = ask_locked(engine, i, &request, timeout_ms);
         if (result < 0)
             return result;
         total += result;
     }
     return total;
+}
+
+int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms) {
+    const struct lb_request question = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot};
+    return ask_all(engine, &question, timeout_ms);
+}
+
+int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t slot, bool leaving, int timeout_ms) {
+    const struct lb_request question = {.kind = LB_REQUEST_LEAVE_BACKEND, .backend = slot};
+
+    if (!slot_valid(engine, L4LB_SLOT_BACKEND, slot))
+        return -EINVAL;
+    atomic_store(&engine->shared.live.backends[slot].leaving, leaving);
+    return leaving ? ask_all(engine, &question, timeout_ms) : 0;
+}
+
+int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms) {
+    uint32_t left = n;
+
+    for (uint32_t i = 0; i < engine->shared.n_workers && left > 0; i++) {
+        struct lb_request request = {.kind = LB_REQUEST_CLOSE_QUIET, .backend = slot, .n = left, .quiet_ms = quiet_ms};
+        int result = ask_locked(engine, i, &request, timeout_ms);
+        if (result < 0)
+            return result;
+        left -= (uint32_t)result;
+    }
+    return (int)(n - left);
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */

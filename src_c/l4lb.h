@@ -14,6 +14,7 @@
 #ifndef L4LB_H
 #define L4LB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -71,6 +72,9 @@ struct l4lb_pool_config {
     uint64_t half_close_ms;
     uint64_t lifetime_ms;
     uint64_t first_byte_ms;
+    uint64_t response_ms; /* these three replace idle_ms in their phase */
+    uint64_t stream_gap_ms;
+    uint64_t keepalive_ms;
     const struct l4lb_backend_config *backends;
     size_t n_backends;
 };
@@ -147,10 +151,15 @@ int l4lb_reclaim(struct l4lb_engine *engine);
     X(SERVER_HALF_CLOSE, "sD", "half_close")                     \
     X(CLIENT_FIRST_BYTE, "cD", "first_byte") \
     X(SERVER_FIRST_BYTE, "sD", "first_byte") \
+    X(SERVER_RESPONSE, "sD", "response") \
+    X(CLIENT_STREAM_GAP, "cD", "stream_gap") \
+    X(SERVER_STREAM_GAP, "sD", "stream_gap") \
+    X(CLIENT_KEEPALIVE, "cD", "keepalive") \
     X(LIFETIME, "LD", "lifetime")                                \
     X(KILLED_CONNECT, "KC", "killed")                            \
     X(KILLED, "KD", "killed")                                    \
     X(DRAINED, "DD", "drained")                                  \
+    X(REBALANCED, "DD", "rebalanced") \
     X(SHUTDOWN, "KD", "shutdown")                                \
     X(RESOURCE, "RC", "resource")
 /* clang-format on */
@@ -284,6 +293,12 @@ int l4lb_list_sessions(struct l4lb_engine *engine, uint32_t worker, uint64_t aft
                        size_t n, int timeout_ms);
 /* Close one session (close reason KILLED). -ENOENT when it is gone. Any thread. */
 int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
+/* The backend is to be left: its sessions are closed (close reason DRAINED) once they have been quiet for a second,
+ * while turns go on to their end. Returns how many were closed right away. Any thread. */
+int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t slot, bool leaving, int timeout_ms);
+/* Close up to n sessions of a backend that have been quiet for quiet_ms (close reason REBALANCED); the longest quiet
+ * ones of a worker need not be first. Returns how many. Any thread. */
+int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms);
 /* Close every session of a backend (close reason DRAINED). Returns how many. Any thread. */
 int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms);
 

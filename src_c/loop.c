@@ -123,6 +123,33 @@ static int kill_backend(struct lb_worker *worker, uint32_t slot) {
     return n;
 }
 
+static int leave_backend(struct lb_worker *worker, uint32_t slot) {
+    struct lb_session *session;
+    uint32_t index = 0;
+    int n = 0;
+
+    while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
+        index = session->index + 1;
+        if (session->has_backend && session->backend == slot && lb_session_leave(worker, session))
+            n++;
+    }
+    return n;
+}
+
+static int close_quiet(struct lb_worker *worker, const struct lb_request *request) {
+    struct lb_session *session;
+    uint32_t index = 0;
+    size_t n = 0;
+
+    while (n < request->n && (session = lb_session_table_next(&worker->sessions, index)) != NULL) {
+        index = session->index + 1;
+        if (session->has_backend && session->backend == request->backend &&
+            lb_session_close_quiet(worker, session, request->quiet_ms, L4LB_CLOSE_REBALANCED))
+            n++;
+    }
+    return (int)n;
+}
+
 static void answer(struct lb_worker *worker) {
     struct lb_request *request = atomic_load_explicit(&worker->cross.request, memory_order_relaxed);
     uint64_t one = 1;
@@ -141,6 +168,12 @@ static void answer(struct lb_worker *worker) {
         break;
     case LB_REQUEST_KILL_BACKEND:
         request->result = kill_backend(worker, request->backend);
+        break;
+    case LB_REQUEST_LEAVE_BACKEND:
+        request->result = leave_backend(worker, request->backend);
+        break;
+    case LB_REQUEST_CLOSE_QUIET:
+        request->result = close_quiet(worker, request);
         break;
     }
     /* The asker may be gone the moment after this. An eventfd takes 8 bytes or says why, and it can't be full. */

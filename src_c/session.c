@@ -33,17 +33,44 @@ static void start(struct lb_worker *worker, struct lb_session *session, const st
 
 /* ---- time -------------------------------------------------------------------------------------------------------- */
 
+/* When the lifetime is over: for one in the middle of a turn only in overtime. */
+static uint64_t over_at_ms(const struct lb_worker *worker, const struct lb_session *session) {
+    bool overtime = worker->now_ms >= session->lifetime_at_ms && lb_phase_busy(&session->phase);
+    return overtime ? session->overtime_at_ms : session->lifetime_at_ms;
+}
+
 static void arm(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {
-    lb_timer_arm(&worker->wheel, &session->timer, LB_MIN(at_ms, session->lifetime_at_ms));
+    lb_timer_arm(&worker->wheel, &session->timer, LB_MIN(at_ms, over_at_ms(worker, session)));
 }
 
 static uint32_t clamp_ms(uint64_t ms) { return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms; }
 
 static bool half_closed(const struct lb_session *session) { return session->up.finished || session->down.finished; }
 
-/* When the relay has been silent too long, whichever silence counts now. */
+/* How much silence is allowed now. */
+static uint32_t silence_ms(const struct lb_session *session) {
+    uint32_t of_phase = 0;
+
+    if (half_closed(session))
+        return session->half_close_ms;
+    switch ((enum lb_phase_name)session->phase.name) {
+    case LB_PHASE_NEW:
+        break;
+    case LB_PHASE_WAIT:
+        of_phase = session->response_ms;
+        break;
+    case LB_PHASE_STREAM:
+        of_phase = session->stream_gap_ms;
+        break;
+    case LB_PHASE_QUIET:
+        of_phase = session->keepalive_ms;
+        break;
+    }
+    return of_phase > 0 ? of_phase : session->idle_ms;
+}
+
 static uint64_t silent_at_ms(const struct lb_session *session) {
-    return session->last_ns / LB_NS_PER_MS + (half_closed(session) ? session->half_close_ms : session->idle_ms);
+    return session->last_ns / LB_NS_PER_MS + silence_ms(session);
 }
 
 static bool has_asked(const struct lb_session *session) { return session->phase.turns > 0; }
@@ -56,10 +83,10 @@ static uint64_t first_byte_at_ms(const struct lb_session *session) {
     return (has_asked(session) ? session->phase.client_ns : session->last_ns) / LB_NS_PER_MS + session->first_byte_ms;
 }
 
-/* When the turn is over if nothing comes. */
+/* When the turn is over if nothing comes. Not while the client takes nothing: more of the answer may wait behind. */
 static uint64_t turn_at_ms(const struct lb_session *session) {
     uint64_t at_ns = lb_phase_ends_ns(&session->phase);
-    return at_ns == UINT64_MAX ? OFF : at_ns / LB_NS_PER_MS + 1;
+    return at_ns == UINT64_MAX || !session->client.can_write ? OFF : at_ns / LB_NS_PER_MS + 1;
 }
 
 /* When a new session has missed the moment in which its first turn was expected. */
@@ -67,9 +94,23 @@ static uint64_t coming_at_ms(const struct lb_session *session) {
     return session->coming ? session->last_ns / LB_NS_PER_MS + LB_QUIET_FIRST_MS : OFF;
 }
 
+static bool is_quiet(const struct lb_session *session) {
+    return session->state == LB_SESSION_RELAY && !session->coming && !lb_phase_busy(&session->phase) &&
+           !lb_relay_holds(&session->up) && !lb_relay_holds(&session->down);
+}
+
+/* When a quiet session leaves a backend that is to be left. */
+static uint64_t leave_at_ms(const struct lb_worker *worker, const struct lb_session *session) {
+    if (!session->has_backend || !is_quiet(session) ||
+        !atomic_load_explicit(&worker->shared->live.backends[session->backend].leaving, memory_order_relaxed))
+        return OFF;
+    return session->last_ns / LB_NS_PER_MS + LB_LEAVE_QUIET_MS;
+}
+
 static void arm_relay(struct lb_worker *worker, struct lb_session *session) {
     uint64_t at = LB_MIN(silent_at_ms(session), first_byte_at_ms(session));
 
+    at = LB_MIN(at, leave_at_ms(worker, session));
     at = LB_MIN(at, turn_at_ms(session));
     at = LB_MIN(at, coming_at_ms(session));
     arm(worker, session, LB_MIN(at, session->interval_at_ms));
@@ -272,8 +313,6 @@ static void note_turn(struct lb_worker *worker, struct lb_session *session, unsi
         if (session->phase.turns == 1 && session->first_byte_ms > 0)
             arm_relay(worker, session);
     }
-    if ((events & (LB_TURN_ANSWERED | LB_TURN_RESUMED)) != 0)
-        arm_sooner(worker, session, turn_at_ms(session));
 }
 
 static void note_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
@@ -357,6 +396,9 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
     if (session->up.bytes != up_before)
         note_client_bytes(worker, session, session->up.bytes - up_before);
 
+    /* Deadlines of the phase may have come nearer. */
+    arm_sooner(worker, session, LB_MIN(turn_at_ms(session), silent_at_ms(session)));
+
     if (up == LB_RELAY_NOMEM || down == LB_RELAY_NOMEM) {
         dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
         return;
@@ -374,30 +416,65 @@ static bool is_client_silent(const struct lb_session *session) {
     return half_closed(session) ? session->down.finished : !lb_phase_busy(&session->phase);
 }
 
+static enum l4lb_close silence_reason(const struct lb_session *session) {
+    bool by_client = is_client_silent(session);
+
+    if (half_closed(session))
+        return by_client ? L4LB_CLOSE_CLIENT_HALF_CLOSE : L4LB_CLOSE_SERVER_HALF_CLOSE;
+    if (session->phase.name == LB_PHASE_WAIT && session->response_ms > 0)
+        return L4LB_CLOSE_SERVER_RESPONSE;
+    if (session->phase.name == LB_PHASE_STREAM && session->stream_gap_ms > 0)
+        return by_client ? L4LB_CLOSE_CLIENT_STREAM_GAP : L4LB_CLOSE_SERVER_STREAM_GAP;
+    if (session->phase.name == LB_PHASE_QUIET && session->keepalive_ms > 0)
+        return L4LB_CLOSE_CLIENT_KEEPALIVE;
+    return by_client ? L4LB_CLOSE_CLIENT_IDLE : L4LB_CLOSE_SERVER_IDLE;
+}
+
 static void check_silence(struct lb_worker *worker, struct lb_session *session) {
     uint64_t now = worker->now_ms;
 
-    if (now >= session->lifetime_at_ms) {
+    if (now >= silent_at_ms(session)) {
+        lb_session_close(worker, session, silence_reason(session));
+        return;
+    }
+    if (now >= coming_at_ms(session))
+        set_coming(worker, session, false);
+    if (now >= turn_at_ms(session))
+        note_turn(worker, session, lb_phase_expire(&session->phase, worker->now_ns));
+    if (now >= over_at_ms(worker, session)) {
         lb_session_close(worker, session, L4LB_CLOSE_LIFETIME);
     } else if (now >= first_byte_at_ms(session)) {
         lb_session_close(worker, session,
                          has_asked(session) ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE);
-    } else if (now >= silent_at_ms(session)) {
-        bool by_client = is_client_silent(session);
-        if (half_closed(session))
-            lb_session_close(worker, session, by_client ? L4LB_CLOSE_CLIENT_HALF_CLOSE : L4LB_CLOSE_SERVER_HALF_CLOSE);
-        else
-            lb_session_close(worker, session, by_client ? L4LB_CLOSE_CLIENT_IDLE : L4LB_CLOSE_SERVER_IDLE);
+    } else if (now >= leave_at_ms(worker, session)) {
+        lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
     } else {
         if (now >= session->interval_at_ms) {
             record(worker, session, L4LB_EVENT_INTERVAL, L4LB_CLOSE_NORMAL);
             session->interval_at_ms = worker->snapshot->interval_ms > 0 ? now + worker->snapshot->interval_ms : OFF;
         }
-        if (now >= coming_at_ms(session))
-            set_coming(worker, session, false);
-        note_turn(worker, session, lb_phase_expire(&session->phase, worker->now_ns));
         arm_relay(worker, session);
     }
+}
+
+bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
+                            enum l4lb_close reason) {
+    if (!is_quiet(session) || worker->now_ms < session->last_ns / LB_NS_PER_MS + quiet_ms)
+        return false;
+    lb_session_close(worker, session, reason);
+    return true;
+}
+
+bool lb_session_leave(struct lb_worker *worker, struct lb_session *session) {
+    uint64_t at_ms = leave_at_ms(worker, session);
+
+    if (worker->now_ms >= at_ms) {
+        lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
+        return true;
+    }
+    if (at_ms != OFF)
+        arm_sooner(worker, session, at_ms);
+    return false;
 }
 
 /* ---- connect ----------------------------------------------------------------------------------------------------- */
@@ -567,8 +644,13 @@ static void start(struct lb_worker *worker, struct lb_session *session, const st
     session->idle_ms = clamp_ms(pool->idle_ms);
     session->half_close_ms = clamp_ms(pool->half_close_ms);
     session->first_byte_ms = clamp_ms(pool->first_byte_ms);
-    if (pool->lifetime_ms > 0)
+    session->response_ms = clamp_ms(pool->response_ms);
+    session->stream_gap_ms = clamp_ms(pool->stream_gap_ms);
+    session->keepalive_ms = clamp_ms(pool->keepalive_ms);
+    if (pool->lifetime_ms > 0) {
         session->lifetime_at_ms = session->started_ns / LB_NS_PER_MS + pool->lifetime_ms;
+        session->overtime_at_ms = session->lifetime_at_ms + pool->lifetime_ms;
+    }
     session->state = LB_SESSION_CONNECT;
     session->close = L4LB_CLOSE_NO_BACKEND;
     connect_next(worker, session);
@@ -629,7 +711,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     session->backend = UINT32_MAX;
     session->peer = *peer;
     session->started_ns = session->last_ns = worker->now_ns;
-    session->lifetime_at_ms = session->interval_at_ms = OFF;
+    session->lifetime_at_ms = session->overtime_at_ms = session->interval_at_ms = OFF;
     session->connect_us = UINT32_MAX;
     session->first_byte_us = UINT64_MAX;
     lb_count_add(&worker->stats.sessions, 1);

@@ -77,8 +77,12 @@ struct lb_session {
     uint32_t idle_ms;
     uint32_t half_close_ms;
     uint32_t first_byte_ms;
+    uint32_t response_ms;
+    uint32_t stream_gap_ms;
+    uint32_t keepalive_ms;
     uint32_t linger_bytes;   /* not acknowledged when last looked */
     uint64_t lifetime_at_ms; /* UINT64_MAX = off */
+    uint64_t overtime_at_ms; /* a turn that goes on at the end of the lifetime ends here */
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
 
     uint64_t started_ns;
@@ -108,6 +112,13 @@ void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum
 
 /* Close because somebody asked: KILLED, DRAINED or SHUTDOWN. */
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
+
+/* Close it for this reason if it has been quiet for quiet_ms; true if so. */
+bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
+                            enum l4lb_close reason);
+
+/* Its backend began to leave, or stopped: close it, or see to it that it is closed once it is quiet. True if closed. */
+bool lb_session_leave(struct lb_worker *worker, struct lb_session *session);
 
 /* This relay of a session has been quiet too long. */
 void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay);

@@ -116,6 +116,9 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->half_close_ms = config->half_close_ms;
     pool->lifetime_ms = config->lifetime_ms;
     pool->first_byte_ms = config->first_byte_ms;
+    pool->response_ms = config->response_ms;
+    pool->stream_gap_ms = config->stream_gap_ms;
+    pool->keepalive_ms = config->keepalive_ms;
     pool->live = &live->pools[config->slot];
     pool->n_backends = (uint32_t)config->n_backends;
     pool->backends = calloc(config->n_backends + 1, sizeof *pool->backends);

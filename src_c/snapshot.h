@@ -50,6 +50,9 @@ struct lb_pool {
     uint64_t half_close_ms;
     uint64_t lifetime_ms;
     uint64_t first_byte_ms;
+    uint64_t response_ms;
+    uint64_t stream_gap_ms;
+    uint64_t keepalive_ms;
     uint32_t n_backends;
     uint32_t n_usable;
     struct lb_backend *backends;

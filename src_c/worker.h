@@ -27,11 +27,18 @@
 
 /* What a thread asks of a worker. Lives on the asker's stack until it is answered. */
 struct lb_request {
-    enum { LB_REQUEST_LIST, LB_REQUEST_KILL_SESSION, LB_REQUEST_KILL_BACKEND } kind;
+    enum {
+        LB_REQUEST_LIST,
+        LB_REQUEST_KILL_SESSION,
+        LB_REQUEST_KILL_BACKEND,
+        LB_REQUEST_LEAVE_BACKEND,
+        LB_REQUEST_CLOSE_QUIET
+    } kind;
     uint64_t session; /* list: ids above it; kill: that one */
     uint32_t backend; /* slot */
     struct l4lb_session_record *records;
-    size_t n;        /* room for records */
+    size_t n; /* room for records; most sessions to close */
+    uint32_t quiet_ms;
     int result;      /* how many, or -errno */
     int answered_fd; /* eventfd, written when the result is there */
 };

@@ -148,10 +148,19 @@ class Timeouts(_Section):
     """One side has finished, and the other sent nothing for this long."""
 
     lifetime: fields.TimeoutOrOff = None
-    """The longest a session may last, whatever it does."""
+    """How long a session may last. One in the middle of a turn may end it, for as long again at most."""
 
     first_byte: fields.TimeoutOrOff = None
     """To the client's first byte, and from its last byte to the backend's first. One from the backend settles it."""
+
+    response: fields.TimeoutOrOff = None
+    """From the last byte of a question to the first byte of its answer. Replaces `idle` there."""
+
+    stream_gap: fields.TimeoutOrOff = None
+    """Silence in the middle of an answer, as far as it is known not to be over. Replaces `idle` there."""
+
+    keepalive: fields.TimeoutOrOff = None
+    """Silence between an answer and the next question. Replaces `idle` there."""
 
 
 class Health(_Section):

@@ -87,6 +87,9 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         half_close_ms=_ms(timeouts.half_close),
         lifetime_ms=_ms(timeouts.lifetime),
         first_byte_ms=_ms(timeouts.first_byte),
+        response_ms=_ms(timeouts.response),
+        stream_gap_ms=_ms(timeouts.stream_gap),
+        keepalive_ms=_ms(timeouts.keepalive),
         backends=tuple(_backend(backend) for backend in pool.backends.values()),
     )
 

@@ -46,6 +46,9 @@ cdef extern from "l4lb.h" nogil:
         uint64_t half_close_ms
         uint64_t lifetime_ms
         uint64_t first_byte_ms
+        uint64_t response_ms
+        uint64_t stream_gap_ms
+        uint64_t keepalive_ms
         const l4lb_backend_config *backends
         size_t n_backends
 
@@ -166,5 +169,7 @@ cdef extern from "l4lb.h" nogil:
                            int timeout_ms)
     int l4lb_kill_session(l4lb_engine *engine, uint64_t id, int timeout_ms)
     int l4lb_kill_backend(l4lb_engine *engine, uint32_t slot, int timeout_ms)
+    int l4lb_set_leaving(l4lb_engine *engine, uint32_t slot, bint leaving, int timeout_ms)
+    int l4lb_close_quiet(l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms)
     int l4lb_event_fd(const l4lb_engine *engine)
     int l4lb_take_events(l4lb_engine *engine, l4lb_session_record *out, size_t n)

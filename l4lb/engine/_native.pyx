@@ -142,6 +142,9 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.half_close_ms = spec.half_close_ms
     out.lifetime_ms = spec.lifetime_ms
     out.first_byte_ms = spec.first_byte_ms
+    out.response_ms = spec.response_ms
+    out.stream_gap_ms = spec.stream_gap_ms
+    out.keepalive_ms = spec.keepalive_ms
     out.backends = backends
     out.n_backends = len(spec.backends)
     return 0
@@ -358,6 +361,20 @@ cdef class NativeEngine:
         cdef int result
         with nogil:
             result = l4lb_kill_backend(engine, slot, WAIT_MS)
+        return check(result)
+
+    def set_leaving(self, uint32_t slot, bint leaving):
+        cdef l4lb_engine *engine = self.open()
+        cdef int result
+        with nogil:
+            result = l4lb_set_leaving(engine, slot, leaving, WAIT_MS)
+        return check(result)
+
+    def close_quiet(self, uint32_t slot, uint32_t limit, uint32_t quiet_ms):
+        cdef l4lb_engine *engine = self.open()
+        cdef int result
+        with nogil:
+            result = l4lb_close_quiet(engine, slot, limit, quiet_ms, WAIT_MS)
         return check(result)
 
     @property

@@ -99,6 +99,9 @@ class PoolSpec:
     half_close_ms: int = 60_000
     lifetime_ms: int = 0
     first_byte_ms: int = 0
+    response_ms: int = 0
+    stream_gap_ms: int = 0
+    keepalive_ms: int = 0
     backends: Sequence[BackendSpec] = ()
 
 
@@ -268,6 +271,14 @@ class Engine(Protocol):
 
     def kill_backend(self, slot: int) -> int:
         """Close every session of a backend; how many. Any thread; may wait for the workers."""
+
+    def set_leaving(self, slot: int, leaving: bool) -> int:
+        """Close the sessions of a backend once they are quiet, from now on or no longer; how many at once. Any thread;
+        may wait for the workers."""
+
+    def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:
+        """Close up to `limit` sessions of a backend that have been quiet so long; how many. Any thread; may wait for
+        the workers."""
 
     @property
     def event_fd(self) -> int:
