@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(VENV)/.built
+BUILT := $(VENV)/.built
+TOOLS := $(VENV)/.tools
 
 .PHONY: help run test check test-c lint format bench clean
 
@@ -18,35 +19,42 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(NATIVE): $(BIN)/python pyproject.toml setup.py $(wildcard src_c/*.[ch]) $(wildcard l4lb/engine/*.p[xy]*)
+$(BUILT): $(BIN)/python pyproject.toml setup.py $(wildcard src_c/*.[ch]) $(wildcard l4lb/engine/*.p[xy]*)
+	@echo 'building l4lb into $(VENV)'
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+# What only developers need.
+$(TOOLS): $(BUILT) pyproject.toml
+	@echo 'installing what the tests need into $(VENV)'
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-run: $(NATIVE)
+run: $(BUILT)
 	$(BIN)/l4lb demo
 
-test: $(NATIVE) lint test-c
+test: $(TOOLS) lint test-c
 	$(BIN)/python -m pytest
 
-check: $(NATIVE) lint
+check: $(TOOLS) lint
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-c: $(BIN)/python
+test-c:
 	$(MAKE) -C tests/c check SANITIZE=address,undefined
 	$(MAKE) -C tests/c check SANITIZE=thread
 
-lint: $(NATIVE)
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror src_c/*.[ch] tests/c/*.[ch]
 
-format: $(NATIVE)
+format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/clang-format -i src_c/*.[ch] tests/c/*.[ch]
 
-bench: $(NATIVE)
+bench: $(TOOLS)
 	$(BIN)/python bench/run.py
 
 clean:

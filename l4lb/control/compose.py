@@ -35,11 +35,15 @@ _NOWHERE = ("0.0.0.0", 0)
 
 
 def compose(state: State, fds: Mapping[BindKey, Sequence[int]], log: model.Log, *, accepting: bool = True) -> Snapshot:
-    """`fds` holds the listening sockets of each bind; without `accepting` there are no listeners."""
+    """`fds` holds the listening sockets of each bind.
+
+    Without `accepting` listeners have no sockets; they are still there for clients that have not shown their PROXY
+    header yet.
+    """
     pool_indices = {name: index for index, name in enumerate(state.pools)}
-    listeners = state.listeners.items() if accepting else ()
+    sockets = {name: _sockets(name, listener, fds) if accepting else () for name, listener in state.listeners.items()}
     return Snapshot(
-        listeners=tuple(_listener(name, listener, pool_indices, fds) for name, listener in listeners),
+        listeners=tuple(_listener(listener, pool_indices, sockets[name]) for name, listener in state.listeners.items()),
         pools=tuple(_pool(pool) for pool in state.pools.values()),
         events=_events(log.access),
         interval_ms=0 if log.access is None else _ms(log.access.interval),
@@ -57,14 +61,18 @@ def _events(access: model.AccessLog | None) -> EventKind:
     return events
 
 
+def _sockets(name: str, listener: ListenerEntry, fds: Mapping[BindKey, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(fds[bind_key(name, address)]) for address in listener.config.bind)
+
+
 def _listener(
-    name: str, listener: ListenerEntry, pool_indices: Mapping[str, int], fds: Mapping[BindKey, Sequence[int]]
+    listener: ListenerEntry, pool_indices: Mapping[str, int], sockets: tuple[tuple[int, ...], ...]
 ) -> ListenerSpec:
     config, proxy = listener.config, listener.config.proxy_protocol
     return ListenerSpec(
         slot=listener.slot,
         pool=pool_indices[config.pool],
-        fds=tuple(tuple(fds[bind_key(name, address)]) for address in config.bind),
+        fds=sockets,
         max_connections=config.max_connections,
         allow=listener.allow,
         deny=listener.deny,

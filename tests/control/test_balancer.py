@@ -559,7 +559,7 @@ def test_stopping_takes_no_new_client_and_no_new_configuration(tmp_path: Path) -
             await stage.apply(config(A, bind=["127.0.0.1:0", f"unix:{path}"]))
             address = stage.address()
             await stage.balancer.stop_accepting()
-            assert stage.engine.snapshot.listeners == ()
+            assert stage.engine.snapshot.listeners[0].fds == ()
             assert stage.usable() == {A: True}
             assert not path.exists()
             with pytest.raises(StartError, match="stopping"):
@@ -567,7 +567,7 @@ def test_stopping_takes_no_new_client_and_no_new_configuration(tmp_path: Path) -
             with pytest.raises(ConnectionRefusedError):
                 connect(address)
             stage.balancer.set_backend("app", A, state=AdminState.DRAIN)
-            assert stage.engine.snapshot.listeners == ()
+            assert stage.engine.snapshot.listeners[0].fds == ()
 
     run(main())
 
@@ -579,7 +579,7 @@ def test_stopping_waits_for_the_workers_to_let_go() -> None:
             address = stage.address()
             stage.engine.retired = 1
             stopping = asyncio.ensure_future(stage.balancer.stop_accepting())
-            await eventually(lambda: stage.engine.snapshot.listeners == ())
+            await eventually(lambda: stage.engine.snapshot.listeners[0].fds == ())
             connect(address).close()
             stage.engine.retired = 0
             await stopping

@@ -242,3 +242,18 @@ def test_sudden_death_leaves_nothing_that_hinders_the_next_start(tmp_path: Path)
             lb.start()
             with connect(lb.address("main")) as client:
                 exchange(client)
+
+
+def test_client_whose_proxy_header_is_still_coming_is_served_by_a_stopping_process() -> None:
+    listener = {"bind": "127.0.0.1:0", "pool": "main", "proxy_protocol": {"from": ["127.0.0.0/8"]}}
+    with Served(echo) as served, Balancer(config(served, listeners={"main": listener})) as lb:
+        address = lb.address("main")
+        with connect(address) as client:
+            client.send(b"PROXY TCP4 192.0.2.1 192.0.2.2 ")
+            wait_until(lambda: lb.session_count() == 1)
+            lb.signal(signal.SIGTERM)
+            lb.wait_log("stopping")
+            wait_refused(address)
+            client.send(b"1000 80\r\n")
+            exchange(client)
+        lb.wait_exit()
