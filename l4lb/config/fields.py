@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, WithJsonSchema
 
 from l4lb.config.address import UNIX_PATH_BYTES_MAX, Address
-from l4lb.config.units import DURATION_PATTERN, SECONDS_MAX, format_duration, parse_duration, shorten
+from l4lb.config.units import (
+    DURATION_PATTERN,
+    RATE_PATTERN,
+    SECONDS_MAX,
+    format_duration,
+    parse_duration,
+    parse_rate,
+    shorten,
+)
 
 FROM_FILE = {"from_file": True}
 """Validation context of data that people wrote: there, a duration must have its unit."""
@@ -21,6 +29,7 @@ ENTRIES_MAX = 4096
 NETWORKS_MAX = 500_000
 """Networks in one list: whole lists of countries or of known attackers are used as they are published."""
 
+RATE_MAX = 1_000_000
 PIPES_MAX = 4096
 WORKERS_MAX = 64
 CONNECTIONS_MAX = 10_000_000
@@ -78,6 +87,26 @@ PatienceOrOff = Annotated[float | None, _duration(0.0, off=True), _DURATION_OR_O
 
 Interval = Annotated[float, _duration(0.01, most=86400.0), _DURATION_SCHEMA]
 """The pace of something that repeats."""
+
+
+def _rate(value: Any, info: ValidationInfo) -> float:
+    if isinstance(value, str):
+        rate = parse_rate(value)
+    elif _is_number(value) and not info.context:
+        rate = float(value)
+    else:
+        raise ValueError("a rate is expected, such as 50/s or 10/m")
+    if not 0 < rate <= RATE_MAX:
+        raise ValueError(f"a rate above 0 and up to {RATE_MAX}/s is expected")
+    return rate
+
+
+Rate = Annotated[
+    float,
+    BeforeValidator(_rate),
+    WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "examples": ["50/s", "10/m"]}),
+]
+"""How many a second."""
 
 
 # Numbers

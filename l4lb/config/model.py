@@ -220,6 +220,16 @@ class Backend(_Section):
         return data
 
 
+class Rebalance(_Section):
+    """Closing quiet connections of backends that have more than their share, after another one joined or gained."""
+
+    rate: fields.Rate = Field(default=20.0, json_schema_extra={"default": "20/s"})
+    """Connections closed a second, all backends of the pool together."""
+
+    quiet: fields.Interval = 2.0
+    """Only connections without a byte for this long. A stream that pauses for longer would be cut."""
+
+
 class Pool(_Section):
     """Backends that serve the same thing, and how clients are shared out among them."""
 
@@ -245,6 +255,9 @@ class Pool(_Section):
 
     health: Health | None = None
     """Not given: backends are not checked."""
+
+    rebalance: Rebalance | None = None
+    """Not given: connections stay where they are for as long as their clients keep them."""
 
     drain_timeout: fields.PatienceOrOff = 600.0
     """How long a backend that left the file keeps its sessions; off is for ever."""

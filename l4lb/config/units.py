@@ -1,4 +1,4 @@
-"""Durations as people write them: a number and its unit.
+"""Durations and rates as people write them: a number and its unit.
 
 A bare number is refused on purpose: `timeout: 30` means seconds to one reader and milliseconds to the next.
 """
@@ -31,6 +31,19 @@ def parse_duration(text: str) -> float:
     if seconds > SECONDS_MAX:
         raise ValueError(f"{text} is longer than the longest duration, 365d")
     return round(seconds, 9)
+
+
+RATE_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,6})?/(s|m|h)$"
+_RATE = re.compile(RATE_PATTERN, re.ASCII)
+
+
+def parse_rate(text: str) -> float:
+    """How many a second `50/s`, `10/m` or `1/h` stands for. ValueError says what to write instead."""
+    found = _RATE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{shorten(text)} is not a rate; write a number and a unit, such as 50/s, 10/m or 1/h")
+    number, _, unit = text.partition("/")
+    return float(number) / _SECONDS[unit]
 
 
 def format_duration(seconds: float) -> str:

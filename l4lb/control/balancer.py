@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ from l4lb.control.compose import compose
 from l4lb.control.departures import Departure, SlotKey, departures
 from l4lb.control.events import EventPump
 from l4lb.control.names import Names
+from l4lb.control.rebalance import WINDOW, Share, allot, gained, surplus
 from l4lb.control.resolve import resolve
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, State, merge
@@ -37,6 +39,8 @@ PUBLISH_RETRY = 1.0
 LISTING_BATCH = 1024
 FIRST_CHECKS_TIMEOUT = 5.0
 STOP_ACCEPTING_TIMEOUT = 5.0
+
+REBALANCE_INTERVAL = 0.25
 
 POLL_INTERVAL = 0.001
 """Seconds between two looks at whether the workers let go of a socket. Whoever comes in between is reset."""
@@ -69,8 +73,12 @@ class Balancer:
         self._accepting = True
         self._stopping = False
         self._untidy = asyncio.Event()
+        self._leaving: dict[int, bool] = {}
+        self._rebalancing: dict[str, float] = {}
+        self._unbalanced = asyncio.Event()
         self._published_at = 0.0
         self._publish_timer: asyncio.TimerHandle | None = None
+        self._dice = random.Random()
         self._pump = EventPump(engine, self._deliver)
 
     # ---- the configuration -----------------------------------------------------------------------------------------
@@ -106,8 +114,11 @@ class Balancer:
         for departure in departures(self._state, state):
             key = (departure.kind, departure.slot)
             self._departures[key] = departure
+            if departure.kind is SlotKind.BACKEND:
+                self._leaving[departure.slot] = True
             if departure.patience is not None:
                 self._deadlines[key] = now + departure.patience
+        self._note_gains(self._state, state)
         self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
         self._names.learn(state)
         self._sockets.apply_backlogs(plan.config.listeners)
@@ -175,14 +186,29 @@ class Balancer:
         return entry
 
     def _change(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
-        self._state = self._state.with_backends(changed)
+        self._replace(changed)
         self._check()
+
+    def _replace(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
+        before, self._state = self._state, self._state.with_backends(changed)
+        self._note_gains(before, self._state)
+        for key, backend in changed.items():
+            known = before.find(key)
+            if known is not None and known.state is not backend.state:
+                self._leaving[backend.slot] = backend.state is not AdminState.READY
+
+    def _note_gains(self, before: State, after: State) -> None:
+        until = asyncio.get_running_loop().time() + WINDOW
+        for pool in gained(before, after):
+            if after.pools[pool].config.rebalance is not None and pool in before.pools:
+                self._rebalancing[pool] = until
+                self._unbalanced.set()
 
     def _on_health(self, key: BackendKey, health: HealthState, message: str) -> None:
         entry = self._state.find(key)
         if entry is None:
             return
-        self._state = self._state.with_backends({key: replace(entry, health=health)})
+        self._replace({key: replace(entry, health=health)})
         level = logging.INFO if health is HealthState.UP else logging.WARNING
         _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
         if not any(backend.usable for backend in self._state.pools[key[0]].backends.values()):
@@ -265,9 +291,10 @@ class Balancer:
         settled = self._engine.reclaim() == 0
         if settled:
             self._close_unused_sockets()
+        await self._leave()
         self._give_slots()
         await self._end_patience()
-        if settled and not self._departures:
+        if settled and not self._departures and not self._leaving:
             self._untidy.clear()
 
     def _close_unused_sockets(self) -> None:
@@ -288,6 +315,35 @@ class Balancer:
                 del self._departures[kind, slot]
                 self._deadlines.pop((kind, slot), None)
                 _log.debug("%s has left", departure.label)
+
+    async def _leave(self) -> None:
+        """Have quiet sessions leave backends that are drained or gone, and stay at the others."""
+        while self._leaving:
+            slot, leaving = self._leaving.popitem()
+            try:
+                await asyncio.to_thread(self._engine.set_leaving, slot, leaving)
+            except OSError:
+                self._leaving.setdefault(slot, leaving)
+                raise
+
+    async def rebalance(self) -> None:
+        """Close a few quiet connections where there are too many; one round of it, once there is a reason."""
+        await self._unbalanced.wait()
+        now = asyncio.get_running_loop().time()
+        for pool_name, until in list(self._rebalancing.items()):
+            pool = self._state.pools.get(pool_name)
+            if pool is None or pool.config.rebalance is None or now >= until:
+                del self._rebalancing[pool_name]
+                continue
+            shares = {
+                name: Share(self._engine.backend_statistics(backend.slot).connections, backend.effective_weight)
+                for name, backend in pool.backends.items()
+            }
+            quiet_ms = round(pool.config.rebalance.quiet * 1000)
+            for name, count in allot(surplus(shares), pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
+                await asyncio.to_thread(self._engine.close_quiet, pool.backends[name].slot, count, quiet_ms)
+        if not self._rebalancing:
+            self._unbalanced.clear()
 
     async def _end_patience(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -19,7 +19,7 @@ from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.config import Config, load_config
 from l4lb.config.model import AccessLog as AccessLogSettings
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
-from l4lb.control.balancer import Balancer
+from l4lb.control.balancer import REBALANCE_INTERVAL, Balancer
 from l4lb.control.capacity import engine_options, raise_descriptor_limit
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
@@ -152,6 +152,7 @@ class Daemon:
         self._stack.push_async_callback(tasks.close)
         tasks.start("reload", self._reloads.run())
         tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, self._balancer.tidy))
+        tasks.start("rebalance", repeat("rebalancing", REBALANCE_INTERVAL, self._balancer.rebalance))
         tasks.start("resolve", repeat("resolving names", RESOLVE_INTERVAL, self._balancer.resolve_again))
         if self._notifier.watchdog_interval is not None:
             tasks.start("watchdog", repeat("the watchdog", self._notifier.watchdog_interval, self._feed_watchdog))

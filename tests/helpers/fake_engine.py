@@ -41,6 +41,8 @@ class FakeEngine:
     records: list[SessionRecord] = field(default_factory=list)
     events: list[SessionRecord] = field(default_factory=list)
     killed_backends: list[int] = field(default_factory=list)
+    leaving: dict[int, bool] = field(default_factory=dict)
+    closed_quiet: list[tuple[int, int, int]] = field(default_factory=list)
     killed_sessions: list[int] = field(default_factory=list)
     connections_total: Counter[int] = field(default_factory=Counter)
     running: bool = False
@@ -141,6 +143,14 @@ class FakeEngine:
     def kill_backend(self, slot: int) -> int:
         self.killed_backends.append(slot)
         return 1
+
+    def set_leaving(self, slot: int, leaving: bool) -> int:
+        self.leaving[slot] = leaving
+        return 0
+
+    def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:
+        self.closed_quiet.append((slot, limit, quiet_ms))
+        return limit
 
     @property
     def event_fd(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import MakeScene
-from tests.helpers.peers import Backend, Peer, Served, ask, named
+from tests.helpers.peers import Backend, End, Peer, Served, ask, echo, named
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import observe, wait_until
 
@@ -92,3 +94,92 @@ def test_new_clients_that_come_together_are_spread_before_they_ask(balance: Make
     with Served(named("b0")) as one, Served(named("b1")) as other:
         scene = balance(one, other, pool={"balance": "least_busy"})
         assert sorted(ask(scene.address) for _ in range(10)).count("b0") == 5
+
+
+def test_drained_backend_keeps_turns_and_closes_what_is_quiet(balance: MakeScene) -> None:
+    with Backend() as leaving, Backend() as staying:
+        scene = balance(leaving, {"address": staying.address, "weight": 0})
+        quiet = [scene.pair(leaving) for _ in range(3)]
+        for client, server in quiet:
+            ask_over(client, server)
+            answer_over(client, server)
+        streaming, server = scene.pair(leaving)
+        ask_over(streaming, server)
+        wait_until(lambda: busy(scene) == 1)
+        scene.lb.request("PATCH", f"/api/v1/pools/{scene.pool}/backends/b0", {"state": "drain"})
+        for client, _ in quiet:
+            assert client.ended() is End.FIN
+        for _ in range(10):
+            answer_over(streaming, server)
+            observe(0.02)
+        assert not streaming.readable()
+        assert streaming.ended() is End.FIN
+        scene.wait_closed(*["DD drained"] * 4)
+
+
+def test_backend_made_ready_again_keeps_its_quiet_sessions(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend)
+    path = f"/api/v1/pools/{scene.pool}/backends/b0"
+    client, server = scene.pair(backend)
+    ask_over(client, server)
+    scene.lb.request("PATCH", path, {"state": "drain"})
+    scene.lb.request("PATCH", path, {"state": "ready"})
+    answer_over(client, server)
+    observe(1.5)
+    ask_over(client, server)
+
+
+def test_backend_that_joins_gets_its_share_of_a_keep_alive_pool(balance: MakeScene) -> None:
+    """Only quiet connections are closed; the one with a request in flight stays where it is."""
+    with Served(echo) as first, Served(echo) as second, Backend() as slow:
+        pool = {"balance": "least_connections", "rebalance": {"rate": "200/s", "quiet": "100ms"}}
+        scene = balance(slow, pool=pool)
+        waiting, server = scene.pair(slow)
+        ask_over(waiting, server)
+        scene.reload(backends=[slow, first])
+        clients = [scene.connect() for _ in range(20)]
+        scene.reload(backends=[slow, first, second])
+
+        def shares() -> list[int]:
+            for client in [peer for peer in clients if peer.readable()]:
+                clients.remove(client)
+                assert client.ended() is End.FIN
+                clients.append(scene.connect())
+            return [scene.backend_status(name)["connections"] for name in ("b0", "b1", "b2")]
+
+        wait_until(lambda: max(shares()) - min(shares()) <= 2, what=shares)
+        answer_over(waiting, server)
+        assert "DD rebalanced" in scene.closed()
+
+
+@pytest.mark.parametrize(
+    ("timeout", "reason"), [("response", "sD response"), ("keepalive", "cD keepalive"), ("stream_gap", "cD stream_gap")]
+)
+def test_each_phase_has_its_own_patience(balance: MakeScene, timeout: str, reason: str) -> None:
+    with Backend(receive_buffer=8192) as backend:
+        scene = balance(backend, pool={"timeouts": {"idle": "60s", timeout: "800ms"}})
+        client, server = scene.pair(backend, receive_buffer=8192)
+        ask_over(client, server)
+        if timeout == "keepalive":
+            answer_over(client, server)
+        elif timeout == "stream_gap":
+            server.fill(1, quiet=0.2)  # and the client does not read
+        scene.wait_closed(reason)
+
+
+def test_lifetime_lets_a_turn_come_to_its_end(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend, pool={"timeouts": {"lifetime": "700ms"}})
+    client, server = scene.pair(backend)
+    ask_over(client, server)
+    observe(1.0)
+    answer_over(client, server)
+    assert client.ended() is End.FIN
+    scene.wait_closed("LD lifetime")
+
+
+def test_lifetime_ends_even_an_endless_turn(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend, pool={"timeouts": {"lifetime": "300ms"}})
+    client, server = scene.pair(backend)
+    ask_over(client, server)
+    assert client.ended() is End.FIN
+    scene.wait_closed("LD lifetime")

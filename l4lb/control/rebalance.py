@@ -1,0 +1,76 @@
+"""Moves connections of keep-alive pools to backends that joined, by closing quiet ones of those that have too many.
+
+Clients of a pool keep their connections, so a new backend would get nothing until they are replaced. Closing one that
+is quiet costs its client a new connection and nothing else. Pure, but for the dice.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from l4lb.config import model
+from l4lb.control.state import BackendKey, State
+
+WINDOW = 60.0
+"""Seconds after a change in which connections are moved. Later differences are the clients' own doing."""
+
+TOLERANCE = 0.05
+"""Shares within this are even enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`connections` a backend has now, and the effective weight that says how many it should have."""
+
+    connections: int
+    weight: int
+
+
+def gained(before: State, after: State) -> set[str]:
+    """The pools in which a backend has a larger share to get than before: it joined, returned or got more weight."""
+    return {
+        pool_name
+        for (pool_name, name), backend in after.backends()
+        if _part(after, (pool_name, name)) > _part(before, (pool_name, name)) and backend.effective_weight > 0
+    }
+
+
+def _part(state: State, key: BackendKey) -> float:
+    pool = state.pools.get(key[0])
+    backend = state.find(key)
+    if pool is None or backend is None:
+        return 0.0
+    total = sum(other.effective_weight for other in pool.backends.values())
+    return backend.effective_weight / total if total else 0.0
+
+
+def surplus(shares: Mapping[str, Share]) -> dict[str, int]:
+    """How many connections each backend has beyond its share, where that is more than TOLERANCE."""
+    weights = sum(share.weight for share in shares.values())
+    total = sum(share.connections for share in shares.values())
+    if weights == 0:
+        return {}
+    result = {}
+    for name, share in shares.items():
+        fair = total * share.weight / weights
+        if share.connections > math.ceil(fair * (1 + TOLERANCE)):
+            result[name] = share.connections - math.ceil(fair)
+    return result
+
+
+def allot(
+    surpluses: Mapping[str, int], settings: model.Rebalance, seconds: float, dice: random.Random
+) -> dict[str, int]:
+    """How many connections of each backend to close after `seconds`: at the rate, and never all at the same beat."""
+    budget = settings.rate * seconds * dice.uniform(0.5, 1.5)
+    total = sum(surpluses.values())
+    result = {}
+    for name, count in surpluses.items():
+        part = min(float(count), budget * count / total)
+        whole = int(part) + (dice.random() < part % 1)
+        if whole > 0:
+            result[name] = min(count, whole)
+    return result
