@@ -72,11 +72,12 @@ def test_no_descriptor_left_pauses_accepting_without_a_spin(spare: int) -> None:
 
 def test_no_pipe_left_falls_back_to_copying(balance: MakeScene, backend: Backend) -> None:
     with Balancer(config(backend)) as lb, connect(lb.address("main")) as client, backend.accept() as server:
+        address = lb.address("main")
         client.send(b"x")
         assert server.receive(1) == b"x"
         limit_descriptors(lb.pid, 0)
         # Fill the gaps below the highest descriptor, so that no number is left.
-        fillers = [connect(lb.address("main")) for _ in range(8)] if _gaps(lb.pid) else []
+        fillers = [connect(address) for _ in range(8)] if _gaps(lb.pid) else []
         try:
             sending = Background(lambda: (client.send_pattern(1, 16 * MIB), client.finish()))
             assert server.drain(1) == Ended(16 * MIB, End.FIN)
