@@ -110,7 +110,7 @@ def sessions(socket_path: str, as_json: bool) -> None:
 )
 @_reports_errors
 def drain(target: str, socket_path: str, wait: bool, timeout: float | None) -> None:
-    """Send a backend no new sessions; let the sessions it has end by themselves.
+    """Send a backend no new sessions; let requests in flight come to their end, and close what is quiet.
 
     With --wait, exits with 0 once no session is left and with 1 if --timeout came first.
 

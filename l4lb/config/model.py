@@ -260,7 +260,7 @@ class Pool(_Section):
     """Not given: connections stay where they are for as long as their clients keep them."""
 
     drain_timeout: fields.PatienceOrOff = 600.0
-    """How long a backend that left the file keeps its sessions; off is for ever."""
+    """How long a backend that left the file keeps turns in flight; off is for ever. Quiet sessions go at once."""
 
 
 class Defaults(Listener, Pool):
