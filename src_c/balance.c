@@ -60,8 +60,8 @@ static int pick_round_robin(const struct lb_pool *pool, const struct lb_balance_
 
 /* What a backend has to do: what counts, and what decides where that is even. */
 struct load {
-    uint32_t first;
-    uint32_t second;
+    uint64_t first;
+    uint64_t second;
 };
 
 static uint32_t turns(const struct lb_backend *backend) {
@@ -69,16 +69,32 @@ static uint32_t turns(const struct lb_backend *backend) {
            atomic_load_explicit(&backend->live->coming, memory_order_relaxed);
 }
 
-static struct load load_of(const struct lb_pool *pool, const struct lb_backend *backend) {
-    if (pool->balance == L4LB_LEAST_CONNECTIONS)
+/* Nothing known: the first turn is free, a second one waits for what the first one tells. */
+static uint64_t latency_cost(const struct lb_backend *backend, uint32_t now_ms) {
+    uint64_t us = lb_latency_read(&backend->live->latency, now_ms), n = turns(backend);
+
+    if (us == 0)
+        return n == 0 ? 0 : UINT32_MAX + n;
+    return us * (n + 1);
+}
+
+static struct load load_of(const struct lb_pool *pool, const struct lb_balance_request *request,
+                           const struct lb_backend *backend) {
+    switch (pool->balance) {
+    case L4LB_LEAST_LATENCY:
+        return (struct load){.first = latency_cost(backend, request->now_ms), .second = connections(backend)};
+    case L4LB_LEAST_BUSY:
+    case L4LB_POWER_OF_TWO:
+        return (struct load){.first = turns(backend), .second = connections(backend)};
+    default:
         return (struct load){.first = connections(backend)};
-    return (struct load){.first = turns(backend), .second = connections(backend)};
+    }
 }
 
 /* Per weight, compared without division. */
-static int compare_share(uint32_t a, const struct lb_backend *a_backend, uint32_t b,
+static int compare_share(uint64_t a, const struct lb_backend *a_backend, uint64_t b,
                          const struct lb_backend *b_backend) {
-    uint64_t left = (uint64_t)a * b_backend->weight, right = (uint64_t)b * a_backend->weight;
+    uint64_t left = a * b_backend->weight, right = b * a_backend->weight;
     return (left > right) - (left < right);
 }
 
@@ -96,7 +112,7 @@ static int pick_least(const struct lb_pool *pool, const struct lb_balance_reques
 
     for (uint32_t i = 0; i < pool->n_backends; i++) {
         const struct lb_backend *backend = &pool->backends[i];
-        struct load load = load_of(pool, backend);
+        struct load load = load_of(pool, request, backend);
         int order;
         if (!is_candidate(request, backend) || !has_place(backend))
             continue;
@@ -116,7 +132,8 @@ static int pick_least(const struct lb_pool *pool, const struct lb_balance_reques
     target = turn % tied_weight;
     for (uint32_t i = 0; i < pool->n_backends; i++) {
         const struct lb_backend *backend = &pool->backends[i];
-        if (!is_candidate(request, backend) || compare_load(backend, load_of(pool, backend), least, least_load) > 0)
+        if (!is_candidate(request, backend) ||
+            compare_load(backend, load_of(pool, request, backend), least, least_load) > 0)
             continue;
         if (target < backend->weight && take(request, backend))
             return (int)i;
@@ -149,7 +166,7 @@ static int pick_power_of_two(const struct lb_pool *pool, const struct lb_balance
         }
         if (!is_candidate(request, first) || !has_place(first) ||
             (is_candidate(request, second) && has_place(second) &&
-             compare_load(second, load_of(pool, second), first, load_of(pool, first)) < 0))
+             compare_load(second, load_of(pool, request, second), first, load_of(pool, request, first)) < 0))
             a = b;
         if (take(request, &pool->backends[a]))
             return (int)a;
@@ -157,16 +174,28 @@ static int pick_power_of_two(const struct lb_pool *pool, const struct lb_balance
     return take_any(pool, request, lb_rng_below(rng, pool->n_backends));
 }
 
+/* Its share of all sessions of the pool, this one included, times max_load, rounded up: at least one. */
+static bool is_within_bound(const struct lb_pool *pool, const struct lb_backend *backend) {
+    uint64_t sessions, slots;
+
+    if (pool->max_load == 0)
+        return true;
+    sessions = LB_MAX(atomic_load_explicit(&pool->live->sessions, memory_order_relaxed), 1u);
+    slots = (sessions * pool->max_load * backend->weight + pool->total_weight * 100 - 1) / (pool->total_weight * 100);
+    return connections(backend) < slots;
+}
+
 static int pick_maglev(const struct lb_pool *pool, const struct lb_balance_request *request) {
     uint64_t hash = request->hash;
 
     for (int step = 0; step < STEPS_MAX; step++) {
         uint32_t at = pool->table->entries[hash % pool->table->size];
-        if (take(request, &pool->backends[at]))
+        if (is_within_bound(pool, &pool->backends[at]) && take(request, &pool->backends[at]))
             return (int)at;
         hash = lb_hash_mix(hash + 1);
     }
-    return take_any(pool, request, (uint32_t)(hash % pool->n_backends));
+    return pool->max_load == 0 ? take_any(pool, request, (uint32_t)(hash % pool->n_backends))
+                               : pick_least(pool, request);
 }
 
 static int pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
@@ -175,6 +204,7 @@ static int pick(const struct lb_pool *pool, const struct lb_balance_request *req
         return pick_round_robin(pool, request);
     case L4LB_LEAST_CONNECTIONS:
     case L4LB_LEAST_BUSY:
+    case L4LB_LEAST_LATENCY:
         return pick_least(pool, request);
     case L4LB_RANDOM:
         return pick_random(pool, request, rng);

@@ -10,10 +10,14 @@
  *   least_connections  fewest connections per weight; ties take turns in proportion to weight
  *   least_busy         fewest turns in flight per weight, then fewest connections. A new session counts as a turn until
  *                      it is late with its first one, so that many at once do not all go to the same backend
+ *   least_latency      shortest recent time to a first byte, times turns in flight, per weight. One that is not known
+ *                      yet gets one turn to be known by
  *   random             weighted
  *   power_of_two       the less busy of two weighted random draws (Mitzenmacher 2001)
- *   maglev             the table decides by the hash of the client's address. Where that backend can't take it, the
- *                      hash is stepped on, so that only the keys of a missing backend move, and evenly
+ *   maglev             the table decides by the hash of the client's address. Where that backend can't take it, or has
+ *                      max_load of its share already, the hash is stepped on, so that the keys that move go everywhere
+ *                      (Mirrokni, Thorup, Zadimoghaddam 2018; arXiv 1908.08762). Where all are over their bound, the
+ *                      least loaded takes it
  *   first              the first in the list with a free place
  *
  * Owner:   any worker; the caller's snapshot must be current for the call.
@@ -30,7 +34,8 @@
 #include "snapshot.h"
 
 struct lb_balance_request {
-    uint64_t hash;                /* of the client's address */
+    uint64_t hash; /* of the client's address, and of its port if the pool wants that */
+    uint32_t now_ms;
     uint32_t tried[LB_TRIED_MAX]; /* backend slots */
     uint32_t n_tried;
     uint32_t last_tried; /* meaningful when n_tried > 0 */

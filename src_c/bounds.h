@@ -61,6 +61,9 @@ enum {
     /* A session is quiet for good, as far as closing it goes, after this long: a stream may only have paused. */
     LB_LEAVE_QUIET_MS = 1000,
 
+    /* The average latency of a backend that nobody asks halves in this time. */
+    LB_LATENCY_HALF_MS = 5000,
+
     /* Pieces shorter than this are no question in the middle of an answer, and no answer in the middle of silence. */
     LB_NOISE_BYTES = 64,
 

@@ -15,6 +15,7 @@
 
 #include "base.h"
 #include "bounds.h"
+#include "clock.h"
 #include "count.h"
 #include "l4lb.h"
 #include "loop.h"
@@ -150,8 +151,10 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
         else
             clear(&counters->backends[slot], sizeof counters->backends[slot]);
     }
-    if (kind == L4LB_SLOT_BACKEND)
+    if (kind == L4LB_SLOT_BACKEND) {
         atomic_store(&engine->shared.live.backends[slot].leaving, false);
+        atomic_store(&engine->shared.live.backends[slot].latency, 0);
+    }
 }
 
 /* Only the control thread takes and gives, but any thread may ask whether a slot is taken. */
@@ -292,6 +295,8 @@ int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4
         add_up(out, &engine->shared.workers[i].counters.backends[slot], sizeof *out);
     out->connections = atomic_load(&engine->shared.live.backends[slot].connections);
     out->busy = atomic_load(&engine->shared.live.backends[slot].busy);
+    out->latency_us =
+        lb_latency_read(&engine->shared.live.backends[slot].latency, (uint32_t)(lb_clock_ns() / LB_NS_PER_MS));
     return 0;
 }
 

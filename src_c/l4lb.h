@@ -31,6 +31,7 @@ enum l4lb_balance {
     L4LB_MAGLEV,
     L4LB_FIRST,
     L4LB_LEAST_BUSY,
+    L4LB_LEAST_LATENCY,
 };
 
 enum l4lb_proxy_mode { L4LB_PROXY_OFF, L4LB_PROXY_REQUIRE, L4LB_PROXY_OPTIONAL };
@@ -65,6 +66,8 @@ struct l4lb_pool_config {
     uint32_t slot;
     enum l4lb_balance balance;
     uint32_t table_size; /* Maglev; prime */
+    uint32_t max_load;   /* Maglev: per cent of its share that a backend may have; 0 = no bound */
+    bool hash_port;      /* Maglev: the client's port is part of the key */
     uint32_t retries;
     enum l4lb_send_proxy send_proxy;
     uint64_t connect_ms;
@@ -205,6 +208,7 @@ struct l4lb_histogram {
 struct l4lb_backend_stats {
     uint64_t connections; /* now, connecting ones included */
     uint64_t busy;        /* of them, those in a turn: a question was asked and its answer is not over */
+    uint64_t latency_us;  /* recent time to the first byte of a turn, peaks first; 0 = nothing known */
     uint64_t connections_total;
     uint64_t connect_failures_total; /* refused, unreachable, reset while connecting */
     uint64_t connect_timeouts_total;

@@ -315,6 +315,11 @@ static void note_turn(struct lb_worker *worker, struct lb_session *session, unsi
     }
 }
 
+static void note_latency(struct lb_worker *worker, const struct lb_session *session, uint64_t us) {
+    lb_histogram_add(&backend_counters(worker, session)->first_byte, us);
+    lb_latency_learn(&backend_live(worker, session)->latency, us, (uint32_t)worker->now_ms);
+}
+
 static void note_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct l4lb_backend_stats *counters = backend_counters(worker, session);
     uint64_t silence_us;
@@ -327,7 +332,7 @@ static void note_server_bytes(struct lb_worker *worker, struct lb_session *sessi
     silence_us = (worker->now_ns - session->phase.server_ns) / LB_NS_PER_US;
     events = lb_phase_server(&session->phase, bytes, worker->now_ns);
     if ((events & LB_TURN_ANSWERED) != 0)
-        lb_histogram_add(&counters->first_byte, (worker->now_ns - session->phase.client_ns) / LB_NS_PER_US);
+        note_latency(worker, session, (worker->now_ns - session->phase.client_ns) / LB_NS_PER_US);
     if ((events & LB_TURN_GAP) != 0)
         lb_histogram_add(&counters->stream_gap, silence_us);
     note_turn(worker, session, events);
@@ -546,7 +551,8 @@ static int choose(struct lb_worker *worker, struct lb_session *session, const st
         if (at >= 0)
             return at;
     }
-    request.hash = lb_hash_bytes(session->peer.address, address_len, 0);
+    request.now_ms = (uint32_t)worker->now_ms;
+    request.hash = lb_hash_bytes(session->peer.address, address_len, pool->hash_port ? session->peer.port : 0);
     memcpy(request.tried, session->tried, sizeof request.tried);
     return lb_balance_pick(pool, &request, &worker->rng);
 }

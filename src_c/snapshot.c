@@ -92,6 +92,7 @@ static int build_sequence(struct lb_pool *pool) {
     for (uint32_t i = 0; i < pool->n_backends; i++) {
         weights[i] = pool->backends[i].weight;
         pool->n_usable += weights[i] > 0;
+        pool->total_weight += weights[i];
     }
     result = lb_sequence_new(weights, pool->n_backends, &pool->sequence);
     free(weights);
@@ -103,12 +104,16 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     int result;
 
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
-        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_BUSY)
+        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_LATENCY)
         return -EINVAL;
     if (config->balance == L4LB_MAGLEV && config->table_size > L4LB_MAGLEV_TABLE_MAX)
         return -EINVAL;
+    if (config->max_load != 0 && config->max_load <= 100)
+        return -EINVAL;
     pool->slot = config->slot;
     pool->balance = config->balance;
+    pool->max_load = config->max_load;
+    pool->hash_port = config->hash_port;
     pool->retries = config->retries;
     pool->send_proxy = config->send_proxy;
     pool->connect_ms = config->connect_ms;

@@ -55,6 +55,9 @@ struct lb_pool {
     uint64_t keepalive_ms;
     uint32_t n_backends;
     uint32_t n_usable;
+    uint32_t max_load;
+    bool hash_port;
+    uint64_t total_weight; /* of the usable ones */
     struct lb_backend *backends;
     struct lb_sequence *sequence; /* over the usable ones */
     struct lb_table *table;       /* over all of them; NULL unless the balance is Maglev and there is a member */

@@ -126,7 +126,7 @@ _HISTOGRAMS: tuple[tuple[str, str, Callable[[BackendStatistics], Histogram]], ..
     ("turn", "First client byte to last backend byte of each turn.", lambda s: s.turn),
 )
 
-_BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[BackendStatus], int]], ...] = (
+_BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[BackendStatus], float]], ...] = (
     ("connections", "gauge", "Connections now, connecting ones included.", lambda b: b.statistics.connections),
     ("busy", "gauge", "Turns in flight: connections with a question and no whole answer.", lambda b: b.statistics.busy),
     ("connections", "counter", "Connections opened.", lambda b: b.statistics.connections_total),
@@ -135,6 +135,12 @@ _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Ba
     ("connect_failures", "counter", "Connects that failed.", lambda b: b.statistics.connect_failures_total),
     ("connect_timeouts", "counter", "Connects that timed out.", lambda b: b.statistics.connect_timeouts_total),
     ("retries", "counter", "Failed connects that were tried again.", lambda b: b.statistics.retries_total),
+    (
+        "latency_seconds",
+        "gauge",
+        "Recent time to the first byte of a turn, peaks first; 0 when nothing is known.",
+        lambda b: b.statistics.latency or 0,
+    ),
     ("turns", "counter", "Turns begun: a question and its answer.", lambda b: b.statistics.turns_total),
     ("up", "gauge", "1 when health checks pass or there are none, else 0.", lambda b: int(is_up(b))),
     ("weight", "gauge", "Weight as configured or set at run time.", lambda b: b.weight),

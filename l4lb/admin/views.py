@@ -67,6 +67,7 @@ def backend_view(backend: BackendStatus) -> Json:
         "effective_weight": backend.effective_weight,
         "connections": statistics.connections,
         "busy": statistics.busy,
+        "latency_s": statistics.latency,
         "connections_total": statistics.connections_total,
         "bytes_in": statistics.sent_bytes_total,
         "bytes_out": statistics.received_bytes_total,

@@ -146,6 +146,8 @@ def _is_prime(number: int) -> bool:
 TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeValidator(_prime)]
 
 
+MaxLoad = Annotated[float, Field(ge=1.01, le=100.0)]
+
 # Words: each pattern has the sentence that is said when it does not match.
 
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"

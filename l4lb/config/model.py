@@ -128,11 +128,14 @@ class Listener(_Section):
 class Hash(_Section):
     """How `maglev` and `source_hash` place clients."""
 
-    key: Literal["source_ip"] = "source_ip"
+    key: Literal["source_ip", "source_ip_port"] = "source_ip"
     """What decides where a client goes."""
 
     table_size: fields.TableSize = 65537
     """Entries of the lookup table, a prime number. More entries share more evenly."""
+
+    max_load: fields.MaxLoad | None = None
+    """How many times its share of the connections a backend may have before clients go elsewhere; not given is any."""
 
 
 class Timeouts(_Section):
@@ -234,7 +237,15 @@ class Pool(_Section):
     """Backends that serve the same thing, and how clients are shared out among them."""
 
     balance: Literal[
-        "round_robin", "least_connections", "least_busy", "power_of_two", "random", "maglev", "source_hash", "first"
+        "round_robin",
+        "least_connections",
+        "least_busy",
+        "least_latency",
+        "power_of_two",
+        "random",
+        "maglev",
+        "source_hash",
+        "first",
     ] = "round_robin"
     """How clients are shared out."""
 

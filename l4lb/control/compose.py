@@ -28,6 +28,7 @@ _BALANCE = {
     "source_hash": Balance.MAGLEV,
     "first": Balance.FIRST,
     "least_busy": Balance.LEAST_BUSY,
+    "least_latency": Balance.LEAST_LATENCY,
 }
 
 _NOWHERE = ("0.0.0.0", 0)
@@ -88,6 +89,8 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         slot=pool.slot,
         balance=_BALANCE[config.balance],
         table_size=config.hash.table_size,
+        max_load=0 if config.hash.max_load is None else round(config.hash.max_load * 100),
+        hash_port=config.hash.key == "source_ip_port",
         retries=config.retries,
         send_proxy=SendProxy[config.send_proxy.upper()],
         connect_ms=_ms(timeouts.connect),

@@ -39,6 +39,8 @@ cdef extern from "l4lb.h" nogil:
         uint32_t slot
         l4lb_balance balance
         uint32_t table_size
+        uint32_t max_load
+        bint hash_port
         uint32_t retries
         l4lb_send_proxy send_proxy
         uint64_t connect_ms
@@ -94,6 +96,7 @@ cdef extern from "l4lb.h" nogil:
     struct l4lb_backend_stats:
         uint64_t connections
         uint64_t busy
+        uint64_t latency_us
         uint64_t connections_total
         uint64_t connect_failures_total
         uint64_t connect_timeouts_total

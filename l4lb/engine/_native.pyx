@@ -135,6 +135,8 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.slot = spec.slot
     out.balance = <l4lb_balance><int>spec.balance
     out.table_size = spec.table_size
+    out.max_load = spec.max_load
+    out.hash_port = spec.hash_port
     out.retries = spec.retries
     out.send_proxy = <l4lb_send_proxy><int>spec.send_proxy
     out.connect_ms = spec.connect_ms
@@ -292,6 +294,7 @@ cdef class NativeEngine:
         return BackendStatistics(
             connections=stats.connections,
             busy=stats.busy,
+            latency=stats.latency_us / 1e6 if stats.latency_us else None,
             connections_total=stats.connections_total,
             connect_failures_total=stats.connect_failures_total,
             connect_timeouts_total=stats.connect_timeouts_total,

@@ -34,6 +34,7 @@ class Balance(enum.IntEnum):
     MAGLEV = 4
     FIRST = 5
     LEAST_BUSY = 6
+    LEAST_LATENCY = 7
 
 
 class ProxyMode(enum.IntEnum):
@@ -92,6 +93,8 @@ class PoolSpec:
     slot: int
     balance: Balance = Balance.ROUND_ROBIN
     table_size: int = 65537
+    max_load: int = 0
+    hash_port: bool = False
     retries: int = 3
     send_proxy: SendProxy = SendProxy.OFF
     connect_ms: int = 5_000
@@ -155,6 +158,7 @@ class Histogram:
 class BackendStatistics:
     connections: int
     busy: int
+    latency: float | None
     connections_total: int
     connect_failures_total: int
     connect_timeouts_total: int

@@ -8,7 +8,7 @@
 #include "hash.h"
 #include "live.h"
 
-enum { BACKENDS_MAX = 100, N_ALGORITHMS = L4LB_FIRST + 1 };
+enum { BACKENDS_MAX = 100, N_ALGORITHMS = L4LB_LEAST_LATENCY + 1 };
 
 /* A pool as the control plane would publish it, and the live numbers behind it. */
 struct world {
@@ -19,6 +19,7 @@ struct world {
     struct lb_snapshot *snapshot;
     const struct lb_pool *pool;
     struct lb_rng rng;
+    uint32_t max_load;
 };
 
 static void world_init(struct world *world, size_t n) {
@@ -42,6 +43,7 @@ static void publish(struct world *world, enum l4lb_balance balance, size_t n) {
     struct l4lb_pool_config pool = {.slot = 3,
                                     .balance = balance,
                                     .table_size = 1009,
+                                    .max_load = world->max_load,
                                     .connect_ms = 1,
                                     .idle_ms = 1,
                                     .half_close_ms = 1,
@@ -64,6 +66,10 @@ static void world_fini(struct world *world) {
 
 static uint32_t connections(const struct world *world, size_t i) {
     return atomic_load(&world->live.backends[world->backends[i].slot].connections);
+}
+
+static struct lb_backend_live *live(struct world *world, size_t i) {
+    return &world->live.backends[world->backends[i].slot];
 }
 
 static void release(struct world *world, int at) {
@@ -336,6 +342,126 @@ TEST(least_connections_shares_ties_by_weight) {
     for (size_t i = 0; i < 4; i++)
         CHECK_EQ(counts[i], 100 * weights[i]);
     world_fini(&world);
+}
+
+TEST(least_busy_goes_by_turns_and_then_by_connections) {
+    static struct world world;
+
+    world_init(&world, 3);
+    publish(&world, L4LB_LEAST_BUSY, 3);
+    atomic_store(&live(&world, 0)->connections, 200);
+    atomic_store(&live(&world, 1)->connections, 2);
+    atomic_store(&live(&world, 2)->connections, 1);
+    atomic_store(&live(&world, 1)->busy, 1);
+    atomic_store(&live(&world, 2)->coming, 1);
+    CHECK_EQ(pick_for(&world, 1), 0);
+    atomic_store(&live(&world, 0)->busy, 1);
+    CHECK_EQ(pick_for(&world, 2), 2);
+    world_fini(&world);
+}
+
+TEST(least_busy_weighs_turns) {
+    static struct world world;
+
+    world_init(&world, 2);
+    world.backends[1].weight = 4;
+    publish(&world, L4LB_LEAST_BUSY, 2);
+    atomic_store(&live(&world, 0)->busy, 1);
+    atomic_store(&live(&world, 1)->busy, 3);
+    CHECK_EQ(pick_for(&world, 1), 1);
+    atomic_store(&live(&world, 1)->busy, 5);
+    CHECK_EQ(pick_for(&world, 2), 0);
+    world_fini(&world);
+}
+
+static int pick_at(const struct world *world, uint32_t now_ms) {
+    struct lb_balance_request request = {.now_ms = now_ms};
+    struct lb_rng rng = world->rng;
+    return lb_balance_pick(world->pool, &request, &rng);
+}
+
+TEST(least_latency_multiplies_latency_with_turns) {
+    static struct world world;
+
+    world_init(&world, 2);
+    publish(&world, L4LB_LEAST_LATENCY, 2);
+    lb_latency_learn(&live(&world, 0)->latency, 100000, 1000);
+    lb_latency_learn(&live(&world, 1)->latency, 250000, 1000);
+    CHECK_EQ(pick_at(&world, 1000), 0);
+    atomic_store(&live(&world, 0)->busy, 1);
+    CHECK_EQ(pick_at(&world, 1000), 0);
+    atomic_store(&live(&world, 0)->busy, 2);
+    CHECK_EQ(pick_at(&world, 1000), 1);
+    world_fini(&world);
+}
+
+TEST(an_unknown_backend_gets_one_turn_and_not_a_flood) {
+    static struct world world;
+
+    world_init(&world, 2);
+    publish(&world, L4LB_LEAST_LATENCY, 2);
+    lb_latency_learn(&live(&world, 0)->latency, 500000, 1000);
+    atomic_store(&live(&world, 0)->busy, 5);
+    CHECK_EQ(pick_at(&world, 1000), 1);
+    atomic_store(&live(&world, 1)->coming, 1);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(pick_at(&world, 1000), 0);
+    world_fini(&world);
+}
+
+TEST(a_slow_backend_is_tried_again_after_a_while) {
+    static struct world world;
+
+    world_init(&world, 2);
+    publish(&world, L4LB_LEAST_LATENCY, 2);
+    lb_latency_learn(&live(&world, 0)->latency, 100000, 60000);
+    lb_latency_learn(&live(&world, 1)->latency, 5000000, 60000);
+    CHECK_EQ(pick_at(&world, 60000), 0);
+    for (uint32_t now = 60000; now <= 120000; now += 100)
+        lb_latency_learn(&live(&world, 0)->latency, 100000, now);
+    CHECK_EQ(pick_at(&world, 120000), 1);
+    world_fini(&world);
+}
+
+TEST(latency_follows_peaks_at_once_and_forgets_them_slowly) {
+    lb_latency_t latency = 0;
+
+    CHECK_EQ(lb_latency_read(&latency, 5), 0);
+    lb_latency_learn(&latency, 1000, 10);
+    CHECK_EQ(lb_latency_read(&latency, 10), 1000);
+    lb_latency_learn(&latency, 900000, 20);
+    CHECK_EQ(lb_latency_read(&latency, 20), 900000);
+    lb_latency_learn(&latency, 1000, 21);
+    CHECK(lb_latency_read(&latency, 21) > 890000);
+    for (uint32_t now = 22; now < 22 + 20 * LB_LATENCY_HALF_MS; now += 10)
+        lb_latency_learn(&latency, 1000, now);
+    CHECK(lb_latency_read(&latency, 22 + 20 * LB_LATENCY_HALF_MS) <= 1100);
+    CHECK_EQ(lb_latency_read(&latency, 1 << 30), 1);
+}
+
+TEST(bounded_maglev_never_gives_more_than_the_bound_and_keeps_most_clients) {
+    static struct world world, free_world;
+    uint32_t at_home = 0;
+
+    world_init(&world, 10);
+    world_init(&free_world, 10);
+    world.max_load = 125;
+    publish(&world, L4LB_MAGLEV, 10);
+    publish(&free_world, L4LB_MAGLEV, 10);
+    for (uint64_t client = 0; client < 2000; client++) {
+        /* A few clients ask far more often than the others. */
+        uint64_t key = client % 3 == 0 ? client % 7 : client;
+        int at, home = pick_for(&free_world, key);
+        uint64_t sessions = atomic_fetch_add(&world.pool->live->sessions, 1) + 1;
+        at = pick_for(&world, key);
+        CHECK(at >= 0);
+        at_home += at == home;
+        CHECK((uint64_t)connections(&world, (size_t)at) * 10 <= sessions * 125 / 100 + 10);
+    }
+    CHECK(at_home > 1000);
+    CHECK(at_home < 2000);
+    world_fini(&world);
+    world_fini(&free_world);
 }
 
 TEST(random_draws_follow_the_weights) {

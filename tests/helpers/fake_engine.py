@@ -102,6 +102,7 @@ class FakeEngine:
             received_bytes_total=0,
             sent_bytes_total=0,
             connect=NO_HISTOGRAM,
+            latency=None,
             turns_total=0,
             first_byte=NO_HISTOGRAM,
             stream_gap=NO_HISTOGRAM,

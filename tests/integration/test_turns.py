@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import MakeScene
-from tests.helpers.peers import Backend, End, Peer, Served, ask, echo, named
+from tests.helpers.peers import Address, Backend, End, Handler, Peer, Served, connect, echo, named, read_name
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import observe, wait_until
 
@@ -93,7 +93,8 @@ def test_new_session_goes_where_fewest_turns_are_whatever_the_sockets(balance: M
 def test_new_clients_that_come_together_are_spread_before_they_ask(balance: MakeScene) -> None:
     with Served(named("b0")) as one, Served(named("b1")) as other:
         scene = balance(one, other, pool={"balance": "least_busy"})
-        assert sorted(ask(scene.address) for _ in range(10)).count("b0") == 5
+        clients = [scene.connect() for _ in range(10)]
+        assert sorted(read_name(client) for client in clients) == ["b0"] * 5 + ["b1"] * 5
 
 
 def test_drained_backend_keeps_turns_and_closes_what_is_quiet(balance: MakeScene) -> None:
@@ -183,3 +184,28 @@ def test_lifetime_ends_even_an_endless_turn(balance: MakeScene, backend: Backend
     ask_over(client, server)
     assert client.ended() is End.FIN
     scene.wait_closed("LD lifetime")
+
+
+def delayed(name: str, seconds: float) -> Handler:
+    def serve(peer: Peer) -> None:
+        peer.receive(len(QUESTION))
+        observe(seconds)
+        peer.send(name.encode() + b"\n")
+        peer.read_all()
+
+    return serve
+
+
+def question(address: Address) -> str:
+    with connect(address) as client:
+        client.send(QUESTION)
+        return read_name(client)
+
+
+def test_least_latency_prefers_who_answers_sooner_and_comes_back(balance: MakeScene) -> None:
+    with Served(delayed("quick", 0.0)) as quick, Served(delayed("slow", 0.3)) as slow:
+        scene = balance(quick, slow, pool={"balance": "least_latency"})
+        answers = [question(scene.address) for _ in range(12)]
+        assert answers.count("slow") <= 2
+        assert answers[-8:] == ["quick"] * 8
+        assert scene.backend_status("b1")["latency_s"] is None or scene.backend_status("b1")["latency_s"] > 0.05

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * latency - how long a backend takes to begin an answer: a peak-sensitive moving average that forgets.
+ *
+ * A sample above the average becomes the average at once; lower ones pull it down over time. Without samples it halves
+ * every LB_LATENCY_HALF_MS, so that a backend that was slow is tried again.
+ *
+ * Owner:   any thread, atomically.
+ * Memory:  one word: microseconds above, the time of the last sample below; 0 = no sample yet.
+ * Source:  the peak EWMA of Twitter's Finagle (2014); its exponential is a power of two with a straight line between.
+ */
+#ifndef LB_LATENCY_H
+#define LB_LATENCY_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base.h"
+#include "bounds.h"
+
+typedef _Atomic uint64_t lb_latency_t;
+
+static inline uint64_t lb_latency_decay(uint64_t value, uint32_t age_ms) {
+    uint32_t halves = age_ms / LB_LATENCY_HALF_MS, rest = age_ms % LB_LATENCY_HALF_MS;
+
+    if (halves >= 32)
+        return 0;
+    value >>= halves;
+    /* Rounded up, so that many small steps come to the end, too. */
+    return value - (value * rest + 2 * LB_LATENCY_HALF_MS - 1) / (2 * LB_LATENCY_HALF_MS);
+}
+
+/* The average in microseconds at `now_ms`, at least 1; 0 when nothing is known. */
+static inline uint32_t lb_latency_read(const lb_latency_t *latency, uint32_t now_ms) {
+    uint64_t word = atomic_load_explicit(latency, memory_order_relaxed);
+    uint32_t age_ms = now_ms - (uint32_t)word;
+
+    if (word == 0)
+        return 0;
+    /* Another worker's clock may be a little ahead of ours. */
+    age_ms = age_ms > INT32_MAX ? 0 : age_ms;
+    return (uint32_t)LB_MAX(lb_latency_decay(word >> 32, age_ms), (uint64_t)1);
+}
+
+static inline void lb_latency_learn(lb_latency_t *latency, uint64_t sample_us, uint32_t now_ms) {
+    uint64_t word = atomic_load_explicit(latency, memory_order_relaxed), next;
+    uint32_t sample = (uint32_t)LB_MAX(LB_MIN(sample_us, (uint64_t)UINT32_MAX), (uint64_t)1);
+
+    do {
+        uint32_t age_ms = now_ms - (uint32_t)word;
+        uint64_t average = word >> 32;
+        age_ms = age_ms > INT32_MAX ? 0 : age_ms;
+        if (sample < average)
+            average = sample + lb_latency_decay(average - sample, age_ms);
+        else
+            average = sample;
+        next = average << 32 | now_ms;
+    } while (!atomic_compare_exchange_weak_explicit(latency, &word, next, memory_order_relaxed, memory_order_relaxed));
+}
+
+#endif
