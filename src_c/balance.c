@@ -24,12 +24,23 @@ static uint32_t connections(const struct lb_backend *backend) {
     return atomic_load_explicit(&backend->live->connections, memory_order_relaxed);
 }
 
+static uint32_t turns(const struct lb_backend *backend) {
+    return atomic_load_explicit(&backend->live->busy, memory_order_relaxed) +
+           atomic_load_explicit(&backend->live->coming, memory_order_relaxed);
+}
+
+static bool is_free_for_turns(const struct lb_backend *backend) {
+    return backend->busy_max == 0 || turns(backend) < backend->busy_max;
+}
+
 static bool has_place(const struct lb_backend *backend) {
-    return backend->connections_max == 0 || connections(backend) < backend->connections_max;
+    return (backend->connections_max == 0 || connections(backend) < backend->connections_max) &&
+           is_free_for_turns(backend);
 }
 
 static bool take(const struct lb_balance_request *request, const struct lb_backend *backend) {
-    return is_candidate(request, backend) && lb_live_reserve(&backend->live->connections, backend->connections_max);
+    return is_candidate(request, backend) && is_free_for_turns(backend) &&
+           lb_live_reserve(&backend->live->connections, backend->connections_max);
 }
 
 /* Every backend once, from `start` on. */
@@ -63,11 +74,6 @@ struct load {
     uint64_t first;
     uint64_t second;
 };
-
-static uint32_t turns(const struct lb_backend *backend) {
-    return atomic_load_explicit(&backend->live->busy, memory_order_relaxed) +
-           atomic_load_explicit(&backend->live->coming, memory_order_relaxed);
-}
 
 /* Nothing known: the first turn is free, a second one waits for what the first one tells. */
 static uint64_t latency_cost(const struct lb_backend *backend, uint32_t now_ms) {
@@ -245,4 +251,12 @@ int lb_balance_retake(const struct lb_pool *pool, uint32_t slot) {
             return take(&anyone, &pool->backends[i]) ? (int)i : -EAGAIN;
     }
     return -EAGAIN;
+}
+
+bool lb_balance_has_place(const struct lb_pool *pool) {
+    for (uint32_t i = 0; i < pool->n_backends; i++) {
+        if (pool->backends[i].weight > 0 && has_place(&pool->backends[i]))
+            return true;
+    }
+    return false;
 }

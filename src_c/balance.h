@@ -2,8 +2,9 @@
 /*
  * balance - which backend takes a new session.
  *
- * Pure over a snapshot and the live numbers. A pick reserves a place on the backend, exactly: a limit is never
- * exceeded, however many workers pick at once. Backends that were tried already are passed over while another will
+ * Pure over a snapshot and the live numbers. A pick reserves a place on the backend, exactly: a limit of connections
+ * is never exceeded, however many workers pick at once. A limit of turns only says who gets new sessions: those that
+ * are there already may begin turns as they like. Backends that were tried already are passed over while another will
  * do. What each algorithm means:
  *
  *   round_robin        the pool's smooth weighted sequence, one shared position
@@ -44,6 +45,9 @@ struct lb_balance_request {
 /* The index of the backend in the pool. Its live connections count includes the new session. */
 LB_MUST_CHECK int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request *request,
                                   struct lb_rng *rng);
+
+/* Would somebody take a new session now? */
+bool lb_balance_has_place(const struct lb_pool *pool);
 
 /* Does the algorithm bind a client to a backend? Then a retry insists on it before it goes elsewhere. */
 static inline bool lb_balance_is_affine(const struct lb_pool *pool) { return pool->balance == L4LB_MAGLEV; }

@@ -316,6 +316,7 @@ int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_
     memset(out, 0, sizeof *out);
     for (uint32_t i = 0; i < engine->shared.n_workers; i++)
         add_up(out, &engine->shared.workers[i].counters.pools[slot], sizeof *out);
+    out->queued = lb_queue_length(&engine->shared.live.pools[slot].queue);
     return 0;
 }
 

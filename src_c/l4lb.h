@@ -55,6 +55,7 @@ struct l4lb_backend_config {
     uint32_t slot;
     uint32_t weight;          /* 0 to L4LB_WEIGHT_MAX; 0 takes no new session */
     uint32_t connections_max; /* 0 = no limit */
+    uint32_t busy_max;        /* turns in flight beyond which it gets no new session; 0 = no limit */
     uint8_t usable;           /* 0 = takes no new session; existing ones go on */
     const char *name;         /* stable key of the Maglev table */
     const struct sockaddr *address;
@@ -78,6 +79,8 @@ struct l4lb_pool_config {
     uint64_t response_ms; /* these three replace idle_ms in their phase */
     uint64_t stream_gap_ms;
     uint64_t keepalive_ms;
+    uint32_t queue_size; /* sessions that wait when no backend has a place; 0 = none does */
+    uint64_t queue_ms;   /* how long each */
     const struct l4lb_backend_config *backends;
     size_t n_backends;
 };
@@ -143,11 +146,14 @@ int l4lb_reclaim(struct l4lb_engine *engine);
 #define L4LB_CLOSE_TABLE(X)                                      \
     X(NORMAL, "--", "normal")                                    \
     X(CLIENT_ABORT_CONNECT, "CC", "client_abort")                \
+    X(CLIENT_ABORT_QUEUE, "CQ", "client_abort") \
     X(CLIENT_ABORT, "CD", "client_abort")                        \
     X(SERVER_ABORT, "SD", "server_abort")                        \
     X(CONNECT_FAILED, "SC", "connect_failed")                    \
     X(CONNECT_TIMEOUT, "sC", "connect_timeout")                  \
     X(NO_BACKEND, "SC", "no_backend")                            \
+    X(QUEUE_FULL, "SQ", "queue_full") \
+    X(QUEUE_TIMEOUT, "sQ", "queue_timeout") \
     X(CLIENT_IDLE, "cD", "idle")                                 \
     X(SERVER_IDLE, "sD", "idle")                                 \
     X(CLIENT_HALF_CLOSE, "cD", "half_close")                     \
@@ -159,6 +165,7 @@ int l4lb_reclaim(struct l4lb_engine *engine);
     X(SERVER_STREAM_GAP, "sD", "stream_gap") \
     X(CLIENT_KEEPALIVE, "cD", "keepalive") \
     X(LIFETIME, "LD", "lifetime")                                \
+    X(KILLED_QUEUE, "KQ", "killed") \
     X(KILLED_CONNECT, "KC", "killed")                            \
     X(KILLED, "KD", "killed")                                    \
     X(DRAINED, "DD", "drained")                                  \
@@ -229,7 +236,9 @@ struct l4lb_listener_stats {
 };
 
 struct l4lb_pool_stats {
+    uint64_t queued; /* now */
     uint64_t closed[L4LB_N_CLOSE];
+    struct l4lb_histogram queue; /* waited, of those that got a place */
 };
 
 struct l4lb_worker_stats {
@@ -255,7 +264,7 @@ int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l
 
 enum l4lb_path { L4LB_PATH_COPY, L4LB_PATH_SPLICE };
 
-enum l4lb_session_state { L4LB_SESSION_HEADER, L4LB_SESSION_CONNECT, L4LB_SESSION_RELAY };
+enum l4lb_session_state { L4LB_SESSION_HEADER, L4LB_SESSION_CONNECT, L4LB_SESSION_RELAY, L4LB_SESSION_QUEUE };
 
 /* What a session is doing, as its bytes tell (see phase.h). */
 enum l4lb_phase { L4LB_PHASE_NEW, L4LB_PHASE_WAIT, L4LB_PHASE_STREAM, L4LB_PHASE_QUIET };
@@ -284,6 +293,7 @@ struct l4lb_session_record {
     uint32_t turns;      /* begun */
     uint64_t started_ns; /* CLOCK_REALTIME */
     uint64_t duration_us;
+    uint64_t queue_us; /* in the waiting room, so far */
     uint64_t connect_us;
     uint64_t first_byte_us; /* accept to first backend byte */
     uint64_t bytes_in;      /* from the client */

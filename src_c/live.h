@@ -20,6 +20,7 @@
 #include "base.h"
 #include "l4lb.h"
 #include "latency.h"
+#include "queue.h"
 
 struct lb_backend_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
@@ -36,6 +37,7 @@ struct lb_listener_live {
 struct lb_pool_live {
     _Alignas(LB_CACHE_LINE) atomic_uint turn; /* position in the round-robin sequence */
     _Alignas(LB_CACHE_LINE) atomic_uint sessions;
+    _Alignas(LB_CACHE_LINE) struct lb_queue queue;
 };
 
 /* Shared by all workers. */

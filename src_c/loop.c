@@ -182,12 +182,26 @@ static void answer(struct lb_worker *worker) {
 
 /* ---- the loop ---------------------------------------------------------------------------------------------------- */
 
+static void answer_calls(struct lb_worker *worker) {
+    struct lb_waiting *entry;
+
+    if (worker->called == NULL)
+        worker->called = lb_mailbox_take(&worker->cross.mailbox);
+    while ((entry = worker->called) != NULL) {
+        worker->called = entry->next;
+        lb_session_called(worker, entry);
+    }
+}
+
 static void adopt_snapshot(struct lb_worker *worker) {
     struct lb_snapshot *published = atomic_load_explicit(&worker->shared->snapshot, memory_order_acquire);
 
     if (published == worker->snapshot)
         return;
     lb_listener_adopt(worker, published);
+    /* Whoever waits may have found a backend in it. */
+    for (uint32_t i = 0; i < published->n_pools; i++)
+        lb_queue_call(&published->pools[i].live->queue);
     /* From here on this worker holds no pointer into an older one: the control thread may free it. */
     atomic_store_explicit(&worker->cross.seen, published->sequence, memory_order_release);
 }
@@ -202,6 +216,7 @@ static void take_turn(struct lb_worker *worker) {
     adopt_snapshot(worker);
     for (int i = 0; i < n; i++)
         dispatch(worker, &events[i]);
+    answer_calls(worker);
     run_ready(worker);
     expire_timers(worker);
     expire_quiet(worker);

@@ -128,6 +128,10 @@ static struct l4lb_backend_stats *backend_counters(struct lb_worker *worker, con
     return &worker->counters.backends[session->backend];
 }
 
+static struct lb_queue *queue_of(struct lb_worker *worker, const struct lb_session *session) {
+    return &worker->shared->live.pools[session->pool].queue;
+}
+
 static struct lb_backend_live *backend_live(struct lb_worker *worker, const struct lb_session *session) {
     return &worker->shared->live.backends[session->backend];
 }
@@ -143,7 +147,11 @@ static void set_counted(atomic_uint *count, bool *counted, bool wanted) {
 }
 
 static void set_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
+    bool ended = session->busy && !busy;
+
     set_counted(&backend_live(worker, session)->busy, &session->busy, busy);
+    if (ended)
+        lb_queue_call(queue_of(worker, session));
 }
 
 static void set_coming(struct lb_worker *worker, struct lb_session *session, bool coming) {
@@ -157,6 +165,7 @@ static void leave_backend(struct lb_worker *worker, struct lb_session *session) 
     set_coming(worker, session, false);
     session->has_backend = false;
     lb_live_release(&backend_live(worker, session)->connections);
+    lb_queue_call(queue_of(worker, session));
 }
 
 static void record(struct lb_worker *worker, const struct lb_session *session, enum l4lb_event_kind event,
@@ -175,6 +184,7 @@ void lb_session_describe(const struct lb_worker *worker, const struct lb_session
                          struct l4lb_session_record *out) {
     static const uint8_t states[] = {[LB_SESSION_HEADER] = L4LB_SESSION_HEADER,
                                      [LB_SESSION_CONNECT] = L4LB_SESSION_CONNECT,
+                                     [LB_SESSION_QUEUE] = L4LB_SESSION_QUEUE,
                                      [LB_SESSION_RELAY] = L4LB_SESSION_RELAY,
                                      [LB_SESSION_LINGER] = L4LB_SESSION_RELAY};
     uint64_t age_ns = worker->now_ns - session->started_ns;
@@ -193,6 +203,8 @@ void lb_session_describe(const struct lb_worker *worker, const struct lb_session
         .turns = session->phase.turns,
         .started_ns = lb_clock_wall_ns() - age_ns,
         .duration_us = age_ns / LB_NS_PER_US,
+        .queue_us = session->state == LB_SESSION_QUEUE ? (worker->now_ns - session->queued_ns) / LB_NS_PER_US
+                                                       : session->queue_us,
         .connect_us = session->connect_us == UINT32_MAX ? UINT64_MAX : session->connect_us,
         .first_byte_us = session->first_byte_us,
         .bytes_in = session->up.bytes,
@@ -203,6 +215,25 @@ void lb_session_describe(const struct lb_worker *worker, const struct lb_session
 
 /* ---- close ------------------------------------------------------------------------------------------------------- */
 
+/* Out of the waiting room. A call that comes too late goes on to the next in line. */
+static void leave_queue(struct lb_worker *worker, struct lb_session *session) {
+    struct lb_waiting **at = &worker->called;
+
+    if (session->waiting.state == LB_WAITING_OUT || !lb_queue_leave(queue_of(worker, session), &session->waiting))
+        return;
+    /* It is on the worker's list, in the mailbox, or being answered right now. */
+    while (*at != NULL && (*at)->next != NULL)
+        at = &(*at)->next;
+    *(*at != NULL ? &(*at)->next : at) = lb_mailbox_take(&worker->cross.mailbox);
+    for (at = &worker->called; *at != NULL; at = &(*at)->next) {
+        if (*at == &session->waiting) {
+            *at = session->waiting.next;
+            break;
+        }
+    }
+    lb_queue_call(queue_of(worker, session));
+}
+
 /* The one way out. */
 static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
     lb_relay_fini(&session->up, &worker->relays);
@@ -212,6 +243,7 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_sock_close(&session->client.fd, reset_client);
     lb_sock_close(&session->server.fd, reset_server);
     leave_backend(worker, session);
+    leave_queue(worker, session);
     if (session->has_pool)
         lb_live_release(&worker->shared->live.pools[session->pool].sessions);
     lb_admission_release(worker->shared, session->listener);
@@ -247,6 +279,8 @@ void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum 
     }
     if (reason == L4LB_CLOSE_KILLED && session->state == LB_SESSION_CONNECT)
         reason = L4LB_CLOSE_KILLED_CONNECT;
+    if (reason == L4LB_CLOSE_KILLED && session->state == LB_SESSION_QUEUE)
+        reason = L4LB_CLOSE_KILLED_QUEUE;
     lb_session_close(worker, session, reason);
 }
 
@@ -607,20 +641,80 @@ static bool attempt_failed(struct lb_worker *worker, struct lb_session *session,
     return false;
 }
 
+/* ---- waiting room --------------------------------------------------------------------------------------------------
+ */
+
+static bool may_wait(const struct lb_session *session, const struct lb_pool *pool) {
+    return pool != NULL && pool->queue_size > 0 && session->n_tried == 0;
+}
+
+/* Somebody was here first. */
+static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {
+    return may_wait(session, pool) && session->state != LB_SESSION_QUEUE && lb_queue_length(&pool->live->queue) > 0;
+}
+
+static void wait_in_line(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    struct lb_queue *queue = &pool->live->queue;
+
+    if (session->state == LB_SESSION_QUEUE) {
+        lb_queue_return(queue, &session->waiting);
+    } else {
+        if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->queue_size)) {
+            lb_session_close(worker, session, L4LB_CLOSE_QUEUE_FULL);
+            return;
+        }
+        session->state = LB_SESSION_QUEUE;
+        session->queued_ns = worker->now_ns;
+        arm(worker, session, worker->now_ms + pool->queue_ms);
+    }
+    /* A place that came free before we were in line has called nobody. */
+    if (lb_balance_has_place(pool))
+        lb_queue_call(queue);
+}
+
+/* A place was found. There may be more, for the next in line. */
+static void end_waiting(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    if (session->state != LB_SESSION_QUEUE)
+        return;
+    session->queue_us = (worker->now_ns - session->queued_ns) / LB_NS_PER_US;
+    lb_histogram_add(&worker->counters.pools[session->pool].queue, session->queue_us);
+    (void)!lb_queue_leave(&pool->live->queue, &session->waiting);
+    session->state = LB_SESSION_CONNECT;
+    lb_queue_call(&pool->live->queue);
+}
+
 static void connect_next(struct lb_worker *worker, struct lb_session *session) {
     for (;;) {
         const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
-        int at = pool != NULL ? choose(worker, session, pool) : -EAGAIN;
+        int at = pool != NULL && !must_wait(session, pool) ? choose(worker, session, pool) : -EAGAIN;
         int result;
 
+        if (at < 0 && may_wait(session, pool)) {
+            wait_in_line(worker, session, pool);
+            return;
+        }
         if (at < 0) {
             lb_session_close(worker, session, (enum l4lb_close)session->close);
             return;
         }
+        end_waiting(worker, session, pool);
         result = attempt(worker, session, pool, &pool->backends[at]);
         if (result == 0 || !attempt_failed(worker, session, result, true))
             return;
     }
+}
+
+void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry) {
+    connect_next(worker, container_of(entry, struct lb_session, waiting));
+}
+
+/* Has the client left? One that only finished its question may still wait for the answer. */
+static bool has_left(struct lb_session *session, uint32_t events) {
+    uint8_t byte;
+
+    if ((events & EPOLLERR) != 0)
+        return true;
+    return session->client.hup && recv(session->client.fd, &byte, 1, MSG_PEEK) == 0;
 }
 
 /* epoll woke a connecting socket. Reading settles what happened without losing anything: data, a FIN or nothing means
@@ -760,6 +854,10 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
         else if ((events & EPOLLERR) != 0)
             dispose_as(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT, false, true);
         break;
+    case LB_SESSION_QUEUE:
+        if (has_left(session, events))
+            lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
+        break;
     case LB_SESSION_RELAY:
         run(worker, session);
         break;
@@ -783,6 +881,10 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
             lb_session_close(worker, session, L4LB_CLOSE_LIFETIME);
         else if (session->server.fd < 0 || attempt_failed(worker, session, -ETIMEDOUT, false))
             connect_next(worker, session);
+        break;
+    case LB_SESSION_QUEUE:
+        lb_session_close(worker, session,
+                         worker->now_ms >= session->lifetime_at_ms ? L4LB_CLOSE_LIFETIME : L4LB_CLOSE_QUEUE_TIMEOUT);
         break;
     case LB_SESSION_RELAY:
         check_silence(worker, session);

@@ -33,6 +33,7 @@
 #include "l4lb.h"
 #include "list.h"
 #include "phase.h"
+#include "queue.h"
 #include "relay.h"
 #include "timer.h"
 
@@ -43,6 +44,7 @@ enum lb_session_state {
     LB_SESSION_FREE,
     LB_SESSION_HEADER,  /* waiting for the PROXY header */
     LB_SESSION_CONNECT, /* connecting, or waiting to */
+    LB_SESSION_QUEUE,   /* in the waiting room of its pool */
     LB_SESSION_RELAY,
     LB_SESSION_LINGER, /* waiting until the rest is acknowledged, to reset then */
 };
@@ -63,6 +65,7 @@ struct lb_session {
     uint8_t send_proxy;   /* enum l4lb_send_proxy, what the backend of this attempt expects */
     struct lb_list ready; /* on the worker's list of sessions that had their turn but are not through */
     struct lb_timer timer;
+    struct lb_waiting waiting;
     struct lb_side client;
     struct lb_side server;
     struct lb_relay up;   /* client to server */
@@ -86,6 +89,8 @@ struct lb_session {
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
 
     uint64_t started_ns;
+    uint64_t queued_ns;     /* it began to wait; 0 = never did */
+    uint64_t queue_us;      /* and waited so long */
     uint64_t attempt_ns;    /* the current connection attempt began */
     uint64_t last_ns;       /* a byte moved, a side ended, or a state began */
     uint32_t connect_us;    /* UINT32_MAX = not reached */
@@ -112,6 +117,9 @@ void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum
 
 /* Close because somebody asked: KILLED, DRAINED or SHUTDOWN. */
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
+
+/* Called from the waiting room: try for a place. */
+void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry);
 
 /* Close it for this reason if it has been quiet for quiet_ms; true if so. */
 bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,

@@ -77,6 +77,7 @@ static int build_backend(struct lb_backend *backend, const struct l4lb_backend_c
     backend->slot = config->slot;
     backend->weight = config->usable ? config->weight : 0;
     backend->connections_max = config->connections_max;
+    backend->busy_max = config->busy_max;
     backend->address_len = config->address_len;
     memcpy(&backend->address, config->address, config->address_len);
     backend->live = &live->backends[config->slot];
@@ -124,6 +125,8 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->response_ms = config->response_ms;
     pool->stream_gap_ms = config->stream_gap_ms;
     pool->keepalive_ms = config->keepalive_ms;
+    pool->queue_size = config->queue_size;
+    pool->queue_ms = config->queue_ms;
     pool->live = &live->pools[config->slot];
     pool->n_backends = (uint32_t)config->n_backends;
     pool->backends = calloc(config->n_backends + 1, sizeof *pool->backends);

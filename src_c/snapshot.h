@@ -27,6 +27,7 @@ struct lb_backend {
     uint32_t slot;
     uint32_t weight; /* 0 unless it takes new sessions */
     uint32_t connections_max;
+    uint32_t busy_max;
     socklen_t address_len;
     struct sockaddr_storage address;
     struct lb_backend_live *live; /* borrowed from the engine */
@@ -53,6 +54,8 @@ struct lb_pool {
     uint64_t response_ms;
     uint64_t stream_gap_ms;
     uint64_t keepalive_ms;
+    uint32_t queue_size;
+    uint64_t queue_ms;
     uint32_t n_backends;
     uint32_t n_usable;
     uint32_t max_load;

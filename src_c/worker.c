@@ -32,7 +32,7 @@ int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *s
     lb_wheel_init(&worker->wheel, worker->now_ms);
 
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    worker->cross.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    worker->cross.wake_fd = worker->cross.mailbox.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (worker->epoll_fd == -1 || worker->cross.wake_fd == -1) {
         result = -errno;
         goto fail;

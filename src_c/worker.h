@@ -70,14 +70,16 @@ struct lb_worker {
     uint64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
     uint64_t now_ms;
     uint64_t turn;
-    uint64_t rest_until_ms; /* the system refused a socket: accept no sooner */
-    bool paused;            /* some listening socket is not watched */
+    uint64_t rest_until_ms;    /* the system refused a socket: accept no sooner */
+    bool paused;               /* some listening socket is not watched */
+    struct lb_waiting *called; /* sessions of ours that were called from the waiting room, in order */
     struct lb_counters counters;
     struct l4lb_worker_stats stats;
 
     struct {
         pthread_t thread;
-        int wake_fd;                                   /* eventfd; any thread writes */
+        int wake_fd; /* eventfd; any thread writes */
+        struct lb_mailbox mailbox;
         struct lb_events events;                       /* the control thread's end is the consumer */
         _Alignas(LB_CACHE_LINE) _Atomic uint64_t seen; /* sequence of the snapshot in use */
         _Atomic(struct lb_request *) request;

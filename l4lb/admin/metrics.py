@@ -75,7 +75,7 @@ def render(status: Status) -> Iterator[Family]:
     yield from _global_families(status)
     yield from _listener_families(status)
     yield from _backend_families(status)
-    yield _closed_family(status)
+    yield from _pool_families(status)
     yield from _worker_families(status.workers)
 
 
@@ -172,12 +172,16 @@ def _backend_families(status: Status) -> Iterator[Family]:
     yield from (state, checks, *(family for family, _ in histograms))
 
 
-def _closed_family(status: Status) -> Family:
+def _pool_families(status: Status) -> Iterator[Family]:
+    queued = Family("l4lb_pool_queued", "gauge", "Sessions in the waiting room.")
+    queue = Family("l4lb_pool_queue_seconds", "histogram", "Time in the waiting room, of those that got a place.")
     closed = Family("l4lb_closed", "counter", "Sessions ended, by reason and HAProxy termination code.")
     for name, pool in status.pools.items():
+        queued.add(label_text(pool=name), pool.statistics.queued)
+        queue.add_histogram(label_text(pool=name), pool.statistics.queue)
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
-    return closed
+    yield from (queued, queue, closed)
 
 
 _WORKER_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[WorkerStatistics], int]], ...] = (

@@ -48,6 +48,7 @@ def _pool(pool: PoolStatus) -> Json:
         closed.setdefault(reason, {})[code] = count
     return {
         "balance": pool.balance,
+        "queued": pool.statistics.queued,
         "closed_total": closed,
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
     }
@@ -108,6 +109,7 @@ def session_view(session: Session) -> Json:
         "started": timestamp(record.started),
         "duration_s": round(record.duration, 3),
         "idle_s": round(record.idle, 3),
+        "queue_s": record.queue,
         "connect_s": record.connect,
         "first_byte_s": record.first_byte,
         "bytes_in": record.bytes_in,

@@ -146,6 +146,7 @@ def _is_prime(number: int) -> bool:
 TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeValidator(_prime)]
 
 
+QueueSize = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 MaxLoad = Annotated[float, Field(ge=1.01, le=100.0)]
 
 # Words: each pattern has the sentence that is said when it does not match.

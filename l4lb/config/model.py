@@ -212,6 +212,9 @@ class Backend(_Section):
     max_connections: fields.Connections = 0
     """Sessions at once; 0 is no limit."""
 
+    max_busy: fields.Connections = 0
+    """Turns in flight beyond which it gets no new session; 0 is no limit. Sessions it has may begin more."""
+
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, data: Any) -> Any:
@@ -231,6 +234,16 @@ class Rebalance(_Section):
 
     quiet: fields.Interval = 2.0
     """Only connections without a byte for this long. A stream that pauses for longer would be cut."""
+
+
+class Queue(_Section):
+    """The waiting room for clients that find no backend with a place."""
+
+    size: fields.QueueSize = 1000
+    """Clients at once. More are disconnected."""
+
+    timeout: fields.Timeout = 30.0
+    """How long each waits."""
 
 
 class Pool(_Section):
@@ -266,6 +279,9 @@ class Pool(_Section):
 
     health: Health | None = None
     """Not given: backends are not checked."""
+
+    queue: Queue | None = None
+    """Not given: a client that finds no place is disconnected at once."""
 
     rebalance: Rebalance | None = None
     """Not given: connections stay where they are for as long as their clients keep them."""

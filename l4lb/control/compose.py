@@ -101,6 +101,8 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         response_ms=_ms(timeouts.response),
         stream_gap_ms=_ms(timeouts.stream_gap),
         keepalive_ms=_ms(timeouts.keepalive),
+        queue_size=0 if config.queue is None else config.queue.size,
+        queue_ms=0 if config.queue is None else _ms(config.queue.timeout),
         backends=tuple(_backend(backend) for backend in pool.backends.values()),
     )
 
@@ -114,5 +116,6 @@ def _backend(backend: BackendEntry) -> BackendSpec:
         address=_NOWHERE if target is None else target.address,
         weight=backend.current_weight,
         max_connections=backend.config.max_connections,
+        max_busy=backend.config.max_busy,
         usable=backend.usable,
     )

@@ -21,6 +21,7 @@ cdef extern from "l4lb.h" nogil:
         uint32_t slot
         uint32_t weight
         uint32_t connections_max
+        uint32_t busy_max
         uint8_t usable
         const char *name
         const sockaddr *address
@@ -51,6 +52,8 @@ cdef extern from "l4lb.h" nogil:
         uint64_t response_ms
         uint64_t stream_gap_ms
         uint64_t keepalive_ms
+        uint32_t queue_size
+        uint64_t queue_ms
         const l4lb_backend_config *backends
         size_t n_backends
 
@@ -115,7 +118,9 @@ cdef extern from "l4lb.h" nogil:
         uint64_t *rejected
 
     struct l4lb_pool_stats:
+        uint64_t queued
         uint64_t *closed
+        l4lb_histogram queue
 
     struct l4lb_worker_stats:
         uint64_t sessions
@@ -150,6 +155,7 @@ cdef extern from "l4lb.h" nogil:
         uint32_t turns
         uint64_t started_ns
         uint64_t duration_us
+        uint64_t queue_us
         uint64_t connect_us
         uint64_t first_byte_us
         uint64_t bytes_in

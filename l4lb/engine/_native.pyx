@@ -119,6 +119,7 @@ cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
     out.slot = spec.slot
     out.weight = spec.weight
     out.connections_max = spec.max_connections
+    out.busy_max = spec.max_busy
     out.usable = spec.usable
     out.name = arena.keep(spec.name.encode())
     out.address = <const sockaddr *>arena.keep(address)
@@ -147,6 +148,8 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.response_ms = spec.response_ms
     out.stream_gap_ms = spec.stream_gap_ms
     out.keepalive_ms = spec.keepalive_ms
+    out.queue_size = spec.queue_size
+    out.queue_ms = spec.queue_ms
     out.backends = backends
     out.n_backends = len(spec.backends)
     return 0
@@ -207,6 +210,7 @@ cdef object to_record(const l4lb_session_record *record):
         turns=record.turns,
         started=record.started_ns / 1e9,
         duration=record.duration_us / 1e6,
+        queue=record.queue_us / 1e6,
         connect=to_seconds(record.connect_us),
         first_byte=to_seconds(record.first_byte_us),
         bytes_in=record.bytes_in,
@@ -320,7 +324,11 @@ cdef class NativeEngine:
     def pool_statistics(self, uint32_t slot):
         cdef l4lb_pool_stats stats
         check(l4lb_read_pool(self.open(), slot, &stats))
-        return PoolStatistics(closed_total={CLOSE_REASONS[i]: stats.closed[i] for i in range(L4LB_N_CLOSE)})
+        return PoolStatistics(
+            queued=stats.queued,
+            queue=to_histogram(&stats.queue),
+            closed_total={CLOSE_REASONS[i]: stats.closed[i] for i in range(L4LB_N_CLOSE)},
+        )
 
     def worker_statistics(self, uint32_t worker):
         cdef l4lb_worker_stats stats

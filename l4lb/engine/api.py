@@ -59,6 +59,7 @@ class SessionState(enum.IntEnum):
     HEADER = 0
     CONNECT = 1
     RELAY = 2
+    QUEUE = 3
 
 
 class Phase(enum.IntEnum):
@@ -83,6 +84,7 @@ class BackendSpec:
     address: SocketAddress
     weight: int = 1
     max_connections: int = 0
+    max_busy: int = 0
     usable: bool = True
 
 
@@ -105,6 +107,8 @@ class PoolSpec:
     response_ms: int = 0
     stream_gap_ms: int = 0
     keepalive_ms: int = 0
+    queue_size: int = 0
+    queue_ms: int = 0
     backends: Sequence[BackendSpec] = ()
 
 
@@ -154,6 +158,9 @@ class Histogram:
     sum: float
 
 
+NO_HISTOGRAM = Histogram((), (0,), 0.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStatistics:
     connections: int
@@ -183,8 +190,10 @@ class ListenerStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
-    """`closed_total` is by (reason, termination code) (see L4LB_CLOSE_TABLE)."""
+    """`queue` is the time waited; `closed_total` is by (reason, termination code) (see L4LB_CLOSE_TABLE)."""
 
+    queued: int = 0
+    queue: Histogram = NO_HISTOGRAM
     closed_total: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -226,6 +235,7 @@ class SessionRecord:
     turns: int
     started: float
     duration: float
+    queue: float
     connect: float | None
     first_byte: float | None
     bytes_in: int

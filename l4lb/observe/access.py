@@ -51,7 +51,7 @@ def format_json(session: Session) -> str:
             "backend": session.backend,
             "duration_s": round(record.duration, 6),
             "connect_s": _rounded(record.connect),
-            "queue_s": 0,
+            "queue_s": round(record.queue, 6),
             "first_byte_s": _rounded(record.first_byte),
             "bytes_in": record.bytes_in,
             "bytes_out": record.bytes_out,
@@ -85,7 +85,7 @@ def tcplog_formatter(host: str, pid: int) -> Callable[[Session], str]:
         accepted_date = f"{accepted.day:02}/{_MONTHS[accepted.month - 1]}/{accepted:%Y:%H:%M:%S}"
         so_far = "" if record.event == EventKind.CLOSE else "+"
         _, code = record.close or (None, "--")
-        queue_ms = -1 if session.backend is None else 0
+        queue_ms = -1 if session.backend is None else round(record.queue * 1000)
         connect_ms = -1 if record.connect is None else round(record.connect * 1000)
         return (
             f"{_MONTHS[now.month - 1]} {now.day:2} {now:%H:%M:%S} {host} l4lb[{pid}]: "

@@ -120,6 +120,7 @@ def make_session(session: int = 81_604_378_625, **values: object) -> Session:
         "turns": 1,
         "started": 1_700_000_000.25,
         "duration": 1.5,
+        "queue": 0.0,
         "connect": 0.002,
         "first_byte": 0.25,
         "bytes_in": 120,

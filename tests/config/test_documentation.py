@@ -30,6 +30,7 @@ SECTIONS = {
     "pools.NAME": "Pool",
     "pools.NAME.backends[]": "Backend",
     "pools.NAME.hash": "Hash",
+    "pools.NAME.queue": "Queue",
     "pools.NAME.rebalance": "Rebalance",
     "pools.NAME.timeouts": "Timeouts",
     "pools.NAME.health": "Health",
@@ -108,7 +109,7 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     sections: list[BaseModel | None] = [
         *(config.process, config.admin, config.log, config.log.access),
         *(listener, listener.proxy_protocol),
-        *(pool, pool.backends[0], pool.hash, pool.rebalance, pool.timeouts, pool.health),
+        *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.health),
     ]
     for section in sections:
         assert section is not None

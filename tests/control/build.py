@@ -73,6 +73,7 @@ def record(**values: Any) -> SessionRecord:
         "turns": 1,
         "started": 0.0,
         "duration": 1.0,
+        "queue": 0.0,
         "connect": 0.001,
         "first_byte": 0.01,
         "bytes_in": 1,
