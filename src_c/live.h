@@ -62,11 +62,17 @@ void lb_counters_fini(struct lb_counters *counters);
 
 /* Take one of `max` places (0 = any number), exactly, whatever other workers do. */
 static inline bool lb_live_reserve(atomic_uint *places, uint32_t max) {
-    uint32_t before = atomic_fetch_add(places, 1);
+    uint32_t taken;
 
-    if (max == 0 || before < max)
+    if (max == 0) {
+        atomic_fetch_add(places, 1);
         return true;
-    atomic_fetch_sub(places, 1);
+    }
+    taken = atomic_load(places);
+    while (taken < max) {
+        if (atomic_compare_exchange_weak(places, &taken, taken + 1))
+            return true;
+    }
     return false;
 }
 
