@@ -16,15 +16,18 @@ async def ask(target: Target, timeout: float) -> str:
     """The first line that the agent sends, within `timeout` for everything. OSError when there is none."""
     loop = asyncio.get_running_loop()
     received = b""
-    async with asyncio.timeout(timeout):
-        with socket.socket(target.family, socket.SOCK_STREAM) as sock:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, target.address)
-            while len(received) < LINE_MAX and not _LINE_END.search(received):
-                data = await loop.sock_recv(sock, LINE_MAX - len(received))
-                if not data:
-                    break
-                received += data
+    try:
+        async with asyncio.timeout(timeout):
+            with socket.socket(target.family, socket.SOCK_STREAM) as sock:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, target.address)
+                while len(received) < LINE_MAX and not _LINE_END.search(received):
+                    data = await loop.sock_recv(sock, LINE_MAX - len(received))
+                    if not data:
+                        break
+                    received += data
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {timeout:g}s") from None
     line = _LINE_END.split(received, maxsplit=1)[0].decode("ascii", "replace").strip()
     if not line:
         raise ConnectionError("it said nothing")

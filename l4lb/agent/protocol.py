@@ -56,6 +56,10 @@ class Verdict:
         remark = "".join(character for character in remark.strip() if character.isprintable())
         return replace(verdict, remark=remark[:REMARK_MAX])
 
+    def cleared(self) -> Verdict:
+        """Without what keeps the backend out of service."""
+        return replace(self, state=AdminState.READY, down=False, remark="")
+
     def _heard_word(self, word: str) -> Verdict:
         if word in _STATES:
             return replace(self, state=_STATES[word])
@@ -71,6 +75,9 @@ class Verdict:
             value = _number(word.removeprefix("maxconn:"), CONNECTIONS_MAX)
             return self if value is None else replace(self, max_connections=value)
         return self
+
+
+NOTHING_SAID = Verdict()
 
 
 def _number(text: str, most: int) -> int | None:

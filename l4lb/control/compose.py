@@ -75,7 +75,7 @@ def _listener(
 
 
 def _pool(pool: PoolEntry) -> PoolSpec:
-    config, timeouts = pool.config, pool.config.timeouts
+    config, timeouts, weights = pool.config, pool.config.timeouts, pool.weights()
     return PoolSpec(
         slot=pool.slot,
         balance=_BALANCE[config.balance],
@@ -87,18 +87,18 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         half_close_ms=_ms(timeouts.half_close),
         lifetime_ms=_ms(timeouts.lifetime),
         first_byte_ms=_ms(timeouts.first_byte),
-        backends=tuple(_backend(backend) for backend in pool.backends.values()),
+        backends=tuple(_backend(backend, weights[name]) for name, backend in pool.backends.items()),
     )
 
 
-def _backend(backend: BackendEntry) -> BackendSpec:
+def _backend(backend: BackendEntry, weight: int) -> BackendSpec:
     target = backend.target
     return BackendSpec(
         slot=backend.slot,
         name=backend.config.name,
         family=socket.AF_INET if target is None else target.family,
         address=_NOWHERE if target is None else target.address,
-        weight=backend.current_weight,
-        max_connections=backend.config.max_connections,
+        weight=weight,
+        max_connections=backend.max_connections,
         usable=backend.usable,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -88,9 +89,16 @@ class Poller(Generic[Key, SomeJob]):
                     asked.message = await self._ask(key, asked.job)
                     asked.results_total["success"] += 1
                 except (OSError, TimeoutError, ValueError) as error:
-                    asked.message = str(error) or type(error).__name__
+                    asked.message = _shown(error)
                     asked.results_total["failure"] += 1
                 except Exception:
                     asked.results_total["failure"] += 1
                     _log.exception("%s of %s failed in a way nobody foresaw", self._what, key)
             await asyncio.sleep(max(0.0, due - loop.time()))
+
+
+def _shown(error: Exception) -> str:
+    """What went wrong, without the address: whoever reads it knows that."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

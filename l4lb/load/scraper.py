@@ -34,7 +34,7 @@ def fill(template: str, host: str, port: int) -> str:
 
 
 async def scrape(session: aiohttp.ClientSession, url: str, wanted: Wanted, timeout: float) -> dict[Signal, float]:
-    """The signals at `url`, within `timeout` for everything. ExpositionError, OSError or TimeoutError say what failed."""
+    """The signals at `url`, within `timeout` for everything; else ExpositionError, OSError or TimeoutError."""
     try:
         async with (
             asyncio.timeout(timeout),

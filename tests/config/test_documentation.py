@@ -32,6 +32,10 @@ SECTIONS = {
     "pools.NAME.hash": "Hash",
     "pools.NAME.timeouts": "Timeouts",
     "pools.NAME.health": "Health",
+    "pools.NAME.load": "Load",
+    "pools.NAME.load.signals": "LoadSignals",
+    "pools.NAME.load.limits": "LoadLimits",
+    "pools.NAME.agent": "Agent",
 }
 
 
@@ -107,7 +111,8 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     sections: list[BaseModel | None] = [
         *(config.process, config.admin, config.log, config.log.access),
         *(listener, listener.proxy_protocol),
-        *(pool, pool.backends[0], pool.hash, pool.timeouts, pool.health),
+        *(pool, pool.backends[0], pool.hash, pool.timeouts, pool.health, pool.load, pool.agent),
+        *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]
     for section in sections:
         assert section is not None

@@ -107,7 +107,7 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
     ("keys", "at", "problem"),
     [
         ("retry: 3", "retry", "retry: unknown key 'retry'; did you mean 'retries'?"),
-        ("sticky: {}", "sticky", "sticky: unknown key 'sticky'; use one of backends, balance, drain_timeout,"),
+        ("sticky: {}", "sticky", "sticky: unknown key 'sticky'; use one of agent, backends, balance,"),
         ("balance: least_conn", "least", "balance: 'least_conn' is not known here; did you mean 'least_connections'?"),
         ("retries: 101", "101", "retries: 101 is too large; the most is 100"),
         ("retries: -1", "-1", "retries: -1 is too small; the least is 0"),
