@@ -1,13 +1,12 @@
 """What is read of a Prometheus exposition: a few gauges among thousands of lines.
 
-A parser of its own, because the library's reads every line into objects, which takes a hundred times as long as the
-scrape of a model server may cost each second, and because it refuses texts that model servers do write. A text is
-searched for the wanted names alone; what else is in it, and in what shape, does not matter.
+A parser of its own, because the library's makes objects of every line, 95 ms for the 3,000 of a model server that is
+asked each second, and because it refuses texts that some servers do write. Here a text is searched for the wanted names
+alone, in a hundredth of the time; what else is in it, and in what shape, does not matter.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ Readings = Mapping[Signal, float]
 """The signals that were there and made sense. One that is missing is unknown, not zero."""
 
 SERIES_MAX = 10_000
-"""Series of all wanted names together, in one exposition."""
+"""Lines of one exposition that begin with a wanted name."""
 
 COUNT_MAX = 1e6
 SHARE_MAX = 2.0
@@ -34,6 +33,7 @@ NAME_PATTERN = r"[A-Za-z_:][A-Za-z0-9_:]*"
 _LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)\s*=\s*"((?:[^"\\\n]|\\.)*)"')
 _LABELS = r'\{(?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*\}'
 _SERIES = re.compile(rf"({NAME_PATTERN})\s*({_LABELS})?\s*(%)?")
+_REST_OF_LINE = re.compile(rf"(?:_total)?(?:[ \t]*+({_LABELS}))?+[ \t]++(\S+)")
 _BUCKET_LABELS = frozenset({"le", "quantile"})
 
 
@@ -95,19 +95,18 @@ _Found = tuple[dict[str, str], float]
 
 
 def _find(text: str, names: frozenset[str]) -> dict[str, list[_Found]]:
+    text = f"\n{text}"
     found: dict[str, list[_Found]] = {}
-    for count, line in enumerate(_lines_of(names).finditer(text), start=1):
-        if count > SERIES_MAX:
-            raise ExpositionError(f"there are more than {SERIES_MAX} series of the wanted metrics")
-        name, labels, value = line.groups()
-        found.setdefault(name, []).append((dict(_LABEL.findall(labels or "")), _number(value)))
+    lines = 0
+    for name in names:
+        at, needle = -1, f"\n{name}"
+        while (at := text.find(needle, at + 1)) >= 0:
+            lines += 1
+            if lines > SERIES_MAX:
+                raise ExpositionError(f"there are more than {SERIES_MAX} series of the wanted metrics")
+            if (line := _REST_OF_LINE.match(text, at + len(needle))) is not None:
+                found.setdefault(name, []).append((dict(_LABEL.findall(line[1] or "")), _number(line[2])))
     return found
-
-
-@functools.lru_cache(maxsize=256)
-def _lines_of(names: frozenset[str]) -> re.Pattern[str]:
-    alternatives = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-    return re.compile(rf"^[ \t]*({alternatives})(?:_total)?({_LABELS})?[ \t]+(\S+)", re.MULTILINE)
 
 
 def _number(text: str) -> float:

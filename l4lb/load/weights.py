@@ -20,7 +20,7 @@ TAU = 2.0
 """Seconds in which a factor follows most of a change."""
 
 HYSTERESIS = 0.05
-"""A factor is applied when it has changed by more than this."""
+"""A factor is applied when it has changed by more than this share of itself."""
 
 APPLY_INTERVAL = 0.25
 """Seconds between two changes of a pool."""
@@ -122,7 +122,7 @@ def step(
         smoothed = track.smoothed + (target - track.smoothed) * follow
         if abs(target - smoothed) <= _REACHED:
             smoothed = target
-        moved = abs(smoothed - track.applied) > HYSTERESIS or (smoothed in (FLOOR, 1.0))
+        moved = abs(smoothed - track.applied) > HYSTERESIS * track.applied or smoothed in (FLOOR, 1.0)
         after[key] = replace(track, smoothed=smoothed, applied=smoothed if moved else track.applied)
     return after
 

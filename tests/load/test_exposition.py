@@ -100,7 +100,9 @@ def test_a_share_that_makes_no_sense_is_unknown(value: str) -> None:
     ("line", "value"),
     [
         ("q 1", 1),
-        ("  q\t1  ", 1),
+        ("q\t1  ", 1),
+        ("q 1\r", 1),
+        ('q {a="b"} 1', 1),
         ("q 1 1700000000000", 1),
         ("q 1.5e+1", 15),
         ("q{} 1", 1),
@@ -132,6 +134,14 @@ def test_the_first_name_that_is_there_counts() -> None:
 def test_what_has_no_metrics_is_an_error(text: str, message: str) -> None:
     with pytest.raises(ExpositionError, match=message):
         read(text, wanted(queue="q"))
+
+
+@pytest.mark.parametrize(
+    "tail", [" " * 2**20, "{" + "a" * 2**20, '{a="' + "\\\\" * 2**19, "{" + '""' * 2**19, "\nq" * 9999]
+)
+def test_hostile_lines_take_no_longer_than_others(tail: str) -> None:
+    with pytest.raises(ExpositionError):
+        read(f"q{tail}\n", wanted(queue="q"))
 
 
 @given(st.text(alphabet='q{}="\\,a1 .eE+-\n#NInf', max_size=200))
