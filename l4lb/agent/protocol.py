@@ -84,7 +84,7 @@ def _number(text: str, most: int) -> int | None:
     return min(int(text), most) if _DIGITS.fullmatch(text) else None
 
 
-def format_line(percent: int, *, state: AdminState | None = None, remark: str = "") -> bytes:
-    """What an agent answers: up, its weight in percent, a state when there is one to say, a remark."""
-    words = ["up", *([] if state is None else [state.value]), f"{percent}%"]
+def format_line(percent: int | None, *, state: AdminState | None = None, remark: str = "") -> bytes:
+    """What an agent answers: up, a state and a weight in percent where there is one to say, a remark."""
+    words = ["up", *([] if state is None else [state.value]), *([] if percent is None else [f"{percent}%"])]
     return " ".join([*words, *([f"#{remark}"] if remark else [])]).encode()[: LINE_MAX - 1] + b"\n"
