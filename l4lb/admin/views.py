@@ -89,8 +89,8 @@ def backend_view(backend: BackendStatus) -> Json:
 
 
 def whole(number: float) -> float:
-    """A whole number as one, any other to three digits."""
-    return int(number) if number == int(number) else round(number, 3)
+    """A whole number as one, any other to four digits: sixteenths are exact."""
+    return int(number) if number == int(number) else round(number, 4)
 
 
 def _load(load: LoadStatus) -> Json:

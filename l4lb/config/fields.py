@@ -115,7 +115,7 @@ def _number(least: float, most: float, *, off: bool = False) -> BeforeValidator:
             return None
         number = float(value) if _is_number(value) or (isinstance(value, str) and _NUMBER.fullmatch(value)) else None
         if number is None or not least <= number <= most:
-            raise ValueError(f"a number from {least:g} to {most:g}{', or off,' if off else ''} is expected")
+            raise ValueError(f"a number from {least:.12g} to {most:.12g}{', or off,' if off else ''} is expected")
         return number
 
     return BeforeValidator(read)

@@ -96,8 +96,8 @@ class PoolEntry:
 
     @property
     def scale(self) -> int:
-        """By how much the data plane's weights are larger: WEIGHT_SCALE where some weight in use is not whole."""
-        whole = all(backend.exact_weight.is_integer() for backend in self.backends.values() if backend.usable)
+        """By how much the data plane's weights are larger: WEIGHT_SCALE where some weight is not whole."""
+        whole = all(backend.exact_weight.is_integer() for backend in self.backends.values())
         return 1 if whole else WEIGHT_SCALE
 
     def effective_weights(self) -> dict[str, float]:
