@@ -195,20 +195,27 @@ class Balancer:
         self._state = self._state.with_backends({key: replace(entry, health=health)})
         level = logging.INFO if health is HealthState.UP else logging.WARNING
         _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
-        self._publish_soon(key[0])
+        self._tell_if_unusable(key[0])
+        self._publish_soon()
 
     def _on_agent(self, key: BackendKey, line: str) -> None:
         entry = self._state.find(key)
         if entry is None or (verdict := entry.agent.heard(line)) == entry.agent:
             return
-        self._change({key: self._unknown_after_maint(key[0], entry, replace(entry, agent=verdict))})
+        changed = self._unknown_after_maint(key[0], entry, replace(entry, agent=verdict))
+        self._state = self._state.with_backends({key: changed})
+        if changed.admin_state is not entry.admin_state:
+            self._check()
         if (verdict.state, verdict.down) != (entry.agent.state, entry.agent.down):
             _log.warning("%s/%s: its agent says %s", *key, line)
-        self._publish_soon(key[0])
+            self._tell_if_unusable(key[0])
+        self._publish_soon()
 
-    def _publish_soon(self, pool: str) -> None:
+    def _tell_if_unusable(self, pool: str) -> None:
         if not any(backend.usable for backend in self._state.pools[pool].backends.values()):
             _log.error("pool %s has no usable backend: its clients are turned away", pool)
+
+    def _publish_soon(self) -> None:
         if self._publish_timer is None:
             loop, due = asyncio.get_running_loop(), self._published_at + PUBLISH_INTERVAL
             if loop.time() < due:
