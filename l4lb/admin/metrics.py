@@ -12,7 +12,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from l4lb.admin.views import is_up
+from l4lb.admin.views import is_up, whole
 from l4lb.control.api import AdminState, BackendStatus, Status
 from l4lb.engine.api import BackendStatistics, Histogram, WorkerStatistics
 
@@ -144,7 +144,7 @@ _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Ba
     ("turns", "counter", "Turns begun: a question and its answer.", lambda b: b.statistics.turns_total),
     ("up", "gauge", "1 when health checks pass or there are none, else 0.", lambda b: int(is_up(b))),
     ("weight", "gauge", "Weight as configured or set at run time.", lambda b: b.weight),
-    ("effective_weight", "gauge", "Weight in use now; 0 takes no new session.", lambda b: b.effective_weight),
+    ("effective_weight", "gauge", "Weight in use now; 0 takes no new session.", lambda b: whole(b.effective_weight)),
 )
 
 
@@ -161,15 +161,30 @@ def _backend_families(status: Status) -> Iterator[Family]:
         yield family
     state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
     checks = Family("l4lb_backend_health_checks", "counter", "Health checks by result.")
+    load = Family("l4lb_backend_load", "gauge", "How far the scarcest thing of the backend is used up; 1 is all of it.")
+    stale = Family(
+        "l4lb_backend_load_stale", "gauge", "1 when what the backend said of its load is too old or missing."
+    )
+    scrapes = Family("l4lb_backend_load_scrapes", "counter", "Scrapes of the backend's load by result.")
+    agents = Family("l4lb_backend_agent_checks", "counter", "Questions to the backend's agent by result.")
     histograms = [(Family(f"l4lb_backend_{name}_seconds", "histogram", text), read) for name, text, read in _HISTOGRAMS]
     for labels, backend in backends:
         for wanted in AdminState:
             state.add(f'{labels},state="{wanted}"', int(backend.state is wanted))
         for result, count in backend.health_checks_total.items():
             checks.add(f"{labels},{label_text(result=result)}", count)
+        if backend.load is not None:
+            if backend.load.utilisation is not None:
+                load.add(labels, backend.load.utilisation)
+            stale.add(labels, int(backend.load.stale))
+            for result, count in backend.load.scrapes_total.items():
+                scrapes.add(f"{labels},{label_text(result=result)}", count)
+        if backend.agent is not None:
+            for result, count in backend.agent.checks_total.items():
+                agents.add(f"{labels},{label_text(result=result)}", count)
         for family, read_histogram in histograms:
             family.add_histogram(labels, read_histogram(backend.statistics))
-    yield from (state, checks, *(family for family, _ in histograms))
+    yield from (state, checks, load, stale, scrapes, agents, *(family for family, _ in histograms))
 
 
 def _pool_families(status: Status) -> Iterator[Family]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from l4lb.control.api import BackendStatus, HealthState, ListenerStatus, PoolStatus, Session, Status
+from l4lb.control.api import (
+    AgentStatus,
+    BackendStatus,
+    HealthState,
+    ListenerStatus,
+    LoadStatus,
+    PoolStatus,
+    Session,
+    Status,
+)
 from l4lb.engine.api import WorkerStatistics
 from l4lb.observe.access import client_address
 from l4lb.observe.logs import timestamp
@@ -65,7 +74,7 @@ def backend_view(backend: BackendStatus) -> Json:
         "health_message": backend.health_message,
         "health_checks_total": dict(backend.health_checks_total),
         "weight": backend.weight,
-        "effective_weight": backend.effective_weight,
+        "effective_weight": whole(backend.effective_weight),
         "connections": statistics.connections,
         "busy": statistics.busy,
         "latency_s": statistics.latency,
@@ -76,7 +85,30 @@ def backend_view(backend: BackendStatus) -> Json:
         "connect_timeouts_total": statistics.connect_timeouts_total,
         "retries_total": statistics.retries_total,
         "turns_total": statistics.turns_total,
+        "load": None if backend.load is None else _load(backend.load),
+        "agent": None if backend.agent is None else _agent(backend.agent),
     }
+
+
+def whole(number: float) -> float:
+    """A whole number as one, any other to four digits: sixteenths are exact."""
+    return int(number) if number == int(number) else round(number, 4)
+
+
+def _load(load: LoadStatus) -> Json:
+    return {
+        "utilisation": None if load.utilisation is None else round(load.utilisation, 3),
+        "signals": dict(load.readings),
+        "age_s": None if load.age is None else round(load.age, 3),
+        "stale": load.stale,
+        "factor": round(load.factor, 3),
+        "message": load.message,
+        "scrapes_total": dict(load.scrapes_total),
+    }
+
+
+def _agent(agent: AgentStatus) -> Json:
+    return {"message": agent.message, "checks_total": dict(agent.checks_total)}
 
 
 def _worker(worker: WorkerStatistics) -> Json:

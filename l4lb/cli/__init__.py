@@ -19,6 +19,7 @@ COMMANDS = {
     "maint": ("l4lb.cli.runtime", "Take a backend out of service and stop checking it."),
     "weight": ("l4lb.cli.runtime", "Set the weight of a backend."),
     "kill": ("l4lb.cli.runtime", "Close one session."),
+    "agent": ("l4lb.cli.agent", "Report the load of this host to a load balancer."),
     "reload": ("l4lb.cli.runtime", "Reload the configuration and say how it went."),
 }
 

@@ -53,7 +53,18 @@ def _listeners_table(listeners: Json) -> Table:
 
 def _backends_table(pools: Json) -> Table:
     table = _table(
-        "pool", "backend", "address", "state", "health", "weight>", "connections>", "total>", "in>", "out>", "message"
+        "pool",
+        "backend",
+        "address",
+        "state",
+        "health",
+        "weight>",
+        "load>",
+        "connections>",
+        "total>",
+        "in>",
+        "out>",
+        "message",
     )
     for pool_name, pool in _items(pools):
         for name, backend in _items(_mapping(pool, "backends")):
@@ -65,6 +76,7 @@ def _backends_table(pools: Json) -> Table:
                 _styled(_text(backend, "state")),
                 _styled(_text(backend, "health")),
                 weight if weight == effective else f"{effective} of {weight}",
+                _load(_mapping(backend, "load")),
                 _text(backend, "connections"),
                 _text(backend, "connections_total"),
                 size(number(backend, "bytes_in")),
@@ -72,6 +84,14 @@ def _backends_table(pools: Json) -> Table:
                 _text(backend, "health_message"),
             )
     return table
+
+
+def _load(load: Json) -> str:
+    """Percent of the scarcest thing that is used up, with its age once it is old."""
+    if not isinstance(load.get("utilisation"), int | float):
+        return "?" if load else "-"
+    shown = f"{_float(load, 'utilisation'):.0%}"
+    return f"{shown}, {duration(_float(load, 'age_s'))} old" if load.get("stale") else shown
 
 
 def print_sessions(answer: Json) -> None:

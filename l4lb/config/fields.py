@@ -19,6 +19,7 @@ from l4lb.config.units import (
     parse_rate,
     shorten,
 )
+from l4lb.load.exposition import NAME_PATTERN, Series
 
 FROM_FILE = {"from_file": True}
 """Validation context of data that people wrote: there, a duration must have its unit."""
@@ -132,6 +133,30 @@ Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
 Weight = Annotated[int, Field(strict=True, ge=0, le=256)]
 
 
+NUMBER_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,9})?$"
+
+_NUMBER = re.compile(NUMBER_PATTERN, re.ASCII)
+
+
+def _number(least: float, most: float, *, off: bool = False) -> BeforeValidator:
+    def read(value: Any, info: ValidationInfo) -> float | None:
+        if off and (value == "off" or (value is None and not info.context)):
+            return None
+        number = float(value) if _is_number(value) or (isinstance(value, str) and _NUMBER.fullmatch(value)) else None
+        if number is None or not least <= number <= most:
+            raise ValueError(f"a number from {least:.12g} to {most:.12g}{', or off,' if off else ''} is expected")
+        return number
+
+    return BeforeValidator(read)
+
+
+_WRITTEN_NUMBER: Schema = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": NUMBER_PATTERN}]}
+Limit = Annotated[
+    float | None, _number(0.001, 1e6, off=True), WithJsonSchema({"anyOf": [_WRITTEN_NUMBER, {"const": "off"}]})
+]
+"""How much of something is all of it."""
+
+
 def _prime(value: Any) -> Any:
     if isinstance(value, int) and 2 <= value <= TABLE_SIZE_MAX and not _is_prime(value):
         above = next(number for number in range(value, TABLE_SIZE_MAX + 1) if _is_prime(number))
@@ -157,6 +182,7 @@ _USER = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
 _FILE_PATH = r"^[^\x00-\x1f\x7f]{1,4095}$"
 _URL_PATH = r"^/[!-~]{0,2047}$"
 _HOST = r"^[!-~]{1,255}$"
+_URL = r"^https?://[!-~]{1,2047}$"
 
 PATTERN_HELP = {
     _NAME: "a name is up to 128 letters, digits and _ . : - and begins with a letter, a digit or _",
@@ -164,6 +190,7 @@ PATTERN_HELP = {
     _USER: "a user name is expected, such as l4lb",
     _FILE_PATH: "a file name is expected, or - for standard output",
     _URL_PATH: "a path begins with / and has no spaces, such as /health",
+    _URL: "a URL is expected, such as http://{host}:{port}/metrics",
     _HOST: "a host name without spaces is expected, such as model.example",
 }
 
@@ -176,6 +203,7 @@ BackendName = Annotated[str, StringConstraints(strict=True, pattern=_BACKEND_NAM
 User = Annotated[str, StringConstraints(strict=True, pattern=_USER)]
 FilePath = Annotated[str, StringConstraints(strict=True, pattern=_FILE_PATH)]
 UrlPath = Annotated[str, StringConstraints(strict=True, pattern=_URL_PATH)]
+Url = Annotated[str, StringConstraints(strict=True, pattern=_URL)]
 HostHeader = Annotated[str, StringConstraints(strict=True, pattern=_HOST)]
 
 
@@ -316,3 +344,22 @@ Events = Annotated[
     AT_LEAST_ONE,
     _list_schema({"enum": ["open", "interval", "close"]}),
 ]
+
+
+def _series(value: Any) -> Series:
+    if isinstance(value, Series):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"a metric name is expected, not {shorten(value)}")
+    return Series.parse(value)
+
+
+SERIES_PATTERN = rf"^{NAME_PATTERN}\s*(\{{.*\}})?\s*%?$"
+
+Chain = Annotated[
+    tuple[Annotated[Series, BeforeValidator(_series)], ...],
+    Field(max_length=64),
+    BeforeValidator(one_or_many),
+    _list_schema({"type": "string", "pattern": SERIES_PATTERN}, 64),
+]
+"""The names a metric goes by; the first that is there counts."""

@@ -197,6 +197,85 @@ class Health(_Section):
     """Port to check instead of the one that serves."""
 
 
+class LoadSignals(_Section):
+    """Metrics that say how loaded a backend is: of each, the names it goes by."""
+
+    queue: fields.Chain = ()
+    """Requests that wait."""
+
+    running: fields.Chain = ()
+    """Requests that are worked on."""
+
+    kv: fields.Chain = ()
+    """Share of the KV cache that is in use."""
+
+    gpu: fields.Chain = ()
+    """Share of the time that GPUs work."""
+
+    cpu: fields.Chain = ()
+    """Share of the CPU that is in use."""
+
+    memory: fields.Chain = ()
+    """Share of the memory that is in use."""
+
+
+class LoadLimits(_Section):
+    """With how much of it a backend counts as full; the scarcest thing decides."""
+
+    queue: fields.Limit = 5.0
+    """Waiting requests."""
+
+    running: fields.Limit = None
+    """Running requests."""
+
+    kv: fields.Limit = 0.8
+    """Share of the KV cache."""
+
+    gpu: fields.Limit = 1.0
+    """Share of the GPU's time."""
+
+    cpu: fields.Limit = 1.0
+    """Share of the CPU."""
+
+    memory: fields.Limit = 1.0
+    """Share of the memory."""
+
+
+class Load(_Section):
+    """Metrics of the backends, scraped to weigh them by what they have left."""
+
+    url: fields.Url = "http://{host}:{port}/metrics"
+    """Where the metrics of a backend are; `{host}` and `{port}` are those of its address."""
+
+    interval: fields.Interval = 1.0
+    """From the start of one scrape to the start of the next."""
+
+    timeout: fields.Timeout = 1.0
+    """For a whole scrape."""
+
+    stale_after: fields.Timeout = 2.0
+    """Age from which numbers count less and less, but never less than three intervals."""
+
+    expire: fields.Timeout = 180.0
+    """Age from which they do not count at all."""
+
+    signals: LoadSignals = LoadSignals()
+    """What to read."""
+
+    limits: LoadLimits = LoadLimits()
+    """What is full."""
+
+
+class Agent(_Section):
+    """A program beside each backend that answers with a line of HAProxy's agent-check protocol."""
+
+    port: fields.Port
+    """Where it listens, on the address of the backend."""
+
+    interval: fields.Interval = 2.0
+    """From the start of one question to the start of the next, and how long an answer may take."""
+
+
 class Backend(_Section):
     """One server of a pool. In a file, its address alone is enough."""
 
@@ -262,6 +341,25 @@ class Pool(_Section):
     ] = "round_robin"
     """How clients are shared out."""
 
+    preset: (
+        Literal[
+            "vllm",
+            "sglang",
+            "tgi",
+            "triton",
+            "kserve",
+            "ray",
+            "mlflow",
+            "dask",
+            "airflow",
+            "prefect",
+            "tensorflow-serving",
+            "torchserve",
+        ]
+        | None
+    ) = None
+    """A known server: fills health, load, timeouts and drain_timeout where the pool is silent."""
+
     hash: Hash = Hash()
     """For `maglev` and `source_hash`."""
 
@@ -285,6 +383,15 @@ class Pool(_Section):
 
     rebalance: Rebalance | None = None
     """Not given: connections stay where they are for as long as their clients keep them."""
+
+    load: Load | None = None
+    """Not given: weights do not follow the load of the backends."""
+
+    agent: Agent | None = None
+    """Not given: no agent is asked."""
+
+    slow_start: fields.TimeoutOrOff = None
+    """In this time the weight of a backend that has become usable grows to what it is."""
 
     drain_timeout: fields.PatienceOrOff = 600.0
     """How long a backend that left the file keeps turns in flight; off is for ever. Quiet sessions go at once."""

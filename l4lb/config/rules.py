@@ -6,6 +6,7 @@ wrong within one. They never raise: what is not of the right shape is for the mo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from l4lb.config.address import Address
 from l4lb.config.fields import one_or_many, read_backend, read_bind
 from l4lb.config.units import shorten
+from l4lb.presets import PRESETS
 
 LISTENERS_MAX = 16_000
 POOLS_MAX = 16_000
@@ -34,15 +36,44 @@ class Conflict:
 
 
 def merge_defaults(data: Mapping[str, Any], listener_keys: frozenset[str], pool_keys: frozenset[str]) -> dict[str, Any]:
-    """The data with every default written into the listeners and pools that are silent about it."""
+    """The data with every default, and every preset, written into the listeners and pools that are silent about it.
+
+    What a pool says itself comes first, then its preset, then the defaults, then a preset that they name.
+    """
     merged = dict(data)
     defaults = data.get("defaults")
-    if isinstance(defaults, Mapping):
-        for section, keys in (("listeners", listener_keys), ("pools", pool_keys)):
-            given = {key: value for key, value in defaults.items() if key in keys}
-            items = data.get(section)
-            if given and isinstance(items, Mapping):
-                merged[section] = {name: _with_defaults(item, given) for name, item in items.items()}
+    for section, keys in (("listeners", listener_keys), ("pools", pool_keys)):
+        items = data.get(section)
+        if isinstance(items, Mapping):
+            common = defaults if isinstance(defaults, Mapping) else {}
+            given = {key: value for key, value in common.items() if key in keys}
+            fill = _with_preset if section == "pools" else _as_it_is
+            merged[section] = {name: fill(_with_defaults(fill(item), given)) for name, item in items.items()}
+    return merged
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _with_preset(pool: Any) -> Any:
+    name = _get(pool, "preset")
+    if not isinstance(pool, Mapping) or not isinstance(name, str) or name not in PRESETS:
+        return pool
+    return _filled(pool, PRESETS[name].settings)
+
+
+def _filled(own: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` with what `common` has beside it, key by key. A section of another `type` is another thing."""
+    merged = {**common, **own}
+    for key in own.keys() & common.keys():
+        ours, theirs = own[key], common[key]
+        if (
+            isinstance(ours, Mapping)
+            and isinstance(theirs, Mapping)
+            and ours.get("type", theirs.get("type")) == theirs.get("type")
+        ):
+            merged[key] = _filled(ours, theirs)
     return merged
 
 
@@ -93,6 +124,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
             total += len(backends)
             yield from _backend_conflicts(name, pool, backends)
         yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"))
+        yield from _load_conflicts(("pools", name, "load"), _get(pool, "load"))
     if len(pools) > POOLS_MAX:
         yield Conflict(("pools",), f"{len(pools)} pools are more than the {POOLS_MAX} that fit")
     if total > BACKENDS_MAX:
@@ -119,6 +151,17 @@ def _health_conflicts(loc: Loc, health: Any) -> Iterator[Conflict]:
     if kind in ("tcp", "none"):
         for key in HTTP_KEYS & health.keys():
             yield Conflict((*loc, key), f"only http checks use it, and the type is {kind}; write type: http")
+
+
+def _load_conflicts(loc: Loc, load: Any) -> Iterator[Conflict]:
+    if not isinstance(load, Mapping):
+        return
+    signals = load.get("signals")
+    if not signals:
+        yield Conflict(loc, "there is nothing to read; give signals, or a preset that has some")
+    placeholders = set(re.findall(r"[{][^}]*[}]?|[}]", str(load.get("url", ""))))
+    for unknown in sorted(placeholders - {"{host}", "{port}"}):
+        yield Conflict((*loc, "url"), f"{shorten(unknown)} stands for nothing; use {{host}} and {{port}}")
 
 
 def backend_name(backend: Any) -> str | None:

@@ -46,7 +46,7 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
             written |= _written_default(value, schema)
         else:
             written[key] = value
-    if written.get("type") in ("string", "integer") or "enum" in written or "const" in written:
+    if written.get("type") in ("string", "integer", "number") or "enum" in written or "const" in written:
         scalar = {key: written.pop(key) for key in _SCALAR_KEYS if key in written}
         written["anyOf"] = [scalar, {"$ref": "#/$defs/Reference"}]
     return written
@@ -56,4 +56,8 @@ def _written_default(value: Any, schema: dict[str, Any]) -> dict[str, Any]:
     choices = [schema, *schema.get("anyOf", ())]
     if any(choice.get("pattern") == DURATION_PATTERN for choice in choices):
         return {"default": "off" if value is None else format_duration(value)}
+    if value is None and any(choice.get("const") == "off" for choice in choices):
+        return {"default": "off"}
+    if isinstance(value, float) and value == int(value):
+        return {"default": int(value)}
     return {} if value is None or isinstance(value, dict) else {"default": value}

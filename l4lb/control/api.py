@@ -37,8 +37,31 @@ class HealthState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadStatus:
+    """What a backend said of its load. `utilisation` is 1 when something is used up; `age` is seconds. Both are None
+    when it never said anything. `factor` is what load and slow start make of the weight."""
+
+    utilisation: float | None
+    readings: Mapping[str, float]
+    age: float | None
+    stale: bool
+    factor: float
+    message: str
+    scrapes_total: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStatus:
+    """What the agent of a backend said last, or why it said nothing."""
+
+    message: str
+    checks_total: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStatus:
-    """`effective_weight` is what balancing uses now: 0 when the backend takes no new session."""
+    """`effective_weight` is what balancing uses now: 0 when the backend takes no new session, less than `weight` and
+    perhaps no whole number while load, an agent or slow start hold it back."""
 
     address: str
     state: AdminState
@@ -46,8 +69,10 @@ class BackendStatus:
     health_message: str
     health_checks_total: Mapping[str, int]
     weight: int
-    effective_weight: int
+    effective_weight: float
     statistics: BackendStatistics
+    load: LoadStatus | None = None
+    agent: AgentStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from l4lb.engine.api import Engine, SessionRecord, SlotKind, WorkerStatistics
 from l4lb.errors import ControlError, StartError
 from l4lb.health.probes import Target
 from l4lb.health.scheduler import Check, Scheduler
+from l4lb.load.weigher import Weigher
 
 PUBLISH_INTERVAL = 0.02
 """Seconds between two snapshots for changes of health: a first change counts at once, the ones after it together."""
@@ -67,6 +68,7 @@ class Balancer:
         self._targets: dict[Address, Target] = {}
         self._sockets = Sockets(engine.options.workers)
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health)
+        self._weigher = Weigher(engine, self._on_agent)
         self._names = Names()
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
@@ -93,6 +95,7 @@ class Balancer:
         if self._stopping:
             # Its listeners would take clients that nobody serves.
             raise StartError("the process is stopping and takes no new configuration; change it after the next start")
+        now = asyncio.get_running_loop().time()
         opened = self._sockets.open_missing(plan.config.listeners)
         taken: list[SlotKey] = []
 
@@ -102,7 +105,8 @@ class Balancer:
             return slot
 
         try:
-            state = merge(self._state, plan.config, plan.targets, take_slot)
+            merged = merge(self._state, plan.config, plan.targets, take_slot)
+            state = self._weigher.weigh(merged, now, first=self._config is None)
             self._engine.publish(compose(state, self._sockets.fds(), plan.config.log, accepting=self._accepting))
         except (OSError, ValueError) as error:
             for kind, slot in taken:
@@ -110,7 +114,6 @@ class Balancer:
             self._sockets.close(opened)
             raise StartError(f"the data plane cannot take this configuration: {error}") from error
         self._untidy.set()
-        now = asyncio.get_running_loop().time()
         for departure in departures(self._state, state):
             key = (departure.kind, departure.slot)
             self._departures[key] = departure
@@ -143,13 +146,14 @@ class Balancer:
             self._publish_changes()
 
     def _check(self) -> None:
+        self._weigher.apply(self._state)
         self._scheduler.apply(
             {
                 (pool_name, name): Check(_check_target(backend.target, health.port), health, backend.health)
                 for pool_name, pool in self._state.pools.items()
                 if pool.checked and (health := pool.config.health) is not None
                 for name, backend in pool.backends.items()
-                if backend.target is not None and backend.state is not AdminState.MAINT
+                if backend.target is not None and backend.admin_state is not AdminState.MAINT
             }
         )
 
@@ -166,16 +170,22 @@ class Balancer:
             entry,
             state=entry.state if state is None else state,
             weight=entry.weight if weight is None else weight,
+            # What its agent asked for ends too: it may have gone since.
+            agent=entry.agent.cleared() if state is AdminState.READY else entry.agent,
         )
-        if AdminState.MAINT in (entry.state, changed.state) and entry.state is not changed.state:
-            # Nothing is known of a backend that is not checked.
-            checked = self._state.pools[pool].checked
-            changed = replace(changed, health=HealthState.PENDING if checked else HealthState.NONE)
+        changed = self._unknown_after_maint(pool, entry, changed)
         if changed == entry:
             return
         self._change({(pool, backend): changed})
         self._publish_changes()
         _log.info("%s/%s is set to %s, weight %d", pool, backend, changed.state.value, changed.current_weight)
+
+    def _unknown_after_maint(self, pool: str, before: BackendEntry, after: BackendEntry) -> BackendEntry:
+        """Nothing is known of a backend that is not checked."""
+        if (before.admin_state is AdminState.MAINT) == (after.admin_state is AdminState.MAINT):
+            return after
+        checked = self._state.pools[pool].checked
+        return replace(after, health=HealthState.PENDING if checked else HealthState.NONE)
 
     def _find(self, key: BackendKey) -> BackendEntry:
         if key[0] not in self._state.pools:
@@ -211,8 +221,27 @@ class Balancer:
         self._replace({key: replace(entry, health=health)})
         level = logging.INFO if health is HealthState.UP else logging.WARNING
         _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
-        if not any(backend.usable for backend in self._state.pools[key[0]].backends.values()):
-            _log.error("pool %s has no usable backend: its clients are turned away", key[0])
+        self._tell_if_unusable(key[0])
+        self._publish_soon()
+
+    def _on_agent(self, key: BackendKey, line: str) -> None:
+        entry = self._state.find(key)
+        if entry is None or (verdict := entry.agent.heard(line)) == entry.agent:
+            return
+        changed = self._unknown_after_maint(key[0], entry, replace(entry, agent=verdict))
+        self._state = self._state.with_backends({key: changed})
+        if changed.admin_state is not entry.admin_state:
+            self._check()
+        if (verdict.state, verdict.down) != (entry.agent.state, entry.agent.down):
+            _log.warning("%s/%s: its agent says %s", *key, line)
+            self._tell_if_unusable(key[0])
+        self._publish_soon()
+
+    def _tell_if_unusable(self, pool: str) -> None:
+        if not any(backend.usable for backend in self._state.pools[pool].backends.values()):
+            _log.error("pool %s has no usable backend: its clients are turned away", pool)
+
+    def _publish_soon(self) -> None:
         if self._publish_timer is None:
             loop, due = asyncio.get_running_loop(), self._published_at + PUBLISH_INTERVAL
             if loop.time() < due:
@@ -234,10 +263,24 @@ class Balancer:
 
     def _publish(self) -> None:
         if self._config is not None:
-            self._published_at = asyncio.get_running_loop().time()
+            self._published_at = now = asyncio.get_running_loop().time()
+            self._state = self._weigher.weigh(self._state, now)
             fds = self._sockets.fds()
             self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
             self._untidy.set()
+
+    async def weigh(self) -> None:
+        """Let weights follow load and slow start. One round of it, once there is anything to follow."""
+        await self._weigher.active.wait()
+        now = asyncio.get_running_loop().time()
+        before, self._state = self._state, self._weigher.weigh(self._state, now)
+        if any(
+            pool.weights() != before.pools[name].weights()
+            for name, pool in self._state.pools.items()
+            if pool is not before.pools[name]
+        ):
+            self._publish_changes()
+        self._weigher.rest(now)
 
     # ---- sessions --------------------------------------------------------------------------------------------------
 
@@ -269,8 +312,9 @@ class Balancer:
         }
 
     def pools(self) -> dict[str, PoolStatus]:
+        now = asyncio.get_running_loop().time()
         return {
-            name: report.pool_status(name, pool, self._scheduler, self._engine)
+            name: report.pool_status(name, pool, self._scheduler, self._weigher, self._engine, now)
             for name, pool in self._state.pools.items()
         }
 
@@ -335,8 +379,9 @@ class Balancer:
             if pool is None or pool.config.rebalance is None or now >= until:
                 del self._rebalancing[pool_name]
                 continue
+            weights = pool.effective_weights()
             shares = {
-                name: Share(self._engine.backend_statistics(backend.slot).connections, backend.effective_weight)
+                name: Share(self._engine.backend_statistics(backend.slot).connections, weights[name])
                 for name, backend in pool.backends.items()
             }
             quiet_ms = round(pool.config.rebalance.quiet * 1000)
@@ -382,6 +427,7 @@ class Balancer:
         if self._publish_timer is not None:
             self._publish_timer.cancel()
         await self._scheduler.close()
+        await self._weigher.close()
         self._pump.close()
         await asyncio.to_thread(self._engine.stop)
         self._pump.drain()

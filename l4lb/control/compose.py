@@ -84,7 +84,7 @@ def _listener(
 
 
 def _pool(pool: PoolEntry) -> PoolSpec:
-    config, timeouts = pool.config, pool.config.timeouts
+    config, timeouts, weights = pool.config, pool.config.timeouts, pool.weights()
     return PoolSpec(
         slot=pool.slot,
         balance=_BALANCE[config.balance],
@@ -103,19 +103,19 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         keepalive_ms=_ms(timeouts.keepalive),
         queue_size=0 if config.queue is None else config.queue.size,
         queue_ms=0 if config.queue is None else _ms(config.queue.timeout),
-        backends=tuple(_backend(backend) for backend in pool.backends.values()),
+        backends=tuple(_backend(backend, weights[name]) for name, backend in pool.backends.items()),
     )
 
 
-def _backend(backend: BackendEntry) -> BackendSpec:
+def _backend(backend: BackendEntry, weight: int) -> BackendSpec:
     target = backend.target
     return BackendSpec(
         slot=backend.slot,
         name=backend.config.name,
         family=socket.AF_INET if target is None else target.family,
         address=_NOWHERE if target is None else target.address,
-        weight=backend.current_weight,
-        max_connections=backend.config.max_connections,
+        weight=weight,
+        max_connections=backend.max_connections,
         max_busy=backend.config.max_busy,
         usable=backend.usable,
     )

@@ -33,6 +33,7 @@ from l4lb.words import counted
 
 TIDY_INTERVAL = 0.25
 RESOLVE_INTERVAL = 30.0
+WEIGH_INTERVAL = 0.25
 DRAIN_POLL_INTERVAL = 0.05
 
 HEARTBEAT_MAX_AGE = 5.0
@@ -153,6 +154,7 @@ class Daemon:
         tasks.start("reload", self._reloads.run())
         tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, self._balancer.tidy))
         tasks.start("rebalance", repeat("rebalancing", REBALANCE_INTERVAL, self._balancer.rebalance))
+        tasks.start("weights", repeat("weighing backends", WEIGH_INTERVAL, self._balancer.weigh))
         tasks.start("resolve", repeat("resolving names", RESOLVE_INTERVAL, self._balancer.resolve_again))
         if self._notifier.watchdog_interval is not None:
             tasks.start("watchdog", repeat("the watchdog", self._notifier.watchdog_interval, self._feed_watchdog))

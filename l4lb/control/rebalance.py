@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from l4lb.config import model
-from l4lb.control.state import BackendKey, State
+from l4lb.control.state import BackendEntry, BackendKey, State
 
 WINDOW = 60.0
 """Seconds after a change in which connections are moved. Later differences are the clients' own doing."""
@@ -26,7 +26,7 @@ class Share:
     """`connections` a backend has now, and the effective weight that says how many it should have."""
 
     connections: int
-    weight: int
+    weight: float
 
 
 def gained(before: State, after: State) -> set[str]:
@@ -34,7 +34,7 @@ def gained(before: State, after: State) -> set[str]:
     return {
         pool_name
         for (pool_name, name), backend in after.backends()
-        if _part(after, (pool_name, name)) > _part(before, (pool_name, name)) and backend.effective_weight > 0
+        if _part(after, (pool_name, name)) > _part(before, (pool_name, name)) and _weight(backend) > 0
     }
 
 
@@ -43,8 +43,13 @@ def _part(state: State, key: BackendKey) -> float:
     backend = state.find(key)
     if pool is None or backend is None:
         return 0.0
-    total = sum(other.effective_weight for other in pool.backends.values())
-    return backend.effective_weight / total if total else 0.0
+    total = sum(_weight(other) for other in pool.backends.values())
+    return _weight(backend) / total if total else 0.0
+
+
+def _weight(backend: BackendEntry) -> int:
+    """Without what load and slow start make of it: following those would never end."""
+    return backend.current_weight if backend.usable else 0
 
 
 def surplus(shares: Mapping[str, Share]) -> dict[str, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from l4lb.control.api import BackendStatus, HealthState, ListenerStatus, PoolStatus
+from l4lb.control.api import AdminState, AgentStatus, BackendStatus, HealthState, ListenerStatus, PoolStatus
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, ListenerEntry, PoolEntry
 from l4lb.engine.api import Engine
-from l4lb.health.scheduler import Scheduler
+from l4lb.health.scheduler import Scheduler, Watch
+from l4lb.load.poller import Asked
+from l4lb.load.weigher import Question, Weigher
 
 
 def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine: Engine) -> ListenerStatus:
@@ -18,34 +20,42 @@ def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine
     )
 
 
-def pool_status(name: str, pool: PoolEntry, scheduler: Scheduler[BackendKey], engine: Engine) -> PoolStatus:
+def pool_status(
+    name: str, pool: PoolEntry, scheduler: Scheduler[BackendKey], weigher: Weigher, engine: Engine, now: float
+) -> PoolStatus:
+    weights = pool.effective_weights()
     return PoolStatus(
         balance=pool.config.balance,
         backends={
-            backend_name: _backend_status((name, backend_name), backend, scheduler, engine)
+            backend_name: BackendStatus(
+                address=str(backend.config.address),
+                state=backend.admin_state,
+                health=backend.agreed_health,
+                health_message=_message(backend, watch := scheduler.watch((name, backend_name))),
+                health_checks_total={} if watch is None else watch.results_total,
+                weight=backend.current_weight,
+                effective_weight=weights[backend_name],
+                statistics=engine.backend_statistics(backend.slot),
+                load=weigher.load((name, backend_name), backend, now),
+                agent=_agent_status(weigher.agent((name, backend_name))),
+            )
             for backend_name, backend in pool.backends.items()
         },
         statistics=engine.pool_statistics(pool.slot),
     )
 
 
-def _backend_status(
-    key: BackendKey, backend: BackendEntry, scheduler: Scheduler[BackendKey], engine: Engine
-) -> BackendStatus:
-    watch = scheduler.watch(key)
+def _message(backend: BackendEntry, watch: Watch | None) -> str:
     if backend.target is None:
-        message = "its name does not resolve"
-    elif watch is None:
-        message = "not checked" if backend.health is HealthState.NONE else "not checked in maintenance"
-    else:
-        message = watch.message
-    return BackendStatus(
-        address=str(backend.config.address),
-        state=backend.state,
-        health=backend.health,
-        health_message=message,
-        health_checks_total={} if watch is None else watch.results_total,
-        weight=backend.current_weight,
-        effective_weight=backend.effective_weight,
-        statistics=engine.backend_statistics(backend.slot),
-    )
+        return "its name does not resolve"
+    agent = backend.agent
+    if agent.down or agent.state is not AdminState.READY:
+        said = "down" if agent.down else agent.state.value
+        return f"its agent says {said}{f': {agent.remark}' if agent.remark else ''}"
+    if watch is None:
+        return "not checked" if backend.health is HealthState.NONE else "not checked in maintenance"
+    return watch.message
+
+
+def _agent_status(asked: Asked[Question] | None) -> AgentStatus | None:
+    return None if asked is None else AgentStatus(message=asked.message, checks_total=asked.results_total)

@@ -6,9 +6,11 @@ counters and sessions, its health, and what an operator did to it at run time, u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
 from l4lb.control.api import AdminState, HealthState
 from l4lb.engine.api import SlotKind
@@ -18,10 +20,20 @@ from l4lb.health.probes import Target
 BackendKey = tuple[str, str]
 """Pool and name."""
 
+WEIGHT_SCALE = 16
+"""Parts of a weight of 1 that the data plane can tell apart where weights are not whole."""
+
+_RESTRICTION = (AdminState.READY, AdminState.DRAIN, AdminState.MAINT)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendEntry:
-    """`target` is None until a name is resolved. `weight` is the run-time weight, None while the file's counts."""
+    """`target` is None until a name is resolved. `weight` is the run-time weight, None while the file's counts.
+
+    `state` is what the operator wants, `agent` what the backend's agent said; both have a say. `factor` is what load
+    and slow start make of the weight. `usable_since` is a time of the event loop, None while the backend is not usable;
+    one that becomes usable before `warm_until` needs no slow start.
+    """
 
     slot: int
     config: model.Backend
@@ -29,23 +41,46 @@ class BackendEntry:
     state: AdminState = AdminState.READY
     weight: int | None = None
     health: HealthState = HealthState.NONE
+    agent: Verdict = NOTHING_SAID
+    factor: float = 1.0
+    usable_since: float | None = None
+    warm_until: float = -math.inf
 
     @property
     def current_weight(self) -> int:
         return self.config.weight if self.weight is None else self.weight
 
     @property
-    def effective_weight(self) -> int:
-        """What balancing uses: 0 when the backend takes no new session."""
-        return self.current_weight if self.usable else 0
+    def admin_state(self) -> AdminState:
+        """The more restrictive of what the operator and the agent want."""
+        return max(self.state, self.agent.state, key=_RESTRICTION.index)
+
+    @property
+    def agreed_health(self) -> HealthState:
+        """Up only if both the checks and the agent say so."""
+        return HealthState.DOWN if self.agent.down else self.health
+
+    @property
+    def full_weight(self) -> float:
+        """The weight as the agent has it, before load and slow start."""
+        weight = self.current_weight
+        return weight if self.agent.weight is None else self.agent.weight.of(weight)
+
+    @property
+    def exact_weight(self) -> float:
+        return self.full_weight * self.factor
+
+    @property
+    def max_connections(self) -> int:
+        return self.config.max_connections if self.agent.max_connections is None else self.agent.max_connections
 
     @property
     def usable(self) -> bool:
         return (
-            self.state is AdminState.READY
-            and self.health in (HealthState.UP, HealthState.NONE)
+            self.admin_state is AdminState.READY
+            and self.agreed_health in (HealthState.UP, HealthState.NONE)
             and self.target is not None
-            and self.current_weight > 0
+            and self.full_weight > 0
         )
 
 
@@ -58,6 +93,25 @@ class PoolEntry:
     @property
     def checked(self) -> bool:
         return self.config.health is not None and self.config.health.type != "none"
+
+    @property
+    def scale(self) -> int:
+        """By how much the data plane's weights are larger: WEIGHT_SCALE where some weight is not whole."""
+        whole = all(backend.exact_weight.is_integer() for backend in self.backends.values())
+        return 1 if whole else WEIGHT_SCALE
+
+    def effective_weights(self) -> dict[str, float]:
+        """What balancing uses, on the scale of the file: 0 for a backend that takes no new session."""
+        scale, weights = self.scale, self.weights()
+        return {name: weights[name] / scale if backend.usable else 0 for name, backend in self.backends.items()}
+
+    def weights(self) -> dict[str, int]:
+        """What the data plane is told. Who has any weight keeps a little of it."""
+        scale = self.scale
+        return {
+            name: max(1, round(exact * scale)) if (exact := backend.exact_weight) > 0 else 0
+            for name, backend in self.backends.items()
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +190,8 @@ def _merge_pool(
         if before is None:
             entry = BackendEntry(slot=take_slot(SlotKind.BACKEND), config=backend, target=target)
         elif before.config == backend:
-            entry = replace(before, target=target or before.target)
+            agent = NOTHING_SAID if config.agent is None else before.agent
+            entry = replace(before, target=target or before.target, agent=agent)
         else:
             moved = before.config.address != backend.address
             entry = BackendEntry(
@@ -144,6 +199,8 @@ def _merge_pool(
                 config=backend,
                 target=target,
                 health=HealthState.PENDING if moved else before.health,
+                usable_since=None if moved else before.usable_since,
+                warm_until=before.warm_until,
             )
         backends[backend.name] = replace(entry, health=_health(pool, entry, before, was_checked=was_checked))
     return replace(pool, backends=backends)

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from l4lb.admin import metrics
-from l4lb.control.api import AdminState, HealthState, Status
+from l4lb.control.api import AdminState, AgentStatus, HealthState, LoadStatus, Status
 from tests.admin.fake_control import (
     backend_statistics,
     backend_status,
@@ -160,3 +160,32 @@ def test_ten_thousand_backends_have_one_sample_each() -> None:
     status = dataclasses.replace(make_status({"big": pool_status(backends)}))
     text = metrics.encode(list(metrics.render(status)), openmetrics=False).decode()
     assert text.count("\nl4lb_backend_up{") == 10_000
+
+
+def test_load_and_agents_are_shown_where_there_are_any() -> None:
+    load = LoadStatus(
+        utilisation=0.4,
+        readings={"queue": 2.0},
+        age=0.25,
+        stale=False,
+        factor=0.6,
+        message="queue 2",
+        scrapes_total={"success": 7, "failure": 1},
+    )
+    agent = AgentStatus(message="up 75%", checks_total={"success": 3, "failure": 2})
+    unknown = dataclasses.replace(load, utilisation=None, age=None, stale=True)
+    backends = {
+        "a": backend_status(load=load, agent=agent, effective_weight=0.6),
+        "b": backend_status(load=unknown),
+        "c": backend_status(),
+    }
+    found = samples(make_status({"llama": pool_status(backends)}))
+    names = {"pool": "llama", "backend": "a"}
+    assert value(found, "l4lb_backend_effective_weight", **names) == 0.6
+    assert value(found, "l4lb_backend_load", **names) == 0.4
+    assert value(found, "l4lb_backend_load_stale", **names) == 0
+    assert value(found, "l4lb_backend_load_scrapes_total", **names, result="failure") == 1
+    assert value(found, "l4lb_backend_agent_checks_total", **names, result="success") == 3
+    assert value(found, "l4lb_backend_load_stale", pool="llama", backend="b") == 1
+    shown = {dict(labels).get("backend") for name, labels in found if name == "l4lb_backend_load"}
+    assert shown == {"a"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from l4lb.admin import views
-from l4lb.control.api import HealthState, ListenerStatus
+from l4lb.control.api import AgentStatus, HealthState, ListenerStatus, LoadStatus
 from l4lb.engine.api import ListenerStatistics, SessionState
 from tests.admin.fake_control import (
     backend_statistics,
@@ -97,3 +97,37 @@ def test_what_is_not_ready_is_named() -> None:
     assert len(problems) == 4
     for word in ("stopping", "'deaf'", "'bad'", "'empty'"):
         assert any(word in problem for problem in problems)
+
+
+def load_status(**values: object) -> LoadStatus:
+    fields: dict[str, object] = {
+        "utilisation": 0.4,
+        "readings": {"queue": 2.0},
+        "age": 0.25,
+        "stale": False,
+        "factor": 0.6,
+        "message": "queue 2",
+        "scrapes_total": {"success": 7, "failure": 1},
+    }
+    return LoadStatus(**(fields | values))  # type: ignore[arg-type]
+
+
+def test_a_backend_shows_its_load_and_its_agent_where_there_are_any() -> None:
+    view = views.backend_view(backend_status())
+    assert (view["load"], view["agent"]) == (None, None)
+    agent = AgentStatus(message="up 75%", checks_total={"success": 3, "failure": 0})
+    view = views.backend_view(backend_status(load=load_status(), agent=agent, effective_weight=0.4375))
+    assert view["effective_weight"] == 0.4375
+    assert view["agent"] == {"message": "up 75%", "checks_total": {"success": 3, "failure": 0}}
+    assert view["load"] == {
+        "utilisation": 0.4,
+        "signals": {"queue": 2.0},
+        "age_s": 0.25,
+        "stale": False,
+        "factor": 0.6,
+        "message": "queue 2",
+        "scrapes_total": {"success": 7, "failure": 1},
+    }
+    view = views.backend_view(backend_status(load=load_status(utilisation=None, age=None, readings={}, stale=True)))
+    assert isinstance(view["load"], dict)
+    assert (view["load"]["utilisation"], view["load"]["age_s"]) == (None, None)

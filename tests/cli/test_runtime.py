@@ -6,12 +6,13 @@ import dataclasses
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from l4lb.cli import main, runtime
-from l4lb.control.api import AdminState, ReloadOutcome
+from l4lb.control.api import AdminState, LoadStatus, ReloadOutcome
 from tests.admin.fake_control import FakeControl, backend_statistics, backend_status, make_status, pool_status
 from tests.cli.conftest import Run
 
@@ -33,6 +34,24 @@ def test_status_shows_listeners_and_backends_line_by_line(l4lb: Run, control: Fa
     assert "1.5 KiB" in rows["a"]
     assert "drain" in rows["[red]b"]
     assert "0 of 4" in rows["[red]b"]
+
+
+@pytest.mark.parametrize(
+    ("load", "shown"),
+    [
+        ({"utilisation": 0.42, "age": 0.1, "stale": False}, " 42% "),
+        ({"utilisation": 0.42, "age": 12.0, "stale": True}, " 42%, 12.0s old "),
+        ({"utilisation": None, "age": None, "stale": True}, " ? "),
+    ],
+)
+def test_status_shows_the_load_and_its_age_once_it_is_old(
+    l4lb: Run, control: FakeControl, load: dict[str, Any], shown: str
+) -> None:
+    known = LoadStatus(readings={}, factor=0.5, message="", scrapes_total={}, **load)
+    control.current = make_status({"llama": pool_status({"a": backend_status(load=known, effective_weight=0.5)})})
+    (line,) = [line for line in l4lb("status").output.splitlines() if "llama" in line and "8001" in line]
+    assert shown in " ".join(line.split())
+    assert " 0.5 of 1 " in " ".join(line.split())
 
 
 def test_status_tells_of_a_rejected_reload(l4lb: Run, control: FakeControl) -> None:

@@ -34,6 +34,10 @@ SECTIONS = {
     "pools.NAME.rebalance": "Rebalance",
     "pools.NAME.timeouts": "Timeouts",
     "pools.NAME.health": "Health",
+    "pools.NAME.load": "Load",
+    "pools.NAME.load.signals": "LoadSignals",
+    "pools.NAME.load.limits": "LoadLimits",
+    "pools.NAME.agent": "Agent",
 }
 
 
@@ -110,6 +114,8 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
         *(config.process, config.admin, config.log, config.log.access),
         *(listener, listener.proxy_protocol),
         *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.health),
+        *(pool.load, pool.agent),
+        *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]
     for section in sections:
         assert section is not None

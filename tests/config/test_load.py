@@ -8,6 +8,7 @@ import pytest
 
 from l4lb.config import Address, Config, load_config
 from l4lb.errors import ConfigError
+from l4lb.load.exposition import Series
 from tests.config.conftest import Load, Problems, Write
 
 LISTENERS = 'listeners: {web: {bind: "127.0.0.1:8080", pool: web}}\n'
@@ -107,7 +108,7 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
     ("keys", "at", "problem"),
     [
         ("retry: 3", "retry", "retry: unknown key 'retry'; did you mean 'retries'?"),
-        ("sticky: {}", "sticky", "sticky: unknown key 'sticky'; use one of backends, balance, drain_timeout,"),
+        ("sticky: {}", "sticky", "sticky: unknown key 'sticky'; use one of agent, backends, balance,"),
         ("balance: least_conn", "least", "balance: 'least_conn' is not known here; did you mean 'least_connections'?"),
         ("retries: 101", "101", "retries: 101 is too large; the most is 100"),
         ("retries: -1", "-1", "retries: -1 is too small; the least is 0"),
@@ -123,6 +124,23 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         ("health: {path: /}", "/", "health.path: only http checks use it, and the type is tcp; write type: http"),
         ("health: {type: http, status: 99}", "99", "health.status: '99' is not a status; write a code such as 200"),
         ("health: {type: http, path: up}", "up", "health.path: 'up' cannot be used here; a path begins with /"),
+        ("slow_start: 30", "30", "slow_start: 30 has no unit; write 30s for seconds"),
+        ("preset: vlm", "vlm", "preset: 'vlm' is not known here; did you mean 'vllm'?"),
+        ("agent: {}", "agent", "agent: the key 'port' is missing"),
+        ("load: {}", "load", "load: there is nothing to read; give signals, or a preset that has some"),
+        ("load: {signals: {queue: 1 a}}", "1 a", "load.signals.queue: '1 a' is no series; write a metric name"),
+        (
+            "load: {signals: {waiting: a}}",
+            "waiting",
+            "load.signals.waiting: unknown key 'waiting'; use one of cpu, gpu",
+        ),
+        (
+            "load: {signals: {cpu: a}, limits: {cpu: no}}",
+            "no",
+            "load.limits.cpu: a number from 0.001 to 1000000, or off,",
+        ),
+        ("load: {signals: {cpu: a}, url: 'ftp://x'}", "'ftp", "load.url: 'ftp://x' cannot be used here; a URL is"),
+        ("load: {signals: {cpu: a}, url: 'http://{ip}/'}", "'http", "load.url: '{ip}' stands for nothing; use {host}"),
         ("backends: 10.0.0.1:80", "10.", "backends: a list is expected, not '10.0.0.1:80'"),
         ("backends: [10.0.0.1]", "10.", "backends[0]: '10.0.0.1' has no port; write 10.0.0.1:PORT"),
         ("backends: [8000]", "8000", "backends[0]: 8000 is not an address; write HOST:8000"),
@@ -219,3 +237,26 @@ def test_str_of_the_error_is_every_problem_on_its_line(write: Write) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write("a: 1\nb: 2\n"))
     assert str(caught.value).splitlines() == [str(problem) for problem in caught.value.problems]
+
+
+def test_what_load_reads_and_what_is_full_may_be_written_in_every_way(load: Load) -> None:
+    config = load(
+        LISTENERS
+        + """
+pools:
+  web:
+    backends: []
+    slow_start: off
+    agent: {port: 9401}
+    load:
+      signals: {queue: a:b, kv: ['c{d="e"}', "f %"]}
+      limits: {queue: 2.5, running: 10, kv: "0.7", gpu: off}
+"""
+    )
+    found = config.pools["web"].load
+    assert found is not None
+    assert (found.url, found.interval, found.expire) == ("http://{host}:{port}/metrics", 1.0, 180.0)
+    assert found.signals.queue == (Series("a:b"),)
+    assert found.signals.kv == (Series("c", (("d", "e"),)), Series("f", percent=True))
+    assert (found.limits.queue, found.limits.running, found.limits.kv, found.limits.gpu) == (2.5, 10.0, 0.7, None)
+    assert config.pools["web"].slow_start is None

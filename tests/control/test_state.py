@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from l4lb.agent.protocol import NOTHING_SAID
 from l4lb.config import Address
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.state import BackendEntry, State, merge
@@ -32,6 +33,12 @@ def backend(state: State) -> BackendEntry:
     entry = state.find(KEY)
     assert entry is not None
     return entry
+
+
+def effective_weight(entry: BackendEntry) -> float:
+    """Of a backend that has its pool for itself."""
+    pool = merged(config(named())).pools["app"]
+    return replace(pool, backends={"a": entry}).effective_weights()["a"]
 
 
 def next_state(state: State, *backends: object, **pool: object) -> State:
@@ -147,7 +154,7 @@ def test_name_that_no_longer_resolves_keeps_its_address() -> None:
 def test_backend_without_an_address_is_not_usable() -> None:
     wanted = config({"name": "a", "address": "somewhere:80"})
     entry = backend(merge(State(), wanted, {}, Slots()))
-    assert (entry.usable, entry.effective_weight, entry.current_weight) == (False, 0, 1)
+    assert (entry.usable, effective_weight(entry), entry.current_weight) == (False, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +173,7 @@ def test_backend_without_an_address_is_not_usable() -> None:
 def test_effective_weight_is_zero_exactly_when_not_usable(values: dict[str, object], usable: bool) -> None:
     entry = backend(with_backend(merged(config(named(weight=5))), **values))
     assert entry.usable is usable
-    assert entry.effective_weight == (entry.current_weight if usable else 0)
+    assert effective_weight(entry) == (entry.current_weight if usable else 0)
     assert entry.current_weight == values.get("weight", 5)
 
 
@@ -176,3 +183,37 @@ def test_merging_changes_no_state_that_is_already_there() -> None:
     next_state(before, C)
     with_backend(before, weight=3)
     assert (before.pools, before.listeners) == (pools, listeners)
+
+
+def test_weights_that_are_not_whole_are_told_to_the_data_plane_in_finer_parts() -> None:
+    pool = merged(config(named(A, name="a"), named(B, name="b", weight=3))).pools["app"]
+    assert (pool.weights(), pool.effective_weights()) == ({"a": 1, "b": 3}, {"a": 1, "b": 3})
+    backends = {**pool.backends, "b": replace(pool.backends["b"], factor=0.25)}
+    pool = replace(pool, backends=backends)
+    assert (pool.weights(), pool.effective_weights()) == ({"a": 16, "b": 12}, {"a": 1, "b": 0.75})
+
+
+def test_backend_with_any_weight_keeps_some_of_it() -> None:
+    pool = merged(config(named(A, name="a"))).pools["app"]
+    pool = replace(pool, backends={"a": replace(pool.backends["a"], factor=0.02)})
+    assert pool.weights() == {"a": 1}
+
+
+def test_agent_and_operator_both_have_a_say() -> None:
+    entry = backend(merged(config(named(weight=4))))
+    said = replace(entry, agent=NOTHING_SAID.heard("drain 50%"))
+    assert (said.admin_state, said.usable, said.full_weight) == (AdminState.DRAIN, False, 2)
+    said = replace(entry, state=AdminState.MAINT, agent=NOTHING_SAID.heard("ready up"))
+    assert (said.admin_state, said.usable) == (AdminState.MAINT, False)
+    said = replace(entry, agent=NOTHING_SAID.heard("down maxconn:7"))
+    assert (said.agreed_health, said.usable, said.max_connections) == (HealthState.DOWN, False, 7)
+    assert replace(entry, agent=NOTHING_SAID.heard("0%")).usable is False
+
+
+def test_what_an_agent_said_stays_until_the_file_changes_the_backend_or_asks_no_agent() -> None:
+    agent = {"port": 9401}
+    state = merged(config(named(), pool={"agent": agent}))
+    state = with_backend(state, agent=NOTHING_SAID.heard("drain"))
+    assert backend(next_state(state, named(), agent=agent)).admin_state is AdminState.DRAIN
+    assert backend(next_state(state, named(weight=2), agent=agent)).admin_state is AdminState.READY
+    assert backend(next_state(state, named())).admin_state is AdminState.READY

@@ -1,0 +1,90 @@
+"""HAProxy's agent-check protocol: one line of words, each of which changes something. Pure.
+
+Words stand in any order and case, separated by spaces, tabs or commas; what begins with `#` is a remark. A word that is
+not known is passed over, and what a line does not mention stays as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from l4lb.control.api import AdminState
+
+LINE_MAX = 1024
+"""Bytes of an answer that are read."""
+
+REMARK_MAX = 200
+WEIGHT_MAX = 256
+PERCENT_MAX = 100 * WEIGHT_MAX
+CONNECTIONS_MAX = 10_000_000
+
+_SEPARATORS = re.compile(r"[ \t,]+")
+_DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_STATES = {"ready": AdminState.READY, "drain": AdminState.DRAIN, "maint": AdminState.MAINT}
+_DOWN = {"up": False, "down": True, "fail": True, "failed": True, "stopped": True}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWeight:
+    """Percent of the weight that the backend has otherwise, or a weight in its place."""
+
+    value: int
+    relative: bool = True
+
+    def of(self, weight: int) -> float:
+        """The weight that it makes of `weight`."""
+        return min(weight * self.value / 100 if self.relative else float(self.value), float(WEIGHT_MAX))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All that an agent has said of its backend until now; None where it never said anything."""
+
+    state: AdminState = AdminState.READY
+    down: bool = False
+    weight: AgentWeight | None = None
+    max_connections: int | None = None
+    remark: str = ""
+
+    def heard(self, line: str) -> Verdict:
+        """The verdict after one more line."""
+        words, _, remark = line.partition("#")
+        verdict = self
+        for word in _SEPARATORS.split(words.strip()):
+            verdict = verdict._heard_word(word.lower())
+        remark = "".join(character for character in remark.strip() if character.isprintable())
+        return replace(verdict, remark=remark[:REMARK_MAX])
+
+    def cleared(self) -> Verdict:
+        """Without what keeps the backend out of service."""
+        return replace(self, state=AdminState.READY, down=False, remark="")
+
+    def _heard_word(self, word: str) -> Verdict:
+        if word in _STATES:
+            return replace(self, state=_STATES[word])
+        if word in _DOWN:
+            return replace(self, down=_DOWN[word])
+        if word.endswith("%"):
+            value = _number(word[:-1].removeprefix("weight:"), PERCENT_MAX)
+            return self if value is None else replace(self, weight=AgentWeight(value))
+        if word.startswith("weight:"):
+            value = _number(word.removeprefix("weight:"), WEIGHT_MAX)
+            return self if value is None else replace(self, weight=AgentWeight(value, relative=False))
+        if word.startswith("maxconn:"):
+            value = _number(word.removeprefix("maxconn:"), CONNECTIONS_MAX)
+            return self if value is None else replace(self, max_connections=value)
+        return self
+
+
+NOTHING_SAID = Verdict()
+
+
+def _number(text: str, most: int) -> int | None:
+    return min(int(text), most) if _DIGITS.fullmatch(text) else None
+
+
+def format_line(percent: int | None, *, state: AdminState | None = None, remark: str = "") -> bytes:
+    """What an agent answers: up, a state and a weight in percent where there is one to say, a remark."""
+    words = ["up", *([] if state is None else [state.value]), *([] if percent is None else [f"{percent}%"])]
+    return " ".join([*words, *([f"#{remark}"] if remark else [])]).encode()[: LINE_MAX - 1] + b"\n"

@@ -1,0 +1,1 @@
+"""How loaded backends are: asked of them, read, and turned into weights."""

@@ -1,0 +1,104 @@
+"""Asks everybody at their own pace: one task each, spread in time, a bounded number at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+CONCURRENCY = 128
+JITTER = 0.1
+"""Intervals vary by this share either way, and the first question comes within this share of one."""
+
+_log = logging.getLogger(__name__)
+
+
+class Job(Protocol):
+    """What to ask; one that is equal to the one before goes on undisturbed."""
+
+    @property
+    def interval(self) -> float: ...
+
+
+Key = TypeVar("Key", bound=Hashable)
+SomeJob = TypeVar("SomeJob", bound=Job)
+
+
+@dataclass(slots=True)
+class Asked(Generic[SomeJob]):
+    """Somebody who is asked. `results_total` counts answers by `success` and `failure`."""
+
+    job: SomeJob
+    message: str = "not asked yet"
+    results_total: Counter[str] = field(default_factory=lambda: Counter(success=0, failure=0))
+    task: asyncio.Task[None] | None = None
+
+
+class Poller(Generic[Key, SomeJob]):
+    """Owns the tasks. `ask(key, job)` asks once, with a deadline of its own, and returns what is to be said of it.
+
+    What it raises as OSError, TimeoutError or ValueError is a failure of the one who was asked.
+    """
+
+    def __init__(self, what: str, ask: Callable[[Key, SomeJob], Awaitable[str]]) -> None:
+        self._what = what
+        self._ask = ask
+        self._asked: dict[Key, Asked[SomeJob]] = {}
+        self._places = asyncio.Semaphore(CONCURRENCY)
+
+    def asked(self, key: Key) -> Asked[SomeJob] | None:
+        return self._asked.get(key)
+
+    def apply(self, jobs: Mapping[Key, SomeJob]) -> None:
+        """Ask exactly these from now on. Counts survive a change of the job."""
+        for key in self._asked.keys() - jobs.keys():
+            self._stop(self._asked.pop(key))
+        for key, job in jobs.items():
+            asked = self._asked.get(key)
+            if asked is None:
+                asked = self._asked[key] = Asked(job)
+            elif asked.job == job:
+                continue
+            self._stop(asked)
+            asked.job = job
+            asked.task = asyncio.get_running_loop().create_task(self._run(key, asked), name=f"{self._what} {key}")
+
+    async def close(self) -> None:
+        """Stop asking, and wait until nobody is being asked."""
+        tasks = [asked.task for asked in self._asked.values() if asked.task is not None]
+        self.apply({})
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @staticmethod
+    def _stop(asked: Asked[SomeJob]) -> None:
+        if asked.task is not None:
+            asked.task.cancel()
+
+    async def _run(self, key: Key, asked: Asked[SomeJob]) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(asked.job.interval * random.uniform(0, JITTER))
+        while True:
+            due = loop.time() + asked.job.interval * random.uniform(1 - JITTER, 1 + JITTER)
+            async with self._places:
+                try:
+                    asked.message = await self._ask(key, asked.job)
+                    asked.results_total["success"] += 1
+                except (OSError, TimeoutError, ValueError) as error:
+                    asked.message = _shown(error)
+                    asked.results_total["failure"] += 1
+                except Exception:
+                    asked.results_total["failure"] += 1
+                    _log.exception("%s of %s failed in a way nobody foresaw", self._what, key)
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+
+def _shown(error: Exception) -> str:
+    """What went wrong, without the address: whoever reads it knows that."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

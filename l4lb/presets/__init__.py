@@ -1,0 +1,211 @@
+"""What is known of model servers and their kin: how they say that they are ready, and how loaded they are.
+
+Plain settings of a pool, spelled as in a configuration file. They stand in where a pool that names the preset is
+silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Settings = Mapping[str, Any]
+
+_OK = [200]
+"""Each of these servers is ready with 200; what it says otherwise (400, 404, 500, 503) is no two alike."""
+
+_STREAMS: Settings = {"connect": "2s", "idle": "1h"}
+"""Long thoughts before the first token, and long pauses between two, are no fault."""
+
+_CALLS: Settings = {"connect": "2s", "idle": "10m"}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """`source` is where the facts come from."""
+
+    title: str
+    source: str
+    settings: Settings
+
+
+def _http(path: str, **more: Any) -> Settings:
+    return {"type": "http", "path": path, "status": _OK, **more}
+
+
+PRESETS: Mapping[str, Preset] = {
+    "vllm": Preset(
+        "vLLM, the OpenAI server",
+        "https://docs.vllm.ai/en/latest/usage/metrics.html",
+        {
+            # A busy engine answers late; one that is loading does not listen yet.
+            "health": _http("/health", timeout="5s"),
+            "load": {
+                "url": "http://{host}:{port}/metrics",
+                "signals": {
+                    "queue": [
+                        "vllm:num_requests_waiting",
+                        "vllm_num_requests_waiting",
+                        "ray_vllm_num_requests_waiting",
+                    ],
+                    "running": [
+                        "vllm:num_requests_running",
+                        "vllm_num_requests_running",
+                        "ray_vllm_num_requests_running",
+                    ],
+                    "kv": [
+                        "vllm:kv_cache_usage_perc",
+                        "vllm:gpu_cache_usage_perc",
+                        "vllm_kv_cache_usage_perc",
+                        "ray_vllm_kv_cache_usage_perc",
+                    ],
+                },
+                "limits": {"queue": "5", "kv": "0.8"},
+            },
+            "timeouts": _STREAMS,
+            "drain_timeout": "10m",
+        },
+    ),
+    "sglang": Preset(
+        "SGLang, started with --enable-metrics",
+        "https://docs.sglang.ai/references/production_metrics.html",
+        {
+            # It makes a token, for which a busy server takes up to 20 s.
+            "health": _http("/health_generate", interval="5s", timeout="25s"),
+            "load": {
+                "url": "http://{host}:{port}/metrics",
+                "signals": {
+                    "queue": ["sglang:num_queue_reqs", "sglang_num_queue_reqs"],
+                    "running": ["sglang:num_running_reqs", "sglang_num_running_reqs"],
+                    "kv": ["sglang:token_usage", "sglang_token_usage"],
+                },
+                "limits": {"queue": "5", "kv": "0.9"},
+            },
+            "timeouts": _STREAMS,
+            "drain_timeout": "10m",
+        },
+    ),
+    "tgi": Preset(
+        "Text Generation Inference",
+        "https://huggingface.co/docs/text-generation-inference/reference/metrics",
+        {
+            "health": _http("/health", timeout="5s"),
+            "load": {
+                "url": "http://{host}:{port}/metrics",
+                "signals": {"queue": ["tgi_queue_size"], "running": ["tgi_batch_current_size"]},
+                "limits": {"queue": "5"},
+            },
+            "timeouts": _STREAMS,
+            "drain_timeout": "10m",
+        },
+    ),
+    "triton": Preset(
+        "Triton Inference Server, its HTTP port; for gRPC give health.port",
+        "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/metrics.html",
+        {
+            "health": _http("/v2/health/ready", timeout="2s"),
+            "load": {
+                "url": "http://{host}:8002/metrics",
+                "signals": {
+                    "queue": [
+                        'nv_trt_llm_request_metrics{request_type="waiting"}',
+                        "nv_inference_pending_request_count",
+                    ],
+                    "running": ['nv_trt_llm_request_metrics{request_type="scheduled"}'],
+                    "kv": ['nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction"}'],
+                },
+                "limits": {"queue": "16", "kv": "0.8"},
+            },
+            "timeouts": _STREAMS,
+            "drain_timeout": "10m",
+        },
+    ),
+    "kserve": Preset(
+        "KServe and other servers of the Open Inference Protocol, version 2",
+        "https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol",
+        {"health": _http("/v2/health/ready", timeout="2s"), "timeouts": _STREAMS, "drain_timeout": "10m"},
+    ),
+    "ray": Preset(
+        "Ray Serve, the proxies of a cluster; metrics of the node on port 8080",
+        "https://docs.ray.io/en/latest/serve/monitoring.html",
+        {
+            "health": _http("/-/healthz", timeout="2s"),
+            "load": {
+                "url": "http://{host}:8080/metrics",
+                "signals": {
+                    "queue": [
+                        "ray_vllm_num_requests_waiting",
+                        "ray_vllm:num_requests_waiting",
+                        "ray_serve_deployment_queued_queries",
+                    ],
+                    "running": ["ray_serve_num_ongoing_http_requests", "ray_serve_replica_processing_queries"],
+                },
+                "limits": {"queue": "16"},
+            },
+            "timeouts": _STREAMS,
+            "drain_timeout": "10m",
+        },
+    ),
+    "mlflow": Preset(
+        "MLflow, models serve",
+        "https://mlflow.org/docs/latest/genai/serving",
+        {"health": _http("/ping", timeout="2s"), "timeouts": _CALLS, "drain_timeout": "1m"},
+    ),
+    "dask": Preset(
+        "Dask schedulers, their raw TCP port; health and metrics of the dashboard on port 8787",
+        "https://distributed.dask.org/en/latest/prometheus.html",
+        {
+            "health": _http("/health", port=8787, timeout="2s"),
+            "load": {
+                "url": "http://{host}:8787/metrics",
+                "signals": {
+                    "queue": ['dask_scheduler_tasks{state="queued"}', 'dask_worker_tasks{state="ready"}'],
+                    "running": ['dask_scheduler_tasks{state="processing"}', 'dask_worker_tasks{state="executing"}'],
+                },
+                "limits": {"queue": "1000"},
+            },
+            # Clients and workers keep one connection for as long as they live.
+            "timeouts": {"connect": "2s", "idle": "1d"},
+            "drain_timeout": "off",
+        },
+    ),
+    "airflow": Preset(
+        # It answers 200 whatever its scheduler does, which is not what a pool of API servers asks.
+        "Airflow 3, its API servers",
+        "https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/check-health.html",
+        {
+            "health": _http("/api/v2/monitor/health", interval="5s", timeout="5s"),
+            "timeouts": _CALLS,
+            "drain_timeout": "1m",
+        },
+    ),
+    "prefect": Preset(
+        "Prefect, its servers",
+        "https://docs.prefect.io/v3/advanced/self-hosted",
+        {"health": _http("/api/ready", interval="5s", timeout="5s"), "timeouts": _STREAMS, "drain_timeout": "1m"},
+    ),
+    "tensorflow-serving": Preset(
+        # Readiness is of a model by its name, which a preset does not know.
+        "TensorFlow Serving; for readiness give health {type: http, path: /v1/models/NAME}",
+        "https://www.tensorflow.org/tfx/serving/api_rest",
+        {"health": {"type": "tcp", "timeout": "2s"}, "timeouts": _CALLS, "drain_timeout": "1m"},
+    ),
+    "torchserve": Preset(
+        "TorchServe with metrics_mode=prometheus; metrics on port 8082",
+        "https://docs.pytorch.org/serve/metrics_api.html",
+        {
+            "health": _http("/ping", timeout="2s"),
+            "load": {
+                "url": "http://{host}:8082/metrics",
+                "signals": {
+                    "cpu": ["CPUUtilization %"],
+                    "gpu": ["GPUUtilization %"],
+                    "memory": ["MemoryUtilization %"],
+                },
+            },
+            "timeouts": _CALLS,
+            "drain_timeout": "1m",
+        },
+    ),
+}

@@ -1,0 +1,100 @@
+"""A scrape is bounded in time and size, and says what went wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from l4lb.load import scraper
+from l4lb.load.exposition import ExpositionError, Series, Signal
+from l4lb.load.scraper import fill, new_session, scrape
+from tests.helpers.loops import run
+from tests.helpers.peers import refused
+from tests.load.servers import answering, http
+
+WANTED = {"queue": (Series("q"),)}
+
+
+async def scraped(url: str, timeout: float = 5.0) -> dict[Signal, float]:
+    session = new_session()
+    try:
+        return await scrape(session, url, WANTED, timeout)  # type: ignore[arg-type]
+    finally:
+        await session.close()
+
+
+def test_a_server_is_asked_for_its_metrics_on_one_connection() -> None:
+    heads: list[bytes] = []
+
+    def answer(head: bytes) -> bytes:
+        heads.append(head)
+        return http(f"q {len(heads)}\n")
+
+    async def main() -> None:
+        async with answering(answer) as (host, port):
+            session = new_session()
+            for number in (1, 2):
+                assert await scrape(session, f"http://{host}:{port}/metrics?a=%2F", WANTED, 5.0) == {"queue": number}  # type: ignore[arg-type]
+            await session.close()
+
+    run(main())
+    assert heads[0].startswith(b"GET /metrics?a=%2F HTTP/1.1\r\n")
+    assert b"Accept: text/plain;version=0.0.4" in heads[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (http("q 1\n", "503 Service Unavailable"), "HTTP 503"),
+        (http("", "302 Found", "Location: /other\r\n"), "HTTP 302"),
+        (http("<!doctype html><p>q 1</p>"), "a page"),
+        (http("q 1\n" + "#" * (scraper.BODY_MAX + 1)), "larger than"),
+        (b"nonsense\r\n\r\n", "nonsense"),
+    ],
+    ids=["503", "302", "html", "large", "nonsense"],
+)
+def test_an_answer_without_metrics_is_a_failure(answer: bytes, message: str) -> None:
+    async def main() -> None:
+        async with answering(lambda _: answer) as (host, port):
+            with pytest.raises((ExpositionError, OSError), match=message):
+                await scraped(f"http://{host}:{port}/metrics")
+
+    run(main())
+
+
+def test_bytes_that_are_no_text_spoil_only_their_line() -> None:
+    async def main() -> None:
+        async with answering(lambda _: http(b'x{a="\xff"} 1\nq 4\n')) as (host, port):
+            assert await scraped(f"http://{host}:{port}/") == {"queue": 4}
+
+    run(main())
+
+
+def test_a_server_that_hangs_is_given_up() -> None:
+    async def main() -> None:
+        async with answering(lambda _: None) as (host, port):
+            with pytest.raises(TimeoutError, match=r"no answer within 0\.05s"):
+                await scraped(f"http://{host}:{port}/", 0.05)
+
+    run(main())
+
+
+def test_a_server_that_is_not_there_is_a_failure() -> None:
+    async def main() -> None:
+        with refused() as address:
+            assert isinstance(address, tuple)
+            with pytest.raises(OSError, match=r".+"):
+                await scraped(f"http://{address[0]}:{address[1]}/")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("template", "host", "url"),
+    [
+        ("http://{host}:{port}/metrics", "10.0.0.1", "http://10.0.0.1:80/metrics"),
+        ("http://{host}:9400/m", "::1", "http://[::1]:9400/m"),
+        ("https://metrics.example/{host}", "10.0.0.1", "https://metrics.example/10.0.0.1"),
+    ],
+)
+def test_the_url_has_the_address_of_the_backend(template: str, host: str, url: str) -> None:
+    assert fill(template, host, 80) == url

@@ -1,0 +1,133 @@
+"""What a pool becomes by naming a preset, and what it may still say itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from l4lb.config import Config
+from l4lb.config.fields import FROM_FILE
+from l4lb.config.model import Pool
+from l4lb.presets import PRESETS
+
+DOCUMENTATION = (Path(__file__).resolve().parents[2] / "docs/load.md").read_text()
+
+
+def pool(defaults: dict[str, Any] | None = None, **keys: Any) -> Pool:
+    data = {
+        "defaults": defaults or {},
+        "listeners": {"web": {"bind": "127.0.0.1:80", "pool": "web"}},
+        "pools": {"web": {"backends": ["10.0.0.1:80"], **keys}},
+    }
+    return Config.model_validate(data, context=FROM_FILE).pools["web"]
+
+
+def test_the_file_knows_the_presets_there_are() -> None:
+    literal, _none = get_args(Pool.model_fields["preset"].annotation)
+    assert set(get_args(literal)) == set(PRESETS)
+    names = "vllm sglang tgi triton kserve ray mlflow dask airflow prefect tensorflow-serving torchserve"
+    assert set(PRESETS) == set(names.split())
+
+
+def span(seconds: float | None) -> str:
+    if seconds is None:
+        return "off"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds % size == 0:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def row(name: str) -> str:
+    """The row of a preset in the documentation, from the configuration that it makes."""
+    made = pool(preset=name)
+    assert made.health is not None
+    if made.health.type == "http":
+        port = f":{made.health.port}" if made.health.port else ""
+        check = f"`{port}{made.health.path}` {', '.join(map(str, made.health.status))}"
+    else:
+        check = made.health.type
+    check += f", every {span(made.health.interval)} within {span(made.health.timeout)}"
+    if made.load is None:
+        load = "none"
+    else:
+        full = [
+            f"{signal} {limit:g}"
+            for signal in type(made.load.signals).model_fields
+            if getattr(made.load.signals, signal) and (limit := getattr(made.load.limits, signal)) is not None
+        ]
+        load = f"`{made.load.url.removeprefix('http://{host}')}`, full at {', '.join(full)}"
+    return f"| `{name}` | {check} | {load} | {span(made.timeouts.idle)} | {span(made.drain_timeout)} |"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_makes_the_pool_that_is_documented(name: str) -> None:
+    assert row(name) in DOCUMENTATION, row(name)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_metric_of_a_preset_and_its_source_is_documented(name: str) -> None:
+    preset = PRESETS[name]
+    assert f"<{preset.source}>" in DOCUMENTATION, preset.source
+    for chain in preset.settings.get("load", {}).get("signals", {}).values():
+        for metric in chain:
+            assert f"`{metric}`" in DOCUMENTATION, metric
+
+
+def test_the_documentation_has_no_other_preset() -> None:
+    section = DOCUMENTATION[DOCUMENTATION.index("## Presets") :]
+    assert set(re.findall(r"^\| `([a-z-]+)` \| `?[:/t]", section, re.MULTILINE)) == set(PRESETS)
+
+
+# ---- who has the last word -------------------------------------------------------------------------------------------
+
+
+def test_what_a_pool_says_itself_wins_key_by_key() -> None:
+    made = pool(
+        preset="vllm",
+        drain_timeout="1s",
+        health={"interval": "9s"},
+        timeouts={"idle": "7s"},
+        load={"limits": {"queue": 50}, "signals": {"kv": "my_kv"}},
+    )
+    assert made.health is not None
+    assert made.load is not None
+    assert (made.health.interval, made.health.path, made.health.status) == (9.0, "/health", (200,))
+    assert (made.timeouts.idle, made.timeouts.connect, made.drain_timeout) == (7.0, 2.0, 1.0)
+    assert (made.load.limits.queue, made.load.limits.kv) == (50.0, 0.8)
+    assert [series.name for series in made.load.signals.kv] == ["my_kv"]
+    assert made.load.signals.queue[0].name == "vllm:num_requests_waiting"
+
+
+@pytest.mark.parametrize("health", [{"type": "none"}, {"type": "tcp", "interval": "9s"}])
+def test_checks_of_another_type_take_nothing_from_the_preset(health: dict[str, Any]) -> None:
+    made = pool(preset="vllm", health=health)
+    assert made.health is not None
+    assert (made.health.type, made.health.path, made.health.timeout) == (health["type"], "/", 1.0)
+
+
+def test_a_preset_comes_before_the_defaults() -> None:
+    made = pool({"drain_timeout": "1s", "retries": 7, "timeouts": {"idle": "3s", "lifetime": "4h"}}, preset="dask")
+    assert (made.drain_timeout, made.retries) == (None, 7)
+    assert (made.timeouts.idle, made.timeouts.lifetime) == (86400.0, 14400.0)
+
+
+def test_a_preset_of_the_defaults_comes_last() -> None:
+    made = pool({"preset": "vllm", "drain_timeout": "1s"}, health={"interval": "9s"})
+    assert made.health is not None
+    assert (made.preset, made.drain_timeout) == ("vllm", 1.0)
+    assert (made.health.path, made.health.interval) == ("/health", 9.0)
+
+
+def test_a_pools_own_preset_replaces_that_of_the_defaults() -> None:
+    made = pool({"preset": "vllm"}, preset="mlflow")
+    assert made.health is not None
+    assert (made.health.path, made.load) == ("/ping", None)
+
+
+def test_without_a_preset_nothing_changes() -> None:
+    made = pool()
+    assert (made.preset, made.health, made.load) == (None, None, None)
