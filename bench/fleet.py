@@ -12,17 +12,17 @@ from compare.environment import describe
 from compare.places import default_cpus
 from compare.processes import BenchError
 from compare.report import console
-from fleet import plot, report, trial
+from fleet import ideal, plot, report, trial
 from fleet.plan import SCENARIOS, Scenario
 from fleet.subjects import Subject, subjects
-from fleet.summary import Results, Run, metrics, shares
+from fleet.summary import Results, Run, knowledge, metrics, shares
 
 RESULTS = Path(__file__).parent / "fleet" / "results"
-SUBJECTS = tuple(subjects("haproxy", "nginx"))
+SUBJECTS = (ideal.NAME, *subjects("haproxy", "nginx"))
 EPILOG = """\b
 Examples:
   python bench/fleet.py --quick
-  python bench/fleet.py --seeds 1-5 --jobs 2
+  python bench/fleet.py --seeds 1-9 --jobs 3
   python bench/fleet.py --seeds 7 --scenarios openai --subjects haproxy-leastconn,l4lb-least-busy
 """
 
@@ -54,14 +54,8 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, value: str | No
 def _measure(scenario: Scenario, subject: Subject, seed: int, places: trial.Places) -> Run:
     click.echo(f"{scenario.name}, seed {seed}: {subject.name} ...", err=True)
     seen = trial.run(scenario, subject, seed, places)
-    run = Run(
-        scenario.name,
-        subject.name,
-        subject.family,
-        seed,
-        metrics(scenario, seen),
-        shares(scenario, seen.outcomes),
-    )
+    measured = metrics(scenario, seen.outcomes) | knowledge(seen) | {"cpu_share": seen.cpu_share}
+    run = Run(scenario.name, subject.name, subject.family, seed, measured, shares(scenario, seen.outcomes))
     first_token = run.metrics.get("all.ttft_p99_s", 0.0)
     failed = run.metrics.get("all.failures", 0.0)
     click.echo(
@@ -70,6 +64,12 @@ def _measure(scenario: Scenario, subject: Subject, seed: int, places: trial.Plac
         err=True,
     )
     return run
+
+
+def _compute(scenario: Scenario, seed: int) -> Run:
+    """The row of what could be."""
+    outcomes = ideal.outcomes(scenario, seed)
+    return Run(scenario.name, ideal.NAME, ideal.NAME, seed, metrics(scenario, outcomes), shares(scenario, outcomes))
 
 
 @click.command(epilog=EPILOG)
@@ -92,7 +92,13 @@ def _measure(scenario: Scenario, subject: Subject, seed: int, places: trial.Plac
     metavar="A,B",
     help=f"Of {', '.join(SCENARIOS)}.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs side by side: 1, or 3 with --quick.")
+@click.option(
+    "--jobs",
+    default=6,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Runs side by side; one takes a tenth of a CPU.",
+)
 @click.option("--quick", is_flag=True, help="Short runs of one scenario: to see that it works, not who is better.")
 @click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Where the results go.")
 def main(
@@ -101,13 +107,13 @@ def main(
     seeds: list[int] | None,
     chosen: list[str],
     scenarios: list[str],
-    jobs: int | None,
+    jobs: int,
     quick: bool,
     out: Path,
 ) -> None:
     """Put balancers in front of simulated model servers, the same requests for all, and write tables and a plot.
 
-    A run takes 110 s: seeds x scenarios x subjects of them, divided by --jobs.
+    A run takes two and a half minutes: seeds x scenarios x subjects of them, divided by --jobs.
     """
     places = trial.Places(*default_cpus())
     seeds = seeds or ([1] if quick else [1, 2, 3, 4, 5])
@@ -116,12 +122,14 @@ def main(
     if quick:
         plans = [plans[0].quick()]
     try:
-        environment = describe({name: known[name].version() for name in chosen}, rounds=len(seeds), quick=quick)
-        work = list(itertools.product(plans, seeds, [known[name] for name in chosen]))
-        with ThreadPoolExecutor(jobs or (3 if quick else 1)) as pool:
+        balancers = [known[name] for name in chosen if name in known]
+        environment = describe({each.name: each.version() for each in balancers}, rounds=len(seeds), quick=quick)
+        runs = [] if ideal.NAME not in chosen else [_compute(plan, seed) for plan in plans for seed in seeds]
+        work = list(itertools.product(plans, seeds, balancers))
+        with ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(_measure, plan, subject, seed, places) for plan, seed, subject in work]
             try:
-                runs = [future.result() for future in futures]
+                runs += [future.result() for future in futures]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

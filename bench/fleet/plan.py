@@ -13,10 +13,10 @@ class Timeline:
     """Seconds after the first request. What arrives before `measured` warms up and is not counted."""
 
     measured: float = 10
-    added: float = 40
-    stalled: float = 80
+    added: float = 60
+    stalled: float = 110
     stall: float = 8
-    end: float = 105
+    end: float = 140
     settle: float = 30
     """How long after an event its window lasts."""
     drain: float = 30
@@ -46,8 +46,8 @@ class Scenario:
 
     name: str
     summary: str
-    gpus: tuple[Gpu, ...] = (Gpu(), Gpu(), Gpu(), Gpu(speed=0.5), Gpu(speed=0.5))
-    added: Gpu = field(default_factory=lambda: Gpu(cold_seconds=(4, 2, 1)))
+    gpus: tuple[Gpu, ...] = (*(Gpu(),) * 5, *(Gpu(speed=0.5),) * 2)
+    added: Gpu = field(default_factory=lambda: Gpu(cold_seconds=(3, 1.5, 0.75)))
     stalls: int = 1
     """Which of the replicas stalls."""
     load: float = 0.8
@@ -93,7 +93,7 @@ class Scenario:
 
     def quick(self) -> Scenario:
         """The same in a fraction of the time: to see that it works."""
-        short = Timeline(measured=2, added=4, stalled=9, stall=1, end=12, settle=5, drain=6)
+        short = Timeline(measured=3, added=9, stalled=17, stall=2, end=22, settle=8, drain=10)
         return replace(self, timeline=short, added=replace(self.added, cold_seconds=(1, 0.5)))
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WINDOWS = ("all", "steady", "grown", "stall")
-SHADES = {"haproxy": "Oranges", "nginx": "Greens", "l4lb": "Blues"}
+SHADES = {"ideal": "Greys", "haproxy": "Oranges", "nginx": "Greens", "l4lb": "Blues"}
 
 
 def write(results: Results, path: Path) -> bool:
@@ -46,9 +46,7 @@ def write(results: Results, path: Path) -> bool:
     return True
 
 
-def _windows(
-    axes: Axes, results: Results, scenario: str, colors: Mapping[str, Any], metric: str, title: str
-) -> None:
+def _windows(axes: Axes, results: Results, scenario: str, colors: Mapping[str, Any], metric: str, title: str) -> None:
     _bars(axes, results, scenario, colors, {window: f"{window}.{metric}" for window in WINDOWS}, abs)
     axes.set_title(f"{scenario}: {title}", loc="left", fontsize=10)
 

@@ -50,15 +50,19 @@ def meets_level(outcome: Outcome) -> bool:
     )
 
 
-def metrics(scenario: Scenario, trial: Trial) -> dict[str, float]:
-    """A metric of a window is named after it, such as `stall.ttft_p99_s`."""
+def metrics(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """What clients saw. A metric of a window is named after it, such as `stall.ttft_p99_s`."""
     found: dict[str, float] = {}
     for window in scenario.windows:
-        chosen = [outcome for outcome in trial.outcomes if window.begin <= outcome.at < window.end]
+        chosen = [outcome for outcome in outcomes if window.begin <= outcome.at < window.end]
         if chosen:
             found |= {f"{window.name}.{name}": value for name, value in _of(chosen).items()}
-    found |= _added(scenario, trial.outcomes)
-    found["cpu_share"] = trial.cpu_share
+    return found | _added(scenario, outcomes)
+
+
+def knowledge(trial: Trial) -> dict[str, float]:
+    """How far the balancer knew what it was doing; nothing when it does not tell."""
+    found: dict[str, float] = {}
     error = busy_error(trial.samples, trial.truths)
     if error is not None:
         found |= {"busy_error": error.absolute, "busy_bias": error.signed}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import accumulate
 from random import Random
 
@@ -64,6 +65,7 @@ def _arrivals(variation: float, rate: Callable[[float], float], seconds: float, 
         yield at
 
 
+@cache
 def capacity(gpu: Gpu) -> float:
     """Requests a second that a warm replica completes when there is always another one in the queue."""
     random = Random(0)
