@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import mean, pstdev
 
+import aiohttp
 import pytest
-from fleet.client import Outcome
+from fleet.client import Channel, Outcome
 from fleet.engine import Engine, Gpu, Job
 from fleet.exposition import Exposition
 from fleet.plan import SCENARIOS
-from fleet.server import Truth
+from fleet.server import Replica, Session, Truth
 from fleet.subjects import Load
 from fleet.summary import Results, Run, meets_level, shares
 from fleet.truth import Sample, busy_error, in_flight, turns_error
@@ -162,3 +165,42 @@ def test_ratios_are_to_the_better_policy_of_haproxy_with_the_same_seed() -> None
     ratio = results.ratio("pooled", "ours", "late", min)
     assert ratio is not None
     assert (ratio.least, ratio.median, ratio.most) == (0.5, 0.75, 1.0)
+
+
+def test_a_replica_serves_a_real_client() -> None:
+    async def talk() -> None:
+        replica = Replica("r0", replace(GPU, step_seconds=0.001), answers_at_once=True)
+        server = await asyncio.get_running_loop().create_server(partial(Session, replica), "127.0.0.1", 0)
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            for _ in range(2):
+                question = {"prompt": "x" * 40, "max_tokens": 3, "stream": True}
+                async with session.post(f"{base}/v1/completions", json=question) as answer:
+                    lines = [line async for line in answer.content if line.strip()]
+                    assert answer.headers["x-replica"] == "r0"
+                assert len(lines) == 4
+                assert lines[-1] == b"data: [DONE]\n"
+            async with session.get(f"{base}/health") as health:
+                assert health.status == 200
+            async with session.get(f"{base}/metrics") as metrics:
+                assert 'vllm:generation_tokens_total{engine="0",' in await metrics.text()
+            assert len(replica.truth.begun) == len(replica.truth.ended) == 2
+
+    asyncio.run(talk())
+
+
+def test_a_channel_times_an_answer_however_it_is_cut_into_segments() -> None:
+    head = b"HTTP/1.1 200 OK\r\nx-replica: r3\r\ntransfer-encoding: chunked\r\n\r\n"
+    token = b"9\r\ndata: {}\n\r\n"
+    answer = head + 3 * token + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+
+    class Answering(asyncio.Transport):
+        def write(self, _data: object) -> None:
+            for byte in answer:
+                channel.data_received(bytes([byte]))
+
+    channel = Channel()
+    channel.connection_made(Answering())
+    outcome = Outcome(0)
+    asyncio.run(channel.ask(b"question", outcome, 0.0))
+    assert (outcome.replica, outcome.tokens, outcome.failure) == ("r3", 3, None)
