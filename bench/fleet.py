@@ -15,7 +15,7 @@ from compare.report import console
 from fleet import ideal, plot, report, trial
 from fleet.plan import SCENARIOS, Scenario
 from fleet.subjects import Subject, subjects
-from fleet.summary import Results, Run, knowledge, metrics, shares
+from fleet.summary import Results, Run, knowledge, merged, metrics, shares
 
 RESULTS = Path(__file__).parent / "fleet" / "results"
 SUBJECTS = (ideal.NAME, *subjects("haproxy", "nginx"))
@@ -54,7 +54,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, value: str | No
 def _measure(scenario: Scenario, subject: Subject, seed: int, places: trial.Places) -> Run:
     click.echo(f"{scenario.name}, seed {seed}: {subject.name} ...", err=True)
     seen = trial.run(scenario, subject, seed, places)
-    measured = metrics(scenario, seen.outcomes) | knowledge(seen) | {"cpu_share": seen.cpu_share}
+    measured = metrics(scenario, seen.outcomes) | knowledge(scenario, seen) | {"cpu_share": seen.cpu_share}
     run = Run(scenario.name, subject.name, subject.family, seed, measured, shares(scenario, seen.outcomes))
     first_token = run.metrics.get("all.ttft_p99_s", 0.0)
     failed = run.metrics.get("all.failures", 0.0)
@@ -100,6 +100,7 @@ def _compute(scenario: Scenario, seed: int) -> Run:
     help="Runs side by side; one takes a tenth of a CPU.",
 )
 @click.option("--quick", is_flag=True, help="Short runs of one scenario: to see that it works, not who is better.")
+@click.option("--add", is_flag=True, help="Keep the other results that are in --out already.")
 @click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Where the results go.")
 def main(
     haproxy: str,
@@ -109,6 +110,7 @@ def main(
     scenarios: list[str],
     jobs: int,
     quick: bool,
+    add: bool,
     out: Path,
 ) -> None:
     """Put balancers in front of simulated model servers, the same requests for all, and write tables and a plot.
@@ -123,7 +125,8 @@ def main(
         plans = [plans[0].quick()]
     try:
         balancers = [known[name] for name in chosen if name in known]
-        environment = describe({each.name: each.version() for each in balancers}, rounds=len(seeds), quick=quick)
+        environment = describe({each.family: each.version() for each in balancers}, rounds=len(seeds), quick=quick)
+        environment["seeds"] = environment.pop("rounds")
         runs = [] if ideal.NAME not in chosen else [_compute(plan, seed) for plan in plans for seed in seeds]
         work = list(itertools.product(plans, seeds, balancers))
         with ThreadPoolExecutor(jobs) as pool:
@@ -135,6 +138,8 @@ def main(
                 raise
     except BenchError as error:
         raise click.ClickException(str(error)) from error
+    if add and (out / "results.json").exists():
+        runs = merged(report.read_json(out / "results.json"), runs)
     results = Results(runs)
     report.show(results, console())
     out.mkdir(parents=True, exist_ok=True)

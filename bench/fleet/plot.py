@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +47,14 @@ def write(results: Results, path: Path) -> bool:
 
 
 def _windows(axes: Axes, results: Results, scenario: str, colors: Mapping[str, Any], metric: str, title: str) -> None:
-    _bars(axes, results, scenario, colors, {window: f"{window}.{metric}" for window in WINDOWS}, abs)
+    _bars(axes, results, scenario, colors, {window: f"{window}.{metric}" for window in WINDOWS})
     axes.set_title(f"{scenario}: {title}", loc="left", fontsize=10)
 
 
 def _errors(axes: Axes, results: Results, scenario: str, colors: Mapping[str, Any]) -> None:
-    groups = {"requests in flight": "busy_error", "requests so far": "turns_error"}
-    _bars(axes, results, scenario, colors, groups, abs)
-    axes.set_title(f"{scenario}: error of what the balancer takes for", loc="left", fontsize=10)
+    groups = {window: f"{window}.busy_error" for window in WINDOWS}
+    _bars(axes, results, scenario, colors, groups)
+    axes.set_title(f"{scenario}: error of what the balancer takes for requests in flight", loc="left", fontsize=10)
 
 
 def _bars(
@@ -63,7 +63,6 @@ def _bars(
     scenario: str,
     colors: Mapping[str, Any],
     groups: Mapping[str, str],
-    form: Callable[[float], float],
 ) -> None:
     """Medians, with the least and the greatest of the seeds as whiskers."""
     subjects = results.subjects(scenario)
@@ -71,7 +70,7 @@ def _bars(
     for rank, subject in enumerate(subjects):
         for place, metric in enumerate(groups.values()):
             values = results.values(scenario, subject, metric).values()
-            spread = Spread.of([form(value) for value in values])
+            spread = Spread.of(list(values))
             if spread is None:
                 continue
             whiskers = [[spread.median - spread.least], [spread.most - spread.median]]

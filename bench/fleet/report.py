@@ -65,8 +65,10 @@ COUNTED = (
     Column("added replica: requests / fair share", "added_share", "{:.2f}".format),
     Column("in the last third", "added_share_last_third", "{:.2f}".format),
     Column("requests on a pooled connection", "all.reused", percent),
-    Column("load seen: error", "busy_error", percent),
-    Column("load seen: bias", "busy_bias", percent),
+    Column("load seen, steady: error", "steady.busy_error", percent),
+    Column("bias", "steady.busy_bias", percent),
+    Column("load seen, stall: error", "stall.busy_error", percent),
+    Column("bias", "stall.busy_bias", percent),
     Column("turns / requests - 1", "turns_error", percent),
     Column("CPU of the balancer", "cpu_share", percent),
 )
@@ -137,3 +139,8 @@ def _row(cells: Sequence[str]) -> str:
 def write_json(runs: Sequence[Run], environment: Mapping[str, str], path: Path) -> None:
     document = {"environment": dict(environment), "runs": [asdict(run) for run in runs]}
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_json(path: Path) -> list[Run]:
+    """The runs that `write_json` wrote."""
+    return [Run(**run) for run in json.loads(path.read_text())["runs"]]

@@ -60,12 +60,14 @@ def metrics(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, float]
     return found | _added(scenario, outcomes)
 
 
-def knowledge(trial: Trial) -> dict[str, float]:
+def knowledge(scenario: Scenario, trial: Trial) -> dict[str, float]:
     """How far the balancer knew what it was doing; nothing when it does not tell."""
     found: dict[str, float] = {}
-    error = busy_error(trial.samples, trial.truths)
-    if error is not None:
-        found |= {"busy_error": error.absolute, "busy_bias": error.signed}
+    for window in scenario.windows:
+        begin, end = trial.start + window.begin, trial.start + window.end
+        error = busy_error([sample for sample in trial.samples if begin <= sample.at < end], trial.truths)
+        if error is not None:
+            found |= {f"{window.name}.busy_error": error.absolute, f"{window.name}.busy_bias": error.signed}
     turns = turns_error(trial.samples[-1], trial.truths) if trial.samples else None
     if turns is not None:
         found["turns_error"] = turns
@@ -117,6 +119,12 @@ def _share(scenario: Scenario, outcomes: Sequence[Outcome], begin: float, end: f
     if not served:
         return 0.0
     return served.count(scenario.names[-1]) / len(served) / (capacities[-1] / sum(capacities))
+
+
+def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
+    """The new ones in the place of the old ones of the same scenario, subject and seed, and else behind them."""
+    runs = {(run.scenario, run.subject, run.seed): run for run in (*old, *new)}
+    return list(runs.values())
 
 
 class Results:
