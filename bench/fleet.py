@@ -54,7 +54,7 @@ def _seeds(_context: click.Context, _parameter: click.Parameter, value: str | No
 def _measure(scenario: Scenario, subject: Subject, seed: int, places: trial.Places) -> Run:
     click.echo(f"{scenario.name}, seed {seed}: {subject.name} ...", err=True)
     seen = trial.run(scenario, subject, seed, places)
-    measured = metrics(scenario, seen.outcomes) | knowledge(scenario, seen) | {"cpu_share": seen.cpu_share}
+    measured = metrics(scenario, seen.outcomes) | knowledge(scenario, seen)
     run = Run(scenario.name, subject.name, subject.family, seed, measured, shares(scenario, seen.outcomes))
     first_token = run.metrics.get("all.ttft_p99_s", 0.0)
     failed = run.metrics.get("all.failures", 0.0)

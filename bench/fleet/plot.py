@@ -36,7 +36,6 @@ def write(results: Results, path: Path) -> bool:
     for i, scenario in enumerate(scenarios):
         panels = [figure.add_subplot(2 * len(scenarios), 2, 4 * i + panel) for panel in (1, 2, 3, 4)]
         _windows(panels[0], results, scenario, colors, "ttft_p99_s", "p99 of the time to the first token, s")
-        panels[0].set_yscale("log")
         _windows(panels[1], results, scenario, colors, "goodput", "goodput: share of requests within the service level")
         _share(panels[2], results, scenario, colors)
         _errors(panels[3], results, scenario, colors)

@@ -70,7 +70,6 @@ COUNTED = (
     Column("load seen, stall: error", "stall.busy_error", percent),
     Column("bias", "stall.busy_bias", percent),
     Column("turns / requests - 1", "turns_error", percent),
-    Column("CPU of the balancer", "cpu_share", percent),
 )
 
 

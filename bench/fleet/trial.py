@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from compare.measure import Cost, Moment
 from compare.places import free_port
 from compare.processes import STOP_SECONDS, BenchError
 
@@ -40,7 +39,6 @@ class Trial:
     outcomes: list[Outcome]
     truths: list[Truth]
     samples: list[Sample]
-    cpu_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +64,17 @@ def run(scenario: Scenario, subject: Subject, seed: int, places: Places) -> Tria
             target = ("127.0.0.1", site.port)
             with _child(client.run, scenario, seed, target, places.load) as clients:
                 _receive(clients, "the clients")
-                before = Moment.now(pid, [], {places.balancer})
                 start = time.monotonic() + LEAD_SECONDS
                 servers.send(start)
                 clients.send(start)
                 samples = _watch(scenario, subject, site, pid, start, clients)
                 outcomes = _receive(clients, "the clients")
-                cost = Cost.between(before, Moment.now(pid, [], {places.balancer}))
                 loads = subject.loads(site)
                 if loads:
                     samples.append(Sample(time.monotonic(), loads))
-        seconds = time.monotonic() - start
         servers.send("stop")
         truths = _receive(servers, "the servers")
-    return Trial(start, outcomes, truths, samples, cost.subject / 1e9 / seconds)
+    return Trial(start, outcomes, truths, samples)
 
 
 def _watch(
