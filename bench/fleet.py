@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -64,6 +64,14 @@ def _measure(scenario: Scenario, subject: Subject, seed: int, places: trial.Plac
         err=True,
     )
     return run
+
+
+def _failed(future: Future[Run]) -> bool:
+    """Waits for it. A subject that fails is no reason to lose the others; anything else is."""
+    error = future.exception()
+    if error is not None and not isinstance(error, BenchError):
+        raise error
+    return error is not None
 
 
 def _compute(scenario: Scenario, seed: int) -> Run:
@@ -132,12 +140,15 @@ def main(
         with ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(_measure, plan, subject, seed, places) for plan, seed, subject in work]
             try:
-                runs += [future.result() for future in futures]
+                failures = [str(future.exception()) for future in futures if _failed(future)]
+                runs += [future.result() for future in futures if not _failed(future)]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     except BenchError as error:
         raise click.ClickException(str(error)) from error
+    if not runs:
+        raise click.ClickException("\n".join(failures))
     if add and (out / "results.json").exists():
         runs = merged(report.read_json(out / "results.json"), runs)
     results = Results(runs)
@@ -148,6 +159,8 @@ def main(
     if not plot.write(results, out / "results.svg"):
         click.echo("no plot: matplotlib is not installed (pip install 'l4lb[dev]')", err=True)
     click.echo(f"written to {out}", err=True)
+    if failures:
+        raise click.ClickException("\n".join(failures))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -103,7 +103,7 @@ def _watch(
 def _child(target: Callable[..., None], *arguments: object) -> Iterator[Connection]:
     """A process for the time of the block, and the pipe to it."""
     ours, theirs = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=target, args=(*arguments, theirs), daemon=True)
+    process = _CONTEXT.Process(target=_work, args=(target, *arguments, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -114,6 +114,12 @@ def _child(target: Callable[..., None], *arguments: object) -> Iterator[Connecti
         if process.is_alive():
             process.kill()
             process.join()
+
+
+def _work(target: Callable[..., None], *arguments: object) -> None:
+    """What a process does. When the other end of its pipe has gone, the run is over for another reason."""
+    with suppress(EOFError, BrokenPipeError):
+        target(*arguments)
 
 
 def _receive(pipe: Connection, who: str) -> Any:
