@@ -1,0 +1,1 @@
+"""Balancers in front of simulated model servers; see README.md."""

@@ -1,0 +1,145 @@
+"""The report: the same tables for the terminal and for Markdown, and all metrics as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compare.report import Sheet, number, spread_text
+from compare.summary import Spread
+from rich.console import Console
+from rich.table import Table
+
+from fleet.plan import SCENARIOS
+from fleet.summary import FIRST_TOKEN_LIMIT, GAP_LIMIT, Results, Run
+
+Best = Callable[[Iterable[float]], float]
+
+
+def _milliseconds(seconds: float) -> str:
+    return number(seconds * 1000)
+
+
+def percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`best` makes it the ratio to HAProxy's best policy; `total` the sum over the seeds instead of their median."""
+
+    title: str
+    metric: str
+    form: Callable[[float], str] = number
+    best: Best | None = None
+    total: bool = False
+
+
+MAIN = (
+    Column("TTFT p50 ms", "all.ttft_p50_s", _milliseconds),
+    Column("TTFT p99 ms", "all.ttft_p99_s", _milliseconds),
+    Column("/ HAProxy", "all.ttft_p99_s", "{:.2f}".format, min),
+    Column("e2e p99 s", "all.e2e_p99_s"),
+    Column("goodput", "all.goodput", percent),
+    Column("/ HAProxy", "all.goodput", "{:.2f}".format, max),
+    Column("requests", "all.requests", _count, total=True),
+    Column("failed", "all.failures", _count, total=True),
+    Column("cut", "all.cut", _count, total=True),
+)
+WINDOWS = tuple(
+    Column(f"{window}: {title}", f"{window}.{metric}", form, best)
+    for window in ("steady", "grown", "stall")
+    for title, metric, form, best in (
+        ("TTFT p99 ms", "ttft_p99_s", _milliseconds, None),
+        ("/ HAProxy", "ttft_p99_s", "{:.2f}".format, min),
+        ("goodput", "goodput", percent, None),
+    )
+)
+COUNTED = (
+    Column("added replica: requests / fair share", "added_share", "{:.2f}".format),
+    Column("in the last third", "added_share_last_third", "{:.2f}".format),
+    Column("requests on a pooled connection", "all.reused", percent),
+    Column("load seen, steady: error", "steady.busy_error", percent),
+    Column("bias", "steady.busy_bias", percent),
+    Column("load seen, stall: error", "stall.busy_error", percent),
+    Column("bias", "stall.busy_bias", percent),
+    Column("turns / requests - 1", "turns_error", percent),
+)
+
+
+def sheets(results: Results) -> list[Sheet]:
+    made = []
+    for scenario in results.scenarios:
+        made += [
+            _sheet(results, scenario, f"{scenario}: what clients see", MAIN),
+            _sheet(results, scenario, f"{scenario}: at 80 % load, after a replica came, around a stall", WINDOWS),
+            _sheet(results, scenario, f"{scenario}: the added replica, and what balancers know", COUNTED),
+        ]
+    return made
+
+
+def _sheet(results: Results, scenario: str, title: str, columns: Sequence[Column]) -> Sheet:
+    rows = [
+        [subject, *(_cell(results, scenario, subject, column) for column in columns)]
+        for subject in results.subjects(scenario)
+    ]
+    return Sheet(title, ["", *(column.title for column in columns)], rows)
+
+
+def _cell(results: Results, scenario: str, subject: str, column: Column) -> str:
+    if column.total:
+        total = results.total(scenario, subject, column.metric)
+        return "-" if total is None else column.form(total)
+    spread: Spread | None
+    if column.best is not None:
+        spread = results.ratio(scenario, subject, column.metric, column.best)
+    else:
+        spread = results.spread(scenario, subject, column.metric)
+    return spread_text(spread, column.form)
+
+
+def show(results: Results, to: Console) -> None:
+    for sheet in sheets(results):
+        table = Table(title=sheet.title, title_justify="left")
+        for i, title in enumerate(sheet.header):
+            table.add_column(title, justify="left" if i == 0 else "right")
+        for row in sheet.rows:
+            table.add_row(*row)
+        to.print(table)
+
+
+def write_markdown(results: Results, environment: Mapping[str, str], path: Path) -> None:
+    lines = [
+        "# Balancers in front of model servers",
+        "",
+        "Median [least-most] of the seeds; failed and cut are the sums. / HAProxy is the ratio to HAProxy's better "
+        f"policy with the same seed. Goodput: first token within {FIRST_TOKEN_LIMIT:g} s and {GAP_LIMIT * 1000:g} ms "
+        "between tokens on average.",
+        "",
+        *(f"- {name}: {value}" for name, value in environment.items()),
+        *(f"- {name}: {SCENARIOS[name].summary}" for name in results.scenarios),
+    ]
+    for sheet in sheets(results):
+        lines += ["", f"## {sheet.title}", "", _row(sheet.header), _row(["---", *["---:"] * (len(sheet.header) - 1)])]
+        lines += [_row(row) for row in sheet.rows]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def write_json(runs: Sequence[Run], environment: Mapping[str, str], path: Path) -> None:
+    document = {"environment": dict(environment), "runs": [asdict(run) for run in runs]}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_json(path: Path) -> list[Run]:
+    """The runs that `write_json` wrote."""
+    return [Run(**run) for run in json.loads(path.read_text())["runs"]]

@@ -1,0 +1,131 @@
+"""One run: the fleet, a balancer in front of it, the clients, and what they and the servers have to say afterwards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from compare.places import free_port
+from compare.processes import STOP_SECONDS, BenchError
+
+from fleet import client, server
+from fleet.client import Outcome
+from fleet.plan import Scenario
+from fleet.server import Truth
+from fleet.subjects import Replica, Site, Subject
+from fleet.truth import Sample
+
+SAMPLE_SECONDS = 0.1
+LEAD_SECONDS = 0.5
+"""From "go" to the first request: all processes have read it by then."""
+ANNOUNCE_SECONDS = 0.2
+"""From the time that a replica listens until the balancer is told."""
+ANSWER_SECONDS = 60.0
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was seen. `start` is the time of the monotonic clock when the first request could come."""
+
+    start: float
+    outcomes: list[Outcome]
+    truths: list[Truth]
+    samples: list[Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """CPUs to run on: `load` is that of clients and servers."""
+
+    balancer: int
+    load: int
+
+
+def run(scenario: Scenario, subject: Subject, seed: int, places: Places) -> Trial:
+    with (
+        tempfile.TemporaryDirectory(prefix="l4lb-fleet-") as directory,
+        _child(server.run, scenario, places.load) as servers,
+    ):
+        addresses = _receive(servers, "the servers")
+        *replicas, coming = (
+            Replica(name, address, weight)
+            for name, address, weight in zip(scenario.names, addresses, scenario.weights, strict=True)
+        )
+        site = Site(Path(directory), places.balancer, free_port(), replicas, coming)
+        with subject.started(site) as pid:
+            target = ("127.0.0.1", site.port)
+            with _child(client.run, scenario, seed, target, places.load) as clients:
+                _receive(clients, "the clients")
+                start = time.monotonic() + LEAD_SECONDS
+                servers.send(start)
+                clients.send(start)
+                samples = _watch(scenario, subject, site, pid, start, clients)
+                outcomes = _receive(clients, "the clients")
+                loads = subject.loads(site)
+                if loads:
+                    samples.append(Sample(time.monotonic(), loads))
+        servers.send("stop")
+        truths = _receive(servers, "the servers")
+    return Trial(start, outcomes, truths, samples)
+
+
+def _watch(
+    scenario: Scenario, subject: Subject, site: Site, pid: int, start: float, clients: Connection
+) -> list[Sample]:
+    """Until the clients are done: ask the balancer what it knows, and tell it of the new replica in time."""
+    samples = []
+    announce_at = start + scenario.timeline.added + ANNOUNCE_SECONDS
+    deadline = start + scenario.timeline.end + scenario.timeline.drain + ANSWER_SECONDS
+    announced = False
+    while not clients.poll(SAMPLE_SECONDS):
+        now = time.monotonic()
+        if now > deadline:
+            raise BenchError("the clients do not come to an end")
+        if not announced and now >= announce_at:
+            subject.announce(site, pid)
+            announced = True
+        if start + scenario.timeline.measured <= now < start + scenario.timeline.end:
+            loads = subject.loads(site)
+            if loads:
+                samples.append(Sample(time.monotonic(), loads))
+    return samples
+
+
+@contextmanager
+def _child(target: Callable[..., None], *arguments: object) -> Iterator[Connection]:
+    """A process for the time of the block, and the pipe to it."""
+    ours, theirs = _CONTEXT.Pipe()
+    process = _CONTEXT.Process(target=_work, args=(target, *arguments, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.join(STOP_SECONDS if process.exitcode is None else 0)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _work(target: Callable[..., None], *arguments: object) -> None:
+    """What a process does. When the other end of its pipe has gone, the run is over for another reason."""
+    with suppress(EOFError, BrokenPipeError):
+        target(*arguments)
+
+
+def _receive(pipe: Connection, who: str) -> Any:
+    try:
+        if pipe.poll(ANSWER_SECONDS):
+            return pipe.recv()
+    except (EOFError, OSError) as error:
+        raise BenchError(f"{who} ended early; their error is above") from error
+    raise BenchError(f"{who} say nothing for {ANSWER_SECONDS:.0f} s")
