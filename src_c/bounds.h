@@ -58,6 +58,10 @@ enum {
     LB_QUIET_MIN_MS = 25,
     LB_QUIET_MAX_MS = 1000,
 
+    /* Where answers begin with a head: how long the rest is waited for, at least and at most. */
+    LB_HEAD_MIN_MS = 2000,
+    LB_HEAD_MAX_MS = 60000,
+
     /* A session is quiet for good, as far as closing it goes, after this long: a stream may only have paused. */
     LB_LEAVE_QUIET_MS = 1000,
 

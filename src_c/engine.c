@@ -154,6 +154,8 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
     if (kind == L4LB_SLOT_BACKEND) {
         atomic_store(&engine->shared.live.backends[slot].leaving, false);
         atomic_store(&engine->shared.live.backends[slot].latency, 0);
+        atomic_store(&engine->shared.live.backends[slot].pace.head, 0);
+        atomic_store(&engine->shared.live.backends[slot].pace.continued, 0);
     }
 }
 

@@ -20,14 +20,16 @@
 #include "base.h"
 #include "l4lb.h"
 #include "latency.h"
+#include "pace.h"
 #include "queue.h"
 
 struct lb_backend_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
     lb_latency_t latency; /* to the first byte of a turn */
-    atomic_uint busy;     /* of them, those in a turn */
-    atomic_bool leaving;  /* quiet sessions are closed */
-    atomic_uint coming;   /* of them, those so new that their first turn is expected at any moment */
+    struct lb_pace pace;
+    atomic_uint busy;    /* of them, those in a turn */
+    atomic_bool leaving; /* quiet sessions are closed */
+    atomic_uint coming;  /* of them, those so new that their first turn is expected at any moment */
 };
 
 struct lb_listener_live {

@@ -9,6 +9,8 @@ static void begin(struct lb_phase *phase, uint64_t now_ns) {
     phase->name = LB_PHASE_WAIT;
     phase->turns++;
     phase->reported = false;
+    phase->pieces = 0;
+    phase->head_ms = 0;
     phase->turn_ns = phase->client_ns = now_ns;
 }
 
@@ -42,26 +44,28 @@ static void learn_gap(struct lb_phase *phase, uint64_t gap_ns) {
 static uint64_t patience_ns(const struct lb_phase *phase) {
     uint64_t us = (uint64_t)phase->gap_us + 4ull * phase->deviation_us;
 
+    if (phase->pieces == 1 && phase->head_ms > 0)
+        return phase->head_ms * LB_NS_PER_MS;
     if (!phase->has_gap)
         return LB_QUIET_FIRST_MS * LB_NS_PER_MS;
     return LB_MAX(LB_QUIET_MIN_MS * LB_NS_PER_MS, LB_MIN(us * LB_NS_PER_US, LB_QUIET_MAX_MS * LB_NS_PER_MS));
 }
 
 unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
-    unsigned ended;
+    unsigned ended = phase->pieces == 1 ? LB_TURN_SINGLE : 0;
 
     switch ((enum lb_phase_name)phase->name) {
     case LB_PHASE_NEW:
     case LB_PHASE_QUIET:
         begin(phase, now_ns);
-        return LB_TURN_BEGAN;
+        return ended | LB_TURN_BEGAN;
     case LB_PHASE_WAIT:
         phase->client_ns = now_ns;
         return 0;
     case LB_PHASE_STREAM:
         if (bytes < LB_NOISE_BYTES)
             return 0;
-        ended = end(phase);
+        ended |= end(phase);
         begin(phase, now_ns);
         return ended | LB_TURN_BEGAN;
     }
@@ -70,25 +74,31 @@ unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns
 
 unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
     uint64_t gap_ns = now_ns - phase->server_ns;
+    unsigned second = phase->pieces == 1 ? LB_TURN_SECOND : 0;
 
     switch ((enum lb_phase_name)phase->name) {
     case LB_PHASE_NEW: /* a greeting */
         return 0;
     case LB_PHASE_WAIT:
         phase->name = LB_PHASE_STREAM;
+        phase->pieces = 1;
         phase->server_ns = now_ns;
         return LB_TURN_ANSWERED;
     case LB_PHASE_STREAM:
+        phase->pieces = 2;
         phase->server_ns = now_ns;
-        learn_gap(phase, gap_ns);
-        return LB_TURN_GAP;
+        if (second == 0) /* the pace of the rest says nothing about the first piece, nor the reverse */
+            learn_gap(phase, gap_ns);
+        return LB_TURN_GAP | second;
     case LB_PHASE_QUIET:
         if (bytes < LB_NOISE_BYTES)
             return 0;
         phase->name = LB_PHASE_STREAM;
+        phase->pieces = 2;
         phase->server_ns = now_ns;
-        learn_gap(phase, gap_ns);
-        return LB_TURN_RESUMED | LB_TURN_GAP;
+        if (second == 0)
+            learn_gap(phase, gap_ns);
+        return LB_TURN_RESUMED | LB_TURN_GAP | second;
     }
     return 0;
 }

@@ -11,6 +11,9 @@
  * than the gaps of this session's answers have been, as TCP tells a lost packet from a slow one. When the answer goes
  * on after that, the same turn goes on, and the gap it made is learnt.
  *
+ * After the first piece of an answer its owner may know better: servers of token streams send the head of the answer
+ * at once and the first token when the model has got that far (see pace.h).
+ *
  * What it cannot know: several requests at once on one connection (HTTP/2, pipelining) are one turn; a handshake of TLS
  * is a turn of its own, unless the first request comes with its last message; frames of less than LB_NOISE_BYTES in
  * the middle of an answer or of silence (pings, window updates) are taken for no question and no answer.
@@ -33,14 +36,18 @@ enum lb_phase_event {
     LB_TURN_ENDED = 4,    /* reported once for each turn, see lb_phase.duration_ns */
     LB_TURN_RESUMED = 8,  /* it had not ended after all */
     LB_TURN_GAP = 16,     /* a gap within an answer was measured */
+    LB_TURN_SECOND = 32,  /* the answer went on after its first piece */
+    LB_TURN_SINGLE = 64,  /* the answer before this question was one piece */
 };
 
 struct lb_phase {
-    uint8_t name;    /* enum lb_phase_name */
-    bool has_gap;    /* `gap_us` means something */
-    bool reported;   /* the end of this turn was reported, too early as it turned out */
-    uint32_t turns;  /* begun */
-    uint32_t gap_us; /* smoothed gap between two pieces of an answer */
+    uint8_t name;     /* enum lb_phase_name */
+    bool has_gap;     /* `gap_us` means something */
+    bool reported;    /* the end of this turn was reported, too early as it turned out */
+    uint8_t pieces;   /* of the answer so far; stops at 2 */
+    uint32_t turns;   /* begun */
+    uint32_t head_ms; /* patience after the first piece; 0 = as after any other. Set by the owner on LB_TURN_ANSWERED */
+    uint32_t gap_us;  /* smoothed gap between two pieces of an answer */
     uint32_t deviation_us;
     uint64_t duration_ns; /* of the turn that ended last */
     uint64_t turn_ns;     /* the turn began */

@@ -339,6 +339,8 @@ static void note_turn(struct lb_worker *worker, struct lb_session *session, unsi
     struct l4lb_backend_stats *counters = backend_counters(worker, session);
 
     set_busy(worker, session, lb_phase_busy(&session->phase));
+    if ((events & LB_TURN_SINGLE) != 0)
+        lb_pace_learn(&backend_live(worker, session)->pace, false);
     if ((events & LB_TURN_ENDED) != 0)
         lb_histogram_add(&counters->turn, session->phase.duration_ns / LB_NS_PER_US);
     if ((events & LB_TURN_BEGAN) != 0) {
@@ -365,6 +367,12 @@ static void note_server_bytes(struct lb_worker *worker, struct lb_session *sessi
         session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
     silence_us = (worker->now_ns - session->phase.server_ns) / LB_NS_PER_US;
     events = lb_phase_server(&session->phase, bytes, worker->now_ns);
+    if ((events & LB_TURN_ANSWERED) != 0)
+        session->phase.head_ms = lb_pace_head_ms(&backend_live(worker, session)->pace, (uint32_t)worker->now_ms);
+    if ((events & LB_TURN_SECOND) != 0) {
+        lb_latency_learn(&backend_live(worker, session)->pace.head, silence_us, (uint32_t)worker->now_ms);
+        lb_pace_learn(&backend_live(worker, session)->pace, true);
+    }
     if ((events & LB_TURN_ANSWERED) != 0)
         note_latency(worker, session, (worker->now_ns - session->phase.client_ns) / LB_NS_PER_US);
     if ((events & LB_TURN_GAP) != 0)
@@ -408,6 +416,8 @@ static void settle(struct lb_worker *worker, struct lb_session *session) {
         return;
     }
     if (up_over && down_over) {
+        if (session->phase.pieces == 1)
+            lb_pace_learn(&backend_live(worker, session)->pace, false);
         lb_session_close(worker, session, L4LB_CLOSE_NORMAL);
         return;
     }

@@ -272,5 +272,7 @@ def subjects(haproxy: str, nginx: str) -> dict[str, Subject]:
         L4lb("l4lb-least-connections", "least_connections"),
         L4lb("l4lb-power-of-two", "power_of_two"),
         L4lb("l4lb-least-busy", "least_busy"),
+        L4lb("l4lb-least-latency", "least_latency"),
+        L4lb("l4lb-rebalance", "least_busy", "rebalance: {rate: 20/s, quiet: 2s}"),
     )
     return {subject.name: subject for subject in every}
