@@ -132,8 +132,12 @@ def test_storm_loses_nothing_and_grows_nothing(by: str) -> None:
         for client in held:
             _exchange(client)
         wait_until(lambda: lb.session_count() == len(held))
-        wait_until(lambda: holdings(lb.pid).sockets == before.sockets, what=lambda: f"{before}, {holdings(lb.pid)}")
-        assert holdings(lb.pid).other == before.other
+        # Housekeeping may be asking a worker something at any moment, through a descriptor of its own.
+        for kind in ("sockets", "other"):
+            wait_until(
+                lambda k=kind: getattr(holdings(lb.pid), k) == getattr(before, k),  # type: ignore[misc]
+                what=lambda: f"{before}, {holdings(lb.pid)}",
+            )
         assert holdings(lb.pid).threads <= before.threads + POOLED_THREADS
         status = lb.status()
         assert status["listeners"]["main"]["connections_total"] == sessions + len(held)
