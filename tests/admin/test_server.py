@@ -21,6 +21,7 @@ from l4lb.config import Address
 from l4lb.control.api import AdminState, ReloadOutcome
 from l4lb.errors import ControlError, StartError
 from tests.admin.fake_control import FakeControl, backend_status, make_session, make_status, pool_status
+from tests.helpers.loops import eventually
 
 DEADLINE = 10.0
 
@@ -329,8 +330,8 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(
             client.connect(served.path)
             client.sendall(b"GET /api/v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n")
             door = served.server._doors[0]
-            await until(lambda: bool(door.guards))
-            await until(lambda: not door.guards)
+            await eventually(lambda: bool(door.guards))
+            await eventually(lambda: not door.guards)
 
     run(case)
 
@@ -368,7 +369,7 @@ def test_connections_beyond_the_limit_are_told_and_the_other_socket_still_serves
     async def case(served: Served) -> None:
         assert served.server.tcp_address is not None
         pairs = [await asyncio.open_connection(*served.server.tcp_address) for _ in range(3)]
-        await until(lambda: len(served.server._doors[1].guards) == 3)
+        await eventually(lambda: len(served.server._doors[1].guards) == 3)
         reader, writer = await asyncio.open_connection(*served.server.tcp_address)
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -376,7 +377,7 @@ def test_connections_beyond_the_limit_are_told_and_the_other_socket_still_serves
         async with served.unix.get("/healthz") as got:
             assert got.status == 200
         pairs.pop()[1].close()
-        await until(lambda: len(served.server._doors[1].guards) == 2)
+        await eventually(lambda: len(served.server._doors[1].guards) == 2)
         async with served.tcp.get("/healthz") as got:
             assert got.status == 200
         for _, other in [*pairs, (reader, writer)]:
@@ -429,9 +430,3 @@ async def closed(reader: asyncio.StreamReader) -> bool:
     with suppress(ConnectionError):
         await reader.read()
     return True
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop run until the condition holds; the test's own deadline bounds it."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is inside the server, and tells nobody
-        await asyncio.sleep(0.005)

@@ -15,6 +15,7 @@ from l4lb.agent.protocol import NOTHING_SAID
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.balancer import Balancer
 from l4lb.control.state import State, merge
+from l4lb.control.tasks import Background, repeat
 from l4lb.engine.api import EngineOptions
 from l4lb.load import weigher as module
 from l4lb.load.exposition import Signal, Wanted
@@ -78,17 +79,12 @@ class Stage:
 async def staged() -> AsyncIterator[Stage]:
     stage = Stage()
 
-    async def weigh() -> None:
-        while True:
-            await stage.balancer.weigh()
-            await asyncio.sleep(0.02)
-
-    task = asyncio.get_running_loop().create_task(weigh())
+    background = Background()
+    background.start("weights", repeat("weighing backends", 0.02, stage.balancer.weigh))
     try:
         yield stage
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await background.close()
         await stage.balancer.close()
 
 
