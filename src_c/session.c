@@ -36,7 +36,8 @@ static void start(struct lb_worker *worker, struct lb_session *session, const st
 /* When the lifetime is over: for one in the middle of a turn only in overtime. */
 static uint64_t over_at_ms(const struct lb_worker *worker, const struct lb_session *session) {
     bool overtime = worker->now_ms >= session->lifetime_at_ms && lb_phase_busy(&session->phase);
-    return overtime ? session->overtime_at_ms : session->lifetime_at_ms;
+    /* For as long again. */
+    return overtime ? 2 * session->lifetime_at_ms - session->started_ns / LB_NS_PER_MS : session->lifetime_at_ms;
 }
 
 static void arm(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {
@@ -180,6 +181,11 @@ static void record(struct lb_worker *worker, const struct lb_session *session, e
     lb_worker_record(worker, &record);
 }
 
+/* In the waiting room, until now. */
+static uint32_t waited_us(const struct lb_worker *worker, const struct lb_session *session) {
+    return (uint32_t)LB_MIN((worker->now_ns - session->attempt_ns) / LB_NS_PER_US, (uint64_t)UINT32_MAX);
+}
+
 void lb_session_describe(const struct lb_worker *worker, const struct lb_session *session,
                          struct l4lb_session_record *out) {
     static const uint8_t states[] = {[LB_SESSION_HEADER] = L4LB_SESSION_HEADER,
@@ -203,8 +209,7 @@ void lb_session_describe(const struct lb_worker *worker, const struct lb_session
         .turns = session->phase.turns,
         .started_ns = lb_clock_wall_ns() - age_ns,
         .duration_us = age_ns / LB_NS_PER_US,
-        .queue_us = session->state == LB_SESSION_QUEUE ? (worker->now_ns - session->queued_ns) / LB_NS_PER_US
-                                                       : session->queue_us,
+        .queue_us = session->state == LB_SESSION_QUEUE ? waited_us(worker, session) : session->queue_us,
         .connect_us = session->connect_us == UINT32_MAX ? UINT64_MAX : session->connect_us,
         .first_byte_us = session->first_byte_us,
         .bytes_in = session->up.bytes,
@@ -674,7 +679,7 @@ static void wait_in_line(struct lb_worker *worker, struct lb_session *session, c
             return;
         }
         session->state = LB_SESSION_QUEUE;
-        session->queued_ns = worker->now_ns;
+        session->attempt_ns = worker->now_ns;
         arm(worker, session, worker->now_ms + pool->queue_ms);
     }
     /* A place that came free before we were in line has called nobody. */
@@ -686,7 +691,7 @@ static void wait_in_line(struct lb_worker *worker, struct lb_session *session, c
 static void end_waiting(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     if (session->state != LB_SESSION_QUEUE)
         return;
-    session->queue_us = (worker->now_ns - session->queued_ns) / LB_NS_PER_US;
+    session->queue_us = waited_us(worker, session);
     lb_histogram_add(&worker->counters.pools[session->pool].queue, session->queue_us);
     (void)!lb_queue_leave(&pool->live->queue, &session->waiting);
     session->state = LB_SESSION_CONNECT;
@@ -757,10 +762,8 @@ static void start(struct lb_worker *worker, struct lb_session *session, const st
     session->response_ms = clamp_ms(pool->response_ms);
     session->stream_gap_ms = clamp_ms(pool->stream_gap_ms);
     session->keepalive_ms = clamp_ms(pool->keepalive_ms);
-    if (pool->lifetime_ms > 0) {
+    if (pool->lifetime_ms > 0)
         session->lifetime_at_ms = session->started_ns / LB_NS_PER_MS + pool->lifetime_ms;
-        session->overtime_at_ms = session->lifetime_at_ms + pool->lifetime_ms;
-    }
     session->state = LB_SESSION_CONNECT;
     session->close = L4LB_CLOSE_NO_BACKEND;
     connect_next(worker, session);
@@ -821,7 +824,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     session->backend = UINT32_MAX;
     session->peer = *peer;
     session->started_ns = session->last_ns = worker->now_ns;
-    session->lifetime_at_ms = session->overtime_at_ms = session->interval_at_ms = OFF;
+    session->lifetime_at_ms = session->interval_at_ms = OFF;
     session->connect_us = UINT32_MAX;
     session->first_byte_us = UINT64_MAX;
     lb_count_add(&worker->stats.sessions, 1);

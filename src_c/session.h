@@ -60,7 +60,7 @@ struct lb_session {
     bool has_backend; /* holds a place on `backend` */
     bool has_pool;    /* is counted on `pool` */
     uint8_t retries;
-    uint32_t n_tried;     /* ever; the last LB_TRIED_MAX are in `tried` */
+    uint8_t n_tried;      /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;        /* enum l4lb_close, while lingering */
     uint8_t send_proxy;   /* enum l4lb_send_proxy, what the backend of this attempt expects */
     struct lb_list ready; /* on the worker's list of sessions that had their turn but are not through */
@@ -85,14 +85,12 @@ struct lb_session {
     uint32_t keepalive_ms;
     uint32_t linger_bytes;   /* not acknowledged when last looked */
     uint64_t lifetime_at_ms; /* UINT64_MAX = off */
-    uint64_t overtime_at_ms; /* a turn that goes on at the end of the lifetime ends here */
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
 
     uint64_t started_ns;
-    uint64_t queued_ns;     /* it began to wait; 0 = never did */
-    uint64_t queue_us;      /* and waited so long */
-    uint64_t attempt_ns;    /* the current connection attempt began */
+    uint64_t attempt_ns;    /* the current connection attempt, or the wait for a place, began */
     uint64_t last_ns;       /* a byte moved, a side ended, or a state began */
+    uint32_t queue_us;      /* waited for a place */
     uint32_t connect_us;    /* UINT32_MAX = not reached */
     uint64_t first_byte_us; /* UINT64_MAX = not reached */
 

@@ -19,6 +19,7 @@ struct lb_chunk {
 };
 
 _Static_assert(NO_PLACE <= UINT8_MAX, "a place must fit next_free");
+_Static_assert(sizeof(struct lb_session) <= 512, "what an idle session costs");
 
 int lb_session_table_init(struct lb_session_table *table, uint32_t sessions_max) {
     if (sessions_max == 0 || sessions_max > LB_SESSIONS_PER_WORKER_MAX)
