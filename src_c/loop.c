@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "account.h"
 #include "bounds.h"
 #include "count.h"
 #include "listener.h"
@@ -90,7 +91,7 @@ static int list_sessions(struct lb_worker *worker, const struct lb_request *requ
     size_t n = 0;
 
     while (n < request->n && (session = lb_session_table_next(&worker->sessions, index)) != NULL) {
-        lb_session_describe(worker, session, &request->records[n]);
+        lb_account_describe(worker, session, &request->records[n]);
         if (request->records[n].id > request->session)
             n++;
         index = session->index + 1;

@@ -2,10 +2,10 @@
 /*
  * session - one client connection and its backend connection, from accept to close.
  *
- *            PROXY header expected                      attempt failed: another, or the same after a wait
- *                    │                                          ┌──────┐
- *      accepted ─► HEADER ── complete ──► CONNECT ◄─────────────┤      │
- *          └──────────────────────────────►  │ ─────────────────┘      │
+ *            PROXY header expected
+ *                    │
+ *      accepted ─► HEADER ── complete ──► CONNECT, QUEUE (see connect.h)
+ *          └──────────────────────────────►  │                         │
  *                                            │ connected               │ no backend, no retries left
  *                                            ▼                         ▼
  *                                          RELAY ──────────────────► closed
@@ -16,9 +16,6 @@
  * Close fidelity: a FIN is passed on as a FIN after the last byte, per direction. A reset is passed on as a reset,
  * after the last byte has been acknowledged (LINGER waits for that).
  *
- * Time: one timer per session, always armed. Activity only notes the time; the timer re-arms itself when it finds
- * that there was some.
- *
  * Owner:   one worker, from accept to close.
  * Memory:  a place in the session table. Holds places counted on the process, the listener and the backend.
  * Errors:  none: whatever goes wrong is a close reason.
@@ -28,6 +25,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 #include "bounds.h"
 #include "l4lb.h"
@@ -51,6 +49,9 @@ enum lb_session_state {
 
 enum lb_side_name { LB_CLIENT, LB_SERVER };
 
+/* What both sockets are watched for. Both directions, once, edge-triggered: no epoll_ctl while the session lives. */
+enum { LB_SIDE_EVENTS = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET };
+
 struct lb_session {
     uint32_t index;
     uint32_t generation;
@@ -61,7 +62,7 @@ struct lb_session {
     bool has_pool;    /* is counted on `pool` */
     uint8_t retries;
     uint8_t n_tried;      /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
-    uint8_t close;        /* enum l4lb_close, while lingering */
+    uint8_t close;        /* enum l4lb_close, if it ends now: while connecting or lingering */
     uint8_t send_proxy;   /* enum l4lb_send_proxy, what the backend of this attempt expects */
     struct lb_list ready; /* on the worker's list of sessions that had their turn but are not through */
     struct lb_timer timer;
@@ -129,7 +130,16 @@ bool lb_session_leave(struct lb_worker *worker, struct lb_session *session);
 /* This relay of a session has been quiet too long. */
 void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay);
 
-void lb_session_describe(const struct lb_worker *worker, const struct lb_session *session,
-                         struct l4lb_session_record *out);
+static inline bool lb_session_half_closed(const struct lb_session *session) {
+    return session->up.finished || session->down.finished;
+}
+
+static inline bool lb_session_has_asked(const struct lb_session *session) { return session->phase.turns > 0; }
+
+/* Connected, in no turn, and nothing on its way. */
+static inline bool lb_session_is_quiet(const struct lb_session *session) {
+    return session->state == LB_SESSION_RELAY && !session->coming && !lb_phase_busy(&session->phase) &&
+           !lb_relay_holds(&session->up) && !lb_relay_holds(&session->down);
+}
 
 #endif

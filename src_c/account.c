@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "account.h"
+
+#include "base.h"
+#include "clock.h"
+#include "count.h"
+
+static void set_counted(atomic_uint *count, bool *counted, bool wanted) {
+    if (*counted == wanted)
+        return;
+    *counted = wanted;
+    if (wanted)
+        atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
+    else
+        atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+}
+
+void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
+    bool ended = session->busy && !busy;
+
+    set_counted(&lb_account_live(worker, session)->busy, &session->busy, busy);
+    if (ended)
+        lb_queue_call(lb_account_queue(worker, session));
+}
+
+void lb_account_coming(struct lb_worker *worker, struct lb_session *session, bool coming) {
+    set_counted(&lb_account_live(worker, session)->coming, &session->coming, coming);
+}
+
+void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot) {
+    session->backend = slot;
+    session->has_backend = true;
+    lb_account_coming(worker, session, true);
+    lb_count_add(&lb_account_counters(worker, session)->connections_total, 1);
+}
+
+void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session) {
+    if (!session->has_backend)
+        return;
+    lb_account_busy(worker, session, false);
+    lb_account_coming(worker, session, false);
+    session->has_backend = false;
+    lb_live_release(&lb_account_live(worker, session)->connections);
+    lb_queue_call(lb_account_queue(worker, session));
+}
+
+void lb_account_record(struct lb_worker *worker, const struct lb_session *session, enum l4lb_event_kind event,
+                       enum l4lb_close close) {
+    struct l4lb_session_record record;
+
+    if (worker->snapshot == NULL || (worker->snapshot->events & (uint32_t)event) == 0)
+        return;
+    lb_account_describe(worker, session, &record);
+    record.event = event;
+    record.close = (uint8_t)close;
+    lb_worker_record(worker, &record);
+}
+
+uint32_t lb_account_waited_us(const struct lb_worker *worker, const struct lb_session *session) {
+    return (uint32_t)LB_MIN((worker->now_ns - session->attempt_ns) / LB_NS_PER_US, (uint64_t)UINT32_MAX);
+}
+
+void lb_account_describe(const struct lb_worker *worker, const struct lb_session *session,
+                         struct l4lb_session_record *out) {
+    static const uint8_t states[] = {[LB_SESSION_HEADER] = L4LB_SESSION_HEADER,
+                                     [LB_SESSION_CONNECT] = L4LB_SESSION_CONNECT,
+                                     [LB_SESSION_QUEUE] = L4LB_SESSION_QUEUE,
+                                     [LB_SESSION_RELAY] = L4LB_SESSION_RELAY,
+                                     [LB_SESSION_LINGER] = L4LB_SESSION_RELAY};
+    uint64_t age_ns = worker->now_ns - session->started_ns;
+
+    *out = (struct l4lb_session_record){
+        .id = (uint64_t)worker->index << (LB_SESSION_INDEX_BITS + LB_SESSION_GENERATION_BITS) |
+              (uint64_t)session->index << LB_SESSION_GENERATION_BITS | session->generation,
+        .listener = session->listener,
+        .pool = session->has_pool ? session->pool : UINT32_MAX,
+        .backend = session->backend,
+        .client = session->peer,
+        .state = states[session->state],
+        .path = session->up.spliced || session->down.spliced ? L4LB_PATH_SPLICE : L4LB_PATH_COPY,
+        .retries = session->retries,
+        .phase = session->phase.name,
+        .turns = session->phase.turns,
+        .started_ns = lb_clock_wall_ns() - age_ns,
+        .duration_us = age_ns / LB_NS_PER_US,
+        .queue_us = session->state == LB_SESSION_QUEUE ? lb_account_waited_us(worker, session) : session->queue_us,
+        .connect_us = session->connect_us == UINT32_MAX ? UINT64_MAX : session->connect_us,
+        .first_byte_us = session->first_byte_us,
+        .bytes_in = session->up.bytes,
+        .bytes_out = session->down.bytes,
+        .idle_us = (worker->now_ns - session->last_ns) / LB_NS_PER_US,
+    };
+}

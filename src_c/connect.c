@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "connect.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "account.h"
+#include "balance.h"
+#include "count.h"
+#include "deadline.h"
+#include "hash.h"
+#include "histogram.h"
+#include "poll_tag.h"
+#include "sock.h"
+
+static enum lb_connect over(struct lb_session *session, enum l4lb_close reason) {
+    session->close = (uint8_t)reason;
+    return LB_CONNECT_OVER;
+}
+
+/* ---- a pick ------------------------------------------------------------------------------------------------------ */
+
+/* Does the next attempt go to the same backend? HAProxy's redispatch rules: a client that is bound to a backend by
+ * its address leaves it only on the last retry or when it stopped taking sessions; any other goes elsewhere if there
+ * is an elsewhere. */
+static bool insists(const struct lb_session *session, const struct lb_pool *pool) {
+    return lb_balance_is_affine(pool) && session->retries < pool->retries;
+}
+
+static int choose(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    struct lb_balance_request request = {.n_tried = LB_MIN(session->n_tried, (uint32_t)LB_TRIED_MAX),
+                                         .last_tried = session->backend};
+    size_t address_len = session->peer.family == AF_INET ? 4 : sizeof session->peer.address;
+
+    if (session->n_tried > 0 && insists(session, pool)) {
+        int at = lb_balance_retake(pool, session->backend);
+        if (at >= 0)
+            return at;
+    }
+    request.now_ms = (uint32_t)worker->now_ms;
+    request.hash = lb_hash_bytes(session->peer.address, address_len, pool->hash_port ? session->peer.port : 0);
+    memcpy(request.tried, session->tried, sizeof request.tried);
+    return lb_balance_pick(pool, &request, &worker->rng);
+}
+
+/* ---- an attempt -------------------------------------------------------------------------------------------------- */
+
+/* Is the attempt's error one of this host, not of the backend? */
+static bool is_local_error(int error) {
+    return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM || error == -EADDRNOTAVAIL;
+}
+
+static enum l4lb_close failure_reason(int error) {
+    if (error == -ETIMEDOUT)
+        return L4LB_CLOSE_CONNECT_TIMEOUT;
+    return is_local_error(error) ? L4LB_CLOSE_RESOURCE : L4LB_CLOSE_CONNECT_FAILED;
+}
+
+static void count_failure(struct lb_worker *worker, const struct lb_session *session, int error) {
+    struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
+
+    if (error == -ETIMEDOUT)
+        lb_count_add(&counters->connect_timeouts_total, 1);
+    else if (!is_local_error(error))
+        lb_count_add(&counters->connect_failures_total, 1);
+}
+
+static int attempt(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
+                   const struct lb_backend *backend) {
+    struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
+    int result;
+
+    lb_account_enter_backend(worker, session, backend->slot);
+    session->attempt_ns = worker->now_ns;
+    session->send_proxy = (uint8_t)pool->send_proxy;
+    result = lb_sock_connect((const struct sockaddr *)&backend->address, backend->address_len);
+    if (result < 0)
+        return result;
+    session->server = (struct lb_side){.fd = result, .can_write = true};
+    result = lb_poll_add(worker->epoll_fd, session->server.fd, LB_SIDE_EVENTS, tag);
+    if (result < 0) {
+        lb_sock_close(&session->server.fd, false);
+        return -ENOMEM;
+    }
+    lb_deadline_arm(worker, session, worker->now_ms + pool->connect_ms);
+    return 0;
+}
+
+/* An attempt failed. True when the next one may begin at once; else the session waits, or there is none. */
+static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, bool at_once,
+                      enum lb_connect *result) {
+    const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
+    bool exhausted = error == -EMFILE || error == -ENFILE;
+
+    count_failure(worker, session, error);
+    lb_account_leave_backend(worker, session);
+    lb_sock_close(&session->server.fd, false);
+    session->close = (uint8_t)failure_reason(error);
+    if (exhausted) /* No descriptors: let in nobody else for now. */
+        worker->rest_until_ms = worker->now_ms + LB_ACCEPT_REST_MS;
+    else
+        session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
+    *result = LB_CONNECT_OVER;
+    if (pool == NULL || session->retries >= pool->retries)
+        return false;
+    at_once = at_once || (!insists(session, pool) && pool->n_usable > 1);
+    session->retries++;
+    lb_count_add(&lb_account_counters(worker, session)->retries_total, 1);
+    if (at_once && !exhausted)
+        return true;
+    lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
+    *result = LB_CONNECT_GOES_ON;
+    return false;
+}
+
+/* ---- waiting room ------------------------------------------------------------------------------------------------ */
+
+static bool may_wait(const struct lb_session *session, const struct lb_pool *pool) {
+    return pool != NULL && pool->queue_size > 0 && session->n_tried == 0;
+}
+
+/* Somebody was here first. */
+static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {
+    return may_wait(session, pool) && session->state != LB_SESSION_QUEUE && lb_queue_length(&pool->live->queue) > 0;
+}
+
+static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    struct lb_queue *queue = &pool->live->queue;
+
+    if (session->state == LB_SESSION_QUEUE) {
+        lb_queue_return(queue, &session->waiting);
+    } else {
+        if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->queue_size))
+            return over(session, L4LB_CLOSE_QUEUE_FULL);
+        session->state = LB_SESSION_QUEUE;
+        session->attempt_ns = worker->now_ns;
+        lb_deadline_arm(worker, session, worker->now_ms + pool->queue_ms);
+    }
+    /* A place that came free before we were in line has called nobody. */
+    if (lb_balance_has_place(pool))
+        lb_queue_call(queue);
+    return LB_CONNECT_GOES_ON;
+}
+
+/* A place was found. There may be more, for the next in line. */
+static void end_waiting(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    if (session->state != LB_SESSION_QUEUE)
+        return;
+    session->queue_us = lb_account_waited_us(worker, session);
+    lb_histogram_add(&worker->counters.pools[session->pool].queue, session->queue_us);
+    (void)!lb_queue_leave(&pool->live->queue, &session->waiting);
+    session->state = LB_SESSION_CONNECT;
+    lb_queue_call(&pool->live->queue);
+}
+
+/* A call that comes too late goes on to the next in line. */
+void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session) {
+    struct lb_queue *queue = lb_account_queue(worker, session);
+    struct lb_waiting **at = &worker->called;
+
+    if (session->waiting.state == LB_WAITING_OUT || !lb_queue_leave(queue, &session->waiting))
+        return;
+    /* It is on the worker's list, in the mailbox, or being answered right now. */
+    while (*at != NULL && (*at)->next != NULL)
+        at = &(*at)->next;
+    *(*at != NULL ? &(*at)->next : at) = lb_mailbox_take(&worker->cross.mailbox);
+    for (at = &worker->called; *at != NULL; at = &(*at)->next) {
+        if (*at == &session->waiting) {
+            *at = session->waiting.next;
+            break;
+        }
+    }
+    lb_queue_call(queue);
+}
+
+bool lb_connect_is_abandoned(const struct lb_session *session, uint32_t events) {
+    uint8_t byte;
+
+    if ((events & EPOLLERR) != 0)
+        return true;
+    return session->client.hup && recv(session->client.fd, &byte, 1, MSG_PEEK) == 0;
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
+
+enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session) {
+    for (;;) {
+        const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
+        int at = pool != NULL && !must_wait(session, pool) ? choose(worker, session, pool) : -EAGAIN;
+        enum lb_connect result;
+        int error;
+
+        if (at < 0)
+            return may_wait(session, pool) ? wait_in_line(worker, session, pool) : LB_CONNECT_OVER;
+        end_waiting(worker, session, pool);
+        error = attempt(worker, session, pool, &pool->backends[at]);
+        if (error == 0)
+            return LB_CONNECT_GOES_ON;
+        if (!may_go_on(worker, session, error, true, &result))
+            return result;
+    }
+}
+
+static enum lb_connect fail(struct lb_worker *worker, struct lb_session *session, int error) {
+    enum lb_connect result;
+    return may_go_on(worker, session, error, false, &result) ? lb_connect_next(worker, session) : result;
+}
+
+/* Reading settles what happened without losing anything: data, a FIN or nothing means it was connected (SO_ERROR would
+ * swallow a reset that came after the data); an error is the attempt's. */
+enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *session, uint32_t events) {
+    uint8_t byte;
+
+    if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
+        if (recv(session->server.fd, &byte, 1, MSG_PEEK) == -1 && errno != EAGAIN)
+            return fail(worker, session, -errno);
+    } else if ((events & EPOLLOUT) == 0) {
+        return LB_CONNECT_GOES_ON;
+    }
+    return LB_CONNECT_MADE;
+}
+
+enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *session) {
+    if (worker->now_ms >= session->lifetime_at_ms)
+        return over(session, L4LB_CLOSE_LIFETIME);
+    if (session->state == LB_SESSION_QUEUE)
+        return over(session, L4LB_CLOSE_QUEUE_TIMEOUT);
+    /* Without a socket it waited to try again. */
+    return session->server.fd < 0 ? lb_connect_next(worker, session) : fail(worker, session, -ETIMEDOUT);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * connect - from a session that needs a backend to one that has it: pick, wait for a place, try, try again.
+ *
+ *                 no place                           attempt failed: another at once, or the same after a wait
+ *      QUEUE ◄───────────────┐                              ┌───────┐
+ *        └── called ──► pick a backend ──► CONNECT ─────────┴───────┤
+ *                            │                 │ connected          │ no retries left
+ *                            ▼ nobody          ▼                    ▼
+ *                          over              made                 over
+ *
+ * It never closes a session: it says how things stand, and session.c does what follows.
+ *
+ * Owner:   the session's worker.
+ * Memory:  none; the backend's socket and place are the session's.
+ * Errors:  LB_CONNECT_OVER, with the reason in session->close.
+ */
+#ifndef LB_CONNECT_H
+#define LB_CONNECT_H
+
+#include <stdint.h>
+
+#include "base.h"
+#include "session.h"
+#include "worker.h"
+
+enum lb_connect {
+    LB_CONNECT_GOES_ON, /* connecting, or waiting for something */
+    LB_CONNECT_MADE,    /* the backend is there */
+    LB_CONNECT_OVER,    /* close the session for session->close */
+};
+
+/* Look for a backend. */
+LB_MUST_CHECK enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session);
+
+/* epoll reported `events` for the backend's socket of a session in CONNECT. */
+LB_MUST_CHECK enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *session, uint32_t events);
+
+/* The timer of a session in CONNECT or QUEUE fired. */
+LB_MUST_CHECK enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *session);
+
+/* Has the client of a waiting session left? One that only finished its question may still wait for the answer. */
+LB_MUST_CHECK bool lb_connect_is_abandoned(const struct lb_session *session, uint32_t events);
+
+/* Out of the waiting room, if it is there. */
+void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * turn - keeps the books of a session's turns: its phase, its backend's pace, who is busy, how long things took.
+ *
+ * Owner:   the session's worker.
+ * Memory:  none.
+ */
+#ifndef LB_TURN_H
+#define LB_TURN_H
+
+#include <stdint.h>
+
+#include "session.h"
+#include "worker.h"
+
+/* Bytes came through. */
+void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes);
+void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes);
+
+/* Time passed: the turn may be over. */
+void lb_turn_expire(struct lb_worker *worker, struct lb_session *session);
+
+/* Both sides have ended: what came last was the end of an answer. */
+void lb_turn_over(struct lb_worker *worker, struct lb_session *session);
+
+#endif
