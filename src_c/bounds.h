@@ -58,9 +58,9 @@ enum {
     LB_QUIET_MIN_MS = 25,
     LB_QUIET_MAX_MS = 1000,
 
-    /* Where answers begin with a head: how long the rest is waited for, at least and at most. */
-    LB_HEAD_MIN_MS = 2000,
-    LB_HEAD_MAX_MS = 60000,
+    /* After a piece that is never the last of its answer: what comes is a first token behind a long queue, or a backend
+     * that hangs and comes back. */
+    LB_QUIET_NOT_LAST_MS = 60000,
 
     /* A session is quiet for good, as far as closing it goes, after this long: a stream may only have paused. */
     LB_LEAVE_QUIET_MS = 1000,

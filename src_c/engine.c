@@ -146,16 +146,16 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
         struct lb_counters *counters = &engine->shared.workers[i].counters;
         if (kind == L4LB_SLOT_LISTENER)
             clear(&counters->listeners[slot], sizeof counters->listeners[slot]);
-        else if (kind == L4LB_SLOT_POOL)
+        if (kind == L4LB_SLOT_POOL) {
             clear(&counters->pools[slot], sizeof counters->pools[slot]);
-        else
+            lb_endings_clear(&counters->endings[slot]);
+        }
+        if (kind == L4LB_SLOT_BACKEND)
             clear(&counters->backends[slot], sizeof counters->backends[slot]);
     }
     if (kind == L4LB_SLOT_BACKEND) {
         atomic_store(&engine->shared.live.backends[slot].leaving, false);
         atomic_store(&engine->shared.live.backends[slot].latency, 0);
-        atomic_store(&engine->shared.live.backends[slot].pace.head, 0);
-        atomic_store(&engine->shared.live.backends[slot].pace.continued, 0);
     }
 }
 

@@ -41,7 +41,8 @@ int lb_counters_init(struct lb_counters *counters) {
     memset(counters, 0, sizeof *counters);
     if (RESERVE_SLOTS(counters->listeners, LB_LISTENER_SLOTS) != NULL &&
         RESERVE_SLOTS(counters->pools, LB_POOL_SLOTS) != NULL &&
-        RESERVE_SLOTS(counters->backends, LB_BACKEND_SLOTS) != NULL)
+        RESERVE_SLOTS(counters->backends, LB_BACKEND_SLOTS) != NULL &&
+        RESERVE_SLOTS(counters->endings, LB_POOL_SLOTS) != NULL)
         return 0;
     lb_counters_fini(counters);
     return -ENOMEM;
@@ -51,5 +52,6 @@ void lb_counters_fini(struct lb_counters *counters) {
     RELEASE_SLOTS(counters->listeners, LB_LISTENER_SLOTS);
     RELEASE_SLOTS(counters->pools, LB_POOL_SLOTS);
     RELEASE_SLOTS(counters->backends, LB_BACKEND_SLOTS);
+    RELEASE_SLOTS(counters->endings, LB_POOL_SLOTS);
     memset(counters, 0, sizeof *counters);
 }

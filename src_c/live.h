@@ -18,18 +18,17 @@
 #include <stdint.h>
 
 #include "base.h"
+#include "ending.h"
 #include "l4lb.h"
 #include "latency.h"
-#include "pace.h"
 #include "queue.h"
 
 struct lb_backend_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
     lb_latency_t latency; /* to the first byte of a turn */
-    struct lb_pace pace;
-    atomic_uint busy;    /* of them, those in a turn */
-    atomic_bool leaving; /* quiet sessions are closed */
-    atomic_uint coming;  /* of them, those so new that their first turn is expected at any moment */
+    atomic_uint busy;     /* of them, those in a turn */
+    atomic_bool leaving;  /* quiet sessions are closed */
+    atomic_uint coming;   /* of them, those so new that their first turn is expected at any moment */
 };
 
 struct lb_listener_live {
@@ -54,6 +53,7 @@ struct lb_counters {
     struct l4lb_listener_stats *listeners;
     struct l4lb_pool_stats *pools;
     struct l4lb_backend_stats *backends;
+    struct lb_endings *endings; /* of pools; never reported */
 };
 
 LB_MUST_CHECK int lb_live_init(struct lb_live *live);

@@ -9,8 +9,7 @@ static void begin(struct lb_phase *phase, uint64_t now_ns) {
     phase->name = LB_PHASE_WAIT;
     phase->turns++;
     phase->reported = false;
-    phase->pieces = 0;
-    phase->head_ms = 0;
+    phase->piece = (struct lb_piece){0};
     phase->turn_ns = phase->client_ns = now_ns;
 }
 
@@ -44,61 +43,57 @@ static void learn_gap(struct lb_phase *phase, uint64_t gap_ns) {
 static uint64_t patience_ns(const struct lb_phase *phase) {
     uint64_t us = (uint64_t)phase->gap_us + 4ull * phase->deviation_us;
 
-    if (phase->pieces == 1 && phase->head_ms > 0)
-        return phase->head_ms * LB_NS_PER_MS;
+    if (phase->expected == LB_ENDING_LAST)
+        return 0;
+    if (phase->expected == LB_ENDING_NOT_LAST)
+        return LB_QUIET_NOT_LAST_MS * LB_NS_PER_MS;
     if (!phase->has_gap)
         return LB_QUIET_FIRST_MS * LB_NS_PER_MS;
     return LB_MAX(LB_QUIET_MIN_MS * LB_NS_PER_MS, LB_MIN(us * LB_NS_PER_US, LB_QUIET_MAX_MS * LB_NS_PER_MS));
 }
 
 unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
-    unsigned ended = phase->pieces == 1 ? LB_TURN_SINGLE : 0;
+    unsigned proven = phase->piece.place > 0 ? LB_TURN_PROVEN : 0, ended;
 
     switch ((enum lb_phase_name)phase->name) {
     case LB_PHASE_NEW:
     case LB_PHASE_QUIET:
         begin(phase, now_ns);
-        return ended | LB_TURN_BEGAN;
+        return proven | LB_TURN_BEGAN;
     case LB_PHASE_WAIT:
         phase->client_ns = now_ns;
         return 0;
     case LB_PHASE_STREAM:
         if (bytes < LB_NOISE_BYTES)
             return 0;
-        ended |= end(phase);
+        ended = end(phase);
         begin(phase, now_ns);
-        return ended | LB_TURN_BEGAN;
+        return proven | ended | LB_TURN_BEGAN;
     }
     return 0;
 }
 
-unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
-    uint64_t gap_ns = now_ns - phase->server_ns;
-    unsigned second = phase->pieces == 1 ? LB_TURN_SECOND : 0;
+static unsigned add_piece(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
+    uint8_t before = phase->piece.place;
 
+    phase->name = LB_PHASE_STREAM;
+    phase->piece = lb_piece_at(before + 1u, bytes);
+    phase->expected = LB_ENDING_UNKNOWN;
+    if (before > 1) /* the pace of the rest says nothing about the first piece, nor the reverse */
+        learn_gap(phase, now_ns - phase->server_ns);
+    phase->server_ns = now_ns;
+    return LB_TURN_PIECE | (before > 0 ? LB_TURN_WENT_ON : LB_TURN_ANSWERED);
+}
+
+unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
     switch ((enum lb_phase_name)phase->name) {
     case LB_PHASE_NEW: /* a greeting */
         return 0;
     case LB_PHASE_WAIT:
-        phase->name = LB_PHASE_STREAM;
-        phase->pieces = 1;
-        phase->server_ns = now_ns;
-        return LB_TURN_ANSWERED;
     case LB_PHASE_STREAM:
-        phase->pieces = 2;
-        phase->server_ns = now_ns;
-        if (second == 0) /* the pace of the rest says nothing about the first piece, nor the reverse */
-            learn_gap(phase, gap_ns);
-        return LB_TURN_GAP | second;
+        return add_piece(phase, bytes, now_ns);
     case LB_PHASE_QUIET:
-        if (bytes < LB_NOISE_BYTES)
-            return 0;
-        phase->name = LB_PHASE_STREAM;
-        phase->pieces = 2;
-        phase->server_ns = now_ns;
-        if (second == 0)
-            learn_gap(phase, gap_ns);
-        return LB_TURN_RESUMED | LB_TURN_GAP | second;
+        return bytes < LB_NOISE_BYTES ? 0 : LB_TURN_RESUMED | add_piece(phase, bytes, now_ns);
     }
     return 0;
 }
@@ -112,4 +107,14 @@ unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns) {
         return 0;
     phase->name = LB_PHASE_QUIET;
     return end(phase);
+}
+
+unsigned lb_phase_over(struct lb_phase *phase) {
+    bool answered = phase->name == LB_PHASE_STREAM;
+
+    phase->piece = (struct lb_piece){0};
+    if (!lb_phase_busy(phase))
+        return 0;
+    phase->name = LB_PHASE_QUIET;
+    return answered ? end(phase) : 0;
 }

@@ -7,12 +7,10 @@
  *   STREAM   the backend answers
  *   QUIET    the answer is over, as far as silence can tell: a connection of a keep-alive pool
  *
- * A turn is one way from WAIT to QUIET. The client's next question ends the turn before it. Else silence does: longer
- * than the gaps of this session's answers have been, as TCP tells a lost packet from a slow one. When the answer goes
- * on after that, the same turn goes on, and the gap it made is learnt.
- *
- * After the first piece of an answer its owner may know better: servers of token streams send the head of the answer
- * at once and the first token when the model has got that far (see pace.h).
+ * A turn is one way from WAIT to QUIET. The client's next question ends the turn before it. Else a piece that answers
+ * of this pool end with does (see ending.h); else silence does: longer than the gaps of this session's answers have
+ * been, as TCP tells a lost packet from a slow one, and much longer after a piece that is never the last. When the
+ * answer goes on after that, the same turn goes on, and the gap it made is learnt.
  *
  * What it cannot know: several requests at once on one connection (HTTP/2, pipelining) are one turn; a handshake of TLS
  * is a turn of its own, unless the first request comes with its last message; frames of less than LB_NOISE_BYTES in
@@ -27,6 +25,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ending.h"
+
 enum lb_phase_name { LB_PHASE_NEW, LB_PHASE_WAIT, LB_PHASE_STREAM, LB_PHASE_QUIET };
 
 /* What bytes or silence brought about; may be combined. */
@@ -35,19 +35,19 @@ enum lb_phase_event {
     LB_TURN_ANSWERED = 2, /* the first byte of the answer */
     LB_TURN_ENDED = 4,    /* reported once for each turn, see lb_phase.duration_ns */
     LB_TURN_RESUMED = 8,  /* it had not ended after all */
-    LB_TURN_GAP = 16,     /* a gap within an answer was measured */
-    LB_TURN_SECOND = 32,  /* the answer went on after its first piece */
-    LB_TURN_SINGLE = 64,  /* the answer before this question was one piece */
+    LB_TURN_PIECE = 16,   /* `piece` is a new one */
+    LB_TURN_WENT_ON = 32, /* the piece before this one was not the last of its answer */
+    LB_TURN_PROVEN = 64,  /* it was: another question came */
 };
 
 struct lb_phase {
-    uint8_t name;     /* enum lb_phase_name */
-    bool has_gap;     /* `gap_us` means something */
-    bool reported;    /* the end of this turn was reported, too early as it turned out */
-    uint8_t pieces;   /* of the answer so far; stops at 2 */
-    uint32_t turns;   /* begun */
-    uint32_t head_ms; /* patience after the first piece; 0 = as after any other. Set by the owner on LB_TURN_ANSWERED */
-    uint32_t gap_us;  /* smoothed gap between two pieces of an answer */
+    uint8_t name;          /* enum lb_phase_name */
+    bool has_gap;          /* `gap_us` means something */
+    bool reported;         /* the end of this turn was reported, too early as it turned out */
+    uint8_t expected;      /* enum lb_ending of `piece`; the owner sets it when lb_phase_server() says LB_TURN_PIECE */
+    uint32_t turns;        /* begun */
+    struct lb_piece piece; /* the latest of the answer */
+    uint32_t gap_us;       /* smoothed gap between two pieces of an answer */
     uint32_t deviation_us;
     uint64_t duration_ns; /* of the turn that ended last */
     uint64_t turn_ns;     /* the turn began */
@@ -63,6 +63,9 @@ unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns
 
 /* Time passed: ends the turn if its answer has been silent for long enough. */
 unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns);
+
+/* The backend has ended: nothing goes on any more. */
+unsigned lb_phase_over(struct lb_phase *phase);
 
 /* When the turn ends if nothing comes; UINT64_MAX when it would not. */
 uint64_t lb_phase_ends_ns(const struct lb_phase *phase);

@@ -158,8 +158,9 @@ static void settle(struct lb_worker *worker, struct lb_session *session) {
         break_off(worker, session);
         return;
     }
-    if (up_over && down_over) {
+    if (down_over && !session->down.finished)
         lb_turn_over(worker, session);
+    if (up_over && down_over) {
         lb_session_close(worker, session, L4LB_CLOSE_NORMAL);
         return;
     }

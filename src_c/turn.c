@@ -5,16 +5,18 @@
 #include "clock.h"
 #include "count.h"
 #include "deadline.h"
+#include "ending.h"
 #include "histogram.h"
-#include "pace.h"
+
+static struct lb_endings *endings_of(struct lb_worker *worker, const struct lb_session *session) {
+    return &worker->counters.endings[session->pool];
+}
 
 /* The phase changed, or may have. */
 static void note(struct lb_worker *worker, struct lb_session *session, unsigned events) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
 
     lb_account_busy(worker, session, lb_phase_busy(&session->phase));
-    if ((events & LB_TURN_SINGLE) != 0)
-        lb_pace_learn(&lb_account_live(worker, session)->pace, false);
     if ((events & LB_TURN_ENDED) != 0)
         lb_histogram_add(&counters->turn, session->phase.duration_ns / LB_NS_PER_US);
     if ((events & LB_TURN_BEGAN) != 0) {
@@ -25,39 +27,54 @@ static void note(struct lb_worker *worker, struct lb_session *session, unsigned 
     }
 }
 
-static void note_latency(struct lb_worker *worker, const struct lb_session *session, uint64_t us) {
-    lb_histogram_add(&lb_account_counters(worker, session)->first_byte, us);
-    lb_latency_learn(&lb_account_live(worker, session)->latency, us, (uint32_t)worker->now_ms);
+/* How long the client waited for something to read: a head that comes at once is nothing to read. */
+static void learn_latency(struct lb_worker *worker, struct lb_session *session, uint64_t waited_us,
+                          struct lb_piece before, enum lb_ending expected) {
+    bool after_head = before.place == 1 && expected == LB_ENDING_NOT_LAST;
+    bool head = before.place == 0 && session->phase.expected == LB_ENDING_NOT_LAST;
+
+    if (after_head || (before.place == 0 && !head))
+        lb_latency_learn(&lb_account_live(worker, session)->latency, waited_us, (uint32_t)worker->now_ms);
 }
 
 void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
-    uint64_t silence_us;
-    unsigned events;
+    struct lb_endings *endings = endings_of(worker, session);
+    struct lb_phase *phase = &session->phase;
+    enum lb_ending expected = (enum lb_ending)phase->expected;
+    struct lb_piece before = phase->piece;
+    uint64_t silence_us = (worker->now_ns - phase->server_ns) / LB_NS_PER_US;
+    uint64_t waited_us = (worker->now_ns - phase->client_ns) / LB_NS_PER_US;
+    unsigned events = lb_phase_server(phase, bytes, worker->now_ns);
 
     lb_relay_end_run(&session->up);
     lb_count_add(&counters->received_bytes_total, bytes);
     if (session->first_byte_us == UINT64_MAX)
         session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
-    silence_us = (worker->now_ns - session->phase.server_ns) / LB_NS_PER_US;
-    events = lb_phase_server(&session->phase, bytes, worker->now_ns);
-    if ((events & LB_TURN_ANSWERED) != 0)
-        session->phase.head_ms = lb_pace_head_ms(&lb_account_live(worker, session)->pace, (uint32_t)worker->now_ms);
-    if ((events & LB_TURN_SECOND) != 0) {
-        lb_latency_learn(&lb_account_live(worker, session)->pace.head, silence_us, (uint32_t)worker->now_ms);
-        lb_pace_learn(&lb_account_live(worker, session)->pace, true);
+    if ((events & LB_TURN_PIECE) != 0) {
+        phase->expected = (uint8_t)lb_endings_ask(endings, phase->piece);
+        learn_latency(worker, session, waited_us, before, expected);
+    }
+    if ((events & LB_TURN_WENT_ON) != 0) {
+        lb_endings_learn(endings, before, false);
+        lb_histogram_add(&counters->stream_gap, silence_us);
     }
     if ((events & LB_TURN_ANSWERED) != 0)
-        note_latency(worker, session, (worker->now_ns - session->phase.client_ns) / LB_NS_PER_US);
-    if ((events & LB_TURN_GAP) != 0)
-        lb_histogram_add(&counters->stream_gap, silence_us);
+        lb_histogram_add(&counters->first_byte, waited_us);
     note(worker, session, events);
+    if (phase->expected == LB_ENDING_LAST && session->client.can_write)
+        note(worker, session, lb_phase_expire(phase, worker->now_ns));
 }
 
 void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
+    struct lb_piece before = session->phase.piece;
+    unsigned events = lb_phase_client(&session->phase, bytes, worker->now_ns);
+
     lb_relay_end_run(&session->down);
     lb_count_add(&lb_account_counters(worker, session)->sent_bytes_total, bytes);
-    note(worker, session, lb_phase_client(&session->phase, bytes, worker->now_ns));
+    if ((events & LB_TURN_PROVEN) != 0)
+        lb_endings_learn(endings_of(worker, session), before, true);
+    note(worker, session, events);
 }
 
 void lb_turn_expire(struct lb_worker *worker, struct lb_session *session) {
@@ -66,6 +83,10 @@ void lb_turn_expire(struct lb_worker *worker, struct lb_session *session) {
 }
 
 void lb_turn_over(struct lb_worker *worker, struct lb_session *session) {
-    if (session->phase.pieces == 1)
-        lb_pace_learn(&lb_account_live(worker, session)->pace, false);
+    struct lb_phase *phase = &session->phase;
+
+    /* Unless the client has ended it: then it may have been broken off. */
+    if (phase->piece.place > 0 && !session->up.finished)
+        lb_endings_learn(endings_of(worker, session), phase->piece, true);
+    note(worker, session, lb_phase_over(phase));
 }

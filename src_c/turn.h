@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * turn - keeps the books of a session's turns: its phase, its backend's pace, who is busy, how long things took.
+ * turn - keeps the books of a session's turns: its phase, what ends its answers, who is busy, how long
+ * things took.
  *
  * Owner:   the session's worker.
  * Memory:  none.
@@ -20,7 +21,7 @@ void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, 
 /* Time passed: the turn may be over. */
 void lb_turn_expire(struct lb_worker *worker, struct lb_session *session);
 
-/* Both sides have ended: what came last was the end of an answer. */
+/* The backend has ended: no turn can go on. */
 void lb_turn_over(struct lb_worker *worker, struct lb_session *session);
 
 #endif

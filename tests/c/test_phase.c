@@ -4,7 +4,6 @@
 #include "base.h"
 #include "bounds.h"
 #include "clock.h"
-#include "pace.h"
 #include "phase.h"
 #include "rng.h"
 
@@ -24,7 +23,7 @@ TEST(a_question_and_its_answer_are_one_turn) {
     CHECK_EQ(phase.name, LB_PHASE_WAIT);
     CHECK(lb_phase_busy(&phase));
     CHECK_EQ(lb_phase_client(&phase, 1 << 20, 20 * MS), 0);
-    CHECK_EQ(lb_phase_server(&phase, 1000, 500 * MS), LB_TURN_ANSWERED);
+    CHECK_EQ(lb_phase_server(&phase, 1000, 500 * MS), LB_TURN_PIECE | LB_TURN_ANSWERED);
     CHECK_EQ(phase.name, LB_PHASE_STREAM);
     CHECK(lb_phase_busy(&phase));
     CHECK_EQ(phase.client_ns, 20 * MS);
@@ -61,7 +60,7 @@ TEST(the_next_question_ends_the_answer_before_it) {
 
     (void)lb_phase_client(&phase, 100, 0);
     (void)lb_phase_server(&phase, 1000, 5 * MS);
-    CHECK_EQ(lb_phase_client(&phase, 100, 6 * MS), LB_TURN_SINGLE | LB_TURN_ENDED | LB_TURN_BEGAN);
+    CHECK_EQ(lb_phase_client(&phase, 100, 6 * MS), LB_TURN_PROVEN | LB_TURN_ENDED | LB_TURN_BEGAN);
     CHECK_EQ(phase.duration_ns, 5 * MS);
     CHECK_EQ(phase.turns, 2);
     CHECK_EQ(phase.name, LB_PHASE_WAIT);
@@ -83,7 +82,7 @@ TEST(a_short_question_counts_in_silence) {
     CHECK_EQ(lb_phase_client(&phase, 1, 0), LB_TURN_BEGAN);
     (void)lb_phase_server(&phase, 1, 1 * MS);
     (void)lb_phase_expire(&phase, 10000ull * MS);
-    CHECK_EQ(lb_phase_client(&phase, 1, 10001ull * MS), LB_TURN_SINGLE | LB_TURN_BEGAN);
+    CHECK_EQ(lb_phase_client(&phase, 1, 10001ull * MS), LB_TURN_PROVEN | LB_TURN_BEGAN);
     CHECK_EQ(phase.turns, 2);
 }
 
@@ -103,7 +102,7 @@ TEST(an_answer_that_goes_on_after_all_is_the_same_turn_and_ends_once) {
     (void)lb_phase_server(&phase, 1000, 5 * MS);
     end = lb_phase_ends_ns(&phase);
     CHECK_EQ(lb_phase_expire(&phase, end), LB_TURN_ENDED);
-    CHECK_EQ(lb_phase_server(&phase, 1000, end + 100 * MS), LB_TURN_RESUMED | LB_TURN_GAP | LB_TURN_SECOND);
+    CHECK_EQ(lb_phase_server(&phase, 1000, end + 100 * MS), LB_TURN_RESUMED | LB_TURN_PIECE | LB_TURN_WENT_ON);
     CHECK(lb_phase_busy(&phase));
     CHECK_EQ(phase.turns, 1);
     CHECK_EQ(lb_phase_expire(&phase, end + 5000ull * MS), 0);
@@ -137,7 +136,7 @@ TEST(patience_follows_the_pace_of_the_stream) {
             uint64_t next = now + pace * 3 / 4 + lb_rng_below(&rng, (uint32_t)(pace / 2));
             CHECK_EQ(lb_phase_expire(&phase, next), 0);
             now = next;
-            CHECK_EQ(lb_phase_server(&phase, 100, now), token == 0 ? LB_TURN_GAP | LB_TURN_SECOND : LB_TURN_GAP);
+            CHECK_EQ(lb_phase_server(&phase, 100, now), LB_TURN_PIECE | LB_TURN_WENT_ON);
         }
         patience = lb_phase_ends_ns(&phase) - now;
         CHECK(patience >= (uint64_t)LB_QUIET_MIN_MS * MS);
@@ -145,33 +144,59 @@ TEST(patience_follows_the_pace_of_the_stream) {
     }
 }
 
-TEST(a_head_is_followed_by_the_patience_its_owner_knows_of) {
+TEST(the_next_piece_shows_that_the_one_before_was_not_the_last) {
     struct lb_phase phase = fresh();
 
     (void)lb_phase_client(&phase, 100, 0);
-    CHECK_EQ(lb_phase_server(&phase, 200, 5 * MS), LB_TURN_ANSWERED);
-    phase.head_ms = 8000;
-    CHECK_EQ(lb_phase_expire(&phase, 8004ull * MS), 0);
-    CHECK_EQ(lb_phase_server(&phase, 20, 7000ull * MS), LB_TURN_GAP | LB_TURN_SECOND);
-    CHECK_EQ(lb_phase_ends_ns(&phase), 7000ull * MS + (uint64_t)LB_QUIET_FIRST_MS * MS);
-    CHECK_EQ(lb_phase_client(&phase, 100, 7100ull * MS), LB_TURN_ENDED | LB_TURN_BEGAN);
-    CHECK_EQ(phase.head_ms, 0);
+    (void)lb_phase_server(&phase, 200, 5 * MS);
+    CHECK_EQ(phase.piece.place, 1);
+    CHECK_EQ(phase.piece.bytes, 200);
+    CHECK_EQ(lb_phase_server(&phase, 20, 6 * MS), LB_TURN_PIECE | LB_TURN_WENT_ON);
+    CHECK_EQ(phase.piece.place, 2);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(lb_phase_server(&phase, 30, 7 * MS), LB_TURN_PIECE | LB_TURN_WENT_ON);
+    CHECK_EQ(phase.piece.place, 3);
+    CHECK_EQ(phase.piece.bytes, 30);
+    CHECK_EQ(lb_phase_client(&phase, 100, 8 * MS), LB_TURN_PROVEN | LB_TURN_ENDED | LB_TURN_BEGAN);
+    CHECK_EQ(phase.piece.place, 0);
+    CHECK_EQ(lb_phase_client(&phase, 100, 9 * MS), 0);
 }
 
-TEST(pace_is_learnt_from_what_proves_it) {
-    struct lb_pace pace = {0};
+TEST(a_piece_that_answers_end_with_ends_the_turn_at_once) {
+    struct lb_phase phase = fresh();
 
-    CHECK_EQ(lb_pace_head_ms(&pace, 1000), 0);
-    for (int i = 0; i < 20; i++) {
-        lb_pace_learn(&pace, true);
-        lb_latency_learn(&pace.head, 3000000, 1000);
-    }
-    CHECK_EQ(lb_pace_head_ms(&pace, 1000), 12000);
-    for (int i = 0; i < 20; i++)
-        lb_pace_learn(&pace, false);
-    CHECK_EQ(lb_pace_head_ms(&pace, 1000), 0);
-    lb_pace_learn(&pace, true);
-    CHECK_EQ(lb_pace_head_ms(&pace, 1000), 0);
+    (void)lb_phase_client(&phase, 100, 0);
+    (void)lb_phase_server(&phase, 200, 5 * MS);
+    phase.expected = LB_ENDING_LAST;
+    CHECK_EQ(lb_phase_expire(&phase, 5 * MS), LB_TURN_ENDED);
+    CHECK_EQ(phase.name, LB_PHASE_QUIET);
+    CHECK_EQ(lb_phase_server(&phase, 200, 6 * MS), LB_TURN_RESUMED | LB_TURN_PIECE | LB_TURN_WENT_ON);
+    CHECK_EQ(phase.expected, LB_ENDING_UNKNOWN);
+}
+
+TEST(a_piece_that_is_never_the_last_is_followed_by_patience) {
+    struct lb_phase phase = fresh();
+
+    (void)lb_phase_client(&phase, 100, 0);
+    (void)lb_phase_server(&phase, 200, 5 * MS);
+    phase.expected = LB_ENDING_NOT_LAST;
+    CHECK_EQ(lb_phase_expire(&phase, 5 * MS + (uint64_t)LB_QUIET_NOT_LAST_MS * MS - 1), 0);
+    CHECK_EQ(lb_phase_expire(&phase, 5 * MS + (uint64_t)LB_QUIET_NOT_LAST_MS * MS), LB_TURN_ENDED);
+}
+
+TEST(an_ended_backend_ends_the_turn) {
+    struct lb_phase phase = fresh();
+
+    CHECK_EQ(lb_phase_over(&phase), 0);
+    (void)lb_phase_client(&phase, 100, 1 * MS);
+    CHECK_EQ(lb_phase_over(&phase), 0);
+    CHECK(!lb_phase_busy(&phase));
+    (void)lb_phase_client(&phase, 100, 2 * MS);
+    (void)lb_phase_server(&phase, 200, 5 * MS);
+    CHECK_EQ(lb_phase_over(&phase), LB_TURN_ENDED);
+    CHECK_EQ(phase.duration_ns, 3 * MS);
+    CHECK_EQ(lb_phase_over(&phase), 0);
+    CHECK_EQ(phase.piece.place, 0);
 }
 
 TEST(patience_has_an_upper_bound) {

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ending.h"
+
+#include <string.h>
+
+#include "base.h"
+#include "hash.h"
+
+/* How much is enough, and how sure is sure. */
+enum {
+    SEEN_MIN = 4,   /* proofs before a size says anything */
+    HEADS_MIN = 8,  /* proofs before a first or second piece is held for not the last */
+    SURE = 16,      /* times as often one as the other */
+    VERY_SURE = 64, /* a wrong "not the last" costs more: it keeps a backend busy */
+    CHANCE_MIN = 4, /* last pieces there would be by chance, before their absence means something */
+    COUNT_MAX = 1 << 14,
+    EXACT_MAX = 1 << 8,
+};
+
+/* True when it has become full. */
+static bool count(struct lb_ending_counts *counts, bool last, uint16_t max) {
+    if (last)
+        counts->last++;
+    else
+        counts->not_last++;
+    return counts->last >= max || counts->not_last >= max;
+}
+
+static void halve(struct lb_ending_counts *counts) {
+    counts->last /= 2;
+    counts->not_last /= 2;
+}
+
+/* The power of two below, and the two bits after the first. */
+static uint32_t class_of(uint32_t bytes) {
+    uint32_t octave = 31 - (uint32_t)__builtin_clz(bytes | 4);
+    return LB_MIN((octave - 2) * 4 + (bytes >> (octave - 2) & 3), (uint32_t)LB_PIECE_CLASSES - 1);
+}
+
+/* ---- exact sizes ------------------------------------------------------------------------------------------------- */
+
+/* Sizes that an answer ended with. One that comes more often takes over the place, as in Misra and Gries, "Finding
+ * repeated elements", 1982. */
+
+static uint32_t key_of(struct lb_piece piece) { return (uint32_t)piece.bytes << 2 | piece.place; }
+
+static uint32_t exact_of(struct lb_piece piece) { return (uint32_t)(lb_hash_mix(key_of(piece)) % LB_PIECE_EXACT); }
+
+static void learn_exact(struct lb_endings *endings, struct lb_piece piece, bool last) {
+    uint32_t at = exact_of(piece);
+    struct lb_ending_counts *counts = &endings->exact[at].counts;
+
+    if (endings->exact[at].key != key_of(piece)) {
+        if (!last)
+            return;
+        if (counts->last > 1) {
+            counts->last--;
+            return;
+        }
+        endings->exact[at].key = key_of(piece);
+        *counts = (struct lb_ending_counts){0};
+    }
+    if (count(counts, last, EXACT_MAX))
+        halve(counts);
+}
+
+static struct lb_ending_counts exact_counts(const struct lb_endings *endings, struct lb_piece piece) {
+    uint32_t at = exact_of(piece);
+    return endings->exact[at].key == key_of(piece) ? endings->exact[at].counts : (struct lb_ending_counts){0};
+}
+
+/* ---- all --------------------------------------------------------------------------------------------------------- */
+
+void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool last) {
+    uint32_t place = piece.place - 1;
+
+    learn_exact(endings, piece, last);
+    (void)count(&endings->classes[place][class_of(piece.bytes)], last, COUNT_MAX);
+    if (!count(&endings->any[place], last, COUNT_MAX))
+        return;
+    halve(&endings->any[place]);
+    for (uint32_t i = 0; i < LB_PIECE_CLASSES; i++)
+        halve(&endings->classes[place][i]);
+}
+
+static bool is_last(struct lb_ending_counts counts) {
+    return counts.last >= SEEN_MIN && counts.last >= SURE * counts.not_last;
+}
+
+static bool is_not_last(struct lb_ending_counts counts, struct lb_ending_counts any, uint8_t place) {
+    uint64_t by_chance;
+
+    if (counts.not_last < VERY_SURE * counts.last)
+        return false;
+    if (place < LB_PIECE_PLACES) /* Each answer has one of these at most: what they are followed by is no chance. */
+        return counts.not_last >= HEADS_MIN;
+    by_chance = (uint64_t)any.last * counts.not_last / LB_MAX(any.not_last, 1u);
+    return by_chance >= CHANCE_MIN && by_chance >= SURE * counts.last;
+}
+
+enum lb_ending lb_endings_ask(const struct lb_endings *endings, struct lb_piece piece) {
+    struct lb_ending_counts any = endings->any[piece.place - 1];
+    struct lb_ending_counts grains[] = {
+        exact_counts(endings, piece),
+        endings->classes[piece.place - 1][class_of(piece.bytes)],
+        any,
+    };
+
+    for (size_t i = 0; i < sizeof grains / sizeof grains[0]; i++) {
+        if (grains[i].last + grains[i].not_last < SEEN_MIN)
+            continue;
+        if (is_last(grains[i]))
+            return LB_ENDING_LAST;
+        return is_not_last(grains[i], any, piece.place) ? LB_ENDING_NOT_LAST : LB_ENDING_UNKNOWN;
+    }
+    return LB_ENDING_UNKNOWN;
+}
+
+void lb_endings_clear(struct lb_endings *endings) {
+    static const struct lb_endings nothing;
+
+    /* A page that was never written to stays one. */
+    if (memcmp(endings, &nothing, sizeof *endings) != 0)
+        *endings = nothing;
+}
