@@ -8,7 +8,8 @@
 
 /* How much is enough, and how sure is sure. */
 enum {
-    SEEN_MIN = 4,   /* proofs before a size says anything */
+    SEEN_MIN = 2,   /* proofs before a piece is held for the last one */
+    LATER_MIN = 4,  /* the same of later pieces, of which there are more */
     HEADS_MIN = 8,  /* proofs before a first or second piece is held for not the last */
     SURE = 16,      /* times as often one as the other */
     VERY_SURE = 64, /* a wrong "not the last" costs more: it keeps a backend busy */
@@ -35,6 +36,18 @@ static void halve(struct lb_ending_counts *counts) {
 static uint32_t class_of(uint32_t bytes) {
     uint32_t octave = 31 - (uint32_t)__builtin_clz(bytes | 4);
     return LB_MIN((octave - 2) * 4 + (bytes >> (octave - 2) & 3), (uint32_t)LB_PIECE_CLASSES - 1);
+}
+
+struct lb_piece lb_piece_after(struct lb_piece before, uint64_t bytes) {
+    uint32_t size = (uint32_t)LB_MIN(bytes, (uint64_t)LB_PIECE_BYTES_MAX);
+    uint32_t step =
+        size < before.bytes ? LB_PIECE_CLASSES + class_of(before.bytes - size) : class_of(size - before.bytes);
+
+    return (struct lb_piece){
+        .bytes = size & LB_PIECE_BYTES_MAX,
+        .place = LB_MIN(before.place + 1u, (uint32_t)LB_PIECE_PLACES) & 3,
+        .step = step & 0xff,
+    };
 }
 
 /* ---- exact sizes ------------------------------------------------------------------------------------------------- */
@@ -76,18 +89,23 @@ void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool la
 
     learn_exact(endings, piece, last);
     (void)count(&endings->classes[place][class_of(piece.bytes)], last, COUNT_MAX);
+    if (piece.place == LB_PIECE_PLACES)
+        (void)count(&endings->steps[piece.step], last, COUNT_MAX);
     if (!count(&endings->any[place], last, COUNT_MAX))
         return;
     halve(&endings->any[place]);
     for (uint32_t i = 0; i < LB_PIECE_CLASSES; i++)
         halve(&endings->classes[place][i]);
+    for (uint32_t i = 0; i < LB_PIECE_STEPS && piece.place == LB_PIECE_PLACES; i++)
+        halve(&endings->steps[i]);
 }
 
-static bool is_last(struct lb_ending_counts counts) {
-    return counts.last >= SEEN_MIN && counts.last >= SURE * counts.not_last;
+static bool is_last(struct lb_ending_counts counts, uint32_t place) {
+    uint32_t enough = place < LB_PIECE_PLACES ? SEEN_MIN : LATER_MIN;
+    return counts.last >= enough && counts.last >= SURE * counts.not_last;
 }
 
-static bool is_not_last(struct lb_ending_counts counts, struct lb_ending_counts any, uint8_t place) {
+static bool is_not_last(struct lb_ending_counts counts, struct lb_ending_counts any, uint32_t place) {
     uint64_t by_chance;
 
     if (counts.not_last < VERY_SURE * counts.last)
@@ -99,19 +117,24 @@ static bool is_not_last(struct lb_ending_counts counts, struct lb_ending_counts 
 }
 
 enum lb_ending lb_endings_ask(const struct lb_endings *endings, struct lb_piece piece) {
+    static const struct lb_ending_counts nothing;
     struct lb_ending_counts any = endings->any[piece.place - 1];
     struct lb_ending_counts grains[] = {
         exact_counts(endings, piece),
+        piece.place == LB_PIECE_PLACES ? endings->steps[piece.step] : nothing,
         endings->classes[piece.place - 1][class_of(piece.bytes)],
         any,
     };
 
+    bool doubt = false;
+
     for (size_t i = 0; i < sizeof grains / sizeof grains[0]; i++) {
-        if (grains[i].last + grains[i].not_last < SEEN_MIN)
-            continue;
-        if (is_last(grains[i]))
+        if (is_last(grains[i], piece.place))
             return LB_ENDING_LAST;
-        return is_not_last(grains[i], any, piece.place) ? LB_ENDING_NOT_LAST : LB_ENDING_UNKNOWN;
+        if (!doubt && is_not_last(grains[i], any, piece.place))
+            return LB_ENDING_NOT_LAST;
+        /* Once is an accident: the client may have broken off its question. */
+        doubt = doubt || (grains[i].last > 1 && grains[i].not_last < VERY_SURE * grains[i].last);
     }
     return LB_ENDING_UNKNOWN;
 }

@@ -5,14 +5,15 @@
  * A piece is what one read brought. Its size survives TLS, and servers are regular: token streams end with the same few
  * bytes ("data: [DONE]", an empty chunk), begin with a head that is never all, and plain answers are one piece or two.
  * The client's next question proves that the piece before was the last one, the next piece proves that it was not. So
- * sizes are counted at three places (first piece of an answer, second, any later one) and at three grains: the exact
- * size if an answer ever ended so, a quarter of an octave, any size. The finest that has seen enough decides.
+ * sizes are counted at three places (first piece of an answer, second, any later one) and at several grains: the exact
+ * size if an answer ever ended so; the step from the piece before, for the last token and the end often come together;
+ * the size, both to a quarter of an octave; any size. The finest that is sure decides.
  *
  * Where answers are long, even a size that says nothing is nearly always followed by more. A later piece is only held
  * for not the last one if it ends answers far less often than it would by chance.
  *
  * Owner:   one worker, which learns for itself: everybody learning together would pass cache lines around for nothing.
- * Memory:  1.7 KiB, fixed. Zeroed means nothing is known. Counts are halved now and then, so that old things fade.
+ * Memory:  2.4 KiB, fixed. Zeroed means nothing is known. Counts are halved now and then, so that old things fade.
  */
 #ifndef LB_ENDING_H
 #define LB_ENDING_H
@@ -22,17 +23,22 @@
 
 #include "base.h"
 
-enum { LB_PIECE_PLACES = 3, LB_PIECE_CLASSES = 96, LB_PIECE_EXACT = 64, LB_PIECE_BYTES_MAX = (1 << 30) - 1 };
-
-struct lb_piece {
-    uint32_t bytes : 30; /* at most LB_PIECE_BYTES_MAX */
-    uint32_t place : 2;  /* in its answer: 1, 2, or 3 for any later one; 0 = there is none */
+enum {
+    LB_PIECE_PLACES = 3,
+    LB_PIECE_BYTES_MAX = (1 << 22) - 1,
+    LB_PIECE_CLASSES = 96,
+    LB_PIECE_STEPS = 2 * LB_PIECE_CLASSES,
+    LB_PIECE_EXACT = 64,
 };
 
-static inline struct lb_piece lb_piece_at(uint32_t place, uint64_t bytes) {
-    return (struct lb_piece){.bytes = LB_MIN(bytes, (uint64_t)LB_PIECE_BYTES_MAX) & LB_PIECE_BYTES_MAX,
-                             .place = LB_MIN(place, (uint32_t)LB_PIECE_PLACES) & 3};
-}
+struct lb_piece {
+    uint32_t bytes : 22; /* at most LB_PIECE_BYTES_MAX */
+    uint32_t place : 2;  /* in its answer: 1, 2, or 3 for any later one; 0 = there is none */
+    uint32_t step : 8;   /* class of how much it is larger or smaller than the one before */
+};
+
+/* The piece of `bytes` that comes after `before`. */
+struct lb_piece lb_piece_after(struct lb_piece before, uint64_t bytes);
 
 enum lb_ending {
     LB_ENDING_UNKNOWN,
@@ -50,6 +56,7 @@ struct lb_ending_counts {
 struct lb_endings {
     struct lb_ending_counts any[LB_PIECE_PLACES];
     struct lb_ending_counts classes[LB_PIECE_PLACES][LB_PIECE_CLASSES];
+    struct lb_ending_counts steps[LB_PIECE_STEPS]; /* of later pieces */
     struct {
         uint32_t key; /* size and place */
         struct lb_ending_counts counts;

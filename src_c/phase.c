@@ -77,7 +77,7 @@ static unsigned add_piece(struct lb_phase *phase, uint64_t bytes, uint64_t now_n
     uint8_t before = phase->piece.place;
 
     phase->name = LB_PHASE_STREAM;
-    phase->piece = lb_piece_at(before + 1u, bytes);
+    phase->piece = lb_piece_after(phase->piece, bytes);
     phase->expected = LB_ENDING_UNKNOWN;
     if (before > 1) /* the pace of the rest says nothing about the first piece, nor the reverse */
         learn_gap(phase, now_ns - phase->server_ns);
