@@ -626,8 +626,14 @@ TEST(impossible_options_are_refused) {
 TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     static struct world world;
     int fds[] = {-1, -1}, same[] = {0, 0}, fd;
+    struct l4lb_route routes[] = {{"a.example", 0}, {"*.a.example", 0}};
 
     world_init(&world, &usual);
+    world.pool.hello_ms = 5000;
+    world.listener.routes = routes;
+    world.listener.n_routes = 2;
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    WAIT_UNTIL(l4lb_reclaim(world.engine) == 0);
     same[0] = same[1] = world.fds[0];
 #define CHECK_REFUSED(field, value)                                                                                    \
     do {                                                                                                               \
@@ -645,6 +651,12 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     CHECK_REFUSED(world.pool.idle_ms, 0);
     CHECK_REFUSED(world.pool.half_close_ms, 0);
     CHECK_REFUSED(world.pool.balance, (enum l4lb_balance)99);
+    CHECK_REFUSED(world.pool.hash_key, (enum l4lb_hash_key)99);
+    CHECK_REFUSED(world.pool.hello_ms, 0);
+    CHECK_REFUSED(routes[1].pool, 1);
+    CHECK_REFUSED(routes[1].name, "A.example");
+    CHECK_REFUSED(routes[1].name, "*");
+    world.listener.n_routes = 0;
     CHECK_REFUSED(world.backends[1].slot, 500);
     CHECK_REFUSED(world.backends[1].weight, L4LB_WEIGHT_MAX + 1);
     CHECK_REFUSED(world.backends[1].name, NULL);
@@ -653,6 +665,8 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     world.pool.balance = L4LB_MAGLEV;
     CHECK_REFUSED(world.pool.table_size, 100);
     CHECK_REFUSED(world.pool.table_size, UINT32_MAX);
+    world.pool.hash_key = L4LB_HASH_SNI;
+    CHECK_REFUSED(world.pool.hello_ms, 0);
     world.pool.balance = L4LB_ROUND_ROBIN;
     /* The same socket twice for one worker. */
     world.listener.n_binds = 2;
