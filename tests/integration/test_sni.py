@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from tests.conftest import MakeScene
 from tests.helpers import proxy_header
 from tests.helpers.balancer import Balancer, merge
-from tests.helpers.peers import Backend, End, Peer, Served, connect, named, read_name
+from tests.helpers.peers import Backend, Background, End, Peer, Served, connect, named, read_name
 from tests.helpers.proxy_header import v2
 from tests.helpers.scene import Scene, backend_entry
 from tests.helpers.tls import VERSIONS, client_hello, over_tls, secure
@@ -150,6 +151,18 @@ def test_a_hello_too_long_to_read_is_served_all_the_same(balance: MakeScene, pla
         peer.send(too_long)
         read_name(peer)
         assert peer.receive(len(too_long)) == too_long
+
+
+def test_a_hello_in_too_many_records_is_served_all_the_same(balance: MakeScene, plain: list[Served]) -> None:
+    """More than is looked at, and still not whole: nobody waits for the rest."""
+    scene = balance(*plain, pool=BY_NAME)
+    whole = client_hello(NAMES[0], protocols=24)
+    split = b"".join(whole[:3] + b"\x00\x01" + whole[at : at + 1] for at in range(5, len(whole)))
+    assert len(split) > 32768
+    with scene.connect() as peer:
+        peer.send(split[:-1])
+        read_name(peer)
+        assert peer.receive(len(split) - 1) == split[:-1]
 
 
 def test_a_hello_behind_a_proxy_header(balance: MakeScene, plain: list[Served]) -> None:
@@ -303,6 +316,46 @@ def test_a_stop_waits_for_a_hello(backend: Backend, hello: bytes) -> None:
             assert client.read_all() == b""
         client.close()
         lb.wait_exit()
+
+
+def test_every_client_is_accounted_for_whatever_happens_before_its_name(
+    balance: MakeScene, plain: list[Served]
+) -> None:
+    scene = balance(*plain, pool=BY_NAME | {"timeouts": {"hello": "200ms"}})
+    chance = random.Random(1)
+
+    def come_and_go() -> None:
+        for _ in range(30):
+            peer = scene.connect()
+            with suppress(OSError):  # it may be killed before
+                peer.send(client_hello(chance.choice(NAMES))[: chance.choice((0, 1, 100, None))])
+            match chance.randrange(4):
+                case 0:
+                    peer.reset()
+                case 1:
+                    with suppress(OSError):
+                        peer.finish()
+                    peer.read_all()
+                case 2:
+                    peer.read_first()
+            peer.close()
+
+    def kill() -> None:
+        while any(client.running() for client in clients):
+            for session in scene.lb.sessions()[:3]:
+                scene.lb.request("DELETE", f"/api/v1/sessions/{session['session']}")
+            scene.reload(pool={"retries": chance.randrange(3)})
+
+    clients = [Background(come_and_go) for _ in range(4)]
+    killing = Background(kill)
+    for client in clients:
+        client.result()
+    killing.result()
+    scene.wait_connections(0)
+    status = scene.listener_status()
+    assert status["connections_total"] == 120
+    assert sum(status["rejected_total"].values()) + sum(scene.closed().values()) == 120
+    assert {backend["connections"] for backend in scene.pool_status()["backends"].values()} == {0}
 
 
 # -- listeners.NAME.sni ----------------------------------------------------------------------------------------------
