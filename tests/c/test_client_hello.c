@@ -277,6 +277,47 @@ TEST(the_longest_hello_is_read_and_a_longer_one_is_not) {
     CHECK_EQ(parse_bytes(&bytes), LB_HELLO_NONE);
 }
 
+/* A ClientHello of these fields, the last of which stands where its extensions do. */
+static enum lb_hello parse_fields(size_t version, size_t session_id, size_t ciphers, size_t compressions, size_t rest) {
+    static const uint8_t zeros[64];
+    static struct bytes body, whole, bytes;
+
+    body.len = whole.len = 0;
+    put_number(&body, 2, version);
+    put_zeros(&body, 32);
+    put_vector(&body, 1, zeros, session_id);
+    put_vector(&body, 2, zeros, ciphers);
+    put_vector(&body, 1, zeros, compressions);
+    put_zeros(&body, rest);
+    put_number(&whole, 1, 1);
+    put_vector(&whole, 3, body.data, body.len);
+    records(&bytes, whole.data, whole.len, 16384);
+    return parse_bytes(&bytes);
+}
+
+TEST(a_field_that_can_not_be_makes_it_none) {
+    CHECK_EQ(parse_fields(0x0303, 32, 2, 1, 0), LB_HELLO_NAMELESS);
+    CHECK_EQ(parse_fields(0x0300, 0, 2, 1, 2), LB_HELLO_NAMELESS);
+    CHECK_EQ(parse_fields(0x0200, 32, 2, 1, 0), LB_HELLO_NONE);
+    CHECK_EQ(parse_fields(0x0303, 33, 2, 1, 0), LB_HELLO_NONE);
+    CHECK_EQ(parse_fields(0x0303, 32, 0, 1, 0), LB_HELLO_NONE);
+    CHECK_EQ(parse_fields(0x0303, 32, 3, 1, 0), LB_HELLO_NONE);
+    CHECK_EQ(parse_fields(0x0303, 32, 2, 0, 0), LB_HELLO_NONE);
+    CHECK_EQ(parse_fields(0x0303, 32, 2, 1, 1), LB_HELLO_NONE);
+    CHECK_EQ(parse_fields(0x0303, 32, 2, 1, 3), LB_HELLO_NONE);
+}
+
+TEST(bytes_behind_a_list_of_names_make_it_none) {
+    static struct bytes extensions;
+
+    extensions.len = 0;
+    put_extension(&extensions, 0, "\0\4\0\0\1a", 6);
+    CHECK_EQ(parse_with(&extensions), LB_HELLO_NAMED);
+    extensions.len = 0;
+    put_extension(&extensions, 0, "\0\4\0\0\1ab", 7);
+    CHECK_EQ(parse_with(&extensions), LB_HELLO_NONE);
+}
+
 /* Every length in a hello, made one longer and one shorter, so that it does not fit what is around it. */
 TEST(a_length_that_lies_makes_it_none) {
     static struct bytes extensions, bytes;

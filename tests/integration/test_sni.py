@@ -442,12 +442,15 @@ def test_the_pool_of_the_listener_says_how_long_a_name_is_waited_for(balance: Ma
     assert who_serves(routed.scene) == "b0"
 
 
-def test_a_routed_pool_may_bind_by_name(balance: MakeScene, plain: list[Served]) -> None:
+@pytest.mark.parametrize("key", ["sni", "source_ip"])
+def test_a_routed_pool_binds_by_its_own_key(balance: MakeScene, plain: list[Served], key: str) -> None:
     scene = balance(plain[0], pool=NEVER)
     config = scene.config
     config["listeners"][scene.listener]["sni"] = {"*.llama.example": "bound"}
-    config["pools"]["bound"] = BY_NAME | {"backends": [backend_entry(server, str(server)) for server in plain[1:]]}
+    entries = [backend_entry(server, str(server)) for server in plain[1:]]
+    config["pools"]["bound"] = BY_NAME | {"hash": {"key": key}, "backends": entries}
     scene.lb.reload(config)
-    reached = {name: who_serves(scene, client_hello(name)) for name in NAMES}
-    assert set(reached.values()) == {"b1", "b2", "b3"}
-    assert reached == {name: who_serves(scene, client_hello(name), SOURCES[0]) for name in NAMES}
+    by_name = {who_serves(scene, client_hello(name), SOURCES[0]) for name in NAMES}
+    by_source = {who_serves(scene, client_hello(NAMES[0]), source) for source in SOURCES}
+    assert (by_name if key == "sni" else by_source) == {"b1", "b2", "b3"}
+    assert len(by_source if key == "sni" else by_name) == 1
