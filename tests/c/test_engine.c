@@ -294,7 +294,9 @@ struct churn {
     uint64_t bytes;
 };
 
+/* Every other client begins as a ClientHello of 16 KB would, so that it is waited for where names matter. */
 static void *churn(void *arg) {
+    static const uint8_t head[] = {22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3};
     struct churn *churn = arg;
     struct check_random random = {churn->seed};
     uint8_t *data = malloc(CHUNK_MAX);
@@ -305,6 +307,9 @@ static void *churn(void *arg) {
     while (churn->stop != NULL ? !__atomic_load_n(churn->stop, __ATOMIC_SEQ_CST) : churn->rounds-- > 0) {
         size_t total = 1 + check_random_below(&random, check_random_below(&random, 8) ? 5000 : CHUNK_MAX);
         int fd = client(churn->world);
+        data[0] = 0;
+        if (check_random_below(&random, 2) == 0)
+            memcpy(data, head, sizeof head);
         exchange(fd, data, total);
         (void)close(fd);
         churn->sessions++;
@@ -346,11 +351,17 @@ static void *read_numbers(void *arg) {
 
 /* Another configuration every time, under which every client can still be served. */
 static void change(struct world *world, struct check_random *random, int round) {
+    static const struct l4lb_route routes[] = {{"a.example", 0}, {"*.b.example", 0}};
+
     for (int i = 0; i < SERVERS; i++) {
         world->backends[i].weight = 1 + check_random_below(random, 5);
         world->backends[i].usable = i == round % 2 || check_random_below(random, 2);
     }
     world->pool.balance = (enum l4lb_balance)(round % (L4LB_FIRST + 1));
+    world->pool.hash_key = (enum l4lb_hash_key)check_random_below(random, L4LB_HASH_SNI + 1);
+    world->pool.hello_ms = 1 + check_random_below(random, 20);
+    world->listener.routes = routes;
+    world->listener.n_routes = check_random_below(random, 3);
     world->pool.n_backends = check_random_below(random, 4) || !world->backends[0].usable ? SERVERS : 1;
     world->config.interval_ms = check_random_below(random, 2) ? 1 : 0;
     world->config.events = check_random_below(random, 8);
