@@ -62,11 +62,10 @@ uint32_t lb_account_waited_us(const struct lb_worker *worker, const struct lb_se
 
 void lb_account_describe(const struct lb_worker *worker, const struct lb_session *session,
                          struct l4lb_session_record *out) {
-    static const uint8_t states[] = {[LB_SESSION_HEADER] = L4LB_SESSION_HEADER,
-                                     [LB_SESSION_CONNECT] = L4LB_SESSION_CONNECT,
-                                     [LB_SESSION_QUEUE] = L4LB_SESSION_QUEUE,
-                                     [LB_SESSION_RELAY] = L4LB_SESSION_RELAY,
-                                     [LB_SESSION_LINGER] = L4LB_SESSION_RELAY};
+    static const uint8_t states[] = {
+        [LB_SESSION_HEADER] = L4LB_SESSION_HEADER,   [LB_SESSION_HELLO] = L4LB_SESSION_HELLO,
+        [LB_SESSION_CONNECT] = L4LB_SESSION_CONNECT, [LB_SESSION_QUEUE] = L4LB_SESSION_QUEUE,
+        [LB_SESSION_RELAY] = L4LB_SESSION_RELAY,     [LB_SESSION_LINGER] = L4LB_SESSION_RELAY};
     uint64_t age_ns = worker->now_ns - session->started_ns;
 
     *out = (struct l4lb_session_record){

@@ -15,7 +15,7 @@
  *                      yet gets one turn to be known by
  *   random             weighted
  *   power_of_two       the less busy of two weighted random draws (Mitzenmacher 2001)
- *   maglev             the table decides by the hash of the client's address. Where that backend can't take it, or has
+ *   maglev             the table decides by the hash of the client's key. Where that backend can't take it, or has
  *                      max_load of its share already, the hash is stepped on, so that the keys that move go everywhere
  *                      (Mirrokni, Thorup, Zadimoghaddam 2018; arXiv 1908.08762). Where all are over their bound, the
  *                      least loaded takes it
@@ -35,7 +35,7 @@
 #include "snapshot.h"
 
 struct lb_balance_request {
-    uint64_t hash; /* of the client's address, and of its port if the pool wants that */
+    uint64_t hash; /* of what the pool binds clients by, see enum l4lb_hash_key */
     uint32_t now_ms;
     uint32_t tried[LB_TRIED_MAX]; /* backend slots */
     uint32_t n_tried;

@@ -28,10 +28,19 @@ static bool insists(const struct lb_session *session, const struct lb_pool *pool
     return lb_balance_is_affine(pool) && session->retries < pool->retries;
 }
 
+/* What the pool binds this client by. */
+static uint64_t hash_of_client(const struct lb_session *session, const struct lb_pool *pool) {
+    size_t address_len = session->peer.family == AF_INET ? 4 : sizeof session->peer.address;
+    uint16_t port = pool->hash_key == L4LB_HASH_SOURCE_IP_PORT ? session->peer.port : 0;
+
+    if (pool->hash_key == L4LB_HASH_SNI && session->server_name != 0)
+        return session->server_name;
+    return lb_hash_bytes(session->peer.address, address_len, port);
+}
+
 static int choose(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     struct lb_balance_request request = {.n_tried = LB_MIN(session->n_tried, (uint32_t)LB_TRIED_MAX),
                                          .last_tried = session->backend};
-    size_t address_len = session->peer.family == AF_INET ? 4 : sizeof session->peer.address;
 
     if (session->n_tried > 0 && insists(session, pool)) {
         int at = lb_balance_retake(pool, session->backend);
@@ -39,7 +48,7 @@ static int choose(struct lb_worker *worker, struct lb_session *session, const st
             return at;
     }
     request.now_ms = (uint32_t)worker->now_ms;
-    request.hash = lb_hash_bytes(session->peer.address, address_len, pool->hash_port ? session->peer.port : 0);
+    request.hash = hash_of_client(session, pool);
     memcpy(request.tried, session->tried, sizeof request.tried);
     return lb_balance_pick(pool, &request, &worker->rng);
 }

@@ -38,12 +38,15 @@ enum l4lb_proxy_mode { L4LB_PROXY_OFF, L4LB_PROXY_REQUIRE, L4LB_PROXY_OPTIONAL }
 
 enum l4lb_send_proxy { L4LB_SEND_PROXY_OFF, L4LB_SEND_PROXY_V1, L4LB_SEND_PROXY_V2 };
 
+/* What Maglev binds a client by. One that gives no server name is bound by its address. */
+enum l4lb_hash_key { L4LB_HASH_SOURCE_IP, L4LB_HASH_SOURCE_IP_PORT, L4LB_HASH_SNI };
+
 enum l4lb_event_kind { L4LB_EVENT_OPEN = 1, L4LB_EVENT_INTERVAL = 2, L4LB_EVENT_CLOSE = 4 };
 
 enum l4lb_slot_kind { L4LB_SLOT_LISTENER, L4LB_SLOT_POOL, L4LB_SLOT_BACKEND };
 
-/* Maximum weight of a backend, and the largest accepted Maglev table. */
-enum { L4LB_WEIGHT_MAX = 65535, L4LB_MAGLEV_TABLE_MAX = 5000011 };
+/* Maximum weight of a backend, the largest accepted Maglev table, and the most routes of a listener. */
+enum { L4LB_WEIGHT_MAX = 65535, L4LB_MAGLEV_TABLE_MAX = 5000011, L4LB_ROUTES_MAX = 16384 };
 
 /* An address range: 16 bytes in network order (IPv4 as ::ffff:a.b.c.d) and a length of 0 to 128 bits. */
 struct l4lb_prefix {
@@ -68,7 +71,7 @@ struct l4lb_pool_config {
     enum l4lb_balance balance;
     uint32_t table_size; /* Maglev; prime */
     uint32_t max_load;   /* Maglev: per cent of its share that a backend may have; 0 = no bound */
-    bool hash_port;      /* Maglev: the client's port is part of the key */
+    enum l4lb_hash_key hash_key;
     uint32_t retries;
     enum l4lb_send_proxy send_proxy;
     uint64_t connect_ms;
@@ -79,15 +82,22 @@ struct l4lb_pool_config {
     uint64_t response_ms; /* these three replace idle_ms in their phase */
     uint64_t stream_gap_ms;
     uint64_t keepalive_ms;
+    uint64_t hello_ms;   /* how long clients of listeners with this pool may take to give a server name */
     uint32_t queue_size; /* sessions that wait when no backend has a place; 0 = none does */
     uint64_t queue_ms;   /* how long each */
     const struct l4lb_backend_config *backends;
     size_t n_backends;
 };
 
+/* Clients that ask for this server name go to this pool. */
+struct l4lb_route {
+    const char *name; /* a host name, or *.suffix for every name below the suffix */
+    uint32_t pool;    /* index into l4lb_config.pools */
+};
+
 struct l4lb_listener_config {
     uint32_t slot;
-    uint32_t pool;            /* index into l4lb_config.pools */
+    uint32_t pool;            /* index into l4lb_config.pools; of clients that no route is for */
     uint32_t connections_max; /* 0 = no limit; beyond it clients wait in the backlog */
     const int *fds;           /* listening sockets, n_binds * n_workers: bind b of worker w at [b * n_workers + w] */
     size_t n_binds;
@@ -99,6 +109,8 @@ struct l4lb_listener_config {
     const struct l4lb_prefix *proxy_from; /* peers whose PROXY header is believed */
     size_t n_proxy_from;
     uint64_t proxy_timeout_ms; /* from accept to the complete header */
+    const struct l4lb_route *routes;
+    size_t n_routes;
 };
 
 struct l4lb_config {
@@ -264,7 +276,13 @@ int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l
 
 enum l4lb_path { L4LB_PATH_COPY, L4LB_PATH_SPLICE };
 
-enum l4lb_session_state { L4LB_SESSION_HEADER, L4LB_SESSION_CONNECT, L4LB_SESSION_RELAY, L4LB_SESSION_QUEUE };
+enum l4lb_session_state {
+    L4LB_SESSION_HEADER,
+    L4LB_SESSION_CONNECT,
+    L4LB_SESSION_RELAY,
+    L4LB_SESSION_QUEUE,
+    L4LB_SESSION_HELLO,
+};
 
 /* What a session is doing, as its bytes tell (see phase.h). */
 enum l4lb_phase { L4LB_PHASE_NEW, L4LB_PHASE_WAIT, L4LB_PHASE_STREAM, L4LB_PHASE_QUIET };

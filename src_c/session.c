@@ -10,6 +10,7 @@
 #include "account.h"
 #include "admission.h"
 #include "base.h"
+#include "client_hello.h"
 #include "clock.h"
 #include "connect.h"
 #include "count.h"
@@ -68,7 +69,7 @@ void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum
 }
 
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
-    if (session->state == LB_SESSION_HEADER) {
+    if (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO) {
         reject(worker, session, L4LB_REJECT_CLOSED);
         return;
     }
@@ -296,8 +297,9 @@ void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry) {
 
 static uint32_t clamp_ms(uint64_t ms) { return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms; }
 
-static void start(struct lb_worker *worker, struct lb_session *session, const struct lb_listener *listener) {
-    const struct lb_pool *pool = &worker->snapshot->pools[listener->pool];
+/* From here on it is a session of this pool. */
+static void enter_pool(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
+    const struct lb_pool *pool = &worker->snapshot->pools[index];
 
     session->pool = pool->slot;
     session->has_pool = true;
@@ -312,7 +314,73 @@ static void start(struct lb_worker *worker, struct lb_session *session, const st
         session->lifetime_at_ms = session->started_ns / LB_NS_PER_MS + pool->lifetime_ms;
     session->state = LB_SESSION_CONNECT;
     session->close = L4LB_CLOSE_NO_BACKEND;
+}
+
+static void start(struct lb_worker *worker, struct lb_session *session, uint32_t pool) {
+    enter_pool(worker, session, pool);
     go_on(worker, session, lb_connect_next(worker, session));
+}
+
+/* What the listener does with a client whose first bytes are these. */
+static uint32_t route(const struct lb_listener *listener, struct lb_session *session, enum lb_hello hello,
+                      const struct lb_server_name *name) {
+    int pool = -ENOENT;
+
+    if (hello == LB_HELLO_NAMED) {
+        session->server_name = lb_server_name_hash(name);
+        if (listener->routes != NULL)
+            pool = lb_routes_find(listener->routes, name);
+    }
+    return pool >= 0 ? (uint32_t)pool : listener->pool;
+}
+
+/* The first bytes are looked at and left where they are: the backend gets them as they came. Whoever sends what is no
+ * ClientHello, or only a part of one and a FIN, has no server name. */
+static void read_hello(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
+    struct lb_side *client = &session->client;
+    struct lb_server_name name;
+    enum lb_hello hello;
+    ssize_t seen;
+
+    if (listener == NULL) {
+        reject(worker, session, L4LB_REJECT_CLOSED);
+        return;
+    }
+    seen = client->error ? -1 : recv(client->fd, worker->relays.scratch, LB_COPY_BYTES, MSG_PEEK);
+    if (seen == -1 && !client->error && errno == EAGAIN)
+        return;
+    if (seen == -1) {
+        enter_pool(worker, session, listener->pool);
+        lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT);
+        return;
+    }
+    hello = lb_client_hello_parse(worker->relays.scratch, (size_t)seen, &name);
+    if (hello == LB_HELLO_MORE && seen < LB_COPY_BYTES && !client->hup)
+        return;
+    start(worker, session, route(listener, session, hello, &name));
+}
+
+/* It said too little for too long: it may be waiting for the server to speak first. */
+static void expire_hello(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
+
+    if (listener == NULL)
+        reject(worker, session, L4LB_REJECT_CLOSED);
+    else
+        start(worker, session, listener->pool);
+}
+
+/* The client is let in. */
+static void begin(struct lb_worker *worker, struct lb_session *session, const struct lb_listener *listener) {
+    if (listener->hello_ms == 0) {
+        start(worker, session, listener->pool);
+        return;
+    }
+    session->state = LB_SESSION_HELLO;
+    lb_deadline_arm(worker, session, worker->now_ms + listener->hello_ms);
+    if (session->client.can_read)
+        read_hello(worker, session);
 }
 
 /* The header is looked at until it is whole and only then taken, so that not one byte behind it is touched. */
@@ -344,7 +412,7 @@ static void read_header(struct lb_worker *worker, struct lb_session *session) {
         reject(worker, session, L4LB_REJECT_DENIED);
         return;
     }
-    start(worker, session, listener);
+    begin(worker, session, listener);
 }
 
 void lb_session_open(struct lb_worker *worker, const struct lb_listener *listener, int fd,
@@ -384,7 +452,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     if (expects_header)
         lb_deadline_arm(worker, session, worker->now_ms + listener->proxy_timeout_ms);
     else
-        start(worker, session, listener);
+        begin(worker, session, listener);
 }
 
 /* ---- what happens ------------------------------------------------------------------------------------------------ */
@@ -406,6 +474,10 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
     switch (session->state) {
     case LB_SESSION_HEADER:
         read_header(worker, session);
+        break;
+    case LB_SESSION_HELLO:
+        if (side->can_read)
+            read_hello(worker, session);
         break;
     case LB_SESSION_CONNECT:
         if (name == LB_SERVER)
@@ -434,6 +506,9 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
     switch (session->state) {
     case LB_SESSION_HEADER:
         reject(worker, session, L4LB_REJECT_PROXY_TIMEOUT);
+        break;
+    case LB_SESSION_HELLO:
+        expire_hello(worker, session);
         break;
     case LB_SESSION_CONNECT:
     case LB_SESSION_QUEUE:

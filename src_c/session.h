@@ -2,10 +2,11 @@
 /*
  * session - one client connection and its backend connection, from accept to close.
  *
- *            PROXY header expected
- *                    │
- *      accepted ─► HEADER ── complete ──► CONNECT, QUEUE (see connect.h)
- *          └──────────────────────────────►  │                         │
+ *          PROXY header       server name
+ *            expected           wanted
+ *                │                 │
+ *      accepted ─► HEADER ──────► HELLO ──► CONNECT, QUEUE (see connect.h)
+ *          └──────────┴───────────────────►  │                         │
  *                                            │ connected               │ no backend, no retries left
  *                                            ▼                         ▼
  *                                          RELAY ──────────────────► closed
@@ -41,6 +42,7 @@ struct lb_listener;
 enum lb_session_state {
     LB_SESSION_FREE,
     LB_SESSION_HEADER,  /* waiting for the PROXY header */
+    LB_SESSION_HELLO,   /* waiting for the server name in the ClientHello */
     LB_SESSION_CONNECT, /* connecting, or waiting to */
     LB_SESSION_QUEUE,   /* in the waiting room of its pool */
     LB_SESSION_RELAY,
@@ -87,6 +89,8 @@ struct lb_session {
     uint32_t linger_bytes;   /* not acknowledged when last looked */
     uint64_t lifetime_at_ms; /* UINT64_MAX = off */
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
+
+    uint64_t server_name; /* hash of the one in its ClientHello; 0 = none is known */
 
     uint64_t started_ns;
     uint64_t attempt_ns;    /* the current connection attempt, or the wait for a place, began */

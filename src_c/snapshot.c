@@ -105,7 +105,8 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     int result;
 
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
-        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_LATENCY)
+        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_LATENCY ||
+        config->hash_key > L4LB_HASH_SNI)
         return -EINVAL;
     if (config->balance == L4LB_MAGLEV && config->table_size > L4LB_MAGLEV_TABLE_MAX)
         return -EINVAL;
@@ -114,7 +115,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->slot = config->slot;
     pool->balance = config->balance;
     pool->max_load = config->max_load;
-    pool->hash_port = config->hash_port;
+    pool->hash_key = config->hash_key;
     pool->retries = config->retries;
     pool->send_proxy = config->send_proxy;
     pool->connect_ms = config->connect_ms;
@@ -125,6 +126,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->response_ms = config->response_ms;
     pool->stream_gap_ms = config->stream_gap_ms;
     pool->keepalive_ms = config->keepalive_ms;
+    pool->hello_ms = config->hello_ms;
     pool->queue_size = config->queue_size;
     pool->queue_ms = config->queue_ms;
     pool->live = &live->pools[config->slot];
@@ -149,6 +151,27 @@ static int build_lpm(const struct l4lb_prefix *prefixes, size_t n, struct lb_lpm
     return n == 0 ? 0 : lb_lpm_new(prefixes, NULL, n, like, out);
 }
 
+/* Does it matter to this pool which server name a client gives? */
+static bool wants_name(const struct lb_pool *pool) {
+    return pool->balance == L4LB_MAGLEV && pool->hash_key == L4LB_HASH_SNI;
+}
+
+static int build_routes(struct lb_listener *listener, const struct l4lb_listener_config *config,
+                        const struct lb_snapshot *snapshot) {
+    const struct lb_pool *pool = &snapshot->pools[config->pool];
+
+    if (config->n_routes == 0 && !wants_name(pool))
+        return 0;
+    if (pool->hello_ms == 0)
+        return -EINVAL;
+    listener->hello_ms = pool->hello_ms;
+    for (size_t i = 0; i < config->n_routes; i++) {
+        if (config->routes[i].pool >= snapshot->n_pools)
+            return -EINVAL;
+    }
+    return config->n_routes == 0 ? 0 : lb_routes_new(config->routes, config->n_routes, &listener->routes);
+}
+
 static int build_listener(struct lb_listener *listener, const struct l4lb_listener_config *config,
                           const struct lb_snapshot *snapshot, struct lb_live *live,
                           const struct lb_snapshot *previous) {
@@ -167,7 +190,9 @@ static int build_listener(struct lb_listener *listener, const struct l4lb_listen
     listener->proxy_mode = config->proxy_mode;
     listener->proxy_timeout_ms = config->proxy_timeout_ms;
     listener->live = &live->listeners[config->slot];
-    result = build_lpm(config->allow, config->n_allow, before->allow, &listener->allow);
+    result = build_routes(listener, config, snapshot);
+    if (result == 0)
+        result = build_lpm(config->allow, config->n_allow, before->allow, &listener->allow);
     if (result == 0)
         result = build_lpm(config->deny, config->n_deny, before->deny, &listener->deny);
     if (result == 0)
@@ -284,6 +309,7 @@ void lb_snapshot_free(struct lb_snapshot *snapshot) {
         table_put(snapshot->pools[i].table);
     }
     for (uint32_t i = 0; i < snapshot->n_listeners; i++) {
+        lb_routes_free(snapshot->listeners[i].routes);
         lb_lpm_free(snapshot->listeners[i].allow);
         lb_lpm_free(snapshot->listeners[i].deny);
         lb_lpm_free(snapshot->listeners[i].proxy_from);

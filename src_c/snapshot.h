@@ -21,6 +21,7 @@
 #include "l4lb.h"
 #include "live.h"
 #include "lpm.h"
+#include "routes.h"
 #include "sequence.h"
 
 struct lb_backend {
@@ -54,12 +55,13 @@ struct lb_pool {
     uint64_t response_ms;
     uint64_t stream_gap_ms;
     uint64_t keepalive_ms;
+    uint64_t hello_ms;
     uint32_t queue_size;
     uint64_t queue_ms;
     uint32_t n_backends;
     uint32_t n_usable;
     uint32_t max_load;
-    bool hash_port;
+    enum l4lb_hash_key hash_key;
     uint64_t total_weight; /* of the usable ones */
     struct lb_backend *backends;
     struct lb_sequence *sequence; /* over the usable ones */
@@ -70,6 +72,8 @@ struct lb_pool {
 struct lb_listener {
     uint32_t slot;
     uint32_t pool;
+    struct lb_routes *routes; /* NULL = none */
+    uint64_t hello_ms;        /* how long to wait for a server name; 0 = nobody wants to know it */
     uint32_t connections_max;
     struct lb_lpm *allow; /* NULL = everyone */
     struct lb_lpm *deny;

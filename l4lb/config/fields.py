@@ -30,6 +30,11 @@ ENTRIES_MAX = 4096
 NETWORKS_MAX = 500_000
 """Networks in one list: whole lists of countries or of known attackers are used as they are published."""
 
+ROUTES_MAX = 16_384
+"""Server names of one listener; the data plane has the same limit."""
+
+SERVER_NAME_MAX = 255
+
 RATE_MAX = 1_000_000
 PIPES_MAX = 4096
 WORKERS_MAX = 64
@@ -182,6 +187,7 @@ _USER = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
 _FILE_PATH = r"^[^\x00-\x1f\x7f]{1,4095}$"
 _URL_PATH = r"^/[!-~]{0,2047}$"
 _HOST = r"^[!-~]{1,255}$"
+_SERVER_NAME = r"^(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}$"
 _URL = r"^https?://[!-~]{1,2047}$"
 
 PATTERN_HELP = {
@@ -192,6 +198,7 @@ PATTERN_HELP = {
     _URL_PATH: "a path begins with / and has no spaces, such as /health",
     _URL: "a URL is expected, such as http://{host}:{port}/metrics",
     _HOST: "a host name without spaces is expected, such as model.example",
+    _SERVER_NAME: "a server name is expected, such as model.example or *.model.example",
 }
 
 Name = Annotated[str, StringConstraints(strict=True, pattern=_NAME)]
@@ -204,6 +211,12 @@ User = Annotated[str, StringConstraints(strict=True, pattern=_USER)]
 FilePath = Annotated[str, StringConstraints(strict=True, pattern=_FILE_PATH)]
 UrlPath = Annotated[str, StringConstraints(strict=True, pattern=_URL_PATH)]
 Url = Annotated[str, StringConstraints(strict=True, pattern=_URL)]
+ServerName = Annotated[str, StringConstraints(strict=True, pattern=_SERVER_NAME, max_length=SERVER_NAME_MAX)]
+"""A name in a TLS handshake, in any case, or `*.` and the end of such names."""
+
+Routes = Annotated[dict[ServerName, Name], Field(max_length=ROUTES_MAX)]
+"""Which pool serves which server name."""
+
 HostHeader = Annotated[str, StringConstraints(strict=True, pattern=_HOST)]
 
 

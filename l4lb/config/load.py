@@ -11,13 +11,10 @@ from pydantic_core import ErrorDetails
 from l4lb.config.fields import FROM_FILE
 from l4lb.config.messages import sentence
 from l4lb.config.model import Config
-from l4lb.config.rules import Loc
+from l4lb.config.rules import KEY, Loc
 from l4lb.config.source import Source
 from l4lb.config.tree import Items, Node, Place, Scalar, Section, path_part, plain
 from l4lb.errors import ConfigError, Problem
-
-KEY = "[key]"
-"""How the model marks that it means a key and not its value."""
 
 
 def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Config:

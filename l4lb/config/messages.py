@@ -45,6 +45,8 @@ def sentence(line: ErrorDetails) -> str:
             return f"a section with keys is expected, not {_kind(value)}"
         case "tuple_type":
             return f"a list is expected, not {_kind(value)}"
+        case "string_too_long":
+            return f"the text has more than {context['max_length']} characters"
         case "too_long":
             return f"the list has more than {context['max_length']} entries"
     return line["msg"]

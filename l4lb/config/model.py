@@ -121,6 +121,9 @@ class Listener(_Section):
     proxy_protocol: ProxyProtocol | None = None
     """Not given: no PROXY header is read."""
 
+    sni: fields.Routes = {}
+    """Pools by the server name that a TLS client asks for. `pool` serves all others."""
+
     backlog: fields.Backlog = 4096
     """Clients the kernel holds for each listening socket until they are accepted."""
 
@@ -128,8 +131,8 @@ class Listener(_Section):
 class Hash(_Section):
     """How `maglev` and `source_hash` place clients."""
 
-    key: Literal["source_ip", "source_ip_port"] = "source_ip"
-    """What decides where a client goes."""
+    key: Literal["source_ip", "source_ip_port", "sni"] = "source_ip"
+    """What decides where a client goes. `sni` is the server name it asks for; its address when it gives none."""
 
     table_size: fields.TableSize = 65537
     """Entries of the lookup table, a prime number. More entries share more evenly."""
@@ -164,6 +167,9 @@ class Timeouts(_Section):
 
     keepalive: fields.TimeoutOrOff = None
     """Silence between an answer and the next question. Replaces `idle` there."""
+
+    hello: fields.Timeout = 5.0
+    """To the end of a TLS ClientHello, where its server name matters. After that the client goes on without one."""
 
 
 class Health(_Section):

@@ -25,6 +25,9 @@ HTTP_KEYS = frozenset({"path", "status", "host"})
 
 Loc = tuple[str | int, ...]
 
+KEY = "[key]"
+"""The end of a Loc that means a key and not its value, here as in the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
@@ -106,6 +109,7 @@ def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Co
         pool = _get(listener, "pool")
         if isinstance(pool, str) and isinstance(pools, Mapping) and pool not in pools:
             yield Conflict(("listeners", name, "pool"), f"there is no pool {shorten(pool)}")
+        yield from _route_conflicts(("listeners", name, "sni"), _get(listener, "sni"), pools)
         for index, item in enumerate(one_or_many(_get(listener, "bind"))):
             address = _read(read_bind, item)
             if address is None or address.port == 0:
@@ -114,6 +118,18 @@ def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Co
             first = taken.setdefault(address, loc)
             if first is not loc:
                 yield Conflict(loc, f"{address} is already taken by listener {shorten(first[1])}", first)
+
+
+def _route_conflicts(loc: Loc, routes: Any, pools: Any) -> Iterator[Conflict]:
+    if not isinstance(routes, Mapping):
+        return
+    taken: dict[str, Loc] = {}
+    for name, pool in routes.items():
+        if isinstance(pool, str) and isinstance(pools, Mapping) and pool not in pools:
+            yield Conflict((*loc, name), f"there is no pool {shorten(pool)}")
+        key: Loc = (*loc, name, KEY)
+        if (first := taken.setdefault(str(name).lower(), key)) is not key:
+            yield Conflict(key, f"{shorten(name)} is there already; case makes no other name", first)
 
 
 def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:

@@ -12,6 +12,7 @@ from l4lb.engine.api import (
     BackendSpec,
     Balance,
     EventKind,
+    HashKey,
     ListenerSpec,
     PoolSpec,
     ProxyMode,
@@ -80,6 +81,7 @@ def _listener(
         proxy_mode=ProxyMode.OFF if proxy is None else ProxyMode[proxy.mode.upper()],
         proxy_from=listener.proxy_from,
         proxy_timeout_ms=0 if proxy is None else _ms(proxy.timeout),
+        routes=tuple((name, pool_indices[pool]) for name, pool in config.sni.items()),
     )
 
 
@@ -90,7 +92,7 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         balance=_BALANCE[config.balance],
         table_size=config.hash.table_size,
         max_load=0 if config.hash.max_load is None else round(config.hash.max_load * 100),
-        hash_port=config.hash.key == "source_ip_port",
+        hash_key=HashKey[config.hash.key.upper()],
         retries=config.retries,
         send_proxy=SendProxy[config.send_proxy.upper()],
         connect_ms=_ms(timeouts.connect),
@@ -101,6 +103,7 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         response_ms=_ms(timeouts.response),
         stream_gap_ms=_ms(timeouts.stream_gap),
         keepalive_ms=_ms(timeouts.keepalive),
+        hello_ms=_ms(timeouts.hello),
         queue_size=0 if config.queue is None else config.queue.size,
         queue_ms=0 if config.queue is None else _ms(config.queue.timeout),
         backends=tuple(_backend(backend, weights[name]) for name, backend in pool.backends.items()),

@@ -33,6 +33,8 @@ cdef extern from "l4lb.h" nogil:
         pass
     enum l4lb_send_proxy:
         pass
+    enum l4lb_hash_key:
+        pass
     enum l4lb_slot_kind:
         pass
 
@@ -41,7 +43,7 @@ cdef extern from "l4lb.h" nogil:
         l4lb_balance balance
         uint32_t table_size
         uint32_t max_load
-        bint hash_port
+        l4lb_hash_key hash_key
         uint32_t retries
         l4lb_send_proxy send_proxy
         uint64_t connect_ms
@@ -52,10 +54,15 @@ cdef extern from "l4lb.h" nogil:
         uint64_t response_ms
         uint64_t stream_gap_ms
         uint64_t keepalive_ms
+        uint64_t hello_ms
         uint32_t queue_size
         uint64_t queue_ms
         const l4lb_backend_config *backends
         size_t n_backends
+
+    struct l4lb_route:
+        const char *name
+        uint32_t pool
 
     struct l4lb_listener_config:
         uint32_t slot
@@ -71,6 +78,8 @@ cdef extern from "l4lb.h" nogil:
         const l4lb_prefix *proxy_from
         size_t n_proxy_from
         uint64_t proxy_timeout_ms
+        const l4lb_route *routes
+        size_t n_routes
 
     struct l4lb_config:
         const l4lb_listener_config *listeners

@@ -137,7 +137,7 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.balance = <l4lb_balance><int>spec.balance
     out.table_size = spec.table_size
     out.max_load = spec.max_load
-    out.hash_port = spec.hash_port
+    out.hash_key = <l4lb_hash_key><int>spec.hash_key
     out.retries = spec.retries
     out.send_proxy = <l4lb_send_proxy><int>spec.send_proxy
     out.connect_ms = spec.connect_ms
@@ -148,6 +148,7 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.response_ms = spec.response_ms
     out.stream_gap_ms = spec.stream_gap_ms
     out.keepalive_ms = spec.keepalive_ms
+    out.hello_ms = spec.hello_ms
     out.queue_size = spec.queue_size
     out.queue_ms = spec.queue_ms
     out.backends = backends
@@ -157,6 +158,7 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
 
 cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_workers) except -1:
     cdef int *fds = <int *>arena.take(len(spec.fds) * n_workers, sizeof(int))
+    cdef l4lb_route *routes = <l4lb_route *>arena.take(len(spec.routes), sizeof(l4lb_route))
     cdef size_t n = 0
     for bind in spec.fds:
         if <size_t>len(bind) != n_workers:
@@ -174,6 +176,11 @@ cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_wo
     out.proxy_mode = <l4lb_proxy_mode><int>spec.proxy_mode
     out.n_proxy_from = fill_prefixes(&out.proxy_from, spec.proxy_from)
     out.proxy_timeout_ms = spec.proxy_timeout_ms
+    for i, (name, pool) in enumerate(spec.routes):
+        routes[i].name = arena.keep(name.encode())
+        routes[i].pool = pool
+    out.routes = routes
+    out.n_routes = len(spec.routes)
     return 0
 
 

@@ -49,6 +49,12 @@ class SendProxy(enum.IntEnum):
     V2 = 2
 
 
+class HashKey(enum.IntEnum):
+    SOURCE_IP = 0
+    SOURCE_IP_PORT = 1
+    SNI = 2
+
+
 class EventKind(enum.IntFlag):
     OPEN = 1
     INTERVAL = 2
@@ -60,6 +66,7 @@ class SessionState(enum.IntEnum):
     CONNECT = 1
     RELAY = 2
     QUEUE = 3
+    HELLO = 4
 
 
 class Phase(enum.IntEnum):
@@ -96,7 +103,7 @@ class PoolSpec:
     balance: Balance = Balance.ROUND_ROBIN
     table_size: int = 65537
     max_load: int = 0
-    hash_port: bool = False
+    hash_key: HashKey = HashKey.SOURCE_IP
     retries: int = 3
     send_proxy: SendProxy = SendProxy.OFF
     connect_ms: int = 5_000
@@ -107,6 +114,7 @@ class PoolSpec:
     response_ms: int = 0
     stream_gap_ms: int = 0
     keepalive_ms: int = 0
+    hello_ms: int = 5_000
     queue_size: int = 0
     queue_ms: int = 0
     backends: Sequence[BackendSpec] = ()
@@ -117,6 +125,7 @@ class ListenerSpec:
     """`fds` holds, for each bind address, one listening socket for each worker.
 
     Networks are packed (`l4lb.engine.packing.pack_networks`): there may be many, and most snapshots do not change them.
+    `routes` are server names, or `*.suffix`, with the pool of each; `pool` is for all other clients.
     """
 
     slot: int
@@ -128,11 +137,12 @@ class ListenerSpec:
     proxy_mode: ProxyMode = ProxyMode.OFF
     proxy_from: bytes = b""
     proxy_timeout_ms: int = 5_000
+    routes: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One whole data-plane configuration; `ListenerSpec.pool` indexes `pools`."""
+    """One whole data-plane configuration; `ListenerSpec.pool` and its routes index `pools`."""
 
     listeners: Sequence[ListenerSpec] = ()
     pools: Sequence[PoolSpec] = ()

@@ -294,7 +294,9 @@ struct churn {
     uint64_t bytes;
 };
 
+/* Every other client begins as a ClientHello of 16 KB would, so that it is waited for where names matter. */
 static void *churn(void *arg) {
+    static const uint8_t head[] = {22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3};
     struct churn *churn = arg;
     struct check_random random = {churn->seed};
     uint8_t *data = malloc(CHUNK_MAX);
@@ -305,6 +307,9 @@ static void *churn(void *arg) {
     while (churn->stop != NULL ? !__atomic_load_n(churn->stop, __ATOMIC_SEQ_CST) : churn->rounds-- > 0) {
         size_t total = 1 + check_random_below(&random, check_random_below(&random, 8) ? 5000 : CHUNK_MAX);
         int fd = client(churn->world);
+        data[0] = 0;
+        if (check_random_below(&random, 2) == 0)
+            memcpy(data, head, sizeof head);
         exchange(fd, data, total);
         (void)close(fd);
         churn->sessions++;
@@ -346,11 +351,17 @@ static void *read_numbers(void *arg) {
 
 /* Another configuration every time, under which every client can still be served. */
 static void change(struct world *world, struct check_random *random, int round) {
+    static const struct l4lb_route routes[] = {{"a.example", 0}, {"*.b.example", 0}};
+
     for (int i = 0; i < SERVERS; i++) {
         world->backends[i].weight = 1 + check_random_below(random, 5);
         world->backends[i].usable = i == round % 2 || check_random_below(random, 2);
     }
     world->pool.balance = (enum l4lb_balance)(round % (L4LB_FIRST + 1));
+    world->pool.hash_key = (enum l4lb_hash_key)check_random_below(random, L4LB_HASH_SNI + 1);
+    world->pool.hello_ms = 1 + check_random_below(random, 20);
+    world->listener.routes = routes;
+    world->listener.n_routes = check_random_below(random, 3);
     world->pool.n_backends = check_random_below(random, 4) || !world->backends[0].usable ? SERVERS : 1;
     world->config.interval_ms = check_random_below(random, 2) ? 1 : 0;
     world->config.events = check_random_below(random, 8);
@@ -626,8 +637,14 @@ TEST(impossible_options_are_refused) {
 TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     static struct world world;
     int fds[] = {-1, -1}, same[] = {0, 0}, fd;
+    struct l4lb_route routes[] = {{"a.example", 0}, {"*.a.example", 0}};
 
     world_init(&world, &usual);
+    world.pool.hello_ms = 5000;
+    world.listener.routes = routes;
+    world.listener.n_routes = 2;
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    WAIT_UNTIL(l4lb_reclaim(world.engine) == 0);
     same[0] = same[1] = world.fds[0];
 #define CHECK_REFUSED(field, value)                                                                                    \
     do {                                                                                                               \
@@ -645,6 +662,12 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     CHECK_REFUSED(world.pool.idle_ms, 0);
     CHECK_REFUSED(world.pool.half_close_ms, 0);
     CHECK_REFUSED(world.pool.balance, (enum l4lb_balance)99);
+    CHECK_REFUSED(world.pool.hash_key, (enum l4lb_hash_key)99);
+    CHECK_REFUSED(world.pool.hello_ms, 0);
+    CHECK_REFUSED(routes[1].pool, 1);
+    CHECK_REFUSED(routes[1].name, "A.example");
+    CHECK_REFUSED(routes[1].name, "*");
+    world.listener.n_routes = 0;
     CHECK_REFUSED(world.backends[1].slot, 500);
     CHECK_REFUSED(world.backends[1].weight, L4LB_WEIGHT_MAX + 1);
     CHECK_REFUSED(world.backends[1].name, NULL);
@@ -653,6 +676,8 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     world.pool.balance = L4LB_MAGLEV;
     CHECK_REFUSED(world.pool.table_size, 100);
     CHECK_REFUSED(world.pool.table_size, UINT32_MAX);
+    world.pool.hash_key = L4LB_HASH_SNI;
+    CHECK_REFUSED(world.pool.hello_ms, 0);
     world.pool.balance = L4LB_ROUND_ROBIN;
     /* The same socket twice for one worker. */
     world.listener.n_binds = 2;

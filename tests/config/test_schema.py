@@ -50,6 +50,7 @@ def pool(**keys: object) -> dict[str, object]:
         pool(retries="${RETRIES}", timeouts={"connect": "${T:-5s}", "lifetime": "off"}),
         pool(health={"status": [200, "300-399"]}),
         {"listeners": {"web": {"bind": "*:80", "allow": "10.0.0.0/8"}}},
+        {"listeners": {"web": {"sni": {"*.llama.example": "llama", "emb.example": "${POOL}"}}}},
         {"defaults": {"retries": 1, "max_connections": 2}},
     ],
 )
@@ -75,6 +76,8 @@ def test_what_loads_is_valid(accepts: Any, data: object) -> None:
         pool(backends=[{"name": "a"}]),
         {"listeners": {"web": {"proxy_protocol": {}}}},
         {"listeners": {"web": {"allow": ["web.example"]}}},
+        {"listeners": {"web": {"sni": {"web.example": "a b"}}}},
+        {"listeners": {"web": {"sni": ["web.example"]}}},
     ],
 )
 def test_slips_are_invalid(accepts: Any, data: object) -> None:

@@ -149,6 +149,24 @@ def test_listeners_point_at_their_pools() -> None:
     assert found == [(((81,),), state.pools["three"].slot), (((82,),), state.pools["one"].slot)]
 
 
+def test_routes_point_at_their_pools() -> None:
+    wanted = config(
+        pools={name: {"backends": [A], "timeouts": {"hello": 2}} for name in ("one", "two", "three")},
+        listeners={
+            "x": {"bind": "127.0.0.1:81", "pool": "two", "sni": {"a.example": "three", "*.B.example": "one"}},
+        },
+    )
+    snapshot = compose(merged(wanted), {("", Address.parse("127.0.0.1:81")): [81]}, QUIET)
+    assert snapshot.listeners[0].routes == (("a.example", 2), ("*.B.example", 0))
+    assert snapshot.pools[1].hello_ms == 2000
+
+
+@pytest.mark.parametrize("word", ["source_ip", "source_ip_port", "sni"])
+def test_hash_key_words(word: str) -> None:
+    snapshot = compose(merged(config(A, pool={"hash": {"key": word}})), FDS, QUIET)
+    assert snapshot.pools[0].hash_key.name.lower() == word
+
+
 def test_without_accepting_listeners_have_no_sockets() -> None:
     state = merged(config(A))
     snapshot = compose(state, {}, QUIET, accepting=False)
