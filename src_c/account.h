@@ -34,6 +34,11 @@ static inline struct lb_queue *lb_account_queue(struct lb_worker *worker, const 
     return &worker->shared->live.pools[session->pool].queue;
 }
 
+/* What this worker knows of how answers end in the session's pool. */
+static inline struct lb_endings *lb_account_endings(struct lb_worker *worker, const struct lb_session *session) {
+    return &worker->counters.endings[session->pool];
+}
+
 /* Take up the place that was reserved on backend `slot`, as one whose first turn is expected at any moment. */
 void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot);
 void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session);

@@ -64,6 +64,8 @@ enum {
 
     /* A session is quiet for good, as far as closing it goes, after this long: a stream may only have paused. */
     LB_LEAVE_QUIET_MS = 1000,
+    /* The same where the end of the answer was not told by its last piece, as it is as a rule in that pool. */
+    LB_LEAVE_DOUBT_MS = 15000,
 
     /* The average latency of a backend that nobody asks halves in this time. */
     LB_LATENCY_HALF_MS = 5000,

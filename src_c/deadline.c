@@ -58,11 +58,17 @@ uint64_t lb_deadline_coming_ms(const struct lb_session *session) {
     return session->coming ? session->last_ns / LB_NS_PER_MS + LB_QUIET_FIRST_MS : OFF;
 }
 
+bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session) {
+    return session->phase.piece.place > 0 && session->phase.expected != LB_ENDING_LAST &&
+           lb_endings_tell(&worker->counters.endings[session->pool]);
+}
+
 uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session) {
     if (!session->has_backend || !lb_session_is_quiet(session) ||
         !atomic_load_explicit(&worker->shared->live.backends[session->backend].leaving, memory_order_relaxed))
         return OFF;
-    return session->last_ns / LB_NS_PER_MS + LB_LEAVE_QUIET_MS;
+    return session->last_ns / LB_NS_PER_MS +
+           (lb_deadline_in_doubt(worker, session) ? LB_LEAVE_DOUBT_MS : LB_LEAVE_QUIET_MS);
 }
 
 void lb_deadline_arm_relay(struct lb_worker *worker, struct lb_session *session) {

@@ -12,6 +12,7 @@
 #ifndef LB_DEADLINE_H
 #define LB_DEADLINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "session.h"
@@ -32,6 +33,10 @@ uint64_t lb_deadline_turn_ms(const struct lb_session *session);
 
 /* When a new session has missed the moment in which its first turn was expected. */
 uint64_t lb_deadline_coming_ms(const struct lb_session *session);
+
+/* Is only silence to say that its last answer is over, where bytes tell as a rule? Then it may have been interrupted.
+ */
+bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session);
 
 /* When a quiet session leaves a backend that is to be left. */
 uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session);

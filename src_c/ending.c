@@ -13,6 +13,7 @@ enum {
     HEADS_MIN = 8,  /* proofs before a first or second piece is held for not the last */
     SURE = 16,      /* times as often one as the other */
     VERY_SURE = 64, /* a wrong "not the last" costs more: it keeps a backend busy */
+    TOLD_MIN = 8,   /* ends that were told before silence is in doubt */
     CHANCE_MIN = 4, /* last pieces there would be by chance, before their absence means something */
     COUNT_MAX = 1 << 14,
     EXACT_MAX = 1 << 8,
@@ -84,22 +85,6 @@ static struct lb_ending_counts exact_counts(const struct lb_endings *endings, st
 
 /* ---- all --------------------------------------------------------------------------------------------------------- */
 
-void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool last) {
-    uint32_t place = piece.place - 1;
-
-    learn_exact(endings, piece, last);
-    (void)count(&endings->classes[place][class_of(piece.bytes)], last, COUNT_MAX);
-    if (piece.place == LB_PIECE_PLACES)
-        (void)count(&endings->steps[piece.step], last, COUNT_MAX);
-    if (!count(&endings->any[place], last, COUNT_MAX))
-        return;
-    halve(&endings->any[place]);
-    for (uint32_t i = 0; i < LB_PIECE_CLASSES; i++)
-        halve(&endings->classes[place][i]);
-    for (uint32_t i = 0; i < LB_PIECE_STEPS && piece.place == LB_PIECE_PLACES; i++)
-        halve(&endings->steps[i]);
-}
-
 static bool is_last(struct lb_ending_counts counts, uint32_t place) {
     uint32_t enough = place < LB_PIECE_PLACES ? SEEN_MIN : LATER_MIN;
     return counts.last >= enough && counts.last >= SURE * counts.not_last;
@@ -137,6 +122,28 @@ enum lb_ending lb_endings_ask(const struct lb_endings *endings, struct lb_piece 
         doubt = doubt || (grains[i].last > 1 && grains[i].not_last < VERY_SURE * grains[i].last);
     }
     return LB_ENDING_UNKNOWN;
+}
+
+void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool last) {
+    uint32_t place = piece.place - 1;
+
+    if (last && count(&endings->told, lb_endings_ask(endings, piece) == LB_ENDING_LAST, EXACT_MAX))
+        halve(&endings->told);
+    learn_exact(endings, piece, last);
+    (void)count(&endings->classes[place][class_of(piece.bytes)], last, COUNT_MAX);
+    if (piece.place == LB_PIECE_PLACES)
+        (void)count(&endings->steps[piece.step], last, COUNT_MAX);
+    if (!count(&endings->any[place], last, COUNT_MAX))
+        return;
+    halve(&endings->any[place]);
+    for (uint32_t i = 0; i < LB_PIECE_CLASSES; i++)
+        halve(&endings->classes[place][i]);
+    for (uint32_t i = 0; i < LB_PIECE_STEPS && piece.place == LB_PIECE_PLACES; i++)
+        halve(&endings->steps[i]);
+}
+
+bool lb_endings_tell(const struct lb_endings *endings) {
+    return endings->told.last >= TOLD_MIN && endings->told.last >= endings->told.not_last;
 }
 
 void lb_endings_clear(struct lb_endings *endings) {

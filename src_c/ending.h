@@ -54,6 +54,7 @@ struct lb_ending_counts {
 
 /* The numbers are one worker's; another thread may clear them when nobody uses them. */
 struct lb_endings {
+    struct lb_ending_counts told; /* last pieces that were told as such, and those that were not */
     struct lb_ending_counts any[LB_PIECE_PLACES];
     struct lb_ending_counts classes[LB_PIECE_PLACES][LB_PIECE_CLASSES];
     struct lb_ending_counts steps[LB_PIECE_STEPS]; /* of later pieces */
@@ -65,6 +66,9 @@ struct lb_endings {
 
 /* This piece turned out to be the last one of its answer, or not. */
 void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool last);
+
+/* Are the ends of answers told here, as a rule? Then silence after anything else is in doubt. */
+bool lb_endings_tell(const struct lb_endings *endings);
 
 /* Forget everything. */
 void lb_endings_clear(struct lb_endings *endings);

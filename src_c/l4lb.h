@@ -329,7 +329,8 @@ int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
  * while turns go on to their end. Returns how many were closed right away. Any thread. */
 int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t slot, bool leaving, int timeout_ms);
 /* Close up to n sessions of a backend that have been quiet for quiet_ms (close reason REBALANCED); the longest quiet
- * ones of a worker need not be first. Returns how many. Any thread. */
+ * ones of a worker need not be first. Where the last pieces of answers are known, only sessions whose answer ended with
+ * one. Returns how many. Any thread. */
 int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms);
 /* Close every session of a backend (close reason DRAINED). Returns how many. Any thread. */
 int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms);

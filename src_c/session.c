@@ -229,7 +229,9 @@ static void check_silence(struct lb_worker *worker, struct lb_session *session) 
 
 bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
                             enum l4lb_close reason) {
-    if (!lb_session_is_quiet(session) || worker->now_ms < session->last_ns / LB_NS_PER_MS + quiet_ms)
+    uint64_t quiet_at_ms = session->last_ns / LB_NS_PER_MS + quiet_ms;
+
+    if (!lb_session_is_quiet(session) || worker->now_ms < quiet_at_ms || lb_deadline_in_doubt(worker, session))
         return false;
     lb_session_close(worker, session, reason);
     return true;

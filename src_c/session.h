@@ -124,7 +124,7 @@ void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum 
 /* Called from the waiting room: try for a place. */
 void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry);
 
-/* Close it for this reason if it has been quiet for quiet_ms; true if so. */
+/* Close it for this reason if it has been quiet for quiet_ms, and no doubt about that; true if so. */
 bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
                             enum l4lb_close reason);
 

@@ -8,10 +8,6 @@
 #include "ending.h"
 #include "histogram.h"
 
-static struct lb_endings *endings_of(struct lb_worker *worker, const struct lb_session *session) {
-    return &worker->counters.endings[session->pool];
-}
-
 /* The phase changed, or may have. */
 static void note(struct lb_worker *worker, struct lb_session *session, unsigned events) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
@@ -39,7 +35,7 @@ static void learn_latency(struct lb_worker *worker, struct lb_session *session, 
 
 void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
-    struct lb_endings *endings = endings_of(worker, session);
+    struct lb_endings *endings = lb_account_endings(worker, session);
     struct lb_phase *phase = &session->phase;
     enum lb_ending expected = (enum lb_ending)phase->expected;
     struct lb_piece before = phase->piece;
@@ -73,7 +69,7 @@ void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, 
     lb_relay_end_run(&session->down);
     lb_count_add(&lb_account_counters(worker, session)->sent_bytes_total, bytes);
     if ((events & LB_TURN_PROVEN) != 0)
-        lb_endings_learn(endings_of(worker, session), before, true);
+        lb_endings_learn(lb_account_endings(worker, session), before, true);
     note(worker, session, events);
 }
 
@@ -87,6 +83,6 @@ void lb_turn_over(struct lb_worker *worker, struct lb_session *session) {
 
     /* Unless the client has ended it: then it may have been broken off. */
     if (phase->piece.place > 0 && !session->up.finished)
-        lb_endings_learn(endings_of(worker, session), phase->piece, true);
+        lb_endings_learn(lb_account_endings(worker, session), phase->piece, true);
     note(worker, session, lb_phase_over(phase));
 }

@@ -144,6 +144,25 @@ TEST(where_ends_look_like_the_rest_nothing_is_claimed) {
     CHECK_EQ(others.n[LB_ENDING_LAST], 0);
 }
 
+TEST(it_knows_whether_ends_are_told) {
+    static struct lb_endings regular, plain;
+    struct verdicts ignored = {0};
+    struct answer answer;
+    struct lb_rng rng;
+
+    lb_rng_init(&rng, 9);
+    for (int i = 0; i < 300; i++) {
+        event_stream(&answer, &rng);
+        replay(&regular, &answer, &ignored, &ignored);
+        answer = (struct answer){.n = 20 + lb_rng_below(&rng, 20)};
+        for (uint32_t j = 0; j < answer.n; j++)
+            answer.bytes[j] = 20 + lb_rng_below(&rng, 2000);
+        replay(&plain, &answer, &ignored, &ignored);
+    }
+    CHECK(lb_endings_tell(&regular));
+    CHECK(!lb_endings_tell(&plain));
+}
+
 TEST(two_kinds_of_answers_in_one_pool_are_both_known) {
     static struct lb_endings endings;
     struct verdicts last = {0}, others = {0};
