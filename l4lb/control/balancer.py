@@ -124,7 +124,7 @@ class Balancer:
         self._note_gains(self._state, state)
         self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
         self._names.learn(state)
-        self._sockets.apply_backlogs(plan.config.listeners)
+        self._sockets.apply_options(plan.config.listeners)
         self._check()
 
     async def resolve_again(self) -> None:

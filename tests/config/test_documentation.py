@@ -27,6 +27,7 @@ SECTIONS = {
     "log.access": "AccessLog",
     "listeners.NAME": "Listener",
     "listeners.NAME.proxy_protocol": "ProxyProtocol",
+    "listeners.NAME.tcp": "Tcp",
     "pools.NAME": "Pool",
     "pools.NAME.backends[]": "Backend",
     "pools.NAME.hash": "Hash",
@@ -112,8 +113,8 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     listener, pool = config.listeners["example"], config.pools["example"]
     sections: list[BaseModel | None] = [
         *(config.process, config.admin, config.log, config.log.access),
-        *(listener, listener.proxy_protocol),
-        *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.health),
+        *(listener, listener.proxy_protocol, listener.tcp),
+        *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.tcp, pool.health),
         *(pool.load, pool.agent),
         *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]
