@@ -332,14 +332,20 @@ class Balancer:
         One round of it, once there is anything to do.
         """
         await self._untidy.wait()
-        settled = self._engine.reclaim() == 0
-        if settled:
-            self._close_unused_sockets()
-        await self._leave()
-        self._give_slots()
-        await self._end_patience()
-        if settled and not self._departures and not self._leaving:
-            self._untidy.clear()
+        # What changes while this waits for a worker is for the next round.
+        self._untidy.clear()
+        tidy = False
+        try:
+            settled = self._engine.reclaim() == 0
+            if settled:
+                self._close_unused_sockets()
+            await self._leave()
+            self._give_slots()
+            await self._end_patience()
+            tidy = settled and not self._departures and not self._leaving
+        finally:
+            if not tidy:
+                self._untidy.set()
 
     def _close_unused_sockets(self) -> None:
         wanted = {
