@@ -83,7 +83,7 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
     lb_account_enter_backend(worker, session, backend->slot);
     session->attempt_ns = worker->now_ns;
     session->send_proxy = (uint8_t)pool->send_proxy;
-    result = lb_sock_connect((const struct sockaddr *)&backend->address, backend->address_len);
+    result = lb_sock_connect((const struct sockaddr *)&backend->address, backend->address_len, &pool->tcp);
     if (result < 0)
         return result;
     session->server = (struct lb_side){.fd = result, .can_write = true};

@@ -48,6 +48,17 @@ enum l4lb_slot_kind { L4LB_SLOT_LISTENER, L4LB_SLOT_POOL, L4LB_SLOT_BACKEND };
 /* Maximum weight of a backend, the largest accepted Maglev table, and the most routes of a listener. */
 enum { L4LB_WEIGHT_MAX = 65535, L4LB_MAGLEV_TABLE_MAX = 5000011, L4LB_ROUTES_MAX = 16384 };
 
+/* What the kernel accepts, tcp(7). */
+enum { L4LB_KEEPALIVE_S_MAX = 32767, L4LB_KEEPALIVE_PROBES_MAX = 127 };
+
+/* How the kernel finds out that a TCP peer is lost, see tcp(7) and RFC 5482. Unix sockets have none of it. */
+struct l4lb_tcp {
+    uint32_t keepalive_s;     /* silence before the first probe; 0 = no probes */
+    uint32_t interval_s;      /* between two probes */
+    uint32_t probes;          /* unanswered ones after which the peer is lost, unless user_timeout_ms says when */
+    uint32_t user_timeout_ms; /* for bytes to be acknowledged; 0 = net.ipv4.tcp_retries2 decides */
+};
+
 /* An address range: 16 bytes in network order (IPv4 as ::ffff:a.b.c.d) and a length of 0 to 128 bits. */
 struct l4lb_prefix {
     uint8_t address[16];
@@ -83,6 +94,7 @@ struct l4lb_pool_config {
     uint64_t stream_gap_ms;
     uint64_t keepalive_ms;
     uint64_t hello_ms;   /* how long clients of listeners with this pool may take to give a server name */
+    struct l4lb_tcp tcp; /* of the connections to its backends, from the first packet on */
     uint32_t queue_size; /* sessions that wait when no backend has a place; 0 = none does */
     uint64_t queue_ms;   /* how long each */
     const struct l4lb_backend_config *backends;
@@ -160,7 +172,9 @@ int l4lb_reclaim(struct l4lb_engine *engine);
     X(CLIENT_ABORT_CONNECT, "CC", "client_abort")                \
     X(CLIENT_ABORT_QUEUE, "CQ", "client_abort") \
     X(CLIENT_ABORT, "CD", "client_abort")                        \
+    X(CLIENT_LOST, "CD", "client_lost") \
     X(SERVER_ABORT, "SD", "server_abort")                        \
+    X(SERVER_LOST, "SD", "server_lost") \
     X(CONNECT_FAILED, "SC", "connect_failed")                    \
     X(CONNECT_TIMEOUT, "sC", "connect_timeout")                  \
     X(NO_BACKEND, "SC", "no_backend")                            \

@@ -22,13 +22,19 @@ bool lb_relay_holds(const struct lb_relay *relay) {
 
 /* ---- ends -------------------------------------------------------------------------------------------------------- */
 
+/* The first error says why: the kernel reports it only once. */
+static void broke(struct lb_side *side, int error) {
+    side->lost = side->reset ? side->lost : lb_sock_is_lost(error);
+    side->reset = true;
+}
+
 static void source_error(struct lb_relay *relay, struct lb_side *source, int error) {
     if (error == EINTR)
         return;
     source->can_read = false;
     if (error == EAGAIN)
         return;
-    source->reset = true;
+    broke(source, error);
     relay->eof = true;
 }
 
@@ -57,7 +63,7 @@ static void sink_error(struct lb_relay *relay, struct lb_side *sink, int error) 
         return;
     /* What the sink's peer sent before it broke is still ours to deliver the other way: read on to the end. The error
      * is latched here because the kernel reports it only once. */
-    sink->reset = true;
+    broke(sink, error);
     sink->can_read = true;
     sink->hup = true;
     relay->sink_gone = true;

@@ -41,6 +41,7 @@ struct lb_side {
     bool urgent;    /* urgent data came: a short read proves nothing */
     bool error;     /* an error is announced; read until it shows, if there still is something to read */
     bool reset;     /* the connection broke: a RST, or any error but a FIN */
+    bool lost;      /* it broke because the peer gave no sign of life any more */
     bool nodelay;   /* TCP_NODELAY is set */
 };
 

@@ -110,15 +110,21 @@ static void linger(struct lb_worker *worker, struct lb_session *session) {
                                             session->half_close_ms - waited_ms));
 }
 
+static enum l4lb_close break_reason(const struct lb_session *session) {
+    if (session->client.reset)
+        return session->client.lost ? L4LB_CLOSE_CLIENT_LOST : L4LB_CLOSE_CLIENT_ABORT;
+    return session->server.lost ? L4LB_CLOSE_SERVER_LOST : L4LB_CLOSE_SERVER_ABORT;
+}
+
 /* Pass a reset on. A reset makes the kernel forget what it has not delivered, so first that must be acknowledged. */
 static void break_off(struct lb_worker *worker, struct lb_session *session) {
     bool by_client = session->client.reset;
 
     if (session->client.reset && session->server.reset) {
-        lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT);
+        lb_session_close(worker, session, break_reason(session));
         return;
     }
-    session->close = by_client ? L4LB_CLOSE_CLIENT_ABORT : L4LB_CLOSE_SERVER_ABORT;
+    session->close = (uint8_t)break_reason(session);
     session->state = LB_SESSION_LINGER;
     session->linger_bytes = UINT32_MAX;
     lb_list_remove(&session->ready);
@@ -143,15 +149,21 @@ static void pass_end(struct lb_worker *worker, struct lb_session *session, struc
     lb_deadline_arm_relay(worker, session);
 }
 
+/* One that breaks after its FIN, or when its bytes have nowhere to go any more, is not read and so does not show it. */
+static void show_break(struct lb_side *side, bool over) {
+    if (side->reset || !side->error || !over)
+        return;
+    side->reset = true;
+    side->lost = lb_sock_is_lost(lb_sock_error(side->fd));
+}
+
 /* Act on what the relays found. The session may be gone after this. */
 static void settle(struct lb_worker *worker, struct lb_session *session) {
     bool up_over = lb_relay_over(&session->up), down_over = lb_relay_over(&session->down);
     bool client_done, server_done;
 
-    /* One that breaks after its FIN, or when its bytes have nowhere to go any more, is not read and so does not show
-     * it. */
-    session->client.reset = session->client.reset || (session->client.error && up_over);
-    session->server.reset = session->server.reset || (session->server.error && down_over);
+    show_break(&session->client, up_over);
+    show_break(&session->server, down_over);
     /* A broken side is done with once what it sent is through; nothing can be delivered to it any more. */
     client_done = session->client.reset && up_over;
     server_done = session->server.reset && down_over;

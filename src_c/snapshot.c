@@ -100,6 +100,12 @@ static int build_sequence(struct lb_pool *pool) {
     return result;
 }
 
+static bool is_tcp_valid(const struct l4lb_tcp *tcp) {
+    return tcp->keepalive_s <= L4LB_KEEPALIVE_S_MAX && tcp->user_timeout_ms <= INT32_MAX &&
+           (tcp->keepalive_s == 0 || (tcp->interval_s > 0 && tcp->interval_s <= L4LB_KEEPALIVE_S_MAX &&
+                                      tcp->probes > 0 && tcp->probes <= L4LB_KEEPALIVE_PROBES_MAX));
+}
+
 static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,
                       const struct lb_snapshot *previous) {
     int result;
@@ -110,7 +116,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
         return -EINVAL;
     if (config->balance == L4LB_MAGLEV && config->table_size > L4LB_MAGLEV_TABLE_MAX)
         return -EINVAL;
-    if (config->max_load != 0 && config->max_load <= 100)
+    if ((config->max_load != 0 && config->max_load <= 100) || !is_tcp_valid(&config->tcp))
         return -EINVAL;
     pool->slot = config->slot;
     pool->balance = config->balance;
@@ -127,6 +133,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->stream_gap_ms = config->stream_gap_ms;
     pool->keepalive_ms = config->keepalive_ms;
     pool->hello_ms = config->hello_ms;
+    pool->tcp = config->tcp;
     pool->queue_size = config->queue_size;
     pool->queue_ms = config->queue_ms;
     pool->live = &live->pools[config->slot];

@@ -56,6 +56,7 @@ struct lb_pool {
     uint64_t stream_gap_ms;
     uint64_t keepalive_ms;
     uint64_t hello_ms;
+    struct l4lb_tcp tcp;
     uint32_t queue_size;
     uint64_t queue_ms;
     uint32_t n_backends;

@@ -39,17 +39,47 @@ int lb_sock_accept(int listener, struct l4lb_endpoint *peer) {
     return fd;
 }
 
-int lb_sock_connect(const struct sockaddr *address, socklen_t len) {
+static void set_number(int fd, int level, int option, uint32_t value) {
+    int number = (int)value;
+    (void)setsockopt(fd, level, option, &number, sizeof number);
+}
+
+/* The values are in range: the snapshot was checked. */
+static void set_tcp(int fd, const struct l4lb_tcp *tcp) {
+    if (tcp->keepalive_s > 0) {
+        set_number(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+        set_number(fd, IPPROTO_TCP, TCP_KEEPIDLE, tcp->keepalive_s);
+        set_number(fd, IPPROTO_TCP, TCP_KEEPINTVL, tcp->interval_s);
+        set_number(fd, IPPROTO_TCP, TCP_KEEPCNT, tcp->probes);
+    }
+    if (tcp->user_timeout_ms > 0)
+        set_number(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, tcp->user_timeout_ms);
+}
+
+int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct l4lb_tcp *tcp) {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd == -1)
         return -errno;
+    if (address->sa_family != AF_UNIX)
+        set_tcp(fd, tcp);
     if (connect(fd, address, len) == -1 && errno != EINPROGRESS) {
         int error = -errno;
         lb_sock_close(&fd, false);
         return error;
     }
     return fd;
+}
+
+/* Where an ICMP error came while the kernel still tried, that is the one it reports in the end. */
+bool lb_sock_is_lost(int error) {
+    return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN;
+}
+
+int lb_sock_error(int fd) {
+    int error = 0;
+    socklen_t len = sizeof error;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1 ? errno : error;
 }
 
 void lb_sock_local(int fd, struct l4lb_endpoint *out) {

@@ -16,8 +16,14 @@
 /* Accept one client. `peer` gets its address; an IPv4 address mapped into IPv6 is shown as IPv4. */
 LB_MUST_CHECK int lb_sock_accept(int listener, struct l4lb_endpoint *peer);
 
-/* Start a connection. Returns the socket, connecting or connected. */
-LB_MUST_CHECK int lb_sock_connect(const struct sockaddr *address, socklen_t len);
+/* Start a connection. Returns the socket, connecting or connected. The options count for connecting too. */
+LB_MUST_CHECK int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct l4lb_tcp *tcp);
+
+/* Does this error say that the kernel gave the peer up? All others of a connection say that the peer ended it. */
+bool lb_sock_is_lost(int error);
+
+/* The error that waits on the socket, which is taken from it; 0 = none. */
+int lb_sock_error(int fd);
 
 /* The address a client connected to; family 0 when the kernel can't say. */
 void lb_sock_local(int fd, struct l4lb_endpoint *out);

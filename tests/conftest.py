@@ -20,6 +20,7 @@ class MakeScene(Protocol):
         listener: Mapping[str, Any] | None = None,
         pool: Mapping[str, Any] | None = None,
         process: Mapping[str, Any] | None = None,
+        log: Mapping[str, Any] | None = None,
     ) -> Scene: ...
 
 
@@ -48,9 +49,11 @@ def balance(stage: Stage, request: pytest.FixtureRequest) -> Iterator[MakeScene]
         listener: Mapping[str, Any] | None = None,
         pool: Mapping[str, Any] | None = None,
         process: Mapping[str, Any] | None = None,
+        log: Mapping[str, Any] | None = None,
     ) -> Scene:
         assert not scenes, "one scene a test: the next one would reload the first one away"
-        settings = {"process": dict(process)} if process else {}
+        given = {"process": process, "log": log}
+        settings = {section: dict(values) for section, values in given.items() if values}
         lb = stage.balancer(settings)
         scenes.append(Scene(lb, settings, dict(listener or {}), dict(pool or {}), backends))
         return scenes[0]

@@ -40,6 +40,9 @@ PIPES_MAX = 4096
 WORKERS_MAX = 64
 CONNECTIONS_MAX = 10_000_000
 TABLE_SIZE_MAX = 5_000_011
+KEEPALIVE_MAX = 32_767.0
+PROBES_MAX = 127
+"""These two are the kernel's, tcp(7)."""
 
 ADDRESS_PATTERN = r"^(unix:[/@]|[^ ]*:[0-9]{1,5}$)"
 NETWORK_PATTERN = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
@@ -58,7 +61,7 @@ def _is_number(value: Any) -> bool:
 # Durations
 
 
-def _duration(least: float, *, most: float = SECONDS_MAX, off: bool = False) -> BeforeValidator:
+def _duration(least: float, *, most: float = SECONDS_MAX, off: bool = False, whole: bool = False) -> BeforeValidator:
     def read(value: Any, info: ValidationInfo) -> float | None:
         if off and (value == "off" or (value is None and not info.context)):
             return None
@@ -74,6 +77,8 @@ def _duration(least: float, *, most: float = SECONDS_MAX, off: bool = False) -> 
             seconds = float(value)
         if not least <= seconds <= most:
             raise ValueError(f"a duration from {format_duration(least)} to {format_duration(most)} is expected")
+        if whole and seconds != int(seconds):
+            raise ValueError("whole seconds are expected, because the kernel counts these in seconds")
         return seconds
 
     return BeforeValidator(read)
@@ -93,6 +98,13 @@ PatienceOrOff = Annotated[float | None, _duration(0.0, off=True), _DURATION_OR_O
 
 Interval = Annotated[float, _duration(0.01, most=86400.0), _DURATION_SCHEMA]
 """The pace of something that repeats."""
+
+
+Keepalive = Annotated[float, _duration(1.0, most=KEEPALIVE_MAX, whole=True), _DURATION_SCHEMA]
+KeepaliveOrOff = Annotated[
+    float | None, _duration(1.0, most=KEEPALIVE_MAX, off=True, whole=True), _DURATION_OR_OFF_SCHEMA
+]
+UserTimeout = Annotated[float | None, _duration(0.1, most=86400.0, off=True), _DURATION_OR_OFF_SCHEMA]
 
 
 def _rate(value: Any, info: ValidationInfo) -> float:
@@ -134,6 +146,7 @@ Connections = Annotated[int, Field(strict=True, ge=0, le=CONNECTIONS_MAX)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Backlog = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Probes = Annotated[int, Field(strict=True, ge=1, le=PROBES_MAX)]
 Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
 Weight = Annotated[int, Field(strict=True, ge=0, le=256)]
 

@@ -100,6 +100,22 @@ class ProxyProtocol(_Section):
     """From accepting the connection to the last byte of its header."""
 
 
+class Tcp(_Section):
+    """How the kernel finds out that a TCP peer is lost. Unix sockets have none of it."""
+
+    keepalive: fields.KeepaliveOrOff = None
+    """Silence after which a peer is asked for a sign of life."""
+
+    keepalive_interval: fields.Keepalive = 10.0
+    """From a probe that is not answered to the next."""
+
+    keepalive_probes: fields.Probes = 6
+    """Probes without an answer after which the peer is lost. `user_timeout` takes the place of this number."""
+
+    user_timeout: fields.UserTimeout = None
+    """How long sent bytes may go unacknowledged, or untaken, until the peer is lost."""
+
+
 class Listener(_Section):
     """Addresses that accept clients for one pool."""
 
@@ -126,6 +142,9 @@ class Listener(_Section):
 
     backlog: fields.Backlog = 4096
     """Clients the kernel holds for each listening socket until they are accepted."""
+
+    tcp: Tcp = Tcp()
+    """For the connections of clients."""
 
 
 class Hash(_Section):
@@ -364,7 +383,7 @@ class Pool(_Section):
         ]
         | None
     ) = None
-    """A known server: fills health, load, timeouts and drain_timeout where the pool is silent."""
+    """A known server: fills health, load, timeouts, tcp and drain_timeout where the pool is silent."""
 
     hash: Hash = Hash()
     """For `maglev` and `source_hash`."""
@@ -380,6 +399,9 @@ class Pool(_Section):
 
     timeouts: Timeouts = Timeouts()
     """Deadlines of a session."""
+
+    tcp: Tcp = Tcp()
+    """For the connections to backends."""
 
     health: Health | None = None
     """Not given: backends are not checked."""

@@ -22,6 +22,9 @@ BACKENDS_MAX = 64_000
 """Kept below the data plane's slots, so that a reload can replace some while their sessions end."""
 
 HTTP_KEYS = frozenset({"path", "status", "host"})
+PROBE_KEYS = ("keepalive_interval", "keepalive_probes")
+
+_MERGED_BY_KEY = ("timeouts", "tcp")
 
 Loc = tuple[str | int, ...]
 
@@ -84,9 +87,10 @@ def _with_defaults(item: Any, defaults: Mapping[str, Any]) -> Any:
     if not isinstance(item, Mapping):
         return item
     merged = {**defaults, **item}
-    own, common = item.get("timeouts"), defaults.get("timeouts")
-    if isinstance(own, Mapping) and isinstance(common, Mapping):
-        merged["timeouts"] = {**common, **own}
+    for key in _MERGED_BY_KEY:
+        own, common = item.get(key), defaults.get(key)
+        if isinstance(own, Mapping) and isinstance(common, Mapping):
+            merged[key] = {**common, **own}
     return merged
 
 
@@ -106,6 +110,7 @@ def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Co
         yield Conflict(("listeners",), f"{len(listeners)} listeners are more than the {LISTENERS_MAX} that fit")
     taken: dict[Address, Loc] = {}
     for name, listener in listeners.items():
+        yield from _tcp_conflicts(("listeners", name, "tcp"), _get(listener, "tcp"))
         pool = _get(listener, "pool")
         if isinstance(pool, str) and isinstance(pools, Mapping) and pool not in pools:
             yield Conflict(("listeners", name, "pool"), f"there is no pool {shorten(pool)}")
@@ -139,6 +144,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
         if isinstance(backends, Sequence) and not isinstance(backends, str):
             total += len(backends)
             yield from _backend_conflicts(name, pool, backends)
+        yield from _tcp_conflicts(("pools", name, "tcp"), _get(pool, "tcp"))
         yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"))
         yield from _load_conflicts(("pools", name, "load"), _get(pool, "load"))
     if len(pools) > POOLS_MAX:
@@ -158,6 +164,14 @@ def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> It
     if _get(pool, "balance") in ("maglev", "source_hash") and isinstance(size, int) and len(backends) > size:
         message = f"{size} entries are too few for {len(backends)} backends; take a prime at least 100 times as large"
         yield Conflict(("pools", pool_name, "hash", "table_size"), message)
+
+
+def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:
+    """`keepalive: off` may take back a default and leave the pace of it standing."""
+    if isinstance(tcp, Mapping) and "keepalive" not in tcp:
+        for key in PROBE_KEYS:
+            if key in tcp:
+                yield Conflict((*loc, key), "only keepalive uses it, and that is not given; write keepalive: 60s too")
 
 
 def _health_conflicts(loc: Loc, health: Any) -> Iterator[Conflict]:

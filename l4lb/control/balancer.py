@@ -124,7 +124,7 @@ class Balancer:
         self._note_gains(self._state, state)
         self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
         self._names.learn(state)
-        self._sockets.apply_backlogs(plan.config.listeners)
+        self._sockets.apply_options(plan.config.listeners)
         self._check()
 
     async def resolve_again(self) -> None:
@@ -332,14 +332,20 @@ class Balancer:
         One round of it, once there is anything to do.
         """
         await self._untidy.wait()
-        settled = self._engine.reclaim() == 0
-        if settled:
-            self._close_unused_sockets()
-        await self._leave()
-        self._give_slots()
-        await self._end_patience()
-        if settled and not self._departures and not self._leaving:
-            self._untidy.clear()
+        # What changes while this waits for a worker is for the next round.
+        self._untidy.clear()
+        tidy = False
+        try:
+            settled = self._engine.reclaim() == 0
+            if settled:
+                self._close_unused_sockets()
+            await self._leave()
+            self._give_slots()
+            await self._end_patience()
+            tidy = settled and not self._departures and not self._leaving
+        finally:
+            if not tidy:
+                self._untidy.set()
 
     def _close_unused_sockets(self) -> None:
         wanted = {

@@ -18,6 +18,7 @@ from l4lb.engine.api import (
     ProxyMode,
     SendProxy,
     Snapshot,
+    TcpSpec,
 )
 
 _BALANCE = {
@@ -104,9 +105,21 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         stream_gap_ms=_ms(timeouts.stream_gap),
         keepalive_ms=_ms(timeouts.keepalive),
         hello_ms=_ms(timeouts.hello),
+        tcp=_tcp(config.tcp),
         queue_size=0 if config.queue is None else config.queue.size,
         queue_ms=0 if config.queue is None else _ms(config.queue.timeout),
         backends=tuple(_backend(backend, weights[name]) for name, backend in pool.backends.items()),
+    )
+
+
+def _tcp(tcp: model.Tcp) -> TcpSpec:
+    if tcp.keepalive is None:
+        return TcpSpec(user_timeout_ms=_ms(tcp.user_timeout))
+    return TcpSpec(
+        keepalive_s=round(tcp.keepalive),
+        interval_s=round(tcp.keepalive_interval),
+        probes=tcp.keepalive_probes,
+        user_timeout_ms=_ms(tcp.user_timeout),
     )
 
 

@@ -77,34 +77,36 @@ class Sockets:
                 for address in listener.bind:
                     key = bind_key(name, address)
                     if key not in self.binds:
-                        self.binds[key] = self._open(name, address, listener.backlog)
+                        self.binds[key] = self._open(name, address, listener)
                         opened.append(key)
         except StartError:
             self.close(opened)
             raise
         return opened
 
-    def apply_backlogs(self, listeners: Mapping[str, model.Listener]) -> None:
-        """Give every open bind the backlog its listener has now."""
+    def apply_options(self, listeners: Mapping[str, model.Listener]) -> None:
+        """Give every open bind the backlog and the TCP options its listener has now, for clients that come."""
         for name, listener in listeners.items():
             for address in listener.bind:
                 for sock in self.binds[bind_key(name, address)].sockets:
+                    if not address.is_unix:
+                        _set_tcp(sock, listener.tcp)
                     sock.listen(listener.backlog)
 
     def close(self, keys: Iterable[BindKey]) -> None:
         for key in keys:
             self.binds.pop(key).close()
 
-    def _open(self, name: str, address: Address, backlog: int) -> Bind:
+    def _open(self, name: str, address: Address, listener: model.Listener) -> Bind:
         try:
             if address.is_unix:
-                return _open_unix(address, backlog)
-            return self._open_tcp(address, backlog)
+                return _open_unix(address, listener.backlog)
+            return self._open_tcp(address, listener)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StartError(f"listeners.{name}: cannot bind {address}: {reason}; {_advice(error)}") from error
 
-    def _open_tcp(self, address: Address, backlog: int) -> Bind:
+    def _open_tcp(self, address: Address, listener: model.Listener) -> Bind:
         bind = Bind(address, [])
         port = address.port
         try:
@@ -118,16 +120,27 @@ class Sockets:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 # Accepted sockets inherit it: one system call less for each client.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _set_tcp(sock, listener.tcp)
                 _choose_families(sock, address)
                 sock.bind((address.host, port))
                 port = sock.getsockname()[1]
             # All of them bound before any listens: from the first listen on, clients may come to each of them.
             for sock in bind.sockets:
-                sock.listen(backlog)
+                sock.listen(listener.backlog)
         except OSError:
             bind.close()
             raise
         return bind
+
+
+def _set_tcp(sock: socket.socket, tcp: model.Tcp) -> None:
+    """Accepted sockets inherit these too."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(tcp.keepalive is not None))
+    if tcp.keepalive is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, round(tcp.keepalive))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, round(tcp.keepalive_interval))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, tcp.keepalive_probes)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round((tcp.user_timeout or 0.0) * 1000))
 
 
 def _refuse_foreign_owner(address: Address) -> None:

@@ -13,6 +13,12 @@ cdef extern from "l4lb.h" nogil:
     struct l4lb_engine:
         pass
 
+    struct l4lb_tcp:
+        uint32_t keepalive_s
+        uint32_t interval_s
+        uint32_t probes
+        uint32_t user_timeout_ms
+
     struct l4lb_prefix:
         uint8_t address[16]
         uint8_t length
@@ -55,6 +61,7 @@ cdef extern from "l4lb.h" nogil:
         uint64_t stream_gap_ms
         uint64_t keepalive_ms
         uint64_t hello_ms
+        l4lb_tcp tcp
         uint32_t queue_size
         uint64_t queue_ms
         const l4lb_backend_config *backends

@@ -149,6 +149,10 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.stream_gap_ms = spec.stream_gap_ms
     out.keepalive_ms = spec.keepalive_ms
     out.hello_ms = spec.hello_ms
+    out.tcp.keepalive_s = spec.tcp.keepalive_s
+    out.tcp.interval_s = spec.tcp.interval_s
+    out.tcp.probes = spec.tcp.probes
+    out.tcp.user_timeout_ms = spec.tcp.user_timeout_ms
     out.queue_size = spec.queue_size
     out.queue_ms = spec.queue_ms
     out.backends = backends

@@ -96,6 +96,19 @@ class BackendSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TcpSpec:
+    """0 is off."""
+
+    keepalive_s: int = 0
+    interval_s: int = 0
+    probes: int = 0
+    user_timeout_ms: int = 0
+
+
+NO_TCP = TcpSpec()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
     """Times are milliseconds; 0 means off."""
 
@@ -115,6 +128,7 @@ class PoolSpec:
     stream_gap_ms: int = 0
     keepalive_ms: int = 0
     hello_ms: int = 5_000
+    tcp: TcpSpec = NO_TCP
     queue_size: int = 0
     queue_ms: int = 0
     backends: Sequence[BackendSpec] = ()

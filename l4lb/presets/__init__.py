@@ -15,10 +15,26 @@ Settings = Mapping[str, Any]
 _OK = [200]
 """Each of these servers is ready with 200; what it says otherwise (400, 404, 500, 503) is no two alike."""
 
-_STREAMS: Settings = {"connect": "2s", "idle": "1h"}
-"""Long thoughts before the first token, and long pauses between two, are no fault."""
+_STREAMS: Settings = {"connect": "2s", "idle": "1h", "response": "15m", "stream_gap": "5m", "keepalive": "15m"}
+"""Long thoughts before the first token, and long pauses between two, are no fault.
+
+Users of reasoning models wait for up to 10 minutes, and so long do the clients of OpenAI: whoever gives up first should
+be the client. A server that sends the head of its answer at once thinks afterwards, and from the second minute on that
+silence is taken for the one after an answer: so `keepalive` is no shorter than `response`. It matters only where the
+server does not close quiet connections itself, as most do after 5 to 90 seconds. `stream_gap` ends streams that their
+client does not read.
+"""
 
 _CALLS: Settings = {"connect": "2s", "idle": "10m"}
+"""One question, one answer, and limits of the server's own (30 s to 2 minutes): one deadline for all of it will do."""
+
+_SOCKETS: Settings = {"connect": "2s", "idle": "1h"}
+"""Websockets, which are pinged every 20 seconds."""
+
+_PROBED: Settings = {"keepalive": "60s", "keepalive_interval": "10s", "keepalive_probes": 6}
+"""A host that is gone is noticed within 2 minutes, and NATs on the way, which forget after some minutes of silence, are
+kept from cutting a session that waits. No `user_timeout`: servers that are busy with long prompts read nothing for
+minutes, and are healthy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,7 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "5", "kv": "0.8"},
             },
             "timeouts": _STREAMS,
+            "tcp": _PROBED,
             "drain_timeout": "10m",
         },
     ),
@@ -83,6 +100,7 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "5", "kv": "0.9"},
             },
             "timeouts": _STREAMS,
+            "tcp": _PROBED,
             "drain_timeout": "10m",
         },
     ),
@@ -97,6 +115,7 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "5"},
             },
             "timeouts": _STREAMS,
+            "tcp": _PROBED,
             "drain_timeout": "10m",
         },
     ),
@@ -118,13 +137,19 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "16", "kv": "0.8"},
             },
             "timeouts": _STREAMS,
+            "tcp": _PROBED,
             "drain_timeout": "10m",
         },
     ),
     "kserve": Preset(
         "KServe and other servers of the Open Inference Protocol, version 2",
         "https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol",
-        {"health": _http("/v2/health/ready", timeout="2s"), "timeouts": _STREAMS, "drain_timeout": "10m"},
+        {
+            "health": _http("/v2/health/ready", timeout="2s"),
+            "timeouts": _STREAMS,
+            "tcp": _PROBED,
+            "drain_timeout": "10m",
+        },
     ),
     "ray": Preset(
         "Ray Serve, the proxies of a cluster; metrics of the node on port 8080",
@@ -144,13 +169,19 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "16"},
             },
             "timeouts": _STREAMS,
+            "tcp": _PROBED,
             "drain_timeout": "10m",
         },
     ),
     "mlflow": Preset(
         "MLflow, models serve",
         "https://mlflow.org/docs/latest/genai/serving",
-        {"health": _http("/ping", timeout="2s"), "timeouts": _CALLS, "drain_timeout": "1m"},
+        {
+            "health": _http("/ping", timeout="2s"),
+            "timeouts": _CALLS,
+            "tcp": _PROBED,
+            "drain_timeout": "1m",
+        },
     ),
     "dask": Preset(
         "Dask schedulers, their raw TCP port; health and metrics of the dashboard on port 8787",
@@ -167,6 +198,8 @@ PRESETS: Mapping[str, Preset] = {
             },
             # Clients and workers keep one connection for as long as they live.
             "timeouts": {"connect": "2s", "idle": "1d"},
+            # As long as Dask itself (distributed.comm.timeouts.tcp) waits for a sign of life.
+            "tcp": {"keepalive": "10s", "keepalive_interval": "2s", "keepalive_probes": 10},
             "drain_timeout": "off",
         },
     ),
@@ -177,19 +210,30 @@ PRESETS: Mapping[str, Preset] = {
         {
             "health": _http("/api/v2/monitor/health", interval="5s", timeout="5s"),
             "timeouts": _CALLS,
+            "tcp": _PROBED,
             "drain_timeout": "1m",
         },
     ),
     "prefect": Preset(
         "Prefect, its servers",
         "https://docs.prefect.io/v3/advanced/self-hosted",
-        {"health": _http("/api/ready", interval="5s", timeout="5s"), "timeouts": _STREAMS, "drain_timeout": "1m"},
+        {
+            "health": _http("/api/ready", interval="5s", timeout="5s"),
+            "timeouts": _SOCKETS,
+            "tcp": _PROBED,
+            "drain_timeout": "1m",
+        },
     ),
     "tensorflow-serving": Preset(
         # Readiness is of a model by its name, which a preset does not know.
         "TensorFlow Serving; for readiness give health {type: http, path: /v1/models/NAME}",
         "https://www.tensorflow.org/tfx/serving/api_rest",
-        {"health": {"type": "tcp", "timeout": "2s"}, "timeouts": _CALLS, "drain_timeout": "1m"},
+        {
+            "health": {"type": "tcp", "timeout": "2s"},
+            "timeouts": _CALLS,
+            "tcp": _PROBED,
+            "drain_timeout": "1m",
+        },
     ),
     "torchserve": Preset(
         "TorchServe with metrics_mode=prometheus; metrics on port 8082",
@@ -205,6 +249,7 @@ PRESETS: Mapping[str, Preset] = {
                 },
             },
             "timeouts": _CALLS,
+            "tcp": _PROBED,
             "drain_timeout": "1m",
         },
     ),

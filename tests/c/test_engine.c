@@ -668,6 +668,11 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     CHECK_REFUSED(routes[1].name, "A.example");
     CHECK_REFUSED(routes[1].name, "*");
     world.listener.n_routes = 0;
+    CHECK_REFUSED(world.pool.tcp.keepalive_s, 1);
+    CHECK_REFUSED(world.pool.tcp, ((struct l4lb_tcp){.keepalive_s = 32768, .interval_s = 1, .probes = 1}));
+    CHECK_REFUSED(world.pool.tcp, ((struct l4lb_tcp){.keepalive_s = 1, .interval_s = 32768, .probes = 1}));
+    CHECK_REFUSED(world.pool.tcp, ((struct l4lb_tcp){.keepalive_s = 1, .interval_s = 1, .probes = 128}));
+    CHECK_REFUSED(world.pool.tcp.user_timeout_ms, 1u << 31);
     CHECK_REFUSED(world.backends[1].slot, 500);
     CHECK_REFUSED(world.backends[1].weight, L4LB_WEIGHT_MAX + 1);
     CHECK_REFUSED(world.backends[1].name, NULL);

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from l4lb.admin import metrics
 from l4lb.config import Config, json_schema, load_config
+from l4lb.engine._native import CLOSE_REASONS, REJECT_REASONS
 from l4lb.observe.access import format_json
 from tests.admin.fake_control import make_session, make_status
 
@@ -27,6 +28,7 @@ SECTIONS = {
     "log.access": "AccessLog",
     "listeners.NAME": "Listener",
     "listeners.NAME.proxy_protocol": "ProxyProtocol",
+    "listeners.NAME.tcp": "Tcp",
     "pools.NAME": "Pool",
     "pools.NAME.backends[]": "Backend",
     "pools.NAME.hash": "Hash",
@@ -112,8 +114,8 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     listener, pool = config.listeners["example"], config.pools["example"]
     sections: list[BaseModel | None] = [
         *(config.process, config.admin, config.log, config.log.access),
-        *(listener, listener.proxy_protocol),
-        *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.health),
+        *(listener, listener.proxy_protocol, listener.tcp),
+        *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.tcp, pool.health),
         *(pool.load, pool.agent),
         *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]
@@ -137,12 +139,20 @@ def test_every_field_of_the_access_log_is_in_the_reference() -> None:
         assert re.search(rf"^\|.*`{field}`.* \|", section, re.MULTILINE), field
 
 
-def test_every_reason_of_the_data_plane_is_in_the_reference() -> None:
-    header = (ROOT / "src_c/l4lb.h").read_text()
+def reason_rows(*header: str) -> list[list[str]]:
+    """The rows, without their marks, of the table of reasons whose columns are these."""
     section = REFERENCE[REFERENCE.index("### Reasons") :]
-    closed = set(re.findall(r'X\(\w+, +"(..)", +"(\w+)"\)', header))
-    rejected = set(re.findall(r'X\(\w+, +"(\w+)"\)', header))
-    assert closed
-    assert rejected
-    assert set(re.findall(r"^\| `(..)` \| `(\w+)` \|", section, re.MULTILINE)) == closed
-    assert set(re.findall(r"^\| `(\w+)` \| [^|]+ \|$", section, re.MULTILINE)) == rejected
+    head = f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n"
+    assert head in section, head
+    lines = section.partition(head)[2].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    assert all(len(row) == len(header) and all(row) for row in rows)
+    return rows
+
+
+def test_every_reason_of_the_data_plane_is_in_the_reference_once_with_what_to_look_at() -> None:
+    rows = reason_rows("code", "reason", "means", "look at")
+    assert CLOSE_REASONS
+    assert sorted((reason.strip("`"), code.strip("`")) for code, reason, *_ in rows) == sorted(CLOSE_REASONS)
+    rejected = reason_rows("reason", "means", "look at")
+    assert sorted(reason.strip("`") for reason, *_ in rejected) == sorted(REJECT_REASONS)

@@ -86,6 +86,36 @@ def test_defaults_stand_in_where_a_listener_or_pool_is_silent(load: Load) -> Non
     assert [config.listeners[name].max_connections for name in ("silent", "own")] == [7, 1]
 
 
+def test_options_of_tcp_come_down_to_both_sides_key_by_key(load: Load) -> None:
+    config = load(
+        """
+        defaults:
+          tcp: {keepalive: 60s, keepalive_interval: 5s, user_timeout: 2m}
+        listeners:
+          silent: {bind: "127.0.0.1:1", pool: silent}
+          own: {bind: "127.0.0.1:2", pool: own, tcp: {keepalive: off}}
+        pools:
+          silent: {backends: []}
+          own: {backends: [], tcp: {user_timeout: off, keepalive_probes: 3}}
+        """
+    )
+    kept = (60.0, 5.0, 6, 120.0)
+    found = {
+        (section, name): (
+            *(item.tcp.keepalive, item.tcp.keepalive_interval, item.tcp.keepalive_probes),
+            item.tcp.user_timeout,
+        )
+        for section, items in (("listeners", config.listeners), ("pools", config.pools))
+        for name, item in items.items()
+    }
+    assert found == {
+        ("listeners", "silent"): kept,
+        ("listeners", "own"): (None, 5.0, 6, 120.0),
+        ("pools", "silent"): kept,
+        ("pools", "own"): (60.0, 5.0, 3, None),
+    }
+
+
 def test_a_mistake_in_the_defaults_is_said_once_and_there(problems: Problems) -> None:
     text = "defaults:\n  retries: many\n" + LISTENERS + "pools: {web: {backends: []}, api: {backends: []}}\n"
     (problem,) = problems(text)
@@ -118,6 +148,21 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         ("drain_timeout: 30", "30", "drain_timeout: 30 has no unit; write 30s for seconds (units: ms, s, m, h, d)"),
         ("timeouts: {idle: off}", "off", "timeouts.idle: this timer cannot be off; write a duration such as 5s"),
         ("timeouts: {connect: 0s}", "0s", "timeouts.connect: a duration from 1ms to 365d is expected"),
+        ("tcp: {keepalive: 500ms}", "500ms", "tcp.keepalive: a duration from 1s to 32767s is expected"),
+        ("tcp: {keepalive: 32768s}", "32768s", "tcp.keepalive: a duration from 1s to 32767s is expected"),
+        ("tcp: {keepalive: 1500ms}", "1500ms", "tcp.keepalive: whole seconds are expected"),
+        ("tcp: {keepalive: 60}", "60", "tcp.keepalive: 60 has no unit; write 60s for seconds"),
+        (
+            "tcp: {keepalive_interval: 5s}",
+            "5s",
+            "tcp.keepalive_interval: only keepalive uses it, and that is not given; write keepalive: 60s too",
+        ),
+        (
+            "tcp: {keepalive: 1s, keepalive_probes: 128}",
+            "128",
+            "tcp.keepalive_probes: 128 is too large; the most is 127",
+        ),
+        ("tcp: {user_timeout: 25h}", "25h", "tcp.user_timeout: a duration from 100ms to 1d is expected"),
         ("timeouts: 5s", "5s", "timeouts: a section with keys is expected, not '5s'"),
         ("hash: {table_size: 65536}", "65536", "hash.table_size: 65536 is not a prime number; the next one is 65537"),
         ("health: {type: icmp}", "icmp", "health.type: 'icmp' is not known here; use one of http, none, tcp"),

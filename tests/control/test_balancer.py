@@ -8,6 +8,7 @@ import errno
 import itertools
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,34 @@ def test_housekeeping_sleeps_while_there_is_nothing_to_do() -> None:
             sockets = listening_sockets()
             await stage.apply(config(A, bind="[::1]:0"))
             await waiting
+            assert listening_sockets() == sockets - 2
+
+    run(main())
+
+
+def test_what_is_changed_while_housekeeping_waits_for_a_worker_is_seen_to_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        asked, answer = threading.Event(), threading.Event()
+
+        def set_leaving(_slot: int, _leaving: bool) -> int:
+            asked.set()
+            answer.wait(10)
+            return 0
+
+        async with staged() as stage:
+            monkeypatch.setattr(stage.engine, "set_leaving", set_leaving)
+            await stage.apply(config(A, B, bind=["127.0.0.1:0", "[::1]:0"]))
+            await stage.apply(config(A, bind=["127.0.0.1:0", "[::1]:0"]))
+            waiting = asyncio.ensure_future(stage.balancer.tidy())
+            await eventually(asked.is_set)
+            sockets = listening_sockets()
+            await stage.apply(config(A, bind="[::1]:0"))
+            answer.set()
+            await waiting
+            async with asyncio.timeout(10):
+                await stage.balancer.tidy()
             assert listening_sockets() == sockets - 2
 
     run(main())

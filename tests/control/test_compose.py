@@ -22,6 +22,7 @@ from l4lb.engine.api import (
     ProxyMode,
     SendProxy,
     Snapshot,
+    TcpSpec,
 )
 from l4lb.engine.packing import pack_networks
 from tests.control.build import Slots, config, merged, targets
@@ -69,6 +70,7 @@ def test_every_setting_reaches_the_data_plane() -> None:
             "retries": 1,
             "send_proxy": "v2",
             "timeouts": {"connect": 0.25, "idle": 60, "half_close": 5, "lifetime": 3600, "first_byte": 30},
+            "tcp": {"keepalive": 20, "keepalive_interval": 4, "keepalive_probes": 3, "user_timeout": 1.25},
         },
     )
     state = merged(wanted)
@@ -100,6 +102,7 @@ def test_every_setting_reaches_the_data_plane() -> None:
                 half_close_ms=5_000,
                 lifetime_ms=3_600_000,
                 first_byte_ms=30_000,
+                tcp=TcpSpec(keepalive_s=20, interval_s=4, probes=3, user_timeout_ms=1250),
                 backends=(
                     BackendSpec(
                         slot=slots[0],
@@ -115,6 +118,12 @@ def test_every_setting_reaches_the_data_plane() -> None:
             ),
         ),
     )
+
+
+def test_pace_of_probes_that_are_off_does_not_count() -> None:
+    tcp = {"keepalive": "off", "keepalive_interval": 4, "user_timeout": 1}
+    snapshot = compose(merged(config(A, pool={"tcp": tcp})), FDS, QUIET)
+    assert snapshot.pools[0].tcp == TcpSpec(user_timeout_ms=1000)
 
 
 @pytest.mark.parametrize(

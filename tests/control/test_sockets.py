@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -15,7 +16,9 @@ from l4lb.config import Address
 from l4lb.config.model import Listener
 from l4lb.control.sockets import Bind, Sockets, bind_key
 from l4lb.errors import StartError
+from tests.helpers.balancer import parse_address
 from tests.helpers.peers import connect, listen
+from tests.helpers.tcp import TcpOptions, tcp_options
 
 ANY_PORT = "127.0.0.1:0"
 
@@ -162,12 +165,52 @@ def test_backlog_follows_the_configuration() -> None:
     sockets.open_missing({"web": listener(ANY_PORT, backlog=1)})
     try:
         port = shown_port(the_bind(sockets, ANY_PORT))
-        sockets.apply_backlogs({"web": listener(ANY_PORT, backlog=64)})
+        sockets.apply_options({"web": listener(ANY_PORT, backlog=64)})
         clients = [connect(("127.0.0.1", port)) for _ in range(32)]
         for client in clients:
             client.close()
     finally:
         sockets.close(list(sockets.binds))
+
+
+# ---- options of TCP --------------------------------------------------------------------------------------------------
+
+WATCHFUL = {"tcp": {"keepalive": 7, "keepalive_interval": 3, "keepalive_probes": 2, "user_timeout": 1.5}}
+
+
+def tcp_of_next_client(sockets: Sockets, address: str = ANY_PORT) -> TcpOptions:
+    bind = the_bind(sockets, address)
+    with connect(parse_address(bind.shown)):
+        for sock in bind.sockets:
+            with contextlib.suppress(BlockingIOError):
+                accepted, _ = sock.accept()
+                with accepted:
+                    return tcp_options(accepted)
+    raise AssertionError("no client to accept")
+
+
+def test_accepted_clients_inherit_the_options_of_tcp(sockets: Sockets) -> None:
+    sockets.open_missing({"web": listener(ANY_PORT, **WATCHFUL)})
+    assert tcp_of_next_client(sockets) == TcpOptions(keepalive=(7, 3, 2), user_timeout_ms=1500)
+
+
+def test_options_of_tcp_follow_the_configuration_and_can_be_taken_back(sockets: Sockets) -> None:
+    sockets.open_missing({"web": listener(ANY_PORT)})
+    assert tcp_of_next_client(sockets) == TcpOptions()
+    sockets.apply_options({"web": listener(ANY_PORT, **WATCHFUL)})
+    assert tcp_of_next_client(sockets) == TcpOptions(keepalive=(7, 3, 2), user_timeout_ms=1500)
+    sockets.apply_options({"web": listener(ANY_PORT)})
+    assert tcp_of_next_client(sockets) == TcpOptions()
+
+
+def test_unix_sockets_have_no_options_of_tcp(sockets: Sockets, tmp_path: Path) -> None:
+    path = str(tmp_path / "web.sock")
+    watchful = {"web": listener(f"unix:{path}", **WATCHFUL)}
+    (key,) = sockets.open_missing(watchful)
+    sockets.apply_options(watchful)
+    (sock,) = sockets.binds[key].sockets
+    assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    connect(path).close()
 
 
 # ---- IPv6 ------------------------------------------------------------------------------------------------------------

@@ -271,12 +271,15 @@ class Balancer:
     def wait_log(self, words: str) -> None:
         wait_until(lambda: words in self.log, what=lambda: f"{words!r} in the log:\n{self.log}")
 
-    def access(self) -> Iterator[Json]:
-        """The complete lines of the access log."""
+    def access_lines(self) -> Iterator[str]:
+        """The complete lines of the access log, whatever their format."""
         if self.access_path.exists():
             for line in self.access_path.read_text().splitlines(keepends=True):
                 if line.endswith("\n"):
-                    yield json.loads(line)
+                    yield line.removesuffix("\n")
+
+    def access(self) -> Iterator[Json]:
+        return map(json.loads, self.access_lines())
 
 
 class _pidfd:  # noqa: N801 - reads as the call it wraps

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.conftest import MakeScene
 from tests.helpers.peers import Address, Backend, End, Handler, Peer, Served, connect, echo, named, read_name
 from tests.helpers.scene import Scene
@@ -151,21 +149,6 @@ def test_backend_that_joins_gets_its_share_of_a_keep_alive_pool(balance: MakeSce
         wait_until(lambda: max(shares()) - min(shares()) <= 2, what=shares)
         answer_over(waiting, server)
         assert "DD rebalanced" in scene.closed()
-
-
-@pytest.mark.parametrize(
-    ("timeout", "reason"), [("response", "sD response"), ("keepalive", "cD keepalive"), ("stream_gap", "cD stream_gap")]
-)
-def test_each_phase_has_its_own_patience(balance: MakeScene, timeout: str, reason: str) -> None:
-    with Backend(receive_buffer=8192) as backend:
-        scene = balance(backend, pool={"timeouts": {"idle": "60s", timeout: "800ms"}})
-        client, server = scene.pair(backend, receive_buffer=8192)
-        ask_over(client, server)
-        if timeout == "keepalive":
-            answer_over(client, server)
-        elif timeout == "stream_gap":
-            server.fill(1, quiet=0.2)  # and the client does not read
-        scene.wait_closed(reason)
 
 
 def test_lifetime_lets_a_turn_come_to_its_end(balance: MakeScene, backend: Backend) -> None:

@@ -13,7 +13,8 @@ from l4lb.config.fields import FROM_FILE
 from l4lb.config.model import Pool
 from l4lb.presets import PRESETS
 
-DOCUMENTATION = (Path(__file__).resolve().parents[2] / "docs/load.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTATION = (ROOT / "docs/load.md").read_text()
 
 
 def pool(defaults: dict[str, Any] | None = None, **keys: Any) -> Pool:
@@ -60,12 +61,40 @@ def row(name: str) -> str:
             if getattr(made.load.signals, signal) and (limit := getattr(made.load.limits, signal)) is not None
         ]
         load = f"`{made.load.url.removeprefix('http://{host}')}`, full at {', '.join(full)}"
-    return f"| `{name}` | {check} | {load} | {span(made.timeouts.idle)} | {span(made.drain_timeout)} |"
+    waits = made.timeouts
+    spans = (waits.idle, waits.response, waits.stream_gap, waits.keepalive, made.drain_timeout)
+    return f"| `{name}` | {check} | {load} | {' | '.join(map(span, spans))} |"
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_makes_the_pool_that_is_documented(name: str) -> None:
     assert row(name) in DOCUMENTATION, row(name)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_cuts_a_stream_that_waits_for_its_next_token(name: str) -> None:
+    """Silence after the head of an answer, or in its middle, is that of `stream_gap` at first, then of `keepalive`."""
+    timeouts = pool(preset=name).timeouts
+    response, gap, quiet = (
+        timeouts.idle if value is None else value
+        for value in (timeouts.response, timeouts.stream_gap, timeouts.keepalive)
+    )
+    assert response >= 600
+    assert quiet >= response
+    # The longest silence that is taken for the middle of an answer.
+    middle_ms = re.search(r"LB_QUIET_NOT_LAST_MS = (\d+)", (ROOT / "src_c/bounds.h").read_text())
+    assert middle_ms is not None
+    assert gap > int(middle_ms[1]) / 1000
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_finds_lost_hosts_before_a_nat_forgets_the_session(name: str) -> None:
+    tcp = pool(preset=name).tcp
+    assert tcp.keepalive is not None
+    assert tcp.keepalive < 240
+    assert tcp.keepalive + tcp.keepalive_interval * tcp.keepalive_probes == (30 if name == "dask" else 120)
+    assert tcp.user_timeout is None
+    assert f"{{keepalive: {tcp.keepalive:g}s," in DOCUMENTATION
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -126,6 +155,11 @@ def test_a_pools_own_preset_replaces_that_of_the_defaults() -> None:
     made = pool({"preset": "vllm"}, preset="mlflow")
     assert made.health is not None
     assert (made.health.path, made.load) == ("/ping", None)
+
+
+def test_options_of_tcp_are_mixed_key_by_key_too() -> None:
+    made = pool({"tcp": {"keepalive": "30s", "user_timeout": "5m"}}, preset="vllm", tcp={"keepalive_probes": 3})
+    assert (made.tcp.keepalive, made.tcp.keepalive_probes, made.tcp.user_timeout) == (60.0, 3, 300.0)
 
 
 def test_without_a_preset_nothing_changes() -> None:
