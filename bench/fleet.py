@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import click
 from compare.environment import describe
+from compare.options import names
+from compare.options import seeds as read_seeds
 from compare.places import default_cpus
 from compare.processes import BenchError
 from compare.report import console
@@ -25,30 +26,6 @@ Examples:
   python bench/fleet.py --seeds 1-9 --jobs 3
   python bench/fleet.py --seeds 7 --scenarios openai --subjects haproxy-leastconn,l4lb-least-busy
 """
-
-
-def _names(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Read a comma-separated choice of known names."""
-
-    def read(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
-        names = value.split(",")
-        for name in names:
-            if name not in known:
-                raise click.BadParameter(f"'{name}' is unknown; choose from {', '.join(known)}")
-        return names
-
-    return read
-
-
-def _seeds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[int] | None:
-    """Read seeds such as 1-3,7."""
-    if value is None:
-        return None
-    try:
-        ranges = [part.split("-") for part in value.split(",")]
-        return [seed for r in ranges for seed in range(int(r[0]), int(r[-1]) + 1)]
-    except ValueError as error:
-        raise click.BadParameter("give numbers and ranges, such as 1-3,7") from error
 
 
 def _measure(scenario: Scenario, subject: Subject, seed: int, places: trial.Places) -> Run:
@@ -83,12 +60,12 @@ def _compute(scenario: Scenario, seed: int) -> Run:
 @click.command(epilog=EPILOG)
 @click.option("--haproxy", default="haproxy", metavar="PATH", help="The HAProxy binary; default: the one on PATH.")
 @click.option("--nginx", default="nginx", metavar="PATH", help="The nginx binary; default: the one on PATH.")
-@click.option("--seeds", callback=_seeds, metavar="N-M,N", help="Of the workload: 1-5, or 1 with --quick.")
+@click.option("--seeds", callback=read_seeds, metavar="N-M,N", help="Of the workload: 1-5, or 1 with --quick.")
 @click.option(
     "--subjects",
     "chosen",
     default=",".join(SUBJECTS),
-    callback=_names(SUBJECTS),
+    callback=names(SUBJECTS),
     metavar="A,B",
     help="What to compare.",
 )
@@ -96,7 +73,7 @@ def _compute(scenario: Scenario, seed: int) -> Run:
     "--scenarios",
     default="pooled,openai",
     show_default=True,
-    callback=_names(tuple(SCENARIOS)),
+    callback=names(tuple(SCENARIOS)),
     metavar="A,B",
     help=f"Of {', '.join(SCENARIOS)}.",
 )

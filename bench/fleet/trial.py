@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
+from compare.children import ANSWER_SECONDS, child, receive
 from compare.places import free_port
-from compare.processes import STOP_SECONDS, BenchError
+from compare.processes import BenchError
 
 from fleet import client, server
 from fleet.client import Outcome
@@ -27,8 +24,6 @@ LEAD_SECONDS = 0.5
 """From "go" to the first request: all processes have read it by then."""
 ANNOUNCE_SECONDS = 0.2
 """From the time that a replica listens until the balancer is told."""
-ANSWER_SECONDS = 60.0
-_CONTEXT = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +47,9 @@ class Places:
 def run(scenario: Scenario, subject: Subject, seed: int, places: Places) -> Trial:
     with (
         tempfile.TemporaryDirectory(prefix="l4lb-fleet-") as directory,
-        _child(server.run, scenario, places.load) as servers,
+        child(server.run, scenario, places.load) as servers,
     ):
-        addresses = _receive(servers, "the servers")
+        addresses = receive(servers, "the servers")
         *replicas, coming = (
             Replica(name, address, weight)
             for name, address, weight in zip(scenario.names, addresses, scenario.weights, strict=True)
@@ -62,18 +57,18 @@ def run(scenario: Scenario, subject: Subject, seed: int, places: Places) -> Tria
         site = Site(Path(directory), places.balancer, free_port(), replicas, coming)
         with subject.started(site) as pid:
             target = ("127.0.0.1", site.port)
-            with _child(client.run, scenario, seed, target, places.load) as clients:
-                _receive(clients, "the clients")
+            with child(client.run, scenario, seed, target, places.load) as clients:
+                receive(clients, "the clients")
                 start = time.monotonic() + LEAD_SECONDS
                 servers.send(start)
                 clients.send(start)
                 samples = _watch(scenario, subject, site, pid, start, clients)
-                outcomes = _receive(clients, "the clients")
+                outcomes = receive(clients, "the clients")
                 loads = subject.loads(site)
                 if loads:
                     samples.append(Sample(time.monotonic(), loads))
         servers.send("stop")
-        truths = _receive(servers, "the servers")
+        truths = receive(servers, "the servers")
     return Trial(start, outcomes, truths, samples)
 
 
@@ -97,35 +92,3 @@ def _watch(
             if loads:
                 samples.append(Sample(time.monotonic(), loads))
     return samples
-
-
-@contextmanager
-def _child(target: Callable[..., None], *arguments: object) -> Iterator[Connection]:
-    """A process for the time of the block, and the pipe to it."""
-    ours, theirs = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=_work, args=(target, *arguments, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        ours.close()
-        process.join(STOP_SECONDS if process.exitcode is None else 0)
-        if process.is_alive():
-            process.kill()
-            process.join()
-
-
-def _work(target: Callable[..., None], *arguments: object) -> None:
-    """What a process does. When the other end of its pipe has gone, the run is over for another reason."""
-    with suppress(EOFError, BrokenPipeError):
-        target(*arguments)
-
-
-def _receive(pipe: Connection, who: str) -> Any:
-    try:
-        if pipe.poll(ANSWER_SECONDS):
-            return pipe.recv()
-    except (EOFError, OSError) as error:
-        raise BenchError(f"{who} ended early; their error is above") from error
-    raise BenchError(f"{who} say nothing for {ANSWER_SECONDS:.0f} s")
