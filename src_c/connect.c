@@ -49,6 +49,7 @@ static int choose(struct lb_worker *worker, struct lb_session *session, const st
     }
     request.now_ms = (uint32_t)worker->now_ms;
     request.hash = hash_of_client(session, pool);
+    request.zone = lb_snapshot_zone(worker->snapshot, pool, &session->peer);
     memcpy(request.tried, session->tried, sizeof request.tried);
     return lb_balance_pick(pool, &request, &worker->rng);
 }

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 struct l4lb_engine;
+struct lb_lpm;
 
 /* ---- what may be configured -------------------------------------------------------------------------------------- */
 
@@ -71,6 +72,8 @@ struct l4lb_backend_config {
     uint32_t connections_max; /* 0 = no limit */
     uint32_t busy_max;        /* turns in flight beyond which it gets no new session; 0 = no limit */
     uint8_t usable;           /* 0 = takes no new session; existing ones go on */
+    uint32_t tier;            /* below LB_TIERS_MAX; lower ones come first */
+    uint32_t zone;            /* 1 to LB_ZONES_MAX; 0 = in none */
     const char *name;         /* stable key of the Maglev table */
     const struct sockaddr *address;
     socklen_t address_len;
@@ -130,6 +133,7 @@ struct l4lb_config {
     size_t n_listeners;
     const struct l4lb_pool_config *pools;
     size_t n_pools;
+    struct lb_lpm *zones; /* the zone of each network (lpm.h); shared, not copied; NULL = no zones */
     uint32_t events;      /* OR of enum l4lb_event_kind wanted in the event ring */
     uint64_t interval_ms; /* pace of L4LB_EVENT_INTERVAL */
 };

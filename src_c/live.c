@@ -24,7 +24,9 @@ static void release(void *at, size_t bytes) {
 int lb_live_init(struct lb_live *live) {
     memset(live, 0, sizeof *live);
     if (RESERVE_SLOTS(live->listeners, LB_LISTENER_SLOTS) != NULL &&
-        RESERVE_SLOTS(live->pools, LB_POOL_SLOTS) != NULL && RESERVE_SLOTS(live->backends, LB_BACKEND_SLOTS) != NULL)
+        RESERVE_SLOTS(live->pools, LB_POOL_SLOTS) != NULL &&
+        RESERVE_SLOTS(live->turns, LB_POOL_SLOTS * LB_TURNS) != NULL &&
+        RESERVE_SLOTS(live->backends, LB_BACKEND_SLOTS) != NULL)
         return 0;
     lb_live_fini(live);
     return -ENOMEM;
@@ -33,6 +35,7 @@ int lb_live_init(struct lb_live *live) {
 void lb_live_fini(struct lb_live *live) {
     RELEASE_SLOTS(live->listeners, LB_LISTENER_SLOTS);
     RELEASE_SLOTS(live->pools, LB_POOL_SLOTS);
+    RELEASE_SLOTS(live->turns, LB_POOL_SLOTS * LB_TURNS);
     RELEASE_SLOTS(live->backends, LB_BACKEND_SLOTS);
     memset(live, 0, sizeof *live);
 }

@@ -6,7 +6,7 @@
  * changes after publication, except `lb_listen_socket`, where each worker keeps its own notes on its own sockets.
  *
  * Owner:   control thread until published; frozen after; freed by the control thread.
- * Memory:  everything is owned by the snapshot, but Maglev tables, which consecutive snapshots share by count.
+ * Memory:  everything is owned by the snapshot, but Maglev and prefix tables, which snapshots share by count.
  * Holds:   indices are in range and slots are taken: checked when it is built, never again.
  * Errors:  -EINVAL for a configuration that contradicts itself, -ENOMEM.
  */
@@ -18,29 +18,12 @@
 #include <sys/socket.h>
 
 #include "base.h"
+#include "group.h"
 #include "l4lb.h"
 #include "live.h"
 #include "lpm.h"
 #include "routes.h"
-#include "sequence.h"
-
-struct lb_backend {
-    uint32_t slot;
-    uint32_t weight; /* 0 unless it takes new sessions */
-    uint32_t connections_max;
-    uint32_t busy_max;
-    socklen_t address_len;
-    struct sockaddr_storage address;
-    struct lb_backend_live *live; /* borrowed from the engine */
-};
-
-/* A Maglev table and what it was built from. */
-struct lb_table {
-    uint32_t n_users; /* control-only: snapshots that share it */
-    uint32_t size;
-    uint64_t digest;
-    uint32_t entries[]; /* backend indices */
-};
+#include "spill.h"
 
 struct lb_pool {
     uint32_t slot;
@@ -63,11 +46,10 @@ struct lb_pool {
     uint32_t n_usable;
     uint32_t max_load;
     enum l4lb_hash_key hash_key;
-    uint64_t total_weight; /* of the usable ones */
-    struct lb_backend *backends;
-    struct lb_sequence *sequence; /* over the usable ones */
-    struct lb_table *table;       /* over all of them; NULL unless the balance is Maglev and there is a member */
-    struct lb_pool_live *live;    /* borrowed from the engine */
+    struct lb_backend *backends; /* in order of tiers, and in a tier as they were given */
+    struct lb_group whole;       /* all of them; not built where there is `spill` */
+    struct lb_spill *spill;      /* NULL where the pool has one tier and no zones to tell apart */
+    struct lb_pool_live *live;   /* borrowed from the engine */
 };
 
 struct lb_listener {
@@ -104,6 +86,7 @@ struct lb_snapshot {
     uint32_t n_listener_slots;
     uint32_t events;
     uint64_t interval_ms;
+    struct lb_lpm *zones; /* NULL = no zones */
     struct lb_listener *listeners;
     struct lb_pool *pools;
     struct lb_listen_socket *sockets; /* worker w: from w * n_sockets, in order of fd */
@@ -129,6 +112,14 @@ static inline const struct lb_pool *lb_snapshot_pool(const struct lb_snapshot *s
     if (slot >= snapshot->n_pool_slots || snapshot->pool_of_slot[slot] == UINT32_MAX)
         return NULL;
     return &snapshot->pools[snapshot->pool_of_slot[slot]];
+}
+
+/* The zone of a client as this snapshot numbers them; 0 if it is in none, or the pool has none to tell apart. */
+static inline uint32_t lb_snapshot_zone(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
+                                        const struct l4lb_endpoint *client) {
+    if (pool->spill == NULL || pool->spill->n_ways == 1 || snapshot->zones == NULL)
+        return 0;
+    return lb_lpm_find_peer(snapshot->zones, client);
 }
 
 /* The listener in this slot, or NULL when a publication removed it. */

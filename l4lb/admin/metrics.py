@@ -159,6 +159,7 @@ def _backend_families(status: Status) -> Iterator[Family]:
         for labels, backend in backends:
             family.add(labels, read(backend))
         yield family
+    info = Family("l4lb_backend_info", "gauge", "Tier and zone of the backend; always 1.")
     state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
     checks = Family("l4lb_backend_health_checks", "counter", "Health checks by result.")
     load = Family("l4lb_backend_load", "gauge", "How far the scarcest thing of the backend is used up; 1 is all of it.")
@@ -169,6 +170,7 @@ def _backend_families(status: Status) -> Iterator[Family]:
     agents = Family("l4lb_backend_agent_checks", "counter", "Questions to the backend's agent by result.")
     histograms = [(Family(f"l4lb_backend_{name}_seconds", "histogram", text), read) for name, text, read in _HISTOGRAMS]
     for labels, backend in backends:
+        info.add(f"{labels},{label_text(tier=str(backend.tier), zone=backend.zone or '')}", 1)
         for wanted in AdminState:
             state.add(f'{labels},state="{wanted}"', int(backend.state is wanted))
         for result, count in backend.health_checks_total.items():
@@ -184,19 +186,23 @@ def _backend_families(status: Status) -> Iterator[Family]:
                 agents.add(f"{labels},{label_text(result=result)}", count)
         for family, read_histogram in histograms:
             family.add_histogram(labels, read_histogram(backend.statistics))
-    yield from (state, checks, load, stale, scrapes, agents, *(family for family, _ in histograms))
+    yield from (info, state, checks, load, stale, scrapes, agents, *(family for family, _ in histograms))
 
 
 def _pool_families(status: Status) -> Iterator[Family]:
+    panic = Family(
+        "l4lb_pool_panic", "gauge", "1 while too few backends are usable and health is ignored (panic_threshold)."
+    )
     queued = Family("l4lb_pool_queued", "gauge", "Sessions in the waiting room.")
     queue = Family("l4lb_pool_queue_seconds", "histogram", "Time in the waiting room, of those that got a place.")
     closed = Family("l4lb_closed", "counter", "Sessions ended, by reason and HAProxy termination code.")
     for name, pool in status.pools.items():
+        panic.add(label_text(pool=name), int(pool.panic))
         queued.add(label_text(pool=name), pool.statistics.queued)
         queue.add_histogram(label_text(pool=name), pool.statistics.queue)
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
-    yield from (queued, queue, closed)
+    yield from (panic, queued, queue, closed)
 
 
 _WORKER_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[WorkerStatistics], int]], ...] = (

@@ -57,6 +57,7 @@ def _pool(pool: PoolStatus) -> Json:
         closed.setdefault(reason, {})[code] = count
     return {
         "balance": pool.balance,
+        "panic": pool.panic,
         "queued": pool.statistics.queued,
         "closed_total": closed,
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
@@ -69,6 +70,8 @@ def backend_view(backend: BackendStatus) -> Json:
     statistics = backend.statistics
     return {
         "address": backend.address,
+        "tier": backend.tier,
+        "zone": backend.zone,
         "state": backend.state.value,
         "health": backend.health.value,
         "health_message": backend.health_message,

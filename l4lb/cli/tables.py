@@ -31,6 +31,12 @@ def print_status(status: Json) -> None:
         console.print("[bold yellow]stopping[/bold yellow]")
     console.print(_listeners_table(_mapping(status, "listeners")))
     console.print(_backends_table(_mapping(status, "pools")))
+    for name, pool in _items(_mapping(status, "pools")):
+        if pool.get("panic"):
+            console.print(
+                f"[bold red]pool {escape(name)} panics:[/bold red] too few backends are usable, health is ignored",
+                highlight=False,
+            )
 
 
 def _listeners_table(listeners: Json) -> Table:
@@ -52,10 +58,16 @@ def _listeners_table(listeners: Json) -> Table:
 
 
 def _backends_table(pools: Json) -> Table:
+    placed = any(
+        backend.get("tier") or backend.get("zone")
+        for _, pool in _items(pools)
+        for _, backend in _items(_mapping(pool, "backends"))
+    )
     table = _table(
         "pool",
         "backend",
         "address",
+        *(("tier>", "zone") if placed else ()),
         "state",
         "health",
         "weight>",
@@ -73,6 +85,7 @@ def _backends_table(pools: Json) -> Table:
                 escape(pool_name),
                 escape(name),
                 _text(backend, "address"),
+                *((_text(backend, "tier"), _text(backend, "zone")) if placed else ()),
                 _styled(_text(backend, "state")),
                 _styled(_text(backend, "health")),
                 weight if weight == effective else f"{effective} of {weight}",

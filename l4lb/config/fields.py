@@ -19,6 +19,8 @@ from l4lb.config.units import (
     parse_rate,
     shorten,
 )
+from l4lb.geo import selector
+from l4lb.geo.selector import Selector
 from l4lb.load.exposition import NAME_PATTERN, Series
 
 FROM_FILE = {"from_file": True}
@@ -35,6 +37,11 @@ ROUTES_MAX = 16_384
 
 SERVER_NAME_MAX = 255
 
+TIERS_MAX = 16
+ZONES_MAX = 255
+"""As many as the data plane tells apart (`src_c/bounds.h`)."""
+
+DATABASES_MAX = 8
 RATE_MAX = 1_000_000
 PIPES_MAX = 4096
 WORKERS_MAX = 64
@@ -149,6 +156,7 @@ Backlog = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Probes = Annotated[int, Field(strict=True, ge=1, le=PROBES_MAX)]
 Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
 Weight = Annotated[int, Field(strict=True, ge=0, le=256)]
+Tier = Annotated[int, Field(strict=True, ge=0, le=TIERS_MAX - 1)]
 
 
 NUMBER_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,9})?$"
@@ -188,6 +196,30 @@ def _is_prime(number: int) -> bool:
 
 TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeValidator(_prime)]
 
+
+PERCENTAGE_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"
+
+_PERCENTAGE = re.compile(PERCENTAGE_PATTERN, re.ASCII)
+
+
+def _percentage(most: int) -> BeforeValidator:
+    def read(value: Any, info: ValidationInfo) -> float:
+        if isinstance(value, str) and _PERCENTAGE.fullmatch(value):
+            share = float(value.removesuffix("%")) / 100
+        elif _is_number(value) and not info.context:
+            share = float(value)
+        else:
+            raise ValueError(f"a percentage is expected, such as {most}%")
+        if not 0 <= share <= most / 100:
+            raise ValueError(f"a percentage from 0% to {most}% is expected")
+        return share
+
+    return BeforeValidator(read)
+
+
+_PERCENTAGE_SCHEMA = WithJsonSchema({"type": "string", "pattern": PERCENTAGE_PATTERN, "examples": ["50%"]})
+Percentage = Annotated[float, _percentage(100), _PERCENTAGE_SCHEMA]
+"""A share of a whole."""
 
 QueueSize = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 MaxLoad = Annotated[float, Field(ge=1.01, le=100.0)]
@@ -357,6 +389,33 @@ Networks = Annotated[
     Field(max_length=NETWORKS_MAX),
     BeforeValidator(one_or_many),
     _list_schema(_NETWORK_SCHEMA, NETWORKS_MAX),
+]
+
+
+def read_zone_entry(value: Any) -> IPv4Network | IPv6Network | Selector:
+    """What may be in a zone: a network, or what a database says of some."""
+    if isinstance(value, Selector):
+        return value
+    if isinstance(value, str) and selector.is_selector(value):
+        return Selector.parse(value)
+    try:
+        return _network(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or country:DE, continent:EU or asn:64500") from None
+
+
+Zone = Annotated[
+    tuple[Annotated[IPv4Network | IPv6Network | Selector, BeforeValidator(read_zone_entry)], ...],
+    Field(max_length=NETWORKS_MAX),
+    BeforeValidator(one_or_many),
+    _list_schema({"anyOf": [_NETWORK_SCHEMA, {"type": "string", "pattern": f"^({selector.PATTERN})$"}]}, NETWORKS_MAX),
+]
+Databases = Annotated[
+    tuple[FilePath, ...],
+    Field(max_length=DATABASES_MAX),
+    BeforeValidator(one_or_many),
+    AT_LEAST_ONE,
+    _list_schema({"type": "string"}, DATABASES_MAX),
 ]
 
 Statuses = Annotated[tuple[int, ...], BeforeValidator(_statuses), _list_schema(_STATUS_SCHEMA)]

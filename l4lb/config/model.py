@@ -86,6 +86,13 @@ class Log(_Section):
     """Not given: sessions are not logged."""
 
 
+class Geo(_Section):
+    """Where networks are in the world."""
+
+    database: fields.Databases
+    """Files in the MaxMind DB format, read at each reload. Of several that know an address the last one counts."""
+
+
 class ProxyProtocol(_Section):
     """Reading the PROXY header (versions 1 and 2) that another proxy puts before the client's bytes."""
 
@@ -319,6 +326,12 @@ class Backend(_Section):
     max_busy: fields.Connections = 0
     """Turns in flight beyond which it gets no new session; 0 is no limit. Sessions it has may begin more."""
 
+    zone: fields.Name | None = None
+    """Where it is: clients of this zone are given to it first."""
+
+    tier: fields.Tier = 0
+    """Backends of a higher tier get what those of the lower ones cannot take."""
+
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, data: Any) -> Any:
@@ -421,6 +434,9 @@ class Pool(_Section):
     slow_start: fields.TimeoutOrOff = None
     """In this time the weight of a backend that has become usable grows to what it is."""
 
+    panic_threshold: fields.Percentage = Field(default=0.0, json_schema_extra={"default": "0%"})
+    """Below this share of usable backends health is ignored; 0% is never."""
+
     drain_timeout: fields.PatienceOrOff = 600.0
     """How long a backend that left the file keeps turns in flight; off is for ever. Quiet sessions go at once."""
 
@@ -440,6 +456,13 @@ class Config(_Section):
     admin: Admin = Admin()
     log: Log = Log()
     defaults: Defaults = Defaults()
+
+    geo: Geo | None = None
+    """Not given: zones have networks only."""
+
+    zones: dict[fields.Name, fields.Zone] = {}
+    """Where clients are: of each zone its networks, or what a database says of them."""
+
     listeners: dict[fields.Name, Listener]
     pools: dict[fields.Name, Pool]
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from l4lb.config.address import Address
-from l4lb.config.fields import one_or_many, read_backend, read_bind
+from l4lb.config.fields import ZONES_MAX, one_or_many, read_backend, read_bind, read_zone_entry
 from l4lb.config.units import shorten
+from l4lb.geo.selector import Selector
 from l4lb.presets import PRESETS
 
 LISTENERS_MAX = 16_000
@@ -27,6 +28,7 @@ PROBE_KEYS = ("keepalive_interval", "keepalive_probes")
 _MERGED_BY_KEY = ("timeouts", "tcp")
 
 Loc = tuple[str | int, ...]
+T = TypeVar("T")
 
 KEY = "[key]"
 """The end of a Loc that means a key and not its value, here as in the model."""
@@ -96,11 +98,14 @@ def _with_defaults(item: Any, defaults: Mapping[str, Any]) -> Any:
 
 def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
     """Every contradiction between the sections of `data`, whose defaults are already merged."""
-    listeners, pools = data.get("listeners"), data.get("pools")
+    listeners, pools, zones = data.get("listeners"), data.get("pools"), data.get("zones")
     if isinstance(listeners, Mapping):
         yield from _listener_conflicts(listeners, pools)
     if isinstance(pools, Mapping):
         yield from _pool_conflicts(pools)
+        yield from _place_conflicts(pools, zones if isinstance(zones, Mapping) else {})
+    if isinstance(zones, Mapping):
+        yield from _zone_conflicts(zones, has_database=data.get("geo") is not None)
 
 
 def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Conflict]:
@@ -174,6 +179,34 @@ def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:
                 yield Conflict((*loc, key), "only keepalive uses it, and that is not given; write keepalive: 60s too")
 
 
+def _place_conflicts(pools: Mapping[Any, Any], zones: Mapping[Any, Any]) -> Iterator[Conflict]:
+    """Backends that are nowhere."""
+    for name, pool in pools.items():
+        backends = _get(pool, "backends")
+        for index, backend in enumerate(backends if isinstance(backends, Sequence) else ()):
+            zone = _get(backend, "zone")
+            if isinstance(zone, str) and zone not in zones:
+                known = f"there are {', '.join(map(str, zones))}" if zones else "there are none; write some in zones"
+                yield Conflict(("pools", name, "backends", index, "zone"), f"there is no zone {shorten(zone)}; {known}")
+
+
+def _zone_conflicts(zones: Mapping[Any, Any], *, has_database: bool) -> Iterator[Conflict]:
+    if len(zones) > ZONES_MAX:
+        yield Conflict(("zones",), f"{len(zones)} zones are more than the {ZONES_MAX} that fit")
+    seen: dict[object, Loc] = {}
+    for name, entries in zones.items():
+        for index, item in enumerate(one_or_many(entries)):
+            entry = _read(read_zone_entry, item)
+            if entry is None:
+                continue
+            loc: Loc = ("zones", name, index)
+            first = seen.setdefault(entry, loc)
+            if first[1] != name:
+                yield Conflict(loc, f"{entry} is already in zone {shorten(first[1])}", first)
+            if isinstance(entry, Selector) and not has_database:
+                yield Conflict(loc, f"{entry} needs a database; write geo: {{database: FILE}}")
+
+
 def _health_conflicts(loc: Loc, health: Any) -> Iterator[Conflict]:
     if not isinstance(health, Mapping):
         return
@@ -209,7 +242,7 @@ def _get(item: Any, key: str) -> Any:
     return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
 
 
-def _read(reader: Callable[[Any], Address], value: Any) -> Address | None:
+def _read(reader: Callable[[Any], T], value: Any) -> T | None:
     try:
         return reader(value)
     except ValueError:

@@ -64,6 +64,8 @@ class BackendStatus:
     perhaps no whole number while load, an agent or slow start hold it back."""
 
     address: str
+    tier: int
+    zone: str | None
     state: AdminState
     health: HealthState
     health_message: str
@@ -77,7 +79,10 @@ class BackendStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
+    """`panic` while so few backends are usable that their health is ignored."""
+
     balance: str
+    panic: bool
     backends: Mapping[str, BackendStatus]
     statistics: PoolStatistics
 

@@ -27,6 +27,7 @@ from l4lb.control.rebalance import WINDOW, Share, allot, gained, surplus
 from l4lb.control.resolve import resolve
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, State, merge
+from l4lb.control.zones import NO_ZONES, Zones, compile_zones
 from l4lb.engine.api import Engine, SessionRecord, SlotKind, WorkerStatistics
 from l4lb.errors import ControlError, StartError
 from l4lb.health.probes import Target
@@ -51,10 +52,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A configuration with its names resolved."""
+    """A configuration with its names resolved and its zones compiled."""
 
     config: Config
     targets: Mapping[Address, Target]
+    zones: Zones
 
 
 class Balancer:
@@ -77,6 +79,7 @@ class Balancer:
         self._untidy = asyncio.Event()
         self._leaving: dict[int, bool] = {}
         self._rebalancing: dict[str, float] = {}
+        self._panicking: set[str] = set()
         self._unbalanced = asyncio.Event()
         self._published_at = 0.0
         self._publish_timer: asyncio.TimerHandle | None = None
@@ -86,9 +89,15 @@ class Balancer:
     # ---- the configuration -----------------------------------------------------------------------------------------
 
     async def prepare(self, config: Config) -> Plan:
-        """Look up the names of `config`. One that does not resolve is no error: its backend waits for an address."""
+        """Look up the names of `config`, and compile its zones. A name that does not resolve is no error: its backend
+        waits for an address. StartError if a database cannot be read."""
         addresses = {backend.address for pool in config.pools.values() for backend in pool.backends}
-        return Plan(config, await resolve(addresses, self._targets))
+        zones = NO_ZONES
+        if config.zones:
+            zones = await asyncio.to_thread(compile_zones, config, self._state.zones, self._engine.compile_zones)
+        for selector in zones.idle:
+            _log.warning("zones: no database has a network of %s", selector)
+        return Plan(config, await resolve(addresses, self._targets), zones)
 
     def apply(self, plan: Plan) -> None:
         """Make the planned configuration the running one. StartError changes nothing and leaves nothing behind."""
@@ -105,7 +114,7 @@ class Balancer:
             return slot
 
         try:
-            merged = merge(self._state, plan.config, plan.targets, take_slot)
+            merged = merge(self._state, plan.config, plan.targets, take_slot, plan.zones)
             state = self._weigher.weigh(merged, now, first=self._config is None)
             self._engine.publish(compose(state, self._sockets.fds(), plan.config.log, accepting=self._accepting))
         except (OSError, ValueError) as error:
@@ -124,6 +133,7 @@ class Balancer:
         self._note_gains(self._state, state)
         self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
         self._names.learn(state)
+        self._tell_of_panic()
         self._sockets.apply_options(plan.config.listeners)
         self._check()
 
@@ -238,8 +248,19 @@ class Balancer:
         self._publish_soon()
 
     def _tell_if_unusable(self, pool: str) -> None:
-        if not any(backend.usable for backend in self._state.pools[pool].backends.values()):
+        if not self._state.pools[pool].taking():
             _log.error("pool %s has no usable backend: its clients are turned away", pool)
+
+    def _tell_of_panic(self) -> None:
+        panicking = {name for name, pool in self._state.pools.items() if pool.panic}
+        for name in sorted(panicking - self._panicking):
+            threshold = self._state.pools[name].config.panic_threshold
+            _log.error(
+                "pool %s panics: less than %g%% of its backends are usable, so health is ignored", name, 100 * threshold
+            )
+        for name in sorted(self._panicking - panicking):
+            _log.warning("pool %s has calmed down: only healthy backends are used", name)
+        self._panicking = panicking
 
     def _publish_soon(self) -> None:
         if self._publish_timer is None:
@@ -267,6 +288,7 @@ class Balancer:
             self._state = self._weigher.weigh(self._state, now)
             fds = self._sockets.fds()
             self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
+            self._tell_of_panic()
             self._untidy.set()
 
     async def weigh(self) -> None:
@@ -382,7 +404,7 @@ class Balancer:
         now = asyncio.get_running_loop().time()
         for pool_name, until in list(self._rebalancing.items()):
             pool = self._state.pools.get(pool_name)
-            if pool is None or pool.config.rebalance is None or now >= until:
+            if pool is None or pool.config.rebalance is None or pool.panic or now >= until:
                 del self._rebalancing[pool_name]
                 continue
             weights = pool.effective_weights()
@@ -390,8 +412,11 @@ class Balancer:
                 name: Share(self._engine.backend_statistics(backend.slot).connections, weights[name])
                 for name, backend in pool.backends.items()
             }
+            surpluses: dict[str, int] = {}
+            for names in pool.places().values():
+                surpluses |= surplus({name: shares[name] for name in names})
             quiet_ms = round(pool.config.rebalance.quiet * 1000)
-            for name, count in allot(surplus(shares), pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
+            for name, count in allot(surpluses, pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
                 await asyncio.to_thread(self._engine.close_quiet, pool.backends[name].slot, count, quiet_ms)
         if not self._rebalancing:
             self._unbalanced.clear()

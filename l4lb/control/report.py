@@ -26,9 +26,12 @@ def pool_status(
     weights = pool.effective_weights()
     return PoolStatus(
         balance=pool.config.balance,
+        panic=pool.panic,
         backends={
             backend_name: BackendStatus(
                 address=str(backend.config.address),
+                tier=backend.config.tier,
+                zone=backend.config.zone,
                 state=backend.admin_state,
                 health=backend.agreed_health,
                 health_message=_message(backend, watch := scheduler.watch((name, backend_name))),

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
 from l4lb.control.api import AdminState, HealthState
+from l4lb.control.panic import Standing, is_panic
+from l4lb.control.zones import NO_ZONES, Zones
 from l4lb.engine.api import SlotKind
 from l4lb.engine.packing import pack_networks
 from l4lb.health.probes import Target
@@ -75,12 +77,22 @@ class BackendEntry:
         return self.config.max_connections if self.agent.max_connections is None else self.agent.max_connections
 
     @property
+    def ready(self) -> bool:
+        """Whether it would be used if it were healthy."""
+        return self.admin_state is AdminState.READY and self.full_weight > 0
+
+    @property
     def usable(self) -> bool:
-        return (
-            self.admin_state is AdminState.READY
-            and self.agreed_health in (HealthState.UP, HealthState.NONE)
-            and self.target is not None
-            and self.full_weight > 0
+        return self.ready and self.agreed_health in (HealthState.UP, HealthState.NONE) and self.target is not None
+
+    @property
+    def standing(self) -> Standing:
+        """What panic is decided upon."""
+        return Standing(
+            tier=self.config.tier,
+            ready=self.ready,
+            usable=self.usable,
+            known=self.agreed_health is not HealthState.PENDING,
         )
 
 
@@ -100,10 +112,31 @@ class PoolEntry:
         whole = all(backend.exact_weight.is_integer() for backend in self.backends.values())
         return 1 if whole else WEIGHT_SCALE
 
+    @property
+    def panic(self) -> bool:
+        """Whether so few backends are usable that health is ignored."""
+        return is_panic((backend.standing for backend in self.backends.values()), self.config.panic_threshold)
+
+    def taking(self) -> set[str]:
+        """The backends that take new sessions: the usable ones, in a panic all that are ready."""
+        panic = self.panic
+        return {
+            name
+            for name, backend in self.backends.items()
+            if backend.usable or (panic and backend.ready and backend.target is not None)
+        }
+
+    def places(self) -> dict[tuple[int, str | None], list[str]]:
+        """The backends of each tier and zone: those that the same clients are shared out among."""
+        places: dict[tuple[int, str | None], list[str]] = {}
+        for name, backend in self.backends.items():
+            places.setdefault((backend.config.tier, backend.config.zone), []).append(name)
+        return places
+
     def effective_weights(self) -> dict[str, float]:
         """What balancing uses, on the scale of the file: 0 for a backend that takes no new session."""
-        scale, weights = self.scale, self.weights()
-        return {name: weights[name] / scale if backend.usable else 0 for name, backend in self.backends.items()}
+        scale, weights, taking = self.scale, self.weights(), self.taking()
+        return {name: weights[name] / scale if name in taking else 0 for name in self.backends}
 
     def weights(self) -> dict[str, int]:
         """What the data plane is told. Who has any weight keeps a little of it."""
@@ -129,6 +162,7 @@ class ListenerEntry:
 class State:
     listeners: Mapping[str, ListenerEntry] = field(default_factory=dict)
     pools: Mapping[str, PoolEntry] = field(default_factory=dict)
+    zones: Zones = NO_ZONES
 
     def backends(self) -> Iterator[tuple[BackendKey, BackendEntry]]:
         for pool_name, pool in self.pools.items():
@@ -155,8 +189,14 @@ class State:
         return replace(self, pools=pools)
 
 
-def merge(old: State, config: Config, targets: Mapping[Address, Target], take_slot: Callable[[SlotKind], int]) -> State:
-    """The state that `config` asks for. `take_slot` is called for what is new."""
+def merge(
+    old: State,
+    config: Config,
+    targets: Mapping[Address, Target],
+    take_slot: Callable[[SlotKind], int],
+    zones: Zones = NO_ZONES,
+) -> State:
+    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new."""
     pools = {name: _merge_pool(old.pools.get(name), pool, targets, take_slot) for name, pool in config.pools.items()}
     listeners = {}
     for name, listener in config.listeners.items():
@@ -170,7 +210,7 @@ def merge(old: State, config: Config, targets: Mapping[Address, Target], take_sl
             deny=pack_networks(listener.deny),
             proxy_from=b"" if proxy is None else pack_networks(proxy.from_),
         )
-    return State(listeners=listeners, pools=pools)
+    return State(listeners=listeners, pools=pools, zones=zones)
 
 
 def _merge_pool(

@@ -19,6 +19,9 @@ cdef extern from "l4lb.h" nogil:
         uint32_t probes
         uint32_t user_timeout_ms
 
+    struct lb_lpm:
+        pass
+
     struct l4lb_prefix:
         uint8_t address[16]
         uint8_t length
@@ -29,6 +32,8 @@ cdef extern from "l4lb.h" nogil:
         uint32_t connections_max
         uint32_t busy_max
         uint8_t usable
+        uint32_t tier
+        uint32_t zone
         const char *name
         const sockaddr *address
         socklen_t address_len
@@ -93,6 +98,7 @@ cdef extern from "l4lb.h" nogil:
         size_t n_listeners
         const l4lb_pool_config *pools
         size_t n_pools
+        lb_lpm *zones
         uint32_t events
         uint64_t interval_ms
 

@@ -50,6 +50,10 @@ cdef extern from "maglev.h":
 
     int lb_maglev_build(uint32_t *table, uint32_t table_size, const lb_maglev_member *members, size_t n_members)
 
+cdef extern from "lpm.h":
+    int lb_lpm_new(const l4lb_prefix *prefixes, const uint32_t *values, size_t n, lb_lpm *like, lb_lpm **out) nogil
+    void lb_lpm_free(lb_lpm *lpm) nogil
+
 CLOSE_REASONS = tuple(
     (close_table[i][0].decode(), close_table[i][1].decode()) for i in range(L4LB_N_CLOSE)
 )
@@ -103,6 +107,26 @@ cdef size_t fill_prefixes(const l4lb_prefix **out, bytes packed) except? 0:
     return len(packed) // sizeof(l4lb_prefix)
 
 
+cdef class ZoneTable:
+    """A compiled table. Snapshots share it: it is freed with the last of them, or with this object if that is later."""
+
+    cdef lb_lpm *_lpm
+
+    def __cinit__(self, bytes networks, bytes numbers):
+        cdef const l4lb_prefix *prefixes
+        cdef const uint32_t *values = <const uint32_t *><const char *>numbers
+        cdef size_t n = fill_prefixes(&prefixes, networks)
+        cdef int result
+        if <size_t>len(numbers) != n * sizeof(uint32_t):
+            raise ValueError("every network needs a number of 4 bytes")
+        with nogil:
+            result = lb_lpm_new(prefixes, values, n, NULL, &self._lpm)
+        check(result)
+
+    def __dealloc__(self):
+        lb_lpm_free(self._lpm)
+
+
 def maglev_table(names, weights, uint32_t size):
     cdef Arena arena = Arena()
     cdef lb_maglev_member *members = <lb_maglev_member *>arena.take(len(names), sizeof(lb_maglev_member))
@@ -121,6 +145,8 @@ cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
     out.connections_max = spec.max_connections
     out.busy_max = spec.max_busy
     out.usable = spec.usable
+    out.tier = spec.tier
+    out.zone = spec.zone
     out.name = arena.keep(spec.name.encode())
     out.address = <const sockaddr *>arena.keep(address)
     out.address_len = len(address)
@@ -296,9 +322,13 @@ cdef class NativeEngine:
         config.n_listeners = len(snapshot.listeners)
         config.pools = pools
         config.n_pools = len(snapshot.pools)
+        config.zones = NULL if snapshot.zones is None else (<ZoneTable?>snapshot.zones)._lpm
         config.events = <uint32_t><int>snapshot.events
         config.interval_ms = snapshot.interval_ms
         check(l4lb_publish(self.open(), &config))
+
+    def compile_zones(self, networks, numbers):
+        return ZoneTable(networks, numbers)
 
     def reclaim(self):
         return l4lb_reclaim(self.open())

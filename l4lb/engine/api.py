@@ -93,6 +93,8 @@ class BackendSpec:
     max_connections: int = 0
     max_busy: int = 0
     usable: bool = True
+    tier: int = 0
+    zone: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,12 +156,17 @@ class ListenerSpec:
     routes: Sequence[tuple[str, int]] = ()
 
 
+class ZoneTable(Protocol):
+    """Which zone each network is in, as the data plane looks it up (`Engine.compile_zones`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One whole data-plane configuration; `ListenerSpec.pool` and its routes index `pools`."""
 
     listeners: Sequence[ListenerSpec] = ()
     pools: Sequence[PoolSpec] = ()
+    zones: ZoneTable | None = None
     events: EventKind = EventKind(0)  # noqa: RUF009 - a constant
     interval_ms: int = 0
 
@@ -289,6 +296,10 @@ class Engine(Protocol):
 
     def publish(self, snapshot: Snapshot) -> None:
         """Replace the running snapshot, all or nothing. ValueError or OSError leaves the old one running."""
+
+    def compile_zones(self, networks: bytes, numbers: bytes) -> ZoneTable:
+        """A table of packed networks (`l4lb.engine.packing`) and the zone number of each, 4 bytes in this machine's
+        order. The longest network counts, and of equal ones the last. Any thread; takes long for many."""
 
     def reclaim(self) -> int:
         """Free retired snapshots; how many are left. At 0, sockets the newest snapshot lacks may be closed."""

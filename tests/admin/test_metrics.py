@@ -59,6 +59,14 @@ def busy_status() -> Status:
     return make_status({"llama": pool_status({"a": backend})})
 
 
+def test_places_and_panic_are_shown() -> None:
+    backends = {"a": backend_status(tier=1, zone="eu-1"), "b": backend_status()}
+    found = samples(make_status({"llama": pool_status(backends, panic=True), "calm": pool_status({})}))
+    assert value(found, "l4lb_backend_info", pool="llama", backend="a", tier="1", zone="eu-1") == 1
+    assert value(found, "l4lb_backend_info", pool="llama", backend="b", tier="0", zone="") == 1
+    assert [value(found, "l4lb_pool_panic", pool=pool) for pool in ("llama", "calm")] == [1, 0]
+
+
 @pytest.mark.parametrize("openmetrics", [False, True])
 def test_every_promised_name_carries_its_value(openmetrics: bool) -> None:
     found = samples(busy_status(), openmetrics=openmetrics)

@@ -33,6 +33,14 @@ def test_status_has_every_promised_key_and_is_json() -> None:
     assert view["pools"]["llama"]["closed_total"] == {"normal": {"--": 5}, "connect_failed": {"SC": 2}}
 
 
+def test_places_and_panic_are_shown() -> None:
+    placed = backend_status(tier=1, zone="eu-1")
+    view = views.status_view(make_status({"llama": pool_status({"a": placed}, panic=True)}))["pools"]["llama"]  # type: ignore[index]
+    assert view["panic"] is True
+    assert [view["backends"]["a"][key] for key in ("tier", "zone")] == [1, "eu-1"]
+    assert views.backend_view(backend_status())["zone"] is None
+
+
 def test_a_backend_counts_bytes_as_its_clients_do() -> None:
     """`bytes_in` is what clients sent, as in the access log: the backend was sent it."""
     view = views.backend_view(

@@ -54,6 +54,18 @@ def test_status_shows_the_load_and_its_age_once_it_is_old(
     assert " 0.5 of 1 " in " ".join(line.split())
 
 
+def test_status_shows_places_where_there_are_any_and_panic(l4lb: Run, control: FakeControl) -> None:
+    assert "zone" not in l4lb("status").output
+    backends = {"a": backend_status(tier=1, zone="eu-1"), "b": backend_status()}
+    control.current = make_status({"llama": pool_status(backends, panic=True)})
+    output = l4lb("status").output
+    rows = [line.split() for line in output.splitlines()]
+    assert ["pool", "backend", "address", "tier", "zone", "state"] in [row[:6] for row in rows]
+    assert ["llama", "a", "127.0.0.1:8001", "1", "eu-1", "ready"] in [row[:6] for row in rows]
+    assert ["llama", "b", "127.0.0.1:8001", "0", "-", "ready"] in [row[:6] for row in rows]
+    assert "pool llama panics: too few backends are usable, health is ignored" in output
+
+
 def test_status_tells_of_a_rejected_reload(l4lb: Run, control: FakeControl) -> None:
     config = dataclasses.replace(control.current.config, last_reload_ok=False, last_error="l4lb.yaml:3:1: error: no")
     control.current = dataclasses.replace(control.current, config=config)

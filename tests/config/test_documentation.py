@@ -15,6 +15,7 @@ from l4lb.config import Config, json_schema, load_config
 from l4lb.engine._native import CLOSE_REASONS, REJECT_REASONS
 from l4lb.observe.access import format_json
 from tests.admin.fake_control import make_session, make_status
+from tests.helpers.mmdb import write_database
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs/configuration.md").read_text()
@@ -26,6 +27,7 @@ SECTIONS = {
     "admin": "Admin",
     "log": "Log",
     "log.access": "AccessLog",
+    "geo": "Geo",
     "listeners.NAME": "Listener",
     "listeners.NAME.proxy_protocol": "ProxyProtocol",
     "listeners.NAME.tcp": "Tcp",
@@ -41,6 +43,12 @@ SECTIONS = {
     "pools.NAME.load.limits": "LoadLimits",
     "pools.NAME.agent": "Agent",
 }
+
+
+def with_database(text: str, folder: Path) -> str:
+    """The text with a database that is there."""
+    path = write_database(folder / "geo.mmdb", {"192.0.2.0/24": {"country": {"iso_code": "DE"}}})
+    return text.replace("/var/lib/GeoIP/GeoLite2-Country.mmdb", str(path))
 
 
 def properties(definition: str) -> dict[str, dict[str, Any]]:
@@ -96,7 +104,7 @@ def test_every_yaml_block_loads(block: str, tmp_path: Path) -> None:
         pool = next(iter(given.get("pools", {"web": None})))
         block += yaml.safe_dump({"listeners": {"web": {"bind": "127.0.0.1:8080", "pool": pool}}})
     path = tmp_path / "l4lb.yaml"
-    path.write_text(block)
+    path.write_text(with_database(block, tmp_path))
     load_config(path, {})
 
 
@@ -106,14 +114,14 @@ def test_every_example_file_loads(path: Path) -> None:
 
 
 def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tmp_path: Path) -> None:
-    text = (ROOT / "conf/l4lb.yaml").read_text()
+    text = with_database((ROOT / "conf/l4lb.yaml").read_text(), tmp_path)
     path = tmp_path / "l4lb.yaml"
     path.write_text(re.sub(r"^( *)# ( *[a-z_]+: )", r"\1\2", text, flags=re.MULTILINE))
     assert path.read_text().count("\ninclude: ") == 1
     config = load_config(path, {})
     listener, pool = config.listeners["example"], config.pools["example"]
     sections: list[BaseModel | None] = [
-        *(config.process, config.admin, config.log, config.log.access),
+        *(config.process, config.admin, config.log, config.log.access, config.geo),
         *(listener, listener.proxy_protocol, listener.tcp),
         *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.tcp, pool.health),
         *(pool.load, pool.agent),
@@ -123,7 +131,8 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
         assert section is not None
         assert section.model_fields_set == set(type(section).model_fields), type(section).__name__
     assert {type(section).__name__ for section in sections} == set(SECTIONS.values())
-    assert set(Config.model_fields) == {"process", "admin", "log", "defaults", "listeners", "pools"}
+    assert set(Config.model_fields) == {"process", "admin", "log", "defaults", "geo", "zones", "listeners", "pools"}
+    assert config.zones
 
 
 def test_every_metric_is_in_the_reference_and_the_other_way_round() -> None:

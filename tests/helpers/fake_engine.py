@@ -24,6 +24,14 @@ NO_HISTOGRAM = Histogram((), (0,), 0.0)
 SlotKey = tuple[SlotKind, int]
 
 
+@dataclass(frozen=True)
+class FakeZoneTable:
+    """What it was compiled from."""
+
+    networks: bytes
+    numbers: bytes
+
+
 @dataclass
 class FakeEngine:
     """Satisfies `l4lb.engine.api.Engine`. Close it: it holds a descriptor, as the real one does.
@@ -43,6 +51,7 @@ class FakeEngine:
     killed_backends: list[int] = field(default_factory=list)
     leaving: dict[int, bool] = field(default_factory=dict)
     closed_quiet: list[tuple[int, int, int]] = field(default_factory=list)
+    compiled: int = 0
     killed_sessions: list[int] = field(default_factory=list)
     connections_total: Counter[int] = field(default_factory=Counter)
     running: bool = False
@@ -87,6 +96,10 @@ class FakeEngine:
         if self.publish_error is not None:
             raise self.publish_error
         self.snapshots.append(snapshot)
+
+    def compile_zones(self, networks: bytes, numbers: bytes) -> FakeZoneTable:
+        self.compiled += 1
+        return FakeZoneTable(networks, numbers)
 
     def reclaim(self) -> int:
         return self.retired
