@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bounds.h"
+#include "clock.h"
 #include "hash.h"
 #include "maglev.h"
 
@@ -106,6 +107,19 @@ static bool is_tcp_valid(const struct l4lb_tcp *tcp) {
                                       tcp->probes > 0 && tcp->probes <= L4LB_KEEPALIVE_PROBES_MAX));
 }
 
+static int build_sticky(struct lb_pool *pool, const struct l4lb_pool_config *config, const struct lb_live *live,
+                        const struct lb_snapshot *previous) {
+    const struct lb_pool *before = previous != NULL ? lb_snapshot_pool(previous, config->slot) : NULL;
+
+    if (config->sticky_entries == 0)
+        return 0;
+    if (config->sticky_entries > L4LB_STICKY_ENTRIES_MAX || config->sticky_ttl_ms == 0)
+        return -EINVAL;
+    pool->sticky_ttl_ms = config->sticky_ttl_ms;
+    return lb_sticky_make(config->sticky_entries, live->seed, before != NULL ? before->sticky : NULL,
+                          (int64_t)(lb_clock_ns() / LB_NS_PER_MS), (int64_t)config->sticky_ttl_ms, &pool->sticky);
+}
+
 static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,
                       const struct lb_snapshot *previous) {
     int result;
@@ -146,7 +160,9 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
         if (result < 0)
             return result;
     }
-    result = build_sequence(pool);
+    result = build_sticky(pool, config, live, previous);
+    if (result == 0)
+        result = build_sequence(pool);
     if (result < 0 || config->balance != L4LB_MAGLEV)
         return result;
     return build_table(pool, config, previous);
@@ -252,14 +268,23 @@ static int build_indices(struct lb_snapshot *snapshot) {
         snapshot->n_pool_slots = LB_MAX(snapshot->n_pool_slots, snapshot->pools[i].slot + 1);
     for (uint32_t i = 0; i < snapshot->n_listeners; i++)
         snapshot->n_listener_slots = LB_MAX(snapshot->n_listener_slots, snapshot->listeners[i].slot + 1);
+    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
+        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++)
+            snapshot->n_backend_slots = LB_MAX(snapshot->n_backend_slots, snapshot->pools[i].backends[j].slot + 1);
+    }
     snapshot->pool_of_slot = index_new(snapshot->n_pool_slots);
     snapshot->listener_of_slot = index_new(snapshot->n_listener_slots);
-    if (snapshot->pool_of_slot == NULL || snapshot->listener_of_slot == NULL)
+    snapshot->backend_of_slot = index_new(snapshot->n_backend_slots);
+    if (snapshot->pool_of_slot == NULL || snapshot->listener_of_slot == NULL || snapshot->backend_of_slot == NULL)
         return -ENOMEM;
     for (uint32_t i = 0; i < snapshot->n_pools; i++)
         snapshot->pool_of_slot[snapshot->pools[i].slot] = i;
     for (uint32_t i = 0; i < snapshot->n_listeners; i++)
         snapshot->listener_of_slot[snapshot->listeners[i].slot] = i;
+    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
+        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++)
+            snapshot->backend_of_slot[snapshot->pools[i].backends[j].slot] = j;
+    }
     return 0;
 }
 
@@ -314,6 +339,7 @@ void lb_snapshot_free(struct lb_snapshot *snapshot) {
         free(snapshot->pools[i].backends);
         free(snapshot->pools[i].sequence);
         table_put(snapshot->pools[i].table);
+        lb_sticky_put(snapshot->pools[i].sticky);
     }
     for (uint32_t i = 0; i < snapshot->n_listeners; i++) {
         lb_routes_free(snapshot->listeners[i].routes);
@@ -326,6 +352,7 @@ void lb_snapshot_free(struct lb_snapshot *snapshot) {
     free(snapshot->sockets);
     free(snapshot->pool_of_slot);
     free(snapshot->listener_of_slot);
+    free(snapshot->backend_of_slot);
     free(snapshot);
 }
 
