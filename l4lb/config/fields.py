@@ -190,6 +190,7 @@ TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeVa
 
 
 QueueSize = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+StickyEntries = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 MaxLoad = Annotated[float, Field(ge=1.01, le=100.0)]
 
 # Words: each pattern has the sentence that is said when it does not match.

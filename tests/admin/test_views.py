@@ -13,6 +13,7 @@ from tests.admin.fake_control import (
     make_session,
     make_status,
     pool_status,
+    sticky_statistics,
 )
 
 
@@ -31,6 +32,19 @@ def test_status_has_every_promised_key_and_is_json() -> None:
     assert view["listeners"]["front"]["connections_total"] == 9
     assert view["pools"]["llama"]["balance"] == "round_robin"
     assert view["pools"]["llama"]["closed_total"] == {"normal": {"--": 5}, "connect_failed": {"SC": 2}}
+
+
+def test_a_pool_shows_how_many_clients_it_remembers_if_it_does() -> None:
+    pools = {"plain": pool_status({}), "sticky": pool_status({}, sticky_statistics())}
+    view = json.loads(json.dumps(views.status_view(make_status(pools))))["pools"]
+    assert view["plain"]["sticky"] is None
+    assert view["sticky"]["sticky"] == {
+        "entries": 7,
+        "hits_total": 6,
+        "misses_total": 5,
+        "moved_total": 4,
+        "passed_total": 3,
+    }
 
 
 def test_a_backend_counts_bytes_as_its_clients_do() -> None:
