@@ -287,14 +287,10 @@ int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request 
     return at >= 0 || request->n_tried == 0 ? at : pick_again(pool, request, rng);
 }
 
-int lb_balance_retake(const struct lb_pool *pool, uint32_t slot) {
+int lb_balance_retake(const struct lb_pool *pool, uint32_t at) {
     static const struct lb_balance_request anyone;
 
-    for (uint32_t i = 0; i < pool->n_backends; i++) {
-        if (pool->backends[i].slot == slot)
-            return take(&anyone, &pool->backends[i]) ? (int)i : -EAGAIN;
-    }
-    return -EAGAIN;
+    return take(&anyone, &pool->backends[at]) ? (int)at : -EAGAIN;
 }
 
 bool lb_balance_has_place(const struct lb_pool *pool) {

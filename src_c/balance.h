@@ -53,7 +53,7 @@ bool lb_balance_has_place(const struct lb_pool *pool);
 /* Does the algorithm bind a client to a backend? Then a retry insists on it before it goes elsewhere. */
 static inline bool lb_balance_is_affine(const struct lb_pool *pool) { return pool->balance == L4LB_MAGLEV; }
 
-/* The backend in this slot if it still takes new sessions, with a place reserved; else -EAGAIN. */
-LB_MUST_CHECK int lb_balance_retake(const struct lb_pool *pool, uint32_t slot);
+/* This backend of the pool if it still takes new sessions, with a place reserved; else -EAGAIN. */
+LB_MUST_CHECK int lb_balance_retake(const struct lb_pool *pool, uint32_t at);
 
 #endif

@@ -26,10 +26,11 @@
 
 struct lb_backend_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
-    lb_latency_t latency; /* to the first byte of a turn */
-    atomic_uint busy;     /* of them, those in a turn */
-    atomic_bool leaving;  /* quiet sessions are closed */
-    atomic_uint coming;   /* of them, those so new that their first turn is expected at any moment */
+    lb_latency_t latency;   /* to the first byte of a turn */
+    atomic_uint busy;       /* of them, those in a turn */
+    atomic_bool leaving;    /* quiet sessions are closed */
+    atomic_uint coming;     /* of them, those so new that their first turn is expected at any moment */
+    atomic_uint generation; /* changes when the slot is taken */
 };
 
 struct lb_listener_live {
@@ -49,6 +50,7 @@ struct lb_pool_live {
 
 /* Shared by all workers. */
 struct lb_live {
+    uint64_t seed[2]; /* of this process, for hashes that nobody may predict; frozen */
     struct lb_listener_live *listeners;
     struct lb_pool_live *pools;
     struct lb_turn *turns; /* of pools with several groups: LB_TURNS for each pool */

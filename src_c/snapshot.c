@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bounds.h"
+#include "clock.h"
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
 
@@ -76,8 +77,23 @@ static bool is_tcp_valid(const struct l4lb_tcp *tcp) {
                                       tcp->probes > 0 && tcp->probes <= L4LB_KEEPALIVE_PROBES_MAX));
 }
 
+static int build_sticky(struct lb_pool *pool, const struct l4lb_pool_config *config, const struct lb_live *live,
+                        const struct lb_snapshot *previous) {
+    const struct lb_pool *before = previous != NULL ? lb_snapshot_pool(previous, config->slot) : NULL;
+
+    if (config->sticky_entries == 0)
+        return 0;
+    if (config->sticky_entries > L4LB_STICKY_ENTRIES_MAX || config->sticky_ttl_ms == 0)
+        return -EINVAL;
+    pool->sticky_ttl_ms = config->sticky_ttl_ms;
+    return lb_sticky_make(config->sticky_entries, live->seed, before != NULL ? before->sticky : NULL,
+                          (int64_t)(lb_clock_ns() / LB_NS_PER_MS), (int64_t)config->sticky_ttl_ms, &pool->sticky);
+}
+
 static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,
                       const struct lb_snapshot *previous) {
+    int result;
+
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
         config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_LATENCY ||
         config->hash_key > L4LB_HASH_SNI)
@@ -105,7 +121,8 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->queue_size = config->queue_size;
     pool->queue_ms = config->queue_ms;
     pool->live = &live->pools[config->slot];
-    return build_backends(pool, config, live, previous);
+    result = build_sticky(pool, config, live, previous);
+    return result < 0 ? result : build_backends(pool, config, live, previous);
 }
 
 /* ---- listeners --------------------------------------------------------------------------------------------------- */
@@ -208,14 +225,23 @@ static int build_indices(struct lb_snapshot *snapshot) {
         snapshot->n_pool_slots = LB_MAX(snapshot->n_pool_slots, snapshot->pools[i].slot + 1);
     for (uint32_t i = 0; i < snapshot->n_listeners; i++)
         snapshot->n_listener_slots = LB_MAX(snapshot->n_listener_slots, snapshot->listeners[i].slot + 1);
+    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
+        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++)
+            snapshot->n_backend_slots = LB_MAX(snapshot->n_backend_slots, snapshot->pools[i].backends[j].slot + 1);
+    }
     snapshot->pool_of_slot = index_new(snapshot->n_pool_slots);
     snapshot->listener_of_slot = index_new(snapshot->n_listener_slots);
-    if (snapshot->pool_of_slot == NULL || snapshot->listener_of_slot == NULL)
+    snapshot->backend_of_slot = index_new(snapshot->n_backend_slots);
+    if (snapshot->pool_of_slot == NULL || snapshot->listener_of_slot == NULL || snapshot->backend_of_slot == NULL)
         return -ENOMEM;
     for (uint32_t i = 0; i < snapshot->n_pools; i++)
         snapshot->pool_of_slot[snapshot->pools[i].slot] = i;
     for (uint32_t i = 0; i < snapshot->n_listeners; i++)
         snapshot->listener_of_slot[snapshot->listeners[i].slot] = i;
+    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
+        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++)
+            snapshot->backend_of_slot[snapshot->pools[i].backends[j].slot] = j;
+    }
     return 0;
 }
 
@@ -271,6 +297,7 @@ void lb_snapshot_free(struct lb_snapshot *snapshot) {
         free(snapshot->pools[i].backends);
         lb_group_fini(&snapshot->pools[i].whole);
         lb_spill_free(snapshot->pools[i].spill);
+        lb_sticky_put(snapshot->pools[i].sticky);
     }
     for (uint32_t i = 0; i < snapshot->n_listeners; i++) {
         lb_routes_free(snapshot->listeners[i].routes);
@@ -284,6 +311,7 @@ void lb_snapshot_free(struct lb_snapshot *snapshot) {
     free(snapshot->sockets);
     free(snapshot->pool_of_slot);
     free(snapshot->listener_of_slot);
+    free(snapshot->backend_of_slot);
     free(snapshot);
 }
 

@@ -11,7 +11,9 @@
 #include "live.h"
 #include "lpm.h"
 #include "maglev.h"
+#include "sticky.h"
 
+enum { CLIENTS = 100000, TTL_MS = 1800000 };
 enum { PREFIXES = 100000, LOOKUPS = 2000000, BACKENDS = 1000, TABLE = 65537, REPEATS = 5 };
 enum { PICKS = 1000000, PICKED = 10 };
 
@@ -163,9 +165,68 @@ static void time_picks(void) {
     }
 }
 
+static struct lb_sticky_key random_client(uint64_t *state, uint64_t n) {
+    return (struct lb_sticky_key){.words = {0, next_random(state) % n}};
+}
+
+/* What a session does: look, hold, let go. */
+static void visit(struct lb_sticky *table, struct lb_sticky_key key, int64_t now_ms) {
+    struct lb_sticky_target target;
+    struct lb_sticky_joined joined;
+
+    (void)!lb_sticky_find(table, &key, now_ms, TTL_MS, &target);
+    joined = lb_sticky_join(table, &key, (struct lb_sticky_target){1, 1}, now_ms, TTL_MS);
+    if (joined.place != LB_STICKY_NOWHERE)
+        lb_sticky_leave(table, joined.place, now_ms);
+}
+
+static void time_sticky(void) {
+    static const uint64_t seed[2] = {1, 2};
+    uint64_t state = 88172645463325252u, hits = 0;
+    double known = 0, session = 0, stranger = 0, count = 0, resize = 0;
+
+    for (int repeat = 0; repeat < REPEATS; repeat++) {
+        struct lb_sticky *table, *larger;
+        struct lb_sticky_target target;
+        double start;
+        check(lb_sticky_make(CLIENTS, seed, NULL, 0, TTL_MS, &table));
+        for (uint64_t i = 0; i < CLIENTS; i++)
+            visit(table, (struct lb_sticky_key){.words = {0, i}}, 0);
+        start = now();
+        for (int i = 0; i < LOOKUPS; i++) {
+            struct lb_sticky_key key = random_client(&state, CLIENTS);
+            hits += lb_sticky_find(table, &key, 0, TTL_MS, &target);
+        }
+        known = least(known, (now() - start) / LOOKUPS);
+        start = now();
+        for (int i = 0; i < LOOKUPS; i++)
+            visit(table, random_client(&state, CLIENTS), 1);
+        session = least(session, (now() - start) / LOOKUPS);
+        start = now();
+        for (int i = 0; i < LOOKUPS; i++)
+            visit(table, random_client(&state, UINT64_MAX), 2 + i);
+        stranger = least(stranger, (now() - start) / LOOKUPS);
+        start = now();
+        hits += lb_sticky_count(table, 0, TTL_MS);
+        count = least(count, now() - start);
+        start = now();
+        check(lb_sticky_make(2 * CLIENTS, seed, table, 0, TTL_MS, &larger));
+        resize = least(resize, now() - start);
+        lb_sticky_put(table);
+        lb_sticky_put(larger);
+    }
+    (void)printf("sticky table of %d, look-up (%.0f %% found)|%.1f|ns\n", CLIENTS,
+                 100.0 * (double)hits / LOOKUPS / REPEATS, known * 1e9);
+    (void)printf("sticky table, whole session of a known client|%.1f|ns\n", session * 1e9);
+    (void)printf("sticky table, whole session of a stranger, full table|%.1f|ns\n", stranger * 1e9);
+    (void)printf("sticky table, counting|%.3f|ms\n", count * 1e3);
+    (void)printf("sticky table, to twice the size|%.2f|ms\n", resize * 1e3);
+}
+
 int main(void) {
     time_lpm();
     time_maglev();
     time_picks();
+    time_sticky();
     return 0;
 }

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from l4lb.admin.views import is_up, whole
 from l4lb.control.api import AdminState, BackendStatus, Status
-from l4lb.engine.api import BackendStatistics, Histogram, WorkerStatistics
+from l4lb.engine.api import BackendStatistics, Histogram, StickyStatistics, WorkerStatistics
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -189,6 +189,34 @@ def _backend_families(status: Status) -> Iterator[Family]:
     yield from (info, state, checks, load, stale, scrapes, agents, *(family for family, _ in histograms))
 
 
+_STICKY_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[StickyStatistics], int]], ...] = (
+    ("entries", "gauge", "Clients whose backend is remembered.", lambda s: s.entries),
+    ("hits", "counter", "Sessions that reached the backend their client was given before.", lambda s: s.hits_total),
+    ("misses", "counter", "Sessions of clients that were not remembered.", lambda s: s.misses_total),
+    (
+        "moved",
+        "counter",
+        "Sessions that reached another backend, as the one remembered takes none; it is remembered instead.",
+        lambda s: s.moved_total,
+    ),
+    (
+        "passed",
+        "counter",
+        "Sessions that reached another backend, as the one remembered was full; it still is the one.",
+        lambda s: s.passed_total,
+    ),
+)
+
+
+def _sticky_families(status: Status) -> Iterator[Family]:
+    for name, kind, text, read in _STICKY_VALUES:
+        family = Family(f"l4lb_pool_sticky_{name}", kind, text)
+        for pool_name, pool in status.pools.items():
+            if pool.statistics.sticky is not None:
+                family.add(label_text(pool=pool_name), read(pool.statistics.sticky))
+        yield family
+
+
 def _pool_families(status: Status) -> Iterator[Family]:
     panic = Family(
         "l4lb_pool_panic", "gauge", "1 while too few backends are usable and health is ignored (panic_threshold)."
@@ -203,6 +231,7 @@ def _pool_families(status: Status) -> Iterator[Family]:
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
     yield from (panic, queued, queue, closed)
+    yield from _sticky_families(status)
 
 
 _WORKER_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[WorkerStatistics], int]], ...] = (

@@ -12,7 +12,7 @@ from l4lb.control.api import (
     Session,
     Status,
 )
-from l4lb.engine.api import WorkerStatistics
+from l4lb.engine.api import StickyStatistics, WorkerStatistics
 from l4lb.observe.access import client_address
 from l4lb.observe.logs import timestamp
 
@@ -59,8 +59,19 @@ def _pool(pool: PoolStatus) -> Json:
         "balance": pool.balance,
         "panic": pool.panic,
         "queued": pool.statistics.queued,
+        "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky),
         "closed_total": closed,
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
+    }
+
+
+def _sticky(sticky: StickyStatistics) -> Json:
+    return {
+        "entries": sticky.entries,
+        "hits_total": sticky.hits_total,
+        "misses_total": sticky.misses_total,
+        "moved_total": sticky.moved_total,
+        "passed_total": sticky.passed_total,
     }
 
 

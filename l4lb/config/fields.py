@@ -222,6 +222,7 @@ Percentage = Annotated[float, _percentage(100), _PERCENTAGE_SCHEMA]
 """A share of a whole."""
 
 QueueSize = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+StickyEntries = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 MaxLoad = Annotated[float, Field(ge=1.01, le=100.0)]
 
 # Words: each pattern has the sentence that is said when it does not match.

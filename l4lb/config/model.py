@@ -363,6 +363,19 @@ class Queue(_Section):
     """How long each waits."""
 
 
+class Sticky(_Section):
+    """Remembering which backend each client was given, so that it comes back to it."""
+
+    key: Literal["source_ip"] = "source_ip"
+    """What a client is known by."""
+
+    ttl: fields.Timeout = 1800.0
+    """How long after its last session a client is remembered."""
+
+    entries: fields.StickyEntries = 100_000
+    """Clients at once. A new one takes the place of one that has not come for long."""
+
+
 class Pool(_Section):
     """Backends that serve the same thing, and how clients are shared out among them."""
 
@@ -421,6 +434,9 @@ class Pool(_Section):
 
     queue: Queue | None = None
     """Not given: a client that finds no place is disconnected at once."""
+
+    sticky: Sticky | None = None
+    """Not given: every session is shared out as if its client came for the first time."""
 
     rebalance: Rebalance | None = None
     """Not given: connections stay where they are for as long as their clients keep them."""

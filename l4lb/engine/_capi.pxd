@@ -69,6 +69,8 @@ cdef extern from "l4lb.h" nogil:
         l4lb_tcp tcp
         uint32_t queue_size
         uint64_t queue_ms
+        uint32_t sticky_entries
+        uint64_t sticky_ttl_ms
         const l4lb_backend_config *backends
         size_t n_backends
 
@@ -143,6 +145,10 @@ cdef extern from "l4lb.h" nogil:
         uint64_t queued
         uint64_t *closed
         l4lb_histogram queue
+        uint64_t sticky_hits_total
+        uint64_t sticky_misses_total
+        uint64_t sticky_moved_total
+        uint64_t sticky_passed_total
 
     struct l4lb_worker_stats:
         uint64_t sessions
@@ -156,6 +162,11 @@ cdef extern from "l4lb.h" nogil:
         uint64_t pipe_fallbacks_total
         uint64_t events_dropped_total
         uint64_t heartbeat_ns
+
+    struct l4lb_sticky_entry:
+        uint8_t key[16]
+        uint32_t backend
+        uint64_t left_ms
 
     struct l4lb_endpoint:
         uint16_t family
@@ -196,6 +207,9 @@ cdef extern from "l4lb.h" nogil:
     int l4lb_read_listener(const l4lb_engine *engine, uint32_t slot, l4lb_listener_stats *out)
     int l4lb_read_pool(const l4lb_engine *engine, uint32_t slot, l4lb_pool_stats *out)
     int l4lb_read_worker(const l4lb_engine *engine, uint32_t worker, l4lb_worker_stats *out)
+    int l4lb_sticky_count(const l4lb_engine *engine, uint32_t pool)
+    int l4lb_sticky_read(const l4lb_engine *engine, uint32_t pool, uint32_t *cursor, l4lb_sticky_entry *out, size_t n)
+    int l4lb_sticky_write(const l4lb_engine *engine, uint32_t pool, const l4lb_sticky_entry *entries, size_t n)
     int l4lb_list_sessions(l4lb_engine *engine, uint32_t worker, uint64_t after, l4lb_session_record *out, size_t n,
                            int timeout_ms)
     int l4lb_kill_session(l4lb_engine *engine, uint64_t id, int timeout_ms)

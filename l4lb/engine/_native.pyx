@@ -24,6 +24,8 @@ from l4lb.engine.api import (
     PoolStatistics,
     SessionRecord,
     SessionState,
+    StickyEntry,
+    StickyStatistics,
     WorkerStatistics,
 )
 from l4lb.engine.packing import pack_address
@@ -181,6 +183,8 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.tcp.user_timeout_ms = spec.tcp.user_timeout_ms
     out.queue_size = spec.queue_size
     out.queue_ms = spec.queue_ms
+    out.sticky_entries = spec.sticky_entries
+    out.sticky_ttl_ms = spec.sticky_ttl_ms
     out.backends = backends
     out.n_backends = len(spec.backends)
     return 0
@@ -217,6 +221,16 @@ cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_wo
 cdef object to_histogram(const l4lb_histogram *histogram):
     counts = tuple(histogram.buckets[i] for i in range(L4LB_N_BUCKETS))
     return Histogram(BOUNDS, counts, histogram.sum_us / 1e6)
+
+
+cdef object to_sticky(int entries, const l4lb_pool_stats *stats):
+    return StickyStatistics(
+        entries=entries,
+        hits_total=stats.sticky_hits_total,
+        misses_total=stats.sticky_misses_total,
+        moved_total=stats.sticky_moved_total,
+        passed_total=stats.sticky_passed_total,
+    )
 
 
 cdef object to_seconds(uint64_t us):
@@ -364,10 +378,12 @@ cdef class NativeEngine:
 
     def pool_statistics(self, uint32_t slot):
         cdef l4lb_pool_stats stats
+        cdef int entries = l4lb_sticky_count(self.open(), slot)
         check(l4lb_read_pool(self.open(), slot, &stats))
         return PoolStatistics(
             queued=stats.queued,
             queue=to_histogram(&stats.queue),
+            sticky=to_sticky(entries, &stats) if entries >= 0 else None,
             closed_total={CLOSE_REASONS[i]: stats.closed[i] for i in range(L4LB_N_CLOSE)},
         )
 
@@ -387,6 +403,31 @@ cdef class NativeEngine:
             events_dropped_total=stats.events_dropped_total,
             heartbeat_ns=stats.heartbeat_ns,
         )
+
+    def sticky_read(self, uint32_t pool, uint32_t after=0, size_t limit=1024):
+        cdef Arena arena = Arena()
+        cdef l4lb_sticky_entry *found = <l4lb_sticky_entry *>arena.take(limit, sizeof(l4lb_sticky_entry))
+        cdef int n = check(l4lb_sticky_read(self.open(), pool, &after, found, limit))
+        entries = []
+        for i in range(n):
+            key = PyBytes_FromStringAndSize(<const char *>found[i].key, sizeof(found[i].key))
+            entries.append(StickyEntry(key=key, backend=found[i].backend, left=found[i].left_ms / 1e3))
+        return entries, after
+
+    def sticky_write(self, uint32_t pool, entries):
+        cdef Arena arena = Arena()
+        cdef l4lb_sticky_entry *given = <l4lb_sticky_entry *>arena.take(len(entries), sizeof(l4lb_sticky_entry))
+        cdef int added
+        for i, entry in enumerate(entries):
+            if len(entry.key) != sizeof(given[i].key):
+                raise ValueError(f"a key has {sizeof(given[i].key)} bytes, not {len(entry.key)}")
+            memcpy(given[i].key, <const char *>entry.key, sizeof(given[i].key))
+            given[i].backend = entry.backend
+            given[i].left_ms = <uint64_t>max(0.0, entry.left * 1e3)
+        added = l4lb_sticky_write(self.open(), pool, given, len(entries))
+        if added == -errno.EINVAL:
+            raise ValueError("a slot of a backend that is not taken")
+        return check(added)
 
     def sessions(self, uint32_t worker, uint64_t after=0, size_t limit=1024):
         cdef Arena arena = Arena()

@@ -133,6 +133,8 @@ class PoolSpec:
     tcp: TcpSpec = NO_TCP
     queue_size: int = 0
     queue_ms: int = 0
+    sticky_entries: int = 0
+    sticky_ttl_ms: int = 0
     backends: Sequence[BackendSpec] = ()
 
 
@@ -220,11 +222,35 @@ class ListenerStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StickyStatistics:
+    """`entries` are clients remembered now. The rest are sessions that reached a backend: the one remembered; any, as
+    none was; another one, which is remembered from then on; another one, as the one remembered was full."""
+
+    entries: int
+    hits_total: int
+    misses_total: int
+    moved_total: int
+    passed_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickyEntry:
+    """A client and the slot of the backend it was given. `key` is its address, 16 bytes, IPv4 mapped into IPv6; `left`
+    the seconds until it is forgotten if it does not come again."""
+
+    key: bytes
+    backend: int
+    left: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
-    """`queue` is the time waited; `closed_total` is by (reason, termination code) (see L4LB_CLOSE_TABLE)."""
+    """`queue` is the time waited; `closed_total` is by (reason, termination code) (see L4LB_CLOSE_TABLE); `sticky` is
+    None when clients are not remembered."""
 
     queued: int = 0
     queue: Histogram = NO_HISTOGRAM
+    sticky: StickyStatistics | None = None
     closed_total: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -311,6 +337,14 @@ class Engine(Protocol):
     def pool_statistics(self, slot: int) -> PoolStatistics: ...
 
     def worker_statistics(self, worker: int) -> WorkerStatistics: ...
+
+    def sticky_read(self, pool: int, after: int = 0, limit: int = 1024) -> tuple[list[StickyEntry], int]:
+        """Up to `limit` clients that the pool remembers, and `after` for the next call; none at the end. Whoever is
+        remembered all the time is there once. FileNotFoundError when the pool remembers none."""
+
+    def sticky_write(self, pool: int, entries: Sequence[StickyEntry]) -> int:
+        """Let the pool remember these too; how many it does. Clients that are known already, or came later, come first.
+        FileNotFoundError when the pool remembers none, ValueError for a bad key or slot."""
 
     def sessions(self, worker: int, after: int = 0, limit: int = 1024) -> list[SessionRecord]:
         """Up to `limit` sessions of a worker with ids above `after`. Any thread; may wait for the worker."""

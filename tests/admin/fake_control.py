@@ -32,6 +32,7 @@ from l4lb.engine.api import (
     PoolStatistics,
     SessionRecord,
     SessionState,
+    StickyStatistics,
     WorkerStatistics,
 )
 from l4lb.errors import ControlError
@@ -71,8 +72,14 @@ def worker_statistics() -> WorkerStatistics:
     return WorkerStatistics(**{field.name: 0 for field in dataclasses.fields(WorkerStatistics)})
 
 
-def pool_status(backends: Mapping[str, BackendStatus], *, panic: bool = False) -> PoolStatus:
-    statistics = PoolStatistics(closed_total={("normal", "--"): 5, ("connect_failed", "SC"): 2})
+def sticky_statistics() -> StickyStatistics:
+    return StickyStatistics(entries=7, hits_total=6, misses_total=5, moved_total=4, passed_total=3)
+
+
+def pool_status(
+    backends: Mapping[str, BackendStatus], sticky: StickyStatistics | None = None, *, panic: bool = False
+) -> PoolStatus:
+    statistics = PoolStatistics(closed_total={("normal", "--"): 5, ("connect_failed", "SC"): 2}, sticky=sticky)
     return PoolStatus(balance="round_robin", panic=panic, backends=backends, statistics=statistics)
 
 

@@ -13,6 +13,7 @@ from tests.admin.fake_control import (
     make_session,
     make_status,
     pool_status,
+    sticky_statistics,
 )
 
 
@@ -39,6 +40,19 @@ def test_places_and_panic_are_shown() -> None:
     assert view["panic"] is True
     assert [view["backends"]["a"][key] for key in ("tier", "zone")] == [1, "eu-1"]
     assert views.backend_view(backend_status())["zone"] is None
+
+
+def test_a_pool_shows_how_many_clients_it_remembers_if_it_does() -> None:
+    pools = {"plain": pool_status({}), "sticky": pool_status({}, sticky_statistics())}
+    view = json.loads(json.dumps(views.status_view(make_status(pools))))["pools"]
+    assert view["plain"]["sticky"] is None
+    assert view["sticky"]["sticky"] == {
+        "entries": 7,
+        "hits_total": 6,
+        "misses_total": 5,
+        "moved_total": 4,
+        "passed_total": 3,
+    }
 
 
 def test_a_backend_counts_bytes_as_its_clients_do() -> None:

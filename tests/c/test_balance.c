@@ -490,6 +490,11 @@ TEST(first_fills_one_backend_after_the_other) {
     world_fini(&world);
 }
 
+/* Backend i, found by its slot. */
+static int retake(const struct world *world, size_t i) {
+    return lb_balance_retake(world->pool, lb_snapshot_backend(world->snapshot, world->pool, world->backends[i].slot));
+}
+
 TEST(a_backend_is_retaken_only_if_it_still_takes_sessions) {
     static struct world world;
 
@@ -498,12 +503,13 @@ TEST(a_backend_is_retaken_only_if_it_still_takes_sessions) {
     world.backends[2].weight = 0;
     world.backends[3].usable = 0;
     publish(&world, L4LB_MAGLEV, 4);
-    CHECK_EQ(lb_balance_retake(world.pool, world.backends[0].slot), 0);
-    CHECK_EQ(lb_balance_retake(world.pool, world.backends[1].slot), 1);
-    CHECK_EQ(lb_balance_retake(world.pool, world.backends[1].slot), -EAGAIN);
-    CHECK_EQ(lb_balance_retake(world.pool, world.backends[2].slot), -EAGAIN);
-    CHECK_EQ(lb_balance_retake(world.pool, world.backends[3].slot), -EAGAIN);
-    CHECK_EQ(lb_balance_retake(world.pool, 12345), -EAGAIN);
+    CHECK_EQ(retake(&world, 0), 0);
+    CHECK_EQ(retake(&world, 1), 1);
+    CHECK_EQ(retake(&world, 1), -EAGAIN);
+    CHECK_EQ(retake(&world, 2), -EAGAIN);
+    CHECK_EQ(retake(&world, 3), -EAGAIN);
+    CHECK_EQ(lb_snapshot_backend(world.snapshot, world.pool, 12345), UINT32_MAX);
+    CHECK_EQ(lb_snapshot_backend(world.snapshot, world.pool, UINT32_MAX), UINT32_MAX);
     CHECK_EQ(connections(&world, 0), 1);
     CHECK_EQ(connections(&world, 1), 1);
     CHECK_EQ(connections(&world, 2) + connections(&world, 3), 0);

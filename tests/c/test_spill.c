@@ -485,7 +485,9 @@ TEST(a_backend_is_retaken_in_whatever_tier_it_is) {
     place(&world, 0, 2, 1);
     publish(&world, L4LB_MAGLEV, 4);
     for (size_t i = 0; i < 4; i++)
-        CHECK_EQ(configured(&world, lb_balance_retake(world.pool, world.backends[i].slot)), i);
+        CHECK_EQ(configured(&world, lb_balance_retake(world.pool, lb_snapshot_backend(world.snapshot, world.pool,
+                                                                                      world.backends[i].slot))),
+                 i);
     world_fini(&world);
 }
 

@@ -35,6 +35,7 @@ SECTIONS = {
     "pools.NAME.backends[]": "Backend",
     "pools.NAME.hash": "Hash",
     "pools.NAME.queue": "Queue",
+    "pools.NAME.sticky": "Sticky",
     "pools.NAME.rebalance": "Rebalance",
     "pools.NAME.timeouts": "Timeouts",
     "pools.NAME.health": "Health",
@@ -123,7 +124,8 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     sections: list[BaseModel | None] = [
         *(config.process, config.admin, config.log, config.log.access, config.geo),
         *(listener, listener.proxy_protocol, listener.tcp),
-        *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.tcp, pool.health),
+        *(pool, pool.backends[0], pool.hash, pool.queue, pool.sticky, pool.rebalance, pool.timeouts),
+        *(pool.tcp, pool.health),
         *(pool.load, pool.agent),
         *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]

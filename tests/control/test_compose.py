@@ -133,6 +133,19 @@ def test_pace_of_probes_that_are_off_does_not_count() -> None:
     assert snapshot.pools[0].tcp == TcpSpec(user_timeout_ms=1000)
 
 
+def test_sticky_pools() -> None:
+    wanted = config(
+        listener={"pool": "plain"},
+        pools={
+            "plain": {"backends": [A]},
+            "usual": {"backends": [A], "sticky": {}},
+            "own": {"backends": [A], "sticky": {"key": "source_ip", "ttl": 0.5, "entries": 7}},
+        },
+    )
+    pools = compose(merged(wanted), FDS, QUIET).pools
+    assert [(pool.sticky_entries, pool.sticky_ttl_ms) for pool in pools] == [(0, 0), (100_000, 1_800_000), (7, 500)]
+
+
 @pytest.mark.parametrize(
     ("word", "balance"),
     [

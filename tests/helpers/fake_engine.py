@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from l4lb.engine.api import (
@@ -17,6 +18,7 @@ from l4lb.engine.api import (
     SessionRecord,
     SlotKind,
     Snapshot,
+    StickyEntry,
     WorkerStatistics,
 )
 
@@ -54,6 +56,7 @@ class FakeEngine:
     compiled: int = 0
     killed_sessions: list[int] = field(default_factory=list)
     connections_total: Counter[int] = field(default_factory=Counter)
+    sticky: defaultdict[int, list[StickyEntry]] = field(default_factory=lambda: defaultdict(list))
     running: bool = False
     closed: bool = False
     _next: int = 0
@@ -142,6 +145,14 @@ class FakeEngine:
             events_dropped_total=0,
             heartbeat_ns=0,
         )
+
+    def sticky_read(self, pool: int, after: int = 0, limit: int = 1024) -> tuple[list[StickyEntry], int]:
+        entries = self.sticky[pool][after : after + limit]
+        return entries, after + len(entries)
+
+    def sticky_write(self, pool: int, entries: Sequence[StickyEntry]) -> int:
+        self.sticky[pool] += entries
+        return len(entries)
 
     def sessions(self, worker: int, after: int = 0, limit: int = 1024) -> list[SessionRecord]:
         records = [
