@@ -134,6 +134,7 @@ _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Ba
     ("sent_bytes", "counter", "Bytes sent to the backend.", lambda b: b.statistics.sent_bytes_total),
     ("connect_failures", "counter", "Connects that failed.", lambda b: b.statistics.connect_failures_total),
     ("connect_timeouts", "counter", "Connects that timed out.", lambda b: b.statistics.connect_timeouts_total),
+    ("resets", "counter", "Sessions it reset before its first byte.", lambda b: b.statistics.resets_total),
     ("retries", "counter", "Failed connects that were tried again.", lambda b: b.statistics.retries_total),
     (
         "latency_seconds",

@@ -97,6 +97,7 @@ def backend_view(backend: BackendStatus) -> Json:
         "bytes_out": statistics.received_bytes_total,
         "connect_failures_total": statistics.connect_failures_total,
         "connect_timeouts_total": statistics.connect_timeouts_total,
+        "resets_total": statistics.resets_total,
         "retries_total": statistics.retries_total,
         "turns_total": statistics.turns_total,
         "load": None if backend.load is None else _load(backend.load),

@@ -30,8 +30,9 @@ from l4lb.control.state import BackendEntry, BackendKey, State, merge
 from l4lb.control.zones import NO_ZONES, Zones, compile_zones
 from l4lb.engine.api import Engine, SessionRecord, SlotKind, WorkerStatistics
 from l4lb.errors import ControlError, StartError
+from l4lb.health.checks import checks_of, require_tls
 from l4lb.health.probes import Target
-from l4lb.health.scheduler import Check, Scheduler
+from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
 
 PUBLISH_INTERVAL = 0.02
@@ -62,14 +63,16 @@ class Plan:
 class Balancer:
     """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for."""
 
-    def __init__(self, engine: Engine, on_events: Callable[[list[Session]], None]) -> None:
+    def __init__(
+        self, engine: Engine, on_events: Callable[[list[Session]], None], *, checks_at_once: int = CONCURRENCY
+    ) -> None:
         self._engine = engine
         self._on_events = on_events
         self._state = State()
         self._config: Config | None = None
         self._targets: dict[Address, Target] = {}
         self._sockets = Sockets(engine.options.workers)
-        self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health)
+        self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
         self._weigher = Weigher(engine, self._on_agent)
         self._names = Names()
         self._departures: dict[SlotKey, Departure] = {}
@@ -90,7 +93,8 @@ class Balancer:
 
     async def prepare(self, config: Config) -> Plan:
         """Look up the names of `config`, and compile its zones. A name that does not resolve is no error: its backend
-        waits for an address. StartError if a database cannot be read."""
+        waits for an address. StartError if a database, or a file that checks need, cannot be read."""
+        await asyncio.to_thread(require_tls, config)
         addresses = {backend.address for pool in config.pools.values() for backend in pool.backends}
         zones = NO_ZONES
         if config.zones:
@@ -157,15 +161,7 @@ class Balancer:
 
     def _check(self) -> None:
         self._weigher.apply(self._state)
-        self._scheduler.apply(
-            {
-                (pool_name, name): Check(_check_target(backend.target, health.port), health, backend.health)
-                for pool_name, pool in self._state.pools.items()
-                if pool.checked and (health := pool.config.health) is not None
-                for name, backend in pool.backends.items()
-                if backend.target is not None and backend.admin_state is not AdminState.MAINT
-            }
-        )
+        self._scheduler.apply(checks_of(self._state))
 
     # ---- changes at run time ---------------------------------------------------------------------------------------
 
@@ -194,8 +190,7 @@ class Balancer:
         """Nothing is known of a backend that is not checked."""
         if (before.admin_state is AdminState.MAINT) == (after.admin_state is AdminState.MAINT):
             return after
-        checked = self._state.pools[pool].checked
-        return replace(after, health=HealthState.PENDING if checked else HealthState.NONE)
+        return replace(after, health=self._state.pools[pool].untested)
 
     def _find(self, key: BackendKey) -> BackendEntry:
         if key[0] not in self._state.pools:
@@ -233,6 +228,10 @@ class Balancer:
         _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
         self._tell_if_unusable(key[0])
         self._publish_soon()
+
+    def _received(self, key: BackendKey) -> int:
+        entry = self._state.find(key)
+        return 0 if entry is None else self._engine.pulses([entry.slot])[0].received_bytes_total
 
     def _on_agent(self, key: BackendKey, line: str) -> None:
         entry = self._state.find(key)
@@ -464,10 +463,3 @@ class Balancer:
         self._pump.drain()
         self._sockets.close(list(self._sockets.binds))
         self._engine.close()
-
-
-def _check_target(target: Target, port: int | None) -> Target:
-    """Where to check: the backend itself, or another port of its host."""
-    if port is None or isinstance(target.address, str):
-        return target
-    return Target(target.family, (target.address[0], port))

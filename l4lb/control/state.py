@@ -107,6 +107,12 @@ class PoolEntry:
         return self.config.health is not None and self.config.health.type != "none"
 
     @property
+    def untested(self) -> HealthState:
+        """What is said of a backend that was not checked yet."""
+        health = self.config.health
+        return HealthState.NONE if health is None or not self.checked else HealthState(health.start)
+
+    @property
     def scale(self) -> int:
         """By how much the data plane's weights are larger: WEIGHT_SCALE where some weight is not whole."""
         whole = all(backend.exact_weight.is_integer() for backend in self.backends.values())
@@ -238,7 +244,7 @@ def _merge_pool(
                 slot=before.slot,
                 config=backend,
                 target=target,
-                health=HealthState.PENDING if moved else before.health,
+                health=pool.untested if moved else before.health,
                 usable_since=None if moved else before.usable_since,
                 warm_until=before.warm_until,
             )
@@ -247,9 +253,7 @@ def _merge_pool(
 
 
 def _health(pool: PoolEntry, entry: BackendEntry, before: BackendEntry | None, *, was_checked: bool) -> HealthState:
-    if not pool.checked:
-        return HealthState.NONE
-    if before is None:
-        return HealthState.PENDING
+    if before is None or not pool.checked:
+        return pool.untested
     # A backend that served without checks goes on serving until a check says otherwise.
     return entry.health if was_checked else HealthState.UP

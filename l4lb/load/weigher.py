@@ -119,8 +119,8 @@ class Weigher:
         return line
 
     def _traffic(self, slot: int) -> Traffic:
-        statistics = self._engine.backend_statistics(slot)
-        return Traffic(statistics.turns_total, statistics.busy)
+        (pulse,) = self._engine.pulses([slot])
+        return Traffic(pulse.turns_total, pulse.busy)
 
     # ---- weighing --------------------------------------------------------------------------------------------------
 
