@@ -23,6 +23,7 @@ from l4lb.control.compose import compose
 from l4lb.control.departures import Departure, SlotKey, departures
 from l4lb.control.events import EventPump
 from l4lb.control.names import Names
+from l4lb.control.outliers import Outliers
 from l4lb.control.rebalance import WINDOW, Share, allot, gained, surplus
 from l4lb.control.resolve import resolve
 from l4lb.control.sockets import Sockets, bind_key
@@ -73,7 +74,8 @@ class Balancer:
         self._targets: dict[Address, Target] = {}
         self._sockets = Sockets(engine.options.workers)
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
-        self._weigher = Weigher(engine, self._on_agent)
+        self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
+        self._outliers = Outliers(engine)
         self._names = Names()
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
@@ -161,6 +163,7 @@ class Balancer:
 
     def _check(self) -> None:
         self._weigher.apply(self._state)
+        self._outliers.apply(self._state)
         self._scheduler.apply(checks_of(self._state))
 
     # ---- changes at run time ---------------------------------------------------------------------------------------
@@ -246,8 +249,37 @@ class Balancer:
             self._tell_if_unusable(key[0])
         self._publish_soon()
 
+    def _on_stalled(self, key: BackendKey, stalled: str | None) -> None:
+        entry = self._state.find(key)
+        if entry is None or entry.stalled == stalled:
+            return
+        self._replace({key: replace(entry, stalled=stalled)})
+        if stalled is None:
+            _log.info("%s/%s gets on with its work", *key)
+        else:
+            _log.warning("%s/%s is down: %s", *key, stalled)
+            self._tell_if_unusable(key[0])
+        self._publish_soon()
+
+    async def judge(self) -> None:
+        """Eject backends that fail clients' connections. One round of it, once there is a pool that wants it."""
+        await self._outliers.active.wait()
+        if self._judge():
+            self._publish_soon()
+
+    def _judge(self) -> bool:
+        changed = self._outliers.judge(self._state, asyncio.get_running_loop().time())
+        self._replace(changed)
+        return bool(changed)
+
+    def _is_unusable(self, pool: str) -> bool:
+        return not self._state.pools[pool].taking()
+
     def _tell_if_unusable(self, pool: str) -> None:
-        if not self._state.pools[pool].taking():
+        """Before anybody is turned away, who is ejected comes back."""
+        if self._is_unusable(pool):
+            self._judge()
+        if self._is_unusable(pool):
             _log.error("pool %s has no usable backend: its clients are turned away", pool)
 
     def _tell_of_panic(self) -> None:
@@ -335,7 +367,7 @@ class Balancer:
     def pools(self) -> dict[str, PoolStatus]:
         now = asyncio.get_running_loop().time()
         return {
-            name: report.pool_status(name, pool, self._scheduler, self._weigher, self._engine, now)
+            name: report.pool_status(name, pool, self._scheduler, self._weigher, self._outliers, self._engine, now)
             for name, pool in self._state.pools.items()
         }
 

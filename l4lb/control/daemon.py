@@ -21,6 +21,7 @@ from l4lb.config.model import AccessLog as AccessLogSettings
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
 from l4lb.control.balancer import REBALANCE_INTERVAL, Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
+from l4lb.control.outliers import JUDGE_INTERVAL
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
 from l4lb.control.systemd import Notifier
@@ -155,6 +156,7 @@ class Daemon:
         tasks.start("reload", self._reloads.run())
         tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, self._balancer.tidy))
         tasks.start("rebalance", repeat("rebalancing", REBALANCE_INTERVAL, self._balancer.rebalance))
+        tasks.start("passive health", repeat("passive health", JUDGE_INTERVAL, self._balancer.judge))
         tasks.start("weights", repeat("weighing backends", WEIGH_INTERVAL, self._balancer.weigh))
         tasks.start("resolve", repeat("resolving names", RESOLVE_INTERVAL, self._balancer.resolve_again))
         if self._notifier.watchdog_interval is not None:

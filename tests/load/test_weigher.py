@@ -264,7 +264,7 @@ def factors(state: State) -> dict[str, float]:
 
 def ramp_scene() -> tuple[Weigher, State]:
     """The process began at 0, with both backends in service."""
-    weigher = Weigher(FakeEngine(), lambda _key, _line: None)
+    weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
     return weigher, weigher.weigh(merged(config(*NAMED, pool=RAMPED)), 0.0, first=True)
 
 
@@ -308,7 +308,7 @@ def test_a_new_backend_starts_slowly_even_at_the_start_of_the_process() -> None:
 @pytest.mark.parametrize(("when", "factor"), [(START_GRACE - 1, 1.0), (START_GRACE + 1, 0.1)])
 def test_first_checks_at_the_start_are_no_reason_to_start_slowly(when: float, factor: float) -> None:
     async def main() -> None:
-        weigher = Weigher(FakeEngine(), lambda _key, _line: None)
+        weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
         state = merged(config(*NAMED, pool=RAMPED | {"health": {"type": "tcp"}}))
         state = weigher.weigh(state, 0.0, first=True)
         state = weighed(weigher, state, when, health=HealthState.UP)
@@ -334,7 +334,7 @@ def test_a_file_that_changes_a_backend_does_not_make_it_new_but_one_that_moves_i
 
 def test_slow_start_that_is_configured_later_slows_down_nobody_in_service() -> None:
     async def main() -> None:
-        weigher = Weigher(FakeEngine(), lambda _key, _line: None)
+        weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
         state = weigher.weigh(merged(config(*NAMED)), 0.0, first=True)
         wanted = config(*NAMED, pool=RAMPED)
         state = weigher.weigh(merge(state, wanted, targets(wanted), Slots()), 100.0)
