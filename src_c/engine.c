@@ -307,10 +307,11 @@ int l4lb_read_pulses(const struct l4lb_engine *engine, const uint32_t *slots, si
     uint32_t now_ms = (uint32_t)(lb_clock_ns() / LB_NS_PER_MS);
 
     for (size_t i = 0; i < n; i++) {
-        const struct lb_backend_live *live = &engine->shared.live.backends[slots[i]];
+        const struct lb_backend_live *live;
 
         if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
             return -EINVAL;
+        live = &engine->shared.live.backends[slots[i]];
         out[i] = (struct l4lb_pulse){.busy = atomic_load(&live->busy),
                                      .latency_us = lb_latency_read(&live->latency, now_ms)};
         for (uint32_t worker = 0; worker < engine->shared.n_workers; worker++) {

@@ -158,6 +158,24 @@ def test_backends_that_fail_now_and_then_stay(balance: MakeScene) -> None:
         assert ejected(scene) == set()
 
 
+def test_backend_that_breaks_off_its_answers_is_not_what_this_is_about(balance: MakeScene) -> None:
+    """Whoever sent a byte works, as far as can be told from outside."""
+
+    def handle(peer: Peer) -> None:
+        peer.read_first()
+        peer.send(b"x")
+        peer.wait_acknowledged()
+        peer.reset()
+
+    with Served(handle) as a, Served(answering("b")) as b:
+        scene = balance(at(a, "a"), at(b, "b"), pool={"passive": PASSIVE})
+        for _ in range(20):
+            ask(scene)
+        wait_until(lambda: scene.closed().get("SD server_abort", 0) >= 10)
+        assert scene.backend_status("a")["resets_total"] == 0
+        assert ejected(scene) == set()
+
+
 # ---- a black hole ----------------------------------------------------------------------------------------------------
 
 ECHO = """
