@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,9 @@ from l4lb.load.weigher import Weigher
 
 PUBLISH_INTERVAL = 0.02
 """Seconds between two snapshots for changes of health: a first change counts at once, the ones after it together."""
+
+PUBLISH_PAUSE = 4
+"""And so many times as long as the last one took: with thousands of backends, passing changes on is work."""
 
 PUBLISH_RETRY = 1.0
 LISTING_BATCH = 1024
@@ -87,6 +91,9 @@ class Balancer:
         self._panicking: set[str] = set()
         self._unbalanced = asyncio.Event()
         self._published_at = 0.0
+        self._publish_pause = PUBLISH_INTERVAL
+        self._noted = self._state
+        self._told: set[str] = set()
         self._publish_timer: asyncio.TimerHandle | None = None
         self._dice = random.Random()
         self._pump = EventPump(engine, self._deliver)
@@ -137,6 +144,8 @@ class Balancer:
             if departure.patience is not None:
                 self._deadlines[key] = now + departure.patience
         self._note_gains(self._state, state)
+        self._noted = state
+        self._told &= state.pools.keys()
         self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
         self._names.learn(state)
         self._tell_of_panic()
@@ -209,7 +218,6 @@ class Balancer:
 
     def _replace(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
         before, self._state = self._state, self._state.with_backends(changed)
-        self._note_gains(before, self._state)
         for key, backend in changed.items():
             known = before.find(key)
             if known is not None and known.state is not backend.state:
@@ -229,7 +237,6 @@ class Balancer:
         self._replace({key: replace(entry, health=health)})
         level = logging.INFO if health is HealthState.UP else logging.WARNING
         _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
-        self._tell_if_unusable(key[0])
         self._publish_soon()
 
     def _received(self, key: BackendKey) -> int:
@@ -246,7 +253,6 @@ class Balancer:
             self._check()
         if (verdict.state, verdict.down) != (entry.agent.state, entry.agent.down):
             _log.warning("%s/%s: its agent says %s", *key, line)
-            self._tell_if_unusable(key[0])
         self._publish_soon()
 
     def _on_stalled(self, key: BackendKey, stalled: str | None) -> None:
@@ -258,7 +264,6 @@ class Balancer:
             _log.info("%s/%s gets on with its work", *key)
         else:
             _log.warning("%s/%s is down: %s", *key, stalled)
-            self._tell_if_unusable(key[0])
         self._publish_soon()
 
     async def judge(self) -> None:
@@ -272,15 +277,28 @@ class Balancer:
         self._replace(changed)
         return bool(changed)
 
-    def _is_unusable(self, pool: str) -> bool:
-        return not self._state.pools[pool].taking()
+    def _note_changes(self) -> None:
+        """What follows for pools from what happened to their backends. Once for many changes: each is a look at all.
 
-    def _tell_if_unusable(self, pool: str) -> None:
-        """Before anybody is turned away, who is ejected comes back."""
-        if self._is_unusable(pool):
+        Before anybody is turned away, who is ejected comes back.
+        """
+        changed = [name for name, pool in self._state.pools.items() if pool is not self._noted.pools.get(name)]
+        if any(not self._is_usable(name) for name in changed):
             self._judge()
-        if self._is_unusable(pool):
-            _log.error("pool %s has no usable backend: its clients are turned away", pool)
+        for name in changed:
+            if self._is_usable(name):
+                self._told.discard(name)
+            elif name not in self._told and not self._is_pending(name):
+                self._told.add(name)
+                _log.error("pool %s has no usable backend: its clients are turned away", name)
+        self._note_gains(self._noted, self._state)
+        self._noted = self._state
+
+    def _is_usable(self, pool: str) -> bool:
+        return bool(self._state.pools[pool].taking())
+
+    def _is_pending(self, pool: str) -> bool:
+        return any(backend.health is HealthState.PENDING for backend in self._state.pools[pool].backends.values())
 
     def _tell_of_panic(self) -> None:
         panicking = {name for name, pool in self._state.pools.items() if pool.panic}
@@ -295,7 +313,7 @@ class Balancer:
 
     def _publish_soon(self) -> None:
         if self._publish_timer is None:
-            loop, due = asyncio.get_running_loop(), self._published_at + PUBLISH_INTERVAL
+            loop, due = asyncio.get_running_loop(), self._published_at + self._publish_pause
             if loop.time() < due:
                 self._publish_timer = loop.call_at(due, self._publish_changes)
             else:
@@ -316,10 +334,13 @@ class Balancer:
     def _publish(self) -> None:
         if self._config is not None:
             self._published_at = now = asyncio.get_running_loop().time()
+            began = time.monotonic()
+            self._note_changes()
             self._state = self._weigher.weigh(self._state, now)
             fds = self._sockets.fds()
             self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
             self._tell_of_panic()
+            self._publish_pause = max(PUBLISH_INTERVAL, PUBLISH_PAUSE * (time.monotonic() - began))
             self._untidy.set()
 
     async def weigh(self) -> None:

@@ -53,7 +53,6 @@ class Track:
     """
 
     pulse: Pulse | None = None
-    at: float = -math.inf
     excess: int = 0
     silent_since: float | None = None
     heard_at: float = -math.inf
@@ -87,18 +86,19 @@ def observe(track: Track, pulse: Pulse, rules: Rules, now: float) -> Track:
     """The track after one more look at what the backend's connections do."""
     before = track.pulse
     if before is None or pulse.failures_total < before.failures_total or pulse.answered_total < before.answered_total:
-        return replace(track, pulse=pulse, at=now)
-    failed = pulse.failures_total - before.failures_total
-    answered = pulse.answered_total - before.answered_total
+        return replace(track, pulse=pulse)
     spoke = pulse.received_bytes_total != before.received_bytes_total
     owes = pulse.busy >= OWED_MIN and not spoke
+    if pulse == before and owes is (track.silent_since is not None):
+        return track  # nothing happens on most of thousands of backends
+    failed = pulse.failures_total - before.failures_total
+    answered = pulse.answered_total - before.answered_total
     return replace(
         track,
         pulse=pulse,
-        at=now,
         # A bound, so that it does not take a thousand successes to make up for a thousand failures.
         excess=min(EXCESS_MAX * rules.failures, max(0, track.excess + failed - answered)),
-        silent_since=(track.at if track.silent_since is None else track.silent_since) if owes else None,
+        silent_since=(now if track.silent_since is None else track.silent_since) if owes else None,
         heard_at=now if spoke else track.heard_at,
     )
 
@@ -133,6 +133,8 @@ def places(backends: int, rules: Rules) -> int:
 
 def _forgiven(track: Track) -> Track:
     """Checks or operators have taken it out already; when they let it in again it begins anew."""
+    if track.excess == 0 and track.silent_since is None and not track.withheld:
+        return track
     return replace(track, excess=0, silent_since=None, withheld=False)
 
 

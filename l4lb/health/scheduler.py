@@ -109,8 +109,8 @@ class Scheduler(Generic[Key]):
     async def _run(self, key: Key, watch: Watch) -> None:
         loop, settings = asyncio.get_running_loop(), watch.check.settings
         places = self._programs if settings.type == "exec" else self._places
-        # The first check is at once; the turns after it begin anywhere within the interval.
-        planned = loop.time() - random.random() * watch.health.interval(settings)
+        # The first check is at once; the turns after it begin anywhere within the interval, but not at once as well.
+        planned = loop.time() - random.random() * watch.health.interval(settings) * (1 - 2 * settings.jitter)
         while True:
             async with places:
                 before = self._received(key)

@@ -316,6 +316,12 @@ def test_turns_are_whole_intervals_apart_give_or_take_the_jitter(
     assert [round(wait - steady[0]) for wait in steady] == [100 * turn for turn in range(50)]
 
 
+def test_second_check_is_never_at_once(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.random, "random", lambda: 1.0)
+    monkeypatch.setattr(module.random, "uniform", lambda least, most: least)
+    assert round(waits(monkeypatch, 2, jitter=0.2)[0]) == 20
+
+
 def test_jitter_moves_each_check_and_never_the_turns(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.random, "random", lambda: 0.0)
     monkeypatch.setattr(module, "probe", backends.probe)
@@ -330,7 +336,7 @@ def test_turns_of_many_backends_are_spread_over_the_interval(
     async def main() -> list[float]:
         scheduler: Scheduler[str] = Scheduler(Heard(), concurrency=1000)
         sleeps = Sleeps(monkeypatch)
-        scheduler.apply({str(n): Check(target(n), Health(interval=100, timeout=1)) for n in range(400)})
+        scheduler.apply({str(n): Check(target(n), Health(interval=100, timeout=1, jitter=0.0)) for n in range(400)})
         await sleeps.until(400)
         monkeypatch.undo()
         await scheduler.close()
