@@ -240,7 +240,7 @@ _URL_PATH = r"^/[!-~]{0,2047}$"
 _HOST = r"^[!-~]{1,255}$"
 _SERVER_NAME = r"^(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}$"
 _URL = r"^https?://[!-~]{1,2047}$"
-_SERVER_NAME = r"^[A-Za-z0-9_.:-]{1,253}$"
+_CERTIFICATE_NAME = r"^[A-Za-z0-9_.:-]{1,253}$"
 _SERVICE = r"^[!-~]{0,255}$"
 
 PATTERN_HELP = {
@@ -250,7 +250,7 @@ PATTERN_HELP = {
     _FILE_PATH: "a file name is expected, or - for standard output",
     _URL_PATH: "a path begins with / and has no spaces, such as /health",
     _URL: "a URL is expected, such as http://{host}:{port}/metrics",
-    _SERVER_NAME: "the name in a certificate is expected, such as model.example or an IP address",
+    _CERTIFICATE_NAME: "the name in a certificate is expected, such as model.example or an IP address",
     _SERVICE: "the name of a service has no spaces, such as inference.GRPCInferenceService",
     _HOST: "a host name without spaces is expected, such as model.example",
     _SERVER_NAME: "a server name is expected, such as model.example or *.model.example",
@@ -273,7 +273,7 @@ Routes = Annotated[dict[ServerName, Name], Field(max_length=ROUTES_MAX)]
 """Which pool serves which server name."""
 
 HostHeader = Annotated[str, StringConstraints(strict=True, pattern=_HOST)]
-ServerName = Annotated[str, StringConstraints(strict=True, pattern=_SERVER_NAME)]
+CertificateName = Annotated[str, StringConstraints(strict=True, pattern=_CERTIFICATE_NAME)]
 ServiceName = Annotated[str, StringConstraints(strict=True, pattern=_SERVICE)]
 
 

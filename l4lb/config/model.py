@@ -208,7 +208,7 @@ class HealthTls(_Section):
     ca: fields.FilePath | None = None
     """Certificates that are trusted, in one PEM file; those of the system when not given."""
 
-    server_name: fields.ServerName | None = None
+    server_name: fields.CertificateName | None = None
     """Name to ask for and to find in the certificate; `host`, or else the host of the address when not given."""
 
     certificate: fields.FilePath | None = None
