@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from l4lb.config.model import Health
-from l4lb.health.probes import Result, Target, failure, probe, success
+from l4lb.health.probes import Result, Subject, Target, failure, probe, success
+from tests.applications.conftest import daemon, program
 from tests.health.probing import NO_ANSWER, SHORT, check, target
 from tests.helpers.loops import run
 from tests.helpers.peers import Address, Backend, End, Peer, Served, blackhole, listen, refused, spelled
@@ -248,6 +249,33 @@ def test_http_connection_that_ends_without_an_answer(how: Callable[[Peer], None]
         result = check_http(served.address)
         assert not result.ok
         assert result.message
+
+
+def test_http_nginx(tmp_path: Path) -> None:
+    path = tmp_path / "nginx.sock"
+    (tmp_path / "nginx.conf").write_text(f"""
+        daemon off; pid {tmp_path}/pid; error_log stderr;
+        events {{}}
+        http {{
+            access_log off;
+            client_body_temp_path {tmp_path}/a; proxy_temp_path {tmp_path}/b; fastcgi_temp_path {tmp_path}/c;
+            uwsgi_temp_path {tmp_path}/d; scgi_temp_path {tmp_path}/e;
+            server {{
+                listen unix:{path} proxy_protocol;
+                location /ready {{ return 200 "ready for $http_x_check\\n"; }}
+                location / {{ return 503; }}
+            }}
+        }}
+    """)
+    command = [program("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    with daemon(*command, log=tmp_path / "log"):
+        wait_until(lambda: check(str(path)).ok)
+        subject = Subject(send_proxy="v2")
+        ready = {"path": "/ready", "headers": {"X-Check": "me"}, "subject": subject}
+        assert check_http(str(path), body="^ready for me$", **ready) == success("HTTP 200")
+        assert not check_http(str(path), body="^ready for you$", **ready).ok
+        assert check_http(str(path), subject=subject) == failure("HTTP 503")
+        assert not check_http(str(path), path="/ready").ok
 
 
 def test_http_refused() -> None:
