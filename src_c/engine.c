@@ -303,6 +303,31 @@ int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4
     return 0;
 }
 
+int l4lb_read_pulses(const struct l4lb_engine *engine, const uint32_t *slots, size_t n, struct l4lb_pulse *out) {
+    uint32_t now_ms = (uint32_t)(lb_clock_ns() / LB_NS_PER_MS);
+
+    for (size_t i = 0; i < n; i++) {
+        const struct lb_backend_live *live;
+
+        if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
+            return -EINVAL;
+        live = &engine->shared.live.backends[slots[i]];
+        out[i] = (struct l4lb_pulse){.busy = atomic_load(&live->busy),
+                                     .latency_us = lb_latency_read(&live->latency, now_ms)};
+        for (uint32_t worker = 0; worker < engine->shared.n_workers; worker++) {
+            const struct l4lb_backend_stats *counted = &engine->shared.workers[worker].counters.backends[slots[i]];
+
+            out[i].failures_total += lb_count_read(&counted->connect_failures_total) +
+                                     lb_count_read(&counted->connect_timeouts_total) +
+                                     lb_count_read(&counted->resets_total);
+            out[i].answered_total += lb_count_read(&counted->answered_total);
+            out[i].turns_total += lb_count_read(&counted->turns_total);
+            out[i].received_bytes_total += lb_count_read(&counted->received_bytes_total);
+        }
+    }
+    return 0;
+}
+
 int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out) {
     if (!slot_valid(engine, L4LB_SLOT_LISTENER, slot))
         return -EINVAL;

@@ -256,7 +256,9 @@ struct l4lb_backend_stats {
     uint64_t connections_total;
     uint64_t connect_failures_total; /* refused, unreachable, reset while connecting */
     uint64_t connect_timeouts_total;
-    uint64_t retries_total; /* attempts that failed here and were tried again */
+    uint64_t retries_total;  /* attempts that failed here and were tried again */
+    uint64_t resets_total;   /* sessions that the backend reset before its first byte */
+    uint64_t answered_total; /* sessions in which it sent a first byte */
     uint64_t received_bytes_total;
     uint64_t sent_bytes_total;
     struct l4lb_histogram connect;
@@ -264,6 +266,16 @@ struct l4lb_backend_stats {
     struct l4lb_histogram first_byte; /* last client byte to first backend byte of each turn */
     struct l4lb_histogram stream_gap; /* between two pieces of an answer */
     struct l4lb_histogram turn;       /* first client byte to last backend byte of each turn */
+};
+
+/* What is watched of a backend all the time. */
+struct l4lb_pulse {
+    uint64_t busy;
+    uint64_t latency_us;
+    uint64_t failures_total; /* connects that failed or timed out, and resets_total */
+    uint64_t answered_total;
+    uint64_t turns_total;
+    uint64_t received_bytes_total;
 };
 
 struct l4lb_listener_stats {
@@ -298,6 +310,8 @@ struct l4lb_worker_stats {
 };
 
 int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out);
+/* Of n backends at once. */
+int l4lb_read_pulses(const struct l4lb_engine *engine, const uint32_t *slots, size_t n, struct l4lb_pulse *out);
 int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out);
 int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_pool_stats *out);
 int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l4lb_worker_stats *out);

@@ -126,6 +126,8 @@ static void break_off(struct lb_worker *worker, struct lb_session *session) {
         lb_session_close(worker, session, break_reason(session));
         return;
     }
+    if (!by_client && session->first_byte_us == UINT64_MAX)
+        lb_count_add(&lb_account_counters(worker, session)->resets_total, 1);
     session->close = (uint8_t)break_reason(session);
     session->state = LB_SESSION_LINGER;
     session->linger_bytes = UINT32_MAX;

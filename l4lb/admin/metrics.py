@@ -134,6 +134,7 @@ _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Ba
     ("sent_bytes", "counter", "Bytes sent to the backend.", lambda b: b.statistics.sent_bytes_total),
     ("connect_failures", "counter", "Connects that failed.", lambda b: b.statistics.connect_failures_total),
     ("connect_timeouts", "counter", "Connects that timed out.", lambda b: b.statistics.connect_timeouts_total),
+    ("resets", "counter", "Sessions it reset before its first byte.", lambda b: b.statistics.resets_total),
     ("retries", "counter", "Failed connects that were tried again.", lambda b: b.statistics.retries_total),
     (
         "latency_seconds",
@@ -142,6 +143,14 @@ _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Ba
         lambda b: b.statistics.latency or 0,
     ),
     ("turns", "counter", "Turns begun: a question and its answer.", lambda b: b.statistics.turns_total),
+    (
+        "ejected",
+        "gauge",
+        "1 while it is out because clients' connections failed, else 0.",
+        lambda b: int(b.ejection is not None and b.ejection.cause is not None),
+    ),
+    ("flaps", "gauge", "Times in a row that it went down soon after it came up; 0 when steady.", lambda b: b.flaps),
+    ("stalled", "gauge", "1 when its work stands still, else 0.", lambda b: int(b.stalled)),
     ("up", "gauge", "1 when health checks pass or there are none, else 0.", lambda b: int(is_up(b))),
     ("weight", "gauge", "Weight as configured or set at run time.", lambda b: b.weight),
     ("effective_weight", "gauge", "Weight in use now; 0 takes no new session.", lambda b: whole(b.effective_weight)),
@@ -162,6 +171,7 @@ def _backend_families(status: Status) -> Iterator[Family]:
     info = Family("l4lb_backend_info", "gauge", "Tier and zone of the backend; always 1.")
     state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
     checks = Family("l4lb_backend_health_checks", "counter", "Health checks by result.")
+    ejections = Family("l4lb_backend_ejections", "counter", "Ejections by cause.")
     load = Family("l4lb_backend_load", "gauge", "How far the scarcest thing of the backend is used up; 1 is all of it.")
     stale = Family(
         "l4lb_backend_load_stale", "gauge", "1 when what the backend said of its load is too old or missing."
@@ -175,6 +185,9 @@ def _backend_families(status: Status) -> Iterator[Family]:
             state.add(f'{labels},state="{wanted}"', int(backend.state is wanted))
         for result, count in backend.health_checks_total.items():
             checks.add(f"{labels},{label_text(result=result)}", count)
+        if backend.ejection is not None:
+            for cause, count in backend.ejection.ejections_total.items():
+                ejections.add(f"{labels},{label_text(cause=cause)}", count)
         if backend.load is not None:
             if backend.load.utilisation is not None:
                 load.add(labels, backend.load.utilisation)
@@ -186,7 +199,7 @@ def _backend_families(status: Status) -> Iterator[Family]:
                 agents.add(f"{labels},{label_text(result=result)}", count)
         for family, read_histogram in histograms:
             family.add_histogram(labels, read_histogram(backend.statistics))
-    yield from (info, state, checks, load, stale, scrapes, agents, *(family for family, _ in histograms))
+    yield from (info, state, checks, ejections, load, stale, scrapes, agents, *(family for family, _ in histograms))
 
 
 _STICKY_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[StickyStatistics], int]], ...] = (
@@ -223,14 +236,18 @@ def _pool_families(status: Status) -> Iterator[Family]:
     )
     queued = Family("l4lb_pool_queued", "gauge", "Sessions in the waiting room.")
     queue = Family("l4lb_pool_queue_seconds", "histogram", "Time in the waiting room, of those that got a place.")
+    withheld = Family(
+        "l4lb_pool_ejections_withheld", "counter", "Backends not ejected because too many of the pool were."
+    )
     closed = Family("l4lb_closed", "counter", "Sessions ended, by reason and HAProxy termination code.")
     for name, pool in status.pools.items():
         panic.add(label_text(pool=name), int(pool.panic))
         queued.add(label_text(pool=name), pool.statistics.queued)
+        withheld.add(label_text(pool=name), pool.ejections_withheld_total)
         queue.add_histogram(label_text(pool=name), pool.statistics.queue)
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
-    yield from (panic, queued, queue, closed)
+    yield from (panic, queued, queue, withheld, closed)
     yield from _sticky_families(status)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from l4lb.control.api import (
     AgentStatus,
     BackendStatus,
+    EjectionStatus,
     HealthState,
     ListenerStatus,
     LoadStatus,
@@ -58,6 +59,7 @@ def _pool(pool: PoolStatus) -> Json:
     return {
         "balance": pool.balance,
         "panic": pool.panic,
+        "ejections_withheld_total": pool.ejections_withheld_total,
         "queued": pool.statistics.queued,
         "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky),
         "closed_total": closed,
@@ -97,8 +99,12 @@ def backend_view(backend: BackendStatus) -> Json:
         "bytes_out": statistics.received_bytes_total,
         "connect_failures_total": statistics.connect_failures_total,
         "connect_timeouts_total": statistics.connect_timeouts_total,
+        "resets_total": statistics.resets_total,
         "retries_total": statistics.retries_total,
         "turns_total": statistics.turns_total,
+        "flaps": backend.flaps,
+        "stalled": backend.stalled,
+        "ejection": None if backend.ejection is None else _ejection(backend.ejection),
         "load": None if backend.load is None else _load(backend.load),
         "agent": None if backend.agent is None else _agent(backend.agent),
     }
@@ -118,6 +124,14 @@ def _load(load: LoadStatus) -> Json:
         "factor": round(load.factor, 3),
         "message": load.message,
         "scrapes_total": dict(load.scrapes_total),
+    }
+
+
+def _ejection(ejection: EjectionStatus) -> Json:
+    return {
+        "cause": ejection.cause,
+        "left_s": None if ejection.left is None else round(ejection.left, 3),
+        "ejections_total": dict(ejection.ejections_total),
     }
 
 

@@ -14,7 +14,15 @@ from l4lb.cli.client import Json
 # Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
 UNLIMITED_WIDTH = 500
 
-_STYLES = {"up": "green", "ready": "green", "down": "bold red", "drain": "yellow", "maint": "yellow", "pending": "cyan"}
+_STYLES = {
+    "up": "green",
+    "ready": "green",
+    "down": "bold red",
+    "ejected": "bold red",
+    "drain": "yellow",
+    "maint": "yellow",
+    "pending": "cyan",
+}
 
 
 def print_status(status: Json) -> None:
@@ -87,7 +95,7 @@ def _backends_table(pools: Json) -> Table:
                 _text(backend, "address"),
                 *((_text(backend, "tier"), _text(backend, "zone")) if placed else ()),
                 _styled(_text(backend, "state")),
-                _styled(_text(backend, "health")),
+                _styled(_health(backend)),
                 weight if weight == effective else f"{effective} of {weight}",
                 _load(_mapping(backend, "load")),
                 _text(backend, "connections"),
@@ -97,6 +105,11 @@ def _backends_table(pools: Json) -> Table:
                 _text(backend, "health_message"),
             )
     return table
+
+
+def _health(backend: Json) -> str:
+    """What the checks say, unless clients' connections say otherwise."""
+    return "ejected" if _mapping(backend, "ejection").get("cause") else _text(backend, "health")
 
 
 def _load(load: Json) -> str:

@@ -96,6 +96,8 @@ def _walk(tree: Section, loc: Loc, at_key: bool) -> tuple[Place, str, bool]:
             node = node.nodes[part]
             place = node.place
             path += f"[{part}]"
+        elif part == 0 and isinstance(node, Section):
+            continue  # one entry that stands alone where a list may be
         elif part == KEY:
             place = key_place
         elif isinstance(node, Scalar):

@@ -22,10 +22,26 @@ POOLS_MAX = 16_000
 BACKENDS_MAX = 64_000
 """Kept below the data plane's slots, so that a reload can replace some while their sessions end."""
 
-HTTP_KEYS = frozenset({"path", "status", "host"})
 PROBE_KEYS = ("keepalive_interval", "keepalive_probes")
 
 _MERGED_BY_KEY = ("timeouts", "tcp")
+
+HTTP_TYPES = ("http", "https")
+KEY_TYPES: Mapping[str, tuple[str, ...]] = {
+    "path": HTTP_TYPES,
+    "status": HTTP_TYPES,
+    "host": (*HTTP_TYPES, "grpc"),
+    "headers": HTTP_TYPES,
+    "body": HTTP_TYPES,
+    "service": ("grpc",),
+    "script": ("send_expect",),
+    "command": ("exec",),
+    "environment": ("exec",),
+    "tls": ("tcp", "https", "grpc", "send_expect"),
+    "send_proxy": ("tcp", *HTTP_TYPES, "grpc", "send_expect"),
+    "progress": ("tcp", *HTTP_TYPES, "grpc", "send_expect", "exec"),
+}
+"""Keys of checks that only some types of them use."""
 
 Loc = tuple[str | int, ...]
 T = TypeVar("T")
@@ -150,7 +166,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
             total += len(backends)
             yield from _backend_conflicts(name, pool, backends)
         yield from _tcp_conflicts(("pools", name, "tcp"), _get(pool, "tcp"))
-        yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"))
+        yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"), _get(pool, "load"))
         yield from _load_conflicts(("pools", name, "load"), _get(pool, "load"))
     if len(pools) > POOLS_MAX:
         yield Conflict(("pools",), f"{len(pools)} pools are more than the {POOLS_MAX} that fit")
@@ -207,13 +223,39 @@ def _zone_conflicts(zones: Mapping[Any, Any], *, has_database: bool) -> Iterator
                 yield Conflict(loc, f"{entry} needs a database; write geo: {{database: FILE}}")
 
 
-def _health_conflicts(loc: Loc, health: Any) -> Iterator[Conflict]:
+def _health_conflicts(loc: Loc, health: Any, load: Any) -> Iterator[Conflict]:
     if not isinstance(health, Mapping):
         return
     kind = health.get("type", "tcp")
-    if kind in ("tcp", "none"):
-        for key in HTTP_KEYS & health.keys():
-            yield Conflict((*loc, key), f"only http checks use it, and the type is {kind}; write type: http")
+    for key in KEY_TYPES.keys() & health.keys():
+        if kind not in KEY_TYPES[key] and isinstance(kind, str):
+            yield Conflict((*loc, key), f"only {_either(KEY_TYPES[key])} checks use it, and the type is {kind}")
+    for type_, key in (("exec", "command"), ("send_expect", "script")):
+        if kind == type_ and key not in health:
+            yield Conflict((*loc, "type"), f"{type_} needs the key '{key}'")
+    for index, step in enumerate(one_or_many(health.get("script", ()))):
+        if isinstance(step, Mapping) and not step.keys() & {"send", "expect"}:
+            yield Conflict((*loc, "script", index), "the step does nothing; give send, expect or both")
+    headers = health.get("headers")
+    for name in headers if isinstance(headers, Mapping) else ():
+        if str(name).lower() == "host":
+            yield Conflict((*loc, "headers"), "the Host header has a key of its own; write health.host")
+    tls = health.get("tls")
+    if _get(tls, "key") is not None and _get(tls, "certificate") is None:
+        yield Conflict((*loc, "tls", "key"), "a key needs its certificate; give tls.certificate too")
+    if health.get("progress") is not None:
+        yield from _progress_conflicts((*loc, "progress"), health["progress"], load)
+
+
+def _either(types: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(types[:-1]), types[-1])))
+
+
+def _progress_conflicts(loc: Loc, progress: Any, load: Any) -> Iterator[Conflict]:
+    if load is None:
+        yield Conflict(loc, "progress is read from what `load` scrapes; give load, or a preset that has it")
+    elif not _get(progress, "running") and not _get(_get(load, "signals"), "running"):
+        yield Conflict(loc, "nothing says whether requests are running; give progress.running or load.signals.running")
 
 
 def _load_conflicts(loc: Loc, load: Any) -> Iterator[Conflict]:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from l4lb.control.compose import compose
 from l4lb.control.departures import Departure, SlotKey, departures
 from l4lb.control.events import EventPump
 from l4lb.control.names import Names
+from l4lb.control.outliers import Outliers
 from l4lb.control.rebalance import WINDOW, Share, allot, gained, surplus
 from l4lb.control.resolve import resolve
 from l4lb.control.sockets import Sockets, bind_key
@@ -30,12 +32,16 @@ from l4lb.control.state import BackendEntry, BackendKey, State, merge
 from l4lb.control.zones import NO_ZONES, Zones, compile_zones
 from l4lb.engine.api import Engine, SessionRecord, SlotKind, WorkerStatistics
 from l4lb.errors import ControlError, StartError
+from l4lb.health.checks import checks_of, require_tls
 from l4lb.health.probes import Target
-from l4lb.health.scheduler import Check, Scheduler
+from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
 
 PUBLISH_INTERVAL = 0.02
 """Seconds between two snapshots for changes of health: a first change counts at once, the ones after it together."""
+
+PUBLISH_PAUSE = 4
+"""And so many times as long as the last one took: with thousands of backends, passing changes on is work."""
 
 PUBLISH_RETRY = 1.0
 LISTING_BATCH = 1024
@@ -62,15 +68,18 @@ class Plan:
 class Balancer:
     """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for."""
 
-    def __init__(self, engine: Engine, on_events: Callable[[list[Session]], None]) -> None:
+    def __init__(
+        self, engine: Engine, on_events: Callable[[list[Session]], None], *, checks_at_once: int = CONCURRENCY
+    ) -> None:
         self._engine = engine
         self._on_events = on_events
         self._state = State()
         self._config: Config | None = None
         self._targets: dict[Address, Target] = {}
         self._sockets = Sockets(engine.options.workers)
-        self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health)
-        self._weigher = Weigher(engine, self._on_agent)
+        self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
+        self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
+        self._outliers = Outliers(engine)
         self._names = Names()
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
@@ -82,6 +91,9 @@ class Balancer:
         self._panicking: set[str] = set()
         self._unbalanced = asyncio.Event()
         self._published_at = 0.0
+        self._publish_pause = PUBLISH_INTERVAL
+        self._noted = self._state
+        self._told: set[str] = set()
         self._publish_timer: asyncio.TimerHandle | None = None
         self._dice = random.Random()
         self._pump = EventPump(engine, self._deliver)
@@ -90,7 +102,8 @@ class Balancer:
 
     async def prepare(self, config: Config) -> Plan:
         """Look up the names of `config`, and compile its zones. A name that does not resolve is no error: its backend
-        waits for an address. StartError if a database cannot be read."""
+        waits for an address. StartError if a database, or a file that checks need, cannot be read."""
+        await asyncio.to_thread(require_tls, config)
         addresses = {backend.address for pool in config.pools.values() for backend in pool.backends}
         zones = NO_ZONES
         if config.zones:
@@ -131,6 +144,8 @@ class Balancer:
             if departure.patience is not None:
                 self._deadlines[key] = now + departure.patience
         self._note_gains(self._state, state)
+        self._noted = state
+        self._told &= state.pools.keys()
         self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
         self._names.learn(state)
         self._tell_of_panic()
@@ -157,15 +172,8 @@ class Balancer:
 
     def _check(self) -> None:
         self._weigher.apply(self._state)
-        self._scheduler.apply(
-            {
-                (pool_name, name): Check(_check_target(backend.target, health.port), health, backend.health)
-                for pool_name, pool in self._state.pools.items()
-                if pool.checked and (health := pool.config.health) is not None
-                for name, backend in pool.backends.items()
-                if backend.target is not None and backend.admin_state is not AdminState.MAINT
-            }
-        )
+        self._outliers.apply(self._state)
+        self._scheduler.apply(checks_of(self._state))
 
     # ---- changes at run time ---------------------------------------------------------------------------------------
 
@@ -194,8 +202,7 @@ class Balancer:
         """Nothing is known of a backend that is not checked."""
         if (before.admin_state is AdminState.MAINT) == (after.admin_state is AdminState.MAINT):
             return after
-        checked = self._state.pools[pool].checked
-        return replace(after, health=HealthState.PENDING if checked else HealthState.NONE)
+        return replace(after, health=self._state.pools[pool].untested)
 
     def _find(self, key: BackendKey) -> BackendEntry:
         if key[0] not in self._state.pools:
@@ -211,7 +218,6 @@ class Balancer:
 
     def _replace(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
         before, self._state = self._state, self._state.with_backends(changed)
-        self._note_gains(before, self._state)
         for key, backend in changed.items():
             known = before.find(key)
             if known is not None and known.state is not backend.state:
@@ -231,8 +237,11 @@ class Balancer:
         self._replace({key: replace(entry, health=health)})
         level = logging.INFO if health is HealthState.UP else logging.WARNING
         _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
-        self._tell_if_unusable(key[0])
         self._publish_soon()
+
+    def _received(self, key: BackendKey) -> int:
+        entry = self._state.find(key)
+        return 0 if entry is None else self._engine.pulses([entry.slot])[0].received_bytes_total
 
     def _on_agent(self, key: BackendKey, line: str) -> None:
         entry = self._state.find(key)
@@ -244,12 +253,52 @@ class Balancer:
             self._check()
         if (verdict.state, verdict.down) != (entry.agent.state, entry.agent.down):
             _log.warning("%s/%s: its agent says %s", *key, line)
-            self._tell_if_unusable(key[0])
         self._publish_soon()
 
-    def _tell_if_unusable(self, pool: str) -> None:
-        if not self._state.pools[pool].taking():
-            _log.error("pool %s has no usable backend: its clients are turned away", pool)
+    def _on_stalled(self, key: BackendKey, stalled: str | None) -> None:
+        entry = self._state.find(key)
+        if entry is None or entry.stalled == stalled:
+            return
+        self._replace({key: replace(entry, stalled=stalled)})
+        if stalled is None:
+            _log.info("%s/%s gets on with its work", *key)
+        else:
+            _log.warning("%s/%s is down: %s", *key, stalled)
+        self._publish_soon()
+
+    async def judge(self) -> None:
+        """Eject backends that fail clients' connections. One round of it, once there is a pool that wants it."""
+        await self._outliers.active.wait()
+        if self._judge():
+            self._publish_soon()
+
+    def _judge(self) -> bool:
+        changed = self._outliers.judge(self._state, asyncio.get_running_loop().time())
+        self._replace(changed)
+        return bool(changed)
+
+    def _note_changes(self) -> None:
+        """What follows for pools from what happened to their backends. Once for many changes: each is a look at all.
+
+        Before anybody is turned away, who is ejected comes back.
+        """
+        changed = [name for name, pool in self._state.pools.items() if pool is not self._noted.pools.get(name)]
+        if any(not self._is_usable(name) for name in changed):
+            self._judge()
+        for name in changed:
+            if self._is_usable(name):
+                self._told.discard(name)
+            elif name not in self._told and not self._is_pending(name):
+                self._told.add(name)
+                _log.error("pool %s has no usable backend: its clients are turned away", name)
+        self._note_gains(self._noted, self._state)
+        self._noted = self._state
+
+    def _is_usable(self, pool: str) -> bool:
+        return bool(self._state.pools[pool].taking())
+
+    def _is_pending(self, pool: str) -> bool:
+        return any(backend.health is HealthState.PENDING for backend in self._state.pools[pool].backends.values())
 
     def _tell_of_panic(self) -> None:
         panicking = {name for name, pool in self._state.pools.items() if pool.panic}
@@ -264,7 +313,7 @@ class Balancer:
 
     def _publish_soon(self) -> None:
         if self._publish_timer is None:
-            loop, due = asyncio.get_running_loop(), self._published_at + PUBLISH_INTERVAL
+            loop, due = asyncio.get_running_loop(), self._published_at + self._publish_pause
             if loop.time() < due:
                 self._publish_timer = loop.call_at(due, self._publish_changes)
             else:
@@ -285,10 +334,13 @@ class Balancer:
     def _publish(self) -> None:
         if self._config is not None:
             self._published_at = now = asyncio.get_running_loop().time()
+            began = time.monotonic()
+            self._note_changes()
             self._state = self._weigher.weigh(self._state, now)
             fds = self._sockets.fds()
             self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
             self._tell_of_panic()
+            self._publish_pause = max(PUBLISH_INTERVAL, PUBLISH_PAUSE * (time.monotonic() - began))
             self._untidy.set()
 
     async def weigh(self) -> None:
@@ -336,7 +388,7 @@ class Balancer:
     def pools(self) -> dict[str, PoolStatus]:
         now = asyncio.get_running_loop().time()
         return {
-            name: report.pool_status(name, pool, self._scheduler, self._weigher, self._engine, now)
+            name: report.pool_status(name, pool, self._scheduler, self._weigher, self._outliers, self._engine, now)
             for name, pool in self._state.pools.items()
         }
 
@@ -464,10 +516,3 @@ class Balancer:
         self._pump.drain()
         self._sockets.close(list(self._sockets.binds))
         self._engine.close()
-
-
-def _check_target(target: Target, port: int | None) -> Target:
-    """Where to check: the backend itself, or another port of its host."""
-    if port is None or isinstance(target.address, str):
-        return target
-    return Target(target.family, (target.address[0], port))

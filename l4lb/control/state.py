@@ -32,6 +32,7 @@ _RESTRICTION = (AdminState.READY, AdminState.DRAIN, AdminState.MAINT)
 class BackendEntry:
     """`target` is None until a name is resolved. `weight` is the run-time weight, None while the file's counts.
 
+    `ejected` is what clients' connections have led to, `stalled` why its work is found to stand still, else None.
     `state` is what the operator wants, `agent` what the backend's agent said; both have a say. `factor` is what load
     and slow start make of the weight. `usable_since` is a time of the event loop, None while the backend is not usable;
     one that becomes usable before `warm_until` needs no slow start.
@@ -47,6 +48,8 @@ class BackendEntry:
     factor: float = 1.0
     usable_since: float | None = None
     warm_until: float = -math.inf
+    ejected: bool = False
+    stalled: str | None = None
 
     @property
     def current_weight(self) -> int:
@@ -59,8 +62,8 @@ class BackendEntry:
 
     @property
     def agreed_health(self) -> HealthState:
-        """Up only if both the checks and the agent say so."""
-        return HealthState.DOWN if self.agent.down else self.health
+        """Up only if the checks, the agent and the progress of its work all say so."""
+        return HealthState.DOWN if self.agent.down or self.stalled is not None else self.health
 
     @property
     def full_weight(self) -> float:
@@ -83,15 +86,20 @@ class BackendEntry:
 
     @property
     def usable(self) -> bool:
+        return self.eligible and not self.ejected
+
+    @property
+    def eligible(self) -> bool:
+        """Usable but for an ejection."""
         return self.ready and self.agreed_health in (HealthState.UP, HealthState.NONE) and self.target is not None
 
     @property
     def standing(self) -> Standing:
-        """What panic is decided upon."""
+        """What panic is decided upon: health, and not what clients' connections have led to."""
         return Standing(
             tier=self.config.tier,
             ready=self.ready,
-            usable=self.usable,
+            usable=self.eligible,
             known=self.agreed_health is not HealthState.PENDING,
         )
 
@@ -107,6 +115,12 @@ class PoolEntry:
         return self.config.health is not None and self.config.health.type != "none"
 
     @property
+    def untested(self) -> HealthState:
+        """What is said of a backend that was not checked yet."""
+        health = self.config.health
+        return HealthState.NONE if health is None or not self.checked else HealthState(health.start)
+
+    @property
     def scale(self) -> int:
         """By how much the data plane's weights are larger: WEIGHT_SCALE where some weight is not whole."""
         whole = all(backend.exact_weight.is_integer() for backend in self.backends.values())
@@ -118,12 +132,12 @@ class PoolEntry:
         return is_panic((backend.standing for backend in self.backends.values()), self.config.panic_threshold)
 
     def taking(self) -> set[str]:
-        """The backends that take new sessions: the usable ones, in a panic all that are ready."""
+        """The backends that take new sessions: the usable ones, in a panic all that are ready and not ejected."""
         panic = self.panic
         return {
             name
             for name, backend in self.backends.items()
-            if backend.usable or (panic and backend.ready and backend.target is not None)
+            if backend.usable or (panic and backend.ready and backend.target is not None and not backend.ejected)
         }
 
     def places(self) -> dict[tuple[int, str | None], list[str]]:
@@ -232,24 +246,36 @@ def _merge_pool(
         elif before.config == backend:
             agent = NOTHING_SAID if config.agent is None else before.agent
             entry = replace(before, target=target or before.target, agent=agent)
+            entry = _without_what_ended(entry, config)
         else:
             moved = before.config.address != backend.address
             entry = BackendEntry(
                 slot=before.slot,
                 config=backend,
                 target=target,
-                health=HealthState.PENDING if moved else before.health,
+                health=pool.untested if moved else before.health,
                 usable_since=None if moved else before.usable_since,
                 warm_until=before.warm_until,
+                ejected=before.ejected and not moved,
+                stalled=None if moved else before.stalled,
             )
+            entry = _without_what_ended(entry, config)
         backends[backend.name] = replace(entry, health=_health(pool, entry, before, was_checked=was_checked))
     return replace(pool, backends=backends)
 
 
+def _without_what_ended(entry: BackendEntry, config: model.Pool) -> BackendEntry:
+    """Nobody would take back what nobody says any more."""
+    watched = config.health is not None and config.health.progress is not None and config.load is not None
+    return replace(
+        entry,
+        ejected=entry.ejected and config.passive is not None,
+        stalled=entry.stalled if watched else None,
+    )
+
+
 def _health(pool: PoolEntry, entry: BackendEntry, before: BackendEntry | None, *, was_checked: bool) -> HealthState:
-    if not pool.checked:
-        return HealthState.NONE
-    if before is None:
-        return HealthState.PENDING
+    if before is None or not pool.checked:
+        return pool.untested
     # A backend that served without checks goes on serving until a check says otherwise.
     return entry.health if was_checked else HealthState.UP

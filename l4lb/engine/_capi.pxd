@@ -128,6 +128,8 @@ cdef extern from "l4lb.h" nogil:
         uint64_t connect_failures_total
         uint64_t connect_timeouts_total
         uint64_t retries_total
+        uint64_t resets_total
+        uint64_t answered_total
         uint64_t received_bytes_total
         uint64_t sent_bytes_total
         l4lb_histogram connect
@@ -135,6 +137,14 @@ cdef extern from "l4lb.h" nogil:
         l4lb_histogram first_byte
         l4lb_histogram stream_gap
         l4lb_histogram turn
+
+    struct l4lb_pulse:
+        uint64_t busy
+        uint64_t latency_us
+        uint64_t failures_total
+        uint64_t answered_total
+        uint64_t turns_total
+        uint64_t received_bytes_total
 
     struct l4lb_listener_stats:
         uint64_t connections
@@ -204,6 +214,7 @@ cdef extern from "l4lb.h" nogil:
     int l4lb_publish(l4lb_engine *engine, const l4lb_config *config)
     int l4lb_reclaim(l4lb_engine *engine)
     int l4lb_read_backend(const l4lb_engine *engine, uint32_t slot, l4lb_backend_stats *out)
+    int l4lb_read_pulses(const l4lb_engine *engine, const uint32_t *slots, size_t n, l4lb_pulse *out)
     int l4lb_read_listener(const l4lb_engine *engine, uint32_t slot, l4lb_listener_stats *out)
     int l4lb_read_pool(const l4lb_engine *engine, uint32_t slot, l4lb_pool_stats *out)
     int l4lb_read_worker(const l4lb_engine *engine, uint32_t worker, l4lb_worker_stats *out)

@@ -22,6 +22,7 @@ from l4lb.engine.api import (
     Path,
     Phase,
     PoolStatistics,
+    Pulse,
     SessionRecord,
     SessionState,
     StickyEntry,
@@ -358,6 +359,7 @@ cdef class NativeEngine:
             connect_failures_total=stats.connect_failures_total,
             connect_timeouts_total=stats.connect_timeouts_total,
             retries_total=stats.retries_total,
+            resets_total=stats.resets_total,
             received_bytes_total=stats.received_bytes_total,
             sent_bytes_total=stats.sent_bytes_total,
             connect=to_histogram(&stats.connect),
@@ -366,6 +368,26 @@ cdef class NativeEngine:
             stream_gap=to_histogram(&stats.stream_gap),
             turn=to_histogram(&stats.turn),
         )
+
+    def pulses(self, slots):
+        cdef Arena arena = Arena()
+        cdef size_t i, n = len(slots)
+        cdef uint32_t *numbers = <uint32_t *>arena.take(n, sizeof(uint32_t))
+        cdef l4lb_pulse *pulses = <l4lb_pulse *>arena.take(n, sizeof(l4lb_pulse))
+        for i in range(n):
+            numbers[i] = slots[i]
+        check(l4lb_read_pulses(self.open(), numbers, n, pulses))
+        return [
+            Pulse(
+                pulses[i].busy,
+                pulses[i].latency_us / 1e6,
+                pulses[i].failures_total,
+                pulses[i].answered_total,
+                pulses[i].turns_total,
+                pulses[i].received_bytes_total,
+            )
+            for i in range(n)
+        ]
 
     def listener_statistics(self, uint32_t slot):
         cdef l4lb_listener_stats stats

@@ -14,7 +14,7 @@ import enum
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str
 """An address as the socket module spells it: (host, port), (host, port, flow, scope), or a unix path."""
@@ -203,6 +203,7 @@ class BackendStatistics:
     connect_failures_total: int
     connect_timeouts_total: int
     retries_total: int
+    resets_total: int
     received_bytes_total: int
     sent_bytes_total: int
     connect: Histogram
@@ -210,6 +211,18 @@ class BackendStatistics:
     first_byte: Histogram
     stream_gap: Histogram
     turn: Histogram
+
+
+class Pulse(NamedTuple):
+    """What is watched of a backend all the time. `latency` is 0 when nothing is known; `failures_total` are connects
+    that failed or timed out and sessions that it reset before its first byte, `answered_total` those that got one."""
+
+    busy: int = 0
+    latency: float = 0.0
+    failures_total: int = 0
+    answered_total: int = 0
+    turns_total: int = 0
+    received_bytes_total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +344,9 @@ class Engine(Protocol):
         """Free retired snapshots; how many are left. At 0, sockets the newest snapshot lacks may be closed."""
 
     def backend_statistics(self, slot: int) -> BackendStatistics: ...
+
+    def pulses(self, slots: Sequence[int]) -> list[Pulse]:
+        """Of many backends at once, cheaply."""
 
     def listener_statistics(self, slot: int) -> ListenerStatistics: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from l4lb.admin import views
-from l4lb.control.api import AgentStatus, HealthState, ListenerStatus, LoadStatus
+from l4lb.control.api import AgentStatus, EjectionStatus, HealthState, ListenerStatus, LoadStatus
 from l4lb.engine.api import ListenerStatistics, SessionState
 from tests.admin.fake_control import (
     backend_statistics,
@@ -61,6 +61,15 @@ def test_a_backend_counts_bytes_as_its_clients_do() -> None:
         backend_status(statistics=backend_statistics(sent_bytes_total=10, received_bytes_total=99))
     )
     assert (view["bytes_in"], view["bytes_out"]) == (10, 99)
+
+
+def test_a_backend_says_whether_it_is_ejected() -> None:
+    out = EjectionStatus(cause="black_hole", left=1.23456, ejections_total={"failures": 0, "black_hole": 2})
+    expected = {"cause": "black_hole", "left_s": 1.235, "ejections_total": {"failures": 0, "black_hole": 2}}
+    assert views.backend_view(backend_status(ejection=out))["ejection"] == expected
+    assert views.backend_view(backend_status())["ejection"] is None
+    view = views.backend_view(backend_status(flaps=2, stalled=True, statistics=backend_statistics(resets_total=3)))
+    assert (view["flaps"], view["stalled"], view["resets_total"]) == (2, True, 3)
 
 
 def test_a_backend_has_every_promised_key() -> None:

@@ -38,7 +38,12 @@ SECTIONS = {
     "pools.NAME.sticky": "Sticky",
     "pools.NAME.rebalance": "Rebalance",
     "pools.NAME.timeouts": "Timeouts",
+    "pools.NAME.backends[].health": "BackendHealth",
     "pools.NAME.health": "Health",
+    "pools.NAME.health.tls": "HealthTls",
+    "pools.NAME.health.script[]": "Step",
+    "pools.NAME.health.progress": "Progress",
+    "pools.NAME.passive": "Passive",
     "pools.NAME.load": "Load",
     "pools.NAME.load.signals": "LoadSignals",
     "pools.NAME.load.limits": "LoadLimits",
@@ -83,6 +88,8 @@ def test_the_reference_has_exactly_the_keys_there_are_with_their_defaults(sectio
         value = known[key].get("default")
         if isinstance(value, list):
             value = ", ".join(map(str, value))
+        if isinstance(value, bool):
+            value = str(value).lower()
         if value not in (None, ""):
             assert default == f"`{value}`", key
         else:
@@ -124,15 +131,21 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     sections: list[BaseModel | None] = [
         *(config.process, config.admin, config.log, config.log.access, config.geo),
         *(listener, listener.proxy_protocol, listener.tcp),
-        *(pool, pool.backends[0], pool.hash, pool.queue, pool.sticky, pool.rebalance, pool.timeouts),
-        *(pool.tcp, pool.health),
-        *(pool.load, pool.agent),
+        *(pool, pool.backends[0], pool.backends[0].health, pool.hash, pool.queue, pool.sticky, pool.rebalance),
+        *(pool.timeouts, pool.tcp, pool.load, pool.agent, pool.passive),
         *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]
+    # No check uses every key: there is a pool for each type of them.
+    for health in (other.health for other in config.pools.values()):
+        assert health is not None
+        sections += [health, health.tls, *health.script, health.progress]
+    given: dict[type[BaseModel], set[str]] = {}
     for section in sections:
-        assert section is not None
-        assert section.model_fields_set == set(type(section).model_fields), type(section).__name__
-    assert {type(section).__name__ for section in sections} == set(SECTIONS.values())
+        if section is not None:
+            given.setdefault(type(section), set()).update(section.model_fields_set)
+    for kind, keys in given.items():
+        assert keys == set(kind.model_fields), kind.__name__
+    assert {kind.__name__ for kind in given} == set(SECTIONS.values())
     assert set(Config.model_fields) == {"process", "admin", "log", "defaults", "geo", "zones", "listeners", "pools"}
     assert config.zones
 

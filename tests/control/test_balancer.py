@@ -22,7 +22,7 @@ from l4lb.control.api import AdminState, HealthState, Session
 from l4lb.control.balancer import PUBLISH_INTERVAL, Balancer
 from l4lb.engine.api import EngineOptions, SlotKind
 from l4lb.errors import ControlError, StartError
-from l4lb.health.probes import Result, Target
+from l4lb.health.probes import Result, Target, failure, success
 from tests.control.build import config, record
 from tests.helpers.fake_engine import FakeEngine
 from tests.helpers.loops import eventually, run, turns
@@ -70,7 +70,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[int, Result]:
     """What a check of each port finds; a port that is not there is not answered at all."""
     answers: dict[int, Result] = {}
 
-    async def probe(target: Target, _settings: object) -> Result:
+    async def probe(target: Target, _settings: object, _subject: object) -> Result:
         await eventually(lambda: target.address[1] in answers)
         return answers[target.address[1]]  # type: ignore[index]
 
@@ -78,7 +78,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[int, Result]:
     return answers
 
 
-GOOD, BAD = Result(True, "fine"), Result(False, "broken")
+GOOD, BAD = success("fine"), failure("broken")
 
 
 def listening_sockets() -> int:
@@ -380,7 +380,7 @@ def test_backend_that_fails_gets_no_new_session_and_says_why(answers: dict[int, 
             )
             status = stage.backend(B)
             assert (status.health_message, status.effective_weight, status.weight) == ("broken", 0, 1)
-            assert dict(status.health_checks_total) == {"success": 0, "failure": 1}
+            assert dict(status.health_checks_total) == {"success": 0, "failure": 1, "inconclusive": 0}
 
     run(main())
 

@@ -15,6 +15,7 @@ from l4lb.engine.api import (
     Histogram,
     ListenerStatistics,
     PoolStatistics,
+    Pulse,
     SessionRecord,
     SlotKind,
     Snapshot,
@@ -57,6 +58,7 @@ class FakeEngine:
     killed_sessions: list[int] = field(default_factory=list)
     connections_total: Counter[int] = field(default_factory=Counter)
     sticky: defaultdict[int, list[StickyEntry]] = field(default_factory=lambda: defaultdict(list))
+    pulse: dict[int, Pulse] = field(default_factory=dict)
     running: bool = False
     closed: bool = False
     _next: int = 0
@@ -115,6 +117,7 @@ class FakeEngine:
             connect_failures_total=0,
             connect_timeouts_total=0,
             retries_total=0,
+            resets_total=0,
             received_bytes_total=0,
             sent_bytes_total=0,
             connect=NO_HISTOGRAM,
@@ -124,6 +127,9 @@ class FakeEngine:
             stream_gap=NO_HISTOGRAM,
             turn=NO_HISTOGRAM,
         )
+
+    def pulses(self, slots: Sequence[int]) -> list[Pulse]:
+        return [self.pulse.get(slot, Pulse()) for slot in slots]
 
     def listener_statistics(self, slot: int) -> ListenerStatistics:
         return ListenerStatistics(connections=0, connections_total=self.connections_total[slot])
