@@ -459,7 +459,7 @@ class Balancer:
             if pool is None or pool.config.rebalance is None or pool.panic or now >= until:
                 del self._rebalancing[pool_name]
                 continue
-            weights = pool.effective_weights()
+            weights = pool.lasting_weights()
             shares = {
                 name: Share(self._engine.backend_statistics(backend.slot).connections, weights[name])
                 for name, backend in pool.backends.items()

@@ -33,8 +33,8 @@ class BackendEntry:
     """`target` is None until a name is resolved. `weight` is the run-time weight, None while the file's counts.
 
     `ejected` is what clients' connections have led to, `stalled` why its work is found to stand still, else None.
-    `state` is what the operator wants, `agent` what the backend's agent said; both have a say. `factor` is what load
-    and slow start make of the weight. `usable_since` is a time of the event loop, None while the backend is not usable;
+    `state` is what the operator wants, `agent` what the backend's agent said; both have a say. Slow start and load
+    leave `warmth` and `spare` of the weight. `usable_since` is a time of the event loop, None while the backend is not usable;
     one that becomes usable before `warm_until` needs no slow start.
     """
 
@@ -45,7 +45,8 @@ class BackendEntry:
     weight: int | None = None
     health: HealthState = HealthState.NONE
     agent: Verdict = NOTHING_SAID
-    factor: float = 1.0
+    warmth: float = 1.0
+    spare: float = 1.0
     usable_since: float | None = None
     warm_until: float = -math.inf
     ejected: bool = False
@@ -70,6 +71,10 @@ class BackendEntry:
         """The weight as the agent has it, before load and slow start."""
         weight = self.current_weight
         return weight if self.agent.weight is None else self.agent.weight.of(weight)
+
+    @property
+    def factor(self) -> float:
+        return self.warmth * self.spare
 
     @property
     def exact_weight(self) -> float:
@@ -151,6 +156,14 @@ class PoolEntry:
         """What balancing uses, on the scale of the file: 0 for a backend that takes no new session."""
         scale, weights, taking = self.scale, self.weights(), self.taking()
         return {name: weights[name] / scale if name in taking else 0 for name in self.backends}
+
+    def lasting_weights(self) -> dict[str, float]:
+        """The same without what load makes of it, which is different in a moment."""
+        taking = self.taking()
+        return {
+            name: backend.full_weight * backend.warmth if name in taking else 0
+            for name, backend in self.backends.items()
+        }
 
     def weights(self) -> dict[str, int]:
         """What the data plane is told. Who has any weight keeps a little of it."""
