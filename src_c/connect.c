@@ -183,7 +183,7 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
     struct lb_queue *queue = lb_account_queue(worker, session);
     struct lb_waiting **at = &worker->called;
 
-    if (session->waiting.state == LB_WAITING_OUT || !lb_queue_leave(queue, &session->waiting))
+    if (session->state != LB_SESSION_QUEUE || !lb_queue_leave(queue, &session->waiting))
         return;
     /* It is on the worker's list, in the mailbox, or being answered right now. */
     while (*at != NULL && (*at)->next != NULL)
