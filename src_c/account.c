@@ -15,16 +15,22 @@ static void set_counted(atomic_uint *count, bool *counted, bool wanted) {
         atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
 }
 
-void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
-    bool ended = session->busy && !busy;
+/* A turn that is over, or not expected any more, is a place for somebody who waits. */
+static void set_in_turn(struct lb_worker *worker, const struct lb_session *session, atomic_uint *count, bool *counted,
+                        bool wanted) {
+    bool ended = *counted && !wanted;
 
-    set_counted(&lb_account_live(worker, session)->busy, &session->busy, busy);
+    set_counted(count, counted, wanted);
     if (ended)
         lb_queue_call(lb_account_queue(worker, session));
 }
 
+void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
+    set_in_turn(worker, session, &lb_account_live(worker, session)->busy, &session->busy, busy);
+}
+
 void lb_account_coming(struct lb_worker *worker, struct lb_session *session, bool coming) {
-    set_counted(&lb_account_live(worker, session)->coming, &session->coming, coming);
+    set_in_turn(worker, session, &lb_account_live(worker, session)->coming, &session->coming, coming);
 }
 
 void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot) {
@@ -35,12 +41,15 @@ void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *sessi
 }
 
 void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session) {
+    struct lb_backend_live *live;
+
     if (!session->has_backend)
         return;
-    lb_account_busy(worker, session, false);
-    lb_account_coming(worker, session, false);
+    live = lb_account_live(worker, session);
+    set_counted(&live->busy, &session->busy, false);
+    set_counted(&live->coming, &session->coming, false);
     session->has_backend = false;
-    lb_live_release(&lb_account_live(worker, session)->connections);
+    lb_live_release(&live->connections);
     lb_queue_call(lb_account_queue(worker, session));
 }
 
