@@ -155,6 +155,9 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
     if (session->state == LB_SESSION_QUEUE) {
         lb_queue_return(queue, &session->waiting);
     } else {
+        /* The event that told of it may have come before there was anything to wait for. */
+        if (lb_connect_is_abandoned(session, session->client.error ? EPOLLERR : 0))
+            return over(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
         if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->queue_size))
             return over(session, L4LB_CLOSE_QUEUE_FULL);
         session->state = LB_SESSION_QUEUE;

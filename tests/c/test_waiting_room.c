@@ -21,6 +21,7 @@ struct room {
     uint32_t listener;
     struct storm_address address;
     int fds[WORKERS];
+    bool proxy;
     struct l4lb_pool_config pool;
     struct l4lb_backend_config backends[PLACES];
 };
@@ -41,13 +42,21 @@ static uint32_t slot(const struct house *house, enum l4lb_slot_kind kind) {
 static void publish(const struct house *house) {
     struct l4lb_pool_config pools[ROOMS];
     struct l4lb_listener_config listeners[ROOMS];
+    const struct l4lb_prefix local = {.address = {[10] = 0xff, 0xff, 127}, .length = 104};
     const struct l4lb_config config = {
         .listeners = listeners, .n_listeners = house->n_rooms, .pools = pools, .n_pools = house->n_rooms};
 
     for (uint32_t i = 0; i < house->n_rooms; i++) {
         const struct room *room = &house->rooms[i];
         pools[i] = room->pool;
-        listeners[i] = (struct l4lb_listener_config){.slot = room->listener, .pool = i, .fds = room->fds, .n_binds = 1};
+        listeners[i] = (struct l4lb_listener_config){.slot = room->listener,
+                                                     .pool = i,
+                                                     .fds = room->fds,
+                                                     .n_binds = 1,
+                                                     .proxy_mode = room->proxy ? L4LB_PROXY_REQUIRE : L4LB_PROXY_OFF,
+                                                     .proxy_from = &local,
+                                                     .n_proxy_from = 1,
+                                                     .proxy_timeout_ms = LONG_MS};
     }
     CHECK_OK(l4lb_publish(house->engine, &config));
 }
@@ -193,8 +202,17 @@ static int house_of_one_place(struct house *house, const struct storm_backends *
     publish(house);
     CHECK_OK(l4lb_engine_start(house->engine));
     first = client(room);
-    STORM_UNTIL(backend_stats(house, backend).connections == 1);
+    /* In a turn, so that nothing that comes free later calls anybody. */
+    CHECK_EQ(send(first, "L", 1, MSG_NOSIGNAL), 1);
+    STORM_UNTIL(backend_stats(house, backend).busy == 1);
     return first;
+}
+
+static void house_is_left(struct house *house, struct storm_backends *backends, int inside) {
+    hang_up(inside, true);
+    STORM_UNTIL(sessions_now(house) == 0);
+    house_fini(house);
+    storm_backends_stop(backends);
 }
 
 static void wait_until_inside(const struct house *house) { STORM_UNTIL(queued(house, &house->rooms[0]) == 0); }
@@ -216,10 +234,7 @@ TEST(a_call_to_one_who_leaves_goes_to_the_next_in_line) {
         wait_until_inside(&house);
         inside = third;
     }
-    hang_up(inside, true);
-    STORM_UNTIL(sessions_now(&house) == 0);
-    house_fini(&house);
-    storm_backends_stop(backends);
+    house_is_left(&house, backends, inside);
 }
 
 TEST(a_place_that_comes_free_while_somebody_enters_is_his) {
@@ -239,10 +254,25 @@ TEST(a_place_that_comes_free_while_somebody_enters_is_his) {
         wait_until_inside(&house);
         inside = next;
     }
-    hang_up(inside, true);
-    STORM_UNTIL(sessions_now(&house) == 0);
-    house_fini(&house);
-    storm_backends_stop(backends);
+    house_is_left(&house, backends, inside);
+}
+
+TEST(who_left_while_his_header_was_read_does_not_wait) {
+    static const char header[] = "PROXY TCP4 192.0.2.1 198.51.100.1 1024 80\r\n";
+    static struct house house;
+    struct storm_backends *backends = storm_backends_start("who left while his header was read", 1);
+    int inside = house_of_one_place(&house, backends), second;
+
+    house.rooms[0].proxy = true;
+    publish_to_all(&house);
+    second = client(&house.rooms[0]);
+    /* Header and FIN in one segment, so that one event tells of both. */
+    CHECK_EQ(send(second, header, sizeof header - 1, MSG_NOSIGNAL | MSG_MORE), sizeof header - 1);
+    (void)CHECK_SYS(shutdown(second, SHUT_WR));
+    STORM_UNTIL(closed(&house, &house.rooms[0], L4LB_CLOSE_CLIENT_ABORT_QUEUE) == 1);
+    CHECK_EQ(queued(&house, &house.rooms[0]), 0);
+    hang_up(second, false);
+    house_is_left(&house, backends, inside);
 }
 
 /* ---- order ------------------------------------------------------------------------------------------------------- */
