@@ -275,6 +275,27 @@ TEST(who_left_while_his_header_was_read_does_not_wait) {
     house_is_left(&house, backends, inside);
 }
 
+TEST(nobody_waits_for_a_pool_that_is_gone) {
+    enum { WAITING = 8 };
+    static struct house house;
+    struct storm_backends *backends = storm_backends_start("a pool that is gone", 1);
+    int inside = house_of_one_place(&house, backends), waiting[WAITING];
+
+    for (int i = 0; i < WAITING; i++)
+        waiting[i] = client(&house.rooms[0]);
+    STORM_UNTIL(queued(&house, &house.rooms[0]) == WAITING);
+    house.n_rooms = 0;
+    publish_to_all(&house);
+    STORM_UNTIL(closed(&house, &house.rooms[0], L4LB_CLOSE_NO_BACKEND) == WAITING);
+    CHECK_EQ(queued(&house, &house.rooms[0]), 0);
+    /* Who is in stays. */
+    CHECK_EQ(sessions_now(&house), 1);
+    for (int i = 0; i < WAITING; i++)
+        hang_up(waiting[i], false);
+    house.n_rooms = 1;
+    house_is_left(&house, backends, inside);
+}
+
 /* ---- order ------------------------------------------------------------------------------------------------------- */
 
 enum { PEOPLE = 70, INSIDE_MAX = 3 };
