@@ -107,12 +107,19 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
 }
 
 /* An attempt failed. True when the next one may begin at once; else the session waits, or there is none. */
-static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, bool at_once,
-                      enum lb_connect *result) {
+static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     bool exhausted = error == -EMFILE || error == -ENFILE;
+    bool more = pool != NULL && session->retries < pool->retries;
+    bool at_once = more && !exhausted && pool->n_usable > 1 && !insists(worker, session, pool);
 
     count_failure(worker, session, error);
+    if (more) {
+        session->retries++;
+        lb_count_add(&lb_account_counters(worker, session)->retries_total, 1);
+    } else if (pool != NULL && !is_local_error(error)) {
+        lb_affinity_release(worker, session);
+    }
     lb_account_leave_backend(worker, session);
     lb_sock_close(&session->server.fd, false);
     session->close = (uint8_t)failure_reason(error);
@@ -120,22 +127,10 @@ static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int 
         worker->rest_until_ms = worker->now_ms + LB_ACCEPT_REST_MS;
     else
         session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
-    *result = LB_CONNECT_OVER;
-    if (pool == NULL)
-        return false;
-    if (session->retries >= pool->retries) {
-        if (!is_local_error(error))
-            lb_affinity_release(worker, session);
-        return false;
-    }
-    at_once = at_once || (pool->n_usable > 1 && !insists(worker, session, pool));
-    session->retries++;
-    lb_count_add(&lb_account_counters(worker, session)->retries_total, 1);
-    if (at_once && !exhausted)
-        return true;
-    lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
-    *result = LB_CONNECT_GOES_ON;
-    return false;
+    if (more && !at_once)
+        lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
+    *result = more ? LB_CONNECT_GOES_ON : LB_CONNECT_OVER;
+    return at_once;
 }
 
 /* ---- waiting room ------------------------------------------------------------------------------------------------ */
@@ -224,14 +219,14 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
         error = attempt(worker, session, pool, &pool->backends[at]);
         if (error == 0)
             return LB_CONNECT_GOES_ON;
-        if (!may_go_on(worker, session, error, true, &result))
+        if (!may_go_on(worker, session, error, &result))
             return result;
     }
 }
 
 static enum lb_connect fail(struct lb_worker *worker, struct lb_session *session, int error) {
     enum lb_connect result;
-    return may_go_on(worker, session, error, false, &result) ? lb_connect_next(worker, session) : result;
+    return may_go_on(worker, session, error, &result) ? lb_connect_next(worker, session) : result;
 }
 
 /* Reading settles what happened without losing anything: data, a FIN or nothing means it was connected (SO_ERROR would

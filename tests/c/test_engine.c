@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 
 #include "base.h"
@@ -691,6 +692,40 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     CHECK_EQ(l4lb_reclaim(world.engine), 0);
     fd = established(&world);
     (void)close(fd);
+    world_fini(&world);
+}
+
+/* ---- backends that fail
+ * --------------------------------------------------------------------------------------------------- */
+
+TEST(a_backend_that_refuses_without_a_wait_is_tried_again_after_one) {
+    static struct world world;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(sa_family_t);
+    int backend = CHECK_SYS(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), fd, served;
+    char byte = 0;
+
+    /* A name that the kernel chooses. Who connects to it is refused in the very call, until somebody listens. */
+    (void)CHECK_SYS(bind(backend, (struct sockaddr *)&address, len));
+    len = sizeof address;
+    (void)CHECK_SYS(getsockname(backend, (struct sockaddr *)&address, &len));
+    world_init(&world, &usual);
+    world.pool.n_backends = 1;
+    world.backends[0].address = (struct sockaddr *)&address;
+    world.backends[0].address_len = len;
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    WAIT_UNTIL(l4lb_reclaim(world.engine) == 0);
+    fd = client(&world);
+    CHECK_EQ(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+    WAIT_UNTIL(backend_stats(&world, 0).connect_failures_total == 1);
+    (void)CHECK_SYS(listen(backend, 1));
+    served = CHECK_SYS(accept4(backend, NULL, NULL, SOCK_CLOEXEC));
+    CHECK_EQ(recv(served, &byte, 1, 0), 1);
+    CHECK_EQ(byte, 'x');
+    CHECK_EQ(backend_stats(&world, 0).retries_total, 1);
+    (void)close(served);
+    (void)close(fd);
+    (void)close(backend);
     world_fini(&world);
 }
 
