@@ -15,6 +15,8 @@
 #include "poll_tag.h"
 #include "sock.h"
 
+_Static_assert(L4LB_RETRIES_MAX < UINT8_MAX, "attempts are counted in a byte");
+
 static enum lb_connect over(struct lb_session *session, enum l4lb_close reason) {
     session->close = (uint8_t)reason;
     return LB_CONNECT_OVER;

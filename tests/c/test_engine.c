@@ -662,6 +662,7 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     CHECK_REFUSED(world.pool.connect_ms, 0);
     CHECK_REFUSED(world.pool.idle_ms, 0);
     CHECK_REFUSED(world.pool.half_close_ms, 0);
+    CHECK_REFUSED(world.pool.retries, L4LB_RETRIES_MAX + 1);
     CHECK_REFUSED(world.pool.balance, (enum l4lb_balance)99);
     CHECK_REFUSED(world.pool.hash_key, (enum l4lb_hash_key)99);
     CHECK_REFUSED(world.pool.hello_ms, 0);
