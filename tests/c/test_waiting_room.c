@@ -237,6 +237,34 @@ TEST(a_call_to_one_who_leaves_goes_to_the_next_in_line) {
     house_is_left(&house, backends, inside);
 }
 
+TEST(a_limit_of_turns_holds_when_many_come_at_once) {
+    enum { ROUNDS = 200, CROWD_OF = 8 };
+    static struct house house;
+    struct storm_address address = {.len = 0};
+    int listener = storm_listen(&address, AF_INET, 4096), clients[CROWD_OF];
+    struct l4lb_backend_config *backend;
+
+    house_init(&house);
+    add_room(&house, L4LB_LEAST_BUSY);
+    backend = add_backend(&house, &house.rooms[0], "only", &address);
+    backend->busy_max = 1;
+    publish(&house);
+    CHECK_OK(l4lb_engine_start(house.engine));
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < CROWD_OF; i++)
+            clients[i] = client(&house.rooms[0]);
+        for (int i = 0; i < CROWD_OF; i++)
+            CHECK_EQ(send(clients[i], "?", 1, MSG_NOSIGNAL), 1);
+        STORM_UNTIL(sessions_now(&house) == CROWD_OF && backend_stats(&house, backend).busy > 0);
+        CHECK_EQ(backend_stats(&house, backend).connections, 1);
+        for (int i = 0; i < CROWD_OF; i++)
+            hang_up(clients[i], true);
+        STORM_UNTIL(sessions_now(&house) == 0);
+    }
+    house_fini(&house);
+    (void)close(listener);
+}
+
 TEST(a_place_that_comes_free_while_somebody_enters_is_his) {
     enum { ROUNDS = 1000 };
     static struct house house;
