@@ -106,7 +106,7 @@ int l4lb_engine_start(struct l4lb_engine *engine) {
 }
 
 void l4lb_engine_stop(struct l4lb_engine *engine) {
-    atomic_store_explicit(&engine->shared.stopping, true, memory_order_release);
+    atomic_store(&engine->shared.stopping, true);
     (void)pthread_mutex_lock(&engine->request_lock);
     while (engine->n_started > 0)
         lb_loop_join(&engine->shared.workers[--engine->n_started]);
@@ -436,6 +436,9 @@ static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *re
         return -errno;
     atomic_store(&worker->cross.request, request);
     lb_worker_wake(worker);
+    /* A worker that stops looks for a request once more after it was told to. Either it sees ours or we see that. */
+    if (atomic_load(&engine->shared.stopping))
+        timeout_ms = 0;
     while ((result = poll(&answered, 1, timeout_ms)) == -1 && errno == EINTR)
         ;
     if (result != 1 && atomic_exchange(&worker->cross.request, NULL) == NULL) {
@@ -447,9 +450,10 @@ static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *re
     /* Reading, not polling, is what is known to come after the worker's write, and so after all it wrote before. */
     if (result == 1)
         (void)!read(answered.fd, &ignored, sizeof ignored);
-    result = result == 1 ? request->result : -ETIMEDOUT;
+    else
+        request->result = atomic_load(&engine->shared.stopping) ? -ESHUTDOWN : -ETIMEDOUT;
     (void)close(answered.fd);
-    return result;
+    return request->result;
 }
 
 static int ask_locked(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {

@@ -153,7 +153,7 @@ static int close_quiet(struct lb_worker *worker, const struct lb_request *reques
 }
 
 static void answer(struct lb_worker *worker) {
-    struct lb_request *request = atomic_load_explicit(&worker->cross.request, memory_order_relaxed);
+    struct lb_request *request = atomic_load(&worker->cross.request);
     uint64_t one = 1;
 
     if (request == NULL)
@@ -253,6 +253,7 @@ static void *run(void *arg) {
         take_turn(worker);
     close_all(worker);
     lb_listener_leave(worker);
+    answer(worker);
     return NULL;
 }
 

@@ -616,6 +616,42 @@ TEST(stopping_ends_every_session_and_starting_again_serves_again) {
     world_fini(&world);
 }
 
+struct asker {
+    const struct world *world;
+    uint32_t worker;
+};
+
+/* Ask until there is nobody to ask. */
+static void *ask_on(void *arg) {
+    const struct asker *asker = arg;
+    struct l4lb_session_record record;
+    int result;
+
+    while ((result = l4lb_list_sessions(asker->world->engine, asker->worker, 0, &record, 1, INT32_MAX)) != -ESHUTDOWN)
+        CHECK(result >= 0);
+    return NULL;
+}
+
+TEST(who_asks_a_worker_that_stops_hears_of_it) {
+    static struct world world;
+
+    world_init(&world, &usual);
+    for (int round = 0; round < 30; round++) {
+        struct asker askers[WORKERS];
+        pthread_t threads[WORKERS];
+        for (uint32_t i = 0; i < WORKERS; i++) {
+            askers[i] = (struct asker){.world = &world, .worker = i};
+            CHECK_EQ(pthread_create(&threads[i], NULL, ask_on, &askers[i]), 0);
+        }
+        rest();
+        l4lb_engine_stop(world.engine);
+        for (int i = 0; i < WORKERS; i++)
+            CHECK_EQ(pthread_join(threads[i], NULL), 0);
+        CHECK_OK(l4lb_engine_start(world.engine));
+    }
+    world_fini(&world);
+}
+
 /* ---- what is refused
  * --------------------------------------------------------------------------------------------------- */
 
