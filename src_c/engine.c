@@ -36,6 +36,7 @@ struct l4lb_engine {
     uint64_t n_published;
     uint32_t n_started;
     pthread_mutex_t request_lock; /* one request at a time; never taken by a worker */
+    int answered_fd;              /* eventfd, of that request; kept for when there is no descriptor left */
 };
 
 static const uint32_t slot_counts[] = {
@@ -79,7 +80,8 @@ int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out
     engine->shared.sessions_max = options->sessions_max;
     atomic_init(&engine->shared.event_armed, true);
     engine->shared.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    result = engine->shared.event_fd == -1 ? -errno : lb_live_init(&engine->shared.live);
+    engine->answered_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    result = engine->shared.event_fd == -1 || engine->answered_fd == -1 ? -errno : lb_live_init(&engine->shared.live);
     if (result == 0)
         result = slots_init(engine);
     if (result == 0)
@@ -127,6 +129,8 @@ void l4lb_engine_free(struct l4lb_engine *engine) {
     lb_live_fini(&engine->shared.live);
     if (engine->shared.event_fd != -1)
         (void)close(engine->shared.event_fd);
+    if (engine->answered_fd != -1)
+        (void)close(engine->answered_fd);
     (void)pthread_mutex_destroy(&engine->request_lock);
     free(engine);
 }
@@ -427,13 +431,11 @@ int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t slot, const str
 /* Ask one worker and wait. The request is on our stack: it must be answered or withdrawn before we return. */
 static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
     struct lb_worker *worker = &engine->shared.workers[index];
-    struct pollfd answered = {.events = POLLIN};
+    struct pollfd answered = {.fd = engine->answered_fd, .events = POLLIN};
     uint64_t ignored;
     int result;
 
-    answered.fd = request->answered_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (answered.fd == -1)
-        return -errno;
+    request->answered_fd = engine->answered_fd;
     atomic_store(&worker->cross.request, request);
     lb_worker_wake(worker);
     /* A worker that stops looks for a request once more after it was told to. Either it sees ours or we see that. */
@@ -452,7 +454,6 @@ static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *re
         (void)!read(answered.fd, &ignored, sizeof ignored);
     else
         request->result = atomic_load(&engine->shared.stopping) ? -ESHUTDOWN : -ETIMEDOUT;
-    (void)close(answered.fd);
     return request->result;
 }
 

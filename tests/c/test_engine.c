@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -474,6 +475,26 @@ TEST(a_listing_shows_every_session_once) {
     }
     for (int i = 0; i < 40; i++)
         (void)close(fds[i]);
+    world_fini(&world);
+}
+
+TEST(without_a_descriptor_left_sessions_are_listed_and_killed) {
+    static struct world world;
+    struct l4lb_session_record record[4];
+    struct rlimit limit, none;
+    int fd;
+
+    world_init(&world, &usual);
+    fd = established(&world);
+    CHECK_SYS(getrlimit(RLIMIT_NOFILE, &limit));
+    none = limit;
+    none.rlim_cur = 1; /* poll(2) itself wants that many */
+    CHECK_SYS(setrlimit(RLIMIT_NOFILE, &none));
+    CHECK_EQ(list(&world, record, 4), 1);
+    CHECK_OK(l4lb_kill_session(world.engine, record[0].id, WAIT_MS));
+    CHECK_SYS(setrlimit(RLIMIT_NOFILE, &limit));
+    (void)end_of(fd);
+    (void)close(fd);
     world_fini(&world);
 }
 
