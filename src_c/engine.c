@@ -34,7 +34,7 @@ struct l4lb_engine {
     struct slots slots[3]; /* by enum l4lb_slot_kind */
     struct lb_snapshot *retired;
     uint64_t n_published;
-    uint32_t n_started;
+    uint32_t n_started;           /* changes under the lock, for those who ask */
     pthread_mutex_t request_lock; /* one request at a time; never taken by a worker */
     int answered_fd;              /* eventfd, of that request; kept for when there is no descriptor left */
 };
@@ -95,16 +95,18 @@ int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out
 }
 
 int l4lb_engine_start(struct l4lb_engine *engine) {
+    int result = 0;
+
     atomic_store(&engine->shared.stopping, false);
-    while (engine->n_started < engine->shared.n_workers) {
-        int result = lb_loop_start(&engine->shared.workers[engine->n_started]);
-        if (result < 0) {
-            l4lb_engine_stop(engine);
-            return result;
-        }
-        engine->n_started++;
+    (void)pthread_mutex_lock(&engine->request_lock);
+    while (result == 0 && engine->n_started < engine->shared.n_workers) {
+        result = lb_loop_start(&engine->shared.workers[engine->n_started]);
+        engine->n_started += result == 0;
     }
-    return 0;
+    (void)pthread_mutex_unlock(&engine->request_lock);
+    if (result < 0)
+        l4lb_engine_stop(engine);
+    return result;
 }
 
 void l4lb_engine_stop(struct l4lb_engine *engine) {

@@ -639,37 +639,41 @@ TEST(stopping_ends_every_session_and_starting_again_serves_again) {
 
 struct asker {
     const struct world *world;
+    const bool *stop;
     uint32_t worker;
 };
 
-/* Ask until there is nobody to ask. */
 static void *ask_on(void *arg) {
     const struct asker *asker = arg;
     struct l4lb_session_record record;
-    int result;
 
-    while ((result = l4lb_list_sessions(asker->world->engine, asker->worker, 0, &record, 1, INT32_MAX)) != -ESHUTDOWN)
-        CHECK(result >= 0);
+    while (!__atomic_load_n(asker->stop, __ATOMIC_SEQ_CST)) {
+        int result = l4lb_list_sessions(asker->world->engine, asker->worker, 0, &record, 1, INT32_MAX);
+        CHECK(result == 0 || result == -ESHUTDOWN);
+    }
     return NULL;
 }
 
 TEST(who_asks_a_worker_that_stops_hears_of_it) {
     static struct world world;
+    static bool stop;
+    struct asker askers[WORKERS];
+    pthread_t threads[WORKERS];
 
+    __atomic_store_n(&stop, false, __ATOMIC_SEQ_CST);
     world_init(&world, &usual);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        askers[i] = (struct asker){.world = &world, .stop = &stop, .worker = i};
+        CHECK_EQ(pthread_create(&threads[i], NULL, ask_on, &askers[i]), 0);
+    }
     for (int round = 0; round < 30; round++) {
-        struct asker askers[WORKERS];
-        pthread_t threads[WORKERS];
-        for (uint32_t i = 0; i < WORKERS; i++) {
-            askers[i] = (struct asker){.world = &world, .worker = i};
-            CHECK_EQ(pthread_create(&threads[i], NULL, ask_on, &askers[i]), 0);
-        }
         rest();
         l4lb_engine_stop(world.engine);
-        for (int i = 0; i < WORKERS; i++)
-            CHECK_EQ(pthread_join(threads[i], NULL), 0);
         CHECK_OK(l4lb_engine_start(world.engine));
     }
+    __atomic_store_n(&stop, true, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < WORKERS; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
     world_fini(&world);
 }
 
