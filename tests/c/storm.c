@@ -63,6 +63,16 @@ int storm_count(const char *directory) {
     return n;
 }
 
+uint64_t storm_address_space(void) {
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long long pages;
+
+    CHECK(file != NULL);
+    CHECK_EQ(fscanf(file, "%llu", &pages), 1);
+    (void)fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 struct storm_runs storm_runs(uint64_t first, uint64_t last, uint64_t ms) {
     const char *seeds = getenv("STORM_SEEDS"), *seconds = getenv("STORM_SECONDS");
     struct storm_runs runs = {first, last, ms};

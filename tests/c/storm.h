@@ -47,6 +47,9 @@ int storm_listen(struct storm_address *address, sa_family_t family, int backlog)
 /* Entries of this directory of /proc/self. */
 int storm_count(const char *directory);
 
+/* Bytes of address space that this process has mapped. */
+uint64_t storm_address_space(void);
+
 /* The seeds to run and for how long each: STORM_SEEDS ("7" or "1-100") and STORM_SECONDS, or what the test wants. */
 struct storm_runs {
     uint64_t first;
