@@ -11,6 +11,7 @@
 #include "base.h"
 #include "check.h"
 #include "l4lb.h"
+#include "lpm.h"
 
 enum {
     WORKERS = 4,
@@ -19,6 +20,8 @@ enum {
     MEMBERS = 5,
     DOORS = 12,
     CALM_DOORS = 2,
+    ZONES = 3,
+    STICKY_MS_MAX = 300,
     AT_ONCE = 160,
     SESSIONS_MAX = 120,
     SLOTS_SEEN = 8192,
@@ -37,6 +40,8 @@ struct member {
     uint32_t weight;
     uint32_t connections_max;
     uint32_t busy_max;
+    uint32_t tier;
+    uint32_t zone;
     uint32_t bound; /* the highest limit that any worker may go by, or that sessions of earlier times came in under */
     enum storm_behaviour behaviour;
     char name[16];
@@ -106,6 +111,7 @@ struct world {
     int unused_fds[DOORS * WORKERS * 64]; /* to be closed once no worker listens there */
     uint32_t n_unused_fds;
     uint32_t n_names;
+    struct lb_lpm *zones;
     struct account accounts[3][SLOTS_SEEN];
     struct totals totals;
     uint64_t address_space; /* when it was over */
@@ -148,6 +154,8 @@ static void change_member(struct member *member, bool calm) {
     member->usable = calm || chance(85);
     member->connections_max = calm ? 0 : maybe(60, 1, 4);
     member->busy_max = calm ? 0 : maybe(40, 1, 3);
+    member->tier = maybe(30, 1, 2);
+    member->zone = maybe(50, 1, ZONES);
     member->bound = LB_MAX(member->bound, limit(member->connections_max));
 }
 
@@ -183,6 +191,9 @@ static void change_pool(struct pool *pool) {
         .connect_ms = at == CALM ? 60000 : between(50, 250),
         .idle_ms = at == CALM ? 60000 : between(200, 900),
         .half_close_ms = at == CALM ? 60000 : between(50, 300),
+        .tcp = {.keepalive_s = maybe(50, 1, 100), .interval_s = 1, .probes = 3},
+        .sticky_entries = maybe(60, 1, 8),
+        .sticky_ttl_ms = between(10, STICKY_MS_MAX),
     };
     if (at == CALM)
         return;
@@ -293,6 +304,8 @@ static uint32_t fill_backends(const struct pool *pool, struct l4lb_backend_confi
                                                 .connections_max = member->connections_max,
                                                 .busy_max = member->busy_max,
                                                 .usable = member->usable,
+                                                .tier = member->tier,
+                                                .zone = member->zone,
                                                 .name = member->name,
                                                 .address = (const struct sockaddr *)&address->storage,
                                                 .address_len = address->len};
@@ -309,6 +322,7 @@ static void publish(void) {
     const struct l4lb_prefix unwanted = {.address = {[10] = 0xff, 0xff, 192, 0, 2, 3}, .length = 128};
     struct l4lb_config config = {.listeners = listeners,
                                  .pools = pools,
+                                 .zones = world.zones,
                                  .events = L4LB_EVENT_OPEN | L4LB_EVENT_CLOSE | (chance(30) ? L4LB_EVENT_INTERVAL : 0),
                                  .interval_ms = maybe(50, 5, 50)};
     uint32_t index_of[POOLS];
@@ -511,6 +525,20 @@ static void trouble_a_backend(void) {
     default:
         CHECK(l4lb_set_leaving(world.engine, member->slot, chance(50), ASK_MS) >= 0);
     }
+}
+
+/* What one pool remembers, for another. */
+static void copy_remembered(void) {
+    struct l4lb_sticky_entry entries[4];
+    const struct pool *from = &world.pools[below(POOLS)], *to = &world.pools[below(POOLS)];
+    uint32_t cursor = 0;
+    int n = from->there ? l4lb_sticky_read(world.engine, from->config.slot, &cursor, entries, 4) : 0;
+
+    if (n <= 0 || !to->there)
+        return;
+    n = l4lb_sticky_write(world.engine, to->config.slot, entries, (size_t)n);
+    /* A backend that is named there may have given its slot back. */
+    CHECK(n >= 0 || n == -ENOENT || n == -EINVAL);
 }
 
 /* What is called from any thread, from another one. */
@@ -751,6 +779,18 @@ static bool counters_are_listed(void) {
 
 /* ---- the storm --------------------------------------------------------------------------------------------------- */
 
+/* Clients are local, or somewhere in 192.0.2.0/28 as their headers say. */
+static void make_zones(void) {
+    static const struct l4lb_prefix networks[ZONES] = {
+        {.address = {[10] = 0xff, 0xff, 127}, .length = 104},
+        {.address = {[10] = 0xff, 0xff, 192, 0, 2, 0}, .length = 126},
+        {.address = {[10] = 0xff, 0xff, 192, 0, 2, 4}, .length = 126},
+    };
+    static const uint32_t numbers[ZONES] = {1, 2, 3};
+
+    CHECK_OK(lb_lpm_new(networks, numbers, ZONES, NULL, &world.zones));
+}
+
 static void begin(uint64_t seed) {
     memset(&world, 0, sizeof world);
     (void)snprintf(world.name, sizeof world.name, "storm, seed %llu", (unsigned long long)seed);
@@ -759,6 +799,7 @@ static void begin(uint64_t seed) {
     CHECK_OK(l4lb_engine_new(&options, &world.engine));
     world.backends = storm_backends_start(world.name, seed + 1000);
     world.clients = storm_clients_start(world.name, seed + 2000, AT_ONCE);
+    make_zones();
     for (int i = 0; i < POOLS; i++)
         add_pool(&world.pools[i]);
     for (unsigned i = 0; i < DOORS; i++)
@@ -780,6 +821,8 @@ static void rage(uint64_t ms) {
             change_something();
         if (chance(20))
             trouble_a_backend();
+        if (chance(20))
+            copy_remembered();
         if (chance(40))
             give_slots();
     }
@@ -851,6 +894,14 @@ static void check_workers(void) {
     }
 }
 
+/* Nobody is remembered for longer than the time for it, unless a session that is gone still holds him. */
+static uint32_t remembered(const struct pool *pool) {
+    int n = l4lb_sticky_count(world.engine, pool->config.slot);
+
+    CHECK(pool->config.sticky_entries > 0 ? n >= 0 : n == -ENOENT);
+    return n > 0 ? (uint32_t)n : 0;
+}
+
 static struct storm_tally end(void) {
     struct storm_tally tally;
 
@@ -868,6 +919,8 @@ static struct storm_tally end(void) {
     tally = storm_clients_stop(world.clients);
     STORM_UNTIL(sessions_now() == 0);
     check_workers();
+    for (int i = 0; i < POOLS; i++)
+        STORM_UNTIL(!world.pools[i].there || remembered(&world.pools[i]) == 0);
     return tally;
 }
 
@@ -897,6 +950,7 @@ static void run(uint64_t seed, uint64_t ms) {
     settle_books(&tally);
     check_that_every_place_is_free();
     l4lb_engine_free(world.engine);
+    lb_lpm_free(world.zones);
     for (uint32_t i = 0; i < world.n_unused_fds; i++)
         (void)close(world.unused_fds[i]);
     storm_backends_stop(world.backends);
