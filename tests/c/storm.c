@@ -184,7 +184,6 @@ struct peer {
 };
 
 struct storm_backends {
-    const char *storm;
     struct check_random random;
     struct storm_address addresses[STORM_BEHAVIOURS];
     int listeners[STORM_BEHAVIOURS];
@@ -372,7 +371,7 @@ struct storm_backends *storm_backends_start(const char *storm, uint64_t seed) {
     struct storm_backends *all = calloc(1, sizeof *all);
 
     CHECK(all != NULL);
-    check_running = all->storm = storm;
+    check_running = storm;
     all->random = (struct check_random){seed};
     for (int i = 0; i < STORM_BEHAVIOURS; i++) {
         bool is_unix = i == STORM_ANSWERS_UNIX || i == STORM_REFUSES_UNIX || i == STORM_IS_FULL_UNIX;

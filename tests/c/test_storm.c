@@ -25,6 +25,7 @@ enum {
     AT_ONCE = 160,
     SESSIONS_MAX = 120,
     SLOTS_SEEN = 8192,
+    UNUSED_FDS = 4096,
     LISTED_MAX = 2 * SESSIONS_MAX,
     ASK_MS = 10000,
     TURN_MS = 3,
@@ -74,6 +75,7 @@ struct account {
     uint64_t bytes_in;
     uint64_t bytes_out;
     uint64_t turns;
+    uint64_t answered; /* sessions with a byte from the backend */
 };
 
 /* A slot that no configuration mentions any more. */
@@ -108,7 +110,7 @@ struct world {
     struct door doors[DOORS];
     struct leaver leavers[SLOTS_SEEN];
     uint32_t n_leavers;
-    int unused_fds[DOORS * WORKERS * 64]; /* to be closed once no worker listens there */
+    int unused_fds[UNUSED_FDS]; /* to be closed once no worker listens there */
     uint32_t n_unused_fds;
     uint32_t n_names;
     struct lb_lpm *zones;
@@ -262,9 +264,9 @@ static void remove_door(unsigned at) {
 
     door->there = false;
     leave_slot(L4LB_SLOT_LISTENER, door->slot, door->pool);
+    CHECK(world.n_unused_fds + WORKERS <= UNUSED_FDS);
     for (int i = 0; i < (is_unix ? 1 : WORKERS); i++)
         world.unused_fds[world.n_unused_fds++] = door->fds[i];
-    CHECK(world.n_unused_fds + WORKERS <= LB_MAX(sizeof world.unused_fds / sizeof world.unused_fds[0], (size_t)1));
 }
 
 static void remove_pool(unsigned at) {
@@ -420,6 +422,7 @@ static void take_events(void) {
             backend->bytes_in += record->bytes_in;
             backend->bytes_out += record->bytes_out;
             backend->turns += record->turns;
+            backend->answered += record->first_byte_us != UINT64_MAX;
         }
     }
 }
@@ -549,11 +552,13 @@ static void *pry(void *arg) {
     while (!__atomic_load_n(&world.stop, __ATOMIC_ACQUIRE)) {
         uint32_t slot = check_random_below(&random, 64), worker = check_random_below(&random, WORKERS);
         struct l4lb_backend_stats backend;
+        struct l4lb_pulse pulse;
         struct l4lb_listener_stats listener;
         struct l4lb_pool_stats pool;
         struct l4lb_worker_stats stats;
         int n;
         (void)l4lb_read_backend(world.engine, slot, &backend);
+        (void)l4lb_read_pulses(world.engine, &slot, 1, &pulse);
         (void)l4lb_read_listener(world.engine, slot, &listener);
         (void)l4lb_read_pool(world.engine, slot, &pool);
         CHECK_OK(l4lb_read_worker(world.engine, worker, &stats));
@@ -617,6 +622,7 @@ static void balance_backend(uint32_t slot, bool calm) {
         CHECK_EQ(stats.sent_bytes_total, account->bytes_in);
         CHECK_EQ(stats.received_bytes_total, account->bytes_out);
         CHECK_EQ(stats.turns_total, account->turns);
+        CHECK_EQ(stats.answered_total, account->answered);
     }
     world.totals.retried += stats.retries_total;
     world.totals.calm_in += calm ? stats.sent_bytes_total : 0;
@@ -964,7 +970,7 @@ static void run(uint64_t seed, uint64_t ms) {
 }
 
 TEST(the_books_are_exact_after_a_storm) {
-    struct storm_runs runs = storm_runs(1, 2, 2000);
+    struct storm_runs runs = storm_runs(1, 3, 2000);
 
     uint64_t after_first = 0;
 

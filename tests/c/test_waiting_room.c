@@ -529,7 +529,7 @@ struct crowd {
 
 static uint32_t below(struct crowd *crowd, uint32_t n) { return check_random_below(&crowd->random, n); }
 
-/* Limits that any room may have now. The first backend takes turns, so that some are always there to wait for. */
+/* Other limits: of connections in the first room, of turns in the second, of both in the third. */
 static void change_places(struct crowd *crowd, uint32_t at) {
     struct room *room = &crowd->house.rooms[at];
 
@@ -546,6 +546,7 @@ static void change_places(struct crowd *crowd, uint32_t at) {
 
 static void crowd_begin(struct crowd *crowd, const char *name, uint64_t seed) {
     static const enum storm_behaviour behaviours[PLACES] = {STORM_ANSWERS, STORM_TRICKLES, STORM_BREAKS};
+    static const char *const names[PLACES] = {"a", "b", "c"};
 
     memset(crowd, 0, sizeof *crowd);
     crowd->random = (struct check_random){seed};
@@ -556,10 +557,7 @@ static void crowd_begin(struct crowd *crowd, const char *name, uint64_t seed) {
         struct storm_door door = {.open = true};
         add_room(&crowd->house, L4LB_ROUND_ROBIN);
         for (int j = 0; j < PLACES; j++)
-            (void)add_backend(&crowd->house, &crowd->house.rooms[i],
-                              j == 0   ? "a"
-                              : j == 1 ? "b"
-                                       : "c",
+            (void)add_backend(&crowd->house, &crowd->house.rooms[i], names[j],
                               storm_backend(crowd->backends, behaviours[j]));
         change_places(crowd, i);
         door.address = crowd->house.rooms[i].address;
