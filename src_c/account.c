@@ -5,32 +5,42 @@
 #include "clock.h"
 #include "count.h"
 
-static void set_counted(atomic_uint *count, bool *counted, bool wanted) {
-    if (*counted == wanted)
-        return;
-    *counted = wanted;
-    if (wanted)
-        atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
-    else
-        atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+/* A turn that is over, or not expected any more, is a place for somebody who waits. */
+static void release_turn(struct lb_worker *worker, const struct lb_session *session) {
+    lb_live_release(&lb_account_live(worker, session)->turns);
+    lb_queue_call(lb_account_queue(worker, session));
 }
 
 void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
-    bool ended = session->busy && !busy;
+    struct lb_backend_live *live = lb_account_live(worker, session);
 
-    set_counted(&lb_account_live(worker, session)->busy, &session->busy, busy);
-    if (ended)
-        lb_queue_call(lb_account_queue(worker, session));
+    if (session->busy == busy)
+        return;
+    session->busy = busy;
+    if (busy)
+        atomic_fetch_add(&live->busy, 1);
+    else
+        lb_live_release(&live->busy);
+    if (session->coming) /* the turn that was expected is counted already */
+        return;
+    if (busy)
+        atomic_fetch_add(&live->turns, 1);
+    else
+        release_turn(worker, session);
 }
 
-void lb_account_coming(struct lb_worker *worker, struct lb_session *session, bool coming) {
-    set_counted(&lb_account_live(worker, session)->coming, &session->coming, coming);
+void lb_account_came(struct lb_worker *worker, struct lb_session *session) {
+    if (!session->coming)
+        return;
+    session->coming = false;
+    if (!session->busy)
+        release_turn(worker, session);
 }
 
 void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot) {
     session->backend = slot;
     session->has_backend = true;
-    lb_account_coming(worker, session, true);
+    session->coming = true;
     lb_count_add(&lb_account_counters(worker, session)->connections_total, 1);
 }
 
@@ -38,7 +48,7 @@ void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *sessi
     if (!session->has_backend)
         return;
     lb_account_busy(worker, session, false);
-    lb_account_coming(worker, session, false);
+    lb_account_came(worker, session);
     session->has_backend = false;
     lb_live_release(&lb_account_live(worker, session)->connections);
     lb_queue_call(lb_account_queue(worker, session));

@@ -2,9 +2,9 @@
 /*
  * account - what a session counts for, and what is told of it.
  *
- * Every place a session holds (on its backend, among the busy ones, among the coming ones) is a flag in the session and
- * one in a shared count, changed together here and nowhere else. Whoever frees a place calls the next from the
- * waiting room.
+ * Every place a session holds (a connection of its backend, a turn, one of the busy) is a flag in the session and one
+ * in a shared count, changed together here and nowhere else. Whoever frees a place calls the next from the waiting
+ * room.
  *
  * Owner:   the session's worker; the counts are shared atomics, see live.h.
  * Memory:  none.
@@ -39,12 +39,14 @@ static inline struct lb_endings *lb_account_endings(struct lb_worker *worker, co
     return &worker->counters.endings[session->pool];
 }
 
-/* Take up the place that was reserved on backend `slot`, as one whose first turn is expected at any moment. */
+/* Take up the connection and the turn that were reserved on backend `slot`: the first turn is expected at any moment.
+ */
 void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot);
 void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session);
 
 void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy);
-void lb_account_coming(struct lb_worker *worker, struct lb_session *session, bool coming);
+/* Its first turn came, or is expected no longer. */
+void lb_account_came(struct lb_worker *worker, struct lb_session *session);
 
 /* Microseconds in the waiting room, until now. */
 uint32_t lb_account_waited_us(const struct lb_worker *worker, const struct lb_session *session);

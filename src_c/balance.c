@@ -29,29 +29,34 @@ static uint32_t connections(const struct lb_backend *backend) {
 }
 
 static uint32_t turns(const struct lb_backend *backend) {
-    return atomic_load_explicit(&backend->live->busy, memory_order_relaxed) +
-           atomic_load_explicit(&backend->live->coming, memory_order_relaxed);
-}
-
-static bool is_free_for_turns(const struct lb_backend *backend) {
-    return backend->busy_max == 0 || turns(backend) < backend->busy_max;
+    return atomic_load_explicit(&backend->live->turns, memory_order_relaxed);
 }
 
 static bool has_place(const struct lb_backend *backend) {
     return (backend->connections_max == 0 || connections(backend) < backend->connections_max) &&
-           is_free_for_turns(backend);
+           (backend->busy_max == 0 || turns(backend) < backend->busy_max);
 }
 
-static bool take(const struct lb_balance_request *request, const struct lb_backend *backend) {
-    return is_candidate(request, backend) && is_free_for_turns(backend) &&
-           lb_live_reserve(&backend->live->connections, backend->connections_max);
+/* A connection and a turn, or neither. */
+static bool take(const struct lb_pool *pool, const struct lb_balance_request *request,
+                 const struct lb_backend *backend) {
+    if (!is_candidate(request, backend) || !has_place(backend) ||
+        !lb_live_reserve(&backend->live->connections, backend->connections_max))
+        return false;
+    if (lb_live_reserve(&backend->live->turns, backend->busy_max))
+        return true;
+    /* Whoever looked meanwhile may have gone to wait for the connection. */
+    lb_live_release(&backend->live->connections);
+    lb_queue_call(&pool->live->queue);
+    return false;
 }
 
 /* Every backend once, from the position `start` on. */
-static int take_any(const struct lb_group *group, const struct lb_balance_request *request, uint32_t start) {
+static int take_any(const struct lb_pool *pool, const struct lb_group *group, const struct lb_balance_request *request,
+                    uint32_t start) {
     for (uint32_t i = 0; i < group->n_backends; i++) {
         const struct lb_backend *backend = &group->backends[(start + i) % group->n_backends];
-        if (take(request, backend))
+        if (take(pool, request, backend))
             return (int)backend->index;
     }
     return -EAGAIN;
@@ -61,15 +66,16 @@ static uint32_t next_turn(const struct lb_group *group) {
     return atomic_fetch_add_explicit(group->turn, 1, memory_order_relaxed);
 }
 
-static int pick_round_robin(const struct lb_group *group, const struct lb_balance_request *request) {
+static int pick_round_robin(const struct lb_pool *pool, const struct lb_group *group,
+                            const struct lb_balance_request *request) {
     uint32_t at = 0;
 
     for (int step = 0; step < STEPS_MAX; step++) {
         at = group->sequence->turns[next_turn(group) % group->sequence->n_turns];
-        if (take(request, &group->backends[at]))
+        if (take(pool, request, &group->backends[at]))
             return (int)group->backends[at].index;
     }
-    return take_any(group, request, at);
+    return take_any(pool, group, request, at);
 }
 
 /* What a backend has to do: what counts, and what decides where that is even. */
@@ -145,24 +151,25 @@ static int pick_least(const struct lb_pool *pool, const struct lb_group *group,
         if (!is_candidate(request, backend) ||
             compare_load(backend, load_of(pool, request, backend), least, least_load) > 0)
             continue;
-        if (target < backend->weight && take(request, backend))
+        if (target < backend->weight && take(pool, request, backend))
             return (int)backend->index;
         target -= LB_MIN(target, (uint64_t)backend->weight);
     }
-    return take_any(group, request, (uint32_t)(least - group->backends));
+    return take_any(pool, group, request, (uint32_t)(least - group->backends));
 }
 
 static uint32_t draw(const struct lb_group *group, struct lb_rng *rng) {
     return group->sequence->turns[lb_rng_below(rng, group->sequence->n_turns)];
 }
 
-static int pick_random(const struct lb_group *group, const struct lb_balance_request *request, struct lb_rng *rng) {
+static int pick_random(const struct lb_pool *pool, const struct lb_group *group,
+                       const struct lb_balance_request *request, struct lb_rng *rng) {
     for (int step = 0; step < STEPS_MAX; step++) {
         const struct lb_backend *backend = &group->backends[draw(group, rng)];
-        if (take(request, backend))
+        if (take(pool, request, backend))
             return (int)backend->index;
     }
-    return take_any(group, request, lb_rng_below(rng, group->n_backends));
+    return take_any(pool, group, request, lb_rng_below(rng, group->n_backends));
 }
 
 static int pick_power_of_two(const struct lb_pool *pool, const struct lb_group *group,
@@ -177,10 +184,10 @@ static int pick_power_of_two(const struct lb_pool *pool, const struct lb_group *
             (is_candidate(request, second) && has_place(second) &&
              compare_load(second, load_of(pool, request, second), first, load_of(pool, request, first)) < 0))
             first = second;
-        if (take(request, first))
+        if (take(pool, request, first))
             return (int)first->index;
     }
-    return take_any(group, request, lb_rng_below(rng, group->n_backends));
+    return take_any(pool, group, request, lb_rng_below(rng, group->n_backends));
 }
 
 /* Those that the backends of the group share, this one included: where it is not the whole pool they are counted. */
@@ -209,11 +216,11 @@ static int pick_maglev(const struct lb_pool *pool, const struct lb_group *group,
 
     for (int step = 0; step < STEPS_MAX; step++) {
         const struct lb_backend *backend = &group->backends[group->table->entries[hash % group->table->size]];
-        if (is_within_bound(pool, group, sessions, backend) && take(request, backend))
+        if (is_within_bound(pool, group, sessions, backend) && take(pool, request, backend))
             return (int)backend->index;
         hash = lb_hash_mix(hash + 1);
     }
-    return pool->max_load == 0 ? take_any(group, request, (uint32_t)(hash % group->n_backends))
+    return pool->max_load == 0 ? take_any(pool, group, request, (uint32_t)(hash % group->n_backends))
                                : pick_least(pool, group, request);
 }
 
@@ -221,19 +228,19 @@ static int pick_in(const struct lb_pool *pool, const struct lb_group *group, con
                    struct lb_rng *rng) {
     switch (pool->balance) {
     case L4LB_ROUND_ROBIN:
-        return pick_round_robin(group, request);
+        return pick_round_robin(pool, group, request);
     case L4LB_LEAST_CONNECTIONS:
     case L4LB_LEAST_BUSY:
     case L4LB_LEAST_LATENCY:
         return pick_least(pool, group, request);
     case L4LB_RANDOM:
-        return pick_random(group, request, rng);
+        return pick_random(pool, group, request, rng);
     case L4LB_POWER_OF_TWO:
         return pick_power_of_two(pool, group, request, rng);
     case L4LB_MAGLEV:
         return pick_maglev(pool, group, request);
     case L4LB_FIRST:
-        return take_any(group, request, 0);
+        return take_any(pool, group, request, 0);
     }
     return -EAGAIN;
 }
@@ -290,7 +297,7 @@ int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request 
 int lb_balance_retake(const struct lb_pool *pool, uint32_t at) {
     static const struct lb_balance_request anyone;
 
-    return take(&anyone, &pool->backends[at]) ? (int)at : -EAGAIN;
+    return take(pool, &anyone, &pool->backends[at]) ? (int)at : -EAGAIN;
 }
 
 bool lb_balance_has_place(const struct lb_pool *pool) {

@@ -2,9 +2,9 @@
 /*
  * balance - which backend takes a new session.
  *
- * Pure over a snapshot and the live numbers. A pick reserves a place on the backend, exactly: a limit of connections
- * is never exceeded, however many workers pick at once. A limit of turns only says who gets new sessions: those that
- * are there already may begin turns as they like. Backends that were tried already are passed over while another will
+ * Pure over a snapshot and the live numbers. A pick reserves a connection and a turn on the backend, exactly: no limit
+ * is exceeded, however many workers pick at once. A limit of turns only says who gets new sessions: those that are
+ * there already may begin turns as they like. Backends that were tried already are passed over while another will
  * do. In a pool with tiers or zones the algorithm picks within one group after the other along the client's way, and
  * finds a place anywhere on it (spill.h). What each algorithm means:
  *
@@ -44,7 +44,7 @@ struct lb_balance_request {
     uint32_t last_tried; /* meaningful when n_tried > 0 */
 };
 
-/* The index of the backend in the pool. Its live connections count includes the new session. */
+/* The index of the backend in the pool. Its live counts of connections and turns include the new session. */
 LB_MUST_CHECK int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request *request,
                                   struct lb_rng *rng);
 
@@ -54,7 +54,7 @@ bool lb_balance_has_place(const struct lb_pool *pool);
 /* Does the algorithm bind a client to a backend? Then a retry insists on it before it goes elsewhere. */
 static inline bool lb_balance_is_affine(const struct lb_pool *pool) { return pool->balance == L4LB_MAGLEV; }
 
-/* This backend of the pool if it still takes new sessions, with a place reserved; else -EAGAIN. */
+/* This backend of the pool if it still takes new sessions, reserved likewise; else -EAGAIN. */
 LB_MUST_CHECK int lb_balance_retake(const struct lb_pool *pool, uint32_t at);
 
 #endif

@@ -15,6 +15,8 @@
 #include "poll_tag.h"
 #include "sock.h"
 
+_Static_assert(L4LB_RETRIES_MAX < UINT8_MAX, "attempts are counted in a byte");
+
 static enum lb_connect over(struct lb_session *session, enum l4lb_close reason) {
     session->close = (uint8_t)reason;
     return LB_CONNECT_OVER;
@@ -107,12 +109,19 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
 }
 
 /* An attempt failed. True when the next one may begin at once; else the session waits, or there is none. */
-static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, bool at_once,
-                      enum lb_connect *result) {
+static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     bool exhausted = error == -EMFILE || error == -ENFILE;
+    bool more = pool != NULL && session->retries < pool->retries;
+    bool at_once = more && !exhausted && pool->n_usable > 1 && !insists(worker, session, pool);
 
     count_failure(worker, session, error);
+    if (more) {
+        session->retries++;
+        lb_count_add(&lb_account_counters(worker, session)->retries_total, 1);
+    } else if (pool != NULL && !is_local_error(error)) {
+        lb_affinity_release(worker, session);
+    }
     lb_account_leave_backend(worker, session);
     lb_sock_close(&session->server.fd, false);
     session->close = (uint8_t)failure_reason(error);
@@ -120,22 +129,10 @@ static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int 
         worker->rest_until_ms = worker->now_ms + LB_ACCEPT_REST_MS;
     else
         session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
-    *result = LB_CONNECT_OVER;
-    if (pool == NULL)
-        return false;
-    if (session->retries >= pool->retries) {
-        if (!is_local_error(error))
-            lb_affinity_release(worker, session);
-        return false;
-    }
-    at_once = at_once || (pool->n_usable > 1 && !insists(worker, session, pool));
-    session->retries++;
-    lb_count_add(&lb_account_counters(worker, session)->retries_total, 1);
-    if (at_once && !exhausted)
-        return true;
-    lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
-    *result = LB_CONNECT_GOES_ON;
-    return false;
+    if (more && !at_once)
+        lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
+    *result = more ? LB_CONNECT_GOES_ON : LB_CONNECT_OVER;
+    return at_once;
 }
 
 /* ---- waiting room ------------------------------------------------------------------------------------------------ */
@@ -155,6 +152,9 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
     if (session->state == LB_SESSION_QUEUE) {
         lb_queue_return(queue, &session->waiting);
     } else {
+        /* The event that told of it may have come before there was anything to wait for. */
+        if (lb_connect_is_abandoned(session, session->client.error ? EPOLLERR : 0))
+            return over(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
         if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->queue_size))
             return over(session, L4LB_CLOSE_QUEUE_FULL);
         session->state = LB_SESSION_QUEUE;
@@ -183,7 +183,7 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
     struct lb_queue *queue = lb_account_queue(worker, session);
     struct lb_waiting **at = &worker->called;
 
-    if (session->waiting.state == LB_WAITING_OUT || !lb_queue_leave(queue, &session->waiting))
+    if (session->state != LB_SESSION_QUEUE || !lb_queue_leave(queue, &session->waiting))
         return;
     /* It is on the worker's list, in the mailbox, or being answered right now. */
     while (*at != NULL && (*at)->next != NULL)
@@ -221,14 +221,14 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
         error = attempt(worker, session, pool, &pool->backends[at]);
         if (error == 0)
             return LB_CONNECT_GOES_ON;
-        if (!may_go_on(worker, session, error, true, &result))
+        if (!may_go_on(worker, session, error, &result))
             return result;
     }
 }
 
 static enum lb_connect fail(struct lb_worker *worker, struct lb_session *session, int error) {
     enum lb_connect result;
-    return may_go_on(worker, session, error, false, &result) ? lb_connect_next(worker, session) : result;
+    return may_go_on(worker, session, error, &result) ? lb_connect_next(worker, session) : result;
 }
 
 /* Reading settles what happened without losing anything: data, a FIN or nothing means it was connected (SO_ERROR would

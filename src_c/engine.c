@@ -34,8 +34,9 @@ struct l4lb_engine {
     struct slots slots[3]; /* by enum l4lb_slot_kind */
     struct lb_snapshot *retired;
     uint64_t n_published;
-    uint32_t n_started;
+    uint32_t n_started;           /* changes under the lock, for those who ask */
     pthread_mutex_t request_lock; /* one request at a time; never taken by a worker */
+    int answered_fd;              /* eventfd, of that request; kept for when there is no descriptor left */
 };
 
 static const uint32_t slot_counts[] = {
@@ -79,7 +80,8 @@ int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out
     engine->shared.sessions_max = options->sessions_max;
     atomic_init(&engine->shared.event_armed, true);
     engine->shared.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    result = engine->shared.event_fd == -1 ? -errno : lb_live_init(&engine->shared.live);
+    engine->answered_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    result = engine->shared.event_fd == -1 || engine->answered_fd == -1 ? -errno : lb_live_init(&engine->shared.live);
     if (result == 0)
         result = slots_init(engine);
     if (result == 0)
@@ -93,20 +95,22 @@ int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out
 }
 
 int l4lb_engine_start(struct l4lb_engine *engine) {
+    int result = 0;
+
     atomic_store(&engine->shared.stopping, false);
-    while (engine->n_started < engine->shared.n_workers) {
-        int result = lb_loop_start(&engine->shared.workers[engine->n_started]);
-        if (result < 0) {
-            l4lb_engine_stop(engine);
-            return result;
-        }
-        engine->n_started++;
+    (void)pthread_mutex_lock(&engine->request_lock);
+    while (result == 0 && engine->n_started < engine->shared.n_workers) {
+        result = lb_loop_start(&engine->shared.workers[engine->n_started]);
+        engine->n_started += result == 0;
     }
-    return 0;
+    (void)pthread_mutex_unlock(&engine->request_lock);
+    if (result < 0)
+        l4lb_engine_stop(engine);
+    return result;
 }
 
 void l4lb_engine_stop(struct l4lb_engine *engine) {
-    atomic_store_explicit(&engine->shared.stopping, true, memory_order_release);
+    atomic_store(&engine->shared.stopping, true);
     (void)pthread_mutex_lock(&engine->request_lock);
     while (engine->n_started > 0)
         lb_loop_join(&engine->shared.workers[--engine->n_started]);
@@ -127,6 +131,8 @@ void l4lb_engine_free(struct l4lb_engine *engine) {
     lb_live_fini(&engine->shared.live);
     if (engine->shared.event_fd != -1)
         (void)close(engine->shared.event_fd);
+    if (engine->answered_fd != -1)
+        (void)close(engine->answered_fd);
     (void)pthread_mutex_destroy(&engine->request_lock);
     free(engine);
 }
@@ -427,15 +433,16 @@ int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t slot, const str
 /* Ask one worker and wait. The request is on our stack: it must be answered or withdrawn before we return. */
 static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
     struct lb_worker *worker = &engine->shared.workers[index];
-    struct pollfd answered = {.events = POLLIN};
+    struct pollfd answered = {.fd = engine->answered_fd, .events = POLLIN};
     uint64_t ignored;
     int result;
 
-    answered.fd = request->answered_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (answered.fd == -1)
-        return -errno;
+    request->answered_fd = engine->answered_fd;
     atomic_store(&worker->cross.request, request);
     lb_worker_wake(worker);
+    /* A worker that stops looks for a request once more after it was told to. Either it sees ours or we see that. */
+    if (atomic_load(&engine->shared.stopping))
+        timeout_ms = 0;
     while ((result = poll(&answered, 1, timeout_ms)) == -1 && errno == EINTR)
         ;
     if (result != 1 && atomic_exchange(&worker->cross.request, NULL) == NULL) {
@@ -447,9 +454,9 @@ static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *re
     /* Reading, not polling, is what is known to come after the worker's write, and so after all it wrote before. */
     if (result == 1)
         (void)!read(answered.fd, &ignored, sizeof ignored);
-    result = result == 1 ? request->result : -ETIMEDOUT;
-    (void)close(answered.fd);
-    return result;
+    else
+        request->result = atomic_load(&engine->shared.stopping) ? -ESHUTDOWN : -ETIMEDOUT;
+    return request->result;
 }
 
 static int ask_locked(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {

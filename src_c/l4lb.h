@@ -46,12 +46,14 @@ enum l4lb_event_kind { L4LB_EVENT_OPEN = 1, L4LB_EVENT_INTERVAL = 2, L4LB_EVENT_
 
 enum l4lb_slot_kind { L4LB_SLOT_LISTENER, L4LB_SLOT_POOL, L4LB_SLOT_BACKEND };
 
-/* Maximum weight of a backend, the largest accepted Maglev and sticky tables, and the most routes of a listener. */
+/* Maximum weight of a backend, the largest accepted Maglev and sticky tables, the most routes of a listener, and the
+ * most retries of a session. */
 enum {
     L4LB_WEIGHT_MAX = 65535,
     L4LB_MAGLEV_TABLE_MAX = 5000011,
     L4LB_STICKY_ENTRIES_MAX = 10000000,
-    L4LB_ROUTES_MAX = 16384
+    L4LB_ROUTES_MAX = 16384,
+    L4LB_RETRIES_MAX = 250
 };
 
 /* What the kernel accepts, tcp(7). */
@@ -91,7 +93,7 @@ struct l4lb_pool_config {
     uint32_t table_size; /* Maglev; prime */
     uint32_t max_load;   /* Maglev: per cent of its share that a backend may have; 0 = no bound */
     enum l4lb_hash_key hash_key;
-    uint32_t retries;
+    uint32_t retries; /* at most L4LB_RETRIES_MAX */
     enum l4lb_send_proxy send_proxy;
     uint64_t connect_ms;
     uint64_t idle_ms;

@@ -27,9 +27,9 @@
 struct lb_backend_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
     lb_latency_t latency;   /* to the first byte of a turn */
-    atomic_uint busy;       /* of them, those in a turn */
+    atomic_uint turns;      /* of them, those in a turn, and those so new that their first is expected at any moment */
+    atomic_uint busy;       /* of these, those in a turn */
     atomic_bool leaving;    /* quiet sessions are closed */
-    atomic_uint coming;     /* of them, those so new that their first turn is expected at any moment */
     atomic_uint generation; /* changes when the slot is taken */
 };
 

@@ -153,7 +153,7 @@ static int close_quiet(struct lb_worker *worker, const struct lb_request *reques
 }
 
 static void answer(struct lb_worker *worker) {
-    struct lb_request *request = atomic_load_explicit(&worker->cross.request, memory_order_relaxed);
+    struct lb_request *request = atomic_load(&worker->cross.request);
     uint64_t one = 1;
 
     if (request == NULL)
@@ -195,6 +195,16 @@ static void answer_calls(struct lb_worker *worker) {
     }
 }
 
+/* Whoever waits may have found a backend in the new snapshot, or lost the pool. */
+static void call_waiting(const struct lb_snapshot *before, const struct lb_snapshot *now) {
+    for (uint32_t i = 0; i < now->n_pools; i++)
+        lb_queue_call(&now->pools[i].live->queue);
+    for (uint32_t i = 0; before != NULL && i < before->n_pools; i++) {
+        if (lb_snapshot_pool(now, before->pools[i].slot) == NULL)
+            lb_queue_call(&before->pools[i].live->queue);
+    }
+}
+
 static void adopt_snapshot(struct lb_worker *worker) {
     struct lb_snapshot *published = atomic_load_explicit(&worker->shared->snapshot, memory_order_acquire);
     const struct lb_snapshot *before = worker->snapshot;
@@ -203,9 +213,7 @@ static void adopt_snapshot(struct lb_worker *worker) {
         return;
     lb_listener_adopt(worker, published);
     lb_affinity_adopt(worker, before);
-    /* Whoever waits may have found a backend in it. */
-    for (uint32_t i = 0; i < published->n_pools; i++)
-        lb_queue_call(&published->pools[i].live->queue);
+    call_waiting(before, published);
     /* From here on this worker holds no pointer into an older one: the control thread may free it. */
     atomic_store_explicit(&worker->cross.seen, published->sequence, memory_order_release);
 }
@@ -245,6 +253,7 @@ static void *run(void *arg) {
         take_turn(worker);
     close_all(worker);
     lb_listener_leave(worker);
+    answer(worker);
     return NULL;
 }
 

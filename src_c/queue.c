@@ -60,6 +60,8 @@ bool lb_queue_enter(struct lb_queue *queue, struct lb_waiting *entry, struct lb_
         append(queue, entry);
     }
     (void)pthread_mutex_unlock(&queue->lock);
+    /* The counterpart of the fence in lb_queue_call(): what the caller looks at next is looked at after entering. */
+    atomic_thread_fence(memory_order_seq_cst);
     return entered;
 }
 

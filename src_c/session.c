@@ -225,7 +225,7 @@ static void check_silence(struct lb_worker *worker, struct lb_session *session) 
         return;
     }
     if (now >= lb_deadline_coming_ms(session))
-        lb_account_coming(worker, session, false);
+        lb_account_came(worker, session);
     lb_turn_expire(worker, session);
     if (now >= lb_deadline_over_ms(worker, session)) {
         lb_session_close(worker, session, L4LB_CLOSE_LIFETIME);

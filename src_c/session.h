@@ -59,7 +59,7 @@ struct lb_session {
     uint32_t generation;
     enum lb_session_state state;
     bool busy;        /* counted as busy on `backend` */
-    bool coming;      /* counted as coming on `backend` */
+    bool coming;      /* holds a turn on `backend` before it has one */
     bool has_backend; /* holds a place on `backend` */
     bool has_pool;    /* is counted on `pool` */
     uint8_t retries;

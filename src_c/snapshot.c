@@ -96,7 +96,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
 
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
         config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_LATENCY ||
-        config->hash_key > L4LB_HASH_SNI)
+        config->hash_key > L4LB_HASH_SNI || config->retries > L4LB_RETRIES_MAX)
         return -EINVAL;
     if (config->balance == L4LB_MAGLEV && (config->table_size == 0 || config->table_size > L4LB_MAGLEV_TABLE_MAX))
         return -EINVAL;

@@ -37,7 +37,7 @@ struct check_test {
     struct check_test *next;
 };
 
-static struct check_test *check_tests, **check_tests_end = &check_tests;
+__attribute__((unused)) static struct check_test *check_tests, **check_tests_end = &check_tests;
 static const char *check_running = "";
 static jmp_buf check_leave;
 static pthread_t check_thread;
@@ -108,7 +108,7 @@ __attribute__((unused)) static uint32_t check_random_below(struct check_random *
     return (uint32_t)(check_random_next(random) % n);
 }
 
-static int check_run(const struct check_test *test) {
+__attribute__((unused)) static int check_run(const struct check_test *test) {
     check_running = test->name;
     (void)alarm(CHECK_DEADLINE_S);
     if (setjmp(check_leave) != 0)
@@ -117,7 +117,7 @@ static int check_run(const struct check_test *test) {
     return 0;
 }
 
-static int check_main(int argc, char **argv) {
+__attribute__((unused)) static int check_main(int argc, char **argv) {
     const char *wanted = argc > 1 ? argv[1] : "";
     int n_run = 0, n_failed = 0;
 

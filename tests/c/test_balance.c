@@ -157,28 +157,39 @@ static void *race(void *arg) {
     return NULL;
 }
 
+static void check_race(enum l4lb_balance balance, bool by_connections, bool by_turns) {
+    static struct world world;
+    struct racer racers[3];
+    pthread_t threads[3];
+    uint32_t taken = 0;
+
+    world_init(&world, 5);
+    for (size_t i = 0; i < 5; i++) {
+        world.backends[i].connections_max = by_connections ? (uint32_t)(700 + 100 * i) : 0;
+        world.backends[i].busy_max = by_turns ? (uint32_t)(700 + 100 * i) : 0;
+    }
+    publish(&world, balance, 5);
+    for (uint64_t i = 0; i < 3; i++) {
+        racers[i] = (struct racer){.world = &world, .seed = i << 40};
+        CHECK_EQ(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+        taken += racers[i].taken;
+    }
+    CHECK_EQ(taken, 700 + 800 + 900 + 1000 + 1100);
+    for (size_t i = 0; i < 5; i++) {
+        CHECK_EQ(connections(&world, i), 700 + 100 * i);
+        CHECK_EQ(atomic_load(&live(&world, i)->turns), 700 + 100 * i);
+    }
+    world_fini(&world);
+}
+
 TEST(threads_together_fill_every_limit_exactly) {
     for (int balance = 0; balance < N_ALGORITHMS; balance++) {
-        static struct world world;
-        struct racer racers[3];
-        pthread_t threads[3];
-        uint32_t taken = 0;
-        world_init(&world, 5);
-        for (size_t i = 0; i < 5; i++)
-            world.backends[i].connections_max = (uint32_t)(700 + 100 * i);
-        publish(&world, (enum l4lb_balance)balance, 5);
-        for (uint64_t i = 0; i < 3; i++) {
-            racers[i] = (struct racer){.world = &world, .seed = i << 40};
-            CHECK_EQ(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
-        }
-        for (int i = 0; i < 3; i++) {
-            CHECK_EQ(pthread_join(threads[i], NULL), 0);
-            taken += racers[i].taken;
-        }
-        CHECK_EQ(taken, 700 + 800 + 900 + 1000 + 1100);
-        for (size_t i = 0; i < 5; i++)
-            CHECK_EQ(connections(&world, i), 700 + 100 * i);
-        world_fini(&world);
+        check_race((enum l4lb_balance)balance, true, false);
+        check_race((enum l4lb_balance)balance, false, true);
+        check_race((enum l4lb_balance)balance, true, true);
     }
 }
 
@@ -262,10 +273,10 @@ TEST(least_busy_goes_by_turns_and_then_by_connections) {
     atomic_store(&live(&world, 0)->connections, 200);
     atomic_store(&live(&world, 1)->connections, 2);
     atomic_store(&live(&world, 2)->connections, 1);
-    atomic_store(&live(&world, 1)->busy, 1);
-    atomic_store(&live(&world, 2)->coming, 1);
+    atomic_store(&live(&world, 1)->turns, 1);
+    atomic_store(&live(&world, 2)->turns, 1);
     CHECK_EQ(pick_for(&world, 1), 0);
-    atomic_store(&live(&world, 0)->busy, 1);
+    atomic_store(&live(&world, 0)->turns, 1);
     CHECK_EQ(pick_for(&world, 2), 2);
     world_fini(&world);
 }
@@ -276,10 +287,10 @@ TEST(least_busy_weighs_turns) {
     world_init(&world, 2);
     world.backends[1].weight = 4;
     publish(&world, L4LB_LEAST_BUSY, 2);
-    atomic_store(&live(&world, 0)->busy, 1);
-    atomic_store(&live(&world, 1)->busy, 3);
+    atomic_store(&live(&world, 0)->turns, 1);
+    atomic_store(&live(&world, 1)->turns, 3);
     CHECK_EQ(pick_for(&world, 1), 1);
-    atomic_store(&live(&world, 1)->busy, 5);
+    atomic_store(&live(&world, 1)->turns, 5);
     CHECK_EQ(pick_for(&world, 2), 0);
     world_fini(&world);
 }
@@ -287,7 +298,7 @@ TEST(least_busy_weighs_turns) {
 static int pick_at(const struct world *world, uint32_t now_ms) {
     struct lb_balance_request request = {.now_ms = now_ms};
     struct lb_rng rng = world->rng;
-    return lb_balance_pick(world->pool, &request, &rng);
+    return quiet(world, lb_balance_pick(world->pool, &request, &rng));
 }
 
 TEST(least_latency_multiplies_latency_with_turns) {
@@ -298,9 +309,9 @@ TEST(least_latency_multiplies_latency_with_turns) {
     lb_latency_learn(&live(&world, 0)->latency, 100000, 1000);
     lb_latency_learn(&live(&world, 1)->latency, 250000, 1000);
     CHECK_EQ(pick_at(&world, 1000), 0);
-    atomic_store(&live(&world, 0)->busy, 1);
+    atomic_store(&live(&world, 0)->turns, 1);
     CHECK_EQ(pick_at(&world, 1000), 0);
-    atomic_store(&live(&world, 0)->busy, 2);
+    atomic_store(&live(&world, 0)->turns, 2);
     CHECK_EQ(pick_at(&world, 1000), 1);
     world_fini(&world);
 }
@@ -311,9 +322,9 @@ TEST(an_unknown_backend_gets_one_turn_and_not_a_flood) {
     world_init(&world, 2);
     publish(&world, L4LB_LEAST_LATENCY, 2);
     lb_latency_learn(&live(&world, 0)->latency, 500000, 1000);
-    atomic_store(&live(&world, 0)->busy, 5);
+    atomic_store(&live(&world, 0)->turns, 5);
     CHECK_EQ(pick_at(&world, 1000), 1);
-    atomic_store(&live(&world, 1)->coming, 1);
+    atomic_store(&live(&world, 1)->turns, 1);
     for (int i = 0; i < 20; i++)
         CHECK_EQ(pick_at(&world, 1000), 0);
     world_fini(&world);

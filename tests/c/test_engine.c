@@ -6,7 +6,9 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 
 #include "base.h"
@@ -476,6 +478,26 @@ TEST(a_listing_shows_every_session_once) {
     world_fini(&world);
 }
 
+TEST(without_a_descriptor_left_sessions_are_listed_and_killed) {
+    static struct world world;
+    struct l4lb_session_record record[4];
+    struct rlimit limit, none;
+    int fd;
+
+    world_init(&world, &usual);
+    fd = established(&world);
+    CHECK_SYS(getrlimit(RLIMIT_NOFILE, &limit));
+    none = limit;
+    none.rlim_cur = 1; /* poll(2) itself wants that many */
+    CHECK_SYS(setrlimit(RLIMIT_NOFILE, &none));
+    CHECK_EQ(list(&world, record, 4), 1);
+    CHECK_OK(l4lb_kill_session(world.engine, record[0].id, WAIT_MS));
+    CHECK_SYS(setrlimit(RLIMIT_NOFILE, &limit));
+    (void)end_of(fd);
+    (void)close(fd);
+    world_fini(&world);
+}
+
 TEST(a_killed_session_ends_and_its_id_is_never_anyone_elses) {
     static struct world world;
     struct l4lb_session_record record[4];
@@ -615,6 +637,46 @@ TEST(stopping_ends_every_session_and_starting_again_serves_again) {
     world_fini(&world);
 }
 
+struct asker {
+    const struct world *world;
+    const bool *stop;
+    uint32_t worker;
+};
+
+static void *ask_on(void *arg) {
+    const struct asker *asker = arg;
+    struct l4lb_session_record record;
+
+    while (!__atomic_load_n(asker->stop, __ATOMIC_SEQ_CST)) {
+        int result = l4lb_list_sessions(asker->world->engine, asker->worker, 0, &record, 1, INT32_MAX);
+        CHECK(result == 0 || result == -ESHUTDOWN);
+    }
+    return NULL;
+}
+
+TEST(who_asks_a_worker_that_stops_hears_of_it) {
+    static struct world world;
+    static bool stop;
+    struct asker askers[WORKERS];
+    pthread_t threads[WORKERS];
+
+    __atomic_store_n(&stop, false, __ATOMIC_SEQ_CST);
+    world_init(&world, &usual);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        askers[i] = (struct asker){.world = &world, .stop = &stop, .worker = i};
+        CHECK_EQ(pthread_create(&threads[i], NULL, ask_on, &askers[i]), 0);
+    }
+    for (int round = 0; round < 30; round++) {
+        rest();
+        l4lb_engine_stop(world.engine);
+        CHECK_OK(l4lb_engine_start(world.engine));
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < WORKERS; i++)
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    world_fini(&world);
+}
+
 /* ---- what is refused
  * --------------------------------------------------------------------------------------------------- */
 
@@ -661,6 +723,7 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     CHECK_REFUSED(world.pool.connect_ms, 0);
     CHECK_REFUSED(world.pool.idle_ms, 0);
     CHECK_REFUSED(world.pool.half_close_ms, 0);
+    CHECK_REFUSED(world.pool.retries, L4LB_RETRIES_MAX + 1);
     CHECK_REFUSED(world.pool.balance, (enum l4lb_balance)99);
     CHECK_REFUSED(world.pool.hash_key, (enum l4lb_hash_key)99);
     CHECK_REFUSED(world.pool.hello_ms, 0);
@@ -691,6 +754,40 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     CHECK_EQ(l4lb_reclaim(world.engine), 0);
     fd = established(&world);
     (void)close(fd);
+    world_fini(&world);
+}
+
+/* ---- backends that fail
+ * --------------------------------------------------------------------------------------------------- */
+
+TEST(a_backend_that_refuses_without_a_wait_is_tried_again_after_one) {
+    static struct world world;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t len = sizeof(sa_family_t);
+    int backend = CHECK_SYS(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), fd, served;
+    char byte = 0;
+
+    /* A name that the kernel chooses. Who connects to it is refused in the very call, until somebody listens. */
+    (void)CHECK_SYS(bind(backend, (struct sockaddr *)&address, len));
+    len = sizeof address;
+    (void)CHECK_SYS(getsockname(backend, (struct sockaddr *)&address, &len));
+    world_init(&world, &usual);
+    world.pool.n_backends = 1;
+    world.backends[0].address = (struct sockaddr *)&address;
+    world.backends[0].address_len = len;
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    WAIT_UNTIL(l4lb_reclaim(world.engine) == 0);
+    fd = client(&world);
+    CHECK_EQ(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+    WAIT_UNTIL(backend_stats(&world, 0).connect_failures_total == 1);
+    (void)CHECK_SYS(listen(backend, 1));
+    served = CHECK_SYS(accept4(backend, NULL, NULL, SOCK_CLOEXEC));
+    CHECK_EQ(recv(served, &byte, 1, 0), 1);
+    CHECK_EQ(byte, 'x');
+    CHECK_EQ(backend_stats(&world, 0).retries_total, 1);
+    (void)close(served);
+    (void)close(fd);
+    (void)close(backend);
     world_fini(&world);
 }
 

@@ -96,8 +96,15 @@ static inline int configured(const struct world *world, int at) {
     return at < 0 ? at : (int)(world->pool->backends[at].slot - FIRST_SLOT) / SLOT_STEP;
 }
 
+/* The session that was picked for has no turn any more. */
+static inline int quiet(const struct world *world, int at) {
+    if (at >= 0)
+        lb_live_release(&world->pool->backends[at].live->turns);
+    return at;
+}
+
 static inline int pick_request(struct world *world, const struct lb_balance_request *request) {
-    return configured(world, lb_balance_pick(world->pool, request, &world->rng));
+    return configured(world, quiet(world, lb_balance_pick(world->pool, request, &world->rng)));
 }
 
 /* A client of which only the hash and the zone count. */
