@@ -10,21 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from l4lb.config import fields, rules
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from l4lb.config.discover import Discover
+from l4lb.config.section import Section as _Section
 
 
 class Process(_Section):
@@ -390,6 +381,9 @@ class Pool(_Section):
 
     backends: tuple[Backend, ...]
     """Addresses, or sections. Where there are none, clients are disconnected."""
+
+    discover: Discover | None = None
+    """Where more backends are found. With it `backends` may be left out."""
 
     retries: fields.Retries = 3
     """Attempts after the first that failed to connect."""

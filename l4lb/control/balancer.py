@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from l4lb.config import Address, Config
@@ -21,12 +21,14 @@ from l4lb.control import report
 from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
 from l4lb.control.compose import compose
 from l4lb.control.departures import Departure, SlotKey, departures
+from l4lb.control.discovered import expand, mark
 from l4lb.control.events import EventPump
 from l4lb.control.names import Names
 from l4lb.control.rebalance import WINDOW, Share, allot, gained, surplus
-from l4lb.control.resolve import resolve
+from l4lb.control.resolve import literal, resolve
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, State, merge
+from l4lb.discovery.discovery import Discovery
 from l4lb.engine.api import Engine, SessionRecord, SlotKind, WorkerStatistics
 from l4lb.errors import ControlError, StartError
 from l4lb.health.probes import Target
@@ -69,6 +71,8 @@ class Balancer:
         self._sockets = Sockets(engine.options.workers)
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health)
         self._weigher = Weigher(engine, self._on_agent)
+        self._rediscovered = asyncio.Event()
+        self._discovery = Discovery(self._rediscovered.set)
         self._names = Names()
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
@@ -86,12 +90,25 @@ class Balancer:
     # ---- the configuration -----------------------------------------------------------------------------------------
 
     async def prepare(self, config: Config) -> Plan:
-        """Look up the names of `config`. One that does not resolve is no error: its backend waits for an address."""
-        addresses = {backend.address for pool in config.pools.values() for backend in pool.backends}
-        return Plan(config, await resolve(addresses, self._targets))
+        """Look up the names of `config`, and wait a while for sources of backends that are new in it.
+
+        A name that does not resolve is no error: its backend waits for an address. Nor is a source that does not
+        answer. At the start nobody has to wait here: clients are held instead, see `start_accepting`.
+        """
+        if self._config is not None:
+            await self._discovery.prepare(config)
+        return Plan(config, await resolve(_addresses(expand(config, self._discovery.found(config))), self._targets))
+
+    def discard(self) -> None:
+        """Let go of what was prepared and will not be applied."""
+        self._discovery.discard()
 
     def apply(self, plan: Plan) -> None:
-        """Make the planned configuration the running one. StartError changes nothing and leaves nothing behind."""
+        """Make the planned configuration the running one. StartError changes nothing; see `discard`."""
+        self._install(plan)
+        self._discovery.apply(plan.config)
+
+    def _install(self, plan: Plan) -> None:
         if self._stopping:
             # Its listeners would take clients that nobody serves.
             raise StartError("the process is stopping and takes no new configuration; change it after the next start")
@@ -104,9 +121,18 @@ class Balancer:
             taken.append((kind, slot))
             return slot
 
+        found = self._discovery.found(plan.config)
+        expanded = expand(plan.config, found)
+        # What was found since the plan was made, and is no name, needs no look-up.
+        targets = {
+            address: target
+            for address in _addresses(expanded)
+            if (target := plan.targets.get(address) or literal(address)) is not None
+        }
         try:
-            merged = merge(self._state, plan.config, plan.targets, take_slot)
-            state = self._weigher.weigh(merged, now, first=self._config is None)
+            merged = mark(merge(self._state, expanded, targets, take_slot), plan.config, found)
+            # Who is found before the first client comes was there before l4lb was.
+            state = self._weigher.weigh(merged, now, first=self._config is None or not self._accepting)
             self._engine.publish(compose(state, self._sockets.fds(), plan.config.log, accepting=self._accepting))
         except (OSError, ValueError) as error:
             for kind, slot in taken:
@@ -122,10 +148,30 @@ class Balancer:
             if departure.patience is not None:
                 self._deadlines[key] = now + departure.patience
         self._note_gains(self._state, state)
-        self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
+        self._note_leaving(self._state, state, (key for key, _ in state.backends()))
+        self._state, self._config, self._targets = state, plan.config, targets
         self._names.learn(state)
         self._sockets.apply_options(plan.config.listeners)
         self._check()
+
+    async def rediscover(self) -> None:
+        """Make what discovery has found the backends that run; one round of it, once there is something new."""
+        await self._rediscovered.wait()
+        await self._rediscover()
+
+    async def _rediscover(self) -> None:
+        self._rediscovered.clear()
+        if self._config is None or self._stopping:
+            return
+        found = self._discovery.found(self._config)
+        names = {endpoint.address for endpoints in found.values() for endpoint in endpoints if endpoint.address.is_name}
+        targets = await resolve(names - self._targets.keys(), self._targets)
+        try:
+            # The configuration that runs now: it may be another one than before the look-up.
+            self._install(Plan(self._config, self._targets | targets))
+        except StartError as error:
+            _log.error("what was discovered is not in use yet: %s", error)
+            asyncio.get_running_loop().call_later(PUBLISH_RETRY, self._rediscovered.set)
 
     async def resolve_again(self) -> None:
         """Look names up again; backends that moved are checked and used at their new address."""
@@ -202,10 +248,13 @@ class Balancer:
     def _replace(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
         before, self._state = self._state, self._state.with_backends(changed)
         self._note_gains(before, self._state)
-        for key, backend in changed.items():
-            known = before.find(key)
-            if known is not None and known.state is not backend.state:
-                self._leaving[backend.slot] = backend.state is not AdminState.READY
+        self._note_leaving(before, self._state, changed)
+
+    def _note_leaving(self, before: State, after: State, keys: Iterable[BackendKey]) -> None:
+        for key in keys:
+            known, backend = before.find(key), after.find(key)
+            if known is not None and backend is not None and known.leaving is not backend.leaving:
+                self._leaving[backend.slot] = backend.leaving
 
     def _note_gains(self, before: State, after: State) -> None:
         until = asyncio.get_running_loop().time() + WINDOW
@@ -314,7 +363,9 @@ class Balancer:
     def pools(self) -> dict[str, PoolStatus]:
         now = asyncio.get_running_loop().time()
         return {
-            name: report.pool_status(name, pool, self._scheduler, self._weigher, self._engine, now)
+            name: report.pool_status(
+                name, pool, self._scheduler, self._weigher, self._engine, now, self._discovery.status(name, now)
+            )
             for name, pool in self._state.pools.items()
         }
 
@@ -410,9 +461,12 @@ class Balancer:
         self._accepting = False
 
     async def start_accepting(self) -> None:
-        """Let clients in once the backends have been checked: before that, nobody would serve them."""
+        """Let clients in once the backends have been found and checked: before that, nobody would serve them."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_CHECKS_TIMEOUT):
+                while self._discovery.waiting:
+                    await self.rediscover()
+                await self._rediscover()
                 await self._scheduler.first_results()
         self._accepting = True
         self._publish()
@@ -432,6 +486,7 @@ class Balancer:
         """Stop checking, close every session, end the workers. Their last events are delivered."""
         if self._publish_timer is not None:
             self._publish_timer.cancel()
+        await self._discovery.close()
         await self._scheduler.close()
         await self._weigher.close()
         self._pump.close()
@@ -439,6 +494,10 @@ class Balancer:
         self._pump.drain()
         self._sockets.close(list(self._sockets.binds))
         self._engine.close()
+
+
+def _addresses(config: Config) -> set[Address]:
+    return {backend.address for pool in config.pools.values() for backend in pool.backends}
 
 
 def _check_target(target: Target, port: int | None) -> Target:

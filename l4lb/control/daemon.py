@@ -34,6 +34,7 @@ from l4lb.words import counted
 TIDY_INTERVAL = 0.25
 RESOLVE_INTERVAL = 30.0
 WEIGH_INTERVAL = 0.25
+DISCOVERY_INTERVAL = 0.02
 DRAIN_POLL_INTERVAL = 0.05
 
 HEARTBEAT_MAX_AGE = 5.0
@@ -155,6 +156,7 @@ class Daemon:
         tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, self._balancer.tidy))
         tasks.start("rebalance", repeat("rebalancing", REBALANCE_INTERVAL, self._balancer.rebalance))
         tasks.start("weights", repeat("weighing backends", WEIGH_INTERVAL, self._balancer.weigh))
+        tasks.start("discovery", repeat("discovery", DISCOVERY_INTERVAL, self._balancer.rediscover))
         tasks.start("resolve", repeat("resolving names", RESOLVE_INTERVAL, self._balancer.resolve_again))
         if self._notifier.watchdog_interval is not None:
             tasks.start("watchdog", repeat("the watchdog", self._notifier.watchdog_interval, self._feed_watchdog))
@@ -223,6 +225,7 @@ class Daemon:
         return ReloadOutcome(applied=True, notes=notes)
 
     def _rejected(self, problems: list[str]) -> ReloadOutcome:
+        self._balancer.discard()
         for problem in problems:
             _log.error("%s", problem)
         _log.error("the reload of %s was rejected; the running configuration is unchanged", self._path)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from l4lb.control.api import AdminState, AgentStatus, BackendStatus, HealthState, ListenerStatus, PoolStatus
+from l4lb.control.api import (
+    AdminState,
+    AgentStatus,
+    BackendStatus,
+    DiscoveryStatus,
+    HealthState,
+    ListenerStatus,
+    PoolStatus,
+)
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, ListenerEntry, PoolEntry
+from l4lb.discovery.source import Readiness
 from l4lb.engine.api import Engine
 from l4lb.health.scheduler import Scheduler, Watch
 from l4lb.load.poller import Asked
@@ -21,7 +30,13 @@ def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine
 
 
 def pool_status(
-    name: str, pool: PoolEntry, scheduler: Scheduler[BackendKey], weigher: Weigher, engine: Engine, now: float
+    name: str,
+    pool: PoolEntry,
+    scheduler: Scheduler[BackendKey],
+    weigher: Weigher,
+    engine: Engine,
+    now: float,
+    discovery: DiscoveryStatus | None,
 ) -> PoolStatus:
     weights = pool.effective_weights()
     return PoolStatus(
@@ -42,12 +57,15 @@ def pool_status(
             for backend_name, backend in pool.backends.items()
         },
         statistics=engine.pool_statistics(pool.slot),
+        discovery=discovery,
     )
 
 
 def _message(backend: BackendEntry, watch: Watch | None) -> str:
     if backend.target is None:
         return "its name does not resolve"
+    if backend.readiness is not Readiness.READY:
+        return f"its source says it is {'draining' if backend.readiness is Readiness.DRAINING else 'not ready'}"
     agent = backend.agent
     if agent.down or agent.state is not AdminState.READY:
         said = "down" if agent.down else agent.state.value

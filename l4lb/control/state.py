@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
 from l4lb.control.api import AdminState, HealthState
+from l4lb.discovery.source import Readiness
 from l4lb.engine.api import SlotKind
 from l4lb.engine.packing import pack_networks
 from l4lb.health.probes import Target
@@ -30,9 +31,9 @@ _RESTRICTION = (AdminState.READY, AdminState.DRAIN, AdminState.MAINT)
 class BackendEntry:
     """`target` is None until a name is resolved. `weight` is the run-time weight, None while the file's counts.
 
-    `state` is what the operator wants, `agent` what the backend's agent said; both have a say. `factor` is what load
-    and slow start make of the weight. `usable_since` is a time of the event loop, None while the backend is not usable;
-    one that becomes usable before `warm_until` needs no slow start.
+    `state` is what the operator wants, `agent` what the backend's agent said, `readiness` what the source says that
+    found it; all have a say. `factor` is what load and slow start make of the weight. `usable_since` is a time of the
+    event loop, None while the backend is not usable; one that becomes usable before `warm_until` needs no slow start.
     """
 
     slot: int
@@ -42,6 +43,7 @@ class BackendEntry:
     weight: int | None = None
     health: HealthState = HealthState.NONE
     agent: Verdict = NOTHING_SAID
+    readiness: Readiness = Readiness.READY
     factor: float = 1.0
     usable_since: float | None = None
     warm_until: float = -math.inf
@@ -52,13 +54,20 @@ class BackendEntry:
 
     @property
     def admin_state(self) -> AdminState:
-        """The more restrictive of what the operator and the agent want."""
-        return max(self.state, self.agent.state, key=_RESTRICTION.index)
+        """The most restrictive of what the operator, the agent and the source want."""
+        source = AdminState.DRAIN if self.readiness is Readiness.DRAINING else AdminState.READY
+        return max(self.state, self.agent.state, source, key=_RESTRICTION.index)
 
     @property
     def agreed_health(self) -> HealthState:
-        """Up only if both the checks and the agent say so."""
-        return HealthState.DOWN if self.agent.down else self.health
+        """Up only if the checks, the agent and the source say so."""
+        down = self.agent.down or self.readiness is Readiness.NOT_READY
+        return HealthState.DOWN if down else self.health
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its quiet sessions are to go: it is drained for good, not just not chosen."""
+        return self.state is not AdminState.READY or self.readiness is Readiness.DRAINING
 
     @property
     def full_weight(self) -> float:
@@ -199,6 +208,7 @@ def _merge_pool(
                 config=backend,
                 target=target,
                 health=HealthState.PENDING if moved else before.health,
+                readiness=before.readiness,
                 usable_since=None if moved else before.usable_since,
                 warm_until=before.warm_until,
             )
