@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 
 import aiohttp
 
@@ -64,6 +65,20 @@ async def read_body(response: aiohttp.ClientResponse) -> bytes:
         if len(parts) > ANSWER_MAX:
             raise DiscoveryError(f"the answer is larger than {ANSWER_MAX // 2**20} MiB")
     return bytes(parts)
+
+
+async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The complete lines of a body as they come. Half a line at its end is none. DiscoveryError if one is too large."""
+    buffer = bytearray()
+    async for part in response.content.iter_any():
+        buffer += part
+        if len(buffer) > ANSWER_MAX:
+            raise DiscoveryError(f"an event is larger than {ANSWER_MAX // 2**20} MiB")
+        *whole, rest = buffer.split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield bytes(line)
+        buffer = bytearray(rest)
 
 
 def in_words(error: aiohttp.ClientError) -> str:
