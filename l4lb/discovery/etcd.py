@@ -172,4 +172,4 @@ def _encoded(data: bytes) -> str:
 
 
 def _decoded(item: Mapping[str, Any], field: str) -> bytes:
-    return b64decode(str(item.get(field) or ""))
+    return b64decode(str(item.get(field) or ""), validate=True)

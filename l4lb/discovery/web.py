@@ -14,9 +14,10 @@ TOKEN_MAX = 64 * 1024
 
 
 def new_session(tls: ssl.SSLContext | bool = True) -> aiohttp.ClientSession:
-    """Keeps connections, but no cookies; deadlines are those of whoever asks. Only on the event loop."""
+    """Keeps nothing: no cookies, and no connections, which would be found dead a minute later. Deadlines are those of
+    whoever asks."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls, use_dns_cache=False),
+        connector=aiohttp.TCPConnector(ssl=tls, use_dns_cache=False, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         headers={"User-Agent": "l4lb"},

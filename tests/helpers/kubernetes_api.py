@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import trustme
-import uvloop
 import yaml
 from aiohttp import web
 
-from tests.helpers.loops import turns
 from tests.helpers.waiting import DEADLINE
 from tests.helpers.web import serving
 
@@ -71,7 +69,7 @@ class KubernetesApi:
             self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             authority.issue_cert("127.0.0.1").configure_cert(self._tls)
         self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
         assert self._started.wait(DEADLINE), "the API did not start"
         return self
@@ -87,8 +85,6 @@ class KubernetesApi:
             await self._stopping.wait()
             for watch in self._watches:
                 watch.end()
-        # Connections that were cut off need a moment to be gone.
-        await turns()
 
     def _call(self, function: Callable[[], T]) -> T:
         async def call() -> T:

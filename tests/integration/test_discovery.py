@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import dns.rcode
+import pytest
 
 from tests.conftest import MakeScene
 from tests.helpers.balancer import Balancer, Json
+from tests.helpers.kubernetes_api import KubernetesApi, endpoint
 from tests.helpers.name_server import NameServer
 from tests.helpers.peers import Backend, Served, ask, connect, named
 from tests.helpers.scene import Scene
@@ -172,3 +174,51 @@ def test_a_source_without_an_answer_does_not_keep_the_process_from_starting_or_s
         assert lb.status()["pools"]["main"]["discovery"]["age_s"] is None
         assert lb.request("GET", "/readyz")[0] == 503
         assert lb.log.count("pool main: dns fails") == 1
+
+
+def test_pods_come_are_drained_and_go_as_kubernetes_says(balance: MakeScene, backend: Backend, tmp_path: Path) -> None:
+    pytest.importorskip("kubernetes_asyncio", reason="l4lb[kubernetes] is not installed")
+    going = {"ready": False, "serving": True, "terminating": True}
+    with KubernetesApi() as api, Served(named("new")) as new:
+
+        def put(old: dict[str, bool] | None, *others: dict[str, bool]) -> None:
+            """One slice for each pod: they listen on ports of their own here."""
+            pods = [("old", backend, old), *zip(["new", "third"], [new, new], others, strict=False)]
+            for name, at, conditions in pods:
+                port = int(str(at).rpartition(":")[2])
+                found = [] if conditions is None else [endpoint("127.0.0.1", name, **conditions)]
+                api.put(name, *found, ports=[{"name": "", "port": port}])
+
+        def shown(name: str) -> tuple[str, str]:
+            status = scene.backend_status(name)
+            return status["state"], status["health"]
+
+        put({"ready": True})
+        kubeconfig = str(api.kubeconfig(tmp_path / "kubeconfig"))
+        scene = balance(pool={"discover": {"kubernetes": {"service": "llama", "kubeconfig": kubeconfig}}})
+        client, server = scene.pair(backend)
+        client.send(b"question")
+        assert server.receive(8) == b"question"
+        put({"ready": True}, {"ready": False})
+        wait_backends(scene, "old", "new")
+        assert shown("new") == ("ready", "down")
+        assert scene.backend_status("new")["health_message"] == "its source says it is not ready"
+        put({"ready": True}, {"ready": True})
+        wait_until(lambda: shown("new") == ("ready", "none"))
+        # The old one is about to go: it gets no new session, and may finish its answer.
+        put(going, {"ready": True})
+        wait_until(lambda: shown("old") == ("drain", "none"))
+        assert {ask(scene.address) for _ in range(4)} == {"new"}
+        server.send(b"answer")
+        assert client.receive(6) == b"answer"
+        client.ended()
+        scene.wait_closed("DD drained", *["-- normal"] * 4)
+        put(None)
+        wait_backends(scene, "new")
+        assert scene.pool_status()["discovery"]["held"] == 0
+        # It is about to go too, and nobody else is ready: better than nobody.
+        put(None, going, {"ready": False})
+        wait_backends(scene, "new", "third")
+        wait_until(lambda: shown("third") == ("ready", "down"))
+        assert shown("new") == ("ready", "none")
+        assert ask(scene.address) == "new"
