@@ -31,6 +31,9 @@ def print_status(status: Json) -> None:
         console.print("[bold yellow]stopping[/bold yellow]")
     console.print(_listeners_table(_mapping(status, "listeners")))
     console.print(_backends_table(_mapping(status, "pools")))
+    for name, pool in _items(_mapping(status, "pools")):
+        if discovery := _mapping(pool, "discovery"):
+            console.print(_discovery(name, discovery), highlight=False)
 
 
 def _listeners_table(listeners: Json) -> Table:
@@ -84,6 +87,18 @@ def _backends_table(pools: Json) -> Table:
                 _text(backend, "health_message"),
             )
     return table
+
+
+def _discovery(pool: str, discovery: Json) -> str:
+    """How the source of a pool does, in a line."""
+    age = discovery.get("age_s")
+    answer = f"{duration(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
+    working = discovery.get("working")
+    state = "[green]works[/green]" if working else "[bold red]fails[/bold red]"
+    line = f"pool {escape(pool)}: {_text(discovery, 'source')} {state}: {_text(discovery, 'message')}"
+    return (
+        f"{line}; answered {answer}" if working else f"{line}; {_text(discovery, 'endpoints')} kept, answered {answer}"
+    )
 
 
 def _load(load: Json) -> str:

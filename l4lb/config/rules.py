@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l4lb.config.address import Address
-from l4lb.config.discover import SOURCES
+from l4lb.config.discover import SOURCES, Discover
 from l4lb.config.fields import one_or_many, read_backend, read_bind
 from l4lb.config.units import shorten
 from l4lb.presets import PRESETS
@@ -209,7 +209,7 @@ def _discover_conflicts(loc: Loc, discover: Any) -> Iterator[Conflict]:
     if not isinstance(discover, Mapping):
         return
     given = [name for name in SOURCES if discover.get(name) is not None]
-    if not given:
+    if not given and discover.keys() <= Discover.model_fields.keys():
         yield Conflict(loc, f"there is no source; give one of {', '.join(SOURCES)}")
     for name in given[1:]:
         message = f"there is a source already, {given[0]}; a pool has one, so give this one a pool of its own"
