@@ -73,6 +73,7 @@ class Balancer:
         self._weigher = Weigher(engine, self._on_agent)
         self._rediscovered = asyncio.Event()
         self._discovery = Discovery(self._rediscovered.set)
+        self._undiscovered = ""
         self._names = Names()
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
@@ -170,8 +171,12 @@ class Balancer:
             # The configuration that runs now: it may be another one than before the look-up.
             self._install(Plan(self._config, self._targets | targets))
         except StartError as error:
-            _log.error("what was discovered is not in use yet: %s", error)
+            if str(error) != self._undiscovered:
+                _log.error("what was discovered is not in use: %s", error)
+            self._undiscovered = str(error)
             asyncio.get_running_loop().call_later(PUBLISH_RETRY, self._rediscovered.set)
+        else:
+            self._undiscovered = ""
 
     async def resolve_again(self) -> None:
         """Look names up again; backends that moved are checked and used at their new address."""
