@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from l4lb.config import fields
-from l4lb.config.section import Section
+from l4lb.config.section import SECTION
 
 
-class DnsSource(Section):
+class _Section(BaseModel):
+    model_config = SECTION
+
+
+class DnsSource(_Section):
     """Records of a name, asked for again when their time to live is over."""
 
     name: fields.DnsName
@@ -29,14 +31,14 @@ class DnsSource(Section):
     """For a whole look-up, all servers and attempts together."""
 
 
-class FileSource(Section):
+class FileSource(_Section):
     """A file of targets as Prometheus reads it (file_sd), followed as it changes."""
 
     path: fields.FilePath
     """A `.json`, `.yaml` or `.yml` file; the last part may be a pattern such as `*.json`."""
 
 
-class HttpSource(Section):
+class HttpSource(_Section):
     """A URL that answers with targets as Prometheus reads them (http_sd)."""
 
     url: fields.PlainUrl
@@ -55,7 +57,7 @@ class HttpSource(Section):
     """Certificates (PEM) that the server's must lead to; those of the system when not given."""
 
 
-class KubernetesSource(Section):
+class KubernetesSource(_Section):
     """The EndpointSlices of a Service, watched. Needs the extra `l4lb[kubernetes]`."""
 
     service: fields.KubernetesName
@@ -71,7 +73,7 @@ class KubernetesSource(Section):
     """How to reach the cluster; as the service account of the pod l4lb runs in when not given."""
 
 
-class EtcdSource(Section):
+class EtcdSource(_Section):
     """Keys below a prefix in etcd, version 3, watched."""
 
     endpoints: fields.Origins
@@ -93,7 +95,7 @@ class EtcdSource(Section):
     """The key of the certificate."""
 
 
-class Discover(Section):
+class Discover(_Section):
     """Exactly one source of backends, and how far it is trusted."""
 
     dns: DnsSource | None = None
@@ -111,7 +113,7 @@ class Discover(Section):
     etcd: EtcdSource | None = None
     """Keys in etcd."""
 
-    max_removed: Annotated[fields.Percent, Field(json_schema_extra={"default": "50%"})] = 50.0
+    max_removed: fields.Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
     """An answer that shrinks what is known by more than this, or to nothing, is taken for a fault at first."""
 
     hold: fields.Patience = 30.0

@@ -175,24 +175,29 @@ Limit = Annotated[
 """How much of something is all of it."""
 
 
-PERCENT_PATTERN = r"^([0-9]{1,2}(\.[0-9]{1,3})?|100)%$"
+PERCENTAGE_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"
 
-_PERCENT = re.compile(PERCENT_PATTERN, re.ASCII)
-
-
-def _percent(value: Any, info: ValidationInfo) -> float:
-    if isinstance(value, str) and _PERCENT.fullmatch(value):
-        return float(value[:-1])
-    if _is_number(value) and not info.context and 0 <= value <= 100:
-        return float(value)
-    raise ValueError("a share from 0% to 100% is expected, such as 50%")
+_PERCENTAGE = re.compile(PERCENTAGE_PATTERN, re.ASCII)
 
 
-Percent = Annotated[
-    float,
-    BeforeValidator(_percent),
-    WithJsonSchema({"type": "string", "pattern": PERCENT_PATTERN, "examples": ["50%"]}),
-]
+def _percentage(most: int) -> BeforeValidator:
+    def read(value: Any, info: ValidationInfo) -> float:
+        if isinstance(value, str) and _PERCENTAGE.fullmatch(value):
+            share = float(value.removesuffix("%")) / 100
+        elif _is_number(value) and not info.context:
+            share = float(value)
+        else:
+            raise ValueError(f"a percentage is expected, such as {most}%")
+        if not 0 <= share <= most / 100:
+            raise ValueError(f"a percentage from 0% to {most}% is expected")
+        return share
+
+    return BeforeValidator(read)
+
+
+_PERCENTAGE_SCHEMA = WithJsonSchema({"type": "string", "pattern": PERCENTAGE_PATTERN, "examples": ["50%"]})
+Percentage = Annotated[float, _percentage(100), _PERCENTAGE_SCHEMA]
+"""A share of a whole."""
 
 
 def _prime(value: Any) -> Any:

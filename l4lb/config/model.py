@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from l4lb.config import fields, rules
 from l4lb.config.discover import Discover
-from l4lb.config.section import Section as _Section
+from l4lb.config.section import SECTION
+
+
+class _Section(BaseModel):
+    model_config = SECTION
 
 
 class Process(_Section):

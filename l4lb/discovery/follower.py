@@ -49,7 +49,7 @@ class Follower:
         self._label = f"pool {pool}: {settings.kind}"
         self._source = source
         self._on_change = on_change
-        self._rules = Rules(settings.max_removed / 100, settings.hold)
+        self._rules = Rules(settings.max_removed, settings.hold)
         self._belief = Belief()
         self._working = True
         self._message = "not answered yet"

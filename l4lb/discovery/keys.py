@@ -13,8 +13,7 @@ from typing import Any
 
 from l4lb.config.fields import read_backend
 from l4lb.config.units import shorten
-from l4lb.discovery.source import WEIGHT_MAX, DiscoveryError, Endpoint
-from l4lb.discovery.targets import TIER_MAX
+from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from l4lb.config import Address
-from l4lb.discovery.source import WEIGHT_MAX, Endpoint
+from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ def from_services(services: Sequence[Service], addresses: Mapping[str, Sequence[
     Priorities become tiers. Weights become small numbers of the same proportions, so that records that share evenly
     have the weight 1 however many they are.
     """
-    tiers = {priority: tier for tier, priority in enumerate(sorted({service.priority for service in services}))}
+    priorities = sorted({service.priority for service in services})
+    tiers = {priority: min(tier, TIER_MAX) for tier, priority in enumerate(priorities)}
     weights = small_weights([service.weight for service in services])
     return [
         Endpoint(f"{service.target}:{service.port}", _address(_lowest(found), service.port), weight, None, tier)

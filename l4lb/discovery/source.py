@@ -16,6 +16,7 @@ ANSWER_MAX = 16 * 1024 * 1024
 """Bytes of one answer, whatever its form."""
 
 WEIGHT_MAX = 256
+TIER_MAX = 15
 
 
 class Readiness(enum.StrEnum):

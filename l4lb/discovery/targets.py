@@ -18,9 +18,7 @@ import yaml
 
 from l4lb.config.fields import read_backend
 from l4lb.config.units import shorten
-from l4lb.discovery.source import ENDPOINTS_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
-
-TIER_MAX = 255
+from l4lb.discovery.source import ENDPOINTS_MAX, TIER_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
 
 _NUMBER = re.compile(r"[0-9]{1,3}", re.ASCII)
 

@@ -14,11 +14,11 @@ def test_backends_may_be_left_out_beside_a_source(load: Load) -> None:
     assert pool.backends == ()
     assert pool.discover is not None
     assert pool.discover.dns is not None
-    assert (pool.discover.dns.record, pool.discover.max_removed, pool.discover.hold) == (("A",), 50.0, 30.0)
+    assert (pool.discover.dns.record, pool.discover.max_removed, pool.discover.hold) == (("A",), 0.5, 30.0)
     both = load(HEAD + "{backends: ['10.0.0.1:80'], discover: {file: {path: a.json}, hold: 0s, max_removed: 100%}}")
     assert len(both.pools["web"].backends) == 1
     assert both.pools["web"].discover is not None
-    assert (both.pools["web"].discover.max_removed, both.pools["web"].discover.hold) == (100.0, 0.0)
+    assert (both.pools["web"].discover.max_removed, both.pools["web"].discover.hold) == (1.0, 0.0)
 
 
 def test_a_pool_with_neither_backends_nor_a_source_is_refused(problems: Problems) -> None:
@@ -60,8 +60,8 @@ def test_a_source_may_stand_in_the_defaults(load: Load) -> None:
             "{etcd: {endpoints: 'http://a:1', prefix: /a, key: x}}",
             "discover.etcd.key: it is of no use without certificate; give both or neither",
         ),
-        ("{file: {path: a.json}, max_removed: 101%}", "discover.max_removed: a share from 0% to 100% is expected"),
-        ("{file: {path: a.json}, max_removed: 50}", "discover.max_removed: a share from 0% to 100% is expected"),
+        ("{file: {path: a.json}, max_removed: 101%}", "discover.max_removed: a percentage from 0% to 100% is expected"),
+        ("{file: {path: a.json}, max_removed: 50}", "discover.max_removed: a percentage is expected"),
         ("{file: {path: a.json}, hold: 30}", "discover.hold: 30 has no unit"),
     ],
 )
