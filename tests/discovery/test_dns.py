@@ -46,6 +46,7 @@ def test_all_answers_count(server: NameServer) -> None:
 
     run(main())
     assert {transport for transport, _, _ in server.asked} == {"udp"}
+    assert server.payloads == {module.EDNS_PAYLOAD}
 
 
 def test_it_is_asked_again_when_the_time_to_live_is_over(server: NameServer) -> None:

@@ -22,7 +22,8 @@ class NameServer:
     """Answers on one port of 127.0.0.1. `records` are texts by name and type, such as `("a.test", "A")`.
 
     `rcode` is the answer to everything unless it is NOERROR; a `silent` server answers nothing, a `truncating` one
-    answers over UDP that TCP has to be used. `asked` has the transport, name and type of each question.
+    answers over UDP that TCP has to be used. `asked` has the transport, name and type of each question, `payloads` the
+    sizes that clients said they take over UDP.
     """
 
     records: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class NameServer:
     wrong_id: bool = False
     additional: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
+    payloads: set[int] = field(default_factory=set)
     port: int = 0
 
     def __enter__(self) -> Self:
@@ -84,6 +86,7 @@ class NameServer:
         name = question.name.to_text(omit_final_dot=True).lower()
         kind = dns.rdatatype.to_text(question.rdtype)
         self.asked.append((transport, name, kind))
+        self.payloads.add(query.payload)
         if self.silent:
             return []
         response = dns.message.make_response(query)

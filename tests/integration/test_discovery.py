@@ -12,10 +12,11 @@ import dns.rcode
 import pytest
 
 from tests.conftest import MakeScene
-from tests.helpers.balancer import Balancer, Json
+from tests.helpers.balancer import Balancer, Json, merge
 from tests.helpers.kubernetes_api import KubernetesApi, endpoint
+from tests.helpers.leaks import watches
 from tests.helpers.name_server import NameServer
-from tests.helpers.peers import Backend, Served, ask, connect, named
+from tests.helpers.peers import Backend, Served, address_of, ask, connect, listen, named, spelled
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import wait_until
 
@@ -82,6 +83,22 @@ def test_a_reload_keeps_what_is_known_though_the_source_broke(balance: MakeScene
         assert ask(scene.address) == "a"
         assert "No such file" in scene.pool_status()["discovery"]["message"]
         assert scene.lb.metric("l4lb_discovery_working", pool=scene.pool) == 0
+
+
+def test_a_reload_that_is_rejected_leaves_no_source_behind(balance: MakeScene, tmp_path: Path) -> None:
+    path = tmp_path / "targets.json"
+    with Served(named("a")) as a, listen() as taken:
+        write(path, a)
+        scene = balance({"name": "a", "address": str(a)})
+        pid = scene.lb.popen.pid
+        before = watches(pid)
+        rejected = merge(scene.config, {"pools": {scene.pool: file(path)}})
+        rejected["listeners"][scene.listener] |= {"bind": spelled(address_of(taken))}
+        scene.lb.write(rejected)
+        assert scene.lb.request("POST", "/api/v1/reload")[0] == 422
+        assert scene.pool_status()["discovery"] is None
+        wait_until(lambda: watches(pid) == before)
+        assert ask(scene.address) == "a"
 
 
 def test_a_session_outlives_its_backend_and_its_neighbours_keep_their_weight(
