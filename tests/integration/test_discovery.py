@@ -16,7 +16,7 @@ from tests.helpers.balancer import Balancer, Json, merge
 from tests.helpers.kubernetes_api import KubernetesApi, endpoint
 from tests.helpers.leaks import watches
 from tests.helpers.name_server import NameServer
-from tests.helpers.peers import Backend, Served, address_of, ask, connect, listen, named, spelled
+from tests.helpers.peers import Backend, Served, address_of, ask, connect, echo, listen, named, spelled
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import wait_until
 
@@ -123,6 +123,27 @@ def test_a_session_outlives_its_backend_and_its_neighbours_keep_their_weight(
         client.ended()
         scene.wait_closed("DD drained")
         assert scene.backend_status(str(b))["weight"] == 9
+
+
+def test_a_storm_of_changes_loses_no_client(balance: MakeScene, tmp_path: Path) -> None:
+    path = tmp_path / "targets.json"
+    with contextlib.ExitStack() as stack:
+        keeper = stack.enter_context(Served(echo))
+        others = [stack.enter_context(Served(echo)) for _ in range(3)]
+        write(path, keeper)
+        scene = balance(pool=file(path, hold="0s"))
+        lasting = scene.connect()
+        for number in range(24):
+            write(path, keeper, *others[: number % 4])
+            with connect(scene.address) as client:
+                for peer in (client, lasting):
+                    peer.send(b"%d" % (10 + number))
+                    assert peer.receive(2) == b"%d" % (10 + number)
+        write(path, keeper)
+        wait_backends(scene, keeper)
+        lasting.send(b"still")
+        assert lasting.receive(5) == b"still"
+        assert scene.pool_status()["closed_total"]["connect_failed"]["SC"] == 0
 
 
 def test_an_emptied_file_empties_the_pool_only_after_a_while(balance: MakeScene, tmp_path: Path) -> None:
