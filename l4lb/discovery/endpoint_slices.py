@@ -118,8 +118,10 @@ def merge(slices: Iterable[Slice]) -> list[Endpoint]:
     ]
 
 
-def _preference(entry: Entry) -> tuple[int, int, Address]:
-    return _FAMILIES.index(entry.family), _RANKS[entry.readiness], entry.address
+def _preference(entry: Entry) -> tuple[int, int, bool, Address, str, tuple[str, ...]]:
+    """An order of everything there is: which slice has an endpoint must not matter."""
+    rank = _RANKS[entry.readiness]
+    return _FAMILIES.index(entry.family), rank, not entry.serving, entry.address, entry.zone or "", entry.hints
 
 
 def _last_resort(entries: list[Entry]) -> list[Entry]:

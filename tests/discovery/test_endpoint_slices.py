@@ -76,6 +76,15 @@ def test_an_endpoint_in_two_slices_is_one_and_the_readier_counts() -> None:
         assert (one.name, one.readiness) == ("a", READY)
 
 
+def test_of_two_that_are_about_to_go_the_one_that_serves_counts() -> None:
+    going = [
+        endpoint("10.0.0.1", "a", conditions={"serving": serving, "terminating": True}) for serving in (True, False)
+    ]
+    for first, second in (going, going[::-1]):
+        (one,) = found(a_slice(first), a_slice(second))
+        assert one.readiness is READY
+
+
 def test_a_pod_with_two_families_is_one_backend_at_its_ipv4_address() -> None:
     v6 = a_slice(endpoint("2001:db8::1", "a"), endpoint("2001:db8::2", "b"), addressType="IPv6")
     v4 = a_slice(endpoint("10.0.0.1", "a", conditions={"ready": False}))
