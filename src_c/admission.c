@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "admission.h"
 
-#include <string.h>
-
 bool lb_admission_reserve(struct lb_shared *shared, const struct lb_listener *listener) {
     if (!lb_live_reserve(&shared->sessions, shared->sessions_max))
         return false;
@@ -27,15 +25,6 @@ void lb_admission_release(struct lb_shared *shared, uint32_t listener_slot) {
     }
 }
 
-static bool find(const struct lb_lpm *lpm, const struct l4lb_endpoint *endpoint) {
-    uint8_t mapped[16] = {[10] = 0xff, [11] = 0xff};
-
-    if (endpoint->family == AF_INET6)
-        return lb_lpm_find(lpm, endpoint->address) != 0;
-    memcpy(mapped + 12, endpoint->address, 4);
-    return lb_lpm_find(lpm, mapped) != 0;
-}
-
 static bool has_address(const struct l4lb_endpoint *endpoint) {
     return endpoint->family == AF_INET || endpoint->family == AF_INET6;
 }
@@ -43,13 +32,13 @@ static bool has_address(const struct l4lb_endpoint *endpoint) {
 bool lb_admission_permits(const struct lb_listener *listener, const struct l4lb_endpoint *client) {
     if (!has_address(client))
         return true;
-    if (listener->deny != NULL && find(listener->deny, client))
+    if (listener->deny != NULL && lb_lpm_find_peer(listener->deny, client) != 0)
         return false;
-    return listener->allow == NULL || find(listener->allow, client);
+    return listener->allow == NULL || lb_lpm_find_peer(listener->allow, client) != 0;
 }
 
 bool lb_admission_trusts(const struct lb_listener *listener, const struct l4lb_endpoint *peer) {
     if (!has_address(peer))
         return true;
-    return listener->proxy_from != NULL && find(listener->proxy_from, peer);
+    return listener->proxy_from != NULL && lb_lpm_find_peer(listener->proxy_from, peer) != 0;
 }

@@ -8,6 +8,10 @@
 /* Steps along a sequence or a chain of hashes before a search falls back to looking at every backend. */
 enum { STEPS_MAX = 32 };
 
+/* Whether a client stays must not follow from what decides where: the clients that go would all be of the same
+ * backends. */
+enum { SPILL_SEED = 0x5b1e };
+
 static bool was_tried(const struct lb_balance_request *request, const struct lb_backend *backend) {
     for (uint32_t i = 0; i < request->n_tried; i++) {
         if (request->tried[i] == backend->slot)
@@ -43,30 +47,29 @@ static bool take(const struct lb_balance_request *request, const struct lb_backe
            lb_live_reserve(&backend->live->connections, backend->connections_max);
 }
 
-/* Every backend once, from `start` on. */
-static int take_any(const struct lb_pool *pool, const struct lb_balance_request *request, uint32_t start) {
-    for (uint32_t i = 0; i < pool->n_backends; i++) {
-        uint32_t at = (start + i) % pool->n_backends;
-        if (take(request, &pool->backends[at]))
-            return (int)at;
+/* Every backend once, from the position `start` on. */
+static int take_any(const struct lb_group *group, const struct lb_balance_request *request, uint32_t start) {
+    for (uint32_t i = 0; i < group->n_backends; i++) {
+        const struct lb_backend *backend = &group->backends[(start + i) % group->n_backends];
+        if (take(request, backend))
+            return (int)backend->index;
     }
     return -EAGAIN;
 }
 
-static uint32_t next_turn(const struct lb_pool *pool) {
-    uint32_t turn = atomic_fetch_add_explicit(&pool->live->turn, 1, memory_order_relaxed);
-    return pool->sequence->turns[turn % pool->sequence->n_turns];
+static uint32_t next_turn(const struct lb_group *group) {
+    return atomic_fetch_add_explicit(group->turn, 1, memory_order_relaxed);
 }
 
-static int pick_round_robin(const struct lb_pool *pool, const struct lb_balance_request *request) {
+static int pick_round_robin(const struct lb_group *group, const struct lb_balance_request *request) {
     uint32_t at = 0;
 
     for (int step = 0; step < STEPS_MAX; step++) {
-        at = next_turn(pool);
-        if (take(request, &pool->backends[at]))
-            return (int)at;
+        at = group->sequence->turns[next_turn(group) % group->sequence->n_turns];
+        if (take(request, &group->backends[at]))
+            return (int)group->backends[at].index;
     }
-    return take_any(pool, request, at);
+    return take_any(group, request, at);
 }
 
 /* What a backend has to do: what counts, and what decides where that is even. */
@@ -110,14 +113,15 @@ static int compare_load(const struct lb_backend *a, struct load a_load, const st
     return order != 0 ? order : compare_share(a_load.second, a, b_load.second, b);
 }
 
-static int pick_least(const struct lb_pool *pool, const struct lb_balance_request *request) {
-    const uint32_t turn = atomic_fetch_add_explicit(&pool->live->turn, 1, memory_order_relaxed);
+static int pick_least(const struct lb_pool *pool, const struct lb_group *group,
+                      const struct lb_balance_request *request) {
+    const uint32_t turn = next_turn(group);
     const struct lb_backend *least = NULL;
     struct load least_load = {0};
     uint64_t tied_weight = 0, target;
 
-    for (uint32_t i = 0; i < pool->n_backends; i++) {
-        const struct lb_backend *backend = &pool->backends[i];
+    for (uint32_t i = 0; i < group->n_backends; i++) {
+        const struct lb_backend *backend = &group->backends[i];
         struct load load = load_of(pool, request, backend);
         int order;
         if (!is_candidate(request, backend) || !has_place(backend))
@@ -136,104 +140,135 @@ static int pick_least(const struct lb_pool *pool, const struct lb_balance_reques
     /* The shared turn walks over the tied backends in proportion to their weights. Other workers may have moved the
      * counts since; then the walk may run out, and the least one seen is still a good answer. */
     target = turn % tied_weight;
-    for (uint32_t i = 0; i < pool->n_backends; i++) {
-        const struct lb_backend *backend = &pool->backends[i];
+    for (uint32_t i = 0; i < group->n_backends; i++) {
+        const struct lb_backend *backend = &group->backends[i];
         if (!is_candidate(request, backend) ||
             compare_load(backend, load_of(pool, request, backend), least, least_load) > 0)
             continue;
         if (target < backend->weight && take(request, backend))
-            return (int)i;
+            return (int)backend->index;
         target -= LB_MIN(target, (uint64_t)backend->weight);
     }
-    return take_any(pool, request, (uint32_t)(least - pool->backends));
+    return take_any(group, request, (uint32_t)(least - group->backends));
 }
 
-static uint32_t draw(const struct lb_pool *pool, struct lb_rng *rng) {
-    return pool->sequence->turns[lb_rng_below(rng, pool->sequence->n_turns)];
+static uint32_t draw(const struct lb_group *group, struct lb_rng *rng) {
+    return group->sequence->turns[lb_rng_below(rng, group->sequence->n_turns)];
 }
 
-static int pick_random(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+static int pick_random(const struct lb_group *group, const struct lb_balance_request *request, struct lb_rng *rng) {
     for (int step = 0; step < STEPS_MAX; step++) {
-        uint32_t at = draw(pool, rng);
-        if (take(request, &pool->backends[at]))
-            return (int)at;
+        const struct lb_backend *backend = &group->backends[draw(group, rng)];
+        if (take(request, backend))
+            return (int)backend->index;
     }
-    return take_any(pool, request, lb_rng_below(rng, pool->n_backends));
+    return take_any(group, request, lb_rng_below(rng, group->n_backends));
 }
 
-static int pick_power_of_two(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+static int pick_power_of_two(const struct lb_pool *pool, const struct lb_group *group,
+                             const struct lb_balance_request *request, struct lb_rng *rng) {
     for (int step = 0; step < STEPS_MAX; step++) {
-        uint32_t a = draw(pool, rng), b = draw(pool, rng);
-        const struct lb_backend *first = &pool->backends[a], *second = &pool->backends[b];
+        const struct lb_backend *first = &group->backends[draw(group, rng)];
+        const struct lb_backend *second = &group->backends[draw(group, rng)];
         /* Two different ones, if there are: the same twice is no choice. */
-        for (int again = 0; a == b && pool->n_usable > 1 && again < 4; again++) {
-            b = draw(pool, rng);
-            second = &pool->backends[b];
-        }
+        for (int again = 0; first == second && group->n_usable > 1 && again < 4; again++)
+            second = &group->backends[draw(group, rng)];
         if (!is_candidate(request, first) || !has_place(first) ||
             (is_candidate(request, second) && has_place(second) &&
              compare_load(second, load_of(pool, request, second), first, load_of(pool, request, first)) < 0))
-            a = b;
-        if (take(request, &pool->backends[a]))
-            return (int)a;
+            first = second;
+        if (take(request, first))
+            return (int)first->index;
     }
-    return take_any(pool, request, lb_rng_below(rng, pool->n_backends));
+    return take_any(group, request, lb_rng_below(rng, group->n_backends));
 }
 
-/* Its share of all sessions of the pool, this one included, times max_load, rounded up: at least one. */
-static bool is_within_bound(const struct lb_pool *pool, const struct lb_backend *backend) {
-    uint64_t sessions, slots;
+/* Those that the backends of the group share, this one included: where it is not the whole pool they are counted. */
+static uint64_t sessions_of(const struct lb_pool *pool, const struct lb_group *group) {
+    uint64_t sessions = 1;
 
-    if (pool->max_load == 0)
-        return true;
-    sessions = LB_MAX(atomic_load_explicit(&pool->live->sessions, memory_order_relaxed), 1u);
-    slots = (sessions * pool->max_load * backend->weight + pool->total_weight * 100 - 1) / (pool->total_weight * 100);
-    return connections(backend) < slots;
+    if (pool->spill == NULL)
+        return LB_MAX(atomic_load_explicit(&pool->live->sessions, memory_order_relaxed), 1u);
+    for (uint32_t i = 0; i < group->n_backends; i++)
+        sessions += connections(&group->backends[i]);
+    return sessions;
 }
 
-static int pick_maglev(const struct lb_pool *pool, const struct lb_balance_request *request) {
-    uint64_t hash = request->hash;
+/* Its share of all sessions of the group, times max_load, rounded up: at least one. */
+static bool is_within_bound(const struct lb_pool *pool, const struct lb_group *group, uint64_t sessions,
+                            const struct lb_backend *backend) {
+    uint64_t whole = group->total_weight * 100;
+
+    return pool->max_load == 0 ||
+           connections(backend) < (sessions * pool->max_load * backend->weight + whole - 1) / whole;
+}
+
+static int pick_maglev(const struct lb_pool *pool, const struct lb_group *group,
+                       const struct lb_balance_request *request) {
+    uint64_t hash = request->hash, sessions = pool->max_load == 0 ? 0 : sessions_of(pool, group);
 
     for (int step = 0; step < STEPS_MAX; step++) {
-        uint32_t at = pool->table->entries[hash % pool->table->size];
-        if (is_within_bound(pool, &pool->backends[at]) && take(request, &pool->backends[at]))
-            return (int)at;
+        const struct lb_backend *backend = &group->backends[group->table->entries[hash % group->table->size]];
+        if (is_within_bound(pool, group, sessions, backend) && take(request, backend))
+            return (int)backend->index;
         hash = lb_hash_mix(hash + 1);
     }
-    return pool->max_load == 0 ? take_any(pool, request, (uint32_t)(hash % pool->n_backends))
-                               : pick_least(pool, request);
+    return pool->max_load == 0 ? take_any(group, request, (uint32_t)(hash % group->n_backends))
+                               : pick_least(pool, group, request);
 }
 
-static int pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+static int pick_in(const struct lb_pool *pool, const struct lb_group *group, const struct lb_balance_request *request,
+                   struct lb_rng *rng) {
     switch (pool->balance) {
     case L4LB_ROUND_ROBIN:
-        return pick_round_robin(pool, request);
+        return pick_round_robin(group, request);
     case L4LB_LEAST_CONNECTIONS:
     case L4LB_LEAST_BUSY:
     case L4LB_LEAST_LATENCY:
-        return pick_least(pool, request);
+        return pick_least(pool, group, request);
     case L4LB_RANDOM:
-        return pick_random(pool, request, rng);
+        return pick_random(group, request, rng);
     case L4LB_POWER_OF_TWO:
-        return pick_power_of_two(pool, request, rng);
+        return pick_power_of_two(pool, group, request, rng);
     case L4LB_MAGLEV:
-        return pick_maglev(pool, request);
+        return pick_maglev(pool, group, request);
     case L4LB_FIRST:
-        return take_any(pool, request, 0);
+        return take_any(group, request, 0);
     }
     return -EAGAIN;
 }
 
-int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+/* Where a client begins on its way: one that is bound by its hash always at the same group. */
+static uint32_t first_step(const struct lb_pool *pool, const struct lb_way *way,
+                           const struct lb_balance_request *request, struct lb_rng *rng) {
+    if (way->steps[0].limit == LB_SPILL_ALL)
+        return 0;
+    return lb_spill_first(way, lb_balance_is_affine(pool) ? lb_hash_mix(request->hash ^ SPILL_SEED) >> 32
+                                                          : lb_rng_below(rng, UINT32_MAX));
+}
+
+/* From there on, and then what was passed by: a place anywhere is better than none. */
+static int pick_on_way(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+    const struct lb_way *way = lb_spill_way(pool->spill, request->zone);
+    uint32_t first = first_step(pool, way, request, rng);
+
+    for (uint32_t i = 0; i < way->n_steps; i++) {
+        int at = pick_in(pool, way->steps[(first + i) % way->n_steps].group, request, rng);
+        if (at >= 0)
+            return at;
+    }
+    return -EAGAIN;
+}
+
+static int pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+    return pool->spill == NULL ? pick_in(pool, &pool->whole, request, rng) : pick_on_way(pool, request, rng);
+}
+
+/* Only backends that failed are left. A second chance there is better than none, but not for the last one. */
+static int pick_again(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
     struct lb_balance_request anyone = *request;
     int at;
 
-    if (pool->n_usable == 0)
-        return -EAGAIN;
-    at = pick(pool, request, rng);
-    if (at >= 0 || request->n_tried == 0)
-        return at;
-    /* Only backends that failed are left. A second chance there is better than none, but not for the last one. */
     anyone.tried[0] = request->last_tried;
     anyone.n_tried = 1;
     at = pick(pool, &anyone, rng);
@@ -243,14 +278,19 @@ int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request 
     return pick(pool, &anyone, rng);
 }
 
-int lb_balance_retake(const struct lb_pool *pool, uint32_t slot) {
+int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+    int at;
+
+    if (pool->n_usable == 0)
+        return -EAGAIN;
+    at = pick(pool, request, rng);
+    return at >= 0 || request->n_tried == 0 ? at : pick_again(pool, request, rng);
+}
+
+int lb_balance_retake(const struct lb_pool *pool, uint32_t at) {
     static const struct lb_balance_request anyone;
 
-    for (uint32_t i = 0; i < pool->n_backends; i++) {
-        if (pool->backends[i].slot == slot)
-            return take(&anyone, &pool->backends[i]) ? (int)i : -EAGAIN;
-    }
-    return -EAGAIN;
+    return take(&anyone, &pool->backends[at]) ? (int)at : -EAGAIN;
 }
 
 bool lb_balance_has_place(const struct lb_pool *pool) {

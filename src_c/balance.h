@@ -5,9 +5,10 @@
  * Pure over a snapshot and the live numbers. A pick reserves a place on the backend, exactly: a limit of connections
  * is never exceeded, however many workers pick at once. A limit of turns only says who gets new sessions: those that
  * are there already may begin turns as they like. Backends that were tried already are passed over while another will
- * do. What each algorithm means:
+ * do. In a pool with tiers or zones the algorithm picks within one group after the other along the client's way, and
+ * finds a place anywhere on it (spill.h). What each algorithm means:
  *
- *   round_robin        the pool's smooth weighted sequence, one shared position
+ *   round_robin        the group's smooth weighted sequence, one shared position
  *   least_connections  fewest connections per weight; ties take turns in proportion to weight
  *   least_busy         fewest turns in flight per weight, then fewest connections. A new session counts as a turn until
  *                      it is late with its first one, so that many at once do not all go to the same backend
@@ -16,9 +17,9 @@
  *   random             weighted
  *   power_of_two       the less busy of two weighted random draws (Mitzenmacher 2001)
  *   maglev             the table decides by the hash of the client's key. Where that backend can't take it, or has
- *                      max_load of its share already, the hash is stepped on, so that the keys that move go everywhere
- *                      (Mirrokni, Thorup, Zadimoghaddam 2018; arXiv 1908.08762). Where all are over their bound, the
- *                      least loaded takes it
+ *                      max_load of its share of the group already, the hash is stepped on, so that the keys that
+ *                      move go everywhere (Mirrokni, Thorup, Zadimoghaddam 2018; arXiv 1908.08762). Where all are
+ *                      over their bound, the least loaded takes it
  *   first              the first in the list with a free place
  *
  * Owner:   any worker; the caller's snapshot must be current for the call.
@@ -36,6 +37,7 @@
 
 struct lb_balance_request {
     uint64_t hash; /* of what the pool binds clients by, see enum l4lb_hash_key */
+    uint32_t zone; /* of the client; 0 = none */
     uint32_t now_ms;
     uint32_t tried[LB_TRIED_MAX]; /* backend slots */
     uint32_t n_tried;
@@ -52,7 +54,7 @@ bool lb_balance_has_place(const struct lb_pool *pool);
 /* Does the algorithm bind a client to a backend? Then a retry insists on it before it goes elsewhere. */
 static inline bool lb_balance_is_affine(const struct lb_pool *pool) { return pool->balance == L4LB_MAGLEV; }
 
-/* The backend in this slot if it still takes new sessions, with a place reserved; else -EAGAIN. */
-LB_MUST_CHECK int lb_balance_retake(const struct lb_pool *pool, uint32_t slot);
+/* This backend of the pool if it still takes new sessions, with a place reserved; else -EAGAIN. */
+LB_MUST_CHECK int lb_balance_retake(const struct lb_pool *pool, uint32_t at);
 
 #endif

@@ -79,8 +79,18 @@ enum {
     /* A connection attempt to the same backend waits this long, so that a refusing backend is not hammered. */
     LB_RETRY_WAIT_MS = 1000,
 
-    /* The round-robin sequence of a pool; weights are scaled down to fit. */
+    /* The round-robin sequence of a group; weights are scaled down to fit. */
     LB_SEQUENCE_MAX = 1 << 17,
+
+    /* Tiers are 0 to 15. Zones are 1 to 255, so that a pool finds a client's way by one byte for each. */
+    LB_TIERS_MAX = 16,
+    LB_ZONES_MAX = 255,
+
+    /* Round-robin positions of a pool with several groups. With more groups than that, some share one. */
+    LB_TURNS = 32,
+
+    /* A group with so many per cent of what its clients need keeps all of them (see spill.h). */
+    LB_OVERPROVISION_PERCENT = 140,
 
     /* A loop turn happens at least this often: the heartbeat. */
     LB_HEARTBEAT_MS = 500,

@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 
 #include "account.h"
+#include "affinity.h"
 #include "balance.h"
 #include "count.h"
 #include "deadline.h"
@@ -21,11 +22,21 @@ static enum lb_connect over(struct lb_session *session, enum l4lb_close reason) 
 
 /* ---- a pick ------------------------------------------------------------------------------------------------------ */
 
-/* Does the next attempt go to the same backend? HAProxy's redispatch rules: a client that is bound to a backend by
- * its address leaves it only on the last retry or when it stopped taking sessions; any other goes elsewhere if there
- * is an elsewhere. */
-static bool insists(const struct lb_session *session, const struct lb_pool *pool) {
-    return lb_balance_is_affine(pool) && session->retries < pool->retries;
+/* Does the next attempt go to the same backend? HAProxy's redispatch rules: a client that is bound to a backend, by its
+ * address or because it was given that one before, leaves it only on the last retry or when it stopped taking sessions;
+ * any other goes elsewhere if there is an elsewhere. */
+static bool insists(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+    return session->retries < pool->retries && (lb_balance_is_affine(pool) || lb_affinity_binds(worker, session, pool));
+}
+
+/* The backend that the client is bound to, with a place reserved; else -EAGAIN. */
+static int choose_bound(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+    uint32_t at;
+
+    if (session->n_tried == 0)
+        return lb_affinity_pick(worker, session, pool);
+    at = insists(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->backend) : UINT32_MAX;
+    return at == UINT32_MAX ? -EAGAIN : lb_balance_retake(pool, at);
 }
 
 /* What the pool binds this client by. */
@@ -41,14 +52,13 @@ static uint64_t hash_of_client(const struct lb_session *session, const struct lb
 static int choose(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     struct lb_balance_request request = {.n_tried = LB_MIN(session->n_tried, (uint32_t)LB_TRIED_MAX),
                                          .last_tried = session->backend};
+    int at = choose_bound(worker, session, pool);
 
-    if (session->n_tried > 0 && insists(session, pool)) {
-        int at = lb_balance_retake(pool, session->backend);
-        if (at >= 0)
-            return at;
-    }
+    if (at >= 0)
+        return at;
     request.now_ms = (uint32_t)worker->now_ms;
     request.hash = hash_of_client(session, pool);
+    request.zone = lb_snapshot_zone(worker->snapshot, pool, &session->peer);
     memcpy(request.tried, session->tried, sizeof request.tried);
     return lb_balance_pick(pool, &request, &worker->rng);
 }
@@ -111,9 +121,14 @@ static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int 
     else
         session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
     *result = LB_CONNECT_OVER;
-    if (pool == NULL || session->retries >= pool->retries)
+    if (pool == NULL)
         return false;
-    at_once = at_once || (!insists(session, pool) && pool->n_usable > 1);
+    if (session->retries >= pool->retries) {
+        if (!is_local_error(error))
+            lb_affinity_release(worker, session);
+        return false;
+    }
+    at_once = at_once || (pool->n_usable > 1 && !insists(worker, session, pool));
     session->retries++;
     lb_count_add(&lb_account_counters(worker, session)->retries_total, 1);
     if (at_once && !exhausted)

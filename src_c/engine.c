@@ -154,6 +154,7 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
             clear(&counters->backends[slot], sizeof counters->backends[slot]);
     }
     if (kind == L4LB_SLOT_BACKEND) {
+        atomic_fetch_add(&engine->shared.live.backends[slot].generation, 1);
         atomic_store(&engine->shared.live.backends[slot].leaving, false);
         atomic_store(&engine->shared.live.backends[slot].latency, 0);
     }
@@ -302,6 +303,31 @@ int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4
     return 0;
 }
 
+int l4lb_read_pulses(const struct l4lb_engine *engine, const uint32_t *slots, size_t n, struct l4lb_pulse *out) {
+    uint32_t now_ms = (uint32_t)(lb_clock_ns() / LB_NS_PER_MS);
+
+    for (size_t i = 0; i < n; i++) {
+        const struct lb_backend_live *live;
+
+        if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
+            return -EINVAL;
+        live = &engine->shared.live.backends[slots[i]];
+        out[i] = (struct l4lb_pulse){.busy = atomic_load(&live->busy),
+                                     .latency_us = lb_latency_read(&live->latency, now_ms)};
+        for (uint32_t worker = 0; worker < engine->shared.n_workers; worker++) {
+            const struct l4lb_backend_stats *counted = &engine->shared.workers[worker].counters.backends[slots[i]];
+
+            out[i].failures_total += lb_count_read(&counted->connect_failures_total) +
+                                     lb_count_read(&counted->connect_timeouts_total) +
+                                     lb_count_read(&counted->resets_total);
+            out[i].answered_total += lb_count_read(&counted->answered_total);
+            out[i].turns_total += lb_count_read(&counted->turns_total);
+            out[i].received_bytes_total += lb_count_read(&counted->received_bytes_total);
+        }
+    }
+    return 0;
+}
+
 int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out) {
     if (!slot_valid(engine, L4LB_SLOT_LISTENER, slot))
         return -EINVAL;
@@ -328,6 +354,72 @@ int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l
     memset(out, 0, sizeof *out);
     add_up(out, &engine->shared.workers[worker].stats, sizeof *out);
     return 0;
+}
+
+/* ---- remembered clients ------------------------------------------------------------------------------------------ */
+
+static const struct lb_pool *sticky_pool(const struct l4lb_engine *engine, uint32_t slot) {
+    const struct lb_snapshot *snapshot = atomic_load(&engine->shared.snapshot);
+    const struct lb_pool *pool = snapshot != NULL ? lb_snapshot_pool(snapshot, slot) : NULL;
+
+    return pool != NULL && pool->sticky != NULL ? pool : NULL;
+}
+
+static int64_t now_ms(void) { return (int64_t)(lb_clock_ns() / LB_NS_PER_MS); }
+
+int l4lb_sticky_count(const struct l4lb_engine *engine, uint32_t slot) {
+    const struct lb_pool *pool = sticky_pool(engine, slot);
+
+    return pool == NULL ? -ENOENT : (int)lb_sticky_count(pool->sticky, now_ms(), (int64_t)pool->sticky_ttl_ms);
+}
+
+/* The slot may be a stranger's by now, or nobody's. */
+static bool is_there(const struct l4lb_engine *engine, struct lb_sticky_target target) {
+    return slot_valid(engine, L4LB_SLOT_BACKEND, target.backend) &&
+           atomic_load(&engine->shared.live.backends[target.backend].generation) == target.generation;
+}
+
+int l4lb_sticky_read(const struct l4lb_engine *engine, uint32_t slot, uint32_t *cursor, struct l4lb_sticky_entry *out,
+                     size_t n) {
+    const struct lb_pool *pool = sticky_pool(engine, slot);
+    struct lb_sticky_entry batch[LB_STICKY_WAYS];
+    size_t taken = 0, read;
+
+    if (pool == NULL)
+        return -ENOENT;
+    do {
+        read = lb_sticky_read(pool->sticky, cursor, batch, LB_MIN(n - taken, (size_t)LB_STICKY_WAYS), now_ms(),
+                              (int64_t)pool->sticky_ttl_ms);
+        for (size_t i = 0; i < read; i++) {
+            if (!is_there(engine, batch[i].target))
+                continue;
+            out[taken] =
+                (struct l4lb_sticky_entry){.backend = batch[i].target.backend, .left_ms = (uint64_t)batch[i].left_ms};
+            memcpy(out[taken++].key, batch[i].key.words, sizeof out->key);
+        }
+    } while (read > 0 && taken < n);
+    return (int)taken;
+}
+
+int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t slot, const struct l4lb_sticky_entry *entries,
+                      size_t n) {
+    const struct lb_pool *pool = sticky_pool(engine, slot);
+    int added = 0;
+
+    if (pool == NULL)
+        return -ENOENT;
+    for (size_t i = 0; i < n; i++) {
+        if (!slot_valid(engine, L4LB_SLOT_BACKEND, entries[i].backend))
+            return -EINVAL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct lb_sticky_entry entry = {.left_ms = (int64_t)LB_MIN(entries[i].left_ms, pool->sticky_ttl_ms),
+                                        .target.backend = entries[i].backend};
+        entry.target.generation = atomic_load(&engine->shared.live.backends[entries[i].backend].generation);
+        memcpy(entry.key.words, entries[i].key, sizeof entries[i].key);
+        added += lb_sticky_write(pool->sticky, &entry, now_ms(), (int64_t)pool->sticky_ttl_ms);
+    }
+    return added;
 }
 
 /* ---- requests ---------------------------------------------------------------------------------------------------- */

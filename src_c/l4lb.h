@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 struct l4lb_engine;
+struct lb_lpm;
 
 /* ---- what may be configured -------------------------------------------------------------------------------------- */
 
@@ -45,8 +46,13 @@ enum l4lb_event_kind { L4LB_EVENT_OPEN = 1, L4LB_EVENT_INTERVAL = 2, L4LB_EVENT_
 
 enum l4lb_slot_kind { L4LB_SLOT_LISTENER, L4LB_SLOT_POOL, L4LB_SLOT_BACKEND };
 
-/* Maximum weight of a backend, the largest accepted Maglev table, and the most routes of a listener. */
-enum { L4LB_WEIGHT_MAX = 65535, L4LB_MAGLEV_TABLE_MAX = 5000011, L4LB_ROUTES_MAX = 16384 };
+/* Maximum weight of a backend, the largest accepted Maglev and sticky tables, and the most routes of a listener. */
+enum {
+    L4LB_WEIGHT_MAX = 65535,
+    L4LB_MAGLEV_TABLE_MAX = 5000011,
+    L4LB_STICKY_ENTRIES_MAX = 10000000,
+    L4LB_ROUTES_MAX = 16384
+};
 
 /* What the kernel accepts, tcp(7). */
 enum { L4LB_KEEPALIVE_S_MAX = 32767, L4LB_KEEPALIVE_PROBES_MAX = 127 };
@@ -71,6 +77,8 @@ struct l4lb_backend_config {
     uint32_t connections_max; /* 0 = no limit */
     uint32_t busy_max;        /* turns in flight beyond which it gets no new session; 0 = no limit */
     uint8_t usable;           /* 0 = takes no new session; existing ones go on */
+    uint32_t tier;            /* below LB_TIERS_MAX; lower ones come first */
+    uint32_t zone;            /* 1 to LB_ZONES_MAX; 0 = in none */
     const char *name;         /* stable key of the Maglev table */
     const struct sockaddr *address;
     socklen_t address_len;
@@ -93,10 +101,12 @@ struct l4lb_pool_config {
     uint64_t response_ms; /* these three replace idle_ms in their phase */
     uint64_t stream_gap_ms;
     uint64_t keepalive_ms;
-    uint64_t hello_ms;   /* how long clients of listeners with this pool may take to give a server name */
-    struct l4lb_tcp tcp; /* of the connections to its backends, from the first packet on */
-    uint32_t queue_size; /* sessions that wait when no backend has a place; 0 = none does */
-    uint64_t queue_ms;   /* how long each */
+    uint64_t hello_ms;       /* how long clients of listeners with this pool may take to give a server name */
+    struct l4lb_tcp tcp;     /* of the connections to its backends, from the first packet on */
+    uint32_t queue_size;     /* sessions that wait when no backend has a place; 0 = none does */
+    uint64_t queue_ms;       /* how long each */
+    uint32_t sticky_entries; /* clients whose backend is remembered; 0 = none */
+    uint64_t sticky_ttl_ms;  /* for how long after their last session */
     const struct l4lb_backend_config *backends;
     size_t n_backends;
 };
@@ -130,6 +140,7 @@ struct l4lb_config {
     size_t n_listeners;
     const struct l4lb_pool_config *pools;
     size_t n_pools;
+    struct lb_lpm *zones; /* the zone of each network (lpm.h); shared, not copied; NULL = no zones */
     uint32_t events;      /* OR of enum l4lb_event_kind wanted in the event ring */
     uint64_t interval_ms; /* pace of L4LB_EVENT_INTERVAL */
 };
@@ -245,7 +256,9 @@ struct l4lb_backend_stats {
     uint64_t connections_total;
     uint64_t connect_failures_total; /* refused, unreachable, reset while connecting */
     uint64_t connect_timeouts_total;
-    uint64_t retries_total; /* attempts that failed here and were tried again */
+    uint64_t retries_total;  /* attempts that failed here and were tried again */
+    uint64_t resets_total;   /* sessions that the backend reset before its first byte */
+    uint64_t answered_total; /* sessions in which it sent a first byte */
     uint64_t received_bytes_total;
     uint64_t sent_bytes_total;
     struct l4lb_histogram connect;
@@ -253,6 +266,16 @@ struct l4lb_backend_stats {
     struct l4lb_histogram first_byte; /* last client byte to first backend byte of each turn */
     struct l4lb_histogram stream_gap; /* between two pieces of an answer */
     struct l4lb_histogram turn;       /* first client byte to last backend byte of each turn */
+};
+
+/* What is watched of a backend all the time. */
+struct l4lb_pulse {
+    uint64_t busy;
+    uint64_t latency_us;
+    uint64_t failures_total; /* connects that failed or timed out, and resets_total */
+    uint64_t answered_total;
+    uint64_t turns_total;
+    uint64_t received_bytes_total;
 };
 
 struct l4lb_listener_stats {
@@ -265,6 +288,11 @@ struct l4lb_pool_stats {
     uint64_t queued; /* now */
     uint64_t closed[L4LB_N_CLOSE];
     struct l4lb_histogram queue; /* waited, of those that got a place */
+    /* sessions that reached a backend, by what was known of their client: */
+    uint64_t sticky_hits_total;   /* this backend */
+    uint64_t sticky_misses_total; /* nothing */
+    uint64_t sticky_moved_total;  /* a backend that takes no new sessions or could not be reached; now this one is */
+    uint64_t sticky_passed_total; /* a backend that was full, and still is the one remembered */
 };
 
 struct l4lb_worker_stats {
@@ -282,9 +310,32 @@ struct l4lb_worker_stats {
 };
 
 int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out);
+/* Of n backends at once. */
+int l4lb_read_pulses(const struct l4lb_engine *engine, const uint32_t *slots, size_t n, struct l4lb_pulse *out);
 int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out);
 int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_pool_stats *out);
 int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l4lb_worker_stats *out);
+
+/* ---- remembered clients ------------------------------------------------------------------------------------------ */
+
+/* A client and the backend it was given. */
+struct l4lb_sticky_entry {
+    uint8_t key[16];  /* its address in network order (IPv4 as ::ffff:a.b.c.d) */
+    uint32_t backend; /* slot */
+    uint64_t left_ms; /* until it is forgotten, if it does not come again; all of the time while it is connected */
+};
+
+/* How many clients of a pool are remembered now; -ENOENT when the pool remembers none. */
+int l4lb_sticky_count(const struct l4lb_engine *engine, uint32_t pool);
+/* Copy up to n entries of a pool, from place *cursor on (0 at first), and move that on. Returns how many; 0 at the end,
+ * -ENOENT when the pool remembers none. Who is remembered all the time is seen once. */
+int l4lb_sticky_read(const struct l4lb_engine *engine, uint32_t pool, uint32_t *cursor, struct l4lb_sticky_entry *out,
+                     size_t n);
+/* Remember these clients of a pool too, unless they are known already or others came later and there is no room.
+ * Returns how many were added; -ENOENT when the pool remembers none, -EINVAL (nothing added) when a slot is not taken.
+ */
+int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t pool, const struct l4lb_sticky_entry *entries,
+                      size_t n);
 
 /* ---- sessions ---------------------------------------------------------------------------------------------------- */
 

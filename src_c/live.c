@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 
 #include "bounds.h"
 
@@ -23,8 +24,12 @@ static void release(void *at, size_t bytes) {
 
 int lb_live_init(struct lb_live *live) {
     memset(live, 0, sizeof *live);
+    if (getrandom(live->seed, sizeof live->seed, 0) != sizeof live->seed)
+        return -EIO;
     if (RESERVE_SLOTS(live->listeners, LB_LISTENER_SLOTS) != NULL &&
-        RESERVE_SLOTS(live->pools, LB_POOL_SLOTS) != NULL && RESERVE_SLOTS(live->backends, LB_BACKEND_SLOTS) != NULL)
+        RESERVE_SLOTS(live->pools, LB_POOL_SLOTS) != NULL &&
+        RESERVE_SLOTS(live->turns, LB_POOL_SLOTS * LB_TURNS) != NULL &&
+        RESERVE_SLOTS(live->backends, LB_BACKEND_SLOTS) != NULL)
         return 0;
     lb_live_fini(live);
     return -ENOMEM;
@@ -33,6 +38,7 @@ int lb_live_init(struct lb_live *live) {
 void lb_live_fini(struct lb_live *live) {
     RELEASE_SLOTS(live->listeners, LB_LISTENER_SLOTS);
     RELEASE_SLOTS(live->pools, LB_POOL_SLOTS);
+    RELEASE_SLOTS(live->turns, LB_POOL_SLOTS * LB_TURNS);
     RELEASE_SLOTS(live->backends, LB_BACKEND_SLOTS);
     memset(live, 0, sizeof *live);
 }

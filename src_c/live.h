@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base.h"
+#include "bounds.h"
 #include "ending.h"
 #include "l4lb.h"
 #include "latency.h"
@@ -25,26 +26,34 @@
 
 struct lb_backend_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
-    lb_latency_t latency; /* to the first byte of a turn */
-    atomic_uint busy;     /* of them, those in a turn */
-    atomic_bool leaving;  /* quiet sessions are closed */
-    atomic_uint coming;   /* of them, those so new that their first turn is expected at any moment */
+    lb_latency_t latency;   /* to the first byte of a turn */
+    atomic_uint busy;       /* of them, those in a turn */
+    atomic_bool leaving;    /* quiet sessions are closed */
+    atomic_uint coming;     /* of them, those so new that their first turn is expected at any moment */
+    atomic_uint generation; /* changes when the slot is taken */
 };
 
 struct lb_listener_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
 };
 
+/* A position in a round-robin sequence. */
+struct lb_turn {
+    _Alignas(LB_CACHE_LINE) atomic_uint turn;
+};
+
 struct lb_pool_live {
-    _Alignas(LB_CACHE_LINE) atomic_uint turn; /* position in the round-robin sequence */
+    struct lb_turn turn; /* of a pool that is one group */
     _Alignas(LB_CACHE_LINE) atomic_uint sessions;
     _Alignas(LB_CACHE_LINE) struct lb_queue queue;
 };
 
 /* Shared by all workers. */
 struct lb_live {
+    uint64_t seed[2]; /* of this process, for hashes that nobody may predict; frozen */
     struct lb_listener_live *listeners;
     struct lb_pool_live *pools;
+    struct lb_turn *turns; /* of pools with several groups: LB_TURNS for each pool */
     struct lb_backend_live *backends;
 };
 
@@ -58,6 +67,10 @@ struct lb_counters {
 
 LB_MUST_CHECK int lb_live_init(struct lb_live *live);
 void lb_live_fini(struct lb_live *live);
+
+static inline struct lb_turn *lb_live_turns(const struct lb_live *live, uint32_t pool_slot) {
+    return live->turns + (size_t)pool_slot * LB_TURNS;
+}
 
 LB_MUST_CHECK int lb_counters_init(struct lb_counters *counters);
 void lb_counters_fini(struct lb_counters *counters);

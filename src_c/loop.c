@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "account.h"
+#include "affinity.h"
 #include "bounds.h"
 #include "count.h"
 #include "listener.h"
@@ -196,10 +197,12 @@ static void answer_calls(struct lb_worker *worker) {
 
 static void adopt_snapshot(struct lb_worker *worker) {
     struct lb_snapshot *published = atomic_load_explicit(&worker->shared->snapshot, memory_order_acquire);
+    const struct lb_snapshot *before = worker->snapshot;
 
-    if (published == worker->snapshot)
+    if (published == before)
         return;
     lb_listener_adopt(worker, published);
+    lb_affinity_adopt(worker, before);
     /* Whoever waits may have found a backend in it. */
     for (uint32_t i = 0; i < published->n_pools; i++)
         lb_queue_call(&published->pools[i].live->queue);

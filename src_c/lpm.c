@@ -2,6 +2,7 @@
 #include "lpm.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@ typedef unsigned __int128 address_t;
 
 struct lb_lpm {
     uint64_t digest; /* of what it was made of */
-    uint32_t n_users;
+    atomic_uint n_users;
     size_t n;
     address_t *starts; /* ascending; starts[0] == 0 */
     uint32_t *values;  /* of the interval from starts[i] to starts[i + 1] - 1; 0 = none */
@@ -95,8 +96,7 @@ int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_
     int result = -ENOMEM;
 
     if (like != NULL && like->digest == digest) {
-        like->n_users++;
-        *out = like;
+        *out = lb_lpm_share(like);
         return 0;
     }
     ranges = calloc(n + 1, sizeof *ranges);
@@ -132,8 +132,14 @@ fail:
     return result;
 }
 
+struct lb_lpm *lb_lpm_share(struct lb_lpm *lpm) {
+    if (lpm != NULL)
+        atomic_fetch_add(&lpm->n_users, 1);
+    return lpm;
+}
+
 void lb_lpm_free(struct lb_lpm *lpm) {
-    if (lpm == NULL || --lpm->n_users > 0)
+    if (lpm == NULL || atomic_fetch_sub(&lpm->n_users, 1) > 1)
         return;
     free(lpm->starts);
     free(lpm->values);
@@ -151,4 +157,15 @@ uint32_t lb_lpm_find(const struct lb_lpm *lpm, const uint8_t bytes[16]) {
         left -= half;
     }
     return lpm->values[at];
+}
+
+uint32_t lb_lpm_find_peer(const struct lb_lpm *lpm, const struct l4lb_endpoint *peer) {
+    uint8_t address[16] = {[10] = 0xff, [11] = 0xff};
+
+    if (peer->family == AF_INET6)
+        return lb_lpm_find(lpm, peer->address);
+    if (peer->family != AF_INET)
+        return 0;
+    memcpy(address + 12, peer->address, 4);
+    return lb_lpm_find(lpm, address);
 }

@@ -9,6 +9,7 @@
 
 #include "account.h"
 #include "admission.h"
+#include "affinity.h"
 #include "base.h"
 #include "client_hello.h"
 #include "clock.h"
@@ -39,6 +40,7 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_sock_close(&session->client.fd, reset_client);
     lb_sock_close(&session->server.fd, reset_server);
     lb_account_leave_backend(worker, session);
+    lb_affinity_leave(worker, session);
     lb_connect_leave_queue(worker, session);
     if (session->has_pool)
         lb_live_release(&worker->shared->live.pools[session->pool].sessions);
@@ -124,6 +126,8 @@ static void break_off(struct lb_worker *worker, struct lb_session *session) {
         lb_session_close(worker, session, break_reason(session));
         return;
     }
+    if (!by_client && session->first_byte_us == UINT64_MAX)
+        lb_count_add(&lb_account_counters(worker, session)->resets_total, 1);
     session->close = (uint8_t)break_reason(session);
     session->state = LB_SESSION_LINGER;
     session->linger_bytes = UINT32_MAX;
@@ -245,6 +249,7 @@ bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session
 
     if (!lb_session_is_quiet(session) || worker->now_ms < quiet_at_ms || lb_deadline_in_doubt(worker, session))
         return false;
+    lb_affinity_release(worker, session);
     lb_session_close(worker, session, reason);
     return true;
 }
@@ -282,6 +287,7 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
     session->last_ns = worker->now_ns;
     session->connect_us = (uint32_t)LB_MIN((worker->now_ns - session->started_ns) / LB_NS_PER_US, UINT32_MAX - 1ull);
     lb_histogram_add(&lb_account_counters(worker, session)->connect, took_us);
+    lb_affinity_join(worker, session);
     if (worker->snapshot->interval_ms > 0 && (worker->snapshot->events & L4LB_EVENT_INTERVAL) != 0)
         session->interval_at_ms = worker->now_ms + worker->snapshot->interval_ms;
     lb_account_record(worker, session, L4LB_EVENT_OPEN, L4LB_CLOSE_NORMAL);

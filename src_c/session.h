@@ -63,10 +63,11 @@ struct lb_session {
     bool has_backend; /* holds a place on `backend` */
     bool has_pool;    /* is counted on `pool` */
     uint8_t retries;
-    uint8_t n_tried;      /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
-    uint8_t close;        /* enum l4lb_close, if it ends now: while connecting or lingering */
-    uint8_t send_proxy;   /* enum l4lb_send_proxy, what the backend of this attempt expects */
-    struct lb_list ready; /* on the worker's list of sessions that had their turn but are not through */
+    uint8_t n_tried;       /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
+    uint8_t close;         /* enum l4lb_close, if it ends now: while connecting or lingering */
+    uint8_t send_proxy;    /* enum l4lb_send_proxy, what the backend of this attempt expects */
+    uint32_t sticky_place; /* held in the sticky table of its pool; 0 = none */
+    struct lb_list ready;  /* on the worker's list of sessions that had their turn but are not through */
     struct lb_timer timer;
     struct lb_waiting waiting;
     struct lb_side client;

@@ -6,73 +6,14 @@
 #include <string.h>
 
 #include "bounds.h"
-#include "hash.h"
-#include "maglev.h"
-
-/* ---- Maglev tables ----------------------------------------------------------------------------------------------- */
-
-static void table_put(struct lb_table *table) {
-    if (table != NULL && --table->n_users == 0)
-        free(table);
-}
-
-/* Two pools with the same digest get the same table. Order counts, because entries are indices. */
-static uint64_t table_digest(const struct l4lb_pool_config *config) {
-    uint64_t digest = config->table_size;
-
-    for (size_t i = 0; i < config->n_backends; i++) {
-        const struct l4lb_backend_config *backend = &config->backends[i];
-        digest = lb_hash_bytes(backend->name, strlen(backend->name), digest);
-        digest = lb_hash_mix(digest ^ backend->weight);
-    }
-    return digest;
-}
-
-static int table_new(const struct l4lb_pool_config *config, uint64_t digest, struct lb_table **out) {
-    struct lb_maglev_member *members = calloc(config->n_backends, sizeof *members);
-    struct lb_table *table = malloc(sizeof *table + config->table_size * sizeof table->entries[0]);
-    int result = -ENOMEM;
-
-    if (members == NULL || table == NULL)
-        goto out;
-    for (size_t i = 0; i < config->n_backends; i++)
-        members[i] = (struct lb_maglev_member){.name = config->backends[i].name, .weight = config->backends[i].weight};
-    *table = (struct lb_table){.n_users = 1, .size = config->table_size, .digest = digest};
-    result = lb_maglev_build(table->entries, table->size, members, config->n_backends);
-    if (result < 0)
-        goto out;
-    *out = table;
-    table = NULL;
-out:
-    free(table);
-    free(members);
-    return result;
-}
-
-/* Health does not enter the table: a backend that is down keeps its entries, and only its keys look further. */
-static int build_table(struct lb_pool *pool, const struct l4lb_pool_config *config,
-                       const struct lb_snapshot *previous) {
-    const struct lb_pool *before = previous != NULL ? lb_snapshot_pool(previous, config->slot) : NULL;
-    uint64_t digest = table_digest(config);
-    uint64_t weights = 0;
-
-    for (size_t i = 0; i < config->n_backends; i++)
-        weights += config->backends[i].weight;
-    if (weights == 0)
-        return 0;
-    if (before != NULL && before->table != NULL && before->table->digest == digest) {
-        pool->table = before->table;
-        pool->table->n_users++;
-        return 0;
-    }
-    return table_new(config, digest, &pool->table);
-}
+#include "clock.h"
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
 
 static int build_backend(struct lb_backend *backend, const struct l4lb_backend_config *config, struct lb_live *live) {
     if (config->slot >= LB_BACKEND_SLOTS || config->weight > L4LB_WEIGHT_MAX || config->name == NULL ||
-        config->address_len > sizeof backend->address || (config->usable && config->address_len == 0))
+        config->zone > LB_ZONES_MAX || config->address_len > sizeof backend->address ||
+        (config->usable && config->address_len == 0))
         return -EINVAL;
     backend->slot = config->slot;
     backend->weight = config->usable ? config->weight : 0;
@@ -84,19 +25,49 @@ static int build_backend(struct lb_backend *backend, const struct l4lb_backend_c
     return 0;
 }
 
-static int build_sequence(struct lb_pool *pool) {
-    uint32_t *weights = calloc(pool->n_backends + 1u, sizeof *weights);
-    int result;
+/* In order of tiers, and in a tier as they were given. */
+static int sort_by_tier(const struct l4lb_pool_config *config, const struct l4lb_backend_config **sorted) {
+    size_t n = 0;
 
-    if (weights == NULL)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < pool->n_backends; i++) {
-        weights[i] = pool->backends[i].weight;
-        pool->n_usable += weights[i] > 0;
-        pool->total_weight += weights[i];
+    for (uint32_t tier = 0; tier < LB_TIERS_MAX && n < config->n_backends; tier++) {
+        for (size_t i = 0; i < config->n_backends; i++) {
+            if (config->backends[i].tier == tier)
+                sorted[n++] = &config->backends[i];
+        }
     }
-    result = lb_sequence_new(weights, pool->n_backends, &pool->sequence);
-    free(weights);
+    return n == config->n_backends ? 0 : -EINVAL;
+}
+
+static int build_groups(struct lb_pool *pool, const struct l4lb_backend_config *const *configs, uint32_t table_size,
+                        struct lb_live *live, const struct lb_pool *before) {
+    if (lb_spill_is_wanted(configs, pool->n_backends))
+        return lb_spill_new(configs, pool->backends, pool->n_backends, table_size, lb_live_turns(live, pool->slot),
+                            before != NULL ? before->spill : NULL, &pool->spill);
+    pool->whole.backends = pool->backends;
+    pool->whole.n_backends = pool->n_backends;
+    pool->whole.turn = &pool->live->turn.turn;
+    return lb_group_build(&pool->whole, configs, table_size, before != NULL ? &before->whole : NULL);
+}
+
+static int build_backends(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,
+                          const struct lb_snapshot *previous) {
+    const struct l4lb_backend_config **sorted = calloc(config->n_backends + 1, sizeof *sorted);
+    uint32_t table_size = config->balance == L4LB_MAGLEV ? config->table_size : 0;
+    int result = -ENOMEM;
+
+    pool->backends = calloc(config->n_backends + 1, sizeof *pool->backends);
+    if (sorted != NULL && pool->backends != NULL)
+        result = sort_by_tier(config, sorted);
+    for (; result == 0 && pool->n_backends < config->n_backends; pool->n_backends++) {
+        struct lb_backend *backend = &pool->backends[pool->n_backends];
+        result = build_backend(backend, sorted[pool->n_backends], live);
+        backend->index = pool->n_backends;
+        pool->n_usable += backend->weight > 0;
+    }
+    if (result == 0)
+        result = build_groups(pool, sorted, table_size, live,
+                              previous != NULL ? lb_snapshot_pool(previous, config->slot) : NULL);
+    free(sorted);
     return result;
 }
 
@@ -104,6 +75,19 @@ static bool is_tcp_valid(const struct l4lb_tcp *tcp) {
     return tcp->keepalive_s <= L4LB_KEEPALIVE_S_MAX && tcp->user_timeout_ms <= INT32_MAX &&
            (tcp->keepalive_s == 0 || (tcp->interval_s > 0 && tcp->interval_s <= L4LB_KEEPALIVE_S_MAX &&
                                       tcp->probes > 0 && tcp->probes <= L4LB_KEEPALIVE_PROBES_MAX));
+}
+
+static int build_sticky(struct lb_pool *pool, const struct l4lb_pool_config *config, const struct lb_live *live,
+                        const struct lb_snapshot *previous) {
+    const struct lb_pool *before = previous != NULL ? lb_snapshot_pool(previous, config->slot) : NULL;
+
+    if (config->sticky_entries == 0)
+        return 0;
+    if (config->sticky_entries > L4LB_STICKY_ENTRIES_MAX || config->sticky_ttl_ms == 0)
+        return -EINVAL;
+    pool->sticky_ttl_ms = config->sticky_ttl_ms;
+    return lb_sticky_make(config->sticky_entries, live->seed, before != NULL ? before->sticky : NULL,
+                          (int64_t)(lb_clock_ns() / LB_NS_PER_MS), (int64_t)config->sticky_ttl_ms, &pool->sticky);
 }
 
 static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,
@@ -114,7 +98,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
         config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_LATENCY ||
         config->hash_key > L4LB_HASH_SNI)
         return -EINVAL;
-    if (config->balance == L4LB_MAGLEV && config->table_size > L4LB_MAGLEV_TABLE_MAX)
+    if (config->balance == L4LB_MAGLEV && (config->table_size == 0 || config->table_size > L4LB_MAGLEV_TABLE_MAX))
         return -EINVAL;
     if ((config->max_load != 0 && config->max_load <= 100) || !is_tcp_valid(&config->tcp))
         return -EINVAL;
@@ -137,19 +121,8 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->queue_size = config->queue_size;
     pool->queue_ms = config->queue_ms;
     pool->live = &live->pools[config->slot];
-    pool->n_backends = (uint32_t)config->n_backends;
-    pool->backends = calloc(config->n_backends + 1, sizeof *pool->backends);
-    if (pool->backends == NULL)
-        return -ENOMEM;
-    for (size_t i = 0; i < config->n_backends; i++) {
-        result = build_backend(&pool->backends[i], &config->backends[i], live);
-        if (result < 0)
-            return result;
-    }
-    result = build_sequence(pool);
-    if (result < 0 || config->balance != L4LB_MAGLEV)
-        return result;
-    return build_table(pool, config, previous);
+    result = build_sticky(pool, config, live, previous);
+    return result < 0 ? result : build_backends(pool, config, live, previous);
 }
 
 /* ---- listeners --------------------------------------------------------------------------------------------------- */
@@ -252,14 +225,23 @@ static int build_indices(struct lb_snapshot *snapshot) {
         snapshot->n_pool_slots = LB_MAX(snapshot->n_pool_slots, snapshot->pools[i].slot + 1);
     for (uint32_t i = 0; i < snapshot->n_listeners; i++)
         snapshot->n_listener_slots = LB_MAX(snapshot->n_listener_slots, snapshot->listeners[i].slot + 1);
+    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
+        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++)
+            snapshot->n_backend_slots = LB_MAX(snapshot->n_backend_slots, snapshot->pools[i].backends[j].slot + 1);
+    }
     snapshot->pool_of_slot = index_new(snapshot->n_pool_slots);
     snapshot->listener_of_slot = index_new(snapshot->n_listener_slots);
-    if (snapshot->pool_of_slot == NULL || snapshot->listener_of_slot == NULL)
+    snapshot->backend_of_slot = index_new(snapshot->n_backend_slots);
+    if (snapshot->pool_of_slot == NULL || snapshot->listener_of_slot == NULL || snapshot->backend_of_slot == NULL)
         return -ENOMEM;
     for (uint32_t i = 0; i < snapshot->n_pools; i++)
         snapshot->pool_of_slot[snapshot->pools[i].slot] = i;
     for (uint32_t i = 0; i < snapshot->n_listeners; i++)
         snapshot->listener_of_slot[snapshot->listeners[i].slot] = i;
+    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
+        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++)
+            snapshot->backend_of_slot[snapshot->pools[i].backends[j].slot] = j;
+    }
     return 0;
 }
 
@@ -275,6 +257,7 @@ int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct
     snapshot->n_workers = n_workers;
     snapshot->events = config->events;
     snapshot->interval_ms = config->interval_ms;
+    snapshot->zones = lb_lpm_share(config->zones);
     snapshot->listeners = calloc(config->n_listeners + 1, sizeof *snapshot->listeners);
     snapshot->pools = calloc(config->n_pools + 1, sizeof *snapshot->pools);
     if (snapshot->listeners == NULL || snapshot->pools == NULL)
@@ -312,8 +295,9 @@ void lb_snapshot_free(struct lb_snapshot *snapshot) {
         return;
     for (uint32_t i = 0; i < snapshot->n_pools; i++) {
         free(snapshot->pools[i].backends);
-        free(snapshot->pools[i].sequence);
-        table_put(snapshot->pools[i].table);
+        lb_group_fini(&snapshot->pools[i].whole);
+        lb_spill_free(snapshot->pools[i].spill);
+        lb_sticky_put(snapshot->pools[i].sticky);
     }
     for (uint32_t i = 0; i < snapshot->n_listeners; i++) {
         lb_routes_free(snapshot->listeners[i].routes);
@@ -321,11 +305,13 @@ void lb_snapshot_free(struct lb_snapshot *snapshot) {
         lb_lpm_free(snapshot->listeners[i].deny);
         lb_lpm_free(snapshot->listeners[i].proxy_from);
     }
+    lb_lpm_free(snapshot->zones);
     free(snapshot->listeners);
     free(snapshot->pools);
     free(snapshot->sockets);
     free(snapshot->pool_of_slot);
     free(snapshot->listener_of_slot);
+    free(snapshot->backend_of_slot);
     free(snapshot);
 }
 

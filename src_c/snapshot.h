@@ -3,10 +3,11 @@
  * snapshot - one whole configuration as the workers see it.
  *
  * Built aside by the control thread, published by one pointer, retired when every worker has moved on. Nothing in it
- * changes after publication, except `lb_listen_socket`, where each worker keeps its own notes on its own sockets.
+ * changes after publication, except `lb_listen_socket`, where each worker keeps its own notes on its own sockets, and
+ * sticky tables, which have locks of their own.
  *
  * Owner:   control thread until published; frozen after; freed by the control thread.
- * Memory:  everything is owned by the snapshot, but Maglev tables, which consecutive snapshots share by count.
+ * Memory:  everything is owned by the snapshot, but Maglev, prefix and sticky tables, which snapshots share by count.
  * Holds:   indices are in range and slots are taken: checked when it is built, never again.
  * Errors:  -EINVAL for a configuration that contradicts itself, -ENOMEM.
  */
@@ -18,29 +19,13 @@
 #include <sys/socket.h>
 
 #include "base.h"
+#include "group.h"
 #include "l4lb.h"
 #include "live.h"
 #include "lpm.h"
 #include "routes.h"
-#include "sequence.h"
-
-struct lb_backend {
-    uint32_t slot;
-    uint32_t weight; /* 0 unless it takes new sessions */
-    uint32_t connections_max;
-    uint32_t busy_max;
-    socklen_t address_len;
-    struct sockaddr_storage address;
-    struct lb_backend_live *live; /* borrowed from the engine */
-};
-
-/* A Maglev table and what it was built from. */
-struct lb_table {
-    uint32_t n_users; /* control-only: snapshots that share it */
-    uint32_t size;
-    uint64_t digest;
-    uint32_t entries[]; /* backend indices */
-};
+#include "spill.h"
+#include "sticky.h"
 
 struct lb_pool {
     uint32_t slot;
@@ -63,11 +48,12 @@ struct lb_pool {
     uint32_t n_usable;
     uint32_t max_load;
     enum l4lb_hash_key hash_key;
-    uint64_t total_weight; /* of the usable ones */
-    struct lb_backend *backends;
-    struct lb_sequence *sequence; /* over the usable ones */
-    struct lb_table *table;       /* over all of them; NULL unless the balance is Maglev and there is a member */
-    struct lb_pool_live *live;    /* borrowed from the engine */
+    struct lb_backend *backends; /* in order of tiers, and in a tier as they were given */
+    struct lb_group whole;       /* all of them; not built where there is `spill` */
+    struct lb_spill *spill;      /* NULL where the pool has one tier and no zones to tell apart */
+    struct lb_sticky *sticky;    /* NULL = clients are not remembered */
+    uint64_t sticky_ttl_ms;
+    struct lb_pool_live *live; /* borrowed from the engine */
 };
 
 struct lb_listener {
@@ -102,17 +88,21 @@ struct lb_snapshot {
     uint32_t n_sockets; /* of each worker */
     uint32_t n_pool_slots;
     uint32_t n_listener_slots;
+    uint32_t n_backend_slots;
     uint32_t events;
     uint64_t interval_ms;
+    struct lb_lpm *zones; /* NULL = no zones */
     struct lb_listener *listeners;
     struct lb_pool *pools;
     struct lb_listen_socket *sockets; /* worker w: from w * n_sockets, in order of fd */
     uint32_t *pool_of_slot;           /* n_pool_slots entries; UINT32_MAX = not here */
     uint32_t *listener_of_slot;       /* likewise */
+    uint32_t *backend_of_slot;        /* likewise; the index in its pool */
     struct lb_snapshot *next_retired;
 };
 
-/* `previous` may be NULL; Maglev and prefix tables that would come out the same are shared with it. */
+/* `previous` may be NULL; Maglev and prefix tables that would come out the same are shared with it, and so are sticky
+ * tables, or what they hold. */
 LB_MUST_CHECK int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
                                   const struct lb_snapshot *previous, struct lb_snapshot **out);
 void lb_snapshot_free(struct lb_snapshot *snapshot);
@@ -129,6 +119,21 @@ static inline const struct lb_pool *lb_snapshot_pool(const struct lb_snapshot *s
     if (slot >= snapshot->n_pool_slots || snapshot->pool_of_slot[slot] == UINT32_MAX)
         return NULL;
     return &snapshot->pools[snapshot->pool_of_slot[slot]];
+}
+
+/* The zone of a client as this snapshot numbers them; 0 if it is in none, or the pool has none to tell apart. */
+static inline uint32_t lb_snapshot_zone(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
+                                        const struct l4lb_endpoint *client) {
+    if (pool->spill == NULL || pool->spill->n_ways == 1 || snapshot->zones == NULL)
+        return 0;
+    return lb_lpm_find_peer(snapshot->zones, client);
+}
+
+/* The index of the backend in this slot, or UINT32_MAX when it is not in the pool. */
+static inline uint32_t lb_snapshot_backend(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
+                                           uint32_t slot) {
+    uint32_t at = slot < snapshot->n_backend_slots ? snapshot->backend_of_slot[slot] : UINT32_MAX;
+    return at < pool->n_backends && pool->backends[at].slot == slot ? at : UINT32_MAX;
 }
 
 /* The listener in this slot, or NULL when a publication removed it. */

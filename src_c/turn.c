@@ -45,8 +45,10 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
 
     lb_relay_end_run(&session->up);
     lb_count_add(&counters->received_bytes_total, bytes);
-    if (session->first_byte_us == UINT64_MAX)
+    if (session->first_byte_us == UINT64_MAX) {
         session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
+        lb_count_add(&counters->answered_total, 1);
+    }
     if ((events & LB_TURN_PIECE) != 0) {
         phase->expected = (uint8_t)lb_endings_ask(endings, phase->piece);
         learn_latency(worker, session, waited_us, before, expected);

@@ -21,6 +21,7 @@ class MakeScene(Protocol):
         pool: Mapping[str, Any] | None = None,
         process: Mapping[str, Any] | None = None,
         log: Mapping[str, Any] | None = None,
+        sections: Mapping[str, Any] | None = None,
     ) -> Scene: ...
 
 
@@ -50,12 +51,13 @@ def balance(stage: Stage, request: pytest.FixtureRequest) -> Iterator[MakeScene]
         pool: Mapping[str, Any] | None = None,
         process: Mapping[str, Any] | None = None,
         log: Mapping[str, Any] | None = None,
+        sections: Mapping[str, Any] | None = None,
     ) -> Scene:
         assert not scenes, "one scene a test: the next one would reload the first one away"
         given = {"process": process, "log": log}
         settings = {section: dict(values) for section, values in given.items() if values}
         lb = stage.balancer(settings)
-        scenes.append(Scene(lb, settings, dict(listener or {}), dict(pool or {}), backends))
+        scenes.append(Scene(lb, settings, dict(listener or {}), dict(pool or {}), backends, dict(sections or {})))
         return scenes[0]
 
     yield make

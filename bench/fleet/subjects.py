@@ -57,6 +57,10 @@ class Load:
     turns: int | None
 
 
+REBALANCE = "rebalance: {rate: 20/s, quiet: 2s}"
+LOAD = "load: {signals: {queue: ['vllm:num_requests_waiting'], kv: ['vllm:kv_cache_usage_perc']}}"
+
+
 class Subject(ABC):
     """A balancer with a policy. `family` groups the policies of a product."""
 
@@ -273,6 +277,7 @@ def subjects(haproxy: str, nginx: str) -> dict[str, Subject]:
         L4lb("l4lb-power-of-two", "power_of_two"),
         L4lb("l4lb-least-busy", "least_busy"),
         L4lb("l4lb-least-latency", "least_latency"),
-        L4lb("l4lb-rebalance", "least_busy", "rebalance: {rate: 20/s, quiet: 2s}"),
+        L4lb("l4lb-rebalance", "least_busy", REBALANCE),
+        L4lb("l4lb-load", "least_busy", REBALANCE, LOAD),
     )
     return {subject.name: subject for subject in every}

@@ -6,10 +6,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "balance.h"
+#include "hash.h"
+#include "live.h"
 #include "lpm.h"
 #include "maglev.h"
+#include "sticky.h"
 
+enum { CLIENTS = 100000, TTL_MS = 1800000 };
 enum { PREFIXES = 100000, LOOKUPS = 2000000, BACKENDS = 1000, TABLE = 65537, REPEATS = 5 };
+enum { PICKS = 1000000, PICKED = 10 };
 
 static double now(void) {
     struct timespec time;
@@ -98,8 +104,129 @@ static void time_maglev(void) {
     (void)printf("maglev table, %d backends, weights 1 to 10|%.2f|ms\n", BACKENDS, weighted * 1e3);
 }
 
+/* Nanoseconds of a pick, and of giving its place back. */
+static double time_pool(const struct l4lb_pool_config *pool) {
+    struct l4lb_config config = {.pools = pool, .n_pools = 1};
+    struct lb_snapshot *snapshot;
+    struct lb_live live;
+    struct lb_rng rng;
+    double best = 0;
+
+    check(lb_live_init(&live));
+    check(lb_snapshot_new(&config, 1, &live, NULL, &snapshot));
+    lb_rng_init(&rng, 1);
+    for (int repeat = 0; repeat < REPEATS; repeat++) {
+        double start = now();
+        for (uint64_t i = 0; i < PICKS; i++) {
+            struct lb_balance_request request = {.hash = lb_hash_mix(i), .zone = 1 + (uint32_t)i % 2};
+            int at = lb_balance_pick(&snapshot->pools[0], &request, &rng);
+            check(at);
+            lb_live_release(&snapshot->pools[0].backends[at].live->connections);
+        }
+        best = least(best, (now() - start) / PICKS);
+    }
+    lb_snapshot_free(snapshot);
+    lb_live_fini(&live);
+    return best * 1e9;
+}
+
+static void time_picks(void) {
+    static const struct {
+        enum l4lb_balance balance;
+        const char *name;
+    } algorithms[] = {{L4LB_ROUND_ROBIN, "round_robin"},
+                      {L4LB_LEAST_CONNECTIONS, "least_connections"},
+                      {L4LB_POWER_OF_TWO, "power_of_two"},
+                      {L4LB_MAGLEV, "maglev"},
+                      {L4LB_FIRST, "first"}};
+    static const struct sockaddr address = {.sa_family = AF_INET};
+    static struct l4lb_backend_config backends[PICKED];
+    static char names[PICKED][32];
+
+    for (uint32_t i = 0; i < PICKED; i++) {
+        (void)snprintf(names[i], sizeof names[i], "10.0.0.%u:8000", i);
+        backends[i] = (struct l4lb_backend_config){
+            .slot = i, .weight = 1, .usable = 1, .name = names[i], .address = &address, .address_len = sizeof address};
+    }
+    for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
+        struct l4lb_pool_config pool = {.balance = algorithms[i].balance,
+                                        .table_size = TABLE,
+                                        .connect_ms = 1,
+                                        .idle_ms = 1,
+                                        .half_close_ms = 1,
+                                        .backends = backends,
+                                        .n_backends = PICKED};
+        for (uint32_t zones = 1; zones <= 2; zones++) {
+            for (uint32_t at = 0; at < PICKED; at++)
+                backends[at].zone = zones == 1 ? 0 : at % 2 + 1;
+            (void)printf("pick of %d backends%s, %s|%.1f|ns\n", PICKED, zones == 1 ? "" : " in two zones",
+                         algorithms[i].name, time_pool(&pool));
+        }
+    }
+}
+
+static struct lb_sticky_key random_client(uint64_t *state, uint64_t n) {
+    return (struct lb_sticky_key){.words = {0, next_random(state) % n}};
+}
+
+/* What a session does: look, hold, let go. */
+static void visit(struct lb_sticky *table, struct lb_sticky_key key, int64_t now_ms) {
+    struct lb_sticky_target target;
+    struct lb_sticky_joined joined;
+
+    (void)!lb_sticky_find(table, &key, now_ms, TTL_MS, &target);
+    joined = lb_sticky_join(table, &key, (struct lb_sticky_target){1, 1}, now_ms, TTL_MS);
+    if (joined.place != LB_STICKY_NOWHERE)
+        lb_sticky_leave(table, joined.place, now_ms);
+}
+
+static void time_sticky(void) {
+    static const uint64_t seed[2] = {1, 2};
+    uint64_t state = 88172645463325252u, hits = 0;
+    double known = 0, session = 0, stranger = 0, count = 0, resize = 0;
+
+    for (int repeat = 0; repeat < REPEATS; repeat++) {
+        struct lb_sticky *table, *larger;
+        struct lb_sticky_target target;
+        double start;
+        check(lb_sticky_make(CLIENTS, seed, NULL, 0, TTL_MS, &table));
+        for (uint64_t i = 0; i < CLIENTS; i++)
+            visit(table, (struct lb_sticky_key){.words = {0, i}}, 0);
+        start = now();
+        for (int i = 0; i < LOOKUPS; i++) {
+            struct lb_sticky_key key = random_client(&state, CLIENTS);
+            hits += lb_sticky_find(table, &key, 0, TTL_MS, &target);
+        }
+        known = least(known, (now() - start) / LOOKUPS);
+        start = now();
+        for (int i = 0; i < LOOKUPS; i++)
+            visit(table, random_client(&state, CLIENTS), 1);
+        session = least(session, (now() - start) / LOOKUPS);
+        start = now();
+        for (int i = 0; i < LOOKUPS; i++)
+            visit(table, random_client(&state, UINT64_MAX), 2 + i);
+        stranger = least(stranger, (now() - start) / LOOKUPS);
+        start = now();
+        hits += lb_sticky_count(table, 0, TTL_MS);
+        count = least(count, now() - start);
+        start = now();
+        check(lb_sticky_make(2 * CLIENTS, seed, table, 0, TTL_MS, &larger));
+        resize = least(resize, now() - start);
+        lb_sticky_put(table);
+        lb_sticky_put(larger);
+    }
+    (void)printf("sticky table of %d, look-up (%.0f %% found)|%.1f|ns\n", CLIENTS,
+                 100.0 * (double)hits / LOOKUPS / REPEATS, known * 1e9);
+    (void)printf("sticky table, whole session of a known client|%.1f|ns\n", session * 1e9);
+    (void)printf("sticky table, whole session of a stranger, full table|%.1f|ns\n", stranger * 1e9);
+    (void)printf("sticky table, counting|%.3f|ms\n", count * 1e3);
+    (void)printf("sticky table, to twice the size|%.2f|ms\n", resize * 1e3);
+}
+
 int main(void) {
     time_lpm();
     time_maglev();
+    time_picks();
+    time_sticky();
     return 0;
 }

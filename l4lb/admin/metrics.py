@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from l4lb.admin.views import is_up, whole
 from l4lb.control.api import AdminState, BackendStatus, Status
-from l4lb.engine.api import BackendStatistics, Histogram, WorkerStatistics
+from l4lb.engine.api import BackendStatistics, Histogram, StickyStatistics, WorkerStatistics
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -135,6 +135,7 @@ _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Ba
     ("sent_bytes", "counter", "Bytes sent to the backend.", lambda b: b.statistics.sent_bytes_total),
     ("connect_failures", "counter", "Connects that failed.", lambda b: b.statistics.connect_failures_total),
     ("connect_timeouts", "counter", "Connects that timed out.", lambda b: b.statistics.connect_timeouts_total),
+    ("resets", "counter", "Sessions it reset before its first byte.", lambda b: b.statistics.resets_total),
     ("retries", "counter", "Failed connects that were tried again.", lambda b: b.statistics.retries_total),
     (
         "latency_seconds",
@@ -143,6 +144,14 @@ _BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Ba
         lambda b: b.statistics.latency or 0,
     ),
     ("turns", "counter", "Turns begun: a question and its answer.", lambda b: b.statistics.turns_total),
+    (
+        "ejected",
+        "gauge",
+        "1 while it is out because clients' connections failed, else 0.",
+        lambda b: int(b.ejection is not None and b.ejection.cause is not None),
+    ),
+    ("flaps", "gauge", "Times in a row that it went down soon after it came up; 0 when steady.", lambda b: b.flaps),
+    ("stalled", "gauge", "1 when its work stands still, else 0.", lambda b: int(b.stalled)),
     ("up", "gauge", "1 when health checks pass or there are none, else 0.", lambda b: int(is_up(b))),
     ("weight", "gauge", "Weight as configured or set at run time.", lambda b: b.weight),
     ("effective_weight", "gauge", "Weight in use now; 0 takes no new session.", lambda b: whole(b.effective_weight)),
@@ -160,8 +169,10 @@ def _backend_families(status: Status) -> Iterator[Family]:
         for labels, backend in backends:
             family.add(labels, read(backend))
         yield family
+    info = Family("l4lb_backend_info", "gauge", "Tier and zone of the backend; always 1.")
     state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
     checks = Family("l4lb_backend_health_checks", "counter", "Health checks by result.")
+    ejections = Family("l4lb_backend_ejections", "counter", "Ejections by cause.")
     load = Family("l4lb_backend_load", "gauge", "How far the scarcest thing of the backend is used up; 1 is all of it.")
     stale = Family(
         "l4lb_backend_load_stale", "gauge", "1 when what the backend said of its load is too old or missing."
@@ -170,10 +181,14 @@ def _backend_families(status: Status) -> Iterator[Family]:
     agents = Family("l4lb_backend_agent_checks", "counter", "Questions to the backend's agent by result.")
     histograms = [(Family(f"l4lb_backend_{name}_seconds", "histogram", text), read) for name, text, read in _HISTOGRAMS]
     for labels, backend in backends:
+        info.add(f"{labels},{label_text(tier=str(backend.tier), zone=backend.zone or '')}", 1)
         for wanted in AdminState:
             state.add(f'{labels},state="{wanted}"', int(backend.state is wanted))
         for result, count in backend.health_checks_total.items():
             checks.add(f"{labels},{label_text(result=result)}", count)
+        if backend.ejection is not None:
+            for cause, count in backend.ejection.ejections_total.items():
+                ejections.add(f"{labels},{label_text(cause=cause)}", count)
         if backend.load is not None:
             if backend.load.utilisation is not None:
                 load.add(labels, backend.load.utilisation)
@@ -185,19 +200,56 @@ def _backend_families(status: Status) -> Iterator[Family]:
                 agents.add(f"{labels},{label_text(result=result)}", count)
         for family, read_histogram in histograms:
             family.add_histogram(labels, read_histogram(backend.statistics))
-    yield from (state, checks, load, stale, scrapes, agents, *(family for family, _ in histograms))
+    yield from (info, state, checks, ejections, load, stale, scrapes, agents, *(family for family, _ in histograms))
+
+
+_STICKY_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[StickyStatistics], int]], ...] = (
+    ("entries", "gauge", "Clients whose backend is remembered.", lambda s: s.entries),
+    ("hits", "counter", "Sessions that reached the backend their client was given before.", lambda s: s.hits_total),
+    ("misses", "counter", "Sessions of clients that were not remembered.", lambda s: s.misses_total),
+    (
+        "moved",
+        "counter",
+        "Sessions that reached another backend, as the one remembered takes none; it is remembered instead.",
+        lambda s: s.moved_total,
+    ),
+    (
+        "passed",
+        "counter",
+        "Sessions that reached another backend, as the one remembered was full; it still is the one.",
+        lambda s: s.passed_total,
+    ),
+)
+
+
+def _sticky_families(status: Status) -> Iterator[Family]:
+    for name, kind, text, read in _STICKY_VALUES:
+        family = Family(f"l4lb_pool_sticky_{name}", kind, text)
+        for pool_name, pool in status.pools.items():
+            if pool.statistics.sticky is not None:
+                family.add(label_text(pool=pool_name), read(pool.statistics.sticky))
+        yield family
 
 
 def _pool_families(status: Status) -> Iterator[Family]:
+    panic = Family(
+        "l4lb_pool_panic", "gauge", "1 while too few backends are usable and health is ignored (panic_threshold)."
+    )
     queued = Family("l4lb_pool_queued", "gauge", "Sessions in the waiting room.")
     queue = Family("l4lb_pool_queue_seconds", "histogram", "Time in the waiting room, of those that got a place.")
+    withheld = Family(
+        "l4lb_pool_ejections_withheld", "counter", "Backends not ejected because too many of the pool were."
+    )
     closed = Family("l4lb_closed", "counter", "Sessions ended, by reason and HAProxy termination code.")
     for name, pool in status.pools.items():
+        panic.add(label_text(pool=name), int(pool.panic))
         queued.add(label_text(pool=name), pool.statistics.queued)
+        withheld.add(label_text(pool=name), pool.ejections_withheld_total)
         queue.add_histogram(label_text(pool=name), pool.statistics.queue)
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
-    yield from (queued, queue, closed)
+    yield from (panic, queued, queue, withheld, closed)
+    yield from _sticky_families(status)
 
 
 def _discovery_families(status: Status) -> Iterator[Family]:

@@ -6,6 +6,7 @@ from l4lb.control.api import (
     AgentStatus,
     BackendStatus,
     DiscoveryStatus,
+    EjectionStatus,
     HealthState,
     ListenerStatus,
     LoadStatus,
@@ -13,7 +14,7 @@ from l4lb.control.api import (
     Session,
     Status,
 )
-from l4lb.engine.api import WorkerStatistics
+from l4lb.engine.api import StickyStatistics, WorkerStatistics
 from l4lb.observe.access import client_address
 from l4lb.observe.logs import timestamp
 
@@ -58,8 +59,11 @@ def _pool(pool: PoolStatus) -> Json:
         closed.setdefault(reason, {})[code] = count
     return {
         "balance": pool.balance,
+        "panic": pool.panic,
+        "ejections_withheld_total": pool.ejections_withheld_total,
         "queued": pool.statistics.queued,
         "discovery": None if pool.discovery is None else _discovery(pool.discovery),
+        "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky),
         "closed_total": closed,
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
     }
@@ -77,12 +81,24 @@ def _discovery(discovery: DiscoveryStatus) -> Json:
     }
 
 
+def _sticky(sticky: StickyStatistics) -> Json:
+    return {
+        "entries": sticky.entries,
+        "hits_total": sticky.hits_total,
+        "misses_total": sticky.misses_total,
+        "moved_total": sticky.moved_total,
+        "passed_total": sticky.passed_total,
+    }
+
+
 def backend_view(backend: BackendStatus) -> Json:
     """One backend. `busy` counts turns in flight; `bytes_in` are
     sent to the backend on behalf of clients, `bytes_out` are received from it."""
     statistics = backend.statistics
     return {
         "address": backend.address,
+        "tier": backend.tier,
+        "zone": backend.zone,
         "state": backend.state.value,
         "health": backend.health.value,
         "health_message": backend.health_message,
@@ -97,8 +113,12 @@ def backend_view(backend: BackendStatus) -> Json:
         "bytes_out": statistics.received_bytes_total,
         "connect_failures_total": statistics.connect_failures_total,
         "connect_timeouts_total": statistics.connect_timeouts_total,
+        "resets_total": statistics.resets_total,
         "retries_total": statistics.retries_total,
         "turns_total": statistics.turns_total,
+        "flaps": backend.flaps,
+        "stalled": backend.stalled,
+        "ejection": None if backend.ejection is None else _ejection(backend.ejection),
         "load": None if backend.load is None else _load(backend.load),
         "agent": None if backend.agent is None else _agent(backend.agent),
     }
@@ -118,6 +138,14 @@ def _load(load: LoadStatus) -> Json:
         "factor": round(load.factor, 3),
         "message": load.message,
         "scrapes_total": dict(load.scrapes_total),
+    }
+
+
+def _ejection(ejection: EjectionStatus) -> Json:
+    return {
+        "cause": ejection.cause,
+        "left_s": None if ejection.left is None else round(ejection.left, 3),
+        "ejections_total": dict(ejection.ejections_total),
     }
 
 

@@ -14,7 +14,15 @@ from l4lb.cli.client import Json
 # Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
 UNLIMITED_WIDTH = 500
 
-_STYLES = {"up": "green", "ready": "green", "down": "bold red", "drain": "yellow", "maint": "yellow", "pending": "cyan"}
+_STYLES = {
+    "up": "green",
+    "ready": "green",
+    "down": "bold red",
+    "ejected": "bold red",
+    "drain": "yellow",
+    "maint": "yellow",
+    "pending": "cyan",
+}
 
 
 def print_status(status: Json) -> None:
@@ -32,6 +40,11 @@ def print_status(status: Json) -> None:
     console.print(_listeners_table(_mapping(status, "listeners")))
     console.print(_backends_table(_mapping(status, "pools")))
     for name, pool in _items(_mapping(status, "pools")):
+        if pool.get("panic"):
+            console.print(
+                f"[bold red]pool {escape(name)} panics:[/bold red] too few backends are usable, health is ignored",
+                highlight=False,
+            )
         if discovery := _mapping(pool, "discovery"):
             console.print(_discovery(name, discovery), highlight=False)
 
@@ -55,10 +68,16 @@ def _listeners_table(listeners: Json) -> Table:
 
 
 def _backends_table(pools: Json) -> Table:
+    placed = any(
+        backend.get("tier") or backend.get("zone")
+        for _, pool in _items(pools)
+        for _, backend in _items(_mapping(pool, "backends"))
+    )
     table = _table(
         "pool",
         "backend",
         "address",
+        *(("tier>", "zone") if placed else ()),
         "state",
         "health",
         "weight>",
@@ -76,8 +95,9 @@ def _backends_table(pools: Json) -> Table:
                 escape(pool_name),
                 escape(name),
                 _text(backend, "address"),
+                *((_text(backend, "tier"), _text(backend, "zone")) if placed else ()),
                 _styled(_text(backend, "state")),
-                _styled(_text(backend, "health")),
+                _styled(_health(backend)),
                 weight if weight == effective else f"{effective} of {weight}",
                 _load(_mapping(backend, "load")),
                 _text(backend, "connections"),
@@ -99,6 +119,11 @@ def _discovery(pool: str, discovery: Json) -> str:
     return (
         f"{line}; answered {answer}" if working else f"{line}; {_text(discovery, 'endpoints')} kept, answered {answer}"
     )
+
+
+def _health(backend: Json) -> str:
+    """What the checks say, unless clients' connections say otherwise."""
+    return "ejected" if _mapping(backend, "ejection").get("cause") else _text(backend, "health")
 
 
 def _load(load: Json) -> str:

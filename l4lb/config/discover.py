@@ -80,7 +80,7 @@ class EtcdSource(_Section):
     """URLs of the members. Where one fails, the next is asked."""
 
     prefix: fields.KeyPrefix
-    """How the keys begin. Each has an address, or JSON with `address` and perhaps `weight` and `zone`."""
+    """How the keys begin. Each has an address, or JSON with `address` and perhaps `weight`, `zone` and `tier`."""
 
     timeout: fields.Timeout = 5.0
     """For each request, and for a watch to begin."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Literal
 
+import regex
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, WithJsonSchema
 
 from l4lb.config.address import UNIX_PATH_BYTES_MAX, Address
@@ -19,6 +20,8 @@ from l4lb.config.units import (
     parse_rate,
     shorten,
 )
+from l4lb.geo import selector
+from l4lb.geo.selector import Selector
 from l4lb.load.exposition import NAME_PATTERN, Series
 
 FROM_FILE = {"from_file": True}
@@ -35,6 +38,11 @@ ROUTES_MAX = 16_384
 
 SERVER_NAME_MAX = 255
 
+TIERS_MAX = 16
+ZONES_MAX = 255
+"""As many as the data plane tells apart (`src_c/bounds.h`)."""
+
+DATABASES_MAX = 8
 RATE_MAX = 1_000_000
 PIPES_MAX = 4096
 WORKERS_MAX = 64
@@ -149,6 +157,7 @@ Backlog = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Probes = Annotated[int, Field(strict=True, ge=1, le=PROBES_MAX)]
 Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
 Weight = Annotated[int, Field(strict=True, ge=0, le=256)]
+Tier = Annotated[int, Field(strict=True, ge=0, le=TIERS_MAX - 1)]
 
 
 NUMBER_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,9})?$"
@@ -175,6 +184,20 @@ Limit = Annotated[
 """How much of something is all of it."""
 
 
+def _prime(value: Any) -> Any:
+    if isinstance(value, int) and 2 <= value <= TABLE_SIZE_MAX and not _is_prime(value):
+        above = next(number for number in range(value, TABLE_SIZE_MAX + 1) if _is_prime(number))
+        raise ValueError(f"{value} is not a prime number; the next one is {above}")
+    return value
+
+
+def _is_prime(number: int) -> bool:
+    return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+
+
+TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeValidator(_prime)]
+
+
 PERCENTAGE_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"
 
 _PERCENTAGE = re.compile(PERCENTAGE_PATTERN, re.ASCII)
@@ -199,22 +222,12 @@ _PERCENTAGE_SCHEMA = WithJsonSchema({"type": "string", "pattern": PERCENTAGE_PAT
 Percentage = Annotated[float, _percentage(100), _PERCENTAGE_SCHEMA]
 """A share of a whole."""
 
-
-def _prime(value: Any) -> Any:
-    if isinstance(value, int) and 2 <= value <= TABLE_SIZE_MAX and not _is_prime(value):
-        above = next(number for number in range(value, TABLE_SIZE_MAX + 1) if _is_prime(number))
-        raise ValueError(f"{value} is not a prime number; the next one is {above}")
-    return value
-
-
-def _is_prime(number: int) -> bool:
-    return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
-
-
-TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeValidator(_prime)]
+Spread = Annotated[float, _percentage(50), _PERCENTAGE_SCHEMA]
+"""How far something may be off, either way."""
 
 
 QueueSize = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+StickyEntries = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 MaxLoad = Annotated[float, Field(ge=1.01, le=100.0)]
 
 # Words: each pattern has the sentence that is said when it does not match.
@@ -227,6 +240,8 @@ _URL_PATH = r"^/[!-~]{0,2047}$"
 _HOST = r"^[!-~]{1,255}$"
 _SERVER_NAME = r"^(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}$"
 _URL = r"^https?://[!-~]{1,2047}$"
+_CERTIFICATE_NAME = r"^[A-Za-z0-9_.:-]{1,253}$"
+_SERVICE = r"^[!-~]{0,255}$"
 _PLAIN_URL = r"^https?://[A-Za-z0-9\[][!-z|~]{0,2046}$"
 _ORIGIN = r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]_-]{0,300}$"
 _DNS_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$"
@@ -240,6 +255,8 @@ PATTERN_HELP = {
     _FILE_PATH: "a file name is expected, or - for standard output",
     _URL_PATH: "a path begins with / and has no spaces, such as /health",
     _URL: "a URL is expected, such as http://{host}:{port}/metrics",
+    _CERTIFICATE_NAME: "the name in a certificate is expected, such as model.example or an IP address",
+    _SERVICE: "the name of a service has no spaces, such as inference.GRPCInferenceService",
     _HOST: "a host name without spaces is expected, such as model.example",
     _SERVER_NAME: "a server name is expected, such as model.example or *.model.example",
     _PLAIN_URL: "a URL is expected, such as http://registry.example/targets",
@@ -271,6 +288,8 @@ DnsName = Annotated[str, StringConstraints(strict=True, pattern=_DNS_NAME)]
 KubernetesName = Annotated[str, StringConstraints(strict=True, pattern=_KUBERNETES_NAME)]
 KeyPrefix = Annotated[str, StringConstraints(strict=True, pattern=_KEY_PREFIX)]
 HostHeader = Annotated[str, StringConstraints(strict=True, pattern=_HOST)]
+CertificateName = Annotated[str, StringConstraints(strict=True, pattern=_CERTIFICATE_NAME)]
+ServiceName = Annotated[str, StringConstraints(strict=True, pattern=_SERVICE)]
 
 
 # Addresses
@@ -399,6 +418,33 @@ Networks = Annotated[
     _list_schema(_NETWORK_SCHEMA, NETWORKS_MAX),
 ]
 
+
+def read_zone_entry(value: Any) -> IPv4Network | IPv6Network | Selector:
+    """What may be in a zone: a network, or what a database says of some."""
+    if isinstance(value, Selector):
+        return value
+    if isinstance(value, str) and selector.is_selector(value):
+        return Selector.parse(value)
+    try:
+        return _network(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or country:DE, continent:EU or asn:64500") from None
+
+
+Zone = Annotated[
+    tuple[Annotated[IPv4Network | IPv6Network | Selector, BeforeValidator(read_zone_entry)], ...],
+    Field(max_length=NETWORKS_MAX),
+    BeforeValidator(one_or_many),
+    _list_schema({"anyOf": [_NETWORK_SCHEMA, {"type": "string", "pattern": f"^({selector.PATTERN})$"}]}, NETWORKS_MAX),
+]
+Databases = Annotated[
+    tuple[FilePath, ...],
+    Field(max_length=DATABASES_MAX),
+    BeforeValidator(one_or_many),
+    AT_LEAST_ONE,
+    _list_schema({"type": "string"}, DATABASES_MAX),
+]
+
 Statuses = Annotated[tuple[int, ...], BeforeValidator(_statuses), _list_schema(_STATUS_SCHEMA)]
 STATUSES_OK = tuple(range(200, 400))
 
@@ -484,3 +530,92 @@ Chain = Annotated[
     _list_schema({"type": "string", "pattern": SERIES_PATTERN}, 64),
 ]
 """The names a metric goes by; the first that is there counts."""
+
+
+# What checks send and expect
+
+
+PAYLOAD_MAX = 4096
+"""Bytes that one step of a check sends or looks for."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]{0,4096}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+
+
+def _payload(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"text is expected, or hex: and digits such as hex:0d0a, not {shorten(value)}")
+    text = str(value)
+    try:
+        data = bytes.fromhex(text.removeprefix("hex:")) if text.startswith("hex:") else text.encode()
+    except ValueError:
+        raise ValueError(f"{shorten(text)} is not hex: pairs of the digits 0-9 and a-f are expected") from None
+    if not 0 < len(data) <= PAYLOAD_MAX:
+        raise ValueError(f"1 to {PAYLOAD_MAX} bytes are expected, not {len(data)}")
+    return data
+
+
+Payload = Annotated[bytes, BeforeValidator(_payload), WithJsonSchema({"type": "string"})]
+"""Bytes, written as text or as `hex:` and their digits."""
+
+
+def _regular_expression(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            regex.compile(value)
+        except regex.error as error:
+            raise ValueError(f"{shorten(value)} is not a regular expression: {error}") from None
+    return value
+
+
+RegularExpression = Annotated[str, Field(strict=True, max_length=1024), BeforeValidator(_regular_expression)]
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def _pairs(what: str, name: re.Pattern[str], text: re.Pattern[str]) -> BeforeValidator:
+    def read(value: Any) -> Pairs:
+        items = value.items() if isinstance(value, dict) else value
+        if not isinstance(value, dict | list | tuple):
+            raise ValueError(f"a section of {what}s and their values is expected, not {shorten(value)}")
+        pairs = tuple((key, str(item)) for key, item in items)
+        for key, item in pairs:
+            if not isinstance(key, str) or not name.fullmatch(key):
+                raise ValueError(f"{shorten(key)} is not the name of a {what}")
+            if not text.fullmatch(item):
+                raise ValueError(
+                    f"the value of {what} {shorten(key)} is too long, or has a character that is not allowed"
+                )
+        if len(pairs) > 64:
+            raise ValueError(f"there are more than 64 {what}s")
+        return pairs
+
+    return BeforeValidator(read)
+
+
+_PAIRS_SCHEMA = WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}})
+Headers = Annotated[Pairs, _pairs("header", _HEADER_NAME, _HEADER_VALUE), _PAIRS_SCHEMA]
+Variables = Annotated[Pairs, _pairs("variable", _VARIABLE, re.compile(r"[^\x00]{0,4096}")), _PAIRS_SCHEMA]
+
+Argument = Annotated[str, BeforeValidator(lambda value: str(value) if _is_number(value) else value)]
+Command = Annotated[
+    tuple[Argument, ...],
+    Field(max_length=64),
+    BeforeValidator(one_or_many),
+    AT_LEAST_ONE,
+    _list_schema({"type": "string"}, 64),
+]
+"""A program and its arguments."""
+
+
+def _read_ip(value: Any) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ValueError(f"{shorten(value)} is not an IP address; write one such as 10.0.0.1 or 2001:db8::1") from None
+
+
+IpAddress = Annotated[str, BeforeValidator(_read_ip), WithJsonSchema({"type": "string"})]

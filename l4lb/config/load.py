@@ -15,13 +15,14 @@ from l4lb.config.rules import KEY, Loc
 from l4lb.config.source import Source
 from l4lb.config.tree import Items, Node, Place, Scalar, Section, path_part, plain
 from l4lb.errors import ConfigError, Problem
+from l4lb.geo import database
 
 
 def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Config:
     """Read the configuration file at `path` and the files it includes.
 
-    Nothing is resolved, bound or contacted. `environ` stands in for the environment. ConfigError has every problem,
-    in the order of the files and of the lines in them; nothing else is raised.
+    Nothing is resolved, bound or contacted; databases are only looked into. `environ` stands in for the environment.
+    ConfigError has every problem, in the order of the files and of the lines in them; nothing else is raised.
     """
     source = Source(os.environ if environ is None else environ)
     tree = source.read(os.fspath(path))
@@ -32,6 +33,8 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
         except ValidationError as error:
             lines = error.errors(include_url=False)
             source.problems += _validation_problems(tree, lines, {_place(problem) for problem in source.problems})
+    if config is not None:
+        source.problems += _database_problems(tree, config)
     if config is None or source.problems:
         order = {file: index for index, file in enumerate(source.files)}
         raise ConfigError(sorted(source.problems, key=lambda found: (order[found.file], found)))
@@ -51,6 +54,15 @@ def _validation_problems(tree: Section, lines: list[ErrorDetails], known: set[Pl
         if place not in known and (place, message) not in said:
             said.add((place, message))
             yield Problem(*place, path, message)
+
+
+def _database_problems(tree: Section, config: Config) -> Iterator[Problem]:
+    for index, path in enumerate(() if config.geo is None else config.geo.database):
+        try:
+            database.check(path)
+        except database.DatabaseError as error:
+            place, at = _locate(tree, ("geo", "database", index))
+            yield Problem(*place, at, str(error))
 
 
 def _place(problem: Problem) -> Place:
@@ -84,6 +96,8 @@ def _walk(tree: Section, loc: Loc, at_key: bool) -> tuple[Place, str, bool]:
             node = node.nodes[part]
             place = node.place
             path += f"[{part}]"
+        elif part == 0 and isinstance(node, Section):
+            continue  # one entry that stands alone where a list may be
         elif part == KEY:
             place = key_place
         elif isinstance(node, Scalar):

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from l4lb.config import fields, rules
@@ -79,6 +86,13 @@ class Log(_Section):
 
     access: AccessLog | None = None
     """Not given: sessions are not logged."""
+
+
+class Geo(_Section):
+    """Where networks are in the world."""
+
+    database: fields.Databases
+    """Files in the MaxMind DB format, read at each reload. Of several that know an address the last one counts."""
 
 
 class ProxyProtocol(_Section):
@@ -186,23 +200,107 @@ class Timeouts(_Section):
     """To the end of a TLS ClientHello, where its server name matters. After that the client goes on without one."""
 
 
+class HealthTls(_Section):
+    """TLS of a check. The data of clients is not concerned."""
+
+    verify: bool = True
+    """Whether the backend has to show a certificate that is valid for its name."""
+
+    ca: fields.FilePath | None = None
+    """Certificates that are trusted, in one PEM file; those of the system when not given."""
+
+    server_name: fields.CertificateName | None = None
+    """Name to ask for and to find in the certificate; `host`, or else the host of the address when not given."""
+
+    certificate: fields.FilePath | None = None
+    """Certificate to show to the backend, in PEM."""
+
+    key: fields.FilePath | None = None
+    """Its key; in the same file when not given."""
+
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    """The oldest version of TLS that will do."""
+
+
+class Step(_Section):
+    """One step of a send_expect check: send something, then read until something comes."""
+
+    send: fields.Payload | None = None
+    """Text, or `hex:` and digits."""
+
+    expect: fields.Payload | None = None
+    """What has to be in the answer, anywhere behind what was found before."""
+
+
+class Progress(_Section):
+    """A server that has requests and gets nowhere is down, whatever its checks say. Read from what `load` scrapes."""
+
+    counter: fields.Chain
+    """Metric that grows with the work that is done, such as tokens; summed over all series."""
+
+    running: fields.Chain = ()
+    """Metric of requests that are worked on; the one of `load.signals` when not given."""
+
+    stalled: fields.Timeout = 30.0
+    """How long the counter may stand still while requests are running."""
+
+
 class Health(_Section):
     """Active checks of the backends of a pool."""
 
-    type: Literal["tcp", "http", "none"] = "tcp"
-    """`tcp` connects, `http` also asks for `path`, `none` checks nothing."""
+    type: Literal["tcp", "http", "https", "grpc", "send_expect", "exec", "none"] = "tcp"
+    """How: `tcp` connects, `none` checks nothing, the others also ask."""
 
     path: fields.UrlPath = "/"
-    """Path that an http check asks for."""
+    """http, https: path to ask for."""
 
     status: fields.Statuses = Field(default=fields.STATUSES_OK, json_schema_extra={"default": ["200-399"]})
-    """Status codes that mean healthy: numbers and ranges."""
+    """http, https: status codes that mean healthy, numbers and ranges."""
 
     host: fields.HostHeader | None = None
-    """Host header of an http check; the address of the backend when not given."""
+    """http, https: Host header; grpc: authority. The address of the backend when not given."""
+
+    headers: fields.Headers = ()
+    """http, https: more headers to send."""
+
+    body: fields.RegularExpression | None = None
+    """http, https: regular expression to be found in the answer's first 64 KiB."""
+
+    service: fields.ServiceName = ""
+    """grpc: name of the service to ask for; the whole server when empty."""
+
+    script: Annotated[tuple[Step, ...], Field(max_length=64), BeforeValidator(fields.one_or_many)] = ()
+    """send_expect: what is said and answered, step by step."""
+
+    command: fields.Command | None = None
+    """exec: program and arguments; `{host}` and `{port}` stand for what is checked. Healthy is exit status 0."""
+
+    environment: fields.Variables = ()
+    """exec: more variables for the program."""
+
+    tls: HealthTls | None = None
+    """TLS of the check. Not given: none, or the defaults where the type is https."""
+
+    send_proxy: Literal["off", "v1", "v2"] | None = None
+    """PROXY header (LOCAL) before the check; as `send_proxy` of the pool when not given, off at another address."""
+
+    address: fields.IpAddress | None = None
+    """Address to check instead of the one that serves."""
+
+    port: fields.Port | None = None
+    """Port to check instead of the one that serves."""
 
     interval: fields.Interval = 2.0
     """From the start of one check to the start of the next."""
+
+    fast_interval: fields.Interval | None = None
+    """The same while results in a row may soon change the state; `interval` when not given."""
+
+    down_interval: fields.Interval | None = None
+    """The same while a backend is down; `interval` when not given."""
+
+    jitter: fields.Spread = Field(default=0.1, json_schema_extra={"default": "10%"})
+    """How far a check may be off its time, either way, as a share of the interval."""
 
     timeout: fields.Timeout = 1.0
     """For a whole check."""
@@ -213,8 +311,37 @@ class Health(_Section):
     fall: fields.Count = 3
     """Failed checks in a row after which a backend is down."""
 
+    start: Literal["pending", "up", "down"] = "pending"
+    """What a backend is before its first check: `pending` is up with the first good one, `down` after `rise`."""
+
+    progress: Progress | None = None
+    """Not given: nobody looks at whether servers get on with their work."""
+
+
+class BackendHealth(_Section):
+    """Where one backend is checked, if not where the pool says."""
+
+    address: fields.IpAddress | None = None
+    """Address to check instead of the one that serves."""
+
     port: fields.Port | None = None
     """Port to check instead of the one that serves."""
+
+
+class Passive(_Section):
+    """What clients' connections tell: a backend that fails them is ejected for a while."""
+
+    failures: fields.Count = 5
+    """By how many the failures of connections have to outnumber the successes."""
+
+    eject: fields.Timeout = 30.0
+    """How long the first ejection lasts; later ones last longer, up to ten times."""
+
+    max_ejected: fields.Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
+    """Share of the pool's usable backends that may be out at once, at least one; never the last."""
+
+    black_hole: fields.TimeoutOrOff = 30.0
+    """Silence after which a backend that owes answers is ejected, while others of the pool answer."""
 
 
 class LoadSignals(_Section):
@@ -314,6 +441,15 @@ class Backend(_Section):
     max_busy: fields.Connections = 0
     """Turns in flight beyond which it gets no new session; 0 is no limit. Sessions it has may begin more."""
 
+    zone: fields.Name | None = None
+    """Where it is: clients of this zone are given to it first."""
+
+    tier: fields.Tier = 0
+    """Backends of a higher tier get what those of the lower ones cannot take."""
+
+    health: BackendHealth | None = None
+    """Not given: it is checked where the pool says."""
+
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, data: Any) -> Any:
@@ -343,6 +479,19 @@ class Queue(_Section):
 
     timeout: fields.Timeout = 30.0
     """How long each waits."""
+
+
+class Sticky(_Section):
+    """Remembering which backend each client was given, so that it comes back to it."""
+
+    key: Literal["source_ip"] = "source_ip"
+    """What a client is known by."""
+
+    ttl: fields.Timeout = 1800.0
+    """How long after its last session a client is remembered."""
+
+    entries: fields.StickyEntries = 100_000
+    """Clients at once. A new one takes the place of one that has not come for long."""
 
 
 class Pool(_Section):
@@ -404,8 +553,14 @@ class Pool(_Section):
     health: Health | None = None
     """Not given: backends are not checked."""
 
+    passive: Passive | None = None
+    """Not given: failures of clients' connections eject nobody."""
+
     queue: Queue | None = None
     """Not given: a client that finds no place is disconnected at once."""
+
+    sticky: Sticky | None = None
+    """Not given: every session is shared out as if its client came for the first time."""
 
     rebalance: Rebalance | None = None
     """Not given: connections stay where they are for as long as their clients keep them."""
@@ -418,6 +573,9 @@ class Pool(_Section):
 
     slow_start: fields.TimeoutOrOff = None
     """In this time the weight of a backend that has become usable grows to what it is."""
+
+    panic_threshold: fields.Percentage = Field(default=0.0, json_schema_extra={"default": "0%"})
+    """Below this share of usable backends health is ignored; 0% is never."""
 
     drain_timeout: fields.PatienceOrOff = 600.0
     """How long a backend that left the file keeps turns in flight; off is for ever. Quiet sessions go at once."""
@@ -438,6 +596,13 @@ class Config(_Section):
     admin: Admin = Admin()
     log: Log = Log()
     defaults: Defaults = Defaults()
+
+    geo: Geo | None = None
+    """Not given: zones have networks only."""
+
+    zones: dict[fields.Name, fields.Zone] = {}
+    """Where clients are: of each zone its networks, or what a database says of them."""
+
     listeners: dict[fields.Name, Listener]
     pools: dict[fields.Name, Pool]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from l4lb.config.address import Address
 from l4lb.config.discover import SOURCES, Discover
-from l4lb.config.fields import one_or_many, read_backend, read_bind
+from l4lb.config.fields import ZONES_MAX, one_or_many, read_backend, read_bind, read_zone_entry
 from l4lb.config.units import shorten
+from l4lb.geo.selector import Selector
 from l4lb.presets import PRESETS
 
 LISTENERS_MAX = 16_000
@@ -22,12 +23,29 @@ POOLS_MAX = 16_000
 BACKENDS_MAX = 64_000
 """Kept below the data plane's slots, so that a reload can replace some while their sessions end."""
 
-HTTP_KEYS = frozenset({"path", "status", "host"})
 PROBE_KEYS = ("keepalive_interval", "keepalive_probes")
 
 _MERGED_BY_KEY = ("timeouts", "tcp")
 
+HTTP_TYPES = ("http", "https")
+KEY_TYPES: Mapping[str, tuple[str, ...]] = {
+    "path": HTTP_TYPES,
+    "status": HTTP_TYPES,
+    "host": (*HTTP_TYPES, "grpc"),
+    "headers": HTTP_TYPES,
+    "body": HTTP_TYPES,
+    "service": ("grpc",),
+    "script": ("send_expect",),
+    "command": ("exec",),
+    "environment": ("exec",),
+    "tls": ("tcp", "https", "grpc", "send_expect"),
+    "send_proxy": ("tcp", *HTTP_TYPES, "grpc", "send_expect"),
+    "progress": ("tcp", *HTTP_TYPES, "grpc", "send_expect", "exec"),
+}
+"""Keys of checks that only some types of them use."""
+
 Loc = tuple[str | int, ...]
+T = TypeVar("T")
 
 KEY = "[key]"
 """The end of a Loc that means a key and not its value, here as in the model."""
@@ -106,11 +124,14 @@ def _with_defaults(item: Any, defaults: Mapping[str, Any]) -> Any:
 
 def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
     """Every contradiction between the sections of `data`, whose defaults are already merged."""
-    listeners, pools = data.get("listeners"), data.get("pools")
+    listeners, pools, zones = data.get("listeners"), data.get("pools"), data.get("zones")
     if isinstance(listeners, Mapping):
         yield from _listener_conflicts(listeners, pools)
     if isinstance(pools, Mapping):
         yield from _pool_conflicts(pools)
+        yield from _place_conflicts(pools, zones if isinstance(zones, Mapping) else {})
+    if isinstance(zones, Mapping):
+        yield from _zone_conflicts(zones, has_database=data.get("geo") is not None)
 
 
 def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Conflict]:
@@ -155,7 +176,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
             total += len(backends)
             yield from _backend_conflicts(name, pool, backends)
         yield from _tcp_conflicts(("pools", name, "tcp"), _get(pool, "tcp"))
-        yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"))
+        yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"), _get(pool, "load"))
         yield from _load_conflicts(("pools", name, "load"), _get(pool, "load"))
         yield from _discover_conflicts(("pools", name, "discover"), _get(pool, "discover"))
     if len(pools) > POOLS_MAX:
@@ -185,13 +206,67 @@ def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:
                 yield Conflict((*loc, key), "only keepalive uses it, and that is not given; write keepalive: 60s too")
 
 
-def _health_conflicts(loc: Loc, health: Any) -> Iterator[Conflict]:
+def _place_conflicts(pools: Mapping[Any, Any], zones: Mapping[Any, Any]) -> Iterator[Conflict]:
+    """Backends that are nowhere."""
+    for name, pool in pools.items():
+        backends = _get(pool, "backends")
+        for index, backend in enumerate(backends if isinstance(backends, Sequence) else ()):
+            zone = _get(backend, "zone")
+            if isinstance(zone, str) and zone not in zones:
+                known = f"there are {', '.join(map(str, zones))}" if zones else "there are none; write some in zones"
+                yield Conflict(("pools", name, "backends", index, "zone"), f"there is no zone {shorten(zone)}; {known}")
+
+
+def _zone_conflicts(zones: Mapping[Any, Any], *, has_database: bool) -> Iterator[Conflict]:
+    if len(zones) > ZONES_MAX:
+        yield Conflict(("zones",), f"{len(zones)} zones are more than the {ZONES_MAX} that fit")
+    seen: dict[object, Loc] = {}
+    for name, entries in zones.items():
+        for index, item in enumerate(one_or_many(entries)):
+            entry = _read(read_zone_entry, item)
+            if entry is None:
+                continue
+            loc: Loc = ("zones", name, index)
+            first = seen.setdefault(entry, loc)
+            if first[1] != name:
+                yield Conflict(loc, f"{entry} is already in zone {shorten(first[1])}", first)
+            if isinstance(entry, Selector) and not has_database:
+                yield Conflict(loc, f"{entry} needs a database; write geo: {{database: FILE}}")
+
+
+def _health_conflicts(loc: Loc, health: Any, load: Any) -> Iterator[Conflict]:
     if not isinstance(health, Mapping):
         return
     kind = health.get("type", "tcp")
-    if kind in ("tcp", "none"):
-        for key in HTTP_KEYS & health.keys():
-            yield Conflict((*loc, key), f"only http checks use it, and the type is {kind}; write type: http")
+    for key in KEY_TYPES.keys() & health.keys():
+        if kind not in KEY_TYPES[key] and isinstance(kind, str):
+            yield Conflict((*loc, key), f"only {_either(KEY_TYPES[key])} checks use it, and the type is {kind}")
+    for type_, key in (("exec", "command"), ("send_expect", "script")):
+        if kind == type_ and key not in health:
+            yield Conflict((*loc, "type"), f"{type_} needs the key '{key}'")
+    for index, step in enumerate(one_or_many(health.get("script", ()))):
+        if isinstance(step, Mapping) and not step.keys() & {"send", "expect"}:
+            yield Conflict((*loc, "script", index), "the step does nothing; give send, expect or both")
+    headers = health.get("headers")
+    for name in headers if isinstance(headers, Mapping) else ():
+        if str(name).lower() == "host":
+            yield Conflict((*loc, "headers"), "the Host header has a key of its own; write health.host")
+    tls = health.get("tls")
+    if _get(tls, "key") is not None and _get(tls, "certificate") is None:
+        yield Conflict((*loc, "tls", "key"), "a key needs its certificate; give tls.certificate too")
+    if health.get("progress") is not None:
+        yield from _progress_conflicts((*loc, "progress"), health["progress"], load)
+
+
+def _either(types: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(types[:-1]), types[-1])))
+
+
+def _progress_conflicts(loc: Loc, progress: Any, load: Any) -> Iterator[Conflict]:
+    if load is None:
+        yield Conflict(loc, "progress is read from what `load` scrapes; give load, or a preset that has it")
+    elif not _get(progress, "running") and not _get(_get(load, "signals"), "running"):
+        yield Conflict(loc, "nothing says whether requests are running; give progress.running or load.signals.running")
 
 
 def _load_conflicts(loc: Loc, load: Any) -> Iterator[Conflict]:
@@ -248,7 +323,7 @@ def _get(item: Any, key: str) -> Any:
     return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
 
 
-def _read(reader: Callable[[Any], Address], value: Any) -> Address | None:
+def _read(reader: Callable[[Any], T], value: Any) -> T | None:
     try:
         return reader(value)
     except ValueError:

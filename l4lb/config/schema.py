@@ -54,8 +54,8 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _written_default(value: Any, schema: dict[str, Any]) -> dict[str, Any]:
     choices = [schema, *schema.get("anyOf", ())]
-    if any(choice.get("pattern") == DURATION_PATTERN for choice in choices):
-        return {"default": "off" if value is None else format_duration(value)}
+    if value is not None and any(choice.get("pattern") == DURATION_PATTERN for choice in choices):
+        return {"default": format_duration(value)}
     if value is None and any(choice.get("const") == "off" for choice in choices):
         return {"default": "off"}
     if isinstance(value, float) and value == int(value):

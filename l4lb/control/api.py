@@ -59,11 +59,23 @@ class AgentStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EjectionStatus:
+    """Whether clients' connections have led to an ejection: its cause, and the seconds left of it; else None."""
+
+    cause: str | None
+    left: float | None
+    ejections_total: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStatus:
     """`effective_weight` is what balancing uses now: 0 when the backend takes no new session, less than `weight` and
-    perhaps no whole number while load, an agent or slow start hold it back."""
+    perhaps no whole number while load, an agent or slow start hold it back. `flaps` is how often in a row it went down
+    soon after it came up, as far as that counts. `stalled` says that its work stands still."""
 
     address: str
+    tier: int
+    zone: str | None
     state: AdminState
     health: HealthState
     health_message: str
@@ -73,6 +85,9 @@ class BackendStatus:
     statistics: BackendStatistics
     load: LoadStatus | None = None
     agent: AgentStatus | None = None
+    ejection: EjectionStatus | None = None
+    flaps: int = 0
+    stalled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +109,14 @@ class DiscoveryStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
+    """`panic` while so few backends are usable that their health is ignored. `ejections_withheld_total` counts backends
+    that should have been ejected, but too many were."""
+
     balance: str
+    panic: bool
     backends: Mapping[str, BackendStatus]
     statistics: PoolStatistics
+    ejections_withheld_total: int = 0
     discovery: DiscoveryStatus | None = None
 
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -21,22 +22,28 @@ from l4lb.control import report
 from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
 from l4lb.control.compose import compose
 from l4lb.control.departures import Departure, SlotKey, departures
-from l4lb.control.discovered import expand, mark
+from l4lb.control.discovered import expand, mark, place
 from l4lb.control.events import EventPump
 from l4lb.control.names import Names
+from l4lb.control.outliers import Outliers
 from l4lb.control.rebalance import WINDOW, Share, allot, gained, surplus
 from l4lb.control.resolve import literal, resolve
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, State, merge
+from l4lb.control.zones import NO_ZONES, Zones, compile_zones
 from l4lb.discovery.discovery import Discovery
 from l4lb.engine.api import Engine, SessionRecord, SlotKind, WorkerStatistics
 from l4lb.errors import ControlError, StartError
+from l4lb.health.checks import checks_of, require_tls
 from l4lb.health.probes import Target
-from l4lb.health.scheduler import Check, Scheduler
+from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
 
 PUBLISH_INTERVAL = 0.02
 """Seconds between two snapshots for changes of health: a first change counts at once, the ones after it together."""
+
+PUBLISH_PAUSE = 4
+"""And so many times as long as the last one took: with thousands of backends, passing changes on is work."""
 
 PUBLISH_RETRY = 1.0
 LISTING_BATCH = 1024
@@ -53,24 +60,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A configuration with its names resolved."""
+    """A configuration with its names resolved and its zones compiled."""
 
     config: Config
     targets: Mapping[Address, Target]
+    zones: Zones
 
 
 class Balancer:
     """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for."""
 
-    def __init__(self, engine: Engine, on_events: Callable[[list[Session]], None]) -> None:
+    def __init__(
+        self, engine: Engine, on_events: Callable[[list[Session]], None], *, checks_at_once: int = CONCURRENCY
+    ) -> None:
         self._engine = engine
         self._on_events = on_events
         self._state = State()
         self._config: Config | None = None
         self._targets: dict[Address, Target] = {}
         self._sockets = Sockets(engine.options.workers)
-        self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health)
-        self._weigher = Weigher(engine, self._on_agent)
+        self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
+        self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
+        self._outliers = Outliers(engine)
         self._rediscovered = asyncio.Event()
         self._discovery = Discovery(self._rediscovered.set)
         self._undiscovered = ""
@@ -82,8 +93,12 @@ class Balancer:
         self._untidy = asyncio.Event()
         self._leaving: dict[int, bool] = {}
         self._rebalancing: dict[str, float] = {}
+        self._panicking: set[str] = set()
         self._unbalanced = asyncio.Event()
         self._published_at = 0.0
+        self._publish_pause = PUBLISH_INTERVAL
+        self._noted = self._state
+        self._told: set[str] = set()
         self._publish_timer: asyncio.TimerHandle | None = None
         self._dice = random.Random()
         self._pump = EventPump(engine, self._deliver)
@@ -91,14 +106,22 @@ class Balancer:
     # ---- the configuration -----------------------------------------------------------------------------------------
 
     async def prepare(self, config: Config) -> Plan:
-        """Look up the names of `config`, and wait a while for sources of backends that are new in it.
+        """Look up the names of `config`, compile its zones, and wait a while for sources of backends new in it.
 
         A name that does not resolve is no error: its backend waits for an address. Nor is a source that does not
-        answer. At the start nobody has to wait here: clients are held instead, see `start_accepting`.
+        answer. At the start nobody has to wait for those here: clients are held instead, see `start_accepting`.
+        StartError if a database, or a file that checks need, cannot be read.
         """
+        await asyncio.to_thread(require_tls, config)
+        zones = NO_ZONES
+        if config.zones:
+            zones = await asyncio.to_thread(compile_zones, config, self._state.zones, self._engine.compile_zones)
+        for selector in zones.idle:
+            _log.warning("zones: no database has a network of %s", selector)
         if self._config is not None:
             await self._discovery.prepare(config)
-        return Plan(config, await resolve(_addresses(expand(config, self._discovery.found(config))), self._targets))
+        addresses = _addresses(expand(config, self._discovery.found(config)))
+        return Plan(config, await resolve(addresses, self._targets), zones)
 
     def discard(self) -> None:
         """Let go of what was prepared and will not be applied."""
@@ -131,9 +154,10 @@ class Balancer:
             if (target := plan.targets.get(address) or literal(address)) is not None
         }
         try:
-            merged = mark(merge(self._state, expanded, targets, take_slot), plan.config, found)
+            merged = merge(place(self._state, plan.config, found), expanded, targets, take_slot, plan.zones)
             # Who is found before the first client comes was there before l4lb was.
-            state = self._weigher.weigh(merged, now, first=self._config is None or not self._accepting)
+            first = self._config is None or not self._accepting
+            state = self._weigher.weigh(mark(merged, plan.config, found), now, first=first)
             self._engine.publish(compose(state, self._sockets.fds(), plan.config.log, accepting=self._accepting))
         except (OSError, ValueError) as error:
             for kind, slot in taken:
@@ -150,8 +174,11 @@ class Balancer:
                 self._deadlines[key] = now + departure.patience
         self._note_gains(self._state, state)
         self._note_leaving(self._state, state, (key for key, _ in state.backends()))
+        self._noted = state
+        self._told &= state.pools.keys()
         self._state, self._config, self._targets = state, plan.config, targets
         self._names.learn(state)
+        self._tell_of_panic()
         self._sockets.apply_options(plan.config.listeners)
         self._check()
 
@@ -169,7 +196,7 @@ class Balancer:
         targets = await resolve(names - self._targets.keys(), self._targets)
         try:
             # The configuration that runs now: it may be another one than before the look-up.
-            self._install(Plan(self._config, self._targets | targets))
+            self._install(Plan(self._config, self._targets | targets, self._state.zones))
         except StartError as error:
             if str(error) != self._undiscovered:
                 _log.error("what was discovered is not in use: %s", error)
@@ -198,15 +225,8 @@ class Balancer:
 
     def _check(self) -> None:
         self._weigher.apply(self._state)
-        self._scheduler.apply(
-            {
-                (pool_name, name): Check(_check_target(backend.target, health.port), health, backend.health)
-                for pool_name, pool in self._state.pools.items()
-                if pool.checked and (health := pool.config.health) is not None
-                for name, backend in pool.backends.items()
-                if backend.target is not None and backend.admin_state is not AdminState.MAINT
-            }
-        )
+        self._outliers.apply(self._state)
+        self._scheduler.apply(checks_of(self._state))
 
     # ---- changes at run time ---------------------------------------------------------------------------------------
 
@@ -235,8 +255,7 @@ class Balancer:
         """Nothing is known of a backend that is not checked."""
         if (before.admin_state is AdminState.MAINT) == (after.admin_state is AdminState.MAINT):
             return after
-        checked = self._state.pools[pool].checked
-        return replace(after, health=HealthState.PENDING if checked else HealthState.NONE)
+        return replace(after, health=self._state.pools[pool].untested)
 
     def _find(self, key: BackendKey) -> BackendEntry:
         if key[0] not in self._state.pools:
@@ -252,7 +271,6 @@ class Balancer:
 
     def _replace(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
         before, self._state = self._state, self._state.with_backends(changed)
-        self._note_gains(before, self._state)
         self._note_leaving(before, self._state, changed)
 
     def _note_leaving(self, before: State, after: State, keys: Iterable[BackendKey]) -> None:
@@ -275,8 +293,11 @@ class Balancer:
         self._replace({key: replace(entry, health=health)})
         level = logging.INFO if health is HealthState.UP else logging.WARNING
         _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
-        self._tell_if_unusable(key[0])
         self._publish_soon()
+
+    def _received(self, key: BackendKey) -> int:
+        entry = self._state.find(key)
+        return 0 if entry is None else self._engine.pulses([entry.slot])[0].received_bytes_total
 
     def _on_agent(self, key: BackendKey, line: str) -> None:
         entry = self._state.find(key)
@@ -288,16 +309,67 @@ class Balancer:
             self._check()
         if (verdict.state, verdict.down) != (entry.agent.state, entry.agent.down):
             _log.warning("%s/%s: its agent says %s", *key, line)
-            self._tell_if_unusable(key[0])
         self._publish_soon()
 
-    def _tell_if_unusable(self, pool: str) -> None:
-        if not any(backend.usable for backend in self._state.pools[pool].backends.values()):
-            _log.error("pool %s has no usable backend: its clients are turned away", pool)
+    def _on_stalled(self, key: BackendKey, stalled: str | None) -> None:
+        entry = self._state.find(key)
+        if entry is None or entry.stalled == stalled:
+            return
+        self._replace({key: replace(entry, stalled=stalled)})
+        if stalled is None:
+            _log.info("%s/%s gets on with its work", *key)
+        else:
+            _log.warning("%s/%s is down: %s", *key, stalled)
+        self._publish_soon()
+
+    async def judge(self) -> None:
+        """Eject backends that fail clients' connections. One round of it, once there is a pool that wants it."""
+        await self._outliers.active.wait()
+        if self._judge():
+            self._publish_soon()
+
+    def _judge(self) -> bool:
+        changed = self._outliers.judge(self._state, asyncio.get_running_loop().time())
+        self._replace(changed)
+        return bool(changed)
+
+    def _note_changes(self) -> None:
+        """What follows for pools from what happened to their backends. Once for many changes: each is a look at all.
+
+        Before anybody is turned away, who is ejected comes back.
+        """
+        changed = [name for name, pool in self._state.pools.items() if pool is not self._noted.pools.get(name)]
+        if any(not self._is_usable(name) for name in changed):
+            self._judge()
+        for name in changed:
+            if self._is_usable(name):
+                self._told.discard(name)
+            elif name not in self._told and not self._is_pending(name):
+                self._told.add(name)
+                _log.error("pool %s has no usable backend: its clients are turned away", name)
+        self._note_gains(self._noted, self._state)
+        self._noted = self._state
+
+    def _is_usable(self, pool: str) -> bool:
+        return bool(self._state.pools[pool].taking())
+
+    def _is_pending(self, pool: str) -> bool:
+        return any(backend.health is HealthState.PENDING for backend in self._state.pools[pool].backends.values())
+
+    def _tell_of_panic(self) -> None:
+        panicking = {name for name, pool in self._state.pools.items() if pool.panic}
+        for name in sorted(panicking - self._panicking):
+            threshold = self._state.pools[name].config.panic_threshold
+            _log.error(
+                "pool %s panics: less than %g%% of its backends are usable, so health is ignored", name, 100 * threshold
+            )
+        for name in sorted(self._panicking - panicking):
+            _log.warning("pool %s has calmed down: only healthy backends are used", name)
+        self._panicking = panicking
 
     def _publish_soon(self) -> None:
         if self._publish_timer is None:
-            loop, due = asyncio.get_running_loop(), self._published_at + PUBLISH_INTERVAL
+            loop, due = asyncio.get_running_loop(), self._published_at + self._publish_pause
             if loop.time() < due:
                 self._publish_timer = loop.call_at(due, self._publish_changes)
             else:
@@ -318,9 +390,13 @@ class Balancer:
     def _publish(self) -> None:
         if self._config is not None:
             self._published_at = now = asyncio.get_running_loop().time()
+            began = time.monotonic()
+            self._note_changes()
             self._state = self._weigher.weigh(self._state, now)
             fds = self._sockets.fds()
             self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
+            self._tell_of_panic()
+            self._publish_pause = max(PUBLISH_INTERVAL, PUBLISH_PAUSE * (time.monotonic() - began))
             self._untidy.set()
 
     async def weigh(self) -> None:
@@ -369,7 +445,14 @@ class Balancer:
         now = asyncio.get_running_loop().time()
         return {
             name: report.pool_status(
-                name, pool, self._scheduler, self._weigher, self._engine, now, self._discovery.status(name, now)
+                name,
+                pool,
+                self._scheduler,
+                self._weigher,
+                self._outliers,
+                self._engine,
+                now,
+                self._discovery.status(name, now),
             )
             for name, pool in self._state.pools.items()
         }
@@ -438,7 +521,7 @@ class Balancer:
         now = asyncio.get_running_loop().time()
         for pool_name, until in list(self._rebalancing.items()):
             pool = self._state.pools.get(pool_name)
-            if pool is None or pool.config.rebalance is None or now >= until:
+            if pool is None or pool.config.rebalance is None or pool.panic or now >= until:
                 del self._rebalancing[pool_name]
                 continue
             weights = pool.effective_weights()
@@ -446,8 +529,11 @@ class Balancer:
                 name: Share(self._engine.backend_statistics(backend.slot).connections, weights[name])
                 for name, backend in pool.backends.items()
             }
+            surpluses: dict[str, int] = {}
+            for names in pool.places().values():
+                surpluses |= surplus({name: shares[name] for name in names})
             quiet_ms = round(pool.config.rebalance.quiet * 1000)
-            for name, count in allot(surplus(shares), pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
+            for name, count in allot(surpluses, pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
                 await asyncio.to_thread(self._engine.close_quiet, pool.backends[name].slot, count, quiet_ms)
         if not self._rebalancing:
             self._unbalanced.clear()
@@ -503,10 +589,3 @@ class Balancer:
 
 def _addresses(config: Config) -> set[Address]:
     return {backend.address for pool in config.pools.values() for backend in pool.backends}
-
-
-def _check_target(target: Target, port: int | None) -> Target:
-    """Where to check: the backend itself, or another port of its host."""
-    if port is None or isinstance(target.address, str):
-        return target
-    return Target(target.family, (target.address[0], port))

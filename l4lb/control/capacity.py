@@ -9,8 +9,12 @@ from l4lb.config import Config
 from l4lb.engine.api import EngineOptions
 from l4lb.errors import StartError
 
-CONTROL_RESERVE = 256
-"""Descriptors kept for the control plane: checks, admin clients, logs, the configuration file."""
+CONTROL_RESERVE = 192
+"""Descriptors kept for the control plane, besides those of checks: admin clients, logs, the configuration file."""
+
+CHECKS_MIN, CHECKS_MAX = 64, 1024
+DESCRIPTORS_PER_CHECK = 64
+"""Checks at once: a share of what may be open. Backends that hang hold one each for as long as `health.timeout`."""
 
 PIPES_MAX = 256
 """Pipes of each worker. Only a transfer that is bulk right now holds one."""
@@ -31,12 +35,17 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
+def checks_at_once(descriptors: int) -> int:
+    """How many health checks may be under way in a process with so many open files."""
+    return min(CHECKS_MAX, max(CHECKS_MIN, descriptors // DESCRIPTORS_PER_CHECK))
+
+
 def engine_options(config: Config, descriptors: int, *, privileged: bool) -> EngineOptions:
     """Fit the engine into `descriptors` open files. StartError when the configuration asks for more than fits."""
     process = config.process
     workers = len(os.sched_getaffinity(0)) if process.workers == "auto" else process.workers
     listening = workers * sum(len(listener.bind) for listener in config.listeners.values())
-    spare = descriptors - CONTROL_RESERVE - listening - 4 * workers
+    spare = descriptors - CONTROL_RESERVE - checks_at_once(descriptors) - listening - 4 * workers
     if spare < 4:
         raise StartError(
             f"{descriptors} open files are too few for {listening} listening sockets and the control plane; "

@@ -47,7 +47,8 @@ def compose(state: State, fds: Mapping[BindKey, Sequence[int]], log: model.Log, 
     sockets = {name: _sockets(name, listener, fds) if accepting else () for name, listener in state.listeners.items()}
     return Snapshot(
         listeners=tuple(_listener(listener, pool_indices, sockets[name]) for name, listener in state.listeners.items()),
-        pools=tuple(_pool(pool) for pool in state.pools.values()),
+        pools=tuple(_pool(pool, state.zones.numbers) for pool in state.pools.values()),
+        zones=state.zones.table,
         events=_events(log.access),
         interval_ms=0 if log.access is None else _ms(log.access.interval),
     )
@@ -86,8 +87,8 @@ def _listener(
     )
 
 
-def _pool(pool: PoolEntry) -> PoolSpec:
-    config, timeouts, weights = pool.config, pool.config.timeouts, pool.weights()
+def _pool(pool: PoolEntry, zones: Mapping[str, int]) -> PoolSpec:
+    config, timeouts, weights, taking = pool.config, pool.config.timeouts, pool.weights(), pool.taking()
     return PoolSpec(
         slot=pool.slot,
         balance=_BALANCE[config.balance],
@@ -108,7 +109,11 @@ def _pool(pool: PoolEntry) -> PoolSpec:
         tcp=_tcp(config.tcp),
         queue_size=0 if config.queue is None else config.queue.size,
         queue_ms=0 if config.queue is None else _ms(config.queue.timeout),
-        backends=tuple(_backend(backend, weights[name]) for name, backend in pool.backends.items()),
+        sticky_entries=0 if config.sticky is None else config.sticky.entries,
+        sticky_ttl_ms=0 if config.sticky is None else _ms(config.sticky.ttl),
+        backends=tuple(
+            _backend(backend, weights[name], zones, usable=name in taking) for name, backend in pool.backends.items()
+        ),
     )
 
 
@@ -123,8 +128,8 @@ def _tcp(tcp: model.Tcp) -> TcpSpec:
     )
 
 
-def _backend(backend: BackendEntry, weight: int) -> BackendSpec:
-    target = backend.target
+def _backend(backend: BackendEntry, weight: int, zones: Mapping[str, int], *, usable: bool) -> BackendSpec:
+    target, zone = backend.target, backend.config.zone
     return BackendSpec(
         slot=backend.slot,
         name=backend.config.name,
@@ -133,5 +138,7 @@ def _backend(backend: BackendEntry, weight: int) -> BackendSpec:
         weight=weight,
         max_connections=backend.max_connections,
         max_busy=backend.config.max_busy,
-        usable=backend.usable,
+        usable=usable,
+        tier=backend.config.tier,
+        zone=0 if zone is None else zones[zone],
     )

@@ -20,7 +20,8 @@ from l4lb.config import Config, load_config
 from l4lb.config.model import AccessLog as AccessLogSettings
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
 from l4lb.control.balancer import REBALANCE_INTERVAL, Balancer
-from l4lb.control.capacity import engine_options, raise_descriptor_limit
+from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
+from l4lb.control.outliers import JUDGE_INTERVAL
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
 from l4lb.control.systemd import Notifier
@@ -70,13 +71,14 @@ class Daemon:
 
     def __init__(self, path: str, config: Config, process_log: ProcessLog, stack: contextlib.AsyncExitStack) -> None:
         privileged = os.geteuid() == 0 and config.process.user is None
-        options = engine_options(config, raise_descriptor_limit(), privileged=privileged)
+        descriptors = raise_descriptor_limit()
+        options = engine_options(config, descriptors, privileged=privileged)
         self._path = path
         self._config = self._started_with = config
         self._process_log = process_log
         self._stack = stack
         self._engine = NativeEngine(options)
-        self._balancer = Balancer(self._engine, self._on_events)
+        self._balancer = Balancer(self._engine, self._on_events, checks_at_once=checks_at_once(descriptors))
         self._access_log: AccessLog | None = None
         self._notifier = Notifier()
         self._reloads = Coalesced(self._reload)
@@ -155,6 +157,7 @@ class Daemon:
         tasks.start("reload", self._reloads.run())
         tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, self._balancer.tidy))
         tasks.start("rebalance", repeat("rebalancing", REBALANCE_INTERVAL, self._balancer.rebalance))
+        tasks.start("passive health", repeat("passive health", JUDGE_INTERVAL, self._balancer.judge))
         tasks.start("weights", repeat("weighing backends", WEIGH_INTERVAL, self._balancer.weigh))
         tasks.start("discovery", repeat("discovery", DISCOVERY_INTERVAL, self._balancer.rediscover))
         tasks.start("resolve", repeat("resolving names", RESOLVE_INTERVAL, self._balancer.resolve_again))

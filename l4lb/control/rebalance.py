@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from l4lb.config import model
-from l4lb.control.state import BackendEntry, BackendKey, State
+from l4lb.control.state import BackendEntry, PoolEntry, State
 
 WINDOW = 60.0
 """Seconds after a change in which connections are moved. Later differences are the clients' own doing."""
@@ -32,19 +32,22 @@ class Share:
 def gained(before: State, after: State) -> set[str]:
     """The pools in which a backend has a larger share to get than before: it joined, returned or got more weight."""
     return {
-        pool_name
-        for (pool_name, name), backend in after.backends()
-        if _part(after, (pool_name, name)) > _part(before, (pool_name, name)) and _weight(backend) > 0
+        name
+        for name, pool in after.pools.items()
+        if pool is not (old := before.pools.get(name)) and _has_gained(old, pool)
     }
 
 
-def _part(state: State, key: BackendKey) -> float:
-    pool = state.pools.get(key[0])
-    backend = state.find(key)
-    if pool is None or backend is None:
-        return 0.0
-    total = sum(_weight(other) for other in pool.backends.values())
-    return _weight(backend) / total if total else 0.0
+def _has_gained(before: PoolEntry | None, after: PoolEntry) -> bool:
+    old = {} if before is None else _parts(before)
+    return any(part > old.get(name, 0.0) for name, part in _parts(after).items())
+
+
+def _parts(pool: PoolEntry) -> dict[str, float]:
+    """What share of the pool each backend is to get."""
+    weights = {name: _weight(backend) for name, backend in pool.backends.items()}
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items() if weight}
 
 
 def _weight(backend: BackendEntry) -> int:

@@ -7,10 +7,12 @@ from l4lb.control.api import (
     AgentStatus,
     BackendStatus,
     DiscoveryStatus,
+    EjectionStatus,
     HealthState,
     ListenerStatus,
     PoolStatus,
 )
+from l4lb.control.outliers import Outliers
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, ListenerEntry, PoolEntry
 from l4lb.discovery.source import Readiness
@@ -34,6 +36,7 @@ def pool_status(
     pool: PoolEntry,
     scheduler: Scheduler[BackendKey],
     weigher: Weigher,
+    outliers: Outliers,
     engine: Engine,
     now: float,
     discovery: DiscoveryStatus | None,
@@ -41,27 +44,38 @@ def pool_status(
     weights = pool.effective_weights()
     return PoolStatus(
         balance=pool.config.balance,
+        panic=pool.panic,
         backends={
             backend_name: BackendStatus(
                 address=str(backend.config.address),
+                tier=backend.config.tier,
+                zone=backend.config.zone,
                 state=backend.admin_state,
                 health=backend.agreed_health,
-                health_message=_message(backend, watch := scheduler.watch((name, backend_name))),
+                health_message=_message(
+                    backend,
+                    watch := scheduler.watch((name, backend_name)),
+                    ejection := outliers.status((name, backend_name), now),
+                ),
                 health_checks_total={} if watch is None else watch.results_total,
                 weight=backend.current_weight,
                 effective_weight=weights[backend_name],
                 statistics=engine.backend_statistics(backend.slot),
                 load=weigher.load((name, backend_name), backend, now),
                 agent=_agent_status(weigher.agent((name, backend_name))),
+                ejection=ejection,
+                flaps=0 if watch is None else watch.health.flaps,
+                stalled=backend.stalled is not None,
             )
             for backend_name, backend in pool.backends.items()
         },
         statistics=engine.pool_statistics(pool.slot),
         discovery=discovery,
+        ejections_withheld_total=outliers.withheld(name),
     )
 
 
-def _message(backend: BackendEntry, watch: Watch | None) -> str:
+def _message(backend: BackendEntry, watch: Watch | None, ejection: EjectionStatus | None) -> str:
     if backend.target is None:
         return "its name does not resolve"
     if backend.readiness is not Readiness.READY:
@@ -70,6 +84,10 @@ def _message(backend: BackendEntry, watch: Watch | None) -> str:
     if agent.down or agent.state is not AdminState.READY:
         said = "down" if agent.down else agent.state.value
         return f"its agent says {said}{f': {agent.remark}' if agent.remark else ''}"
+    if backend.stalled is not None:
+        return backend.stalled
+    if ejection is not None and ejection.left is not None:
+        return f"ejected for another {ejection.left:.0f}s ({ejection.cause})"
     if watch is None:
         return "not checked" if backend.health is HealthState.NONE else "not checked in maintenance"
     return watch.message

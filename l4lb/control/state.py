@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
 from l4lb.control.api import AdminState, HealthState
+from l4lb.control.panic import Standing, is_panic
+from l4lb.control.zones import NO_ZONES, Zones
 from l4lb.discovery.source import Readiness
 from l4lb.engine.api import SlotKind
 from l4lb.engine.packing import pack_networks
@@ -31,6 +33,7 @@ _RESTRICTION = (AdminState.READY, AdminState.DRAIN, AdminState.MAINT)
 class BackendEntry:
     """`target` is None until a name is resolved. `weight` is the run-time weight, None while the file's counts.
 
+    `ejected` is what clients' connections have led to, `stalled` why its work is found to stand still, else None.
     `state` is what the operator wants, `agent` what the backend's agent said, `readiness` what the source says that
     found it; all have a say. `factor` is what load and slow start make of the weight. `usable_since` is a time of the
     event loop, None while the backend is not usable; one that becomes usable before `warm_until` needs no slow start.
@@ -47,6 +50,8 @@ class BackendEntry:
     factor: float = 1.0
     usable_since: float | None = None
     warm_until: float = -math.inf
+    ejected: bool = False
+    stalled: str | None = None
 
     @property
     def current_weight(self) -> int:
@@ -60,8 +65,8 @@ class BackendEntry:
 
     @property
     def agreed_health(self) -> HealthState:
-        """Up only if the checks, the agent and the source say so."""
-        down = self.agent.down or self.readiness is Readiness.NOT_READY
+        """Up only if the checks, the agent, the source and the progress of its work all say so."""
+        down = self.agent.down or self.stalled is not None or self.readiness is Readiness.NOT_READY
         return HealthState.DOWN if down else self.health
 
     @property
@@ -84,12 +89,27 @@ class BackendEntry:
         return self.config.max_connections if self.agent.max_connections is None else self.agent.max_connections
 
     @property
+    def ready(self) -> bool:
+        """Whether it would be used if it were healthy."""
+        return self.admin_state is AdminState.READY and self.full_weight > 0
+
+    @property
     def usable(self) -> bool:
-        return (
-            self.admin_state is AdminState.READY
-            and self.agreed_health in (HealthState.UP, HealthState.NONE)
-            and self.target is not None
-            and self.full_weight > 0
+        return self.eligible and not self.ejected
+
+    @property
+    def eligible(self) -> bool:
+        """Usable but for an ejection."""
+        return self.ready and self.agreed_health in (HealthState.UP, HealthState.NONE) and self.target is not None
+
+    @property
+    def standing(self) -> Standing:
+        """What panic is decided upon: health, and not what clients' connections have led to."""
+        return Standing(
+            tier=self.config.tier,
+            ready=self.ready,
+            usable=self.eligible,
+            known=self.agreed_health is not HealthState.PENDING,
         )
 
 
@@ -104,15 +124,42 @@ class PoolEntry:
         return self.config.health is not None and self.config.health.type != "none"
 
     @property
+    def untested(self) -> HealthState:
+        """What is said of a backend that was not checked yet."""
+        health = self.config.health
+        return HealthState.NONE if health is None or not self.checked else HealthState(health.start)
+
+    @property
     def scale(self) -> int:
         """By how much the data plane's weights are larger: WEIGHT_SCALE where some weight is not whole."""
         whole = all(backend.exact_weight.is_integer() for backend in self.backends.values())
         return 1 if whole else WEIGHT_SCALE
 
+    @property
+    def panic(self) -> bool:
+        """Whether so few backends are usable that health is ignored."""
+        return is_panic((backend.standing for backend in self.backends.values()), self.config.panic_threshold)
+
+    def taking(self) -> set[str]:
+        """The backends that take new sessions: the usable ones, in a panic all that are ready and not ejected."""
+        panic = self.panic
+        return {
+            name
+            for name, backend in self.backends.items()
+            if backend.usable or (panic and backend.ready and backend.target is not None and not backend.ejected)
+        }
+
+    def places(self) -> dict[tuple[int, str | None], list[str]]:
+        """The backends of each tier and zone: those that the same clients are shared out among."""
+        places: dict[tuple[int, str | None], list[str]] = {}
+        for name, backend in self.backends.items():
+            places.setdefault((backend.config.tier, backend.config.zone), []).append(name)
+        return places
+
     def effective_weights(self) -> dict[str, float]:
         """What balancing uses, on the scale of the file: 0 for a backend that takes no new session."""
-        scale, weights = self.scale, self.weights()
-        return {name: weights[name] / scale if backend.usable else 0 for name, backend in self.backends.items()}
+        scale, weights, taking = self.scale, self.weights(), self.taking()
+        return {name: weights[name] / scale if name in taking else 0 for name in self.backends}
 
     def weights(self) -> dict[str, int]:
         """What the data plane is told. Who has any weight keeps a little of it."""
@@ -138,6 +185,7 @@ class ListenerEntry:
 class State:
     listeners: Mapping[str, ListenerEntry] = field(default_factory=dict)
     pools: Mapping[str, PoolEntry] = field(default_factory=dict)
+    zones: Zones = NO_ZONES
 
     def backends(self) -> Iterator[tuple[BackendKey, BackendEntry]]:
         for pool_name, pool in self.pools.items():
@@ -157,15 +205,21 @@ class State:
 
     def with_backends(self, changed: Mapping[BackendKey, BackendEntry]) -> State:
         """The state with these backends in place of those of the same names."""
-        pools = dict(self.pools)
+        backends: dict[str, dict[str, BackendEntry]] = {}
         for (pool_name, name), backend in changed.items():
-            pool = pools[pool_name]
-            pools[pool_name] = replace(pool, backends={**pool.backends, name: backend})
-        return replace(self, pools=pools)
+            backends.setdefault(pool_name, dict(self.pools[pool_name].backends))[name] = backend
+        pools = {name: replace(self.pools[name], backends=known) for name, known in backends.items()}
+        return replace(self, pools={**self.pools, **pools})
 
 
-def merge(old: State, config: Config, targets: Mapping[Address, Target], take_slot: Callable[[SlotKind], int]) -> State:
-    """The state that `config` asks for. `take_slot` is called for what is new."""
+def merge(
+    old: State,
+    config: Config,
+    targets: Mapping[Address, Target],
+    take_slot: Callable[[SlotKind], int],
+    zones: Zones = NO_ZONES,
+) -> State:
+    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new."""
     pools = {name: _merge_pool(old.pools.get(name), pool, targets, take_slot) for name, pool in config.pools.items()}
     listeners = {}
     for name, listener in config.listeners.items():
@@ -179,7 +233,7 @@ def merge(old: State, config: Config, targets: Mapping[Address, Target], take_sl
             deny=pack_networks(listener.deny),
             proxy_from=b"" if proxy is None else pack_networks(proxy.from_),
         )
-    return State(listeners=listeners, pools=pools)
+    return State(listeners=listeners, pools=pools, zones=zones)
 
 
 def _merge_pool(
@@ -201,25 +255,37 @@ def _merge_pool(
         elif before.config == backend:
             agent = NOTHING_SAID if config.agent is None else before.agent
             entry = replace(before, target=target or before.target, agent=agent)
+            entry = _without_what_ended(entry, config)
         else:
             moved = before.config.address != backend.address
             entry = BackendEntry(
                 slot=before.slot,
                 config=backend,
                 target=target,
-                health=HealthState.PENDING if moved else before.health,
+                health=pool.untested if moved else before.health,
                 readiness=before.readiness,
                 usable_since=None if moved else before.usable_since,
                 warm_until=before.warm_until,
+                ejected=before.ejected and not moved,
+                stalled=None if moved else before.stalled,
             )
+            entry = _without_what_ended(entry, config)
         backends[backend.name] = replace(entry, health=_health(pool, entry, before, was_checked=was_checked))
     return replace(pool, backends=backends)
 
 
+def _without_what_ended(entry: BackendEntry, config: model.Pool) -> BackendEntry:
+    """Nobody would take back what nobody says any more."""
+    watched = config.health is not None and config.health.progress is not None and config.load is not None
+    return replace(
+        entry,
+        ejected=entry.ejected and config.passive is not None,
+        stalled=entry.stalled if watched else None,
+    )
+
+
 def _health(pool: PoolEntry, entry: BackendEntry, before: BackendEntry | None, *, was_checked: bool) -> HealthState:
-    if not pool.checked:
-        return HealthState.NONE
-    if before is None:
-        return HealthState.PENDING
+    if before is None or not pool.checked:
+        return pool.untested
     # A backend that served without checks goes on serving until a check says otherwise.
     return entry.health if was_checked else HealthState.UP

@@ -19,6 +19,9 @@ cdef extern from "l4lb.h" nogil:
         uint32_t probes
         uint32_t user_timeout_ms
 
+    struct lb_lpm:
+        pass
+
     struct l4lb_prefix:
         uint8_t address[16]
         uint8_t length
@@ -29,6 +32,8 @@ cdef extern from "l4lb.h" nogil:
         uint32_t connections_max
         uint32_t busy_max
         uint8_t usable
+        uint32_t tier
+        uint32_t zone
         const char *name
         const sockaddr *address
         socklen_t address_len
@@ -64,6 +69,8 @@ cdef extern from "l4lb.h" nogil:
         l4lb_tcp tcp
         uint32_t queue_size
         uint64_t queue_ms
+        uint32_t sticky_entries
+        uint64_t sticky_ttl_ms
         const l4lb_backend_config *backends
         size_t n_backends
 
@@ -93,6 +100,7 @@ cdef extern from "l4lb.h" nogil:
         size_t n_listeners
         const l4lb_pool_config *pools
         size_t n_pools
+        lb_lpm *zones
         uint32_t events
         uint64_t interval_ms
 
@@ -120,6 +128,8 @@ cdef extern from "l4lb.h" nogil:
         uint64_t connect_failures_total
         uint64_t connect_timeouts_total
         uint64_t retries_total
+        uint64_t resets_total
+        uint64_t answered_total
         uint64_t received_bytes_total
         uint64_t sent_bytes_total
         l4lb_histogram connect
@@ -127,6 +137,14 @@ cdef extern from "l4lb.h" nogil:
         l4lb_histogram first_byte
         l4lb_histogram stream_gap
         l4lb_histogram turn
+
+    struct l4lb_pulse:
+        uint64_t busy
+        uint64_t latency_us
+        uint64_t failures_total
+        uint64_t answered_total
+        uint64_t turns_total
+        uint64_t received_bytes_total
 
     struct l4lb_listener_stats:
         uint64_t connections
@@ -137,6 +155,10 @@ cdef extern from "l4lb.h" nogil:
         uint64_t queued
         uint64_t *closed
         l4lb_histogram queue
+        uint64_t sticky_hits_total
+        uint64_t sticky_misses_total
+        uint64_t sticky_moved_total
+        uint64_t sticky_passed_total
 
     struct l4lb_worker_stats:
         uint64_t sessions
@@ -150,6 +172,11 @@ cdef extern from "l4lb.h" nogil:
         uint64_t pipe_fallbacks_total
         uint64_t events_dropped_total
         uint64_t heartbeat_ns
+
+    struct l4lb_sticky_entry:
+        uint8_t key[16]
+        uint32_t backend
+        uint64_t left_ms
 
     struct l4lb_endpoint:
         uint16_t family
@@ -187,9 +214,13 @@ cdef extern from "l4lb.h" nogil:
     int l4lb_publish(l4lb_engine *engine, const l4lb_config *config)
     int l4lb_reclaim(l4lb_engine *engine)
     int l4lb_read_backend(const l4lb_engine *engine, uint32_t slot, l4lb_backend_stats *out)
+    int l4lb_read_pulses(const l4lb_engine *engine, const uint32_t *slots, size_t n, l4lb_pulse *out)
     int l4lb_read_listener(const l4lb_engine *engine, uint32_t slot, l4lb_listener_stats *out)
     int l4lb_read_pool(const l4lb_engine *engine, uint32_t slot, l4lb_pool_stats *out)
     int l4lb_read_worker(const l4lb_engine *engine, uint32_t worker, l4lb_worker_stats *out)
+    int l4lb_sticky_count(const l4lb_engine *engine, uint32_t pool)
+    int l4lb_sticky_read(const l4lb_engine *engine, uint32_t pool, uint32_t *cursor, l4lb_sticky_entry *out, size_t n)
+    int l4lb_sticky_write(const l4lb_engine *engine, uint32_t pool, const l4lb_sticky_entry *entries, size_t n)
     int l4lb_list_sessions(l4lb_engine *engine, uint32_t worker, uint64_t after, l4lb_session_record *out, size_t n,
                            int timeout_ms)
     int l4lb_kill_session(l4lb_engine *engine, uint64_t id, int timeout_ms)

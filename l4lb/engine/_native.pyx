@@ -22,8 +22,11 @@ from l4lb.engine.api import (
     Path,
     Phase,
     PoolStatistics,
+    Pulse,
     SessionRecord,
     SessionState,
+    StickyEntry,
+    StickyStatistics,
     WorkerStatistics,
 )
 from l4lb.engine.packing import pack_address
@@ -49,6 +52,10 @@ cdef extern from "maglev.h":
         uint32_t weight
 
     int lb_maglev_build(uint32_t *table, uint32_t table_size, const lb_maglev_member *members, size_t n_members)
+
+cdef extern from "lpm.h":
+    int lb_lpm_new(const l4lb_prefix *prefixes, const uint32_t *values, size_t n, lb_lpm *like, lb_lpm **out) nogil
+    void lb_lpm_free(lb_lpm *lpm) nogil
 
 CLOSE_REASONS = tuple(
     (close_table[i][0].decode(), close_table[i][1].decode()) for i in range(L4LB_N_CLOSE)
@@ -103,6 +110,26 @@ cdef size_t fill_prefixes(const l4lb_prefix **out, bytes packed) except? 0:
     return len(packed) // sizeof(l4lb_prefix)
 
 
+cdef class ZoneTable:
+    """A compiled table. Snapshots share it: it is freed with the last of them, or with this object if that is later."""
+
+    cdef lb_lpm *_lpm
+
+    def __cinit__(self, bytes networks, bytes numbers):
+        cdef const l4lb_prefix *prefixes
+        cdef const uint32_t *values = <const uint32_t *><const char *>numbers
+        cdef size_t n = fill_prefixes(&prefixes, networks)
+        cdef int result
+        if <size_t>len(numbers) != n * sizeof(uint32_t):
+            raise ValueError("every network needs a number of 4 bytes")
+        with nogil:
+            result = lb_lpm_new(prefixes, values, n, NULL, &self._lpm)
+        check(result)
+
+    def __dealloc__(self):
+        lb_lpm_free(self._lpm)
+
+
 def maglev_table(names, weights, uint32_t size):
     cdef Arena arena = Arena()
     cdef lb_maglev_member *members = <lb_maglev_member *>arena.take(len(names), sizeof(lb_maglev_member))
@@ -121,6 +148,8 @@ cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
     out.connections_max = spec.max_connections
     out.busy_max = spec.max_busy
     out.usable = spec.usable
+    out.tier = spec.tier
+    out.zone = spec.zone
     out.name = arena.keep(spec.name.encode())
     out.address = <const sockaddr *>arena.keep(address)
     out.address_len = len(address)
@@ -155,6 +184,8 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.tcp.user_timeout_ms = spec.tcp.user_timeout_ms
     out.queue_size = spec.queue_size
     out.queue_ms = spec.queue_ms
+    out.sticky_entries = spec.sticky_entries
+    out.sticky_ttl_ms = spec.sticky_ttl_ms
     out.backends = backends
     out.n_backends = len(spec.backends)
     return 0
@@ -191,6 +222,16 @@ cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_wo
 cdef object to_histogram(const l4lb_histogram *histogram):
     counts = tuple(histogram.buckets[i] for i in range(L4LB_N_BUCKETS))
     return Histogram(BOUNDS, counts, histogram.sum_us / 1e6)
+
+
+cdef object to_sticky(int entries, const l4lb_pool_stats *stats):
+    return StickyStatistics(
+        entries=entries,
+        hits_total=stats.sticky_hits_total,
+        misses_total=stats.sticky_misses_total,
+        moved_total=stats.sticky_moved_total,
+        passed_total=stats.sticky_passed_total,
+    )
 
 
 cdef object to_seconds(uint64_t us):
@@ -296,9 +337,13 @@ cdef class NativeEngine:
         config.n_listeners = len(snapshot.listeners)
         config.pools = pools
         config.n_pools = len(snapshot.pools)
+        config.zones = NULL if snapshot.zones is None else (<ZoneTable?>snapshot.zones)._lpm
         config.events = <uint32_t><int>snapshot.events
         config.interval_ms = snapshot.interval_ms
         check(l4lb_publish(self.open(), &config))
+
+    def compile_zones(self, networks, numbers):
+        return ZoneTable(networks, numbers)
 
     def reclaim(self):
         return l4lb_reclaim(self.open())
@@ -314,6 +359,7 @@ cdef class NativeEngine:
             connect_failures_total=stats.connect_failures_total,
             connect_timeouts_total=stats.connect_timeouts_total,
             retries_total=stats.retries_total,
+            resets_total=stats.resets_total,
             received_bytes_total=stats.received_bytes_total,
             sent_bytes_total=stats.sent_bytes_total,
             connect=to_histogram(&stats.connect),
@@ -322,6 +368,26 @@ cdef class NativeEngine:
             stream_gap=to_histogram(&stats.stream_gap),
             turn=to_histogram(&stats.turn),
         )
+
+    def pulses(self, slots):
+        cdef Arena arena = Arena()
+        cdef size_t i, n = len(slots)
+        cdef uint32_t *numbers = <uint32_t *>arena.take(n, sizeof(uint32_t))
+        cdef l4lb_pulse *pulses = <l4lb_pulse *>arena.take(n, sizeof(l4lb_pulse))
+        for i in range(n):
+            numbers[i] = slots[i]
+        check(l4lb_read_pulses(self.open(), numbers, n, pulses))
+        return [
+            Pulse(
+                pulses[i].busy,
+                pulses[i].latency_us / 1e6,
+                pulses[i].failures_total,
+                pulses[i].answered_total,
+                pulses[i].turns_total,
+                pulses[i].received_bytes_total,
+            )
+            for i in range(n)
+        ]
 
     def listener_statistics(self, uint32_t slot):
         cdef l4lb_listener_stats stats
@@ -334,10 +400,12 @@ cdef class NativeEngine:
 
     def pool_statistics(self, uint32_t slot):
         cdef l4lb_pool_stats stats
+        cdef int entries = l4lb_sticky_count(self.open(), slot)
         check(l4lb_read_pool(self.open(), slot, &stats))
         return PoolStatistics(
             queued=stats.queued,
             queue=to_histogram(&stats.queue),
+            sticky=to_sticky(entries, &stats) if entries >= 0 else None,
             closed_total={CLOSE_REASONS[i]: stats.closed[i] for i in range(L4LB_N_CLOSE)},
         )
 
@@ -357,6 +425,31 @@ cdef class NativeEngine:
             events_dropped_total=stats.events_dropped_total,
             heartbeat_ns=stats.heartbeat_ns,
         )
+
+    def sticky_read(self, uint32_t pool, uint32_t after=0, size_t limit=1024):
+        cdef Arena arena = Arena()
+        cdef l4lb_sticky_entry *found = <l4lb_sticky_entry *>arena.take(limit, sizeof(l4lb_sticky_entry))
+        cdef int n = check(l4lb_sticky_read(self.open(), pool, &after, found, limit))
+        entries = []
+        for i in range(n):
+            key = PyBytes_FromStringAndSize(<const char *>found[i].key, sizeof(found[i].key))
+            entries.append(StickyEntry(key=key, backend=found[i].backend, left=found[i].left_ms / 1e3))
+        return entries, after
+
+    def sticky_write(self, uint32_t pool, entries):
+        cdef Arena arena = Arena()
+        cdef l4lb_sticky_entry *given = <l4lb_sticky_entry *>arena.take(len(entries), sizeof(l4lb_sticky_entry))
+        cdef int added
+        for i, entry in enumerate(entries):
+            if len(entry.key) != sizeof(given[i].key):
+                raise ValueError(f"a key has {sizeof(given[i].key)} bytes, not {len(entry.key)}")
+            memcpy(given[i].key, <const char *>entry.key, sizeof(given[i].key))
+            given[i].backend = entry.backend
+            given[i].left_ms = <uint64_t>max(0.0, entry.left * 1e3)
+        added = l4lb_sticky_write(self.open(), pool, given, len(entries))
+        if added == -errno.EINVAL:
+            raise ValueError("a slot of a backend that is not taken")
+        return check(added)
 
     def sessions(self, uint32_t worker, uint64_t after=0, size_t limit=1024):
         cdef Arena arena = Arena()

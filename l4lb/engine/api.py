@@ -14,7 +14,7 @@ import enum
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str
 """An address as the socket module spells it: (host, port), (host, port, flow, scope), or a unix path."""
@@ -93,6 +93,8 @@ class BackendSpec:
     max_connections: int = 0
     max_busy: int = 0
     usable: bool = True
+    tier: int = 0
+    zone: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,8 @@ class PoolSpec:
     tcp: TcpSpec = NO_TCP
     queue_size: int = 0
     queue_ms: int = 0
+    sticky_entries: int = 0
+    sticky_ttl_ms: int = 0
     backends: Sequence[BackendSpec] = ()
 
 
@@ -154,12 +158,17 @@ class ListenerSpec:
     routes: Sequence[tuple[str, int]] = ()
 
 
+class ZoneTable(Protocol):
+    """Which zone each network is in, as the data plane looks it up (`Engine.compile_zones`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One whole data-plane configuration; `ListenerSpec.pool` and its routes index `pools`."""
 
     listeners: Sequence[ListenerSpec] = ()
     pools: Sequence[PoolSpec] = ()
+    zones: ZoneTable | None = None
     events: EventKind = EventKind(0)  # noqa: RUF009 - a constant
     interval_ms: int = 0
 
@@ -194,6 +203,7 @@ class BackendStatistics:
     connect_failures_total: int
     connect_timeouts_total: int
     retries_total: int
+    resets_total: int
     received_bytes_total: int
     sent_bytes_total: int
     connect: Histogram
@@ -201,6 +211,18 @@ class BackendStatistics:
     first_byte: Histogram
     stream_gap: Histogram
     turn: Histogram
+
+
+class Pulse(NamedTuple):
+    """What is watched of a backend all the time. `latency` is 0 when nothing is known; `failures_total` are connects
+    that failed or timed out and sessions that it reset before its first byte, `answered_total` those that got one."""
+
+    busy: int = 0
+    latency: float = 0.0
+    failures_total: int = 0
+    answered_total: int = 0
+    turns_total: int = 0
+    received_bytes_total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +235,35 @@ class ListenerStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StickyStatistics:
+    """`entries` are clients remembered now. The rest are sessions that reached a backend: the one remembered; any, as
+    none was; another one, which is remembered from then on; another one, as the one remembered was full."""
+
+    entries: int
+    hits_total: int
+    misses_total: int
+    moved_total: int
+    passed_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickyEntry:
+    """A client and the slot of the backend it was given. `key` is its address, 16 bytes, IPv4 mapped into IPv6; `left`
+    the seconds until it is forgotten if it does not come again."""
+
+    key: bytes
+    backend: int
+    left: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
-    """`queue` is the time waited; `closed_total` is by (reason, termination code) (see L4LB_CLOSE_TABLE)."""
+    """`queue` is the time waited; `closed_total` is by (reason, termination code) (see L4LB_CLOSE_TABLE); `sticky` is
+    None when clients are not remembered."""
 
     queued: int = 0
     queue: Histogram = NO_HISTOGRAM
+    sticky: StickyStatistics | None = None
     closed_total: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -290,16 +336,31 @@ class Engine(Protocol):
     def publish(self, snapshot: Snapshot) -> None:
         """Replace the running snapshot, all or nothing. ValueError or OSError leaves the old one running."""
 
+    def compile_zones(self, networks: bytes, numbers: bytes) -> ZoneTable:
+        """A table of packed networks (`l4lb.engine.packing`) and the zone number of each, 4 bytes in this machine's
+        order. The longest network counts, and of equal ones the last. Any thread; takes long for many."""
+
     def reclaim(self) -> int:
         """Free retired snapshots; how many are left. At 0, sockets the newest snapshot lacks may be closed."""
 
     def backend_statistics(self, slot: int) -> BackendStatistics: ...
+
+    def pulses(self, slots: Sequence[int]) -> list[Pulse]:
+        """Of many backends at once, cheaply."""
 
     def listener_statistics(self, slot: int) -> ListenerStatistics: ...
 
     def pool_statistics(self, slot: int) -> PoolStatistics: ...
 
     def worker_statistics(self, worker: int) -> WorkerStatistics: ...
+
+    def sticky_read(self, pool: int, after: int = 0, limit: int = 1024) -> tuple[list[StickyEntry], int]:
+        """Up to `limit` clients that the pool remembers, and `after` for the next call; none at the end. Whoever is
+        remembered all the time is there once. FileNotFoundError when the pool remembers none."""
+
+    def sticky_write(self, pool: int, entries: Sequence[StickyEntry]) -> int:
+        """Let the pool remember these too; how many it does. Clients that are known already, or came later, come first.
+        FileNotFoundError when the pool remembers none, ValueError for a bad key or slot."""
 
     def sessions(self, worker: int, after: int = 0, limit: int = 1024) -> list[SessionRecord]:
         """Up to `limit` sessions of a worker with ids above `after`. Any thread; may wait for the worker."""

@@ -12,12 +12,12 @@ from typing import Generic, TypeVar
 
 from l4lb.config import model
 from l4lb.control.api import HealthState
-from l4lb.health.machine import Health
-from l4lb.health.probes import Result, Target, probe
+from l4lb.health.machine import Finding, Health, finding
+from l4lb.health.pace import next_turn
+from l4lb.health.probes import NOBODY, Outcome, Result, Subject, Target, command, probe
 
 CONCURRENCY = 64
-JITTER = 0.1
-"""Intervals vary by this share either way, so that checks of many backends do not march in step."""
+"""Checks at once, unless whoever makes the scheduler can spare more descriptors."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,27 +31,42 @@ class Check:
     target: Target
     settings: model.Health
     state: HealthState = HealthState.PENDING
+    subject: Subject = NOBODY
 
 
 @dataclass(slots=True)
 class Watch:
-    """A backend under check. `results_total` counts them by `success` and `failure`."""
+    """A backend under check. `results_total` counts them by `success`, `failure` and `inconclusive`."""
 
     check: Check
     health: Health
     message: str = "not checked yet"
-    results_total: Counter[str] = field(default_factory=lambda: Counter(success=0, failure=0))
+    results_total: Counter[str] = field(default_factory=lambda: Counter({found.value: 0 for found in Finding}))
     checked: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
 
-class Scheduler(Generic[Key]):
-    """Owns the check tasks. `on_change(key, health, message)` is called on the loop when a backend's state changes."""
+def _silent(key: Hashable) -> int:
+    return 0
 
-    def __init__(self, on_change: Callable[[Key, HealthState, str], None]) -> None:
+
+class Scheduler(Generic[Key]):
+    """Owns the check tasks. `on_change(key, health, message)` is called on the loop when a backend's state changes.
+
+    `received(key)` is how many bytes a backend has sent to clients so far.
+    """
+
+    def __init__(
+        self,
+        on_change: Callable[[Key, HealthState, str], None],
+        received: Callable[[Key], int] = _silent,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
         self._on_change = on_change
+        self._received = received
         self._watches: dict[Key, Watch] = {}
-        self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._places = asyncio.Semaphore(concurrency)
+        self._programs = asyncio.Semaphore(command.CONCURRENCY)
 
     def watch(self, key: Key) -> Watch | None:
         return self._watches.get(key)
@@ -67,7 +82,7 @@ class Scheduler(Generic[Key]):
             elif watch.check.target != check.target or watch.health.state is not check.state:
                 self._stop(watch)
                 self._start(key, Watch(check, Health(check.state), results_total=watch.results_total))
-            elif watch.check.settings != check.settings:
+            elif (watch.check.settings, watch.check.subject) != (check.settings, check.subject):
                 # Begin anew with what is known: the check that is due may be as far away as the old interval was long.
                 self._stop(watch)
                 self._start(key, replace(watch, check=check))
@@ -92,22 +107,40 @@ class Scheduler(Generic[Key]):
             watch.task.cancel()
 
     async def _run(self, key: Key, watch: Watch) -> None:
-        loop = asyncio.get_running_loop()
+        loop, settings = asyncio.get_running_loop(), watch.check.settings
+        places = self._programs if settings.type == "exec" else self._places
+        # The first check is at once; the turns after it begin anywhere within the interval, but not at once as well.
+        planned = loop.time() - random.random() * watch.health.interval(settings) * (1 - 2 * settings.jitter)
         while True:
-            due = loop.time() + watch.check.settings.interval * random.uniform(1 - JITTER, 1 + JITTER)
-            async with self._slots:
-                result = await probe(watch.check.target, watch.check.settings)
+            async with places:
+                before = self._received(key)
+                result = await probe(watch.check.target, settings, watch.check.subject)
             try:
-                self._observe(key, watch, result)
+                self._observe(key, watch, result, before)
             except Exception:
                 _log.exception("the result of a health check of %s could not be used", key)
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            interval, now = watch.health.interval(settings), loop.time()
+            planned = next_turn(planned, interval, now)
+            shift = interval * settings.jitter * random.uniform(-1, 1)
+            await asyncio.sleep(max(0.0, planned + shift - now))
 
-    def _observe(self, key: Key, watch: Watch, result: Result) -> None:
-        settings, before = watch.check.settings, watch.health.state
-        watch.results_total["success" if result.ok else "failure"] += 1
-        watch.health = watch.health.observe(result.ok, rise=settings.rise, fall=settings.fall)
-        watch.message = result.message
+    def _observe(self, key: Key, watch: Watch, result: Result, received_before: int) -> None:
+        settings, before = watch.check.settings, watch.health
+        found = finding(result.outcome, bytes_flowed=self._received(key) != received_before)
+        watch.results_total[found.value] += 1
+        watch.health = before.observe(found, settings, asyncio.get_running_loop().time())
+        watch.message = self._message(before, watch, result)
         watch.checked.set()
-        if watch.health.state is not before:
-            self._on_change(key, watch.health.state, result.message)
+        if watch.health.state is not before.state:
+            self._on_change(key, watch.health.state, watch.message)
+
+    @staticmethod
+    def _message(before: Health, watch: Watch, result: Result) -> str:
+        health = watch.health
+        if result.outcome is Outcome.TIMEOUT and health.undecided > before.undecided:
+            return f"busy: {result.message} to the check, while clients get theirs"
+        if health.state is HealthState.DOWN and health.flaps > 0:
+            return (
+                f"{result.message}; it flaps: {health.good_needed(watch.check.settings)} good checks will bring it up"
+            )
+        return result.message

@@ -13,11 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
-Signal = Literal["queue", "running", "kv", "gpu", "cpu", "memory"]
+LoadSignal = Literal["queue", "running", "kv", "gpu", "cpu", "memory"]
 """What a backend may say of its load. The first two are numbers of requests, the others shares of what there is."""
 
-SIGNALS: tuple[Signal, ...] = get_args(Signal)
-COUNTS: frozenset[Signal] = frozenset({"queue", "running"})
+Signal = LoadSignal | Literal["working", "done"]
+"""And of its progress: requests that it works on, and what it has done so far."""
+
+SIGNALS: tuple[LoadSignal, ...] = get_args(LoadSignal)
+COUNTS: frozenset[Signal] = frozenset({"queue", "running", "working"})
+SUMS = COUNTS | {"done"}
 
 Readings = Mapping[Signal, float]
 """The signals that were there and made sense. One that is missing is unknown, not zero."""
@@ -70,7 +74,7 @@ Wanted = Mapping[Signal, Sequence[Series]]
 
 
 def read(text: str, wanted: Wanted) -> dict[Signal, float]:
-    """The wanted signals: numbers of requests summed over all engines, shares as the fullest of them has it.
+    """The wanted signals: numbers and counters summed over all engines, shares as the fullest of them has it.
 
     Where one of the series of a signal makes no sense, neither does the signal: the rest would be too small. It is an
     ExpositionError if not a single one of the wanted names is there.
@@ -126,7 +130,7 @@ def _values(found: Sequence[_Found], series: Series) -> list[float]:
 
 
 def _combine(signal: Signal, values: Sequence[float]) -> float | None:
-    most = COUNT_MAX if signal in COUNTS else SHARE_MAX
-    if not values or not all(0 <= value <= most for value in values):  # which NaN is not either
+    most = math.inf if signal == "done" else COUNT_MAX if signal in COUNTS else SHARE_MAX
+    if not values or not all(0 <= value <= most and value < math.inf for value in values):  # which NaN is not either
         return None
-    return sum(values) if signal in COUNTS else max(values)
+    return sum(values) if signal in SUMS else max(values)

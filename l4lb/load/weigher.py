@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import aiohttp
@@ -19,7 +19,8 @@ from l4lb.control.api import LoadStatus
 from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.engine.api import Engine
 from l4lb.health.probes import Target
-from l4lb.load.exposition import SIGNALS, Wanted
+from l4lb.health.progress import Progress, Work
+from l4lb.load.exposition import SIGNALS, Readings, Series, Signal, Wanted
 from l4lb.load.poller import Asked, Poller
 from l4lb.load.ramp import ramp
 from l4lb.load.scraper import fill, new_session, scrape
@@ -42,6 +43,7 @@ class Scrape:
     url: str
     slot: int
     settings: model.Load
+    progress: model.Progress | None = None
 
     @property
     def interval(self) -> float:
@@ -66,11 +68,19 @@ class _PoolLoad:
 
 
 class Weigher:
-    """`on_agent(key, line)` is called on the loop with each answer of an agent."""
+    """`on_agent(key, line)` is called on the loop with each answer of an agent, `on_stalled(key, why)` with each scrape
+    that tells of progress: why the work of a backend stands still, None if it does not."""
 
-    def __init__(self, engine: Engine, on_agent: Callable[[BackendKey, str], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        on_agent: Callable[[BackendKey, str], None],
+        on_stalled: Callable[[BackendKey, str | None], None],
+    ) -> None:
         self._engine = engine
         self._on_agent = on_agent
+        self._on_stalled = on_stalled
+        self._progress: dict[BackendKey, Progress] = {}
         self._session: aiohttp.ClientSession | None = None
         self._scrapes: Poller[BackendKey, Scrape] = Poller("scrape", self._scrape)
         self._agents: Poller[BackendKey, Question] = Poller("agent check", self._ask)
@@ -86,10 +96,12 @@ class Weigher:
             if known is None or known.job.url != job.url:
                 # Somebody else's numbers say nothing of this one.
                 self._pools.setdefault(key[0], _PoolLoad()).tracks[key[1]] = Track()
+                self._progress.pop(key, None)
         for name in self._pools.keys() - {pool for pool, _ in scrapes}:
             del self._pools[name]
         for name, load in self._pools.items():
             load.tracks = {backend: track for backend, track in load.tracks.items() if (name, backend) in scrapes}
+        self._progress = {key: seen for key, seen in self._progress.items() if key in scrapes}
         self._scrapes.apply(scrapes)
         self._agents.apply(dict(_questions(state)))
         if scrapes:
@@ -108,10 +120,22 @@ class Weigher:
         if self._session is None:
             self._session = new_session()
         at, traffic = asyncio.get_running_loop().time(), self._traffic(job.slot)
-        readings = await scrape(self._session, job.url, _wanted(job.settings), job.settings.timeout)
+        readings = await scrape(self._session, job.url, _wanted(job), job.settings.timeout)
+        self._note_progress(key, job, at, readings)
         tracks = self._pools[key[0]].tracks
         tracks[key[1]] = observe(tracks[key[1]], Sample(at, readings, traffic), _rules(job.settings))
         return ", ".join(f"{signal} {value:g}" for signal, value in readings.items())
+
+    def _note_progress(self, key: BackendKey, job: Scrape, at: float, readings: Readings) -> None:
+        if job.progress is None:
+            return
+        work = Work(at, readings.get("working"), readings.get("done"))
+        seen = self._progress[key] = self._progress.get(key, Progress()).observe(work)
+        limit = job.progress.stalled
+        why = None
+        if seen.stalled(limit) is not None:
+            why = f"{job.progress.counter[0]} stands still for {limit:g}s or more, while requests are running"
+        self._on_stalled(key, why)
 
     async def _ask(self, key: BackendKey, question: Question) -> str:
         line = await ask(question.target, question.interval)
@@ -119,8 +143,8 @@ class Weigher:
         return line
 
     def _traffic(self, slot: int) -> Traffic:
-        statistics = self._engine.backend_statistics(slot)
-        return Traffic(statistics.turns_total, statistics.busy)
+        (pulse,) = self._engine.pulses([slot])
+        return Traffic(pulse.turns_total, pulse.busy)
 
     # ---- weighing --------------------------------------------------------------------------------------------------
 
@@ -218,7 +242,9 @@ def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
         load, target = state.pools[key[0]].config.load, entry.target
         # A unix socket has no host to be scraped at.
         if load is not None and target is not None and not isinstance(target.address, str):
-            yield key, Scrape(fill(load.url, target.address[0], target.address[1]), entry.slot, load)
+            health = state.pools[key[0]].config.health
+            progress = None if health is None else health.progress
+            yield key, Scrape(fill(load.url, target.address[0], target.address[1]), entry.slot, load, progress)
 
 
 def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
@@ -228,8 +254,14 @@ def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
             yield key, Question(Target(target.family, (target.address[0], agent.port)), agent.interval)
 
 
-def _wanted(settings: model.Load) -> Wanted:
-    return {signal: chain for signal in SIGNALS if (chain := getattr(settings.signals, signal))}
+def _wanted(job: Scrape) -> Wanted:
+    signals = job.settings.signals
+    wanted: dict[Signal, Sequence[Series]] = {
+        signal: chain for signal in SIGNALS if (chain := getattr(signals, signal))
+    }
+    if job.progress is not None:
+        wanted |= {"working": job.progress.running or signals.running, "done": job.progress.counter}
+    return wanted
 
 
 def _rules(settings: model.Load) -> Rules:

@@ -56,7 +56,19 @@ PRESETS: Mapping[str, Preset] = {
         "https://docs.vllm.ai/en/latest/usage/metrics.html",
         {
             # A busy engine answers late; one that is loading does not listen yet.
-            "health": _http("/health", timeout="5s"),
+            # It goes on saying 200 when the engine hangs; what counts the steps of the engine does not go on.
+            "health": _http(
+                "/health",
+                timeout="5s",
+                progress={
+                    "counter": [
+                        "vllm:iteration_tokens_total_count",
+                        "vllm_iteration_tokens_total_count",
+                        "ray_vllm_iteration_tokens_total_count",
+                    ],
+                    "stalled": "1m",
+                },
+            ),
             "load": {
                 "url": "http://{host}:{port}/metrics",
                 "signals": {
@@ -204,11 +216,16 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
     "airflow": Preset(
-        # It answers 200 whatever its scheduler does, which is not what a pool of API servers asks.
+        # It answers 200 whatever it finds. An API server needs its database; the scheduler is another matter.
         "Airflow 3, its API servers",
         "https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/check-health.html",
         {
-            "health": _http("/api/v2/monitor/health", interval="5s", timeout="5s"),
+            "health": _http(
+                "/api/v2/monitor/health",
+                interval="5s",
+                timeout="5s",
+                body=r'"metadatabase":\s*\{\s*"status":\s*"healthy"',
+            ),
             "timeouts": _CALLS,
             "tcp": _PROBED,
             "drain_timeout": "1m",

@@ -32,6 +32,7 @@ from l4lb.engine.api import (
     PoolStatistics,
     SessionRecord,
     SessionState,
+    StickyStatistics,
     WorkerStatistics,
 )
 from l4lb.errors import ControlError
@@ -54,6 +55,8 @@ def backend_statistics(**values: object) -> BackendStatistics:
 def backend_status(**values: object) -> BackendStatus:
     fields: dict[str, object] = {
         "address": "127.0.0.1:8001",
+        "tier": 0,
+        "zone": None,
         "state": AdminState.READY,
         "health": HealthState.UP,
         "health_message": "200 in 3 ms",
@@ -69,9 +72,15 @@ def worker_statistics() -> WorkerStatistics:
     return WorkerStatistics(**{field.name: 0 for field in dataclasses.fields(WorkerStatistics)})
 
 
-def pool_status(backends: Mapping[str, BackendStatus]) -> PoolStatus:
-    statistics = PoolStatistics(closed_total={("normal", "--"): 5, ("connect_failed", "SC"): 2})
-    return PoolStatus(balance="round_robin", backends=backends, statistics=statistics)
+def sticky_statistics() -> StickyStatistics:
+    return StickyStatistics(entries=7, hits_total=6, misses_total=5, moved_total=4, passed_total=3)
+
+
+def pool_status(
+    backends: Mapping[str, BackendStatus], sticky: StickyStatistics | None = None, *, panic: bool = False
+) -> PoolStatus:
+    statistics = PoolStatistics(closed_total={("normal", "--"): 5, ("connect_failed", "SC"): 2}, sticky=sticky)
+    return PoolStatus(balance="round_robin", panic=panic, backends=backends, statistics=statistics)
 
 
 def make_status(pools: Mapping[str, PoolStatus] | None = None, **values: object) -> Status:

@@ -17,6 +17,7 @@ from tests.admin.fake_control import (
     histogram,
     make_status,
     pool_status,
+    sticky_statistics,
 )
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -57,6 +58,14 @@ def busy_status() -> Status:
         ),
     )
     return make_status({"llama": pool_status({"a": backend})})
+
+
+def test_places_and_panic_are_shown() -> None:
+    backends = {"a": backend_status(tier=1, zone="eu-1"), "b": backend_status()}
+    found = samples(make_status({"llama": pool_status(backends, panic=True), "calm": pool_status({})}))
+    assert value(found, "l4lb_backend_info", pool="llama", backend="a", tier="1", zone="eu-1") == 1
+    assert value(found, "l4lb_backend_info", pool="llama", backend="b", tier="0", zone="") == 1
+    assert [value(found, "l4lb_pool_panic", pool=pool) for pool in ("llama", "calm")] == [1, 0]
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
@@ -189,6 +198,21 @@ def test_ten_thousand_backends_have_one_sample_each() -> None:
     status = dataclasses.replace(make_status({"big": pool_status(backends)}))
     text = metrics.encode(list(metrics.render(status)), openmetrics=False).decode()
     assert text.count("\nl4lb_backend_up{") == 10_000
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_sticky_pools_are_shown_and_no_others(openmetrics: bool) -> None:
+    status = make_status({"plain": pool_status({}), "sticky": pool_status({}, sticky_statistics())})
+    found = {
+        name: value for (name, labels), value in samples(status, openmetrics=openmetrics).items() if "sticky" in name
+    }
+    assert found == {
+        "l4lb_pool_sticky_entries": 7,
+        "l4lb_pool_sticky_hits_total": 6,
+        "l4lb_pool_sticky_misses_total": 5,
+        "l4lb_pool_sticky_moved_total": 4,
+        "l4lb_pool_sticky_passed_total": 3,
+    }
 
 
 def test_load_and_agents_are_shown_where_there_are_any() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from l4lb.admin import views
-from l4lb.control.api import AgentStatus, HealthState, ListenerStatus, LoadStatus
+from l4lb.control.api import AgentStatus, EjectionStatus, HealthState, ListenerStatus, LoadStatus
 from l4lb.engine.api import ListenerStatistics, SessionState
 from tests.admin.fake_control import (
     backend_statistics,
@@ -13,6 +13,7 @@ from tests.admin.fake_control import (
     make_session,
     make_status,
     pool_status,
+    sticky_statistics,
 )
 
 
@@ -33,12 +34,42 @@ def test_status_has_every_promised_key_and_is_json() -> None:
     assert view["pools"]["llama"]["closed_total"] == {"normal": {"--": 5}, "connect_failed": {"SC": 2}}
 
 
+def test_places_and_panic_are_shown() -> None:
+    placed = backend_status(tier=1, zone="eu-1")
+    view = views.status_view(make_status({"llama": pool_status({"a": placed}, panic=True)}))["pools"]["llama"]  # type: ignore[index]
+    assert view["panic"] is True
+    assert [view["backends"]["a"][key] for key in ("tier", "zone")] == [1, "eu-1"]
+    assert views.backend_view(backend_status())["zone"] is None
+
+
+def test_a_pool_shows_how_many_clients_it_remembers_if_it_does() -> None:
+    pools = {"plain": pool_status({}), "sticky": pool_status({}, sticky_statistics())}
+    view = json.loads(json.dumps(views.status_view(make_status(pools))))["pools"]
+    assert view["plain"]["sticky"] is None
+    assert view["sticky"]["sticky"] == {
+        "entries": 7,
+        "hits_total": 6,
+        "misses_total": 5,
+        "moved_total": 4,
+        "passed_total": 3,
+    }
+
+
 def test_a_backend_counts_bytes_as_its_clients_do() -> None:
     """`bytes_in` is what clients sent, as in the access log: the backend was sent it."""
     view = views.backend_view(
         backend_status(statistics=backend_statistics(sent_bytes_total=10, received_bytes_total=99))
     )
     assert (view["bytes_in"], view["bytes_out"]) == (10, 99)
+
+
+def test_a_backend_says_whether_it_is_ejected() -> None:
+    out = EjectionStatus(cause="black_hole", left=1.23456, ejections_total={"failures": 0, "black_hole": 2})
+    expected = {"cause": "black_hole", "left_s": 1.235, "ejections_total": {"failures": 0, "black_hole": 2}}
+    assert views.backend_view(backend_status(ejection=out))["ejection"] == expected
+    assert views.backend_view(backend_status())["ejection"] is None
+    view = views.backend_view(backend_status(flaps=2, stalled=True, statistics=backend_statistics(resets_total=3)))
+    assert (view["flaps"], view["stalled"], view["resets_total"]) == (2, True, 3)
 
 
 def test_a_backend_has_every_promised_key() -> None:

@@ -733,6 +733,41 @@ TEST(a_slot_is_given_back_only_when_nothing_uses_it) {
     world_fini(&world);
 }
 
+/* ---- pulses
+ * ------------------------------------------------------------------------------------------------------------ */
+
+TEST(pulses_of_many_backends_say_what_each_ones_numbers_say) {
+    static struct world world;
+    uint32_t slots[SERVERS + 1];
+    struct l4lb_pulse pulses[SERVERS + 1];
+    uint64_t answered = 0;
+
+    world_init(&world, &usual);
+    for (int i = 0; i < 2 * SERVERS; i++) {
+        int fd = established(&world);
+        check_echo(fd);
+        (void)close(fd);
+    }
+    WAIT_UNTIL(sessions_now(&world) == 0);
+    for (int i = 0; i < SERVERS; i++)
+        slots[i] = world.backends[i].slot;
+    CHECK_OK(l4lb_read_pulses(world.engine, slots, SERVERS, pulses));
+    for (int i = 0; i < SERVERS; i++) {
+        struct l4lb_backend_stats stats = backend_stats(&world, i);
+        CHECK_EQ(pulses[i].received_bytes_total, stats.received_bytes_total);
+        CHECK_EQ(pulses[i].turns_total, stats.turns_total);
+        CHECK_EQ(pulses[i].answered_total, stats.connections_total);
+        CHECK_EQ(pulses[i].failures_total, 0);
+        CHECK_EQ(pulses[i].busy, 0);
+        answered += pulses[i].answered_total;
+    }
+    CHECK_EQ(answered, 2 * SERVERS);
+    slots[SERVERS] = UINT32_MAX;
+    CHECK_EQ(l4lb_read_pulses(world.engine, slots, SERVERS + 1, pulses), -EINVAL);
+    CHECK_OK(l4lb_read_pulses(world.engine, NULL, 0, NULL));
+    world_fini(&world);
+}
+
 /* ---- limits
  * ------------------------------------------------------------------------------------------------------------ */
 

@@ -285,4 +285,37 @@ TEST(a_hundred_thousand_prefixes_are_built_and_found) {
     free(values);
 }
 
+TEST(peers_are_found_by_their_address_and_others_nowhere) {
+    struct l4lb_prefix prefixes[] = {prefix_of("10.0.0.0", 8), prefix_of("2001:db8::", 32)};
+    const uint32_t values[] = {4, 6};
+    struct l4lb_endpoint peer = {.family = AF_INET};
+    struct lb_lpm *lpm;
+
+    CHECK_OK(lb_lpm_new(prefixes, values, 2, NULL, &lpm));
+    memcpy(peer.address, prefixes[0].address + 12, 4);
+    CHECK_EQ(lb_lpm_find_peer(lpm, &peer), 4);
+    peer.address[0] = 11;
+    CHECK_EQ(lb_lpm_find_peer(lpm, &peer), 0);
+    peer.family = AF_INET6;
+    memcpy(peer.address, prefixes[0].address, 16);
+    CHECK_EQ(lb_lpm_find_peer(lpm, &peer), 4);
+    memcpy(peer.address, prefixes[1].address, 16);
+    CHECK_EQ(lb_lpm_find_peer(lpm, &peer), 6);
+    peer.family = AF_UNIX;
+    CHECK_EQ(lb_lpm_find_peer(lpm, &peer), 0);
+    lb_lpm_free(lpm);
+}
+
+TEST(a_shared_table_lives_until_its_last_user_lets_go) {
+    struct l4lb_prefix prefix = prefix_of("10.0.0.0", 8);
+    struct lb_lpm *lpm;
+
+    CHECK_OK(lb_lpm_new(&prefix, NULL, 1, NULL, &lpm));
+    CHECK(lb_lpm_share(lpm) == lpm);
+    lb_lpm_free(lpm);
+    CHECK_EQ(lb_lpm_find(lpm, prefix.address), 1);
+    lb_lpm_free(lpm);
+    CHECK(lb_lpm_share(NULL) == NULL);
+}
+
 TEST_MAIN()

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from l4lb.cli import main, runtime
-from l4lb.control.api import AdminState, DiscoveryStatus, LoadStatus, ReloadOutcome
+from l4lb.control.api import AdminState, DiscoveryStatus, EjectionStatus, LoadStatus, ReloadOutcome
 from tests.admin.fake_control import FakeControl, backend_statistics, backend_status, make_status, pool_status
 from tests.cli.conftest import Run
 
@@ -76,6 +76,25 @@ def test_status_shows_how_a_source_does(l4lb: Run, control: FakeControl, values:
     pool = dataclasses.replace(pool_status({}), discovery=discovery)
     control.current = make_status({"llama": pool})
     assert line in [" ".join(shown.split()) for shown in l4lb("status").output.splitlines()]
+
+
+def test_status_shows_places_where_there_are_any_and_panic(l4lb: Run, control: FakeControl) -> None:
+    assert "zone" not in l4lb("status").output
+    backends = {"a": backend_status(tier=1, zone="eu-1"), "b": backend_status()}
+    control.current = make_status({"llama": pool_status(backends, panic=True)})
+    output = l4lb("status").output
+    rows = [line.split() for line in output.splitlines()]
+    assert ["pool", "backend", "address", "tier", "zone", "state"] in [row[:6] for row in rows]
+    assert ["llama", "a", "127.0.0.1:8001", "1", "eu-1", "ready"] in [row[:6] for row in rows]
+    assert ["llama", "b", "127.0.0.1:8001", "0", "-", "ready"] in [row[:6] for row in rows]
+    assert "pool llama panics: too few backends are usable, health is ignored" in output
+
+
+def test_status_shows_who_is_ejected(l4lb: Run, control: FakeControl) -> None:
+    ejection = EjectionStatus(cause="failures", left=12.0, ejections_total={"failures": 1})
+    control.current = make_status({"llama": pool_status({"a": backend_status(ejection=ejection, effective_weight=0)})})
+    (line,) = [line for line in l4lb("status").output.splitlines() if "llama" in line and "8001" in line]
+    assert " ready ejected 0 of 1 " in " ".join(line.split())
 
 
 def test_status_tells_of_a_rejected_reload(l4lb: Run, control: FakeControl) -> None:

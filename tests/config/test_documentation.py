@@ -16,6 +16,7 @@ from l4lb.config.discover import SOURCES, Discover
 from l4lb.engine._native import CLOSE_REASONS, REJECT_REASONS
 from l4lb.observe.access import format_json
 from tests.admin.fake_control import make_session, make_status
+from tests.helpers.mmdb import write_database
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs/configuration.md").read_text()
@@ -27,6 +28,7 @@ SECTIONS = {
     "admin": "Admin",
     "log": "Log",
     "log.access": "AccessLog",
+    "geo": "Geo",
     "listeners.NAME": "Listener",
     "listeners.NAME.proxy_protocol": "ProxyProtocol",
     "listeners.NAME.tcp": "Tcp",
@@ -40,14 +42,26 @@ SECTIONS = {
     "pools.NAME.discover.etcd": "EtcdSource",
     "pools.NAME.hash": "Hash",
     "pools.NAME.queue": "Queue",
+    "pools.NAME.sticky": "Sticky",
     "pools.NAME.rebalance": "Rebalance",
     "pools.NAME.timeouts": "Timeouts",
+    "pools.NAME.backends[].health": "BackendHealth",
     "pools.NAME.health": "Health",
+    "pools.NAME.health.tls": "HealthTls",
+    "pools.NAME.health.script[]": "Step",
+    "pools.NAME.health.progress": "Progress",
+    "pools.NAME.passive": "Passive",
     "pools.NAME.load": "Load",
     "pools.NAME.load.signals": "LoadSignals",
     "pools.NAME.load.limits": "LoadLimits",
     "pools.NAME.agent": "Agent",
 }
+
+
+def with_database(text: str, folder: Path) -> str:
+    """The text with a database that is there."""
+    path = write_database(folder / "geo.mmdb", {"192.0.2.0/24": {"country": {"iso_code": "DE"}}})
+    return text.replace("/var/lib/GeoIP/GeoLite2-Country.mmdb", str(path))
 
 
 def properties(definition: str) -> dict[str, dict[str, Any]]:
@@ -81,6 +95,8 @@ def test_the_reference_has_exactly_the_keys_there_are_with_their_defaults(sectio
         value = known[key].get("default")
         if isinstance(value, list):
             value = ", ".join(map(str, value))
+        if isinstance(value, bool):
+            value = str(value).lower()
         if value not in (None, ""):
             assert default == f"`{value}`", key
         else:
@@ -103,7 +119,7 @@ def test_every_yaml_block_loads(block: str, tmp_path: Path) -> None:
         pool = next(iter(given.get("pools", {"web": None})))
         block += yaml.safe_dump({"listeners": {"web": {"bind": "127.0.0.1:8080", "pool": pool}}})
     path = tmp_path / "l4lb.yaml"
-    path.write_text(block)
+    path.write_text(with_database(block, tmp_path))
     load_config(path, {})
 
 
@@ -113,7 +129,7 @@ def test_every_example_file_loads(path: Path) -> None:
 
 
 def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tmp_path: Path) -> None:
-    text = (ROOT / "conf/l4lb.yaml").read_text()
+    text = with_database((ROOT / "conf/l4lb.yaml").read_text(), tmp_path)
     path = tmp_path / "l4lb.yaml"
     text = re.sub(r"^( *)# ( *[a-z_]+: )", r"\1\2", text, flags=re.MULTILINE)
     assert text.count("\n    discover: {} ") == 1
@@ -122,18 +138,27 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     config = load_config(path, {})
     listener, pool = config.listeners["example"], config.pools["example"]
     sections: list[BaseModel | None] = [
-        *(config.process, config.admin, config.log, config.log.access),
+        *(config.process, config.admin, config.log, config.log.access, config.geo),
         *(listener, listener.proxy_protocol, listener.tcp),
-        *(pool, pool.backends[0], pool.hash, pool.queue, pool.rebalance, pool.timeouts, pool.tcp, pool.health),
-        *(pool.load, pool.agent),
+        *(pool, pool.backends[0], pool.backends[0].health, pool.hash, pool.queue, pool.sticky, pool.rebalance),
+        *(pool.timeouts, pool.tcp, pool.load, pool.agent, pool.passive),
         *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]
+    # No check uses every key: there is a pool for each type of them.
+    for health in (other.health for other in config.pools.values()):
+        assert health is not None
+        sections += [health, health.tls, *health.script, health.progress]
+    given: dict[type[BaseModel], set[str]] = {}
     for section in sections:
-        assert section is not None
-        assert section.model_fields_set == set(type(section).model_fields), type(section).__name__
-    shown = {type(section).__name__ for section in sections}
-    assert shown == {name for section, name in SECTIONS.items() if ".discover" not in section}
-    assert set(Config.model_fields) == {"process", "admin", "log", "defaults", "listeners", "pools"}
+        if section is not None:
+            given.setdefault(type(section), set()).update(section.model_fields_set)
+    for kind, keys in given.items():
+        assert keys == set(kind.model_fields), kind.__name__
+    assert {kind.__name__ for kind in given} == {
+        name for section, name in SECTIONS.items() if ".discover" not in section
+    }
+    assert set(Config.model_fields) == {"process", "admin", "log", "defaults", "geo", "zones", "listeners", "pools"}
+    assert config.zones
 
 
 def test_the_example_of_discovery_has_every_key_of_each_source() -> None:

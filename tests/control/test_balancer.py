@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from l4lb.control.api import AdminState, HealthState, Session
 from l4lb.control.balancer import PUBLISH_INTERVAL, Balancer
 from l4lb.engine.api import EngineOptions, SlotKind
 from l4lb.errors import ControlError, StartError
-from l4lb.health.probes import Result, Target
+from l4lb.health.probes import Result, Target, failure, success
 from tests.control.build import config, record
 from tests.helpers.fake_engine import FakeEngine
 from tests.helpers.loops import eventually, run, turns
+from tests.helpers.mmdb import write_database
 from tests.helpers.peers import connect, listen
 
 A, B, C = "127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"
@@ -68,7 +70,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[int, Result]:
     """What a check of each port finds; a port that is not there is not answered at all."""
     answers: dict[int, Result] = {}
 
-    async def probe(target: Target, _settings: object) -> Result:
+    async def probe(target: Target, _settings: object, _subject: object) -> Result:
         await eventually(lambda: target.address[1] in answers)
         return answers[target.address[1]]  # type: ignore[index]
 
@@ -76,7 +78,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[int, Result]:
     return answers
 
 
-GOOD, BAD = Result(True, "fine"), Result(False, "broken")
+GOOD, BAD = success("fine"), failure("broken")
 
 
 def listening_sockets() -> int:
@@ -378,7 +380,7 @@ def test_backend_that_fails_gets_no_new_session_and_says_why(answers: dict[int, 
             )
             status = stage.backend(B)
             assert (status.health_message, status.effective_weight, status.weight) == ("broken", 0, 1)
-            assert dict(status.health_checks_total) == {"success": 0, "failure": 1}
+            assert dict(status.health_checks_total) == {"success": 0, "failure": 1, "inconclusive": 0}
 
     run(main())
 
@@ -641,5 +643,114 @@ def test_address_of_a_backend_is_what_the_file_says() -> None:
         async with staged() as stage:
             await stage.apply(config({"name": "a", "address": A}))
             assert Address.parse(stage.backend("a").address) == Address.parse(A)
+
+    run(main())
+
+
+# ---- zones and panic -------------------------------------------------------------------------------------------------
+
+
+def test_zones_reach_the_engine_and_stay_compiled() -> None:
+    async def main() -> None:
+        async with staged() as stage:
+            zoned = {"name": "a", "address": A, "zone": "us"}
+            await stage.apply(config(zoned, zones={"eu": ["10.1.0.0/16"], "us": ["10.2.0.0/16"]}))
+            table = stage.engine.snapshot.zones
+            assert table is not None
+            assert stage.engine.snapshot.pools[0].backends[0].zone == 2
+            stage.balancer.set_backend("app", "a", weight=7)
+            await stage.apply(config(zoned, B, zones={"eu": ["10.1.0.0/16"], "us": ["10.2.0.0/16"]}))
+            assert stage.engine.snapshot.zones is table
+            assert stage.engine.compiled == 1
+            await stage.apply(config(zoned, zones={"us": ["10.2.0.0/16"]}))
+            assert stage.engine.compiled == 2
+            assert stage.engine.snapshot.pools[0].backends[0].zone == 1
+            await stage.apply(config(A))
+            assert stage.engine.snapshot.zones is None
+
+    run(main())
+
+
+def test_selector_that_finds_nothing_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_database(tmp_path / "geo.mmdb", {"192.0.2.0/24": {"country": {"iso_code": "DE"}}})
+
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A, geo={"database": str(path)}, zones={"x": ["country:DE", "country:DD"]}))
+
+    run(main())
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "zones: no database has a network of country:DD"
+    ]
+
+
+def test_database_that_went_changes_nothing(tmp_path: Path) -> None:
+    path = write_database(tmp_path / "geo.mmdb", {"192.0.2.0/24": {"country": {"iso_code": "DE"}}})
+
+    async def main() -> None:
+        async with staged() as stage:
+            wanted = config(A, geo={"database": str(path)}, zones={"x": ["country:DE"]})
+            await stage.apply(wanted)
+            path.unlink()
+            with pytest.raises(StartError, match=r"^geo\.database: .* cannot be read"):
+                await stage.apply(wanted)
+            assert len(stage.engine.snapshots) == 1
+
+    run(main())
+
+
+def test_panic_is_told_when_it_begins_and_when_it_ends(
+    answers: dict[int, Result], caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [record.message for record in caplog.records if "panics" in record.message or "calm" in record.message]
+
+    async def main() -> None:
+        async with staged() as stage:
+            answers.update({9001: GOOD, 9002: BAD, 9003: BAD})
+            wanted = config(A, B, C, pool=CHECKED | {"panic_threshold": 0.5})
+            await stage.apply(wanted)
+            await eventually(lambda: stage.balancer.pools()["app"].panic)
+            await eventually(lambda: all(stage.usable().values()))
+            assert [stage.backend(name).health for name in (A, B)] == [HealthState.UP, HealthState.DOWN]
+            assert told() == ["pool app panics: less than 50% of its backends are usable, so health is ignored"]
+            await stage.apply(wanted)
+            assert len(told()) == 1
+            stage.balancer.set_backend("app", C, state=AdminState.DRAIN)
+            assert stage.usable() == {A: True, B: False, C: False}
+            assert told()[1:] == ["pool app has calmed down: only healthy backends are used"]
+            stage.balancer.set_backend("app", A, state=AdminState.MAINT)
+            assert stage.usable() == {A: False, B: True, C: False}
+            assert len(told()) == 3
+
+    run(main())
+
+
+def test_rebalancing_moves_nothing_between_tiers_and_zones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backends of a reserve have no connections, and should not."""
+    counts: dict[int, int] = {}
+
+    def statistics(self: FakeEngine, slot: int) -> Any:
+        return replace(original(self, slot), connections=counts.get(slot, 0))
+
+    original = FakeEngine.backend_statistics
+    monkeypatch.setattr(FakeEngine, "backend_statistics", statistics)
+
+    async def main() -> None:
+        async with staged() as stage:
+            pool = {"rebalance": {"rate": 1000}}
+            zones: dict[str, Any] = {"z": []}
+            places = [{}, {}, {"tier": 1}, {"zone": "z"}]
+            backends = [{"name": f"b{number}", "address": A} | place for number, place in enumerate(places)]
+            await stage.apply(config(*backends[:1], *backends[2:], pool=pool, zones=zones))
+            await stage.apply(config(*backends, pool=pool, zones=zones))
+            slots = {backend.name: backend.slot for backend in stage.engine.snapshot.pools[0].backends}
+            counts.update({slots["b0"]: 40, slots["b3"]: 10})
+            await stage.balancer.rebalance()
+            ((slot, count, _),) = stage.engine.closed_quiet
+            assert (slot, count) == (slots["b0"], 20)
+            counts.update({slots["b0"]: 20, slots["b1"]: 20})
+            await stage.balancer.rebalance()
+            assert len(stage.engine.closed_quiet) == 1
 
     run(main())

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from l4lb.control.capacity import PIPE_BYTES, PIPES_MAX, PIPES_UNPRIVILEGED, SESSIONS_MAX, engine_options
+from l4lb.control.capacity import (
+    PIPE_BYTES,
+    PIPES_MAX,
+    PIPES_UNPRIVILEGED,
+    SESSIONS_MAX,
+    checks_at_once,
+    engine_options,
+)
 from l4lb.engine.api import EngineOptions
 from l4lb.errors import StartError
 from tests.control.build import config
@@ -81,3 +88,13 @@ def test_too_few_files_for_the_listeners_alone() -> None:
     bind = [f"127.0.0.1:{port}" for port in range(2000, 2100)]
     with pytest.raises(StartError, match="400 open files are too few for 200 listening sockets"):
         options(400, bind=bind)
+
+
+@pytest.mark.parametrize(("descriptors", "expected"), [(300, 64), (4096, 64), (20_000, 312), (1_048_576, 1024)])
+def test_more_checks_at_once_where_more_files_may_be_open(descriptors: int, expected: int) -> None:
+    assert checks_at_once(descriptors) == expected
+
+
+def test_descriptors_of_checks_are_set_aside() -> None:
+    chosen = options(20_000)
+    assert 2 * chosen.max_connections + 4 * chosen.pipes_per_worker + checks_at_once(20_000) + 192 <= 20_000

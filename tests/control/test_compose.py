@@ -13,6 +13,7 @@ from l4lb.config.model import Log
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.compose import compose
 from l4lb.control.state import State, merge
+from l4lb.control.zones import NO_ZONES, compile_zones
 from l4lb.engine.api import (
     BackendSpec,
     Balance,
@@ -26,6 +27,7 @@ from l4lb.engine.api import (
 )
 from l4lb.engine.packing import pack_networks
 from tests.control.build import Slots, config, merged, targets
+from tests.helpers.fake_engine import FakeZoneTable
 
 A, B = "127.0.0.1:9001", "[::1]:9002"
 FDS = {("web", Address.parse("127.0.0.1:0")): [3, 4]}
@@ -54,7 +56,7 @@ def test_defaults() -> None:
 
 def test_every_setting_reaches_the_data_plane() -> None:
     wanted = config(
-        {"name": "six", "address": B, "weight": 7, "max_connections": 11},
+        {"name": "six", "address": B, "weight": 7, "max_connections": 11, "tier": 3, "zone": "far"},
         {"name": "local", "address": "unix:/run/app.sock"},
         {"name": "abstract", "address": "unix:@app"},
         bind=["127.0.0.1:80", "unix:/run/web.sock"],
@@ -72,8 +74,10 @@ def test_every_setting_reaches_the_data_plane() -> None:
             "timeouts": {"connect": 0.25, "idle": 60, "half_close": 5, "lifetime": 3600, "first_byte": 30},
             "tcp": {"keepalive": 20, "keepalive_interval": 4, "keepalive_probes": 3, "user_timeout": 1.25},
         },
+        zones={"near": ["10.1.0.0/16"], "far": ["10.2.0.0/16"]},
     )
-    state = merged(wanted)
+    zones = compile_zones(wanted, NO_ZONES, FakeZoneTable)
+    state = merge(State(), wanted, targets(wanted), Slots(), zones)
     slots = [backend.slot for _, backend in state.backends()]
     fds = {("", Address.parse("127.0.0.1:80")): [5, 6], ("", Address.parse("unix:/run/web.sock")): [7, 7]}
     assert compose(state, fds, QUIET) == Snapshot(
@@ -111,12 +115,15 @@ def test_every_setting_reaches_the_data_plane() -> None:
                         address=("::1", 9002),
                         weight=7,
                         max_connections=11,
+                        tier=3,
+                        zone=2,
                     ),
                     BackendSpec(slot=slots[1], name="local", family=socket.AF_UNIX, address="/run/app.sock"),
                     BackendSpec(slot=slots[2], name="abstract", family=socket.AF_UNIX, address="\0app"),
                 ),
             ),
         ),
+        zones=zones.table,
     )
 
 
@@ -124,6 +131,19 @@ def test_pace_of_probes_that_are_off_does_not_count() -> None:
     tcp = {"keepalive": "off", "keepalive_interval": 4, "user_timeout": 1}
     snapshot = compose(merged(config(A, pool={"tcp": tcp})), FDS, QUIET)
     assert snapshot.pools[0].tcp == TcpSpec(user_timeout_ms=1000)
+
+
+def test_sticky_pools() -> None:
+    wanted = config(
+        listener={"pool": "plain"},
+        pools={
+            "plain": {"backends": [A]},
+            "usual": {"backends": [A], "sticky": {}},
+            "own": {"backends": [A], "sticky": {"key": "source_ip", "ttl": 0.5, "entries": 7}},
+        },
+    )
+    pools = compose(merged(wanted), FDS, QUIET).pools
+    assert [(pool.sticky_entries, pool.sticky_ttl_ms) for pool in pools] == [(0, 0), (100_000, 1_800_000), (7, 500)]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +211,17 @@ def test_backend_that_takes_no_session_keeps_its_weight_and_is_not_usable() -> N
         drained = state.with_backends({("app", "a"): replace(entry, **change)})
         spec = compose(drained, FDS, QUIET).pools[0].backends[0]
         assert (spec.weight, spec.usable) == (3, False)
+
+
+def test_in_a_panic_all_that_are_ready_are_usable() -> None:
+    state = merged(config(A, B, {"name": "c", "address": A}, pool={"health": {}, "panic_threshold": 0.5}))
+    health = {A: HealthState.UP, B: HealthState.DOWN, "c": HealthState.DOWN}
+    changed = {key: replace(entry, health=health[key[1]]) for key, entry in state.backends()}
+    state = state.with_backends(changed)
+    assert [spec.usable for spec in compose(state, FDS, QUIET).pools[0].backends] == [True, True, True]
+    key = ("app", "c")
+    state = state.with_backends({key: replace(changed[key], state=AdminState.DRAIN)})
+    assert [spec.usable for spec in compose(state, FDS, QUIET).pools[0].backends] == [True, False, False]
 
 
 def test_unresolved_backend_stands_for_nowhere() -> None:

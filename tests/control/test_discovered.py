@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from l4lb.config import Address
+from l4lb.config import Address, model
 from l4lb.control.api import AdminState, HealthState
-from l4lb.control.discovered import expand, mark
+from l4lb.control.compose import compose
+from l4lb.control.discovered import expand, mark, place
 from l4lb.control.state import BackendEntry, State, merge
+from l4lb.control.zones import Zones
 from l4lb.discovery.source import Endpoint, Readiness
 from tests.control.build import Slots, config, targets
 
@@ -19,10 +21,17 @@ def endpoint(name: str, address: str = A, **values: object) -> Endpoint:
     return Endpoint(name, Address.parse(address), **values)  # type: ignore[arg-type]
 
 
-def state_of(*endpoints: Endpoint, before: State | None = None, backends: tuple[object, ...] = ()) -> State:
-    wanted, found = config(*backends, pool=FILE), {"app": endpoints}
+def state_of(
+    *endpoints: Endpoint,
+    before: State | None = None,
+    backends: tuple[object, ...] = (),
+    zones: tuple[str, ...] = (),
+) -> State:
+    networks = {zone: f"10.{number}.0.0/16" for number, zone in enumerate(zones)}
+    wanted, found = config(*backends, pool=FILE, zones=networks), {"app": endpoints}
     expanded = expand(wanted, found)
-    return mark(merge(before or State(), expanded, targets(expanded), Slots()), wanted, found)
+    placed = place(before or State(), wanted, found)
+    return mark(merge(placed, expanded, targets(expanded), Slots()), wanted, found)
 
 
 def entry(state: State, name: str) -> BackendEntry:
@@ -89,3 +98,41 @@ def test_a_found_backend_that_moves_into_the_file_stays_and_is_ready() -> None:
     after = state_of(before=state, backends=({"name": "a", "address": A},))
     assert entry(after, "a").slot == entry(state, "a").slot
     assert entry(after, "a").readiness is Readiness.READY
+
+
+def place_of(state: State, name: str) -> tuple[int, str | None]:
+    backend = entry(state, name).config
+    return backend.tier, backend.zone
+
+
+def test_tiers_and_zones_come_from_the_source_and_zones_that_the_file_lacks_do_not() -> None:
+    endpoints = (endpoint("a", tier=15, zone="eu-1a"), endpoint("b", B, zone="eu-1b"))
+    state = state_of(*endpoints, zones=("eu-1a",))
+    assert (place_of(state, "a"), place_of(state, "b")) == ((15, "eu-1a"), (0, None))
+    snapshot = compose(replace(state, listeners={}, zones=Zones({"eu-1a": 1})), {}, model.Log())
+    assert [(backend.tier, backend.zone) for backend in snapshot.pools[0].backends] == [(15, 1), (0, 0)]
+
+
+def test_a_zone_that_the_file_gains_or_loses_is_gained_or_lost() -> None:
+    found = endpoint("a", zone="eu-1a")
+    without = state_of(found)
+    with_zone = state_of(found, before=without, zones=("eu-1a",))
+    assert (place_of(without, "a"), place_of(with_zone, "a")) == ((0, None), (0, "eu-1a"))
+    assert place_of(state_of(found, before=with_zone), "a") == (0, None)
+
+
+def test_a_change_of_place_keeps_what_an_operator_did_to_a_found_backend() -> None:
+    state = state_of(endpoint("a"), endpoint("b", B))
+    known = replace(entry(state, "a"), weight=7, state=AdminState.DRAIN)
+    state = state.with_backends({("app", "a"): known})
+    moved = entry(state_of(endpoint("a", tier=1, zone="x"), endpoint("b", B), before=state, zones=("x",)), "a")
+    assert (moved.config.tier, moved.config.zone) == (1, "x")
+    assert replace(moved, config=known.config) == known
+
+
+def test_a_change_of_place_in_the_file_is_one_of_the_backend() -> None:
+    listed = {"name": "a", "address": A}
+    state = state_of(endpoint("a"), backends=(listed,))
+    state = state.with_backends({("app", "a"): replace(entry(state, "a"), state=AdminState.DRAIN)})
+    after = state_of(endpoint("a", tier=1), before=state, backends=({**listed, "tier": 1},))
+    assert entry(after, "a").state is AdminState.READY

@@ -32,8 +32,8 @@ class Finding:
         self.path.with_suffix(".new").write_text(json.dumps([{"targets": targets, "labels": labels}]))
         self.path.with_suffix(".new").replace(self.path)
 
-    def config(self, *backends: str, **pool: Any) -> Config:
-        return config(*backends, pool={"discover": {"file": {"path": str(self.path)}}} | pool)
+    def config(self, *backends: str, zones: dict[str, list[str]] | None = None, **pool: Any) -> Config:
+        return config(*backends, pool={"discover": {"file": {"path": str(self.path)}}} | pool, zones=zones or {})
 
     async def wait_usable(self, *names: str) -> None:
         """Follow discovery until exactly these are in use."""
@@ -133,6 +133,30 @@ def test_weights_and_states_of_an_operator_outlive_changes_of_others(tmp_path: P
             found.write(A, B, C, weight="4")
             await found.wait_usable(A, B, C)
             assert found.stage.backend(A).weight == 4
+
+    run(main())
+
+
+def test_tiers_and_known_zones_of_a_source_reach_the_data_plane_and_outlive_other_changes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with finding(tmp_path) as found:
+
+            def places() -> dict[str, tuple[int, int]]:
+                backends = found.stage.engine.snapshot.pools[0].backends
+                return {backend.name: (backend.tier, backend.zone) for backend in backends}
+
+            zones = {"eu-1a": ["127.1.0.0/16"], "eu-1b": ["127.2.0.0/16"]}
+            found.write(A, tier="2", zone="eu-1b")
+            await found.stage.apply(found.config(zones=zones))
+            await found.wait_usable(A)
+            table = found.stage.engine.snapshot.zones
+            assert (places(), table is None) == ({A: (2, 2)}, False)
+            found.stage.balancer.set_backend("app", A, weight=7)
+            found.write(A, B, zone="eu-1c")
+            await found.wait_usable(A, B)
+            assert places() == {A: (0, 0), B: (0, 0)}
+            assert found.stage.engine.snapshot.zones is table
+            assert found.stage.backend(A).weight == 7
 
     run(main())
 

@@ -199,6 +199,25 @@ def test_backend_with_any_weight_keeps_some_of_it() -> None:
     assert pool.weights() == {"a": 1}
 
 
+def test_a_panic_takes_who_is_ready_and_has_an_address() -> None:
+    wanted = config(named(), B, "nowhere:1", {"name": "off", "address": C, "weight": 0}, pool=CHECKED)
+    state = merged(wanted)
+    down = {key: replace(entry, health=HealthState.DOWN) for key, entry in state.backends()}
+    pool = state.with_backends(down).pools["app"]
+    assert (pool.panic, pool.taking(), set(pool.effective_weights().values())) == (False, set(), {0})
+    pool = replace(pool, config=pool.config.model_copy(update={"panic_threshold": 0.01}))
+    assert (pool.panic, pool.taking()) == (True, {"a", B})
+    assert pool.effective_weights() == {"a": 1, B: 1, "nowhere:1": 0, "off": 0}
+    agents = replace(pool.backends[B], agent=NOTHING_SAID.heard("drain"))
+    assert replace(pool, backends=pool.backends | {B: agents}).taking() == {"a"}
+
+
+def test_places_are_tiers_and_zones() -> None:
+    zoned = [named(zone="z"), named(B) | {"name": "b", "zone": "z"}, named(C) | {"name": "c", "zone": "z", "tier": 1}]
+    state = merged(config(*zoned, A, zones={"z": []}))
+    assert state.pools["app"].places() == {(0, "z"): ["a", "b"], (1, "z"): ["c"], (0, None): [A]}
+
+
 def test_agent_and_operator_both_have_a_say() -> None:
     entry = backend(merged(config(named(weight=4))))
     said = replace(entry, agent=NOTHING_SAID.heard("drain 50%"))

@@ -28,6 +28,12 @@ def test_services_are_called_by_their_target_wherever_it_is() -> None:
     ]
 
 
+def test_priorities_become_tiers_in_their_order_and_the_last_tier_has_the_rest() -> None:
+    services = [Service(65535 - 100 * number, 1, 80, f"{number}.test") for number in range(18)]
+    endpoints = from_services(services, {service.target: ["10.0.0.1"] for service in services})
+    assert [endpoint.tier for endpoint in endpoints] == [15, 15, *range(15, -1, -1)]
+
+
 def test_a_target_without_an_address_is_left_out() -> None:
     services = [Service(0, 1, 80, "a.test"), Service(0, 1, 80, "b.test")]
     assert [one.name for one in from_services(services, {"a.test": [], "b.test": ["10.0.0.1"]})] == ["b.test:80"]

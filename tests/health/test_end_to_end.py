@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
 from typing import Any
 
 import pytest
 
 from tests.conftest import MakeScene
-from tests.helpers.peers import Address, Backend, Peer, Served, connect, named
+from tests.helpers.peers import Address, Backend, Background, Peer, Served, blackhole, connect, named
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import wait_until
+from tests.load.servers import ModelServer
 
 FAST = {"type": "tcp", "interval": "30ms", "timeout": "1s", "rise": 2, "fall": 2}
 
@@ -119,6 +122,95 @@ def test_operator_and_checks_agree(balance: MakeScene, state: str) -> None:
         assert scene.lb.request("PATCH", path, {"state": "ready"})[0] == 200
         wait_until(lambda: health(scene, "a") == "up")
         wait_serving(scene, "a", "b")
+
+
+@pytest.mark.parametrize(("start", "serves"), [("up", True), ("down", False), ("pending", False)])
+def test_state_before_the_first_checks(balance: MakeScene, start: str, serves: bool) -> None:
+    """No check is over before the first client: the ones of this pool are not answered."""
+    with blackhole() as hole, Served(named("a")) as a:
+        assert isinstance(hole, tuple)
+        checks = {"type": "tcp", "start": start, "timeout": "1h", "interval": "1h", "port": hole[1]}
+        scene = balance({"address": a.address, "name": "a"}, pool={"health": checks})
+        assert health(scene, "a") == start
+        assert (scene.connect().read_first() == b"a\n") is serves
+
+
+def test_exec_check_knows_who_is_checked(balance: MakeScene) -> None:
+    with Served(named("a")) as a, Served(named("b")) as b:
+        script = 'test "$L4LB_BACKEND" = a || { echo "not this one"; exit 1; }'
+        checks = FAST | {"type": "exec", "command": ["/bin/sh", "-c", script], "timeout": "10s"}
+        scene = balance(
+            {"address": a.address, "name": "a"}, {"address": b.address, "name": "b"}, pool={"health": checks}
+        )
+        wait_until(lambda: health(scene, "a") == "up" and health(scene, "b") == "down")
+        assert scene.backend_status("b")["health_message"] == "exit status 1: 'not this one'"
+        wait_serving(scene, "a")
+
+
+def test_backend_that_answers_clients_and_no_check_is_busy_and_goes_on_serving(balance: MakeScene) -> None:
+    stop = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        """Silence for a check, and a stream for a client."""
+        if peer.receive(1) == b"s":
+            while not stop.wait(0.01):
+                peer.send(b"x")
+        peer.drain()
+
+    with Served(handle) as a:
+        checks = FAST | {"type": "send_expect", "script": {"send": "check", "expect": "ok"}, "timeout": "100ms"}
+        scene = balance({"address": a.address, "name": "a"}, pool={"health": checks | {"start": "up", "fall": 3}})
+        client = Background(lambda: scene_stream(scene))
+        wait_until(lambda: scene.backend_status("a")["health_checks_total"]["inconclusive"] > 4)
+        assert health(scene, "a") == "up"
+        assert scene.backend_status("a")["health_message"].startswith("busy: no answer within 0.1s")
+        stop.set()
+        wait_until(lambda: health(scene, "a") == "down")
+    client.result()
+
+
+def scene_stream(scene: Scene) -> None:
+    with connect(scene.address) as client:
+        client.send(b"s")
+        client.read_first()
+        client.drain()
+
+
+def test_server_that_has_requests_and_gets_nowhere_is_down_until_it_goes_on(balance: MakeScene) -> None:
+    with ModelServer("a", "running 2\ntokens_total 7\n") as a, ModelServer("b", "running 0\ntokens_total 7\n") as b:
+        pool = {
+            "health": FAST | {"progress": {"counter": "tokens_total", "stalled": "300ms"}},
+            "load": {"interval": "30ms", "signals": {"running": "running"}},
+        }
+        scene = balance({"address": a.address, "name": "a"}, {"address": b.address, "name": "b"}, pool=pool)
+        wait_until(lambda: health(scene, "a") == "down")
+        assert scene.backend_status("a")["health_message"].startswith("tokens_total stands still for 0.3s or more")
+        assert scene.backend_status("a")["stalled"]
+        assert scene.lb.metric("l4lb_backend_stalled", pool=scene.pool, backend="a") == 1
+        wait_serving(scene, "b")
+        stop = threading.Event()
+
+        def go_on() -> None:
+            for number in itertools.count(8):
+                if stop.wait(0.02):
+                    return
+                a.metrics = f"running 2\ntokens_total {number}\n"
+
+        going_on = Background(go_on)
+        wait_until(lambda: health(scene, "a") == "up")
+        wait_serving(scene, "a", "b")
+        stop.set()
+        going_on.result()
+
+
+def test_stalled_server_is_up_again_when_nobody_looks_any_more(balance: MakeScene) -> None:
+    with ModelServer("a", "running 2\ntokens_total 7\n") as a:
+        load = {"interval": "30ms", "signals": {"running": "running"}}
+        checks = FAST | {"progress": {"counter": "tokens_total", "stalled": "100ms"}}
+        scene = balance({"address": a.address, "name": "a"}, pool={"health": checks, "load": load})
+        wait_until(lambda: health(scene, "a") == "down")
+        scene.reload(pool={"health": FAST})
+        assert health(scene, "a") == "up"
 
 
 def _closed_address() -> Address:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,23 +12,14 @@ from typing import Any
 import pytest
 
 from l4lb.config.model import Health
-from l4lb.health.probes import Result, Target, probe
+from l4lb.health.probes import Result, Subject, Target, failure, probe, success
+from tests.applications.conftest import daemon, program
+from tests.health.probing import NO_ANSWER, SHORT, check, target
 from tests.helpers.loops import run
-from tests.helpers.peers import Address, Backend, End, Peer, Served, blackhole, listen, refused
+from tests.helpers.peers import Address, Backend, End, Peer, Served, blackhole, listen, refused, spelled
 from tests.helpers.waiting import wait_until
 
-SHORT = 0.2
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-def target(address: Address) -> Target:
-    if isinstance(address, str):
-        return Target(socket.AF_UNIX, address)
-    return Target(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, address)
-
-
-def check(address: Address, **settings: Any) -> Result:
-    return run(probe(target(address), Health.model_validate(settings)))
 
 
 def check_http(address: Address, **settings: Any) -> Result:
@@ -77,7 +67,7 @@ def address_of(backend: Backend) -> Address:
 
 def test_tcp_connects(place: dict[str, Any]) -> None:
     with Backend(**place) as backend:
-        assert check(address_of(backend)) == Result(True, "connected")
+        assert check(address_of(backend)) == success("connected")
 
 
 def test_tcp_check_leaves_no_connection_behind() -> None:
@@ -89,16 +79,16 @@ def test_tcp_check_leaves_no_connection_behind() -> None:
 
 def test_tcp_refused() -> None:
     with refused() as address:
-        assert check(address) == Result(False, "Connection refused")
+        assert check(address) == failure("Connection refused")
 
 
 def test_tcp_no_answer() -> None:
     with blackhole() as address:
-        assert check(address, timeout=SHORT) == Result(False, "no answer within 0.2s")
+        assert check(address, timeout=SHORT) == NO_ANSWER
 
 
 def test_tcp_unix_socket_that_is_not_there(tmp_path: Path) -> None:
-    assert check(str(tmp_path / "gone")) == Result(False, "No such file or directory")
+    assert check(str(tmp_path / "gone")) == failure("No such file or directory")
 
 
 # ---- http ------------------------------------------------------------------------------------------------------------
@@ -107,10 +97,9 @@ def test_tcp_unix_socket_that_is_not_there(tmp_path: Path) -> None:
 def test_http_ok(place: dict[str, Any]) -> None:
     with Web(OK, **place) as web:
         address = address_of(web)
-        if isinstance(address, str) and address.startswith("\0"):
-            assert "use health.type: tcp" in check_http(address).message
-        else:
-            assert check_http(address) == Result(True, "HTTP 200")
+        assert check_http(address) == success("HTTP 200")
+        host = b"localhost" if isinstance(address, str) else spelled(address).encode()
+        assert b"\r\nHost: " + host + b"\r\n" in web.requests[0]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +118,7 @@ def test_http_ok(place: dict[str, Any]) -> None:
 def test_http_status(code: int, statuses: list[object] | None, ok: bool) -> None:
     with Web(b"HTTP/1.1 %d Whatever\r\nContent-Length: 0\r\n\r\n" % code) as web:
         settings = {} if statuses is None else {"status": statuses}
-        assert check_http(web.address, **settings) == Result(ok, f"HTTP {code}")
+        assert check_http(web.address, **settings) == (success if ok else failure)(f"HTTP {code}")
 
 
 def test_http_asks_for_the_path_as_it_is_written() -> None:
@@ -157,25 +146,25 @@ def test_http_redirect_is_an_answer_and_not_followed() -> None:
     with Web(OK) as elsewhere:
         to = f"http://{elsewhere}/".encode()
         with Web(b"HTTP/1.1 302 Found\r\nLocation: " + to + b"\r\nContent-Length: 0\r\n\r\n") as web:
-            assert check_http(web.address) == Result(True, "HTTP 302")
-            assert check_http(web.address, status=[200]) == Result(False, "HTTP 302")
+            assert check_http(web.address) == success("HTTP 302")
+            assert check_http(web.address, status=[200]) == failure("HTTP 302")
         assert elsewhere.requests == []
 
 
 def test_http_body_is_not_waited_for() -> None:
     with Web(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nand then nothing") as web:
-        assert check_http(web.address, timeout=SHORT) == Result(True, "HTTP 200")
+        assert check_http(web.address, timeout=SHORT) == success("HTTP 200")
 
 
 def test_http_endless_stream_is_not_read() -> None:
     with Web(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n") as web:
-        assert check_http(web.address, timeout=SHORT) == Result(True, "HTTP 200")
+        assert check_http(web.address, timeout=SHORT) == success("HTTP 200")
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nX: not the end of the head\r\n"])
 def test_http_head_that_does_not_come_in_time(answer: bytes) -> None:
     with Web(answer) as web:
-        assert check_http(web.address, timeout=SHORT) == Result(False, "no answer within 0.2s")
+        assert check_http(web.address, timeout=SHORT) == NO_ANSWER
 
 
 @pytest.mark.parametrize(
@@ -197,6 +186,56 @@ def test_http_garbage_is_a_failure_with_a_message(answer: bytes) -> None:
         assert not result.message.startswith("no answer within")
 
 
+def test_http_more_headers() -> None:
+    with Web(OK) as web:
+        check_http(web.address, headers={"Authorization": "Bearer x", "X-Number": 7, "user-agent": "mine"})
+        head = web.requests[0]
+        assert b"\r\nAuthorization: Bearer x\r\n" in head
+        assert b"\r\nX-Number: 7\r\n" in head
+        assert head.lower().count(b"user-agent:") == 1
+
+
+def chunked(*pieces: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (*pieces, b""))
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok"),
+    [
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{"status": "UP" }', True),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"status":"DOWN"}', False),
+        (chunked(b'{"sta', b'tus":"', b'UP"}'), True),
+        (b'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"status":"UP"', True),
+        (b'HTTP/1.1 503 No\r\nContent-Length: 15\r\n\r\n{"status":"UP"}', False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", False),
+    ],
+)
+def test_http_body(answer: bytes, ok: bool) -> None:
+    with Web(answer) as web:
+        result = check_http(web.address, body=r'"status":\s*"UP"')
+        assert result.ok is ok
+        assert ok or "HTTP" in result.message
+
+
+def test_http_body_that_does_not_match_is_quoted() -> None:
+    with Web(OK) as web:
+        assert check_http(web.address, body="^ready$") == failure("HTTP 200, but the body does not match: 'ok'")
+
+
+def test_http_body_is_looked_at_so_far_and_no_further() -> None:
+    length = 10_000_000
+    with Web(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%bneedle" % (length, b"x" * 100_000)) as web:
+        assert not check_http(web.address, body="needle").ok
+        assert check_http(web.address, body="x{1000}").ok
+
+
+def test_http_pattern_that_would_take_for_ever_is_given_up() -> None:
+    with Web(b"HTTP/1.1 200 OK\r\nContent-Length: 41\r\n\r\n" + b"a" * 40 + b"!") as web:
+        result = check_http(web.address, body="^(a|a)*$")
+        assert "took longer than 50 ms" in result.message
+
+
 def test_http_message_is_one_short_line() -> None:
     with Web(b"\x00\x01\r\n" * 1000) as web:
         message = check_http(web.address).message
@@ -212,9 +251,36 @@ def test_http_connection_that_ends_without_an_answer(how: Callable[[Peer], None]
         assert result.message
 
 
+def test_http_nginx(tmp_path: Path) -> None:
+    path = tmp_path / "nginx.sock"
+    (tmp_path / "nginx.conf").write_text(f"""
+        daemon off; pid {tmp_path}/pid; error_log stderr;
+        events {{}}
+        http {{
+            access_log off;
+            client_body_temp_path {tmp_path}/a; proxy_temp_path {tmp_path}/b; fastcgi_temp_path {tmp_path}/c;
+            uwsgi_temp_path {tmp_path}/d; scgi_temp_path {tmp_path}/e;
+            server {{
+                listen unix:{path} proxy_protocol;
+                location /ready {{ return 200 "ready for $http_x_check\\n"; }}
+                location / {{ return 503; }}
+            }}
+        }}
+    """)
+    command = [program("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    with daemon(*command, log=tmp_path / "log"):
+        wait_until(lambda: check(str(path)).ok)
+        subject = Subject(send_proxy="v2")
+        ready = {"path": "/ready", "headers": {"X-Check": "me"}, "subject": subject}
+        assert check_http(str(path), body="^ready for me$", **ready) == success("HTTP 200")
+        assert not check_http(str(path), body="^ready for you$", **ready).ok
+        assert check_http(str(path), subject=subject) == failure("HTTP 503")
+        assert not check_http(str(path), path="/ready").ok
+
+
 def test_http_refused() -> None:
     with refused() as address:
-        assert check_http(address) == Result(False, "Connection refused")
+        assert check_http(address) == failure("Connection refused")
 
 
 def test_checks_of_all_kinds_leave_no_descriptor(tmp_path: Path) -> None:

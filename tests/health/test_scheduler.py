@@ -13,12 +13,14 @@ import pytest
 from l4lb.config.model import Health
 from l4lb.control.api import HealthState
 from l4lb.health import scheduler as module
-from l4lb.health.probes import Result, Target
+from l4lb.health.machine import UNDECIDED_MAX
+from l4lb.health.probes import NOBODY, Outcome, Result, Subject, Target, command, failure, success
 from l4lb.health.scheduler import CONCURRENCY, Check, Scheduler
 from tests.helpers.loops import eventually, run, turns
 
 UP, DOWN, PENDING = HealthState.UP, HealthState.DOWN, HealthState.PENDING
-GOOD, BAD = Result(True, "fine"), Result(False, "broken")
+GOOD, BAD = success("fine"), failure("broken")
+LATE = Result(Outcome.TIMEOUT, "no answer within 1s")
 FAST = Health(interval=0.01, timeout=0.01, rise=2, fall=3)
 RARELY = Health(interval=3600, timeout=1)
 
@@ -38,7 +40,7 @@ class Backends:
         self.most = 0
         self.gate: asyncio.Event | None = None
 
-    async def probe(self, where: Target, settings: Health) -> Result:
+    async def probe(self, where: Target, settings: Health, subject: Subject = NOBODY) -> Result:
         self.asked[where] += 1
         self.settings.append(settings)
         self.now += 1
@@ -86,7 +88,10 @@ def test_first_check_is_at_once_and_brings_up(backends: Backends) -> None:
             assert heard.changes == [("a", UP, "fine")]
             watch = scheduler.watch("a")
             assert watch is not None
-            assert (watch.message, dict(watch.results_total)) == ("fine", {"success": 1, "failure": 0})
+            assert (watch.message, dict(watch.results_total)) == (
+                "fine",
+                {"success": 1, "failure": 0, "inconclusive": 0},
+            )
 
     run(main())
 
@@ -270,26 +275,161 @@ def test_close_in_the_middle_of_checks_leaves_no_task(backends: Backends) -> Non
     run(main())
 
 
-def test_intervals_vary_so_that_checks_do_not_march_in_step(
+class Sleeps:
+    """Lets no time pass, and remembers how much was wanted: the clock that checks are planned by is its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wanted: list[float] = []
+        self.really = asyncio.sleep
+        monkeypatch.setattr(asyncio, "sleep", self.sleep)
+
+    async def sleep(self, delay: float) -> None:
+        self.wanted.append(delay)
+        await self.really(0)
+
+    async def until(self, number: int) -> None:
+        while len(self.wanted) < number:
+            await self.really(0)
+
+
+def waits(monkeypatch: pytest.MonkeyPatch, number: int, **settings: float) -> list[float]:
+    """How long one backend's checks wait for their turn, counted from the start, when no time passes."""
+
+    async def main() -> list[float]:
+        scheduler: Scheduler[str] = Scheduler(Heard())
+        sleeps = Sleeps(monkeypatch)
+        scheduler.apply({"a": Check(target(1), Health.model_validate({"interval": 100, "timeout": 1} | settings))})
+        await sleeps.until(number)
+        monkeypatch.undo()
+        await scheduler.close()
+        return sleeps.wanted
+
+    return run(main())
+
+
+def test_turns_are_whole_intervals_apart_give_or_take_the_jitter(
+    backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No time passes, so the first wait is to a turn within the interval, the next one to the turn after it, and so on.
+    steady = waits(monkeypatch, 50, jitter=0.0)
+    assert 0 < steady[0] <= 100
+    assert [round(wait - steady[0]) for wait in steady] == [100 * turn for turn in range(50)]
+
+
+def test_second_check_is_never_at_once(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.random, "random", lambda: 1.0)
+    monkeypatch.setattr(module.random, "uniform", lambda least, most: least)
+    assert round(waits(monkeypatch, 2, jitter=0.2)[0]) == 20
+
+
+def test_jitter_moves_each_check_and_never_the_turns(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.random, "random", lambda: 0.0)
+    monkeypatch.setattr(module, "probe", backends.probe)
+    shifts = [wait - 100 * (turn + 1) for turn, wait in enumerate(waits(monkeypatch, 200, jitter=0.2))]
+    assert all(-21 < shift < 21 for shift in shifts)
+    assert len({round(shift) for shift in shifts}) > 10
+
+
+def test_turns_of_many_backends_are_spread_over_the_interval(
     backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> list[float]:
-        delays: list[float] = []
-        real_sleep = asyncio.sleep
-
-        async def sleep(delay: float) -> None:
-            delays.append(delay)
-            await real_sleep(0)
-
-        scheduler: Scheduler[str] = Scheduler(Heard())
-        monkeypatch.setattr(asyncio, "sleep", sleep)
-        scheduler.apply({"a": Check(target(1), Health(interval=100, timeout=1))})
-        while len(delays) < 200:
-            await real_sleep(0)
+        scheduler: Scheduler[str] = Scheduler(Heard(), concurrency=1000)
+        sleeps = Sleeps(monkeypatch)
+        scheduler.apply({str(n): Check(target(n), Health(interval=100, timeout=1, jitter=0.0)) for n in range(400)})
+        await sleeps.until(400)
         monkeypatch.undo()
         await scheduler.close()
-        return delays
+        return sleeps.wanted[:400]
 
-    delays = run(main())
-    assert all(89 < delay <= 110 for delay in delays)
-    assert len({round(delay) for delay in delays}) > 10
+    tenths = Counter(int(wait // 10) for wait in run(main()))
+    assert all(tenths[tenth] > 10 for tenth in range(10))
+
+
+@pytest.mark.parametrize(("flowing", "expected"), [(True, UP), (False, DOWN)])
+def test_timeout_while_bytes_flow_is_busy_and_not_dead(
+    backends: Backends, flowing: bool, expected: HealthState
+) -> None:
+    async def main() -> None:
+        backends.answers[target(1)] = LATE
+        received = 0
+
+        def read(key: str) -> int:
+            nonlocal received
+            received += flowing
+            return received
+
+        heard = Heard()
+        scheduler: Scheduler[str] = Scheduler(heard, read)
+        # One more check than it takes to go down, and no more than may say nothing.
+        scheduler.apply({"a": Check(target(1), FAST, UP)})
+        watch = scheduler.watch("a")
+        assert watch is not None
+        await eventually(lambda: backends.asked[target(1)] > FAST.fall)
+        assert backends.asked[target(1)] < UNDECIDED_MAX
+        assert watch.health.state is expected
+        if flowing:
+            assert watch.message == "busy: no answer within 1s to the check, while clients get theirs"
+            assert watch.results_total["inconclusive"] >= FAST.fall
+        await scheduler.close()
+        assert [state for _, state, _ in heard.changes] == ([] if flowing else [DOWN])
+
+    run(main())
+
+
+def test_backend_that_is_busy_for_too_long_is_down(backends: Backends) -> None:
+    async def main() -> None:
+        backends.answers[target(1)] = LATE
+        received = iter(range(1_000_000))
+        heard = Heard()
+        scheduler: Scheduler[str] = Scheduler(heard, lambda key: next(received))
+        scheduler.apply({"a": Check(target(1), FAST, UP)})
+        await eventually(lambda: heard.changes)
+        assert heard.changes == [("a", DOWN, "no answer within 1s")]
+        assert backends.asked[target(1)] == UNDECIDED_MAX + FAST.fall
+        await scheduler.close()
+
+    run(main())
+
+
+def test_check_that_this_host_could_not_make_says_nothing(backends: Backends) -> None:
+    async def main() -> None:
+        backends.answers[target(1)] = Result(Outcome.HINDERED, "Too many open files")
+        async with scheduling() as scheduler:
+            scheduler.apply({"a": Check(target(1), FAST, UP)})
+            watch = scheduler.watch("a")
+            assert watch is not None
+            await eventually(lambda: watch.results_total["inconclusive"] > FAST.fall)
+            assert (watch.health.state, watch.message) == (UP, "Too many open files")
+
+    run(main())
+
+
+def test_message_says_that_a_backend_flaps(backends: Backends) -> None:
+    async def main() -> None:
+        heard = Heard()
+        async with scheduling(heard) as scheduler:
+            scheduler.apply({"a": Check(target(1), FAST, UP)})
+            for turn in range(4):
+                backends.answers[target(1)] = BAD if turn % 2 == 0 else GOOD
+                await eventually(lambda: len(heard.changes) == turn + 1)  # noqa: B023
+                if heard.changes[-1][1] is DOWN and turn == 2:
+                    assert heard.changes[-1][2] == "broken; it flaps: 4 good checks will bring it up"
+        assert [state for _, state, _ in heard.changes] == [DOWN, UP, DOWN, UP]
+
+    run(main())
+
+
+def test_programs_are_bounded_on_their_own(backends: Backends) -> None:
+    async def main() -> None:
+        backends.gate = asyncio.Event()
+        program = Health.model_validate({"type": "exec", "command": "/bin/true", "interval": 3600, "timeout": 1})
+        async with scheduling() as scheduler:
+            scheduler.apply({str(n): Check(target(n), program) for n in range(3 * command.CONCURRENCY)})
+            await eventually(lambda: backends.now == command.CONCURRENCY)
+            await turns()
+            assert backends.most == command.CONCURRENCY
+            scheduler.apply({"tcp": Check(target(1000), RARELY)})
+            await eventually(lambda: backends.asked[target(1000)] == 1)
+
+    run(main())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from l4lb.engine.api import (
@@ -14,14 +15,24 @@ from l4lb.engine.api import (
     Histogram,
     ListenerStatistics,
     PoolStatistics,
+    Pulse,
     SessionRecord,
     SlotKind,
     Snapshot,
+    StickyEntry,
     WorkerStatistics,
 )
 
 NO_HISTOGRAM = Histogram((), (0,), 0.0)
 SlotKey = tuple[SlotKind, int]
+
+
+@dataclass(frozen=True)
+class FakeZoneTable:
+    """What it was compiled from."""
+
+    networks: bytes
+    numbers: bytes
 
 
 @dataclass
@@ -43,8 +54,11 @@ class FakeEngine:
     killed_backends: list[int] = field(default_factory=list)
     leaving: dict[int, bool] = field(default_factory=dict)
     closed_quiet: list[tuple[int, int, int]] = field(default_factory=list)
+    compiled: int = 0
     killed_sessions: list[int] = field(default_factory=list)
     connections_total: Counter[int] = field(default_factory=Counter)
+    sticky: defaultdict[int, list[StickyEntry]] = field(default_factory=lambda: defaultdict(list))
+    pulse: dict[int, Pulse] = field(default_factory=dict)
     running: bool = False
     closed: bool = False
     _next: int = 0
@@ -88,6 +102,10 @@ class FakeEngine:
             raise self.publish_error
         self.snapshots.append(snapshot)
 
+    def compile_zones(self, networks: bytes, numbers: bytes) -> FakeZoneTable:
+        self.compiled += 1
+        return FakeZoneTable(networks, numbers)
+
     def reclaim(self) -> int:
         return self.retired
 
@@ -99,6 +117,7 @@ class FakeEngine:
             connect_failures_total=0,
             connect_timeouts_total=0,
             retries_total=0,
+            resets_total=0,
             received_bytes_total=0,
             sent_bytes_total=0,
             connect=NO_HISTOGRAM,
@@ -108,6 +127,9 @@ class FakeEngine:
             stream_gap=NO_HISTOGRAM,
             turn=NO_HISTOGRAM,
         )
+
+    def pulses(self, slots: Sequence[int]) -> list[Pulse]:
+        return [self.pulse.get(slot, Pulse()) for slot in slots]
 
     def listener_statistics(self, slot: int) -> ListenerStatistics:
         return ListenerStatistics(connections=0, connections_total=self.connections_total[slot])
@@ -129,6 +151,14 @@ class FakeEngine:
             events_dropped_total=0,
             heartbeat_ns=0,
         )
+
+    def sticky_read(self, pool: int, after: int = 0, limit: int = 1024) -> tuple[list[StickyEntry], int]:
+        entries = self.sticky[pool][after : after + limit]
+        return entries, after + len(entries)
+
+    def sticky_write(self, pool: int, entries: Sequence[StickyEntry]) -> int:
+        self.sticky[pool] += entries
+        return len(entries)
 
     def sessions(self, worker: int, after: int = 0, limit: int = 1024) -> list[SessionRecord]:
         records = [

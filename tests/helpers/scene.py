@@ -41,7 +41,13 @@ class Scene:
     """One listener in front of one pool. Backends are named b0, b1, ... unless they carry a name."""
 
     def __init__(
-        self, lb: Balancer, settings: Json, listener: Json, pool: Json, backends: Sequence[BackendLike]
+        self,
+        lb: Balancer,
+        settings: Json,
+        listener: Json,
+        pool: Json,
+        backends: Sequence[BackendLike],
+        sections: Json,
     ) -> None:
         number = next(_numbers)
         self.lb = lb
@@ -51,6 +57,7 @@ class Scene:
         self._stack = contextlib.ExitStack()
         self._listener_config = {"bind": "127.0.0.1:0"} | listener
         self._pool_config = dict(pool)
+        self._sections = sections
         self._backends = list(backends)
         self.reload()
         self._sockets = descriptors(lb.popen.pid)["socket"]
@@ -60,7 +67,7 @@ class Scene:
     def config(self) -> Json:
         entries = [backend_entry(backend, f"b{index}") for index, backend in enumerate(self._backends)]
         return balancer.merge(
-            self.settings,
+            self.settings | self._sections,
             {
                 "listeners": {self.listener: self._listener_config | {"pool": self.pool}},
                 "pools": {self.pool: self._pool_config | {"backends": entries}},
@@ -72,8 +79,10 @@ class Scene:
         backends: Sequence[BackendLike] | None = None,
         listener: Mapping[str, Any] | None = None,
         pool: Mapping[str, Any] | None = None,
+        sections: Mapping[str, Any] | None = None,
     ) -> None:
         """Reload with what changed; the rest stays."""
+        self._sections |= sections or {}
         self._backends = self._backends if backends is None else list(backends)
         self._listener_config |= listener or {}
         self._pool_config |= pool or {}

@@ -16,7 +16,7 @@ from l4lb.control.api import AdminState, HealthState
 from l4lb.control.balancer import Balancer
 from l4lb.control.state import State, merge
 from l4lb.control.tasks import Background, repeat
-from l4lb.engine.api import EngineOptions
+from l4lb.engine.api import EngineOptions, Pulse
 from l4lb.load import weigher as module
 from l4lb.load.exposition import Signal, Wanted
 from l4lb.load.weigher import START_GRACE, Weigher
@@ -171,7 +171,7 @@ def test_a_backend_on_a_unix_socket_is_not_scraped(servers: Servers) -> None:
     run(main())
 
 
-def test_turns_since_the_scrape_lower_the_weight(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turns_since_the_scrape_lower_the_weight(servers: Servers) -> None:
     async def main() -> None:
         servers.readings = {url(A): {"queue": 0.0, "kv": 0.0}, url(B): {"queue": 0.0, "kv": 0.0}}
         async with staged() as stage:
@@ -180,13 +180,8 @@ def test_turns_since_the_scrape_lower_the_weight(servers: Servers, monkeypatch: 
                 # The first scrape of each comes within a tenth of the interval: do not wait for it.
                 job = stage.balancer._weigher._scrapes.asked(("app", name)).job  # type: ignore[union-attr]
                 await stage.balancer._weigher._scrape(("app", name), job)
-            statistics = stage.engine.backend_statistics
             slot = stage.balancer._state.pools["app"].backends["a"].slot
-            monkeypatch.setattr(
-                stage.engine,
-                "backend_statistics",
-                lambda one: replace(statistics(one), busy=4, turns_total=4) if one == slot else statistics(one),
-            )
+            stage.engine.pulse[slot] = Pulse(busy=4, turns_total=4)
             await eventually(lambda: stage.weights() == {"a": 3, "b": 16})
 
     run(main())
@@ -269,7 +264,7 @@ def factors(state: State) -> dict[str, float]:
 
 def ramp_scene() -> tuple[Weigher, State]:
     """The process began at 0, with both backends in service."""
-    weigher = Weigher(FakeEngine(), lambda _key, _line: None)
+    weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
     return weigher, weigher.weigh(merged(config(*NAMED, pool=RAMPED)), 0.0, first=True)
 
 
@@ -313,7 +308,7 @@ def test_a_new_backend_starts_slowly_even_at_the_start_of_the_process() -> None:
 @pytest.mark.parametrize(("when", "factor"), [(START_GRACE - 1, 1.0), (START_GRACE + 1, 0.1)])
 def test_first_checks_at_the_start_are_no_reason_to_start_slowly(when: float, factor: float) -> None:
     async def main() -> None:
-        weigher = Weigher(FakeEngine(), lambda _key, _line: None)
+        weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
         state = merged(config(*NAMED, pool=RAMPED | {"health": {"type": "tcp"}}))
         state = weigher.weigh(state, 0.0, first=True)
         state = weighed(weigher, state, when, health=HealthState.UP)
@@ -339,7 +334,7 @@ def test_a_file_that_changes_a_backend_does_not_make_it_new_but_one_that_moves_i
 
 def test_slow_start_that_is_configured_later_slows_down_nobody_in_service() -> None:
     async def main() -> None:
-        weigher = Weigher(FakeEngine(), lambda _key, _line: None)
+        weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
         state = weigher.weigh(merged(config(*NAMED)), 0.0, first=True)
         wanted = config(*NAMED, pool=RAMPED)
         state = weigher.weigh(merge(state, wanted, targets(wanted), Slots()), 100.0)

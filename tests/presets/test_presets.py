@@ -49,9 +49,12 @@ def row(name: str) -> str:
     if made.health.type == "http":
         port = f":{made.health.port}" if made.health.port else ""
         check = f"`{port}{made.health.path}` {', '.join(map(str, made.health.status))}"
+        check += " and its body" if made.health.body else ""
     else:
         check = made.health.type
     check += f", every {span(made.health.interval)} within {span(made.health.timeout)}"
+    if made.health.progress is not None:
+        check += f"; down when stalled for {span(made.health.progress.stalled)}"
     if made.load is None:
         load = "none"
     else:
@@ -101,7 +104,8 @@ def test_every_preset_finds_lost_hosts_before_a_nat_forgets_the_session(name: st
 def test_every_metric_of_a_preset_and_its_source_is_documented(name: str) -> None:
     preset = PRESETS[name]
     assert f"<{preset.source}>" in DOCUMENTATION, preset.source
-    for chain in preset.settings.get("load", {}).get("signals", {}).values():
+    progress = preset.settings["health"].get("progress", {})
+    for chain in [*preset.settings.get("load", {}).get("signals", {}).values(), progress.get("counter", ())]:
         for metric in chain:
             assert f"`{metric}`" in DOCUMENTATION, metric
 

@@ -1,0 +1,88 @@
+"""The zones of a configuration: their numbers, and which network is in which, compiled for the data plane.
+
+What the file says of an address counts; else what the last database says that knows it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from l4lb.config import Config
+from l4lb.engine.api import ZoneTable
+from l4lb.errors import StartError
+from l4lb.geo import database
+from l4lb.geo.prefixes import Prefix, join, overlay, prefix
+from l4lb.geo.selector import Chooser, Selector
+
+PREFIXES_MAX = 2_000_000
+"""Networks of all zones together, once neighbours are joined. The databases of the whole world have about half as many.
+Each takes up to 40 bytes in the table, and about 200 while it is compiled."""
+
+Compile = Callable[[bytes, bytes], ZoneTable]
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """`numbers` has each name's number, `idle` the selectors that no database knows; `source` is what it is made of."""
+
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    table: ZoneTable | None = None
+    idle: tuple[Selector, ...] = ()
+    source: object = None
+
+
+NO_ZONES = Zones()
+
+
+def compile_zones(config: Config, known: Zones, compile_table: Compile) -> Zones:
+    """The zones of `config`; `known` if they would be the same. Takes seconds where a database has to be read.
+
+    StartError if one cannot be.
+    """
+    numbers = {name: number for number, name in enumerate(config.zones, 1)}
+    selectors = [
+        (entry, numbers[name])
+        for name, entries in config.zones.items()
+        for entry in entries
+        if isinstance(entry, Selector)
+    ]
+    paths = config.geo.database if config.geo is not None and selectors else ()
+    try:
+        source = (config.zones, [(path, database.identity(path)) for path in paths])
+        if known.source == source:
+            return known
+        chooser = Chooser(selectors)
+        prefixes: list[Prefix] = []
+        for path in paths:
+            prefixes = overlay(prefixes, join(_found(path, chooser)))
+    except database.DatabaseError as error:
+        raise StartError(f"geo.database: {error}") from error
+    prefixes = overlay(prefixes, _written(config, numbers))
+    if len(prefixes) > PREFIXES_MAX:
+        raise StartError(f"zones: {len(prefixes)} networks are more than the {PREFIXES_MAX} that fit; select fewer")
+    return Zones(numbers, compile_table(*_packed(prefixes)), tuple(chooser.idle()), source)
+
+
+def _found(path: str, chooser: Chooser) -> Iterator[Prefix]:
+    for network, record in database.networks(path):
+        if zone := chooser.zone(record):
+            yield prefix(network, zone)
+
+
+def _written(config: Config, numbers: Mapping[str, int]) -> list[Prefix]:
+    return [
+        prefix(entry, numbers[name])
+        for name, entries in config.zones.items()
+        for entry in entries
+        if not isinstance(entry, Selector)
+    ]
+
+
+def _packed(prefixes: Sequence[Prefix]) -> tuple[bytes, bytes]:
+    networks = bytearray()
+    for address, length, _ in prefixes:
+        networks += address.to_bytes(16, "big")
+        networks.append(length)
+    return bytes(networks), array("I", [zone for _, _, zone in prefixes]).tobytes()

@@ -1,0 +1,1 @@
+"""Where networks are in the world, as databases in MaxMind's format say."""

@@ -1,0 +1,65 @@
+"""Which checks a state of the control plane asks for: where, how, and what they may say of themselves. Pure."""
+
+from __future__ import annotations
+
+import socket
+
+from l4lb.config import Config, model
+from l4lb.control.api import AdminState
+from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
+from l4lb.errors import StartError
+from l4lb.health.probes.base import Subject, Target
+from l4lb.health.probes.tls import TlsFileError, context_of
+from l4lb.health.scheduler import Check
+
+
+def checks_of(state: State) -> dict[BackendKey, Check]:
+    """The checks of every backend that has an address and is not in maintenance."""
+    return {
+        key: _check(key, entry, pool, health, entry.target)
+        for key, entry in state.backends()
+        if (pool := state.pools[key[0]]).checked
+        and (health := pool.config.health) is not None
+        and entry.target is not None
+        and entry.admin_state is not AdminState.MAINT
+    }
+
+
+def require_tls(config: Config) -> None:
+    """Read every file that TLS of a check needs. StartError names the first that cannot be used."""
+    for name, pool in config.pools.items():
+        if pool.health is not None:
+            try:
+                context_of(pool.health)
+            except TlsFileError as error:
+                raise StartError(f"pools.{name}.health.tls: cannot use {error}") from None
+
+
+def _check(key: BackendKey, entry: BackendEntry, pool: PoolEntry, health: model.Health, target: Target) -> Check:
+    own = entry.config.health or model.BackendHealth()
+    place = check_target(target, health, own)
+    elsewhere = own.address or health.address
+    subject = Subject(
+        pool=key[0],
+        backend=key[1],
+        host=entry.config.address.host if elsewhere is None else elsewhere,
+        # Whoever listens elsewhere need not understand what the backend does.
+        send_proxy=health.send_proxy or (pool.config.send_proxy if place == target else "off"),
+    )
+    return Check(place, health, entry.health, subject)
+
+
+def check_target(target: Target, health: model.Health, own: model.BackendHealth) -> Target:
+    """Where to check: the backend itself, or another address or port. What the backend says goes before the pool's."""
+    address, port = own.address or health.address, own.port or health.port
+    if isinstance(target.address, str):
+        if address is None or port is None:
+            return target
+        return Target(_family(address), (address, port))
+    if address is not None:
+        return Target(_family(address), (address, port or target.address[1]))
+    return target if port is None else Target(target.family, (target.address[0], port))
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,0 +1,183 @@
+"""What the connections of clients tell of backends: who is ejected, for how long, and who may not be. Pure.
+
+Ejecting is what Envoy calls outlier detection, with its known traps closed: the time grows with the number of recent
+ejections and shrinks again, a share of the pool always stays, and never is the last usable backend ejected.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from l4lb.engine.api import Pulse
+
+MULTIPLE_MAX = 10
+"""An ejection lasts at most so many times as long as the first one."""
+
+OWED_MIN = 3
+"""Answers that a black hole owes at least: one client may ask what takes long."""
+
+EXCESS_MAX = 2
+"""Failures are remembered up to so many times what it takes to be ejected."""
+
+PATIENCE = 5
+"""A backend is silent when it says nothing for so many times as long as its slowest peer takes to begin an answer."""
+
+Key = TypeVar("Key", bound=str)
+
+
+class Cause(enum.StrEnum):
+    FAILURES = "failures"
+    BLACK_HOLE = "black_hole"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`failures` more than successes eject for `eject` seconds; at most a share `max_ejected` of a pool is out."""
+
+    failures: int
+    eject: float
+    max_ejected: float
+    black_hole: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A backend through time; times are seconds of a clock that does not jump.
+
+    `excess` is by how many its failures outnumber its successes. `silent_since` is since when it owes answers and sends
+    nothing, `heard_at` when it last sent something. `ejections` are recent, as of `returned_at`.
+    """
+
+    pulse: Pulse | None = None
+    excess: int = 0
+    silent_since: float | None = None
+    heard_at: float = -math.inf
+    ejections: int = 0
+    returned_at: float = -math.inf
+    out_until: float | None = None
+    cause: Cause | None = None
+    withheld: bool = False
+
+    @property
+    def is_out(self) -> bool:
+        return self.out_until is not None
+
+
+class Event(enum.Enum):
+    EJECTED = enum.auto()
+    RETURNED = enum.auto()
+    LIFTED = enum.auto()
+    WITHHELD = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Generic[Key]):
+    """The tracks after a look at a pool, and what happened to whom."""
+
+    tracks: dict[Key, Track]
+    events: dict[Key, Event] = field(default_factory=dict)
+
+
+def observe(track: Track, pulse: Pulse, rules: Rules, now: float) -> Track:
+    """The track after one more look at what the backend's connections do."""
+    before = track.pulse
+    if before is None or pulse.failures_total < before.failures_total or pulse.answered_total < before.answered_total:
+        return replace(track, pulse=pulse)
+    spoke = pulse.received_bytes_total != before.received_bytes_total
+    owes = pulse.busy >= OWED_MIN and not spoke
+    if pulse == before and owes is (track.silent_since is not None):
+        return track  # nothing happens on most of thousands of backends
+    failed = pulse.failures_total - before.failures_total
+    answered = pulse.answered_total - before.answered_total
+    return replace(
+        track,
+        pulse=pulse,
+        # A bound, so that it does not take a thousand successes to make up for a thousand failures.
+        excess=min(EXCESS_MAX * rules.failures, max(0, track.excess + failed - answered)),
+        silent_since=(now if track.silent_since is None else track.silent_since) if owes else None,
+        heard_at=now if spoke else track.heard_at,
+    )
+
+
+def decide(tracks: Mapping[Key, Track], eligible: Collection[Key], rules: Rules, now: float) -> Verdict[Key]:
+    """Who of a pool is out from now on. `eligible` would take sessions if nobody were ejected."""
+    verdict = Verdict({key: track if key in eligible else _forgiven(track) for key, track in tracks.items()})
+    _bring_back(verdict, eligible, now)
+    suspects = _suspects(verdict.tracks, eligible, rules, now)
+    room = places(len(eligible), rules) - sum(verdict.tracks[key].is_out for key in eligible)
+    for key in sorted(suspects, key=lambda key: (-verdict.tracks[key].excess, key)):
+        track = verdict.tracks[key]
+        if room > 0:
+            room -= 1
+            verdict.tracks[key] = _ejected(track, suspects[key], rules, now)
+            verdict.events[key] = Event.EJECTED
+        elif not track.withheld:
+            verdict.tracks[key] = replace(track, withheld=True)
+            verdict.events[key] = Event.WITHHELD
+    for key in eligible - suspects.keys():
+        if verdict.tracks[key].withheld:
+            verdict.tracks[key] = replace(verdict.tracks[key], withheld=False)
+    return verdict
+
+
+def places(backends: int, rules: Rules) -> int:
+    """How many of so many backends may be out at once."""
+    if rules.max_ejected == 0:
+        return 0
+    return min(max(1, math.floor(rules.max_ejected * backends + 1e-9)), max(0, backends - 1))
+
+
+def _forgiven(track: Track) -> Track:
+    """Checks or operators have taken it out already; when they let it in again it begins anew."""
+    if track.excess == 0 and track.silent_since is None and not track.withheld:
+        return track
+    return replace(track, excess=0, silent_since=None, withheld=False)
+
+
+def _bring_back(verdict: Verdict[Key], eligible: Collection[Key], now: float) -> None:
+    out = [key for key, track in verdict.tracks.items() if track.is_out]
+    stranded = bool(eligible) and all(verdict.tracks[key].is_out for key in eligible)
+    for key in out:
+        until = verdict.tracks[key].out_until
+        if until is not None and until <= now:
+            verdict.events[key] = Event.RETURNED
+        elif stranded:
+            verdict.events[key] = Event.LIFTED
+        else:
+            continue
+        verdict.tracks[key] = replace(_forgiven(verdict.tracks[key]), out_until=None, cause=None, returned_at=now)
+
+
+def _suspects(tracks: Mapping[Key, Track], eligible: Collection[Key], rules: Rules, now: float) -> dict[Key, Cause]:
+    serving = [key for key in eligible if not tracks[key].is_out]
+    found: dict[Key, Cause] = {}
+    for key in serving:
+        track = tracks[key]
+        if track.excess >= rules.failures:
+            found[key] = Cause.FAILURES
+        elif track.silent_since is not None and _is_black_hole(
+            now - track.silent_since, [tracks[other] for other in serving if other != key], rules, now
+        ):
+            found[key] = Cause.BLACK_HOLE
+    return found
+
+
+def _is_black_hole(silence: float, peers: Collection[Track], rules: Rules, now: float) -> bool:
+    """Whether so long a silence stands out: others were heard in the meantime, and none of them takes that long."""
+    if rules.black_hole is None or silence < rules.black_hole:
+        return False
+    heard = [peer for peer in peers if now - peer.heard_at < silence]
+    slowest = max((peer.pulse.latency for peer in heard if peer.pulse is not None), default=0.0)
+    return bool(heard) and silence >= PATIENCE * slowest
+
+
+def _ejected(track: Track, cause: Cause, rules: Rules, now: float) -> Track:
+    # Each span of `eject` in service makes up for one ejection.
+    served = now - track.returned_at
+    made_up = MULTIPLE_MAX if math.isinf(served) else math.floor(served / rules.eject)
+    ejections = min(max(0, track.ejections - made_up) + 1, MULTIPLE_MAX)
+    return replace(_forgiven(track), ejections=ejections, out_until=now + rules.eject * ejections, cause=cause)

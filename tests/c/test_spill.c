@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "world.h"
+
+#include <errno.h>
+#include <math.h>
+
+#include "spill.h"
+
+/* ---- shares against a model in real numbers ---------------------------------------------------------------------- */
+
+enum { STEPS_MODEL_MAX = 12 };
+
+/* What stays at each step, of clients that are 1 in all. */
+static void model_shares(const struct lb_group *groups, uint32_t n, double stays[STEPS_MODEL_MAX]) {
+    double all = 0, of_tier = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        double share = fmin(1.0, 1.4 * groups[i].n_usable / groups[i].n_members);
+        if (i == 0 || groups[i].tier != groups[i - 1].tier)
+            of_tier = 0;
+        stays[i] = fmin(fmax(share - of_tier, 0), 1 - all);
+        of_tier += stays[i];
+        all += stays[i];
+    }
+    for (uint32_t i = 0; i < n; i++)
+        stays[i] /= all;
+}
+
+static double stays_at(const struct lb_way *way, uint32_t i) {
+    uint64_t before = i == 0 ? 0 : way->steps[i - 1].limit;
+    return (double)(way->steps[i].limit - before) / (double)LB_SPILL_ALL;
+}
+
+TEST(shares_are_those_of_the_model) {
+    struct check_random random = {1};
+
+    for (int round = 0; round < 20000; round++) {
+        struct lb_group groups[STEPS_MODEL_MAX];
+        struct lb_step steps[STEPS_MODEL_MAX];
+        struct lb_way way = {.steps = steps, .n_steps = 1 + check_random_below(&random, STEPS_MODEL_MAX)};
+        double stays[STEPS_MODEL_MAX];
+        uint32_t tier = 0;
+        for (uint32_t i = 0; i < way.n_steps; i++) {
+            uint32_t most = check_random_below(&random, 2) ? 3 : LB_BACKEND_SLOTS;
+            tier += check_random_below(&random, 2);
+            groups[i] = (struct lb_group){.tier = tier, .n_members = 1 + check_random_below(&random, most)};
+            groups[i].n_usable = 1 + check_random_below(&random, groups[i].n_members);
+            steps[i] = (struct lb_step){.group = &groups[i]};
+        }
+        lb_spill_share(&way);
+        model_shares(groups, way.n_steps, stays);
+        for (uint32_t i = 0; i < way.n_steps; i++)
+            CHECK(fabs(stays_at(&way, i) - stays[i]) < 1e-6);
+        CHECK(LB_SPILL_ALL - steps[way.n_steps - 1].limit <= 1);
+        /* Whoever is below a limit and not below the one before begins there; nobody falls out at the end. */
+        for (int i = 0; i < 20; i++) {
+            uint64_t point = check_random_next(&random) >> 32;
+            uint32_t first = lb_spill_first(&way, point);
+            CHECK(first < way.n_steps && (first == 0 || point >= steps[first - 1].limit));
+            CHECK(first + 1 == way.n_steps || point < steps[first].limit);
+        }
+    }
+}
+
+/* The table of docs/configuration.md: two tiers of ten. */
+TEST(shares_of_two_tiers_are_those_of_the_documentation) {
+    static const struct {
+        uint32_t usable[2];
+        double stays[2];
+    } rows[] = {{{10, 10}, {1, 0}},    {{8, 10}, {1, 0}},       {{7, 10}, {0.98, 0.02}},
+                {{5, 10}, {0.7, 0.3}}, {{2, 10}, {0.28, 0.72}}, {{5, 1}, {0.7 / 0.84, 0.14 / 0.84}},
+                {{1, 1}, {0.5, 0.5}}};
+
+    for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
+        struct lb_group groups[2] = {{.tier = 0, .n_members = 10, .n_usable = rows[row].usable[0]},
+                                     {.tier = 1, .n_members = 10, .n_usable = rows[row].usable[1]}};
+        struct lb_step steps[2] = {{.group = &groups[0]}, {.group = &groups[1]}};
+        struct lb_way way = {.steps = steps, .n_steps = 2};
+        lb_spill_share(&way);
+        for (uint32_t i = 0; i < 2; i++)
+            CHECK(fabs(stays_at(&way, i) - rows[row].stays[i]) < 1e-6);
+    }
+}
+
+/* ---- worlds ------------------------------------------------------------------------------------------------------ */
+
+static void place(struct world *world, size_t i, uint32_t tier, uint32_t zone) {
+    world->backends[i].tier = tier;
+    world->backends[i].zone = zone;
+}
+
+/* Two tiers of n each. */
+static void two_tiers(struct world *world, size_t n) {
+    world_init(world, 2 * n);
+    for (size_t i = 0; i < n; i++)
+        place(world, n + i, 1, 0);
+}
+
+/* Any pool of n backends: every place, weight and state is possible. */
+static void randomize(struct world *world, struct check_random *random, size_t n, uint32_t tiers, uint32_t zones) {
+    for (size_t i = 0; i < n; i++) {
+        place(world, i, check_random_below(random, tiers), check_random_below(random, zones + 1));
+        world->backends[i].weight = check_random_below(random, 5);
+        world->backends[i].usable = check_random_below(random, 3) > 0;
+    }
+}
+
+static bool is_usable(const struct world *world, size_t i) {
+    return world->backends[i].usable && world->backends[i].weight > 0;
+}
+
+/* ---- what a way is ----------------------------------------------------------------------------------------------- */
+
+/* The backends of a tier, or of a zone in it, as sets. */
+struct set {
+    bool has[BACKENDS_MAX];
+    uint32_t n, n_usable, n_members;
+};
+
+static struct set select_set(const struct world *world, size_t n, uint32_t tier, uint32_t zone) {
+    struct set set = {0};
+
+    for (size_t i = 0; i < n; i++) {
+        const struct l4lb_backend_config *backend = &world->backends[i];
+        set.has[i] = backend->tier == tier && (zone == 0 || backend->zone == zone);
+        set.n += set.has[i];
+        set.n_members += set.has[i] && backend->weight > 0;
+        set.n_usable += set.has[i] && is_usable(world, i);
+    }
+    return set;
+}
+
+static void check_step(const struct world *world, const struct lb_step *step, const struct set *set) {
+    CHECK_EQ(step->group->n_backends, set->n);
+    CHECK_EQ(step->group->n_members, set->n_members);
+    CHECK_EQ(step->group->n_usable, set->n_usable);
+    for (uint32_t i = 0; i < step->group->n_backends; i++) {
+        const struct lb_backend *backend = &step->group->backends[i];
+        CHECK(set->has[configured(world, (int)backend->index)]);
+        CHECK_EQ(backend->slot, world->pool->backends[backend->index].slot);
+        CHECK(i == 0 || backend->index > step->group->backends[i - 1].index);
+    }
+}
+
+static void check_way(const struct world *world, size_t n, uint32_t tiers, uint32_t zone) {
+    const struct lb_way *way = lb_spill_way(world->pool->spill, zone);
+    uint32_t at = 0;
+
+    for (uint32_t tier = 0; tier < tiers; tier++) {
+        struct set local = select_set(world, n, tier, zone), all = select_set(world, n, tier, 0);
+        if (zone != 0 && local.n_usable > 0 && local.n < all.n)
+            check_step(world, &way->steps[at++], &local);
+        if (all.n_usable > 0)
+            check_step(world, &way->steps[at++], &all);
+    }
+    CHECK_EQ(way->n_steps, at);
+}
+
+TEST(a_way_leads_from_the_own_zone_to_all_of_the_tier_and_on_to_the_next) {
+    enum { N = 24, TIERS = 4, ZONES = 3 };
+    static struct world world;
+    struct check_random random = {2};
+
+    world_init(&world, N);
+    for (int round = 0; round < 2000; round++) {
+        size_t n = 1 + check_random_below(&random, N);
+        randomize(&world, &random, n, TIERS, ZONES);
+        publish(&world, (enum l4lb_balance)check_random_below(&random, N_ALGORITHMS), n);
+        for (uint32_t zone = 0; world.pool->spill != NULL && zone <= ZONES; zone++)
+            check_way(&world, n, TIERS, zone);
+    }
+    world_fini(&world);
+}
+
+TEST(one_tier_and_one_zone_are_one_group) {
+    static struct world world;
+
+    world_init(&world, 4);
+    for (uint32_t zone = 0; zone < 2; zone++) {
+        for (uint32_t tier = 0; tier < 4; tier += 3) {
+            for (size_t i = 0; i < 4; i++)
+                place(&world, i, tier, zone);
+            publish(&world, L4LB_ROUND_ROBIN, 4);
+            CHECK(world.pool->spill == NULL);
+            CHECK_EQ(pick_from(&world, 1, 0) >= 0, 1);
+        }
+    }
+    place(&world, 2, 0, 2);
+    publish(&world, L4LB_ROUND_ROBIN, 4);
+    CHECK(world.pool->spill != NULL);
+    world_fini(&world);
+}
+
+TEST(backends_of_a_tier_keep_the_order_they_were_given) {
+    static const int order[] = {1, 3, 5, 0, 2, 4};
+    static struct world world;
+
+    world_init(&world, 6);
+    for (size_t i = 0; i < 6; i++) {
+        place(&world, i, i % 2 == 0, (uint32_t)i % 3);
+        world.backends[i].connections_max = 1;
+    }
+    publish(&world, L4LB_FIRST, 6);
+    for (size_t i = 0; i < 6; i++)
+        CHECK_EQ(pick_for(&world, 0), order[i]);
+    world_fini(&world);
+}
+
+TEST(tiers_and_zones_beyond_their_bounds_are_refused) {
+    static struct world world;
+
+    world_init(&world, 3);
+    place(&world, 1, LB_TIERS_MAX, 0);
+    CHECK_EQ(try_publish(&world, L4LB_RANDOM, 3), -EINVAL);
+    place(&world, 1, LB_TIERS_MAX - 1, LB_ZONES_MAX + 1);
+    CHECK_EQ(try_publish(&world, L4LB_RANDOM, 3), -EINVAL);
+    place(&world, 1, LB_TIERS_MAX - 1, LB_ZONES_MAX);
+    CHECK_EQ(try_publish(&world, L4LB_RANDOM, 3), 0);
+    world_fini(&world);
+}
+
+TEST(every_zone_there_can_be_has_its_way) {
+    static struct world world;
+
+    for (uint32_t from = 1; from <= LB_ZONES_MAX; from += BACKENDS_MAX - 1) {
+        world_init(&world, BACKENDS_MAX);
+        for (uint32_t i = 0; i < BACKENDS_MAX; i++)
+            place(&world, i, 0, LB_MIN(from + i, (uint32_t)LB_ZONES_MAX));
+        publish(&world, L4LB_MAGLEV, BACKENDS_MAX);
+        for (uint32_t i = 0; i < BACKENDS_MAX; i++) {
+            uint32_t zone = world.backends[i].zone;
+            CHECK_EQ(world.backends[pick_from(&world, zone, i)].zone, zone);
+        }
+        world_fini(&world);
+    }
+}
+
+/* ---- picking ----------------------------------------------------------------------------------------------------- */
+
+TEST(the_own_zone_serves_while_it_is_large_enough) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        world_init(&world, 9);
+        for (size_t i = 0; i < 9; i++)
+            place(&world, i, i >= 6, (uint32_t)i % 3);
+        publish(&world, (enum l4lb_balance)balance, 9);
+        for (uint64_t client = 0; client < 600; client++) {
+            uint32_t zone = (uint32_t)client % 5;
+            int at = pick_from(&world, zone, client);
+            CHECK(at >= 0 && at < 6);
+            CHECK(zone == 0 || zone > 2 || world.backends[at].zone == zone);
+            release(&world, at);
+        }
+        world_fini(&world);
+    }
+}
+
+TEST(a_zone_number_nobody_has_is_no_zone) {
+    static struct world world;
+    uint32_t strange[] = {3, LB_ZONES_MAX, LB_ZONES_MAX + 1, 70000, UINT32_MAX};
+
+    world_init(&world, 4);
+    place(&world, 0, 0, 1);
+    place(&world, 1, 0, 2);
+    publish(&world, L4LB_ROUND_ROBIN, 4);
+    for (size_t i = 0; i < sizeof strange / sizeof strange[0]; i++) {
+        for (int turn = 0; turn < 4; turn++)
+            CHECK_EQ(pick_from(&world, strange[i], 0), turn);
+    }
+    world_fini(&world);
+}
+
+/* How many of `picks` fall to each backend, each session ended at once. */
+static void count_picks(struct world *world, uint32_t zone, uint32_t picks, uint32_t counts[BACKENDS_MAX]) {
+    memset(counts, 0, BACKENDS_MAX * sizeof *counts);
+    for (uint32_t client = 0; client < picks; client++) {
+        int at = pick_from(world, zone, client);
+        CHECK(at >= 0);
+        counts[at]++;
+        release(world, at);
+    }
+}
+
+TEST(what_spills_is_what_the_shares_say) {
+    enum { PICKS = 20000 };
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        uint32_t counts[BACKENDS_MAX], first = 0;
+        two_tiers(&world, 10);
+        for (size_t i = 0; i < 5; i++)
+            world.backends[i].usable = 0;
+        publish(&world, (enum l4lb_balance)balance, 20);
+        count_picks(&world, 0, PICKS, counts);
+        for (size_t i = 0; i < 10; i++)
+            first += counts[i];
+        CHECK(first > PICKS * 68 / 100 && first < PICKS * 72 / 100);
+        world_fini(&world);
+    }
+}
+
+/* Zone 1: one of four usable; zone 2: four of four. Of zone 1's clients 35 % stay, as much again as the tier has beyond
+ * that (5 of 8, 87.5 %) go to all of it, and the rest to tier 1. */
+TEST(what_a_zone_keeps_counts_for_its_tier) {
+    enum { PICKS = 40000 };
+    static struct world world;
+    uint32_t counts[BACKENDS_MAX], of_zone[3] = {0};
+
+    world_init(&world, 9);
+    for (size_t i = 0; i < 9; i++)
+        place(&world, i, i == 8, i == 8 ? 0 : 1 + (uint32_t)i / 4);
+    for (size_t i = 0; i < 3; i++)
+        world.backends[i].usable = 0;
+    publish(&world, L4LB_RANDOM, 9);
+    count_picks(&world, 1, PICKS, counts);
+    for (size_t i = 0; i < 9; i++)
+        of_zone[world.backends[i].zone] += counts[i];
+    CHECK(fabs(of_zone[0] - PICKS * 0.125) < PICKS * 0.01);
+    CHECK(fabs(of_zone[1] - PICKS * (0.35 + 0.525 / 5)) < PICKS * 0.01);
+    CHECK(fabs(of_zone[2] - PICKS * 0.525 * 4 / 5) < PICKS * 0.01);
+    world_fini(&world);
+}
+
+TEST(a_group_without_anybody_is_left_at_once) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        two_tiers(&world, 3);
+        place(&world, 0, 0, 1);
+        for (size_t i = 0; i < 3; i++)
+            world.backends[i].usable = 0;
+        publish(&world, (enum l4lb_balance)balance, 6);
+        for (uint64_t client = 0; client < 100; client++)
+            CHECK(pick_from(&world, (uint32_t)client % 2, client) >= 3);
+        world.backends[4].usable = world.backends[3].usable = world.backends[5].usable = 0;
+        publish(&world, (enum l4lb_balance)balance, 6);
+        CHECK_EQ(pick_from(&world, 1, 0), -EAGAIN);
+        world_fini(&world);
+    }
+}
+
+TEST(a_full_group_spills_and_takes_its_clients_back) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        world_init(&world, 6);
+        for (size_t i = 0; i < 6; i++) {
+            place(&world, i, i >= 4, i < 2);
+            world.backends[i].connections_max = 5;
+        }
+        publish(&world, (enum l4lb_balance)balance, 6);
+        for (uint64_t client = 0; client < 30; client++) {
+            int at = pick_from(&world, 1, client);
+            CHECK_EQ(at / 2, (int)client / 10);
+        }
+        CHECK_EQ(pick_from(&world, 1, 30), -EAGAIN);
+        CHECK(!lb_balance_has_place(world.pool));
+        release(&world, 4);
+        CHECK(lb_balance_has_place(world.pool));
+        CHECK_EQ(pick_from(&world, 1, 31), 4);
+        release(&world, 3);
+        release(&world, 1);
+        CHECK_EQ(pick_from(&world, 1, 32), 1);
+        CHECK_EQ(pick_from(&world, 1, 33), 3);
+        world_fini(&world);
+    }
+}
+
+TEST(who_may_not_stay_stays_when_there_is_no_place_elsewhere) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        two_tiers(&world, 4);
+        for (size_t i = 0; i < 3; i++)
+            world.backends[i].usable = 0;
+        for (size_t i = 4; i < 8; i++)
+            world.backends[i].connections_max = 1;
+        publish(&world, (enum l4lb_balance)balance, 8);
+        for (uint64_t client = 0; client < 200; client++)
+            CHECK(pick_for(&world, client) >= 3);
+        CHECK_EQ(connections(&world, 3), 196);
+        world_fini(&world);
+    }
+}
+
+/* The waiting room calls its first while there is a place: a pick that then found none would call for ever. */
+TEST(a_place_is_found_exactly_when_there_is_one) {
+    enum { N = 12 };
+    static struct world world;
+    struct check_random random = {3};
+
+    for (int round = 0; round < 600; round++) {
+        uint32_t places = 0, n = 0;
+        world_init(&world, N);
+        randomize(&world, &random, N, 3, 2);
+        for (size_t i = 0; i < N; i++) {
+            world.backends[i].connections_max = 1 + check_random_below(&random, 4);
+            places += is_usable(&world, i) ? world.backends[i].connections_max : 0;
+        }
+        world.max_load = check_random_below(&random, 2) ? 125 : 0;
+        publish(&world, (enum l4lb_balance)check_random_below(&random, N_ALGORITHMS), N);
+        while (lb_balance_has_place(world.pool)) {
+            int at = pick_from(&world, check_random_below(&random, 4), check_random_next(&random));
+            CHECK(at >= 0 && connections(&world, (size_t)at) <= world.backends[at].connections_max);
+            n++;
+        }
+        CHECK_EQ(n, places);
+        CHECK_EQ(pick_from(&world, 1, 0), -EAGAIN);
+        world_fini(&world);
+    }
+}
+
+struct racer {
+    struct world *world;
+    uint64_t seed;
+    uint32_t taken;
+};
+
+static void *race(void *arg) {
+    struct racer *racer = arg;
+    struct lb_rng rng;
+
+    lb_rng_init(&rng, racer->seed);
+    for (uint64_t client = 0; client < 1500; client++) {
+        struct lb_balance_request request = {.hash = lb_hash_mix(client ^ racer->seed), .zone = (uint32_t)client % 3};
+        racer->taken += lb_balance_pick(racer->world->pool, &request, &rng) >= 0;
+    }
+    return NULL;
+}
+
+TEST(threads_together_fill_every_limit_of_every_group_exactly) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        struct racer racers[3];
+        pthread_t threads[3];
+        uint32_t taken = 0;
+        world_init(&world, 9);
+        for (uint32_t i = 0; i < 9; i++) {
+            place(&world, i, i / 4, i % 3);
+            world.backends[i].connections_max = 300 + 10 * i;
+            world.backends[i].usable = i != 2;
+        }
+        publish(&world, (enum l4lb_balance)balance, 9);
+        for (uint64_t i = 0; i < 3; i++) {
+            racers[i] = (struct racer){.world = &world, .seed = i << 40};
+            CHECK_EQ(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+        }
+        for (int i = 0; i < 3; i++) {
+            CHECK_EQ(pthread_join(threads[i], NULL), 0);
+            taken += racers[i].taken;
+        }
+        CHECK_EQ(taken, 9 * 300 + 10 * 36 - 320);
+        for (size_t i = 0; i < 9; i++)
+            CHECK_EQ(connections(&world, i), i == 2 ? 0 : 300 + 10 * i);
+        world_fini(&world);
+    }
+}
+
+/* ---- retries ----------------------------------------------------------------------------------------------------- */
+
+TEST(a_retry_goes_to_another_of_the_group_and_then_to_the_next_group) {
+    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+        static struct world world;
+        world_init(&world, 4);
+        for (size_t i = 0; i < 4; i++)
+            place(&world, i, i == 3, i < 2);
+        publish(&world, (enum l4lb_balance)balance, 4);
+        for (uint64_t client = 0; client < 50; client++) {
+            struct lb_balance_request request = {.hash = lb_hash_mix(client), .zone = 1};
+            int first = -1;
+            for (int attempt = 0; attempt < 4; attempt++) {
+                int at = pick_request(&world, &request);
+                CHECK(attempt < 2 ? at < 2 && at != first : at == attempt);
+                first = at;
+                request.last_tried = request.tried[request.n_tried++] = world.backends[at].slot;
+                release(&world, at);
+            }
+            /* All have failed: again, but not to the last one. */
+            CHECK(pick_request(&world, &request) < 3);
+        }
+        world_fini(&world);
+    }
+}
+
+TEST(a_backend_is_retaken_in_whatever_tier_it_is) {
+    static struct world world;
+
+    two_tiers(&world, 2);
+    place(&world, 0, 2, 1);
+    publish(&world, L4LB_MAGLEV, 4);
+    for (size_t i = 0; i < 4; i++)
+        CHECK_EQ(configured(&world, lb_balance_retake(world.pool, lb_snapshot_backend(world.snapshot, world.pool,
+                                                                                      world.backends[i].slot))),
+                 i);
+    world_fini(&world);
+}
+
+/* ---- each kind of algorithm -------------------------------------------------------------------------------------- */
+
+TEST(zones_that_take_turns_each_see_all_of_their_backends) {
+    static struct world world;
+
+    world_init(&world, 8);
+    for (size_t i = 0; i < 8; i++)
+        place(&world, i, 0, 1 + (uint32_t)i / 4);
+    publish(&world, L4LB_ROUND_ROBIN, 8);
+    for (int turn = 0; turn < 100; turn++) {
+        CHECK_EQ(pick_from(&world, 1, 0), turn % 4);
+        CHECK_EQ(pick_from(&world, 2, 0), 4 + turn % 4);
+        publish(&world, L4LB_ROUND_ROBIN, 8);
+    }
+    world_fini(&world);
+}
+
+TEST(ties_are_shared_in_each_group_by_itself) {
+    static struct world world;
+    uint32_t counts[8] = {0};
+
+    world_init(&world, 8);
+    for (size_t i = 0; i < 8; i++)
+        place(&world, i, 0, 1 + (uint32_t)i / 4);
+    publish(&world, L4LB_LEAST_CONNECTIONS, 8);
+    for (uint32_t turn = 0; turn < 200; turn++) {
+        int at = pick_from(&world, 1 + turn % 2, 0);
+        counts[at]++;
+        release(&world, at);
+    }
+    for (size_t i = 0; i < 8; i++)
+        CHECK_EQ(counts[i], 25);
+    world_fini(&world);
+}
+
+/* A client stays while the shares stay; as they shrink, those that go are taken from those that were there. */
+TEST(maglev_moves_only_the_clients_that_have_to_go) {
+    enum { CLIENTS = 8000, N = 10 };
+    static struct world world;
+    static int before[CLIENTS], during[CLIENTS];
+    uint32_t gone = 0, moved = 0, counts[2 * N] = {0};
+
+    two_tiers(&world, N);
+    publish(&world, L4LB_MAGLEV, 2 * N);
+    for (uint64_t client = 0; client < CLIENTS; client++)
+        before[client] = pick_for(&world, client);
+    for (size_t i = 0; i < 5; i++)
+        world.backends[i].usable = 0;
+    publish(&world, L4LB_MAGLEV, 2 * N);
+    for (uint64_t client = 0; client < CLIENTS; client++) {
+        during[client] = pick_for(&world, client);
+        gone += during[client] >= N;
+        counts[during[client]]++;
+        /* One whose backend is there stays with it, or leaves the tier. */
+        if (during[client] < N && before[client] >= 5) {
+            CHECK_EQ(during[client], before[client]);
+            moved++;
+        }
+    }
+    CHECK(gone > CLIENTS * 28 / 100 && gone < CLIENTS * 32 / 100);
+    CHECK(moved > CLIENTS / 2 * 65 / 100);
+    /* Who goes does not follow from where it was: all are left by as many, and all are found by as many. */
+    for (size_t i = 5; i < N; i++)
+        CHECK(counts[i] > CLIENTS * 14 / 100 * 80 / 100 && counts[i] < CLIENTS * 14 / 100 * 120 / 100);
+    for (size_t i = N; i < 2 * N; i++)
+        CHECK(counts[i] > CLIENTS * 3 / 100 * 75 / 100 && counts[i] < CLIENTS * 3 / 100 * 125 / 100);
+    for (uint64_t client = 0; client < CLIENTS; client++)
+        CHECK_EQ(pick_for(&world, client), during[client]);
+    for (size_t i = 0; i < 2; i++)
+        world.backends[i].usable = 1;
+    publish(&world, L4LB_MAGLEV, 2 * N);
+    for (uint64_t client = 0; client < CLIENTS; client++)
+        CHECK(during[client] >= N || pick_for(&world, client) < N);
+    for (size_t i = 2; i < 5; i++)
+        world.backends[i].usable = 1;
+    publish(&world, L4LB_MAGLEV, 2 * N);
+    for (uint64_t client = 0; client < CLIENTS; client++)
+        CHECK_EQ(pick_for(&world, client), before[client]);
+    world_fini(&world);
+}
+
+TEST(maglev_tables_that_stay_the_same_are_not_built_again) {
+    static struct world world;
+    const struct lb_table *tables[8];
+    uint32_t n = 0;
+
+    world_init(&world, 8);
+    for (size_t i = 0; i < 8; i++)
+        place(&world, i, i >= 6, (uint32_t)i % 3);
+    publish(&world, L4LB_MAGLEV, 8);
+    n = world.pool->spill->n_groups;
+    CHECK_EQ(n, 5);
+    for (uint32_t i = 0; i < n; i++)
+        tables[i] = world.pool->spill->groups[i].table;
+    world.backends[1].usable = 0;
+    publish(&world, L4LB_MAGLEV, 8);
+    for (uint32_t i = 0; i < n; i++)
+        CHECK(world.pool->spill->groups[i].table == tables[i]);
+    world.backends[1].weight = 5;
+    publish(&world, L4LB_MAGLEV, 8);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct lb_group *group = &world.pool->spill->groups[i];
+        CHECK_EQ(group->table == tables[i], group->tier == 1 || group->zone == 2);
+    }
+    world_fini(&world);
+}
+
+TEST(the_bound_of_a_load_is_that_of_the_group) {
+    static struct world world;
+    uint32_t most = 0;
+
+    world_init(&world, 8);
+    world.max_load = 150;
+    for (size_t i = 0; i < 8; i++)
+        place(&world, i, i >= 4, 0);
+    publish(&world, L4LB_MAGLEV, 8);
+    /* One client alone would fill one backend; sessions elsewhere make no room for it. */
+    atomic_store(&world.pool->live->sessions, 100000);
+    for (int i = 0; i < 400; i++) {
+        int at = pick_for(&world, 7);
+        CHECK(at >= 0 && at < 4);
+    }
+    for (size_t i = 0; i < 4; i++)
+        most = LB_MAX(most, connections(&world, i));
+    CHECK(most <= 151 && most >= 100);
+    world_fini(&world);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
+
+TEST(pools_change_between_one_group_and_many) {
+    enum { N = 20 };
+    static struct world world;
+    struct check_random random = {4};
+
+    world_init(&world, N);
+    for (int round = 0; round < 1000; round++) {
+        uint32_t tiers = 1 + check_random_below(&random, 3), zones = check_random_below(&random, 3);
+        size_t n = check_random_below(&random, N + 1);
+        int at;
+        randomize(&world, &random, n, tiers, zones);
+        publish(&world, (enum l4lb_balance)check_random_below(&random, N_ALGORITHMS), n);
+        at = pick_from(&world, check_random_below(&random, 4), check_random_next(&random));
+        CHECK(world.pool->n_usable == 0 ? at == -EAGAIN : at >= 0);
+        if (at >= 0)
+            release(&world, at);
+    }
+    world_fini(&world);
+}
+
+TEST_MAIN()

@@ -1,0 +1,26 @@
+"""One check of a server, from a test's point of view."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from l4lb.config.model import Health
+from l4lb.health.probes import NOBODY, Outcome, Result, Subject, Target, probe
+from tests.helpers.loops import run
+from tests.helpers.peers import Address
+
+SHORT = 0.2
+"""A timeout for what will not come."""
+
+NO_ANSWER = Result(Outcome.TIMEOUT, "no answer within 0.2s")
+
+
+def target(address: Address) -> Target:
+    if isinstance(address, str):
+        return Target(socket.AF_UNIX, address)
+    return Target(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, address)
+
+
+def check(address: Address, *, subject: Subject = NOBODY, **settings: Any) -> Result:
+    return run(probe(target(address), Health.model_validate({"timeout": 10} | settings), subject))
