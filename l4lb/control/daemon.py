@@ -19,10 +19,11 @@ from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.config import Config, load_config
 from l4lb.config.model import AccessLog as AccessLogSettings
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
-from l4lb.control.balancer import REBALANCE_INTERVAL, Balancer
+from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
 from l4lb.control.outliers import JUDGE_INTERVAL
 from l4lb.control.privileges import become, find_user
+from l4lb.control.rebalancer import REBALANCE_INTERVAL
 from l4lb.control.restart import restart_notes
 from l4lb.control.systemd import Notifier
 from l4lb.control.tasks import Background, Coalesced, repeat

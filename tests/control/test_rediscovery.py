@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from l4lb.config import Config
-from l4lb.control import balancer as module
+from l4lb.control import balancer, planner
 from l4lb.errors import StartError
 from tests.control.build import config
 from tests.control.test_balancer import Stage, staged
@@ -100,7 +100,7 @@ def test_a_reload_that_is_rejected_leaves_no_source_behind(tmp_path: Path) -> No
 def test_what_the_data_plane_refuses_is_tried_again_and_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "PUBLISH_RETRY", 0.01)
+    monkeypatch.setattr(planner, "REDISCOVERY_RETRY", 0.01)
 
     async def main() -> None:
         async with finding(tmp_path) as found:
@@ -176,7 +176,7 @@ def test_clients_are_held_until_sources_have_answered(tmp_path: Path) -> None:
 
 
 def test_clients_are_not_held_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_CHECKS_TIMEOUT", 0.05)
+    monkeypatch.setattr(balancer, "FIRST_CHECKS_TIMEOUT", 0.05)
 
     async def main() -> None:
         async with finding(tmp_path) as found:
