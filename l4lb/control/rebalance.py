@@ -23,7 +23,7 @@ TOLERANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`connections` a backend has now, and the effective weight that says how many it should have."""
+    """`connections` a backend has now, and the weight that says how many it should have, load left aside."""
 
     connections: int
     weight: float

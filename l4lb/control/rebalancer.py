@@ -43,7 +43,7 @@ class Rebalancer:
             if pool is None or pool.config.rebalance is None or pool.panic or now >= until:
                 del self._until[pool_name]
                 continue
-            weights = pool.effective_weights()
+            weights = pool.lasting_weights()
             shares = {
                 name: Share(self._engine.backend_statistics(backend.slot).connections, weights[name])
                 for name, backend in pool.backends.items()

@@ -35,8 +35,9 @@ class BackendEntry:
 
     `ejected` is what clients' connections have led to, `stalled` why its work is found to stand still, else None.
     `state` is what the operator wants, `agent` what the backend's agent said, `readiness` what the source says that
-    found it; all have a say. `factor` is what load and slow start make of the weight. `usable_since` is a time of the
-    event loop, None while the backend is not usable; one that becomes usable before `warm_until` needs no slow start.
+    found it; all have a say. Slow start and load leave `warmth` and `spare` of the weight. `usable_since` is a time of
+    the event loop, None while the backend is not usable; one that becomes usable before `warm_until` needs no slow
+    start.
     """
 
     slot: int
@@ -47,7 +48,8 @@ class BackendEntry:
     health: HealthState = HealthState.NONE
     agent: Verdict = NOTHING_SAID
     readiness: Readiness = Readiness.READY
-    factor: float = 1.0
+    warmth: float = 1.0
+    spare: float = 1.0
     usable_since: float | None = None
     warm_until: float = -math.inf
     ejected: bool = False
@@ -79,6 +81,10 @@ class BackendEntry:
         """The weight as the agent has it, before load and slow start."""
         weight = self.current_weight
         return weight if self.agent.weight is None else self.agent.weight.of(weight)
+
+    @property
+    def factor(self) -> float:
+        return self.warmth * self.spare
 
     @property
     def exact_weight(self) -> float:
@@ -161,6 +167,14 @@ class PoolEntry:
         scale, weights, taking = self.scale, self.weights(), self.taking()
         return {name: weights[name] / scale if name in taking else 0 for name in self.backends}
 
+    def lasting_weights(self) -> dict[str, float]:
+        """The same without what load makes of it, which is different in a moment."""
+        taking = self.taking()
+        return {
+            name: backend.full_weight * backend.warmth if name in taking else 0
+            for name, backend in self.backends.items()
+        }
+
     def weights(self) -> dict[str, int]:
         """What the data plane is told. Who has any weight keeps a little of it."""
         scale = self.scale
@@ -207,7 +221,9 @@ class State:
         """The state with these backends in place of those of the same names."""
         backends: dict[str, dict[str, BackendEntry]] = {}
         for (pool_name, name), backend in changed.items():
-            backends.setdefault(pool_name, dict(self.pools[pool_name].backends))[name] = backend
+            if pool_name not in backends:
+                backends[pool_name] = dict(self.pools[pool_name].backends)
+            backends[pool_name][name] = backend
         pools = {name: replace(self.pools[name], backends=known) for name, known in backends.items()}
         return replace(self, pools={**self.pools, **pools})
 

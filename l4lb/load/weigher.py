@@ -172,8 +172,10 @@ class Weigher:
                 self._ramping_until = max(self._ramping_until, since + slow_start)
                 self.active.set()
             track = loads.get(backend_name)
-            factor = warm * (1.0 if track is None else track.applied)
-            backends[backend_name] = entry if factor == entry.factor else replace(entry, factor=factor)
+            spare = 1.0 if track is None else track.applied
+            if (warm, spare) != (entry.warmth, entry.spare):
+                entry = replace(entry, warmth=warm, spare=spare)
+            backends[backend_name] = entry
         if all(entry is pool.backends[backend_name] for backend_name, entry in backends.items()):
             return pool
         return replace(pool, backends=backends)

@@ -188,14 +188,24 @@ def test_merging_changes_no_state_that_is_already_there() -> None:
 def test_weights_that_are_not_whole_are_told_to_the_data_plane_in_finer_parts() -> None:
     pool = merged(config(named(A, name="a"), named(B, name="b", weight=3))).pools["app"]
     assert (pool.weights(), pool.effective_weights()) == ({"a": 1, "b": 3}, {"a": 1, "b": 3})
-    backends = {**pool.backends, "b": replace(pool.backends["b"], factor=0.25)}
+    backends = {**pool.backends, "b": replace(pool.backends["b"], spare=0.25)}
     pool = replace(pool, backends=backends)
     assert (pool.weights(), pool.effective_weights()) == ({"a": 16, "b": 12}, {"a": 1, "b": 0.75})
 
 
+def test_lasting_weights_leave_load_aside_but_not_slow_start() -> None:
+    pool = merged(config(named(A, name="a"), named(B, name="b", weight=4))).pools["app"]
+    backends = {
+        "a": replace(pool.backends["a"], spare=0.1),
+        "b": replace(pool.backends["b"], spare=0.5, warmth=0.25),
+    }
+    pool = replace(pool, backends=backends)
+    assert pool.lasting_weights() == {"a": 1, "b": 1}
+
+
 def test_backend_with_any_weight_keeps_some_of_it() -> None:
     pool = merged(config(named(A, name="a"))).pools["app"]
-    pool = replace(pool, backends={"a": replace(pool.backends["a"], factor=0.02)})
+    pool = replace(pool, backends={"a": replace(pool.backends["a"], spare=0.02)})
     assert pool.weights() == {"a": 1}
 
 
