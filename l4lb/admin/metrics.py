@@ -76,6 +76,7 @@ def render(status: Status) -> Iterator[Family]:
     yield from _listener_families(status)
     yield from _backend_families(status)
     yield from _pool_families(status)
+    yield from _discovery_families(status)
     yield from _worker_families(status.workers)
 
 
@@ -249,6 +250,26 @@ def _pool_families(status: Status) -> Iterator[Family]:
             closed.add(label_text(pool=name, reason=reason, code=code), count)
     yield from (panic, queued, queue, withheld, closed)
     yield from _sticky_families(status)
+
+
+def _discovery_families(status: Status) -> Iterator[Family]:
+    age = Family("l4lb_discovery_age_seconds", "gauge", "Time since the source of a pool last said what there is.")
+    working = Family("l4lb_discovery_working", "gauge", "1 while the source answers, 0 after it failed.")
+    endpoints = Family("l4lb_discovery_endpoints", "gauge", "Endpoints in use of those the source has ever told.")
+    held = Family("l4lb_discovery_held_endpoints", "gauge", "Of them, those missing in an answer not believed yet.")
+    updates = Family("l4lb_discovery_updates", "counter", "Answers of the source by result.")
+    for name, pool in status.pools.items():
+        if (discovery := pool.discovery) is None:
+            continue
+        labels = label_text(pool=name, source=discovery.source)
+        if discovery.age is not None:
+            age.add(labels, discovery.age)
+        working.add(labels, int(discovery.working))
+        endpoints.add(labels, discovery.endpoints)
+        held.add(labels, discovery.held)
+        for result, count in discovery.updates_total.items():
+            updates.add(f"{labels},{label_text(result=result)}", count)
+    yield from (age, working, endpoints, held, updates)
 
 
 _WORKER_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[WorkerStatistics], int]], ...] = (

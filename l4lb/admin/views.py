@@ -5,6 +5,7 @@ from __future__ import annotations
 from l4lb.control.api import (
     AgentStatus,
     BackendStatus,
+    DiscoveryStatus,
     EjectionStatus,
     HealthState,
     ListenerStatus,
@@ -61,9 +62,22 @@ def _pool(pool: PoolStatus) -> Json:
         "panic": pool.panic,
         "ejections_withheld_total": pool.ejections_withheld_total,
         "queued": pool.statistics.queued,
+        "discovery": None if pool.discovery is None else _discovery(pool.discovery),
         "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky),
         "closed_total": closed,
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
+    }
+
+
+def _discovery(discovery: DiscoveryStatus) -> Json:
+    return {
+        "source": discovery.source,
+        "working": discovery.working,
+        "message": discovery.message,
+        "age_s": None if discovery.age is None else round(discovery.age, 3),
+        "endpoints": discovery.endpoints,
+        "held": discovery.held,
+        "updates_total": dict(discovery.updates_total),
     }
 
 

@@ -45,6 +45,8 @@ def print_status(status: Json) -> None:
                 f"[bold red]pool {escape(name)} panics:[/bold red] too few backends are usable, health is ignored",
                 highlight=False,
             )
+        if discovery := _mapping(pool, "discovery"):
+            console.print(_discovery(name, discovery), highlight=False)
 
 
 def _listeners_table(listeners: Json) -> Table:
@@ -105,6 +107,18 @@ def _backends_table(pools: Json) -> Table:
                 _text(backend, "health_message"),
             )
     return table
+
+
+def _discovery(pool: str, discovery: Json) -> str:
+    """How the source of a pool does, in a line."""
+    age = discovery.get("age_s")
+    answer = f"{duration(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
+    working = discovery.get("working")
+    state = "[green]works[/green]" if working else "[bold red]fails[/bold red]"
+    line = f"pool {escape(pool)}: {_text(discovery, 'source')} {state}: {_text(discovery, 'message')}"
+    return (
+        f"{line}; answered {answer}" if working else f"{line}; {_text(discovery, 'endpoints')} kept, answered {answer}"
+    )
 
 
 def _health(backend: Json) -> str:

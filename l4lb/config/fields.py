@@ -242,6 +242,11 @@ _SERVER_NAME = r"^(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}$"
 _URL = r"^https?://[!-~]{1,2047}$"
 _CERTIFICATE_NAME = r"^[A-Za-z0-9_.:-]{1,253}$"
 _SERVICE = r"^[!-~]{0,255}$"
+_PLAIN_URL = r"^https?://[A-Za-z0-9\[][!-z|~]{0,2046}$"
+_ORIGIN = r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]_-]{0,300}$"
+_DNS_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$"
+_KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+_KEY_PREFIX = r"^[!-~]{1,1024}$"
 
 PATTERN_HELP = {
     _NAME: "a name is up to 128 letters, digits and _ . : - and begins with a letter, a digit or _",
@@ -254,6 +259,11 @@ PATTERN_HELP = {
     _SERVICE: "the name of a service has no spaces, such as inference.GRPCInferenceService",
     _HOST: "a host name without spaces is expected, such as model.example",
     _SERVER_NAME: "a server name is expected, such as model.example or *.model.example",
+    _PLAIN_URL: "a URL is expected, such as http://registry.example/targets",
+    _ORIGIN: "a URL without a path is expected, such as http://10.0.0.5:2379",
+    _DNS_NAME: "a name is expected, such as llama.ml.svc",
+    _KUBERNETES_NAME: "a name in Kubernetes has lower-case letters, digits, - and .",
+    _KEY_PREFIX: "the beginning of keys is expected, without spaces, such as /l4lb/llama/",
 }
 
 Name = Annotated[str, StringConstraints(strict=True, pattern=_NAME)]
@@ -272,6 +282,11 @@ ServerName = Annotated[str, StringConstraints(strict=True, pattern=_SERVER_NAME,
 Routes = Annotated[dict[ServerName, Name], Field(max_length=ROUTES_MAX)]
 """Which pool serves which server name."""
 
+PlainUrl = Annotated[str, StringConstraints(strict=True, pattern=_PLAIN_URL)]
+Origin = Annotated[str, StringConstraints(strict=True, pattern=_ORIGIN)]
+DnsName = Annotated[str, StringConstraints(strict=True, pattern=_DNS_NAME)]
+KubernetesName = Annotated[str, StringConstraints(strict=True, pattern=_KUBERNETES_NAME)]
+KeyPrefix = Annotated[str, StringConstraints(strict=True, pattern=_KEY_PREFIX)]
 HostHeader = Annotated[str, StringConstraints(strict=True, pattern=_HOST)]
 CertificateName = Annotated[str, StringConstraints(strict=True, pattern=_CERTIFICATE_NAME)]
 ServiceName = Annotated[str, StringConstraints(strict=True, pattern=_SERVICE)]
@@ -432,6 +447,61 @@ Databases = Annotated[
 
 Statuses = Annotated[tuple[int, ...], BeforeValidator(_statuses), _list_schema(_STATUS_SCHEMA)]
 STATUSES_OK = tuple(range(200, 400))
+
+Origins = Annotated[
+    tuple[Origin, ...],
+    Field(max_length=64),
+    BeforeValidator(one_or_many),
+    AT_LEAST_ONE,
+    _list_schema({"type": "string", "pattern": _ORIGIN}, 64),
+]
+
+
+def _read_server(value: Any) -> Address:
+    address = _address(value)
+    if address.is_unix or address.is_name or not address.port:
+        raise ValueError(f"{shorten(value)} is no name server; write its IP address and port, such as 10.0.0.10:53")
+    return address
+
+
+Server = Annotated[Address, BeforeValidator(_read_server)]
+Servers = Annotated[
+    tuple[Server, ...], Field(max_length=16), BeforeValidator(one_or_many), _list_schema(_ADDRESS_SCHEMA, 16)
+]
+
+Record = Literal["A", "AAAA", "SRV"]
+Records = Annotated[
+    tuple[Record, ...],
+    Field(max_length=3),
+    BeforeValidator(one_or_many),
+    AT_LEAST_ONE,
+    _list_schema({"enum": ["A", "AAAA", "SRV"]}, 3),
+]
+
+KUBERNETES_PORT_NAME = r"^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$"
+_KUBERNETES_PORT_NAME = re.compile(KUBERNETES_PORT_NAME, re.ASCII)
+
+
+def _kubernetes_port(value: Any) -> int | str:
+    if isinstance(value, str) and _KUBERNETES_PORT_NAME.fullmatch(value) and not value.isdigit():
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+        return value
+    raise ValueError(f"{shorten(value)} is no port; write its number, or its name in the Service")
+
+
+KubernetesPort = Annotated[
+    int | str,
+    BeforeValidator(_kubernetes_port),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 65535},
+                {"type": "string", "pattern": KUBERNETES_PORT_NAME},
+            ]
+        }
+    ),
+]
 
 Event = Literal["open", "interval", "close"]
 Events = Annotated[

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -22,10 +21,12 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from l4lb.config import fields, rules
+from l4lb.config.discover import Discover
+from l4lb.config.section import SECTION
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = SECTION
 
 
 class Process(_Section):
@@ -533,6 +534,9 @@ class Pool(_Section):
 
     backends: tuple[Backend, ...]
     """Addresses, or sections. Where there are none, clients are disconnected."""
+
+    discover: Discover | None = None
+    """Where more backends are found. With it `backends` may be left out."""
 
     retries: fields.Retries = 3
     """Attempts after the first that failed to connect."""

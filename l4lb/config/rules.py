@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from l4lb.config.address import Address
+from l4lb.config.discover import SOURCES, Discover
 from l4lb.config.fields import ZONES_MAX, one_or_many, read_backend, read_bind, read_zone_entry
 from l4lb.config.units import shorten
 from l4lb.geo.selector import Selector
@@ -73,7 +74,16 @@ def merge_defaults(data: Mapping[str, Any], listener_keys: frozenset[str], pool_
             given = {key: value for key, value in common.items() if key in keys}
             fill = _with_preset if section == "pools" else _as_it_is
             merged[section] = {name: fill(_with_defaults(fill(item), given)) for name, item in items.items()}
+    if isinstance(pools := merged.get("pools"), Mapping):
+        merged["pools"] = {name: _with_no_backends(pool) for name, pool in pools.items()}
     return merged
+
+
+def _with_no_backends(pool: Any) -> Any:
+    """A pool that finds its backends need not list any."""
+    if isinstance(pool, Mapping) and pool.get("discover") is not None:
+        return {"backends": [], **pool}
+    return pool
 
 
 def _as_it_is(item: Any) -> Any:
@@ -168,6 +178,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
         yield from _tcp_conflicts(("pools", name, "tcp"), _get(pool, "tcp"))
         yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"), _get(pool, "load"))
         yield from _load_conflicts(("pools", name, "load"), _get(pool, "load"))
+        yield from _discover_conflicts(("pools", name, "discover"), _get(pool, "discover"))
     if len(pools) > POOLS_MAX:
         yield Conflict(("pools",), f"{len(pools)} pools are more than the {POOLS_MAX} that fit")
     if total > BACKENDS_MAX:
@@ -267,6 +278,34 @@ def _load_conflicts(loc: Loc, load: Any) -> Iterator[Conflict]:
     placeholders = set(re.findall(r"[{][^}]*[}]?|[}]", str(load.get("url", ""))))
     for unknown in sorted(placeholders - {"{host}", "{port}"}):
         yield Conflict((*loc, "url"), f"{shorten(unknown)} stands for nothing; use {{host}} and {{port}}")
+
+
+def _discover_conflicts(loc: Loc, discover: Any) -> Iterator[Conflict]:
+    if not isinstance(discover, Mapping):
+        return
+    given = [name for name in SOURCES if discover.get(name) is not None]
+    if not given and discover.keys() <= Discover.model_fields.keys():
+        yield Conflict(loc, f"there is no source; give one of {', '.join(SOURCES)}")
+    for name in given[1:]:
+        message = f"there is a source already, {given[0]}; a pool has one, so give this one a pool of its own"
+        yield Conflict((*loc, name), message, (*loc, given[0]))
+    yield from _dns_conflicts((*loc, "dns"), discover.get("dns"))
+    etcd = discover.get("etcd")
+    for key, other in (("certificate", "key"), ("key", "certificate")):
+        if _get(etcd, key) is not None and _get(etcd, other) is None:
+            yield Conflict((*loc, "etcd", key), f"it is of no use without {other}; give both or neither")
+
+
+def _dns_conflicts(loc: Loc, dns: Any) -> Iterator[Conflict]:
+    if not isinstance(dns, Mapping):
+        return
+    records = one_or_many(dns.get("record", "A"))
+    if "SRV" not in records and dns.get("port") is None:
+        yield Conflict(loc, "the key 'port' is missing; only SRV records have ports")
+    if "SRV" in records and len(records) > 1:
+        yield Conflict((*loc, "record"), "SRV stands alone: its records name hosts, whose addresses are looked up")
+    if "SRV" in records and dns.get("port") is not None:
+        yield Conflict((*loc, "port"), "SRV records have ports of their own; remove it, or ask for A")
 
 
 def backend_name(backend: Any) -> str | None:

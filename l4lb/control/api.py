@@ -91,6 +91,23 @@ class BackendStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryStatus:
+    """How a source of backends does. `age` is the seconds since it last said what there is, None if it never did.
+
+    `held` of the `endpoints` are missing in its last answer, which is not believed yet. `updates_total` counts answers
+    by `success` and `failure`.
+    """
+
+    source: str
+    working: bool
+    message: str
+    age: float | None
+    endpoints: int
+    held: int
+    updates_total: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
     """`panic` while so few backends are usable that their health is ignored. `ejections_withheld_total` counts backends
     that should have been ejected, but too many were."""
@@ -100,6 +117,7 @@ class PoolStatus:
     backends: Mapping[str, BackendStatus]
     statistics: PoolStatistics
     ejections_withheld_total: int = 0
+    discovery: DiscoveryStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,57 +12,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from l4lb.config import Address, Config
+from l4lb.config import Config
 from l4lb.control import report
+from l4lb.control.alarms import Alarms
 from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
 from l4lb.control.compose import compose
-from l4lb.control.departures import Departure, SlotKey, departures
-from l4lb.control.events import EventPump
-from l4lb.control.names import Names
+from l4lb.control.departures import SlotKey
+from l4lb.control.housekeeping import Housekeeping
+from l4lb.control.operate import advised, find, operated
 from l4lb.control.outliers import Outliers
-from l4lb.control.rebalance import WINDOW, Share, allot, gained, surplus
-from l4lb.control.resolve import resolve
-from l4lb.control.sockets import Sockets, bind_key
-from l4lb.control.state import BackendEntry, BackendKey, State, merge
-from l4lb.control.zones import NO_ZONES, Zones, compile_zones
-from l4lb.engine.api import Engine, SessionRecord, SlotKind, WorkerStatistics
-from l4lb.errors import ControlError, StartError
-from l4lb.health.checks import checks_of, require_tls
-from l4lb.health.probes import Target
+from l4lb.control.planner import Plan, Planner
+from l4lb.control.publisher import Publisher
+from l4lb.control.rebalancer import Rebalancer
+from l4lb.control.sessions import Sessions
+from l4lb.control.sockets import Sockets
+from l4lb.control.state import BackendEntry, BackendKey, State
+from l4lb.engine.api import Engine, SlotKind, WorkerStatistics
+from l4lb.errors import StartError
+from l4lb.health.checks import checks_of
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
 
-PUBLISH_INTERVAL = 0.02
-"""Seconds between two snapshots for changes of health: a first change counts at once, the ones after it together."""
-
-PUBLISH_PAUSE = 4
-"""And so many times as long as the last one took: with thousands of backends, passing changes on is work."""
-
-PUBLISH_RETRY = 1.0
-LISTING_BATCH = 1024
 FIRST_CHECKS_TIMEOUT = 5.0
 STOP_ACCEPTING_TIMEOUT = 5.0
-
-REBALANCE_INTERVAL = 0.25
 
 POLL_INTERVAL = 0.001
 """Seconds between two looks at whether the workers let go of a socket. Whoever comes in between is reset."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A configuration with its names resolved and its zones compiled."""
-
-    config: Config
-    targets: Mapping[Address, Target]
-    zones: Zones
 
 
 class Balancer:
@@ -72,48 +52,44 @@ class Balancer:
         self, engine: Engine, on_events: Callable[[list[Session]], None], *, checks_at_once: int = CONCURRENCY
     ) -> None:
         self._engine = engine
-        self._on_events = on_events
         self._state = State()
         self._config: Config | None = None
-        self._targets: dict[Address, Target] = {}
+        self._accepting = True
+        self._stopping = False
+        self._undiscovered = ""
+        self._noted = self._state
         self._sockets = Sockets(engine.options.workers)
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
         self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)
-        self._names = Names()
-        self._departures: dict[SlotKey, Departure] = {}
-        self._deadlines: dict[SlotKey, float] = {}
-        self._accepting = True
-        self._stopping = False
-        self._untidy = asyncio.Event()
-        self._leaving: dict[int, bool] = {}
-        self._rebalancing: dict[str, float] = {}
-        self._panicking: set[str] = set()
-        self._unbalanced = asyncio.Event()
-        self._published_at = 0.0
-        self._publish_pause = PUBLISH_INTERVAL
-        self._noted = self._state
-        self._told: set[str] = set()
-        self._publish_timer: asyncio.TimerHandle | None = None
-        self._dice = random.Random()
-        self._pump = EventPump(engine, self._deliver)
+        self._planner = Planner(engine)
+        self._publisher = Publisher(self._publish)
+        self._rebalancer = Rebalancer(engine, lambda: self._state)
+        self._alarms = Alarms()
+        self._sessions = Sessions(engine, on_events)
+        self._housekeeping = Housekeeping(engine, self._sockets, self._sessions)
 
     # ---- the configuration -----------------------------------------------------------------------------------------
 
     async def prepare(self, config: Config) -> Plan:
-        """Look up the names of `config`, and compile its zones. A name that does not resolve is no error: its backend
-        waits for an address. StartError if a database, or a file that checks need, cannot be read."""
-        await asyncio.to_thread(require_tls, config)
-        addresses = {backend.address for pool in config.pools.values() for backend in pool.backends}
-        zones = NO_ZONES
-        if config.zones:
-            zones = await asyncio.to_thread(compile_zones, config, self._state.zones, self._engine.compile_zones)
-        for selector in zones.idle:
-            _log.warning("zones: no database has a network of %s", selector)
-        return Plan(config, await resolve(addresses, self._targets), zones)
+        """Look up the names of `config`, compile its zones, and wait a while for sources of backends new in it.
+
+        A name that does not resolve is no error: its backend waits for an address. Nor is a source that does not
+        answer. At the start nobody has to wait for those here: clients are held instead, see `start_accepting`.
+        StartError if a database, or a file that checks need, cannot be read.
+        """
+        return await self._planner.prepare(config, self._state.zones, wait=self._config is not None)
+
+    def discard(self) -> None:
+        """Let go of what was prepared and will not be applied."""
+        self._planner.discard()
 
     def apply(self, plan: Plan) -> None:
-        """Make the planned configuration the running one. StartError changes nothing and leaves nothing behind."""
+        """Make the planned configuration the running one. StartError changes nothing; see `discard`."""
+        self._install(plan)
+        self._planner.follow(plan.config)
+
+    def _install(self, plan: Plan) -> None:
         if self._stopping:
             # Its listeners would take clients that nobody serves.
             raise StartError("the process is stopping and takes no new configuration; change it after the next start")
@@ -127,39 +103,56 @@ class Balancer:
             return slot
 
         try:
-            merged = merge(self._state, plan.config, plan.targets, take_slot, plan.zones)
-            state = self._weigher.weigh(merged, now, first=self._config is None)
+            merged, targets = self._planner.merge(plan, self._state, take_slot)
+            # Who is found before the first client comes was there before l4lb was.
+            first = self._config is None or not self._accepting
+            state = self._weigher.weigh(merged, now, first=first)
             self._engine.publish(compose(state, self._sockets.fds(), plan.config.log, accepting=self._accepting))
         except (OSError, ValueError) as error:
             for kind, slot in taken:
                 self._engine.give_slot(kind, slot)
             self._sockets.close(opened)
             raise StartError(f"the data plane cannot take this configuration: {error}") from error
-        self._untidy.set()
-        for departure in departures(self._state, state):
-            key = (departure.kind, departure.slot)
-            self._departures[key] = departure
-            if departure.kind is SlotKind.BACKEND:
-                self._leaving[departure.slot] = True
-            if departure.patience is not None:
-                self._deadlines[key] = now + departure.patience
-        self._note_gains(self._state, state)
-        self._noted = state
-        self._told &= state.pools.keys()
-        self._state, self._config, self._targets = state, plan.config, dict(plan.targets)
-        self._names.learn(state)
-        self._tell_of_panic()
+        self._housekeeping.untidy.set()
+        self._housekeeping.depart(self._state, state, now)
+        self._housekeeping.note_leaving(self._state, state, (key for key, _ in state.backends()))
+        self._rebalancer.note_gains(self._state, state)
+        self._alarms.forget(state)
+        self._planner.keep(targets)
+        self._noted = self._state = state
+        self._config = plan.config
+        self._sessions.learn(state)
+        self._alarms.look_for_panic(state)
         self._sockets.apply_options(plan.config.listeners)
         self._check()
 
+    async def rediscover(self) -> None:
+        """Make what discovery has found the backends that run; one round of it, once there is something new."""
+        await self._planner.rediscovered.wait()
+        await self._rediscover()
+
+    async def _rediscover(self) -> None:
+        self._planner.rediscovered.clear()
+        if self._config is None or self._stopping:
+            return
+        targets = await self._planner.look_up_found(self._config)
+        try:
+            # The configuration that runs now: it may be another one than before the look-up.
+            self._install(Plan(self._config, targets, self._state.zones))
+        except StartError as error:
+            if str(error) != self._undiscovered:
+                _log.error("what was discovered is not in use: %s", error)
+            self._undiscovered = str(error)
+            self._planner.retry_later()
+        else:
+            self._undiscovered = ""
+
     async def resolve_again(self) -> None:
         """Look names up again; backends that moved are checked and used at their new address."""
-        config = self._config
-        if config is None:
+        if self._config is None:
             return
         names = {backend.config.address for _, backend in self._state.backends() if backend.config.address.is_name}
-        targets = await resolve(names, self._targets) if names else {}
-        self._targets |= targets
+        targets = await self._planner.look_up(names)
         changed = {}
         for key, backend in self._state.backends():
             target = targets.get(backend.config.address, backend.target)
@@ -168,7 +161,7 @@ class Balancer:
                 changed[key] = replace(backend, target=target)
         if changed:
             self._change(changed)
-            self._publish_changes()
+            self._publisher.now()
 
     def _check(self) -> None:
         self._weigher.apply(self._state)
@@ -181,36 +174,13 @@ class Balancer:
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
     ) -> None:
         """Change a backend until the file changes it. ControlError for one that is not there."""
-        entry = self._find((pool, backend))
-        if weight is not None and not 0 <= weight <= 256:
-            raise ControlError(f"weight {weight} is out of range; weights are 0 to 256", 400)
-        changed = replace(
-            entry,
-            state=entry.state if state is None else state,
-            weight=entry.weight if weight is None else weight,
-            # What its agent asked for ends too: it may have gone since.
-            agent=entry.agent.cleared() if state is AdminState.READY else entry.agent,
-        )
-        changed = self._unknown_after_maint(pool, entry, changed)
+        entry = find(self._state, (pool, backend))
+        changed = operated(self._state.pools[pool], entry, state, weight)
         if changed == entry:
             return
         self._change({(pool, backend): changed})
-        self._publish_changes()
+        self._publisher.now()
         _log.info("%s/%s is set to %s, weight %d", pool, backend, changed.state.value, changed.current_weight)
-
-    def _unknown_after_maint(self, pool: str, before: BackendEntry, after: BackendEntry) -> BackendEntry:
-        """Nothing is known of a backend that is not checked."""
-        if (before.admin_state is AdminState.MAINT) == (after.admin_state is AdminState.MAINT):
-            return after
-        return replace(after, health=self._state.pools[pool].untested)
-
-    def _find(self, key: BackendKey) -> BackendEntry:
-        if key[0] not in self._state.pools:
-            raise ControlError(f"there is no pool '{key[0]}'; `l4lb status` shows the names", 404)
-        entry = self._state.find(key)
-        if entry is None:
-            raise ControlError(f"there is no backend '{key[1]}' in pool '{key[0]}'; `l4lb status` shows the names", 404)
-        return entry
 
     def _change(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
         self._replace(changed)
@@ -218,17 +188,7 @@ class Balancer:
 
     def _replace(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
         before, self._state = self._state, self._state.with_backends(changed)
-        for key, backend in changed.items():
-            known = before.find(key)
-            if known is not None and known.state is not backend.state:
-                self._leaving[backend.slot] = backend.state is not AdminState.READY
-
-    def _note_gains(self, before: State, after: State) -> None:
-        until = asyncio.get_running_loop().time() + WINDOW
-        for pool in gained(before, after):
-            if after.pools[pool].config.rebalance is not None and pool in before.pools:
-                self._rebalancing[pool] = until
-                self._unbalanced.set()
+        self._housekeeping.note_leaving(before, self._state, changed)
 
     def _on_health(self, key: BackendKey, health: HealthState, message: str) -> None:
         entry = self._state.find(key)
@@ -237,7 +197,7 @@ class Balancer:
         self._replace({key: replace(entry, health=health)})
         level = logging.INFO if health is HealthState.UP else logging.WARNING
         _log.log(level, "%s/%s is %s: %s", *key, health.value, message)
-        self._publish_soon()
+        self._publisher.soon()
 
     def _received(self, key: BackendKey) -> int:
         entry = self._state.find(key)
@@ -245,15 +205,14 @@ class Balancer:
 
     def _on_agent(self, key: BackendKey, line: str) -> None:
         entry = self._state.find(key)
-        if entry is None or (verdict := entry.agent.heard(line)) == entry.agent:
+        if entry is None or (changed := advised(self._state.pools[key[0]], entry, line)).agent == entry.agent:
             return
-        changed = self._unknown_after_maint(key[0], entry, replace(entry, agent=verdict))
         self._state = self._state.with_backends({key: changed})
         if changed.admin_state is not entry.admin_state:
             self._check()
-        if (verdict.state, verdict.down) != (entry.agent.state, entry.agent.down):
+        if (changed.agent.state, changed.agent.down) != (entry.agent.state, entry.agent.down):
             _log.warning("%s/%s: its agent says %s", *key, line)
-        self._publish_soon()
+        self._publisher.soon()
 
     def _on_stalled(self, key: BackendKey, stalled: str | None) -> None:
         entry = self._state.find(key)
@@ -264,13 +223,13 @@ class Balancer:
             _log.info("%s/%s gets on with its work", *key)
         else:
             _log.warning("%s/%s is down: %s", *key, stalled)
-        self._publish_soon()
+        self._publisher.soon()
 
     async def judge(self) -> None:
         """Eject backends that fail clients' connections. One round of it, once there is a pool that wants it."""
         await self._outliers.active.wait()
         if self._judge():
-            self._publish_soon()
+            self._publisher.soon()
 
     def _judge(self) -> bool:
         changed = self._outliers.judge(self._state, asyncio.get_running_loop().time())
@@ -283,65 +242,20 @@ class Balancer:
         Before anybody is turned away, who is ejected comes back.
         """
         changed = [name for name, pool in self._state.pools.items() if pool is not self._noted.pools.get(name)]
-        if any(not self._is_usable(name) for name in changed):
+        if not all(self._state.pools[name].taking() for name in changed):
             self._judge()
-        for name in changed:
-            if self._is_usable(name):
-                self._told.discard(name)
-            elif name not in self._told and not self._is_pending(name):
-                self._told.add(name)
-                _log.error("pool %s has no usable backend: its clients are turned away", name)
-        self._note_gains(self._noted, self._state)
+        self._alarms.look_for_backends(self._state, changed)
+        self._rebalancer.note_gains(self._noted, self._state)
         self._noted = self._state
-
-    def _is_usable(self, pool: str) -> bool:
-        return bool(self._state.pools[pool].taking())
-
-    def _is_pending(self, pool: str) -> bool:
-        return any(backend.health is HealthState.PENDING for backend in self._state.pools[pool].backends.values())
-
-    def _tell_of_panic(self) -> None:
-        panicking = {name for name, pool in self._state.pools.items() if pool.panic}
-        for name in sorted(panicking - self._panicking):
-            threshold = self._state.pools[name].config.panic_threshold
-            _log.error(
-                "pool %s panics: less than %g%% of its backends are usable, so health is ignored", name, 100 * threshold
-            )
-        for name in sorted(self._panicking - panicking):
-            _log.warning("pool %s has calmed down: only healthy backends are used", name)
-        self._panicking = panicking
-
-    def _publish_soon(self) -> None:
-        if self._publish_timer is None:
-            loop, due = asyncio.get_running_loop(), self._published_at + self._publish_pause
-            if loop.time() < due:
-                self._publish_timer = loop.call_at(due, self._publish_changes)
-            else:
-                # Now, not soon: whoever reads that a backend is up may send it a client.
-                self._publish_changes()
-
-    def _publish_changes(self) -> None:
-        """Pass on what has changed about backends; until that succeeds it is tried again."""
-        if self._publish_timer is not None:
-            self._publish_timer.cancel()
-            self._publish_timer = None
-        try:
-            self._publish()
-        except Exception:
-            _log.exception("changes of backends could not be passed on to the data plane; trying again")
-            self._publish_timer = asyncio.get_running_loop().call_later(PUBLISH_RETRY, self._publish_changes)
 
     def _publish(self) -> None:
         if self._config is not None:
-            self._published_at = now = asyncio.get_running_loop().time()
-            began = time.monotonic()
             self._note_changes()
-            self._state = self._weigher.weigh(self._state, now)
+            self._state = self._weigher.weigh(self._state, asyncio.get_running_loop().time())
             fds = self._sockets.fds()
             self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
-            self._tell_of_panic()
-            self._publish_pause = max(PUBLISH_INTERVAL, PUBLISH_PAUSE * (time.monotonic() - began))
-            self._untidy.set()
+            self._alarms.look_for_panic(self._state)
+            self._housekeeping.untidy.set()
 
     async def weigh(self) -> None:
         """Let weights follow load and slow start. One round of it, once there is anything to follow."""
@@ -353,29 +267,16 @@ class Balancer:
             for name, pool in self._state.pools.items()
             if pool is not before.pools[name]
         ):
-            self._publish_changes()
+            self._publisher.now()
         self._weigher.rest(now)
 
     # ---- sessions --------------------------------------------------------------------------------------------------
 
     async def sessions(self) -> list[Session]:
-        return [self._names.session(record) for record in await asyncio.to_thread(self._list_sessions)]
-
-    def _list_sessions(self) -> list[SessionRecord]:
-        records: list[SessionRecord] = []
-        for worker in range(self._engine.options.workers):
-            after = 0
-            while batch := self._engine.sessions(worker, after, LISTING_BATCH):
-                records += batch
-                after = batch[-1].id
-        return records
+        return await self._sessions.all()
 
     async def kill_session(self, session: int) -> None:
-        if not await asyncio.to_thread(self._engine.kill_session, session):
-            raise ControlError(f"there is no session {session}; `l4lb sessions` shows who is there", 404)
-
-    def _deliver(self, records: list[SessionRecord]) -> None:
-        self._on_events([self._names.session(record) for record in records])
+        await self._sessions.kill(session)
 
     # ---- numbers ---------------------------------------------------------------------------------------------------
 
@@ -387,8 +288,9 @@ class Balancer:
 
     def pools(self) -> dict[str, PoolStatus]:
         now = asyncio.get_running_loop().time()
+        parts = (self._scheduler, self._weigher, self._outliers, self._engine)
         return {
-            name: report.pool_status(name, pool, self._scheduler, self._weigher, self._outliers, self._engine, now)
+            name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now))
             for name, pool in self._state.pools.items()
         }
 
@@ -405,100 +307,36 @@ class Balancer:
 
         One round of it, once there is anything to do.
         """
-        await self._untidy.wait()
-        # What changes while this waits for a worker is for the next round.
-        self._untidy.clear()
-        tidy = False
-        try:
-            settled = self._engine.reclaim() == 0
-            if settled:
-                self._close_unused_sockets()
-            await self._leave()
-            self._give_slots()
-            await self._end_patience()
-            tidy = settled and not self._departures and not self._leaving
-        finally:
-            if not tidy:
-                self._untidy.set()
-
-    def _close_unused_sockets(self) -> None:
-        wanted = {
-            bind_key(name, address)
-            for name, listener in self._state.listeners.items()
-            for address in listener.config.bind
-            if not self._stopping
-        }
-        self._sockets.close([key for key in self._sockets.binds if key not in wanted])
-
-    def _give_slots(self) -> None:
-        for (kind, slot), departure in list(self._departures.items()):
-            if self._engine.give_slot(kind, slot):
-                # The last sessions may just have ended: their events still need the name.
-                self._pump.drain()
-                self._names.forget(kind, slot)
-                del self._departures[kind, slot]
-                self._deadlines.pop((kind, slot), None)
-                _log.debug("%s has left", departure.label)
-
-    async def _leave(self) -> None:
-        """Have quiet sessions leave backends that are drained or gone, and stay at the others."""
-        while self._leaving:
-            slot, leaving = self._leaving.popitem()
-            try:
-                await asyncio.to_thread(self._engine.set_leaving, slot, leaving)
-            except OSError:
-                self._leaving.setdefault(slot, leaving)
-                raise
+        await self._housekeeping.untidy.wait()
+        await self._housekeeping.tidy({} if self._stopping else self._state.listeners)
 
     async def rebalance(self) -> None:
         """Close a few quiet connections where there are too many; one round of it, once there is a reason."""
-        await self._unbalanced.wait()
-        now = asyncio.get_running_loop().time()
-        for pool_name, until in list(self._rebalancing.items()):
-            pool = self._state.pools.get(pool_name)
-            if pool is None or pool.config.rebalance is None or pool.panic or now >= until:
-                del self._rebalancing[pool_name]
-                continue
-            weights = pool.lasting_weights()
-            shares = {
-                name: Share(self._engine.backend_statistics(backend.slot).connections, weights[name])
-                for name, backend in pool.backends.items()
-            }
-            surpluses: dict[str, int] = {}
-            for names in pool.places().values():
-                surpluses |= surplus({name: shares[name] for name in names})
-            quiet_ms = round(pool.config.rebalance.quiet * 1000)
-            for name, count in allot(surpluses, pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
-                await asyncio.to_thread(self._engine.close_quiet, pool.backends[name].slot, count, quiet_ms)
-        if not self._rebalancing:
-            self._unbalanced.clear()
+        await self._rebalancer.active.wait()
+        await self._rebalancer.round()
 
-    async def _end_patience(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
-            killed = await asyncio.to_thread(self._engine.kill_backend, key[1])
-            del self._deadlines[key]
-            if killed:
-                label = self._departures[key].label
-                _log.warning("%s: %d sessions outlived drain_timeout and were closed", label, killed)
+    # ---- accepting -------------------------------------------------------------------------------------------------
 
     def hold(self) -> None:
         """Open sockets and check backends, but accept nobody before `start_accepting`: clients wait in the queues."""
         self._accepting = False
 
     async def start_accepting(self) -> None:
-        """Let clients in once the backends have been checked: before that, nobody would serve them."""
+        """Let clients in once the backends have been found and checked: before that, nobody would serve them."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_CHECKS_TIMEOUT):
+                while self._planner.waiting:
+                    await self.rediscover()
+                await self._rediscover()
                 await self._scheduler.first_results()
         self._accepting = True
-        self._publish()
+        self._publisher.once()
 
     async def stop_accepting(self) -> None:
         """Accept nobody any more; who waits in a queue is still served. Sessions go on, and may still retry."""
         self._accepting = False
         self._stopping = True
-        self._publish()
+        self._publisher.once()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_ACCEPTING_TIMEOUT):
                 while self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
@@ -507,12 +345,12 @@ class Balancer:
 
     async def close(self) -> None:
         """Stop checking, close every session, end the workers. Their last events are delivered."""
-        if self._publish_timer is not None:
-            self._publish_timer.cancel()
+        self._publisher.close()
+        await self._planner.close()
         await self._scheduler.close()
         await self._weigher.close()
-        self._pump.close()
+        self._sessions.close()
         await asyncio.to_thread(self._engine.stop)
-        self._pump.drain()
+        self._sessions.drain()
         self._sockets.close(list(self._sockets.binds))
         self._engine.close()

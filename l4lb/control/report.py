@@ -6,6 +6,7 @@ from l4lb.control.api import (
     AdminState,
     AgentStatus,
     BackendStatus,
+    DiscoveryStatus,
     EjectionStatus,
     HealthState,
     ListenerStatus,
@@ -14,6 +15,7 @@ from l4lb.control.api import (
 from l4lb.control.outliers import Outliers
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, ListenerEntry, PoolEntry
+from l4lb.discovery.source import Readiness
 from l4lb.engine.api import Engine
 from l4lb.health.scheduler import Scheduler, Watch
 from l4lb.load.poller import Asked
@@ -37,6 +39,7 @@ def pool_status(
     outliers: Outliers,
     engine: Engine,
     now: float,
+    discovery: DiscoveryStatus | None,
 ) -> PoolStatus:
     weights = pool.effective_weights()
     return PoolStatus(
@@ -67,6 +70,7 @@ def pool_status(
             for backend_name, backend in pool.backends.items()
         },
         statistics=engine.pool_statistics(pool.slot),
+        discovery=discovery,
         ejections_withheld_total=outliers.withheld(name),
     )
 
@@ -74,6 +78,8 @@ def pool_status(
 def _message(backend: BackendEntry, watch: Watch | None, ejection: EjectionStatus | None) -> str:
     if backend.target is None:
         return "its name does not resolve"
+    if backend.readiness is not Readiness.READY:
+        return f"its source says it is {'draining' if backend.readiness is Readiness.DRAINING else 'not ready'}"
     agent = backend.agent
     if agent.down or agent.state is not AdminState.READY:
         said = "down" if agent.down else agent.state.value

@@ -15,6 +15,7 @@ from l4lb.config import Address, Config, model
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.panic import Standing, is_panic
 from l4lb.control.zones import NO_ZONES, Zones
+from l4lb.discovery.source import Readiness
 from l4lb.engine.api import SlotKind
 from l4lb.engine.packing import pack_networks
 from l4lb.health.probes import Target
@@ -33,9 +34,10 @@ class BackendEntry:
     """`target` is None until a name is resolved. `weight` is the run-time weight, None while the file's counts.
 
     `ejected` is what clients' connections have led to, `stalled` why its work is found to stand still, else None.
-    `state` is what the operator wants, `agent` what the backend's agent said; both have a say. Slow start and load
-    leave `warmth` and `spare` of the weight. `usable_since` is a time of the event loop, None while the backend is not usable;
-    one that becomes usable before `warm_until` needs no slow start.
+    `state` is what the operator wants, `agent` what the backend's agent said, `readiness` what the source says that
+    found it; all have a say. Slow start and load leave `warmth` and `spare` of the weight. `usable_since` is a time of
+    the event loop, None while the backend is not usable; one that becomes usable before `warm_until` needs no slow
+    start.
     """
 
     slot: int
@@ -45,6 +47,7 @@ class BackendEntry:
     weight: int | None = None
     health: HealthState = HealthState.NONE
     agent: Verdict = NOTHING_SAID
+    readiness: Readiness = Readiness.READY
     warmth: float = 1.0
     spare: float = 1.0
     usable_since: float | None = None
@@ -58,13 +61,20 @@ class BackendEntry:
 
     @property
     def admin_state(self) -> AdminState:
-        """The more restrictive of what the operator and the agent want."""
-        return max(self.state, self.agent.state, key=_RESTRICTION.index)
+        """The most restrictive of what the operator, the agent and the source want."""
+        source = AdminState.DRAIN if self.readiness is Readiness.DRAINING else AdminState.READY
+        return max(self.state, self.agent.state, source, key=_RESTRICTION.index)
 
     @property
     def agreed_health(self) -> HealthState:
-        """Up only if the checks, the agent and the progress of its work all say so."""
-        return HealthState.DOWN if self.agent.down or self.stalled is not None else self.health
+        """Up only if the checks, the agent, the source and the progress of its work all say so."""
+        down = self.agent.down or self.stalled is not None or self.readiness is Readiness.NOT_READY
+        return HealthState.DOWN if down else self.health
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its quiet sessions are to go: it is drained for good, not just not chosen."""
+        return self.state is not AdminState.READY or self.readiness is Readiness.DRAINING
 
     @property
     def full_weight(self) -> float:
@@ -209,11 +219,13 @@ class State:
 
     def with_backends(self, changed: Mapping[BackendKey, BackendEntry]) -> State:
         """The state with these backends in place of those of the same names."""
-        pools = dict(self.pools)
+        backends: dict[str, dict[str, BackendEntry]] = {}
         for (pool_name, name), backend in changed.items():
-            pool = pools[pool_name]
-            pools[pool_name] = replace(pool, backends={**pool.backends, name: backend})
-        return replace(self, pools=pools)
+            if pool_name not in backends:
+                backends[pool_name] = dict(self.pools[pool_name].backends)
+            backends[pool_name][name] = backend
+        pools = {name: replace(self.pools[name], backends=known) for name, known in backends.items()}
+        return replace(self, pools={**self.pools, **pools})
 
 
 def merge(
@@ -267,6 +279,7 @@ def _merge_pool(
                 config=backend,
                 target=target,
                 health=pool.untested if moved else before.health,
+                readiness=before.readiness,
                 usable_since=None if moved else before.usable_since,
                 warm_until=before.warm_until,
                 ejected=before.ejected and not moved,

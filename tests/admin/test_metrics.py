@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from l4lb.admin import metrics
-from l4lb.control.api import AdminState, AgentStatus, HealthState, LoadStatus, Status
+from l4lb.control.api import AdminState, AgentStatus, DiscoveryStatus, HealthState, LoadStatus, Status
 from tests.admin.fake_control import (
     backend_statistics,
     backend_status,
@@ -119,6 +119,35 @@ def test_histograms_are_cumulative_and_end_in_infinity(openmetrics: bool) -> Non
 def test_a_backend_is_up_unless_checks_say_otherwise(health: HealthState, up: int) -> None:
     status = make_status({"p": pool_status({"a": backend_status(health=health)})})
     assert value(samples(status), "l4lb_backend_up", pool="p", backend="a") == up
+
+
+def test_a_source_has_its_age_and_its_answers() -> None:
+    discovery = DiscoveryStatus(
+        source="dns",
+        working=False,
+        message="no answer",
+        age=7.5,
+        endpoints=4,
+        held=3,
+        updates_total={"success": 9, "failure": 2},
+    )
+    pools = {
+        "p": dataclasses.replace(pool_status({}), discovery=discovery),
+        "new": dataclasses.replace(pool_status({}), discovery=dataclasses.replace(discovery, age=None, working=True)),
+        "listed": pool_status({}),
+    }
+    found = samples(make_status(pools))
+    labels = {"pool": "p", "source": "dns"}
+    assert value(found, "l4lb_discovery_age_seconds", **labels) == 7.5
+    assert value(found, "l4lb_discovery_working", **labels) == 0
+    assert value(found, "l4lb_discovery_endpoints", **labels) == 4
+    assert value(found, "l4lb_discovery_held_endpoints", **labels) == 3
+    assert value(found, "l4lb_discovery_updates_total", **labels, result="success") == 9
+    assert value(found, "l4lb_discovery_updates_total", **labels, result="failure") == 2
+    assert value(found, "l4lb_discovery_working", pool="new", source="dns") == 1
+    text = metrics.encode(list(metrics.render(make_status(pools))), openmetrics=False).decode()
+    assert 'l4lb_discovery_age_seconds{pool="new"' not in text
+    assert not [line for line in text.splitlines() if line.startswith("l4lb_discovery") and "listed" in line]
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from l4lb.cli import main, runtime
-from l4lb.control.api import AdminState, EjectionStatus, LoadStatus, ReloadOutcome
+from l4lb.control.api import AdminState, DiscoveryStatus, EjectionStatus, LoadStatus, ReloadOutcome
 from tests.admin.fake_control import FakeControl, backend_statistics, backend_status, make_status, pool_status
 from tests.cli.conftest import Run
 
@@ -52,6 +52,30 @@ def test_status_shows_the_load_and_its_age_once_it_is_old(
     (line,) = [line for line in l4lb("status").output.splitlines() if "llama" in line and "8001" in line]
     assert shown in " ".join(line.split())
     assert " 0.5 of 1 " in " ".join(line.split())
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (
+            {"working": True, "message": "3 endpoints", "age": 2.0},
+            "pool llama: dns works: 3 endpoints; answered 2.0s ago",
+        ),
+        (
+            {"working": False, "message": "SERVFAIL [x]", "age": 90.0},
+            "pool llama: dns fails: SERVFAIL [x]; 3 kept, answered 1m 30s ago",
+        ),
+        (
+            {"working": False, "message": "no answer", "age": None},
+            "pool llama: dns fails: no answer; 3 kept, answered never",
+        ),
+    ],
+)
+def test_status_shows_how_a_source_does(l4lb: Run, control: FakeControl, values: dict[str, Any], line: str) -> None:
+    discovery = DiscoveryStatus(source="dns", endpoints=3, held=0, updates_total={}, **values)
+    pool = dataclasses.replace(pool_status({}), discovery=discovery)
+    control.current = make_status({"llama": pool})
+    assert line in [" ".join(shown.split()) for shown in l4lb("status").output.splitlines()]
 
 
 def test_status_shows_places_where_there_are_any_and_panic(l4lb: Run, control: FakeControl) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from l4lb.admin import metrics
 from l4lb.config import Config, json_schema, load_config
+from l4lb.config.discover import SOURCES, Discover
 from l4lb.engine._native import CLOSE_REASONS, REJECT_REASONS
 from l4lb.observe.access import format_json
 from tests.admin.fake_control import make_session, make_status
@@ -33,6 +34,12 @@ SECTIONS = {
     "listeners.NAME.tcp": "Tcp",
     "pools.NAME": "Pool",
     "pools.NAME.backends[]": "Backend",
+    "pools.NAME.discover": "Discover",
+    "pools.NAME.discover.dns": "DnsSource",
+    "pools.NAME.discover.file": "FileSource",
+    "pools.NAME.discover.http": "HttpSource",
+    "pools.NAME.discover.kubernetes": "KubernetesSource",
+    "pools.NAME.discover.etcd": "EtcdSource",
     "pools.NAME.hash": "Hash",
     "pools.NAME.queue": "Queue",
     "pools.NAME.sticky": "Sticky",
@@ -124,7 +131,9 @@ def test_every_example_file_loads(path: Path) -> None:
 def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tmp_path: Path) -> None:
     text = with_database((ROOT / "conf/l4lb.yaml").read_text(), tmp_path)
     path = tmp_path / "l4lb.yaml"
-    path.write_text(re.sub(r"^( *)# ( *[a-z_]+: )", r"\1\2", text, flags=re.MULTILINE))
+    text = re.sub(r"^( *)# ( *[a-z_]+: )", r"\1\2", text, flags=re.MULTILINE)
+    assert text.count("\n    discover: {} ") == 1
+    path.write_text(text.replace("\n    discover: {} ", "\n    discover: {file: {path: x.json}} "))
     assert path.read_text().count("\ninclude: ") == 1
     config = load_config(path, {})
     listener, pool = config.listeners["example"], config.pools["example"]
@@ -145,9 +154,20 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
             given.setdefault(type(section), set()).update(section.model_fields_set)
     for kind, keys in given.items():
         assert keys == set(kind.model_fields), kind.__name__
-    assert {kind.__name__ for kind in given} == set(SECTIONS.values())
+    assert {kind.__name__ for kind in given} == {
+        name for section, name in SECTIONS.items() if ".discover" not in section
+    }
     assert set(Config.model_fields) == {"process", "admin", "log", "defaults", "geo", "zones", "listeners", "pools"}
     assert config.zones
+
+
+def test_the_example_of_discovery_has_every_key_of_each_source() -> None:
+    discovers = [pool.discover for pool in load_config(ROOT / "conf/discovery.yaml", {}).pools.values()]
+    assert [discover.kind for discover in discovers if discover] == list(SOURCES)
+    for discover in discovers:
+        source = getattr(discover, discover.kind) if discover else None
+        assert source.model_fields_set == set(type(source).model_fields), type(source).__name__
+    assert set().union(*(discover.model_fields_set for discover in discovers if discover)) == set(Discover.model_fields)
 
 
 def test_every_metric_is_in_the_reference_and_the_other_way_round() -> None:

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from l4lb.config import Address, Config
-from l4lb.control import balancer as module
+from l4lb.control import publisher, sessions
 from l4lb.control.api import AdminState, HealthState, Session
-from l4lb.control.balancer import PUBLISH_INTERVAL, Balancer
+from l4lb.control.balancer import Balancer
 from l4lb.engine.api import EngineOptions, SlotKind
 from l4lb.errors import ControlError, StartError
 from l4lb.health.probes import Result, Target, failure, success
@@ -363,8 +363,10 @@ def test_changes_of_health_are_published_no_faster_than_allowed(monkeypatch: pyt
             for turn in range(200):
                 report(("app", A), HealthState.DOWN if turn % 2 else HealthState.UP, "said")
                 await turns(1)
-            await eventually(lambda: stage.balancer._publish_timer is None)
-            assert all(after - before >= PUBLISH_INTERVAL * 0.9 for before, after in itertools.pairwise(calls))
+            await eventually(lambda: not stage.balancer._publisher.waiting)
+            assert all(
+                after - before >= publisher.PUBLISH_INTERVAL * 0.9 for before, after in itertools.pairwise(calls)
+            )
             assert stage.usable()[A] is False
 
     run(main())
@@ -402,7 +404,7 @@ def test_publishing_health_is_tried_again_after_a_failure(
     answers: dict[int, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        monkeypatch.setattr(module, "PUBLISH_RETRY", 0.01)
+        monkeypatch.setattr(publisher, "PUBLISH_RETRY", 0.01)
         async with staged() as stage:
             await stage.apply(config(A, pool=CHECKED))
             stage.engine.publish_error = OSError(errno.ENOMEM, "Cannot allocate memory")
@@ -499,7 +501,7 @@ def test_backend_is_drained_weighted_and_made_ready() -> None:
 
 def test_change_that_the_engine_refuses_for_now_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr(module, "PUBLISH_RETRY", 0.01)
+        monkeypatch.setattr(publisher, "PUBLISH_RETRY", 0.01)
         async with staged() as stage:
             await stage.apply(config(A, B))
             stage.engine.publish_error = OSError(errno.ENOMEM, "Cannot allocate memory")
@@ -558,7 +560,7 @@ def test_backend_in_maintenance_is_not_checked_and_is_checked_before_it_serves_a
 
 def test_sessions_of_all_workers_are_listed_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr(module, "LISTING_BATCH", 3)
+        monkeypatch.setattr(sessions, "LISTING_BATCH", 3)
         async with staged() as stage:
             stage.engine.records = [record(id=number) for number in range(1, 21)]
             assert sorted(one.record.id for one in await stage.balancer.sessions()) == list(range(1, 21))

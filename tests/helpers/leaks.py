@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,22 @@ class Holdings:
 def descriptors(pid: int) -> Counter[str]:
     """Open descriptors by type: socket, pipe, other."""
     kinds: Counter[str] = Counter()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = os.readlink(entry)
-        except FileNotFoundError:
-            continue
+    for target in _targets(pid):
         kind = target.partition(":")[0]
         kinds[kind if kind in ("socket", "pipe") else "other"] += 1
     return kinds
+
+
+def watches(pid: int) -> int:
+    """How many inotify descriptors are open."""
+    return sum("inotify" in target for target in _targets(pid))
+
+
+def _targets(pid: int) -> Iterator[str]:
+    """What each open descriptor leads to."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield os.readlink(entry)
 
 
 def holdings(pid: int) -> Holdings:

@@ -199,7 +199,7 @@ def heard(lines: list[str]) -> list[tuple[int, str, str, int, int]]:
             await stage.apply({"name": "a", "address": A, "weight": 4}, agent={"port": 9401, "interval": 3600})
             for line in lines:
                 stage.balancer._on_agent(("app", "a"), line)
-                await eventually(lambda: stage.balancer._publish_timer is None)
+                await eventually(lambda: not stage.balancer._publisher.waiting)
                 status, (spec,) = stage.backend("a"), stage.engine.snapshot.pools[0].backends
                 found.append(
                     (

@@ -1,0 +1,80 @@
+"""From what discovery found to backends of the pools, beside those of the file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+
+from l4lb.config import Config, model
+from l4lb.control.state import BackendKey, State
+from l4lb.discovery.source import Endpoint, Readiness
+
+Found = Mapping[str, Sequence[Endpoint]]
+"""Endpoints by pool."""
+
+
+def expand(config: Config, found: Found) -> Config:
+    """The configuration as if the file had the endpoints. A backend of the file keeps its name for itself."""
+    zones = config.zones.keys()
+    pools = {name: _expanded(pool, found.get(name, ()), zones) for name, pool in config.pools.items()}
+    return config.model_copy(update={"pools": pools})
+
+
+def _expanded(pool: model.Pool, endpoints: Sequence[Endpoint], zones: Set[str]) -> model.Pool:
+    more = tuple(_backend(endpoint, zones) for endpoint in _unlisted(pool, endpoints))
+    return pool.model_copy(update={"backends": (*pool.backends, *more)}) if more else pool
+
+
+def _unlisted(pool: model.Pool, endpoints: Sequence[Endpoint]) -> Iterator[Endpoint]:
+    listed = {backend.name for backend in pool.backends}
+    return (endpoint for endpoint in endpoints if endpoint.name not in listed)
+
+
+def _backend(endpoint: Endpoint, zones: Set[str]) -> model.Backend:
+    return model.Backend(
+        name=endpoint.name,
+        address=endpoint.address,
+        weight=endpoint.weight,
+        tier=endpoint.tier,
+        zone=_zone(endpoint, zones),
+    )
+
+
+def _zone(endpoint: Endpoint, zones: Set[str]) -> str | None:
+    """Sources have zones of their own. In those that the file does not have there are no clients."""
+    return endpoint.zone if endpoint.zone in zones else None
+
+
+def place(state: State, config: Config, found: Found) -> State:
+    """The state with the backends that were found before in the tiers and zones that they have now.
+
+    Sources move them about as others come and go, so it must not end what an operator did to them, as a change of the
+    backend itself does.
+    """
+    changed = {}
+    for pool_name, pool in config.pools.items():
+        for endpoint in _unlisted(pool, found.get(pool_name, ())):
+            entry = state.find((pool_name, endpoint.name))
+            there = {"tier": endpoint.tier, "zone": _zone(endpoint, config.zones.keys())}
+            if entry is not None and {"tier": entry.config.tier, "zone": entry.config.zone} != there:
+                moved = entry.config.model_copy(update=there)
+                changed[pool_name, endpoint.name] = replace(entry, config=moved)
+    return state.with_backends(changed) if changed else state
+
+
+def mark(state: State, config: Config, found: Found) -> State:
+    """The state in which every backend is as ready as its source says; those of the file always are."""
+    changed = {}
+    for key, readiness in _readiness(config, found).items():
+        entry = state.find(key)
+        if entry is not None and entry.readiness is not readiness:
+            changed[key] = replace(entry, readiness=readiness)
+    return state.with_backends(changed) if changed else state
+
+
+def _readiness(config: Config, found: Found) -> dict[BackendKey, Readiness]:
+    said: dict[BackendKey, Readiness] = {}
+    for pool_name, pool in config.pools.items():
+        said |= {(pool_name, endpoint.name): endpoint.readiness for endpoint in found.get(pool_name, ())}
+        said |= {(pool_name, backend.name): Readiness.READY for backend in pool.backends}
+    return said

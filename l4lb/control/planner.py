@@ -1,0 +1,126 @@
+"""Finds what a configuration leaves open: addresses of names, networks of zones, and backends that sources know.
+
+That may take long and touches nothing that runs. What a source finds later is planned in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from l4lb.config import Address, Config
+from l4lb.control.api import DiscoveryStatus
+from l4lb.control.discovered import expand, mark, place
+from l4lb.control.resolve import literal, resolve
+from l4lb.control.state import State, merge
+from l4lb.control.zones import NO_ZONES, Zones, compile_zones
+from l4lb.discovery.discovery import Discovery
+from l4lb.engine.api import Engine, SlotKind
+from l4lb.health.checks import require_tls
+from l4lb.health.probes import Target
+
+REDISCOVERY_RETRY = 1.0
+"""Seconds until what was found, and could not be used, is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A configuration with its names resolved and its zones compiled. What sources find is laid over it when it is
+    used, see `Planner.merge`."""
+
+    config: Config
+    targets: Mapping[Address, Target]
+    zones: Zones
+
+
+class Planner:
+    """Owns the sources. `rediscovered` is set when one of them has found something else than before."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._targets: Mapping[Address, Target] = {}
+        self.rediscovered = asyncio.Event()
+        self._discovery = Discovery(self.rediscovered.set)
+
+    async def prepare(self, config: Config, zones: Zones, *, wait: bool) -> Plan:
+        """A plan for `config`. `zones` are those that run; `wait` for the first answers of sources that are new.
+
+        StartError if a database, or a file that checks need, cannot be read.
+        """
+        await asyncio.to_thread(require_tls, config)
+        compiled = NO_ZONES
+        if config.zones:
+            compiled = await asyncio.to_thread(compile_zones, config, zones, self._engine.compile_zones)
+        for selector in compiled.idle:
+            _log.warning("zones: no database has a network of %s", selector)
+        if wait:
+            await self._discovery.prepare(config)
+        addresses = _addresses(expand(config, self._discovery.found(config)))
+        return Plan(config, await resolve(addresses, self._targets), compiled)
+
+    def discard(self) -> None:
+        """Let go of what was prepared and will not be applied."""
+        self._discovery.discard()
+
+    def follow(self, config: Config) -> None:
+        """Follow the sources of this configuration from now on, and no others."""
+        self._discovery.apply(config)
+
+    def merge(
+        self, plan: Plan, old: State, take_slot: Callable[[SlotKind], int]
+    ) -> tuple[State, Mapping[Address, Target]]:
+        """The state that the plan asks for with what is found by now, and the targets in it, see `keep`."""
+        found = self._discovery.found(plan.config)
+        expanded = expand(plan.config, found)
+        # What was found since the plan was made, and is no name, needs no look-up.
+        targets = {
+            address: target
+            for address in _addresses(expanded)
+            if (target := plan.targets.get(address) or literal(address)) is not None
+        }
+        merged = merge(place(old, plan.config, found), expanded, targets, take_slot, plan.zones)
+        return mark(merged, plan.config, found), targets
+
+    def keep(self, targets: Mapping[Address, Target]) -> None:
+        """These are in use: they stay where a name cannot be looked up."""
+        self._targets = targets
+
+    async def look_up(self, names: Iterable[Address]) -> Mapping[Address, Target]:
+        """Where these names lead now; that is kept."""
+        targets = await resolve(names, self._targets)
+        self._targets = {**self._targets, **targets}
+        return targets
+
+    # ---- what sources find later -----------------------------------------------------------------------------------
+
+    async def look_up_found(self, config: Config) -> Mapping[Address, Target]:
+        """Targets of what is found by now, beside those in use."""
+        found = self._discovery.found(config)
+        names = {endpoint.address for endpoints in found.values() for endpoint in endpoints if endpoint.address.is_name}
+        targets = await resolve(names - self._targets.keys(), self._targets)
+        return {**self._targets, **targets}
+
+    def retry_later(self) -> None:
+        """What was found could not be used; it may be possible soon."""
+        asyncio.get_running_loop().call_later(REDISCOVERY_RETRY, self.rediscovered.set)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a source has not answered yet."""
+        return self._discovery.waiting
+
+    def status(self, pool: str, now: float) -> DiscoveryStatus | None:
+        """How the source of a pool does; None if it has none."""
+        return self._discovery.status(pool, now)
+
+    async def close(self) -> None:
+        """Stop following sources."""
+        await self._discovery.close()
+
+
+def _addresses(config: Config) -> set[Address]:
+    return {backend.address for pool in config.pools.values() for backend in pool.backends}

@@ -1,0 +1,62 @@
+"""Sessions as people know them: listed, ended, and delivered as events, with names instead of slots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from l4lb.control.api import Session
+from l4lb.control.events import EventPump
+from l4lb.control.names import Names
+from l4lb.control.state import State
+from l4lb.engine.api import Engine, SessionRecord, SlotKind
+from l4lb.errors import ControlError
+
+LISTING_BATCH = 1024
+
+
+class Sessions:
+    """`on_events` gets the sessions that the access log asks for."""
+
+    def __init__(self, engine: Engine, on_events: Callable[[list[Session]], None]) -> None:
+        self._engine = engine
+        self._on_events = on_events
+        self._names = Names()
+        self._pump = EventPump(engine, self._deliver)
+
+    async def all(self) -> list[Session]:
+        return [self._names.session(record) for record in await asyncio.to_thread(self._records)]
+
+    def _records(self) -> list[SessionRecord]:
+        records: list[SessionRecord] = []
+        for worker in range(self._engine.options.workers):
+            after = 0
+            while batch := self._engine.sessions(worker, after, LISTING_BATCH):
+                records += batch
+                after = batch[-1].id
+        return records
+
+    async def kill(self, session: int) -> None:
+        """ControlError if it is not there."""
+        if not await asyncio.to_thread(self._engine.kill_session, session):
+            raise ControlError(f"there is no session {session}; `l4lb sessions` shows who is there", 404)
+
+    def _deliver(self, records: list[SessionRecord]) -> None:
+        self._on_events([self._names.session(record) for record in records])
+
+    def learn(self, state: State) -> None:
+        """From now on sessions may have the slots of this state."""
+        self._names.learn(state)
+
+    def forget(self, kind: SlotKind, slot: int) -> None:
+        """No session has this slot any more, once what has ended is delivered."""
+        self._pump.drain()
+        self._names.forget(kind, slot)
+
+    def drain(self) -> None:
+        """Deliver every event that waits now."""
+        self._pump.drain()
+
+    def close(self) -> None:
+        """Deliver nothing more but by `drain`."""
+        self._pump.close()

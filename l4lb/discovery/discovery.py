@@ -1,0 +1,108 @@
+"""The sources of all pools: started, kept and stopped as the configuration says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+
+from l4lb.config import Config
+from l4lb.config.discover import Discover
+from l4lb.control.api import DiscoveryStatus
+from l4lb.discovery.follower import Follower
+from l4lb.discovery.guard import Endpoints
+from l4lb.discovery.sources import new_source
+
+FIRST_ANSWER_TIMEOUT = 5.0
+"""Seconds that a reload waits for sources that are new."""
+
+
+class Discovery:
+    """Owns the followers. `on_change` is called on the loop whenever a pool has other endpoints than before.
+
+    A source whose section did not change goes on undisturbed. Where it did, what is known stays until the new source
+    has answered.
+    """
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._followers: dict[str, Follower] = {}
+        self._prepared: dict[str, Follower] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def prepare(self, config: Config) -> None:
+        """Ask the sources that `config` adds, and wait a while for their first answers. `apply` takes them over."""
+        self.discard()
+        for name, pool in config.pools.items():
+            settings, known = pool.discover, self._followers.get(name)
+            if settings is not None and (known is None or known.settings != settings):
+                self._prepared[name] = self._follow(name, settings)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ANSWER_TIMEOUT):
+                await asyncio.gather(*(follower.answered.wait() for follower in self._prepared.values()))
+
+    def discard(self) -> None:
+        """Forget what was prepared and not taken over."""
+        for follower in self._prepared.values():
+            self._end(follower)
+        self._prepared.clear()
+
+    def apply(self, config: Config) -> None:
+        """Follow the sources of exactly this configuration from now on."""
+        before, self._followers = self._followers, {}
+        for name, pool in config.pools.items():
+            if pool.discover is not None:
+                self._followers[name] = self._take(name, pool.discover, before.pop(name, None))
+        for follower in before.values():
+            self._end(follower)
+        self.discard()
+
+    def _take(self, name: str, settings: Discover, known: Follower | None) -> Follower:
+        if known is not None and known.settings == settings:
+            return known
+        prepared = self._prepared.get(name)
+        if prepared is not None and prepared.settings == settings:
+            follower = self._prepared.pop(name)
+        else:
+            follower = self._follow(name, settings)
+        if known is not None:
+            follower.inherit(known.endpoints)
+            self._end(known)
+        return follower
+
+    def found(self, config: Config) -> Mapping[str, Endpoints]:
+        """What is known for each pool of this configuration, what was prepared for it included."""
+        result = {}
+        for name, pool in config.pools.items():
+            if pool.discover is not None:
+                known, prepared = self._followers.get(name), self._prepared.get(name)
+                answered = prepared is not None and prepared.settings == pool.discover and prepared.answered.is_set()
+                follower = prepared if answered else known
+                result[name] = () if follower is None else follower.endpoints
+        return result
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a source has not answered yet."""
+        return not all(follower.answered.is_set() for follower in self._followers.values())
+
+    def status(self, pool: str, now: float) -> DiscoveryStatus | None:
+        """How the source of a pool does; None if it has none."""
+        follower = self._followers.get(pool)
+        return None if follower is None else follower.status(now)
+
+    async def close(self) -> None:
+        """Stop all of them, and wait until nothing is under way."""
+        for follower in self._followers.values():
+            self._end(follower)
+        self._followers.clear()
+        self.discard()
+        await asyncio.gather(*self._closing)
+
+    def _follow(self, pool: str, settings: Discover) -> Follower:
+        return Follower(pool, settings, new_source(settings), self._on_change)
+
+    def _end(self, follower: Follower) -> None:
+        task = asyncio.get_running_loop().create_task(follower.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

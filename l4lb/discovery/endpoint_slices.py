@@ -1,0 +1,141 @@
+"""From EndpointSlices of Kubernetes to endpoints. Pure.
+
+A Service may have several slices, and while endpoints move between them two slices have the same one; a Service with
+two address families has slices of each. One backend is made of each pod: IPv4 before IPv6, the readiest of several.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/endpoint-slice-v1/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from l4lb.config import Address
+from l4lb.config.fields import read_backend
+from l4lb.discovery.source import DiscoveryError, Endpoint, Readiness
+
+Object = Mapping[str, Any]
+Port = int | str | None
+
+_FAMILIES = ("IPv4", "IPv6", "FQDN")
+_RANKS = {Readiness.READY: 0, Readiness.DRAINING: 1, Readiness.NOT_READY: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An endpoint of one slice. `serving` says that it would answer; `hints` are the zones it is meant for."""
+
+    name: str
+    address: Address
+    family: str
+    readiness: Readiness
+    serving: bool
+    zone: str | None
+    hints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What a slice has. `port_found` is whether it has the port that is asked for; without one it has no entries."""
+
+    entries: tuple[Entry, ...]
+    port_found: bool
+    empty: bool
+
+
+def read_slice(data: Object, port: Port) -> Slice:
+    """One EndpointSlice. DiscoveryError if it has several ports and none is asked for, or is no EndpointSlice."""
+    endpoints = data.get("endpoints") or ()
+    number = _port(data.get("ports") or (), port)
+    if number is None:
+        return Slice((), port_found=False, empty=not endpoints)
+    family = data.get("addressType")
+    if family not in _FAMILIES:
+        raise DiscoveryError(f"an EndpointSlice has the unknown address type {family!r}")
+    return Slice(tuple(_entries(endpoints, family, number)), port_found=True, empty=not endpoints)
+
+
+def _port(ports: Iterable[Object], wanted: Port) -> int | None:
+    """The number of the port that is asked for; None if the slice does not have it."""
+    found = [(one.get("name") or "", one.get("port")) for one in ports if one.get("protocol") in (None, "TCP")]
+    if wanted is None and len(found) > 1:
+        raise DiscoveryError(
+            f"the Service has several ports ({', '.join(f'{name or number}' for name, number in found)}); give port"
+        )
+    for name, number in found:
+        if number is None:
+            # A port without a number stands for all ports.
+            if isinstance(wanted, int):
+                return wanted
+            raise DiscoveryError("the Service is for all ports; give the number of the one to use")
+        if wanted is None or wanted in (name, number):
+            return int(number)
+    return None
+
+
+def _entries(endpoints: Iterable[Object], family: str, port: int) -> Iterator[Entry]:
+    for endpoint in endpoints:
+        conditions = endpoint.get("conditions") or {}
+        ready = conditions.get("ready") is not False
+        serving = ready if conditions.get("serving") is None else bool(conditions["serving"])
+        if conditions.get("terminating"):
+            readiness = Readiness.DRAINING
+        else:
+            readiness = Readiness.READY if ready else Readiness.NOT_READY
+        hints = (endpoint.get("hints") or {}).get("forZones") or ()
+        # All addresses of an endpoint are the same; the API has one (API reference, `addresses`).
+        for host in (endpoint.get("addresses") or ())[:1]:
+            address = _address(str(host), port)
+            yield Entry(
+                name=(endpoint.get("targetRef") or {}).get("name") or str(address),
+                address=address,
+                family=family,
+                readiness=readiness,
+                serving=serving,
+                zone=endpoint.get("zone") or None,
+                hints=tuple(str(hint["name"]) for hint in hints if hint.get("name")),
+            )
+
+
+def _address(host: str, port: int) -> Address:
+    return read_backend(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+def merge(slices: Iterable[Slice]) -> list[Endpoint]:
+    """The endpoints of all slices. DiscoveryError if there are some, but not at the port that is asked for."""
+    slices = list(slices)
+    if not any(one.port_found for one in slices) and any(not one.empty for one in slices):
+        raise DiscoveryError("the Service does not have the port that is asked for")
+    best: dict[str, Entry] = {}
+    for entry in sorted((entry for one in slices for entry in one.entries), key=_preference):
+        best.setdefault(entry.name, entry)
+    entries = _last_resort(list(best.values()))
+    hinted = all(entry.hints for entry in entries if entry.readiness is Readiness.READY)
+    return [
+        Endpoint(entry.name, entry.address, zone=_zone(entry, hinted), readiness=entry.readiness) for entry in entries
+    ]
+
+
+def _preference(entry: Entry) -> tuple[int, int, bool, Address, str, tuple[str, ...]]:
+    """An order of everything there is: which slice has an endpoint must not matter."""
+    rank = _RANKS[entry.readiness]
+    return _FAMILIES.index(entry.family), rank, not entry.serving, entry.address, entry.zone or "", entry.hints
+
+
+def _last_resort(entries: list[Entry]) -> list[Entry]:
+    """Where nobody is ready, those that are about to go but still serve are used (KEP-1669)."""
+    if any(entry.readiness is Readiness.READY for entry in entries):
+        return entries
+    return [
+        replace(entry, readiness=Readiness.READY) if entry.readiness is Readiness.DRAINING and entry.serving else entry
+        for entry in entries
+    ]
+
+
+def _zone(entry: Entry, hinted: bool) -> str | None:
+    """The zone whose clients it is meant for, where every ready endpoint has a hint; else the zone it is in."""
+    if not hinted or not entry.hints:
+        return entry.zone
+    return entry.zone if entry.zone in entry.hints else entry.hints[0]

@@ -1,0 +1,89 @@
+"""Backends from a file that another program writes: Prometheus' file_sd.
+
+The directory is watched, so a file that is replaced by a rename, or by a link that is turned round as Kubernetes does
+with a ConfigMap, is read at once. What cannot be watched (a link further up, a network file system) is found by reading
+again now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import glob
+import os
+from typing import NoReturn
+
+from l4lb.config import discover
+from l4lb.discovery.inotify import Inotify
+from l4lb.discovery.source import ANSWER_MAX, DiscoveryError, Endpoint, Report
+from l4lb.discovery.targets import parse_json, parse_yaml
+
+REREAD = 30.0
+"""Seconds after which the file is read again though nothing was heard of it."""
+
+READ_TIMEOUT = 10.0
+"""Seconds that reading may take: the file system may be one that hangs."""
+
+SETTLE = 0.02
+"""Seconds from the first sign of a change to reading: a program that replaces several files takes a moment."""
+
+FILES_MAX = 1024
+
+_PATTERN = frozenset("*?[")
+_SUFFIXES = {".json": parse_json, ".yaml": parse_yaml, ".yml": parse_yaml}
+
+
+class FileSource:
+    """Satisfies `Source`. Several files of a pattern are one answer: if one is wrong, nothing of it counts."""
+
+    def __init__(self, settings: discover.FileSource) -> None:
+        self._path = settings.path
+
+    async def watch(self, report: Report) -> NoReturn:
+        inotify = Inotify()
+        try:
+            while True:
+                inotify.watch(os.path.dirname(self._path) or ".")
+                inotify.changed.clear()
+                async with asyncio.timeout(READ_TIMEOUT):
+                    endpoints = await asyncio.to_thread(read, self._path)
+                report.found(endpoints)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REREAD):
+                        await inotify.changed.wait()
+                    await asyncio.sleep(SETTLE)
+        finally:
+            inotify.close()
+
+
+def read(path: str) -> list[Endpoint]:
+    """The endpoints of the file at `path`, or of all files that match its last part. DiscoveryError or OSError."""
+    directory, last = os.path.split(path)
+    if not _PATTERN & set(last):
+        return _read_one(path)
+    found = sorted(glob.glob(os.path.join(glob.escape(directory), last)))
+    if len(found) > FILES_MAX:
+        raise DiscoveryError(f"{len(found)} files are more than the {FILES_MAX} that are read")
+    return [endpoint for one in found for endpoint in _read_one(one)]
+
+
+def _read_one(path: str) -> list[Endpoint]:
+    parse = _SUFFIXES.get(os.path.splitext(path)[1])
+    if parse is None:
+        raise DiscoveryError(f"{path} ends in none of {', '.join(_SUFFIXES)}")
+    try:
+        with open(path, "rb", opener=_open) as file:
+            body = file.read(ANSWER_MAX + 1)
+    except OSError as error:
+        raise DiscoveryError(f"{path}: {error.strerror or error}") from error
+    if len(body) > ANSWER_MAX:
+        raise DiscoveryError(f"{path} is larger than {ANSWER_MAX // 2**20} MiB")
+    try:
+        return parse(body)
+    except DiscoveryError as error:
+        raise DiscoveryError(f"{path}: {error}") from error
+
+
+def _open(path: str, flags: int) -> int:
+    # A FIFO in its place would keep the thread for ever.
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -1,0 +1,188 @@
+"""Keeps a source going and remembers what it found: through failures, bursts of changes and answers that look wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from l4lb.config.discover import Discover
+from l4lb.control.api import DiscoveryStatus
+from l4lb.discovery.guard import Belief, Endpoints, Rules
+from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Source
+from l4lb.words import counted
+
+BACKOFF_MIN = 0.5
+BACKOFF_MAX = 30.0
+"""Seconds until a broken source is tried again: more after each failure, up to this."""
+
+QUIET = 0.1
+"""Seconds without a change after which changes are passed on together."""
+
+PATIENCE = 1.0
+"""Seconds after which they are passed on even if more keep coming."""
+
+_log = logging.getLogger(__name__)
+
+
+def backoff(failures: int, dice: random.Random) -> float:
+    """How long to wait after so many failures in a row, drawn so that many balancers do not come back in step."""
+    return min(BACKOFF_MAX, BACKOFF_MIN * 2.0 ** min(failures - 1, 30)) * dice.uniform(0.5, 1.0)
+
+
+def due(first: float, last: float) -> float:
+    """When to pass on a burst of changes whose first and last came at these times."""
+    return min(last + QUIET, first + PATIENCE)
+
+
+class Follower:
+    """Owns the task that watches `source` for a pool. Satisfies `Report`. `on_change` is called on the loop whenever
+    `endpoints` has changed. Until the source has answered, `endpoints` is `inherited`."""
+
+    def __init__(self, pool: str, settings: Discover, source: Source, on_change: Callable[[], None]) -> None:
+        self.settings = settings
+        self.endpoints: Endpoints = ()
+        self.answered = asyncio.Event()
+        self._label = f"pool {pool}: {settings.kind}"
+        self._source = source
+        self._on_change = on_change
+        self._rules = Rules(settings.max_removed, settings.hold)
+        self._belief = Belief()
+        self._working = True
+        self._message = "not answered yet"
+        self._confirmed_at: float | None = None
+        self._changed_at: float | None = None
+        self._updates_total = Counter(success=0, failure=0)
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._dice = random.Random()
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run(), name=f"discovery {pool}")
+
+    def inherit(self, endpoints: Endpoints) -> None:
+        """Keep these until the source has answered."""
+        if not self.answered.is_set():
+            self.endpoints = endpoints
+
+    async def close(self) -> None:
+        """Stop watching, and wait until nothing is under way. What was found is still there."""
+        self._task.cancel()
+        for timer in (self._flush_timer, self._hold_timer):
+            if timer is not None:
+                timer.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def status(self, now: float) -> DiscoveryStatus:
+        return DiscoveryStatus(
+            source=self.settings.kind,
+            working=self._working,
+            message=self._message,
+            age=None if self._confirmed_at is None else max(0.0, now - self._confirmed_at),
+            endpoints=len(self.endpoints),
+            held=self._belief.held,
+            updates_total=self._updates_total,
+        )
+
+    # ---- what the source reports -----------------------------------------------------------------------------------
+
+    def found(self, endpoints: Sequence[Endpoint]) -> None:
+        if len(endpoints) > ENDPOINTS_MAX:
+            raise DiscoveryError(f"{len(endpoints)} endpoints are more than the {ENDPOINTS_MAX} that fit")
+        self._works()
+        self._believe(self._belief.answered(_in_order(endpoints), self._loop.time(), self._rules))
+
+    def unchanged(self) -> None:
+        self._works()
+        self._believe(self._belief.persisted(self._loop.time(), self._rules))
+
+    def _works(self) -> None:
+        if not self._working:
+            _log.info("%s works again", self._label)
+        self._working, self._confirmed_at = True, self._loop.time()
+        self._updates_total["success"] += 1
+
+    def _believe(self, belief: Belief) -> None:
+        if belief.held_since is not None and self._belief.held_since is None:
+            _log.warning(
+                "%s has only %d of %d backends now; the others are kept for %g s in case that is a fault",
+                self._label,
+                len(belief.answer),
+                len(belief.endpoints),
+                self._rules.hold,
+            )
+            self._watch_hold(belief.held_since + self._rules.hold)
+        self._belief = belief
+        self._message = counted(len(belief.endpoints), "endpoint") + (f", {belief.held} held" if belief.held else "")
+        if not self.answered.is_set():
+            self._flush()
+            self.answered.set()
+        elif belief.endpoints != self.endpoints:
+            now = self._loop.time()
+            if self._flush_timer is None:
+                self._changed_at = now
+            else:
+                self._flush_timer.cancel()
+            self._flush_timer = self._loop.call_at(due(self._changed_at or now, now), self._flush)
+
+    def _watch_hold(self, deadline: float) -> None:
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        self._hold_timer = self._loop.call_at(deadline, self._end_hold, deadline)
+
+    def _end_hold(self, deadline: float) -> None:
+        # A source that is broken now says nothing: its next answer decides.
+        if self._working:
+            self._believe(self._belief.persisted(max(deadline, self._loop.time()), self._rules))
+
+    def _flush(self) -> None:
+        self._flush_timer = None
+        before, self.endpoints = self.endpoints, self._belief.endpoints
+        if before == self.endpoints and self.answered.is_set():
+            return
+        old, new = ({endpoint.name for endpoint in endpoints} for endpoints in (before, self.endpoints))
+        found = f"{counted(len(new), 'backend')}, {len(new - old)} new, {len(old - new)} gone"
+        _log.log(logging.INFO if new else logging.WARNING, "%s has %s", self._label, found)
+        self._on_change()
+
+    # ---- keeping it going ------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            begun = self._loop.time()
+            try:
+                await self._source.watch(self)
+            except (DiscoveryError, OSError, TimeoutError, ValueError) as error:
+                self._failed(_shown(error))
+            except Exception as error:
+                if self._working:
+                    _log.exception("%s failed in a way nobody foresaw", self._label)
+                self._failed(repr(error))
+            # One that answers and breaks at once is broken all the same.
+            failures = 1 if self._loop.time() - begun > BACKOFF_MAX else failures + 1
+            await asyncio.sleep(backoff(failures, self._dice))
+
+    def _failed(self, message: str) -> None:
+        self._updates_total["failure"] += 1
+        if self._working:
+            kept = counted(len(self.endpoints), "backend")
+            _log.warning("%s fails: %s; keeping the %s known, trying again", self._label, message, kept)
+        self._working, self._message = False, message
+
+
+def _in_order(endpoints: Sequence[Endpoint]) -> Endpoints:
+    """By name, each name once: the same answer in another order changes nothing."""
+    return tuple(sorted({endpoint.name: endpoint for endpoint in reversed(endpoints)}.values(), key=_name))
+
+
+def _name(endpoint: Endpoint) -> str:
+    return endpoint.name
+
+
+def _shown(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno and not isinstance(error, TimeoutError):
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -1,0 +1,68 @@
+"""What is believed of an answer: one that suddenly has far fewer endpoints, or none, is more often a fault than true.
+
+What such an answer lacks is kept for a while. If the source then still works and still says so, it is believed. An
+endpoint that was draining is expected to go. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from l4lb.discovery.source import Endpoint, Readiness
+
+Endpoints = tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`max_removed` is a share from 0 to 1; `hold` is seconds."""
+
+    max_removed: float
+    hold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """`believed` is the last answer that was, None before the first; `answer` the last one, if it is held back since
+    `held_since`."""
+
+    believed: Endpoints | None = None
+    answer: Endpoints = ()
+    held_since: float | None = None
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """What there is to the best of our knowledge."""
+        believed = self.believed or ()
+        if self.held_since is None:
+            return believed
+        told = {endpoint.name for endpoint in self.answer}
+        return (*self.answer, *(endpoint for endpoint in believed if endpoint.name not in told))
+
+    @property
+    def held(self) -> int:
+        """How many endpoints are there only because the last answer is not believed."""
+        return 0 if self.held_since is None else len(self.endpoints) - len(self.answer)
+
+    def answered(self, answer: Sequence[Endpoint], now: float, rules: Rules) -> Belief:
+        """After another answer of the source."""
+        answer = tuple(answer)
+        if self.believed is None or not _suspicious(self.believed, answer, rules):
+            return Belief(answer)
+        held = Belief(self.believed, answer, now if self.held_since is None else self.held_since)
+        return held.persisted(now, rules)
+
+    def persisted(self, now: float, rules: Rules) -> Belief:
+        """After the source was found to say the same as last, still."""
+        if self.held_since is None or now < self.held_since + rules.hold:
+            return self
+        return Belief(self.answer)
+
+
+def _suspicious(believed: Endpoints, answer: Endpoints, rules: Rules) -> bool:
+    told = {endpoint.name for endpoint in answer}
+    staying = [endpoint for endpoint in believed if endpoint.readiness is not Readiness.DRAINING]
+    if all(endpoint.name in told for endpoint in staying):
+        return False
+    return not answer or len(answer) < len(staying) * (1 - rules.max_removed)

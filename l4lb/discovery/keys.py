@@ -1,0 +1,76 @@
+"""From keys and values in etcd to endpoints. Pure.
+
+A value is an address, or a JSON object with `address` and perhaps `weight`, `zone` and `tier`. The object that etcd's
+own naming package writes, `{"Addr": …}`, is read too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from l4lb.config.fields import read_backend
+from l4lb.config.units import shorten
+from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
+
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
+
+
+def range_end(prefix: bytes) -> bytes:
+    """The first key after all that begin with `prefix`, as etcd wants to be told it."""
+    for length in range(len(prefix), 0, -1):
+        if prefix[length - 1] < 0xFF:
+            return prefix[: length - 1] + bytes([prefix[length - 1] + 1])
+    return b"\0"
+
+
+def read_pairs(pairs: Iterable[tuple[bytes, bytes]], prefix: str) -> tuple[list[Endpoint], dict[str, str]]:
+    """The endpoints, and what is wrong with the keys that have none: one writer's mistake is not everybody's."""
+    endpoints: list[Endpoint] = []
+    wrong: dict[str, str] = {}
+    for key, value in pairs:
+        shown = key.decode("utf-8", "backslashreplace")
+        try:
+            endpoints.append(read_pair(shown.removeprefix(prefix), value))
+        except (DiscoveryError, ValueError) as error:
+            wrong[shown] = str(error)
+    return endpoints, wrong
+
+
+def read_pair(name: str, value: bytes) -> Endpoint:
+    """One endpoint, called as its key goes on after the prefix. DiscoveryError or ValueError if there is none."""
+    settings = _settings(value)
+    address = read_backend(settings.get("address", settings.get("Addr")))
+    if address.is_unix:
+        raise DiscoveryError(f"{shorten(str(address))} is a socket of this host; HOST:PORT is expected")
+    zone = settings.get("zone")
+    if zone is not None and not isinstance(zone, str):
+        raise DiscoveryError(f"the zone {shorten(zone)} is no text")
+    name = name.strip("/")
+    return Endpoint(
+        name if _NAME.fullmatch(name) else str(address),
+        address,
+        _number(settings, "weight", WEIGHT_MAX, 1),
+        zone or None,
+        _number(settings, "tier", TIER_MAX, 0),
+    )
+
+
+def _settings(value: bytes) -> Mapping[str, Any]:
+    text = value.decode("utf-8").strip()
+    if not text.startswith("{"):
+        return {"address": text}
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except RecursionError as error:
+        raise DiscoveryError("this is no JSON") from error
+    return found
+
+
+def _number(settings: Mapping[str, Any], key: str, most: int, default: int) -> int:
+    value = settings.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise DiscoveryError(f"the {key} {shorten(value)} is no whole number from 0 to {most}")
+    return value

@@ -1,0 +1,66 @@
+"""What every source of backends is to the rest: somebody who reports endpoints until it breaks."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+from l4lb.config import Address
+
+ENDPOINTS_MAX = 16_384
+"""Endpoints of one source. More are taken for a fault."""
+
+ANSWER_MAX = 16 * 1024 * 1024
+"""Bytes of one answer, whatever its form."""
+
+WEIGHT_MAX = 256
+TIER_MAX = 15
+
+
+class Readiness(enum.StrEnum):
+    """What a source says of an endpoint: `draining` ones are about to go, `not_ready` ones may come or come back."""
+
+    READY = "ready"
+    NOT_READY = "not_ready"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A backend as a source knows it. `name` is unique in an answer, and the same in the next one.
+
+    Clients go to a `tier` when those below it have nobody for them. `zone` is where the endpoint is, or whose clients
+    it is meant for.
+    """
+
+    name: str
+    address: Address
+    weight: int = 1
+    zone: str | None = None
+    tier: int = 0
+    readiness: Readiness = Readiness.READY
+
+
+class DiscoveryError(Exception):
+    """A source did not answer, or not with endpoints: `str()` says why, in a few words."""
+
+
+class Report(Protocol):
+    """Where a source tells what it finds. To be called on the event loop."""
+
+    def found(self, endpoints: Sequence[Endpoint]) -> None:
+        """These are all there are. To be called again after each change; the same answer twice does no harm."""
+
+    def unchanged(self) -> None:
+        """What was found last is still so."""
+
+
+class Source(Protocol):
+    async def watch(self, report: Report) -> NoReturn:
+        """Report what there is, and each change of it, until cancelled or broken.
+
+        What it raises as DiscoveryError, OSError, TimeoutError or ValueError is a failure of the source: it is called
+        again after a while. Every wait has a deadline. Nothing is left behind on leaving.
+        """

@@ -1,0 +1,127 @@
+"""What is believed of an answer: never that a source that broke has nothing, always what lasts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l4lb.config import Address
+from l4lb.discovery.guard import Belief, Rules
+from l4lb.discovery.source import Endpoint, Readiness
+
+RULES = Rules(max_removed=0.5, hold=30.0)
+
+
+def endpoints(names: str, readiness: Readiness = Readiness.READY) -> list[Endpoint]:
+    return [Endpoint(name, Address("10.0.0.1", ord(name)), readiness=readiness) for name in names]
+
+
+def draining(names: str) -> list[Endpoint]:
+    return endpoints(names, Readiness.DRAINING)
+
+
+def names(belief: Belief) -> str:
+    return "".join(sorted(endpoint.name for endpoint in belief.endpoints))
+
+
+def after(*answers: list[Endpoint], rules: Rules = RULES) -> Belief:
+    belief = Belief()
+    for answer in answers:
+        belief = belief.answered(answer, 0.0, rules)
+    return belief
+
+
+@pytest.mark.parametrize(
+    ("answers", "left", "held"),
+    [
+        (["abcd", "abcdef"], "abcdef", 0),
+        (["abcd", "ab"], "ab", 0),  # half may go
+        (["abcd", "a"], "abcd", 3),  # more may not
+        (["abcd", ""], "abcd", 4),
+        (["a", ""], "a", 1),
+        (["ab", "a"], "a", 0),
+        (["abcd", "wxyz"], "wxyz", 0),  # others in their place are no loss
+        (["abcd", "x"], "abcdx", 4),  # what is new is used at once
+        (["abcd", "a", "abc"], "abc", 0),
+        (["abcd", "", "abcd"], "abcd", 0),
+        (["", "a"], "a", 0),
+        ([""], "", 0),
+        (["abcd", "abc", "ab", "a", ""], "a", 1),  # step by step it may shrink, but not to nothing
+    ],
+)
+def test_a_sudden_loss_is_held_back(answers: list[str], left: str, held: int) -> None:
+    belief = after(*(endpoints(answer) for answer in answers))
+    assert (names(belief), belief.held) == (left, held)
+
+
+def test_the_first_answer_is_believed_whatever_it_is() -> None:
+    assert after(endpoints("a")).endpoints == tuple(endpoints("a"))
+    assert after([]).believed == ()
+
+
+def test_what_was_draining_is_expected_to_go() -> None:
+    belief = after(endpoints("abcd"), [*endpoints("a"), *draining("bcd")], endpoints("a"))
+    assert (names(belief), belief.held) == ("a", 0)
+    assert names(after(endpoints("a"), draining("a"), [])) == ""
+
+
+def test_a_loss_that_lasts_is_believed_once_the_source_says_so_again() -> None:
+    belief = after(endpoints("abcd")).answered([], 100.0, RULES)
+    assert names(belief.answered([], 129.9, RULES)) == "abcd"
+    assert names(belief.answered([], 130.0, RULES)) == ""
+    assert names(belief.persisted(129.9, RULES)) == "abcd"
+    assert names(belief.persisted(130.0, RULES)) == ""
+
+
+def test_an_answer_in_between_that_is_whole_ends_the_wait() -> None:
+    belief = after(endpoints("abcd")).answered([], 100.0, RULES).answered(endpoints("abcd"), 110.0, RULES)
+    assert names(belief.answered([], 131.0, RULES)) == "abcd"
+
+
+def test_answers_that_differ_while_one_is_held_do_not_begin_the_wait_anew() -> None:
+    belief = after(endpoints("abcdef")).answered(endpoints("a"), 100.0, RULES).answered(endpoints("b"), 120.0, RULES)
+    assert (names(belief), belief.held) == ("abcdef", 5)
+    assert names(belief.persisted(130.0, RULES)) == "b"
+
+
+def test_who_is_held_is_as_last_believed_and_who_is_told_as_told() -> None:
+    changed = replace(endpoints("a")[0], weight=9)
+    belief = after(endpoints("abcd"), [changed])
+    assert belief.endpoints == (changed, *endpoints("bcd"))
+
+
+def test_a_guard_that_is_off_believes_everything() -> None:
+    assert names(after(endpoints("abcd"), [], rules=Rules(1.0, 0.0))) == ""
+
+
+def test_with_everything_allowed_only_nothing_is_suspicious() -> None:
+    rules = Rules(1.0, 30.0)
+    assert names(after(endpoints("abcd"), endpoints("a"), rules=rules)) == "a"
+    assert names(after(endpoints("abcd"), [], rules=rules)) == "abcd"
+
+
+ANSWERS = st.lists(
+    st.tuples(st.sets(st.sampled_from("abcdef")), st.floats(0, 20), st.booleans()), min_size=1, max_size=20
+)
+
+
+@given(ANSWERS)
+def test_nothing_is_invented_and_nobody_told_is_left_out(steps: list[tuple[set[str], float, bool]]) -> None:
+    """Against all histories: what is used has the last answer, and of others only those that were believed before."""
+    belief, now, seen, gone_since = Belief(), 0.0, set[str](), dict[str, float]()
+    for told, pause, confirmed in steps:
+        now += pause
+        belief = belief.answered(endpoints("".join(sorted(told))), now, RULES)
+        used = set(names(belief))
+        assert told <= used <= seen | told
+        # Nobody is kept for longer than the hold.
+        gone_since = {name: gone_since.get(name, now) for name in used - told}
+        assert all(now - since < RULES.hold for since in gone_since.values())
+        assert belief.held == len(used - told)
+        seen |= told
+        if confirmed:
+            later = belief.persisted(now + RULES.hold, RULES)
+            assert set(names(later)) == told
