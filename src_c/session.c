@@ -37,11 +37,12 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_relay_fini(&session->down, &worker->relays);
     lb_list_remove(&session->ready);
     lb_timer_disarm(&worker->wheel, &session->timer);
+    /* Before the client can see that it is over: nobody waits who was told. */
+    lb_connect_leave_queue(worker, session);
     lb_sock_close(&session->client.fd, reset_client);
     lb_sock_close(&session->server.fd, reset_server);
     lb_account_leave_backend(worker, session);
     lb_affinity_leave(worker, session);
-    lb_connect_leave_queue(worker, session);
     if (session->has_pool)
         lb_live_release(&worker->shared->live.pools[session->pool].sessions);
     lb_admission_release(worker->shared, session->listener);
