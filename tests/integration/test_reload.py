@@ -336,7 +336,7 @@ def test_keys_that_need_a_restart_are_noted_and_change_nothing(balance: MakeScen
         assert status == 200
         assert [note.partition(":")[0] for note in body["notes"]] == ["process.workers", "process.max_connections"]
         assert len(scene.lb.status()["workers"]) == 2
-        assert "process.workers: 1 takes effect at the next start; 2 stays until then" in scene.lb.log
+        wait_until(lambda: "process.workers: 1 takes effect at the next start; 2 stays until then" in scene.lb.log)
         scene.reload()
 
 
