@@ -14,7 +14,7 @@ import pytest
 from l4lb.config.model import Health
 from l4lb.health.probes import Outcome, Result, Subject, command, failure, probe, success
 from tests.health.probing import check, target
-from tests.helpers.loops import run
+from tests.helpers.loops import eventually, run
 from tests.helpers.waiting import wait_until
 
 HERE = ("127.0.0.1", 8080)
@@ -124,8 +124,7 @@ def test_check_that_is_given_up_kills_its_program(tmp_path: Path) -> None:
 
     async def main() -> None:
         task = asyncio.ensure_future(probe(target(HERE), health))
-        while not (tmp_path / "on").exists():  # noqa: ASYNC110 - the program signals nothing else
-            await asyncio.sleep(0.005)
+        await eventually((tmp_path / "on").exists)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

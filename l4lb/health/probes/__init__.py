@@ -8,7 +8,7 @@ import os
 import ssl
 
 from l4lb.config.model import Health
-from l4lb.health.probes import command, grpc, http, send_expect
+from l4lb.health.probes import command, http, send_expect
 from l4lb.health.probes.base import AnswerError, Outcome, Result, Subject, Target, failure, success
 from l4lb.health.probes.connection import Connection, connected
 from l4lb.health.probes.tls import TlsFileError, context_of, server_name
@@ -58,6 +58,9 @@ async def _ask(connection: Connection, target: Target, health: Health, subject: 
         case "http" | "https":
             return await http.ask(connection, target, health, subject)
         case "grpc":
+            # Here, because HTTP/2 takes memory that nobody else needs.
+            from l4lb.health.probes import grpc
+
             return await grpc.ask(connection, target, health, subject)
         case "send_expect":
             return await send_expect.ask(connection, health)
