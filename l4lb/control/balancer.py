@@ -22,6 +22,7 @@ from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus
 from l4lb.control.compose import compose
 from l4lb.control.departures import SlotKey
 from l4lb.control.housekeeping import Housekeeping
+from l4lb.control.inherited import Inherited
 from l4lb.control.operate import advised, find, operated
 from l4lb.control.outliers import Outliers
 from l4lb.control.planner import Plan, Planner
@@ -46,10 +47,16 @@ _log = logging.getLogger(__name__)
 
 
 class Balancer:
-    """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for."""
+    """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for. Listeners
+    use `inherited` sockets where there are some."""
 
     def __init__(
-        self, engine: Engine, on_events: Callable[[list[Session]], None], *, checks_at_once: int = CONCURRENCY
+        self,
+        engine: Engine,
+        on_events: Callable[[list[Session]], None],
+        *,
+        checks_at_once: int = CONCURRENCY,
+        inherited: Inherited | None = None,
     ) -> None:
         self._engine = engine
         self._state = State()
@@ -58,7 +65,7 @@ class Balancer:
         self._stopping = False
         self._undiscovered = ""
         self._noted = self._state
-        self._sockets = Sockets(engine.options.workers)
+        self._sockets = Sockets(engine.options.workers, inherited or Inherited())
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
         self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from l4lb.config import model
-from l4lb.control.sockets import BindKey, bind_key
+from l4lb.control.sockets import BindKey, Rows, bind_key
 from l4lb.control.state import BackendEntry, ListenerEntry, PoolEntry, State
 from l4lb.engine.api import (
     BackendSpec,
@@ -37,7 +37,7 @@ _NOWHERE = ("0.0.0.0", 0)
 """Stands for an address that is not known yet. Such a backend is not usable, so nobody goes there."""
 
 
-def compose(state: State, fds: Mapping[BindKey, Sequence[int]], log: model.Log, *, accepting: bool = True) -> Snapshot:
+def compose(state: State, fds: Mapping[BindKey, Rows], log: model.Log, *, accepting: bool = True) -> Snapshot:
     """`fds` holds the listening sockets of each bind.
 
     Without `accepting` listeners have no sockets; they are still there for clients that have not shown their PROXY
@@ -65,8 +65,8 @@ def _events(access: model.AccessLog | None) -> EventKind:
     return events
 
 
-def _sockets(name: str, listener: ListenerEntry, fds: Mapping[BindKey, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(fds[bind_key(name, address)]) for address in listener.config.bind)
+def _sockets(name: str, listener: ListenerEntry, fds: Mapping[BindKey, Rows]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(row) for address in listener.config.bind for row in fds[bind_key(name, address)])
 
 
 def _listener(

@@ -21,22 +21,17 @@ from l4lb.config.model import AccessLog as AccessLogSettings
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
-from l4lb.control.outliers import JUDGE_INTERVAL
 from l4lb.control.privileges import become, find_user
-from l4lb.control.rebalancer import REBALANCE_INTERVAL
 from l4lb.control.restart import restart_notes
 from l4lb.control.systemd import Notifier
 from l4lb.control.tasks import Background, Coalesced, repeat
+from l4lb.control.upkeep import keep_up
 from l4lb.engine import NativeEngine
 from l4lb.errors import ConfigError, StartError
 from l4lb.observe.access import AccessLog
 from l4lb.observe.logs import ProcessLog
 from l4lb.words import counted
 
-TIDY_INTERVAL = 0.25
-RESOLVE_INTERVAL = 30.0
-WEIGH_INTERVAL = 0.25
-DISCOVERY_INTERVAL = 0.02
 DRAIN_POLL_INTERVAL = 0.05
 
 HEARTBEAT_MAX_AGE = 5.0
@@ -156,12 +151,7 @@ class Daemon:
         tasks = Background()
         self._stack.push_async_callback(tasks.close)
         tasks.start("reload", self._reloads.run())
-        tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, self._balancer.tidy))
-        tasks.start("rebalance", repeat("rebalancing", REBALANCE_INTERVAL, self._balancer.rebalance))
-        tasks.start("passive health", repeat("passive health", JUDGE_INTERVAL, self._balancer.judge))
-        tasks.start("weights", repeat("weighing backends", WEIGH_INTERVAL, self._balancer.weigh))
-        tasks.start("discovery", repeat("discovery", DISCOVERY_INTERVAL, self._balancer.rediscover))
-        tasks.start("resolve", repeat("resolving names", RESOLVE_INTERVAL, self._balancer.resolve_again))
+        keep_up(self._balancer, tasks)
         if self._notifier.watchdog_interval is not None:
             tasks.start("watchdog", repeat("the watchdog", self._notifier.watchdog_interval, self._feed_watchdog))
 

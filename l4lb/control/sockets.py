@@ -2,6 +2,7 @@
 
 Every worker has its own socket for each TCP address (SO_REUSEPORT). The kernel resets the clients that wait in the
 queue of such a socket when it is closed, so sockets are kept across reloads and only closed when no worker uses them.
+What a predecessor or the service manager already holds open is taken over, see `inherited`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from l4lb.config import Address, model
+from l4lb.control.inherited import Inherited
 from l4lb.errors import StartError
 
 UNIX_MODE = 0o666
@@ -24,6 +26,9 @@ UNIX_MODE = 0o666
 BindKey = tuple[str, Address]
 """Names a bind. A fixed address is the same whichever listener has it; port 0 is another port for each listener."""
 
+Rows = Sequence[Sequence[int]]
+"""Descriptors of one bind: in each row one for every worker. One row, but for a bind taken over from more workers."""
+
 
 def bind_key(listener: str, address: Address) -> BindKey:
     return (listener if address.port == 0 else "", address)
@@ -31,15 +36,19 @@ def bind_key(listener: str, address: Address) -> BindKey:
 
 @dataclass(slots=True)
 class Bind:
-    """The sockets of one address, one for each worker; a unix socket is shared, so it is there once."""
+    """The sockets of one address, one for each worker; a unix socket is shared, so it is there once.
+
+    Those taken over may be fewer or more: workers share them, or have several.
+    """
 
     address: Address
     sockets: list[socket.socket]
     identity: tuple[int, int] | None = None
 
-    def fds(self, workers: int) -> list[int]:
+    def fds(self, workers: int) -> Rows:
         fds = [sock.fileno() for sock in self.sockets]
-        return fds if len(fds) == workers else fds * workers
+        rows = [fds[start : start + workers] for start in range(0, len(fds), workers)]
+        return [[row[worker % len(row)] for worker in range(workers)] for row in rows]
 
     @property
     def shown(self) -> str:
@@ -64,9 +73,10 @@ class Sockets:
     """All open binds."""
 
     workers: int
+    inherited: Inherited = field(default_factory=Inherited)
     binds: dict[BindKey, Bind] = field(default_factory=dict)
 
-    def fds(self) -> dict[BindKey, list[int]]:
+    def fds(self) -> dict[BindKey, Rows]:
         return {key: bind.fds(self.workers) for key, bind in self.binds.items()}
 
     def open_missing(self, listeners: Mapping[str, model.Listener]) -> list[BindKey]:
@@ -77,7 +87,7 @@ class Sockets:
                 for address in listener.bind:
                     key = bind_key(name, address)
                     if key not in self.binds:
-                        self.binds[key] = self._open(name, address, listener)
+                        self.binds[key] = self._take_over(key) or self._open(name, address, listener)
                         opened.append(key)
         except StartError:
             self.close(opened)
@@ -96,6 +106,15 @@ class Sockets:
     def close(self, keys: Iterable[BindKey]) -> None:
         for key in keys:
             self.binds.pop(key).close()
+
+    def _take_over(self, key: BindKey) -> Bind | None:
+        sockets = self.inherited.take(*key)
+        if not sockets:
+            return None
+        _, address = key
+        path = address.path
+        owned = path is not None and not path.startswith("@") and os.path.exists(path)
+        return Bind(address, sockets, _identity(path) if owned and path else None)
 
     def _open(self, name: str, address: Address, listener: model.Listener) -> Bind:
         try:

@@ -30,7 +30,7 @@ from tests.control.build import Slots, config, merged, targets
 from tests.helpers.fake_engine import FakeZoneTable
 
 A, B = "127.0.0.1:9001", "[::1]:9002"
-FDS = {("web", Address.parse("127.0.0.1:0")): [3, 4]}
+FDS = {("web", Address.parse("127.0.0.1:0")): [[3, 4]]}
 QUIET = Log()
 
 
@@ -79,7 +79,7 @@ def test_every_setting_reaches_the_data_plane() -> None:
     zones = compile_zones(wanted, NO_ZONES, FakeZoneTable)
     state = merge(State(), wanted, targets(wanted), Slots(), zones)
     slots = [backend.slot for _, backend in state.backends()]
-    fds = {("", Address.parse("127.0.0.1:80")): [5, 6], ("", Address.parse("unix:/run/web.sock")): [7, 7]}
+    fds = {("", Address.parse("127.0.0.1:80")): [[5, 6]], ("", Address.parse("unix:/run/web.sock")): [[7, 7]]}
     assert compose(state, fds, QUIET) == Snapshot(
         listeners=(
             ListenerSpec(
@@ -172,7 +172,7 @@ def test_listeners_point_at_their_pools() -> None:
         },
     )
     state = merged(wanted)
-    fds = {("", Address.parse(f"127.0.0.1:{port}")): [port] for port in (81, 82)}
+    fds = {("", Address.parse(f"127.0.0.1:{port}")): [[port]] for port in (81, 82)}
     snapshot = compose(state, fds, QUIET)
     found = [(listener.fds, snapshot.pools[listener.pool].slot) for listener in snapshot.listeners]
     assert found == [(((81,),), state.pools["three"].slot), (((82,),), state.pools["one"].slot)]
@@ -185,7 +185,7 @@ def test_routes_point_at_their_pools() -> None:
             "x": {"bind": "127.0.0.1:81", "pool": "two", "sni": {"a.example": "three", "*.B.example": "one"}},
         },
     )
-    snapshot = compose(merged(wanted), {("", Address.parse("127.0.0.1:81")): [81]}, QUIET)
+    snapshot = compose(merged(wanted), {("", Address.parse("127.0.0.1:81")): [[81]]}, QUIET)
     assert snapshot.listeners[0].routes == (("a.example", 2), ("*.B.example", 0))
     assert snapshot.pools[1].hello_ms == 2000
 

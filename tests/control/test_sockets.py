@@ -14,6 +14,7 @@ import pytest
 
 from l4lb.config import Address
 from l4lb.config.model import Listener
+from l4lb.control.inherited import Inherited
 from l4lb.control.sockets import Bind, Sockets, bind_key
 from l4lb.errors import StartError
 from tests.helpers.balancer import parse_address
@@ -62,7 +63,7 @@ def test_every_worker_has_a_socket_of_the_same_port(sockets: Sockets) -> None:
     names = {sock.getsockname() for sock in bind.sockets}
     assert len(bind.sockets) == 2
     assert names == {("127.0.0.1", shown_port(bind))}
-    assert sockets.fds() == {key: [sock.fileno() for sock in bind.sockets]}
+    assert sockets.fds() == {key: [[sock.fileno() for sock in bind.sockets]]}
     assert all(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for sock in bind.sockets)
     assert all(not sock.getblocking() for sock in bind.sockets)
 
@@ -86,6 +87,53 @@ def test_fixed_address_keeps_its_sockets_when_another_listener_takes_it_over(soc
     before = sockets.fds()
     assert sockets.open_missing({"other": listener(address)}) == []
     assert sockets.fds() == before
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "rows"),
+    [
+        (1, 3, [[0, 0, 0]]),
+        (2, 3, [[0, 1, 0]]),
+        (3, 2, [[0, 1], [2, 2]]),
+        (5, 3, [[0, 1, 2], [3, 4, 3]]),
+    ],
+)
+def test_sockets_taken_over_are_shared_out_among_workers(given: int, workers: int, rows: list[list[int]]) -> None:
+    group = [listen() for _ in range(given)]
+    key = bind_key("web", Address.parse(ANY_PORT))
+    sockets = Sockets(workers, Inherited(named={key: list(group)}))
+    assert sockets.open_missing({"web": listener(ANY_PORT)}) == [key]
+    assert sockets.fds()[key] == [[group[index].fileno() for index in row] for row in rows]
+    sockets.close([key])
+    assert all(sock.fileno() == -1 for sock in group)
+
+
+def test_an_inherited_socket_without_a_name_is_known_by_its_address() -> None:
+    with listen() as given, listen() as stranger:
+        address = f"127.0.0.1:{given.getsockname()[1]}"
+        inherited = Inherited(unnamed=[stranger, given])
+        sockets = Sockets(1, inherited)
+        (key,) = sockets.open_missing({"web": listener(address)})
+        assert sockets.fds()[key] == [[given.fileno()]]
+        assert not given.getblocking()
+        assert given.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        inherited.close()
+        assert stranger.fileno() == -1
+        assert given.fileno() != -1
+
+
+@pytest.mark.parametrize("name", ["@l4lb-inherited", "file"])
+def test_an_inherited_unix_socket_is_taken_over(name: str, tmp_path: Path) -> None:
+    path = name if name.startswith("@") else str(tmp_path / name)
+    given = socket.socket(socket.AF_UNIX)
+    given.bind(Address(path=path).unix_name)
+    given.listen()
+    sockets = Sockets(2, Inherited(unnamed=[given]))
+    (key,) = sockets.open_missing({"web": listener(f"unix:{path}")})
+    assert sockets.fds()[key] == [[given.fileno()] * 2]
+    connect(Address(path=path).unix_name).close()
+    sockets.close([key])
+    assert not os.path.exists(path)
 
 
 def test_second_bind_that_fails_takes_the_first_one_back(sockets: Sockets, free_port: int) -> None:
@@ -264,7 +312,7 @@ def _accepted(listening: list[socket.socket]) -> int:
 def test_unix_socket_is_shared_by_the_workers_and_open_to_all_users(sockets: Sockets, tmp_path: Path) -> None:
     path = str(tmp_path / "web.sock")
     (key,) = sockets.open_missing({"web": listener(f"unix:{path}")})
-    first, second = sockets.fds()[key]
+    ((first, second),) = sockets.fds()[key]
     assert first == second
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
     assert sockets.binds[key].shown == f"unix:{path}"
