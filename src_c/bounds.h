@@ -25,6 +25,10 @@ enum {
     /* Clients accepted from one socket in one turn when its queue keeps being full. */
     LB_ACCEPT_BURST_MAX = 16,
 
+    /* Clients accepted from a socket before it goes away: a full queue (net.core.somaxconn is 4,096), and as many that
+     * came meanwhile. */
+    LB_LAST_BURST_MAX = 8192,
+
     /* After the system refuses another socket, accepting rests this long. */
     LB_ACCEPT_REST_MS = 100,
 

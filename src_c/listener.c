@@ -53,16 +53,24 @@ static enum outcome accept_one(struct lb_worker *worker, const struct lb_listen_
     }
     lb_admission_release(worker->shared, listener->slot);
     switch (fd) {
-    case -EAGAIN:
-    case -EINVAL: /* not listening any more */
-        return DRY;
     case -EMFILE:
     case -ENFILE:
     case -ENOBUFS:
     case -ENOMEM:
         return REFUSED;
-    default: /* an error of the one client, see accept(2) */
+    case -ECONNABORTED: /* errors of the one client, see accept(2) */
+    case -EPERM:
+    case -EPROTO:
+    case -ENOPROTOOPT:
+    case -ENETDOWN:
+    case -ENETUNREACH:
+    case -ENONET:
+    case -EHOSTDOWN:
+    case -EHOSTUNREACH:
+    case -EOPNOTSUPP:
         return CAME;
+    default: /* -EAGAIN, or no socket that listens any more */
+        return DRY;
     }
 }
 
@@ -159,13 +167,11 @@ void lb_listener_resume(struct lb_worker *worker) {
     }
 }
 
-/* Clients in the queue of a socket that goes away would be reset with it: let them in first. */
+/* Clients in the queue of a socket that goes away would be reset with it: let them in first. Those who keep coming do
+ * not keep it open. */
 static void empty_queue(struct lb_worker *worker, const struct lb_listen_socket *sock) {
-    enum outcome outcome;
-
-    do
-        outcome = accept_one(worker, sock);
-    while (outcome == CAME);
+    for (uint32_t clients = 0; clients < LB_LAST_BURST_MAX && accept_one(worker, sock) == CAME; clients++)
+        continue;
 }
 
 void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next) {
