@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -18,6 +18,10 @@ from l4lb.engine.api import BackendStatistics, Histogram, StickyStatistics, Work
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+T = TypeVar("T")
+Value: TypeAlias = tuple[str, Literal["counter", "gauge"], str, Callable[[T], float]]
+"""The end of a metric's name, its kind, its help, and how to read it."""
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -107,6 +111,15 @@ def _single(name: str, kind: Literal["counter", "gauge"], text: str, value: floa
     return family
 
 
+def _families(prefix: str, values: Iterable[Value[T]], labelled: Collection[tuple[str, T]]) -> Iterator[Family]:
+    """A family for each of `values`, with a sample of each of those it can be read from."""
+    for name, kind, text, read in values:
+        family = Family(f"{prefix}_{name}", kind, text)
+        for labels, source in labelled:
+            family.add(labels, read(source))
+        yield family
+
+
 def _listener_families(status: Status) -> Iterator[Family]:
     connections = Family("l4lb_listener_connections", "gauge", "Client connections now.")
     total = Family("l4lb_listener_connections", "counter", "Client connections accepted.")
@@ -127,7 +140,7 @@ _HISTOGRAMS: tuple[tuple[str, str, Callable[[BackendStatistics], Histogram]], ..
     ("turn", "First client byte to last backend byte of each turn.", lambda s: s.turn),
 )
 
-_BACKEND_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[BackendStatus], float]], ...] = (
+_BACKEND_VALUES: tuple[Value[BackendStatus], ...] = (
     ("connections", "gauge", "Connections now, connecting ones included.", lambda b: b.statistics.connections),
     ("busy", "gauge", "Turns in flight: connections with a question and no whole answer.", lambda b: b.statistics.busy),
     ("connections", "counter", "Connections opened.", lambda b: b.statistics.connections_total),
@@ -164,11 +177,7 @@ def _backend_families(status: Status) -> Iterator[Family]:
         for pool_name, pool in status.pools.items()
         for name, backend in pool.backends.items()
     ]
-    for name, kind, text, read in _BACKEND_VALUES:
-        family = Family(f"l4lb_backend_{name}", kind, text)
-        for labels, backend in backends:
-            family.add(labels, read(backend))
-        yield family
+    yield from _families("l4lb_backend", _BACKEND_VALUES, backends)
     info = Family("l4lb_backend_info", "gauge", "Tier and zone of the backend; always 1.")
     state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
     checks = Family("l4lb_backend_health_checks", "counter", "Health checks by result.")
@@ -203,7 +212,7 @@ def _backend_families(status: Status) -> Iterator[Family]:
     yield from (info, state, checks, ejections, load, stale, scrapes, agents, *(family for family, _ in histograms))
 
 
-_STICKY_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[StickyStatistics], int]], ...] = (
+_STICKY_VALUES: tuple[Value[StickyStatistics], ...] = (
     ("entries", "gauge", "Clients whose backend is remembered.", lambda s: s.entries),
     ("hits", "counter", "Sessions that reached the backend their client was given before.", lambda s: s.hits_total),
     ("misses", "counter", "Sessions of clients that were not remembered.", lambda s: s.misses_total),
@@ -223,12 +232,9 @@ _STICKY_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Sti
 
 
 def _sticky_families(status: Status) -> Iterator[Family]:
-    for name, kind, text, read in _STICKY_VALUES:
-        family = Family(f"l4lb_pool_sticky_{name}", kind, text)
-        for pool_name, pool in status.pools.items():
-            if pool.statistics.sticky is not None:
-                family.add(label_text(pool=pool_name), read(pool.statistics.sticky))
-        yield family
+    sticky = {name: pool.statistics.sticky for name, pool in status.pools.items()}
+    labelled = [(label_text(pool=name), numbers) for name, numbers in sticky.items() if numbers is not None]
+    return _families("l4lb_pool_sticky", _STICKY_VALUES, labelled)
 
 
 def _pool_families(status: Status) -> Iterator[Family]:
@@ -272,7 +278,7 @@ def _discovery_families(status: Status) -> Iterator[Family]:
     yield from (age, working, endpoints, held, updates)
 
 
-_WORKER_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[WorkerStatistics], int]], ...] = (
+_WORKER_VALUES: tuple[Value[WorkerStatistics], ...] = (
     ("sessions", "gauge", "Sessions now.", lambda w: w.sessions),
     ("loops", "counter", "Turns of the event loop.", lambda w: w.loops_total),
     ("idle_wakeups", "counter", "Events that moved nothing.", lambda w: w.idle_wakeups_total),
@@ -293,11 +299,7 @@ _WORKER_VALUES: tuple[tuple[str, Literal["counter", "gauge"], str, Callable[[Wor
 
 def _worker_families(workers: Iterable[WorkerStatistics]) -> Iterator[Family]:
     labelled = [(label_text(worker=str(index)), worker) for index, worker in enumerate(workers)]
-    for name, kind, text, read in _WORKER_VALUES:
-        family = Family(f"l4lb_worker_{name}", kind, text)
-        for labels, worker in labelled:
-            family.add(labels, read(worker))
-        yield family
+    return _families("l4lb_worker", _WORKER_VALUES, labelled)
 
 
 class ProcessMetrics:
