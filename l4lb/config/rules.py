@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from l4lb.config.address import Address
-from l4lb.config.discover import SOURCES, Discover
-from l4lb.config.fields import ZONES_MAX, one_or_many, read_backend, read_bind, read_zone_entry
+from l4lb.config.fields.addresses import read_backend, read_bind
+from l4lb.config.fields.networks import ZONES_MAX, read_zone_entry
+from l4lb.config.fields.shape import one_or_many
+from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.config.units import shorten
 from l4lb.geo.selector import Selector
 from l4lb.presets import PRESETS

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 
 from l4lb.config import Config
-from l4lb.config.discover import Discover
+from l4lb.config.sections.discover import Discover
 from l4lb.control.api import DiscoveryStatus
 from l4lb.discovery.follower import Follower
 from l4lb.discovery.guard import Endpoints

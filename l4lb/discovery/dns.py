@@ -18,7 +18,7 @@ import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
-from l4lb.config import discover
+from l4lb.config.sections import discover
 from l4lb.discovery.records import Service, from_addresses, from_services
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Report
 

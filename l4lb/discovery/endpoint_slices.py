@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from l4lb.config import Address
-from l4lb.config.fields import read_backend
+from l4lb.config.fields.addresses import read_backend
 from l4lb.discovery.source import DiscoveryError, Endpoint, Readiness
 
 Object = Mapping[str, Any]

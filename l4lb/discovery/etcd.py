@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import aiohttp
 
-from l4lb.config import discover
+from l4lb.config.sections import discover
 from l4lb.discovery.keys import range_end, read_pairs
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Report
 from l4lb.discovery.web import in_words, lines, new_session, read_body, tls_context

@@ -13,7 +13,7 @@ import glob
 import os
 from typing import NoReturn
 
-from l4lb.config import discover
+from l4lb.config.sections import discover
 from l4lb.discovery.inotify import Inotify
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError, Endpoint, Report
 from l4lb.discovery.targets import parse_json, parse_yaml

@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from l4lb.config.discover import Discover
+from l4lb.config.sections.discover import Discover
 from l4lb.control.api import DiscoveryStatus
 from l4lb.discovery.guard import Belief, Endpoints, Rules
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Source

@@ -14,7 +14,7 @@ from typing import NoReturn
 import aiohttp
 from yarl import URL
 
-from l4lb.config import discover
+from l4lb.config.sections import discover
 from l4lb.discovery.source import DiscoveryError, Report
 from l4lb.discovery.targets import parse_json
 from l4lb.discovery.web import in_words, new_session, read_body, read_token, tls_context

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from l4lb.config.fields import read_backend
+from l4lb.config.fields.addresses import read_backend
 from l4lb.config.units import shorten
 from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import aiohttp
 
-from l4lb.config import discover
+from l4lb.config.sections import discover
 from l4lb.discovery.endpoint_slices import Object, Slice, merge, read_slice
 from l4lb.discovery.source import DiscoveryError, Report
 from l4lb.discovery.web import in_words, lines, read_body

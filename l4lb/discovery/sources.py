@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4lb.config.discover import Discover
+from l4lb.config.sections.discover import Discover
 from l4lb.discovery.source import Source
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from l4lb.config.fields import read_backend
+from l4lb.config.fields.addresses import read_backend
 from l4lb.config.units import shorten
 from l4lb.discovery.source import ENDPOINTS_MAX, TIER_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from l4lb.admin import metrics
 from l4lb.config import Config, json_schema, load_config
-from l4lb.config.discover import SOURCES, Discover
+from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.engine._native import CLOSE_REASONS, REJECT_REASONS
 from l4lb.observe.access import format_json
 from tests.admin.fake_control import make_session, make_status

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from l4lb.config.fields import ZONES_MAX
+from l4lb.config.fields.networks import ZONES_MAX
 from l4lb.geo.selector import Selector
 from tests.config.conftest import Load, Problems
 from tests.helpers.mmdb import write_database

@@ -10,7 +10,7 @@ from typing import Any
 import dns.rcode
 import pytest
 
-from l4lb.config.discover import DnsSource as Settings
+from l4lb.config.sections.discover import DnsSource as Settings
 from l4lb.discovery import dns as module
 from l4lb.discovery.dns import DnsSource
 from tests.discovery.recorder import failure, watched

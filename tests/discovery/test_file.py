@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from l4lb.config.discover import FileSource as Settings
+from l4lb.config.sections.discover import FileSource as Settings
 from l4lb.discovery import file as module
 from l4lb.discovery.file import FileSource, read
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError

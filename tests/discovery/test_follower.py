@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from l4lb.config import Address
-from l4lb.config.discover import Discover
+from l4lb.config.sections.discover import Discover
 from l4lb.discovery import follower as module
 from l4lb.discovery.follower import BACKOFF_MAX, BACKOFF_MIN, PATIENCE, QUIET, Follower, backoff, due
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Report

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from l4lb.config.discover import SOURCES, Discover
+from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.discovery.sources import new_source
 
 SETTINGS: dict[str, Any] = {

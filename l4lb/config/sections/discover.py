@@ -1,101 +1,100 @@
-"""Where a pool finds its backends: one section for each kind of source, and what is believed of an answer."""
+"""`discover`: where a pool finds its backends, a section for each kind of source, and what is believed of an answer."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from l4lb.config import fields
-from l4lb.config.section import SECTION
+from l4lb.config.fields.durations import Interval, Patience, Timeout
+from l4lb.config.fields.numbers import Percentage, Port
+from l4lb.config.fields.sources import KubernetesPort, Origins, Records, Servers
+from l4lb.config.fields.words import DnsName, FilePath, KeyPrefix, KubernetesName, PlainUrl
+from l4lb.config.sections import Section
 
 
-class _Section(BaseModel):
-    model_config = SECTION
-
-
-class DnsSource(_Section):
+class DnsSource(Section):
     """Records of a name, asked for again when their time to live is over."""
 
-    name: fields.DnsName
+    name: DnsName
     """What to look up. Search domains of the system apply."""
 
-    port: fields.Port | None = None
+    port: Port | None = None
     """Where the backends listen; SRV records have ports of their own."""
 
-    record: fields.Records = ("A",)
+    record: Records = ("A",)
     """What to ask for: `A`, `AAAA`, both, or `SRV`."""
 
-    servers: fields.Servers = ()
+    servers: Servers = ()
     """Name servers to ask, with their ports; those of the system when not given."""
 
-    timeout: fields.Timeout = 5.0
+    timeout: Timeout = 5.0
     """For a whole look-up, all servers and attempts together."""
 
 
-class FileSource(_Section):
+class FileSource(Section):
     """A file of targets as Prometheus reads it (file_sd), followed as it changes."""
 
-    path: fields.FilePath
+    path: FilePath
     """A `.json`, `.yaml` or `.yml` file; the last part may be a pattern such as `*.json`."""
 
 
-class HttpSource(_Section):
+class HttpSource(Section):
     """A URL that answers with targets as Prometheus reads them (http_sd)."""
 
-    url: fields.PlainUrl
+    url: PlainUrl
     """What to ask for."""
 
-    interval: fields.Interval = 60.0
+    interval: Interval = 60.0
     """From the start of one request to the start of the next."""
 
-    timeout: fields.Timeout = 10.0
+    timeout: Timeout = 10.0
     """For a whole request."""
 
-    token_file: fields.FilePath | None = None
+    token_file: FilePath | None = None
     """A file with a bearer token, read before each request."""
 
-    ca: fields.FilePath | None = None
+    ca: FilePath | None = None
     """Certificates (PEM) that the server's must lead to; those of the system when not given."""
 
 
-class KubernetesSource(_Section):
+class KubernetesSource(Section):
     """The EndpointSlices of a Service, watched. Needs the extra `l4lb[kubernetes]`."""
 
-    service: fields.KubernetesName
+    service: KubernetesName
     """Name of the Service."""
 
-    namespace: fields.KubernetesName | None = None
+    namespace: KubernetesName | None = None
     """Its namespace; that of the pod l4lb runs in, or of the kubeconfig, when not given."""
 
-    port: fields.KubernetesPort | None = None
+    port: KubernetesPort | None = None
     """Name or number of the port, as the EndpointSlices have it; not needed where there is one."""
 
-    kubeconfig: fields.FilePath | None = None
+    kubeconfig: FilePath | None = None
     """How to reach the cluster; as the service account of the pod l4lb runs in when not given."""
 
 
-class EtcdSource(_Section):
+class EtcdSource(Section):
     """Keys below a prefix in etcd, version 3, watched."""
 
-    endpoints: fields.Origins
+    endpoints: Origins
     """URLs of the members. Where one fails, the next is asked."""
 
-    prefix: fields.KeyPrefix
+    prefix: KeyPrefix
     """How the keys begin. Each has an address, or JSON with `address` and perhaps `weight`, `zone` and `tier`."""
 
-    timeout: fields.Timeout = 5.0
+    timeout: Timeout = 5.0
     """For each request, and for a watch to begin."""
 
-    ca: fields.FilePath | None = None
+    ca: FilePath | None = None
     """Certificates (PEM) that the members' must lead to; those of the system when not given."""
 
-    certificate: fields.FilePath | None = None
+    certificate: FilePath | None = None
     """A client certificate (PEM), together with `key`."""
 
-    key: fields.FilePath | None = None
+    key: FilePath | None = None
     """The key of the certificate."""
 
 
-class Discover(_Section):
+class Discover(Section):
     """Exactly one source of backends, and how far it is trusted."""
 
     dns: DnsSource | None = None
@@ -113,10 +112,10 @@ class Discover(_Section):
     etcd: EtcdSource | None = None
     """Keys in etcd."""
 
-    max_removed: fields.Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
+    max_removed: Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
     """An answer that shrinks what is known by more than this, or to nothing, is taken for a fault at first."""
 
-    hold: fields.Patience = 30.0
+    hold: Patience = 30.0
     """How long backends that such an answer lacks are kept. Afterwards it is believed if the source still works."""
 
     @property

@@ -1,0 +1,58 @@
+"""Durations: how long something may take, and how often it happens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
+
+from l4lb.config.fields.shape import Schema, is_number
+from l4lb.config.units import DURATION_PATTERN, SECONDS_MAX, format_duration, parse_duration
+
+KEEPALIVE_MAX = 32_767.0
+"""The kernel's, tcp(7)."""
+
+
+def _duration(least: float, *, most: float = SECONDS_MAX, off: bool = False, whole: bool = False) -> BeforeValidator:
+    def read(value: Any, info: ValidationInfo) -> float | None:
+        if off and (value == "off" or (value is None and not info.context)):
+            return None
+        if value == "off":
+            raise ValueError("this timer cannot be off; write a duration such as 5s")
+        if isinstance(value, str):
+            seconds = parse_duration(value)
+        elif not is_number(value):
+            raise ValueError(f"a duration is expected, such as 250ms, 5s, 10m or 1h{' (or off)' if off else ''}")
+        elif info.context:
+            raise ValueError(f"{value} has no unit; write {value}s for seconds (units: ms, s, m, h, d)")
+        else:
+            seconds = float(value)
+        if not least <= seconds <= most:
+            raise ValueError(f"a duration from {format_duration(least)} to {format_duration(most)} is expected")
+        if whole and seconds != int(seconds):
+            raise ValueError("whole seconds are expected, because the kernel counts these in seconds")
+        return seconds
+
+    return BeforeValidator(read)
+
+
+_WRITTEN: Schema = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["250ms", "5s", "10m", "1h"]}
+_DURATION_SCHEMA = WithJsonSchema(_WRITTEN)
+_DURATION_OR_OFF_SCHEMA = WithJsonSchema({"anyOf": [_WRITTEN, {"const": "off"}]})
+
+Timeout = Annotated[float, _duration(0.001), _DURATION_SCHEMA]
+TimeoutOrOff = Annotated[float | None, _duration(0.001, off=True), _DURATION_OR_OFF_SCHEMA]
+
+Patience = Annotated[float, _duration(0.0), _DURATION_SCHEMA]
+"""A wait that may be nothing at all: 0s."""
+
+PatienceOrOff = Annotated[float | None, _duration(0.0, off=True), _DURATION_OR_OFF_SCHEMA]
+
+Interval = Annotated[float, _duration(0.01, most=86400.0), _DURATION_SCHEMA]
+"""The pace of something that repeats."""
+
+Keepalive = Annotated[float, _duration(1.0, most=KEEPALIVE_MAX, whole=True), _DURATION_SCHEMA]
+KeepaliveOrOff = Annotated[
+    float | None, _duration(1.0, most=KEEPALIVE_MAX, off=True, whole=True), _DURATION_OR_OFF_SCHEMA
+]
+UserTimeout = Annotated[float | None, _duration(0.1, most=86400.0, off=True), _DURATION_OR_OFF_SCHEMA]

@@ -1,0 +1,82 @@
+"""Networks, of clients and of zones."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, list_schema, one_or_many
+from l4lb.config.fields.words import FilePath
+from l4lb.config.units import shorten
+from l4lb.geo import selector
+from l4lb.geo.selector import Selector
+
+NETWORKS_MAX = 500_000
+"""Networks in one list: whole lists of countries or of known attackers are used as they are published."""
+
+ZONES_MAX = 255
+"""As many as the data plane tells apart (`src_c/bounds.h`)."""
+
+DATABASES_MAX = 8
+
+NETWORK_PATTERN = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
+
+_NETWORK = re.compile(NETWORK_PATTERN, re.ASCII)
+
+
+def read_network(value: Any) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    text = str(value)
+    network = None
+    # What the pattern refuses, the library would take as a netmask behind the slash, or as the inverse of one.
+    if _NETWORK.fullmatch(text):
+        with contextlib.suppress(ValueError):
+            return ip_network(text)
+        with contextlib.suppress(ValueError):
+            network = ip_network(text, strict=False)
+    if network is None:
+        raise ValueError(f"{shorten(value)} is not a network; write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32")
+    raise ValueError(f"{shorten(value)} has bits set after its prefix; write {network}")
+
+
+_NETWORK_SCHEMA: Schema = {"type": "string", "pattern": NETWORK_PATTERN, "examples": ["10.0.0.0/8", "2001:db8::/32"]}
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(read_network)]
+Networks = Annotated[
+    tuple[Network, ...],
+    Field(max_length=NETWORKS_MAX),
+    BeforeValidator(one_or_many),
+    list_schema(_NETWORK_SCHEMA, NETWORKS_MAX),
+]
+
+
+def read_zone_entry(value: Any) -> IPv4Network | IPv6Network | Selector:
+    """What may be in a zone: a network, or what a database says of some."""
+    if isinstance(value, Selector):
+        return value
+    if isinstance(value, str) and selector.is_selector(value):
+        return Selector.parse(value)
+    try:
+        return read_network(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or country:DE, continent:EU or asn:64500") from None
+
+
+Zone = Annotated[
+    tuple[Annotated[IPv4Network | IPv6Network | Selector, BeforeValidator(read_zone_entry)], ...],
+    Field(max_length=NETWORKS_MAX),
+    BeforeValidator(one_or_many),
+    list_schema({"anyOf": [_NETWORK_SCHEMA, {"type": "string", "pattern": f"^({selector.PATTERN})$"}]}, NETWORKS_MAX),
+]
+Databases = Annotated[
+    tuple[FilePath, ...],
+    Field(max_length=DATABASES_MAX),
+    BeforeValidator(one_or_many),
+    AT_LEAST_ONE,
+    list_schema({"type": "string"}, DATABASES_MAX),
+]

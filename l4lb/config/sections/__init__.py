@@ -1,0 +1,11 @@
+"""The sections of the configuration, a module for each. What is optional there says what its absence means."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """Frozen, closed to unknown keys, described by its docstrings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -1,0 +1,53 @@
+"""`backends`: the servers of a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import model_validator
+
+from l4lb.config import rules
+from l4lb.config.fields.addresses import Target
+from l4lb.config.fields.numbers import Connections, Tier, Weight
+from l4lb.config.fields.words import BackendName, Name
+from l4lb.config.sections import Section
+from l4lb.config.sections.health import BackendHealth
+
+
+class Backend(Section):
+    """One server of a pool. In a file, its address alone is enough."""
+
+    name: BackendName
+    """What it is called in logs, metrics and commands; its address when not given."""
+
+    address: Target
+    """Where it listens."""
+
+    weight: Weight = 1
+    """Its share of new sessions; 0 gives it none."""
+
+    max_connections: Connections = 0
+    """Sessions at once; 0 is no limit."""
+
+    max_busy: Connections = 0
+    """Turns in flight beyond which it gets no new session; 0 is no limit. Sessions it has may begin more."""
+
+    zone: Name | None = None
+    """Where it is: clients of this zone are given to it first."""
+
+    tier: Tier = 0
+    """Backends of a higher tier get what those of the lower ones cannot take."""
+
+    health: BackendHealth | None = None
+    """Not given: it is checked where the pool says."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping | Backend):
+            data = {"address": data}
+        if isinstance(data, Mapping) and "name" not in data:
+            # An address that cannot be read is reported as such, not as a missing name.
+            return {**data, "name": rules.backend_name(data) or "?"}
+        return data

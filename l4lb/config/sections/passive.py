@@ -1,0 +1,25 @@
+"""`passive`: what clients' connections tell of backends."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from l4lb.config.fields.durations import Timeout, TimeoutOrOff
+from l4lb.config.fields.numbers import Count, Percentage
+from l4lb.config.sections import Section
+
+
+class Passive(Section):
+    """What clients' connections tell: a backend that fails them is ejected for a while."""
+
+    failures: Count = 5
+    """By how many the failures of connections have to outnumber the successes."""
+
+    eject: Timeout = 30.0
+    """How long the first ejection lasts; later ones last longer, up to ten times."""
+
+    max_ejected: Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
+    """Share of the pool's usable backends that may be out at once, at least one; never the last."""
+
+    black_hole: TimeoutOrOff = 30.0
+    """Silence after which a backend that owes answers is ejected, while others of the pool answer."""
