@@ -23,6 +23,7 @@ from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
+from l4lb.control.shutdown import Shutdown
 from l4lb.control.systemd import Notifier
 from l4lb.control.tasks import Background, Coalesced, repeat
 from l4lb.control.upkeep import keep_up
@@ -31,8 +32,6 @@ from l4lb.errors import ConfigError, StartError
 from l4lb.observe.access import AccessLog
 from l4lb.observe.logs import ProcessLog
 from l4lb.words import counted
-
-DRAIN_POLL_INTERVAL = 0.05
 
 HEARTBEAT_MAX_AGE = 5.0
 """Seconds after which a worker that shows no sign of life is stuck: it turns at least once a second."""
@@ -78,8 +77,7 @@ class Daemon:
         self._access_log: AccessLog | None = None
         self._notifier = Notifier()
         self._reloads = Coalesced(self._reload)
-        self._stop = asyncio.Event()
-        self._stop_now = asyncio.Event()
+        self._shutdown = Shutdown(self._balancer, self._notifier)
         self._started_at = time.monotonic()
         self._loaded_at = self._reloaded_at = time.time()
         self._last_error: str | None = None
@@ -109,19 +107,8 @@ class Daemon:
 
     async def serve(self) -> None:
         """Run until told to stop, then let sessions end in their own time, up to process.drain_timeout."""
-        await self._stop.wait()
-        sessions = self._balancer.session_count()
-        patience = self._config.process.drain_timeout
-        _log.info("stopping: no new clients; waiting up to %g s for %s to end", patience, counted(sessions, "session"))
-        self._notifier.stopping(f"waiting for {counted(sessions, 'session')} to end")
-        await self._balancer.stop_accepting()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                while self._balancer.session_count() > 0 and not self._stop_now.is_set():
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stop_now.wait(), DRAIN_POLL_INTERVAL)
-        if left := self._balancer.session_count():
-            _log.warning("stopping: %s did not end in time and will be closed", counted(left, "session"))
+        await self._shutdown.wait_requested()
+        await self._shutdown.drain(self._config.process.drain_timeout)
 
     async def _close(self) -> None:
         await self._balancer.close()
@@ -171,14 +158,9 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reloads.request)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
-        loop.add_signal_handler(signal.SIGTERM, self._on_stop)
-        loop.add_signal_handler(signal.SIGINT, self._on_stop)
+        loop.add_signal_handler(signal.SIGTERM, self._shutdown.request)
+        loop.add_signal_handler(signal.SIGINT, self._shutdown.request)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
-
-    def _on_stop(self) -> None:
-        if self._stop.is_set():
-            self._stop_now.set()
-        self._stop.set()
 
     def _on_upgrade(self) -> None:
         _log.warning("SIGUSR2: this version cannot be upgraded in place; restart it instead")
@@ -254,7 +236,7 @@ class Daemon:
             version=l4lb.__version__,
             pid=os.getpid(),
             uptime_seconds=time.monotonic() - self._started_at,
-            stopping=self._stop.is_set(),
+            stopping=self._shutdown.requested,
             config=ConfigStatus(
                 file=self._path,
                 loaded_at=self._loaded_at,
