@@ -350,3 +350,17 @@ pools:
     assert found.signals.kv == (Series("c", (("d", "e"),)), Series("f", percent=True))
     assert (found.limits.queue, found.limits.running, found.limits.kv, found.limits.gpu) == (2.5, 10.0, 0.7, None)
     assert config.pools["web"].slow_start is None
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        r'{backends: [{name: "a\n", address: 10.0.0.1:80}]}',
+        r'{backends: [10.0.0.1:80], health: {type: http, path: "/health\n"}}',
+        r'{backends: [10.0.0.1:80], health: {type: https, host: "model.example\n"}}',
+        r'{discover: {dns: {name: "llama.ml.svc\n", port: 80}}}',
+    ],
+)
+def test_a_line_end_behind_a_word_is_no_part_of_it(problems: Problems, pool: str) -> None:
+    (problem,) = problems(f"listeners: {{web: {{bind: 127.0.0.1:80, pool: web}}}}\npools:\n  web: {pool}\n")
+    assert r"\n" in problem

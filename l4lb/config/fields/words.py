@@ -11,21 +11,27 @@ ROUTES_MAX = 16_384
 
 SERVER_NAME_MAX = 255
 
-_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
-_BACKEND_NAME = r"^[^\s\x00-\x1f\x7f]{1,255}$"
-_USER = r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$"
-_FILE_PATH = r"^[^\x00-\x1f\x7f]{1,4095}$"
-_URL_PATH = r"^/[!-~]{0,2047}$"
-_HOST = r"^[!-~]{1,255}$"
-_SERVER_NAME = r"^(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}$"
-_URL = r"^https?://[!-~]{1,2047}$"
-_CERTIFICATE_NAME = r"^[A-Za-z0-9_.:-]{1,253}$"
-_SERVICE = r"^[!-~]{0,255}$"
-_PLAIN_URL = r"^https?://[A-Za-z0-9\[][!-z|~]{0,2046}$"
-ORIGIN = r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]_-]{0,300}$"
-_DNS_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$"
-_KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
-_KEY_PREFIX = r"^[!-~]{1,1024}$"
+
+def _whole(pattern: str) -> str:
+    """All of a string. Behind `$` alone Python lets a line end follow; editors check with the same pattern."""
+    return rf"^{pattern}$(?!\n)"
+
+
+_NAME = _whole(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
+_BACKEND_NAME = _whole(r"[^\s\x00-\x1f\x7f]{1,255}")
+_USER = _whole(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_FILE_PATH = _whole(r"[^\x00-\x1f\x7f]{1,4095}")
+_URL_PATH = _whole(r"/[!-~]{0,2047}")
+_HOST = _whole(r"[!-~]{1,255}")
+_SERVER_NAME = _whole(r"(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
+_URL = _whole(r"https?://[!-~]{1,2047}")
+_CERTIFICATE_NAME = _whole(r"[A-Za-z0-9_.:-]{1,253}")
+_SERVICE = _whole(r"[!-~]{0,255}")
+_PLAIN_URL = _whole(r"https?://[A-Za-z0-9\[][!-z|~]{0,2046}")
+ORIGIN = _whole(r"https?://[A-Za-z0-9\[][A-Za-z0-9.:\]_-]{0,300}")
+_DNS_NAME = _whole(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
+_KUBERNETES_NAME = _whole(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_KEY_PREFIX = _whole(r"[!-~]{1,1024}")
 
 PATTERN_HELP = {
     _NAME: "a name is up to 128 letters, digits and _ . : - and begins with a letter, a digit or _",
