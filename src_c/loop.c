@@ -125,14 +125,14 @@ static int kill_backend(struct lb_worker *worker, uint32_t slot) {
     return n;
 }
 
-static int leave_backend(struct lb_worker *worker, uint32_t slot) {
+static int leave(struct lb_worker *worker) {
     struct lb_session *session;
     uint32_t index = 0;
     int n = 0;
 
     while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
         index = session->index + 1;
-        if (session->has_backend && session->backend == slot && lb_session_leave(worker, session))
+        if (lb_session_leave(worker, session))
             n++;
     }
     return n;
@@ -171,8 +171,8 @@ static void answer(struct lb_worker *worker) {
     case LB_REQUEST_KILL_BACKEND:
         request->result = kill_backend(worker, request->backend);
         break;
-    case LB_REQUEST_LEAVE_BACKEND:
-        request->result = leave_backend(worker, request->backend);
+    case LB_REQUEST_LEAVE:
+        request->result = leave(worker);
         break;
     case LB_REQUEST_CLOSE_QUIET:
         request->result = close_quiet(worker, request);

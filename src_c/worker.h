@@ -31,7 +31,7 @@ struct lb_request {
         LB_REQUEST_LIST,
         LB_REQUEST_KILL_SESSION,
         LB_REQUEST_KILL_BACKEND,
-        LB_REQUEST_LEAVE_BACKEND,
+        LB_REQUEST_LEAVE,
         LB_REQUEST_CLOSE_QUIET
     } kind;
     uint64_t session; /* list: ids above it; kill: that one */

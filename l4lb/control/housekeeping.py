@@ -73,11 +73,14 @@ class Housekeeping:
     async def _leave(self) -> None:
         """Have quiet sessions leave backends that are drained or gone, and stay at the others."""
         while self._leaving:
-            slot, leaving = self._leaving.popitem()
+            leaving = next(iter(self._leaving.values()))
+            slots = [slot for slot, wanted in self._leaving.items() if wanted is leaving]
+            for slot in slots:
+                del self._leaving[slot]
             try:
-                await asyncio.to_thread(self._engine.set_leaving, slot, leaving)
+                await asyncio.to_thread(self._engine.set_leaving, slots, leaving)
             except OSError:
-                self._leaving.setdefault(slot, leaving)
+                self._leaving = dict.fromkeys(slots, leaving) | self._leaving
                 raise
 
     def _give_slots(self) -> None:

@@ -371,9 +371,9 @@ class Engine(Protocol):
     def kill_backend(self, slot: int) -> int:
         """Close every session of a backend; how many. Any thread; may wait for the workers."""
 
-    def set_leaving(self, slot: int, leaving: bool) -> int:
-        """Close the sessions of a backend once they are quiet, from now on or no longer; how many at once. Any thread;
-        may wait for the workers."""
+    def set_leaving(self, slots: Sequence[int], leaving: bool) -> int:
+        """Close the sessions of these backends once they are quiet, from now on or no longer; how many at once. Any
+        thread; may wait for the workers."""
 
     def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:
         """Close up to `limit` sessions of a backend that have been quiet so long; how many. Any thread; may wait for

@@ -9,7 +9,7 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,7 +216,7 @@ def test_what_is_changed_while_housekeeping_waits_for_a_worker_is_seen_to_next(
     async def main() -> None:
         asked, answer = threading.Event(), threading.Event()
 
-        def set_leaving(_slot: int, _leaving: bool) -> int:
+        def set_leaving(_slots: Sequence[int], _leaving: bool) -> int:
             asked.set()
             answer.wait(10)
             return 0
