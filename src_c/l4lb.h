@@ -394,7 +394,7 @@ int l4lb_list_sessions(struct l4lb_engine *engine, uint32_t worker, uint64_t aft
 int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
 /* These backends are to be left: their sessions are closed (close reason DRAINED) once they have been quiet for a
  * second, while turns go on to their end. All of them at once take one look at each session, however many they are.
- * Returns how many sessions were closed right away. Any thread. */
+ * Returns how many sessions were quiet already and are closed now, or in a moment if there are many. Any thread. */
 int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, int timeout_ms);
 /* Close up to n sessions of a backend that have been quiet for quiet_ms (close reason REBALANCED); the longest quiet
  * ones of a worker need not be first. Where the last pieces of answers are known, only sessions whose answer ended with

@@ -127,15 +127,14 @@ static int kill_backend(struct lb_worker *worker, uint32_t slot) {
 
 static int leave(struct lb_worker *worker) {
     struct lb_session *session;
-    uint32_t index = 0;
-    int n = 0;
+    uint32_t index = 0, n = 0;
 
     while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
         index = session->index + 1;
-        if (lb_session_leave(worker, session))
+        if (lb_session_leave(worker, session, n / LB_LEAVE_BURST))
             n++;
     }
-    return n;
+    return (int)n;
 }
 
 static int close_quiet(struct lb_worker *worker, const struct lb_request *request) {

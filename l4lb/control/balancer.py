@@ -131,6 +131,7 @@ class Balancer:
         self._sessions.learn(state)
         self._alarms.look_for_panic(state)
         self._sockets.apply_options(plan.config.listeners)
+        self._housekeeping.note_sockets(state.listeners)
         self._check()
 
     async def rediscover(self) -> None:
@@ -307,6 +308,11 @@ class Balancer:
     def session_count(self) -> int:
         return sum(worker.sessions for worker in self.workers())
 
+    def busy_count(self) -> int:
+        """Sessions in a turn, those at backends that have left included."""
+        slots = [backend.slot for _, backend in self._state.backends()] + self._housekeeping.departing
+        return sum(pulse.busy for pulse in self._engine.pulses(slots))
+
     # ---- housekeeping ----------------------------------------------------------------------------------------------
 
     async def tidy(self) -> None:
@@ -315,7 +321,12 @@ class Balancer:
         One round of it, once there is anything to do.
         """
         await self._housekeeping.untidy.wait()
-        await self._housekeeping.tidy({} if self._stopping else self._state.listeners)
+        await self._housekeeping.tidy()
+
+    async def close_sockets(self) -> None:
+        """Close sockets that no listener has any more. One look at whether that is possible, once there are some."""
+        await self._housekeeping.unused.wait()
+        self._housekeeping.close_sockets({} if self._stopping else self._state.listeners)
 
     async def rebalance(self) -> None:
         """Close a few quiet connections where there are too many; one round of it, once there is a reason."""
@@ -349,6 +360,10 @@ class Balancer:
                 while self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
                     await asyncio.sleep(POLL_INTERVAL)
         self._sockets.close(list(self._sockets.binds))
+
+    def see_off(self) -> None:
+        """Close sessions once they are quiet, at every backend; turns in flight go on to their end."""
+        self._housekeeping.see_off(self._state)
 
     async def close(self) -> None:
         """Stop checking, close every session, end the workers. Their last events are delivered."""

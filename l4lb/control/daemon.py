@@ -106,7 +106,7 @@ class Daemon:
         self._notifier.ready(f"serving {self._summary}")
 
     async def serve(self) -> None:
-        """Run until told to stop, then let sessions end in their own time, up to process.drain_timeout."""
+        """Run until told to stop, then let turns in flight end in their own time, up to process.drain_timeout."""
         await self._shutdown.wait_requested()
         await self._shutdown.drain(self._config.process.drain_timeout)
 
@@ -114,7 +114,7 @@ class Daemon:
         await self._balancer.close()
         if self._access_log is not None:
             self._access_log.close()
-        _log.info("stopped")
+        _log.info("%s", self._shutdown.outcome)
 
     async def _start_admin(self, owner: tuple[int, int] | None) -> None:
         settings = self._config.admin
@@ -249,6 +249,7 @@ class Daemon:
             workers=self._balancer.workers(),
             access_log_dropped_total=self._dropped_before + dropped,
             log_dropped_total=self._process_log.dropped_total,
+            shutdown=self._shutdown.status(),
         )
 
     async def sessions(self) -> list[Session]:

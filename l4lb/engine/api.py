@@ -372,7 +372,7 @@ class Engine(Protocol):
         """Close every session of a backend; how many. Any thread; may wait for the workers."""
 
     def set_leaving(self, slots: Sequence[int], leaving: bool) -> int:
-        """Close the sessions of these backends once they are quiet, from now on or no longer; how many at once. Any
+        """Close the sessions of these backends once they are quiet, from now on or no longer; how many are already. Any
         thread; may wait for the workers."""
 
     def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:
