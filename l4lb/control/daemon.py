@@ -39,6 +39,8 @@ HEARTBEAT_MAX_AGE = 5.0
 HELD_SIGNALS = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 """They would end a process that has no handler yet. `hold_signals` keeps them waiting until it has."""
 
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +60,8 @@ async def run(path: str) -> int:
             await daemon.serve()
         return 0
     finally:
+        # The loop is about to forget its handlers, and a signal that comes so late must not make this a violent end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS | STOP_SIGNALS)
         process_log.close()
 
 
@@ -158,8 +162,8 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reloads.request)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
-        loop.add_signal_handler(signal.SIGTERM, self._shutdown.request)
-        loop.add_signal_handler(signal.SIGINT, self._shutdown.request)
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._shutdown.request)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
 
     def _on_upgrade(self) -> None:

@@ -67,7 +67,8 @@ class Housekeeping:
 
     def note_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:
         """These listeners are all there are."""
-        if self._not_of(listeners):
+        if unused := self._not_of(listeners):
+            self._sockets.fade(unused)
             self.unused.set()
 
     def close_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:

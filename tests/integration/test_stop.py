@@ -180,6 +180,14 @@ def test_second_signal_stops_at_once(number: int, backend: Backend) -> None:
         assert "it was told to stop once more; 1 session did not end in time" in lb.log
 
 
+def test_signals_that_come_while_it_ends_change_nothing() -> None:
+    with Served(echo) as served, Balancer(config(served)) as lb:
+        while lb.popen.poll() is None:
+            for number in STOPS:
+                lb.signal(number)
+        lb.wait_exit()
+
+
 @pytest.mark.parametrize("patience", ["0s", "300ms"])
 def test_turns_are_waited_for_no_longer_than_the_drain_timeout(patience: str, backend: Backend) -> None:
     with Balancer(config(backend, patience)) as lb, contextlib.ExitStack() as stack:
