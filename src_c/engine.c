@@ -498,8 +498,8 @@ static int ask_all(struct l4lb_engine *engine, const struct lb_request *question
     return total;
 }
 
-int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms) {
-    const struct lb_request question = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot};
+int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close reason, int timeout_ms) {
+    const struct lb_request question = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot, .reason = reason};
     return ask_all(engine, &question, timeout_ms);
 }
 

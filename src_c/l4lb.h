@@ -400,8 +400,9 @@ int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n
  * ones of a worker need not be first. Where the last pieces of answers are known, only sessions whose answer ended with
  * one. Returns how many. Any thread. */
 int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms);
-/* Close every session of a backend (close reason DRAINED). Returns how many. Any thread. */
-int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms);
+/* Close every session of a backend, for this reason: DRAINED when its time is over, KILLED when somebody asked. Returns
+ * how many. Any thread. */
+int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close reason, int timeout_ms);
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 

@@ -110,7 +110,7 @@ static int kill_session(struct lb_worker *worker, uint64_t id) {
     return 0;
 }
 
-static int kill_backend(struct lb_worker *worker, uint32_t slot) {
+static int kill_backend(struct lb_worker *worker, uint32_t slot, enum l4lb_close reason) {
     struct lb_session *session;
     uint32_t index = 0;
     int n = 0;
@@ -118,7 +118,7 @@ static int kill_backend(struct lb_worker *worker, uint32_t slot) {
     while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
         index = session->index + 1;
         if (session->has_backend && session->backend == slot) {
-            lb_session_kill(worker, session, L4LB_CLOSE_DRAINED);
+            lb_session_kill(worker, session, reason);
             n++;
         }
     }
@@ -168,7 +168,7 @@ static void answer(struct lb_worker *worker) {
         request->result = kill_session(worker, request->session);
         break;
     case LB_REQUEST_KILL_BACKEND:
-        request->result = kill_backend(worker, request->backend);
+        request->result = kill_backend(worker, request->backend, request->reason);
         break;
     case LB_REQUEST_LEAVE:
         request->result = leave(worker);

@@ -36,6 +36,7 @@ struct lb_request {
     } kind;
     uint64_t session; /* list: ids above it; kill: that one */
     uint32_t backend; /* slot */
+    enum l4lb_close reason;
     struct l4lb_session_record *records;
     size_t n; /* room for records; most sessions to close */
     uint32_t quiet_ms;

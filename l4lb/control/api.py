@@ -195,6 +195,9 @@ class Control(Protocol):
     async def kill_session(self, session: int) -> None:
         """Close one session. ControlError(404) when it is gone."""
 
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        """Close every session of a backend; how many. ControlError(404) for an unknown one."""
+
     def set_backend(
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
     ) -> None:

@@ -36,6 +36,7 @@ from l4lb.errors import StartError
 from l4lb.health.checks import checks_of
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
+from l4lb.words import counted
 
 FIRST_CHECKS_TIMEOUT = 5.0
 STOP_ACCEPTING_TIMEOUT = 5.0
@@ -285,6 +286,12 @@ class Balancer:
 
     async def kill_session(self, session: int) -> None:
         await self._sessions.kill(session)
+
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        """Close every session of a backend; how many. ControlError for one that is not there."""
+        killed = await self._sessions.kill_of(find(self._state, (pool, backend)).slot)
+        _log.warning("%s/%s: %s closed, as an operator asked", pool, backend, counted(killed, "session"))
+        return killed
 
     # ---- numbers ---------------------------------------------------------------------------------------------------
 

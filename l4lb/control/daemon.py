@@ -262,6 +262,9 @@ class Daemon:
     async def kill_session(self, session: int) -> None:
         await self._balancer.kill_session(session)
 
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        return await self._balancer.kill_sessions(pool, backend)
+
     def set_backend(
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
     ) -> None:

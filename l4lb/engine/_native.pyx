@@ -471,11 +471,12 @@ cdef class NativeEngine:
             return False
         return True
 
-    def kill_backend(self, uint32_t slot):
+    def kill_backend(self, uint32_t slot, bint by_operator=False):
         cdef l4lb_engine *engine = self.open()
+        cdef l4lb_close reason = L4LB_CLOSE_KILLED if by_operator else L4LB_CLOSE_DRAINED
         cdef int result
         with nogil:
-            result = l4lb_kill_backend(engine, slot, WAIT_MS)
+            result = l4lb_kill_backend(engine, slot, reason, WAIT_MS)
         return check(result)
 
     def set_leaving(self, slots, bint leaving):

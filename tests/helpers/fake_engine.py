@@ -171,7 +171,7 @@ class FakeEngine:
         self.killed_sessions.append(session)
         return found
 
-    def kill_backend(self, slot: int) -> int:
+    def kill_backend(self, slot: int, by_operator: bool = False) -> int:
         self.killed_backends.append(slot)
         return 1
 
