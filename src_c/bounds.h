@@ -70,6 +70,9 @@ enum {
     LB_LEAVE_QUIET_MS = 1000,
     /* The same where the end of the answer was not told by its last piece, as it is as a rule in that pool. */
     LB_LEAVE_DOUBT_MS = 15000,
+    /* Of many that are quiet when their backend begins to leave, a worker closes so many each millisecond: those who
+     * are in a turn do not wait for all of them. */
+    LB_LEAVE_BURST = 32,
 
     /* The average latency of a backend that nobody asks halves in this time. */
     LB_LATENCY_HALF_MS = 5000,

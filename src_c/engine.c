@@ -498,17 +498,20 @@ static int ask_all(struct l4lb_engine *engine, const struct lb_request *question
     return total;
 }
 
-int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms) {
-    const struct lb_request question = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot};
+int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close reason, int timeout_ms) {
+    const struct lb_request question = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot, .reason = reason};
     return ask_all(engine, &question, timeout_ms);
 }
 
-int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t slot, bool leaving, int timeout_ms) {
-    const struct lb_request question = {.kind = LB_REQUEST_LEAVE_BACKEND, .backend = slot};
+int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, int timeout_ms) {
+    const struct lb_request question = {.kind = LB_REQUEST_LEAVE};
 
-    if (!slot_valid(engine, L4LB_SLOT_BACKEND, slot))
-        return -EINVAL;
-    atomic_store(&engine->shared.live.backends[slot].leaving, leaving);
+    for (size_t i = 0; i < n; i++) {
+        if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
+            return -EINVAL;
+    }
+    for (size_t i = 0; i < n; i++)
+        atomic_store(&engine->shared.live.backends[slots[i]].leaving, leaving);
     return leaving ? ask_all(engine, &question, timeout_ms) : 0;
 }
 

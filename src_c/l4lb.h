@@ -392,15 +392,17 @@ int l4lb_list_sessions(struct l4lb_engine *engine, uint32_t worker, uint64_t aft
                        size_t n, int timeout_ms);
 /* Close one session (close reason KILLED). -ENOENT when it is gone. Any thread. */
 int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
-/* The backend is to be left: its sessions are closed (close reason DRAINED) once they have been quiet for a second,
- * while turns go on to their end. Returns how many were closed right away. Any thread. */
-int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t slot, bool leaving, int timeout_ms);
+/* These backends are to be left: their sessions are closed (close reason DRAINED) once they have been quiet for a
+ * second, while turns go on to their end. All of them at once take one look at each session, however many they are.
+ * Returns how many sessions were quiet already and are closed now, or in a moment if there are many. Any thread. */
+int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, int timeout_ms);
 /* Close up to n sessions of a backend that have been quiet for quiet_ms (close reason REBALANCED); the longest quiet
  * ones of a worker need not be first. Where the last pieces of answers are known, only sessions whose answer ended with
  * one. Returns how many. Any thread. */
 int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms);
-/* Close every session of a backend (close reason DRAINED). Returns how many. Any thread. */
-int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, int timeout_ms);
+/* Close every session of a backend, for this reason: DRAINED when its time is over, KILLED when somebody asked. Returns
+ * how many. Any thread. */
+int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close reason, int timeout_ms);
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 

@@ -110,7 +110,7 @@ static int kill_session(struct lb_worker *worker, uint64_t id) {
     return 0;
 }
 
-static int kill_backend(struct lb_worker *worker, uint32_t slot) {
+static int kill_backend(struct lb_worker *worker, uint32_t slot, enum l4lb_close reason) {
     struct lb_session *session;
     uint32_t index = 0;
     int n = 0;
@@ -118,24 +118,23 @@ static int kill_backend(struct lb_worker *worker, uint32_t slot) {
     while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
         index = session->index + 1;
         if (session->has_backend && session->backend == slot) {
-            lb_session_kill(worker, session, L4LB_CLOSE_DRAINED);
+            lb_session_kill(worker, session, reason);
             n++;
         }
     }
     return n;
 }
 
-static int leave_backend(struct lb_worker *worker, uint32_t slot) {
+static int leave(struct lb_worker *worker) {
     struct lb_session *session;
-    uint32_t index = 0;
-    int n = 0;
+    uint32_t index = 0, n = 0;
 
     while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
         index = session->index + 1;
-        if (session->has_backend && session->backend == slot && lb_session_leave(worker, session))
+        if (lb_session_leave(worker, session, n / LB_LEAVE_BURST))
             n++;
     }
-    return n;
+    return (int)n;
 }
 
 static int close_quiet(struct lb_worker *worker, const struct lb_request *request) {
@@ -169,10 +168,10 @@ static void answer(struct lb_worker *worker) {
         request->result = kill_session(worker, request->session);
         break;
     case LB_REQUEST_KILL_BACKEND:
-        request->result = kill_backend(worker, request->backend);
+        request->result = kill_backend(worker, request->backend, request->reason);
         break;
-    case LB_REQUEST_LEAVE_BACKEND:
-        request->result = leave_backend(worker, request->backend);
+    case LB_REQUEST_LEAVE:
+        request->result = leave(worker);
         break;
     case LB_REQUEST_CLOSE_QUIET:
         request->result = close_quiet(worker, request);

@@ -255,16 +255,15 @@ bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session
     return true;
 }
 
-bool lb_session_leave(struct lb_worker *worker, struct lb_session *session) {
+bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms) {
     uint64_t at_ms = lb_deadline_leave_ms(worker, session);
+    bool due = worker->now_ms >= at_ms;
 
-    if (worker->now_ms >= at_ms) {
+    if (due && wait_ms == 0)
         lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
-        return true;
-    }
-    if (at_ms != OFF)
-        lb_deadline_arm_sooner(worker, session, at_ms);
-    return false;
+    else if (at_ms != OFF)
+        lb_deadline_arm_sooner(worker, session, LB_MAX(at_ms, worker->now_ms + wait_ms));
+    return due;
 }
 
 /* ---- connect ----------------------------------------------------------------------------------------------------- */

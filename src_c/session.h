@@ -129,8 +129,8 @@ void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry);
 bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
                             enum l4lb_close reason);
 
-/* Its backend began to leave, or stopped: close it, or see to it that it is closed once it is quiet. True if closed. */
-bool lb_session_leave(struct lb_worker *worker, struct lb_session *session);
+/* If its backend is leaving, see to it that it is closed once it is quiet; if it is already, in wait_ms. True then. */
+bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms);
 
 /* This relay of a session has been quiet too long. */
 void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay);

@@ -31,11 +31,12 @@ struct lb_request {
         LB_REQUEST_LIST,
         LB_REQUEST_KILL_SESSION,
         LB_REQUEST_KILL_BACKEND,
-        LB_REQUEST_LEAVE_BACKEND,
+        LB_REQUEST_LEAVE,
         LB_REQUEST_CLOSE_QUIET
     } kind;
     uint64_t session; /* list: ids above it; kill: that one */
     uint32_t backend; /* slot */
+    enum l4lb_close reason;
     struct l4lb_session_record *records;
     size_t n; /* room for records; most sessions to close */
     uint32_t quiet_ms;

@@ -123,6 +123,7 @@ class AdminServer:
         # A backend's default name is its address, which holds slashes when it is a unix path.
         router.add_get("/api/v1/pools/{pool}/backends/{backend:.+}", self._get_backend)
         router.add_patch("/api/v1/pools/{pool}/backends/{backend:.+}", self._patch_backend)
+        router.add_delete("/api/v1/pools/{pool}/backends/{backend:.+}/sessions", self._delete_sessions)
         router.add_post("/api/v1/reload", self._post_reload)
         return application
 
@@ -193,8 +194,14 @@ class AdminServer:
         await self._control.kill_session(int(session))
         return web.json_response({"session": int(session), "killed": True})
 
+    async def _delete_sessions(self, request: web.Request) -> web.Response:
+        pool, backend = request.match_info["pool"], request.match_info["backend"]
+        return web.json_response({"killed": await self._control.kill_sessions(pool, backend)})
+
     async def _get_backend(self, request: web.Request) -> web.Response:
-        return web.json_response(views.backend_view(self._find_backend(self._control.status(), request)))
+        """The backend, and the process that counts its connections: another one may have some too."""
+        status = self._control.status()
+        return web.json_response(views.backend_view(self._find_backend(status, request)) | {"pid": status.pid})
 
     async def _patch_backend(self, request: web.Request) -> web.Response:
         try:

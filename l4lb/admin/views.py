@@ -12,6 +12,7 @@ from l4lb.control.api import (
     LoadStatus,
     PoolStatus,
     Session,
+    ShutdownStatus,
     Status,
 )
 from l4lb.engine.api import StickyStatistics, WorkerStatistics
@@ -29,6 +30,7 @@ def status_view(status: Status) -> Json:
         "pid": status.pid,
         "uptime_seconds": round(status.uptime_seconds, 3),
         "stopping": status.stopping,
+        "shutdown": None if status.shutdown is None else _shutdown(status.shutdown),
         "config": {
             "file": config.file,
             "loaded_at": timestamp(config.loaded_at),
@@ -39,6 +41,15 @@ def status_view(status: Status) -> Json:
         "listeners": {name: _listener(listener) for name, listener in status.listeners.items()},
         "pools": {name: _pool(pool) for name, pool in status.pools.items()},
         "workers": [_worker(worker) for worker in status.workers],
+    }
+
+
+def _shutdown(shutdown: ShutdownStatus) -> Json:
+    return {
+        "age_s": round(shutdown.age, 3),
+        "left_s": None if shutdown.left is None else round(shutdown.left, 3),
+        "sessions": shutdown.sessions,
+        "busy": shutdown.busy,
     }
 
 

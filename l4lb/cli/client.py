@@ -81,6 +81,10 @@ class AdminClient:
     def kill_session(self, session: int) -> Json:
         return self._request("DELETE", f"/api/v1/sessions/{session}")
 
+    def kill_sessions(self, pool: str, backend: str) -> Json:
+        """Close every session of a backend."""
+        return self._request("DELETE", f"{_backend_path(pool, backend)}/sessions")
+
     def reload(self) -> Json:
         return self._request("POST", "/api/v1/reload")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import sys
-import time
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec
 
@@ -14,13 +13,14 @@ import click
 from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.cli import tables
 from l4lb.cli.client import AdminClient, ClientError, Json
+from l4lb.cli.draining import Drain
 from l4lb.cli.parameters import duration
 from l4lb.words import counted
 
 RELOAD_TIMEOUT = 120.0
-POLL_INTERVAL = 0.5
 EXIT_FAILED = 1
 EXIT_REJECTED = 2
+EXIT_INTERRUPTED = 130
 
 P = ParamSpec("P")
 
@@ -108,91 +108,98 @@ def sessions(socket_path: str, as_json: bool) -> None:
     metavar="DURATION",
     help="With --wait: give up after this long. The backend goes on draining.",
 )
+@click.option(
+    "--kill", "and_kill", is_flag=True, help="With --timeout: close what is left then, and so do not give up."
+)
+@_json_option
 @_reports_errors
-def drain(target: str, socket_path: str, wait: bool, timeout: float | None) -> None:
+def drain(target: str, socket_path: str, wait: bool, timeout: float | None, and_kill: bool, as_json: bool) -> None:
     """Send a backend no new sessions; let requests in flight come to their end, and close what is quiet.
 
-    With --wait, exits with 0 once no session is left and with 1 if --timeout came first.
+    With --wait, exits with 0 once no session is left, and with 1 if --timeout came first, or if the backend was set
+    back to ready or left the configuration meanwhile. Ctrl-C ends the wait, not the draining.
 
     \b
-    Example:
+    Examples:
       l4lb drain llama/gpu-b --wait --timeout 10m
+      l4lb drain llama/gpu-b --wait --timeout 10m --kill
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait")
-    pool, backend = _split(target)
+    if and_kill and timeout is None:
+        raise click.UsageError("--kill needs --timeout: what is left is closed then")
+    names = _split(target)
     client = AdminClient(socket_path)
-    answer = client.change_backend(pool, backend, {"state": "drain"})
+    answer = client.change_backend(*names, {"state": "drain"})
     if wait:
-        _wait_drained(client, pool, backend, timeout)
+        answer = _wait_drained(target, Drain(client, names, answer, timeout, kill=and_kill))
+    if wait and not as_json:
+        click.echo(f"{target}: drained, no connections left")
     else:
-        _report(target, answer)
+        _report(target, answer, as_json=as_json)
 
 
-def _wait_drained(client: AdminClient, pool: str, backend: str, timeout: float | None) -> None:
-    deadline = None if timeout is None else time.monotonic() + timeout
-    shown = None
-    while left := tables.number(client.backend(pool, backend), "connections"):
-        if left != shown:
-            click.echo(f"{pool}/{backend}: draining, {counted(left, 'connection')} left", err=True)
-            shown = left
-        if deadline is not None and time.monotonic() >= deadline:
-            _fail(
-                f"{pool}/{backend} still has {counted(left, 'connection')} after {timeout:g} s; "
-                "it goes on draining, and `l4lb sessions` shows which"
-            )
-        time.sleep(POLL_INTERVAL if deadline is None else min(POLL_INTERVAL, max(0.0, deadline - time.monotonic())))
-    click.echo(f"{pool}/{backend}: drained, no connections left")
+def _wait_drained(target: str, draining: Drain) -> Json:
+    try:
+        return draining.wait()
+    except KeyboardInterrupt:
+        _fail(f"{target} goes on draining, {draining.left} left; `l4lb ready {target}` ends that", EXIT_INTERRUPTED)
 
 
 @click.command()
 @_backend_argument
 @_socket_option
+@_json_option
 @_reports_errors
-def ready(target: str, socket_path: str) -> None:
+def ready(target: str, socket_path: str, as_json: bool) -> None:
     """Put a backend back into service after drain or maint.
 
     \b
     Example:
       l4lb ready llama/gpu-b
     """
-    _change(target, socket_path, {"state": "ready"})
+    _change(target, socket_path, {"state": "ready"}, as_json=as_json)
 
 
 @click.command()
 @_backend_argument
 @_socket_option
+@_json_option
 @_reports_errors
-def maint(target: str, socket_path: str) -> None:
+def maint(target: str, socket_path: str, as_json: bool) -> None:
     """Take a backend out of service: no new sessions and no health checks.
 
     \b
     Example:
       l4lb maint llama/gpu-b
     """
-    _change(target, socket_path, {"state": "maint"})
+    _change(target, socket_path, {"state": "maint"}, as_json=as_json)
 
 
 @click.command()
 @_backend_argument
 @click.argument("value", metavar="WEIGHT", type=click.IntRange(0, 256))
 @_socket_option
+@_json_option
 @_reports_errors
-def weight(target: str, value: int, socket_path: str) -> None:
+def weight(target: str, value: int, socket_path: str, as_json: bool) -> None:
     """Set the weight of a backend, 0 to 256; with 0 it gets no new sessions.
 
     \b
     Example:
       l4lb weight llama/gpu-b 4
     """
-    _change(target, socket_path, {"weight": value})
+    _change(target, socket_path, {"weight": value}, as_json=as_json)
 
 
-def _change(target: str, socket_path: str, change: Json) -> None:
-    _report(target, AdminClient(socket_path).change_backend(*_split(target), change))
+def _change(target: str, socket_path: str, change: Json, *, as_json: bool) -> None:
+    _report(target, AdminClient(socket_path).change_backend(*_split(target), change), as_json=as_json)
 
 
-def _report(target: str, backend: Json) -> None:
+def _report(target: str, backend: Json, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(backend)
+        return
     connections = counted(tables.number(backend, "connections"), "connection")
     click.echo(f"{target}: {backend['state']}, weight {backend['weight']}, {connections}")
 

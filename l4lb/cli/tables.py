@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from l4lb.cli.client import Json
+from l4lb.words import counted, lasting
 
 # Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
 UNLIMITED_WIDTH = 500
@@ -30,13 +31,13 @@ def print_status(status: Json) -> None:
     console = _console()
     console.print(
         f"[bold]l4lb {_text(status, 'version')}[/bold], pid {_text(status, 'pid')}, "
-        f"up {duration(_float(status, 'uptime_seconds'))}, {_text(config, 'file')}",
+        f"up {lasting(_float(status, 'uptime_seconds'))}, {_text(config, 'file')}",
         highlight=False,
     )
     if not config.get("last_reload_ok", True):
         console.print(f"[bold red]last reload rejected:[/bold red] {_text(config, 'last_error')}", highlight=False)
     if status.get("stopping"):
-        console.print("[bold yellow]stopping[/bold yellow]")
+        console.print(_stopping(_mapping(status, "shutdown")), highlight=False)
     console.print(_listeners_table(_mapping(status, "listeners")))
     console.print(_backends_table(_mapping(status, "pools")))
     for name, pool in _items(_mapping(status, "pools")):
@@ -47,6 +48,18 @@ def print_status(status: Json) -> None:
             )
         if discovery := _mapping(pool, "discovery"):
             console.print(_discovery(name, discovery), highlight=False)
+
+
+def _stopping(shutdown: Json) -> str:
+    """How far a stop is; nothing is known of that before it has begun."""
+    if not shutdown:
+        return "[bold yellow]stopping[/bold yellow]"
+    left = f", {lasting(_float(shutdown, 'left_s'))} left" if shutdown.get("left_s") is not None else ""
+    sessions = counted(number(shutdown, "sessions"), "session")
+    return (
+        f"[bold yellow]stopping[/bold yellow] for {lasting(_float(shutdown, 'age_s'))}: "
+        f"waiting for {sessions} to end, {number(shutdown, 'busy')} of them busy{left}"
+    )
 
 
 def _listeners_table(listeners: Json) -> Table:
@@ -112,7 +125,7 @@ def _backends_table(pools: Json) -> Table:
 def _discovery(pool: str, discovery: Json) -> str:
     """How the source of a pool does, in a line."""
     age = discovery.get("age_s")
-    answer = f"{duration(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
+    answer = f"{lasting(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
     working = discovery.get("working")
     state = "[green]works[/green]" if working else "[bold red]fails[/bold red]"
     line = f"pool {escape(pool)}: {_text(discovery, 'source')} {state}: {_text(discovery, 'message')}"
@@ -131,7 +144,7 @@ def _load(load: Json) -> str:
     if not isinstance(load.get("utilisation"), int | float):
         return "?" if load else "-"
     shown = f"{_float(load, 'utilisation'):.0%}"
-    return f"{shown}, {duration(_float(load, 'age_s'))} old" if load.get("stale") else shown
+    return f"{shown}, {lasting(_float(load, 'age_s'))} old" if load.get("stale") else shown
 
 
 def print_sessions(answer: Json) -> None:
@@ -145,8 +158,8 @@ def print_sessions(answer: Json) -> None:
             _text(session, "pool"),
             _text(session, "backend"),
             _text(session, "state"),
-            duration(_float(session, "duration_s")),
-            duration(_float(session, "idle_s")),
+            lasting(_float(session, "duration_s")),
+            lasting(_float(session, "idle_s")),
             size(number(session, "bytes_in")),
             size(number(session, "bytes_out")),
             _text(session, "path"),
@@ -165,17 +178,6 @@ def size(count: int) -> str:
         if value < 1024:
             return f"{value:.1f} {unit}"
     return f"{value / 1024:.1f} PiB"
-
-
-def duration(seconds: float) -> str:
-    """The two largest units: `4.2s`, `3m 20s`, `2d 4h`."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    whole = int(seconds)
-    for unit, below, name, below_name in ((86400, 3600, "d", "h"), (3600, 60, "h", "m"), (60, 1, "m", "s")):
-        if whole >= unit:
-            return f"{whole // unit}{name} {whole % unit // below}{below_name}"
-    raise AssertionError(seconds)
 
 
 def number(mapping: Json, key: str) -> int:

@@ -141,6 +141,17 @@ class ConfigStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShutdownStatus:
+    """How far a stop is. `age` is the seconds since it began, `left` those until the rest is closed, None if that may
+    take for ever; `busy` counts the sessions in a turn."""
+
+    age: float
+    left: float | None
+    sessions: int
+    busy: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     version: str
     pid: int
@@ -152,6 +163,7 @@ class Status:
     workers: Sequence[WorkerStatistics]
     access_log_dropped_total: int = 0
     log_dropped_total: int = 0
+    shutdown: ShutdownStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +194,9 @@ class Control(Protocol):
 
     async def kill_session(self, session: int) -> None:
         """Close one session. ControlError(404) when it is gone."""
+
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        """Close every session of a backend; how many. ControlError(404) for an unknown one."""
 
     def set_backend(
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None

@@ -36,6 +36,7 @@ from l4lb.errors import StartError
 from l4lb.health.checks import checks_of
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
+from l4lb.words import counted
 
 FIRST_CHECKS_TIMEOUT = 5.0
 STOP_ACCEPTING_TIMEOUT = 5.0
@@ -131,6 +132,7 @@ class Balancer:
         self._sessions.learn(state)
         self._alarms.look_for_panic(state)
         self._sockets.apply_options(plan.config.listeners)
+        self._housekeeping.note_sockets(state.listeners)
         self._check()
 
     async def rediscover(self) -> None:
@@ -285,6 +287,12 @@ class Balancer:
     async def kill_session(self, session: int) -> None:
         await self._sessions.kill(session)
 
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        """Close every session of a backend; how many. ControlError for one that is not there."""
+        killed = await self._sessions.kill_of(find(self._state, (pool, backend)).slot)
+        _log.warning("%s/%s: %s closed, as an operator asked", pool, backend, counted(killed, "session"))
+        return killed
+
     # ---- numbers ---------------------------------------------------------------------------------------------------
 
     def listeners(self) -> dict[str, ListenerStatus]:
@@ -307,6 +315,11 @@ class Balancer:
     def session_count(self) -> int:
         return sum(worker.sessions for worker in self.workers())
 
+    def busy_count(self) -> int:
+        """Sessions in a turn, those at backends that have left included."""
+        slots = [backend.slot for _, backend in self._state.backends()] + self._housekeeping.departing
+        return sum(pulse.busy for pulse in self._engine.pulses(slots))
+
     # ---- housekeeping ----------------------------------------------------------------------------------------------
 
     async def tidy(self) -> None:
@@ -315,7 +328,12 @@ class Balancer:
         One round of it, once there is anything to do.
         """
         await self._housekeeping.untidy.wait()
-        await self._housekeeping.tidy({} if self._stopping else self._state.listeners)
+        await self._housekeeping.tidy()
+
+    async def close_sockets(self) -> None:
+        """Close sockets that no listener has any more. One look at whether that is possible, once there are some."""
+        await self._housekeeping.unused.wait()
+        self._housekeeping.close_sockets({} if self._stopping else self._state.listeners)
 
     async def rebalance(self) -> None:
         """Close a few quiet connections where there are too many; one round of it, once there is a reason."""
@@ -349,6 +367,10 @@ class Balancer:
                 while self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
                     await asyncio.sleep(POLL_INTERVAL)
         self._sockets.close(list(self._sockets.binds))
+
+    def see_off(self) -> None:
+        """Close sessions once they are quiet, at every backend; turns in flight go on to their end."""
+        self._housekeeping.see_off(self._state)
 
     async def close(self) -> None:
         """Stop checking, close every session, end the workers. Their last events are delivered."""

@@ -39,6 +39,8 @@ HEARTBEAT_MAX_AGE = 5.0
 HELD_SIGNALS = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 """They would end a process that has no handler yet. `hold_signals` keeps them waiting until it has."""
 
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +60,8 @@ async def run(path: str) -> int:
             await daemon.serve()
         return 0
     finally:
+        # The loop is about to forget its handlers, and a signal that comes so late must not make this a violent end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS | STOP_SIGNALS)
         process_log.close()
 
 
@@ -106,7 +110,7 @@ class Daemon:
         self._notifier.ready(f"serving {self._summary}")
 
     async def serve(self) -> None:
-        """Run until told to stop, then let sessions end in their own time, up to process.drain_timeout."""
+        """Run until told to stop, then let turns in flight end in their own time, up to process.drain_timeout."""
         await self._shutdown.wait_requested()
         await self._shutdown.drain(self._config.process.drain_timeout)
 
@@ -114,7 +118,7 @@ class Daemon:
         await self._balancer.close()
         if self._access_log is not None:
             self._access_log.close()
-        _log.info("stopped")
+        _log.info("%s", self._shutdown.outcome)
 
     async def _start_admin(self, owner: tuple[int, int] | None) -> None:
         settings = self._config.admin
@@ -158,8 +162,8 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reloads.request)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
-        loop.add_signal_handler(signal.SIGTERM, self._shutdown.request)
-        loop.add_signal_handler(signal.SIGINT, self._shutdown.request)
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._shutdown.request)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
 
     def _on_upgrade(self) -> None:
@@ -249,6 +253,7 @@ class Daemon:
             workers=self._balancer.workers(),
             access_log_dropped_total=self._dropped_before + dropped,
             log_dropped_total=self._process_log.dropped_total,
+            shutdown=self._shutdown.status(),
         )
 
     async def sessions(self) -> list[Session]:
@@ -256,6 +261,9 @@ class Daemon:
 
     async def kill_session(self, session: int) -> None:
         await self._balancer.kill_session(session)
+
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        return await self._balancer.kill_sessions(pool, backend)
 
     def set_backend(
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None

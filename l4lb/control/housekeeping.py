@@ -1,7 +1,8 @@
 """Sees off what has left the configuration: its sessions, its slots, its sockets, and the quiet sessions of drained
 backends.
 
-Whoever owns it tells it of changes, and calls `tidy` regularly while it is `untidy`.
+Whoever owns it tells it of changes, calls `tidy` regularly while it is `untidy`, and `close_sockets` as often as may be
+while there are `unused` ones.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from l4lb.control.departures import Departure, SlotKey, departures
 from l4lb.control.sessions import Sessions
-from l4lb.control.sockets import Sockets, bind_key
+from l4lb.control.sockets import BindKey, Sockets, bind_key
 from l4lb.control.state import BackendKey, ListenerEntry, State
 from l4lb.engine.api import Engine, SlotKind
 
@@ -20,7 +21,8 @@ _log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """`untidy` while a session or a worker may still use what is not there any more."""
+    """`untidy` while a session or a worker may still use what is not there any more; `unused` while a socket is open
+    that no listener has."""
 
     def __init__(self, engine: Engine, sockets: Sockets, sessions: Sessions) -> None:
         self._engine = engine
@@ -29,7 +31,14 @@ class Housekeeping:
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
         self._leaving: dict[int, bool] = {}
+        self._all_leave = False
         self.untidy = asyncio.Event()
+        self.unused = asyncio.Event()
+
+    @property
+    def departing(self) -> list[int]:
+        """The slots of backends that have sessions, perhaps, and are in no configuration."""
+        return [slot for kind, slot in self._departures if kind is SlotKind.BACKEND]
 
     def depart(self, before: State, after: State, now: float) -> None:
         """See off what `after` does not have."""
@@ -43,21 +52,43 @@ class Housekeeping:
 
     def note_leaving(self, before: State, after: State, keys: Iterable[BackendKey]) -> None:
         """Remember for which of these backends it has changed whether quiet sessions are to leave."""
+        if self._all_leave:
+            return
         for key in keys:
             known, backend = before.find(key), after.find(key)
             if known is not None and backend is not None and known.leaving is not backend.leaving:
                 self._leaving[backend.slot] = backend.leaving
 
-    async def tidy(self, listeners: Mapping[str, ListenerEntry]) -> None:
-        """Let go of what no session and no worker uses any more, and of sockets but those of `listeners`; end the
-        sessions whose patience is over. One round of it."""
+    def see_off(self, state: State) -> None:
+        """From now on the quiet sessions of all backends leave, whatever becomes of any."""
+        self._all_leave = True
+        self._leaving |= {backend.slot: True for _, backend in state.backends()}
+        self.untidy.set()
+
+    def note_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:
+        """These listeners are all there are."""
+        if unused := self._not_of(listeners):
+            self._sockets.fade(unused)
+            self.unused.set()
+
+    def close_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:
+        """Close the sockets that are not of these listeners, if no worker uses them any more."""
+        if self._engine.reclaim() == 0:
+            self._sockets.close(self._not_of(listeners))
+            self.unused.clear()
+
+    def _not_of(self, listeners: Mapping[str, ListenerEntry]) -> list[BindKey]:
+        wanted = {bind_key(name, address) for name, listener in listeners.items() for address in listener.config.bind}
+        return [key for key in self._sockets.binds if key not in wanted]
+
+    async def tidy(self) -> None:
+        """Let go of what no session and no worker uses any more; end the sessions whose patience is over. One round of
+        it."""
         # What changes while this waits for a worker is for the next round.
         self.untidy.clear()
         tidy = False
         try:
             settled = self._engine.reclaim() == 0
-            if settled:
-                self._close_unused_sockets(listeners)
             await self._leave()
             self._give_slots()
             await self._end_patience()
@@ -66,18 +97,17 @@ class Housekeeping:
             if not tidy:
                 self.untidy.set()
 
-    def _close_unused_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:
-        wanted = {bind_key(name, address) for name, listener in listeners.items() for address in listener.config.bind}
-        self._sockets.close([key for key in self._sockets.binds if key not in wanted])
-
     async def _leave(self) -> None:
         """Have quiet sessions leave backends that are drained or gone, and stay at the others."""
         while self._leaving:
-            slot, leaving = self._leaving.popitem()
+            leaving = next(iter(self._leaving.values()))
+            slots = [slot for slot, wanted in self._leaving.items() if wanted is leaving]
+            for slot in slots:
+                del self._leaving[slot]
             try:
-                await asyncio.to_thread(self._engine.set_leaving, slot, leaving)
+                await asyncio.to_thread(self._engine.set_leaving, slots, leaving)
             except OSError:
-                self._leaving.setdefault(slot, leaving)
+                self._leaving = dict.fromkeys(slots, leaving) | self._leaving
                 raise
 
     def _give_slots(self) -> None:

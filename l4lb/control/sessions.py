@@ -41,6 +41,10 @@ class Sessions:
         if not await asyncio.to_thread(self._engine.kill_session, session):
             raise ControlError(f"there is no session {session}; `l4lb sessions` shows who is there", 404)
 
+    async def kill_of(self, slot: int) -> int:
+        """End those of a backend; how many."""
+        return await asyncio.to_thread(self._engine.kill_backend, slot, True)
+
     def _deliver(self, records: list[SessionRecord]) -> None:
         self._on_events([self._names.session(record) for record in records])
 

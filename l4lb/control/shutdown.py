@@ -1,4 +1,4 @@
-"""How a process leaves: it lets no new clients in, gives its sessions time to end, and closes what is left.
+"""How a process leaves: it lets no new clients in, closes what is quiet, and gives turns in flight time to end.
 
 A stop and the old process of an upgrade leave the same way: `drain` is all of it, and `request` is how it is asked for.
 """
@@ -9,11 +9,18 @@ import asyncio
 import contextlib
 import logging
 
+from l4lb.control.api import ShutdownStatus
 from l4lb.control.balancer import Balancer
 from l4lb.control.systemd import Notifier
-from l4lb.words import counted
+from l4lb.words import counted, lasting
 
 DRAIN_POLL_INTERVAL = 0.05
+
+STATUS_INTERVAL = 1.0
+"""Seconds between two words to the service manager."""
+
+LOG_INTERVAL = 30.0
+"""Seconds between two lines in the log, unless half of the sessions have ended meanwhile."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +33,9 @@ class Shutdown:
         self._notifier = notifier
         self._requested = asyncio.Event()
         self._hurried = asyncio.Event()
+        self._began_at: float | None = None
+        self._deadline: float | None = None
+        self.outcome = "stopped"
 
     @property
     def requested(self) -> bool:
@@ -40,18 +50,60 @@ class Shutdown:
     async def wait_requested(self) -> None:
         await self._requested.wait()
 
-    async def drain(self, patience: float) -> None:
-        """Accept nobody any more, then wait until every session has ended, `patience` seconds at most. What is left
-        then is for `Balancer.close`."""
+    def status(self) -> ShutdownStatus | None:
+        """None before it began."""
+        return None if self._began_at is None else self._status(self._began_at)
+
+    def _status(self, began_at: float) -> ShutdownStatus:
+        now = asyncio.get_running_loop().time()
+        return ShutdownStatus(
+            age=now - began_at,
+            left=None if self._deadline is None else max(0.0, self._deadline - now),
+            sessions=self._balancer.session_count(),
+            busy=self._balancer.busy_count(),
+        )
+
+    async def drain(self, patience: float | None) -> None:
+        """Accept nobody any more, close what is quiet, and wait until every session has ended, `patience` seconds at
+        most or, where it is None, for ever. What is left then is for `Balancer.close`; `outcome` says how it went."""
         self._requested.set()
-        sessions = self._balancer.session_count()
-        _log.info("stopping: no new clients; waiting up to %g s for %s to end", patience, counted(sessions, "session"))
-        self._notifier.stopping(f"waiting for {counted(sessions, 'session')} to end")
+        self._began_at = began_at = asyncio.get_running_loop().time()
+        self._deadline = None if patience is None else began_at + patience
+        words = progress(self._status(began_at))
+        self._notifier.stopping(words)
+        _log.info("stopping: no new clients; %s", words)
         await self._balancer.stop_accepting()
+        self._balancer.see_off()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                while self._balancer.session_count() > 0 and not self._hurried.is_set():
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._hurried.wait(), DRAIN_POLL_INTERVAL)
-        if left := self._balancer.session_count():
-            _log.warning("stopping: %s did not end in time and will be closed", counted(left, "session"))
+            async with asyncio.timeout_at(self._deadline):
+                await self._wait(began_at)
+        left = self._balancer.session_count()
+        if left == 0:
+            self.outcome = "stopped; every session had ended"
+            return
+        cause = "it was told to stop once more" if self._hurried.is_set() else "process.drain_timeout is over"
+        _log.warning("stopping: %s; %s did not end in time and will be closed", cause, counted(left, "session"))
+        self.outcome = f"stopped; {counted(left, 'session')} had to be closed"
+
+    async def _wait(self, began_at: float) -> None:
+        """Until no session is left, or somebody is in a hurry. Meanwhile, say how far it is."""
+        told_at = logged_at = began_at
+        logged = self._balancer.session_count()
+        while self._balancer.session_count() > 0 and not self._hurried.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), DRAIN_POLL_INTERVAL)
+            now = asyncio.get_running_loop().time()
+            if now < told_at + STATUS_INTERVAL:
+                continue
+            told_at = now
+            status = self._status(began_at)
+            self._notifier.status(progress(status))
+            if now >= logged_at + LOG_INTERVAL or 2 * status.sessions <= logged:
+                logged_at, logged = now, status.sessions
+                _log.info("stopping: %s", progress(status))
+
+
+def progress(status: ShutdownStatus) -> str:
+    """`waiting for 3 sessions to end, 2 of them busy, 9m 40s left`."""
+    left = "" if status.left is None else f", {lasting(status.left)} left"
+    return f"waiting for {counted(status.sessions, 'session')} to end, {status.busy} of them busy{left}"

@@ -103,6 +103,13 @@ class Sockets:
                         _set_tcp(sock, listener.tcp)
                     sock.listen(listener.backlog)
 
+    def fade(self, keys: Iterable[BindKey]) -> None:
+        """Let next to nobody queue for what is about to be closed: who is in the queue then is reset. Those who come
+        are not answered, and are refused when they ask again a second later. `apply_options` takes it back."""
+        for key in keys:
+            for sock in self.binds[key].sockets:
+                sock.listen(0)
+
     def close(self, keys: Iterable[BindKey]) -> None:
         for key in keys:
             self.binds.pop(key).close()

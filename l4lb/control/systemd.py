@@ -41,6 +41,9 @@ class Notifier:
     def stopping(self, status: str) -> None:
         self.notify(STOPPING=1, STATUS=status)
 
+    def status(self, status: str) -> None:
+        self.notify(STATUS=status)
+
     def alive(self) -> None:
         self.notify(WATCHDOG=1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4lb.control.balancer import Balancer
+from l4lb.control.balancer import POLL_INTERVAL, Balancer
 from l4lb.control.outliers import JUDGE_INTERVAL
 from l4lb.control.rebalancer import REBALANCE_INTERVAL
 from l4lb.control.tasks import Background, repeat
@@ -16,6 +16,7 @@ DISCOVERY_INTERVAL = 0.02
 def keep_up(balancer: Balancer, tasks: Background) -> None:
     """Start it all among `tasks`. What has nothing to do waits without waking up."""
     tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, balancer.tidy))
+    tasks.start("sockets", repeat("closing sockets", POLL_INTERVAL, balancer.close_sockets))
     tasks.start("rebalance", repeat("rebalancing", REBALANCE_INTERVAL, balancer.rebalance))
     tasks.start("passive health", repeat("passive health", JUDGE_INTERVAL, balancer.judge))
     tasks.start("weights", repeat("weighing backends", WEIGH_INTERVAL, balancer.weigh))

@@ -471,18 +471,24 @@ cdef class NativeEngine:
             return False
         return True
 
-    def kill_backend(self, uint32_t slot):
+    def kill_backend(self, uint32_t slot, bint by_operator=False):
         cdef l4lb_engine *engine = self.open()
+        cdef l4lb_close reason = L4LB_CLOSE_KILLED if by_operator else L4LB_CLOSE_DRAINED
         cdef int result
         with nogil:
-            result = l4lb_kill_backend(engine, slot, WAIT_MS)
+            result = l4lb_kill_backend(engine, slot, reason, WAIT_MS)
         return check(result)
 
-    def set_leaving(self, uint32_t slot, bint leaving):
+    def set_leaving(self, slots, bint leaving):
         cdef l4lb_engine *engine = self.open()
+        cdef Arena arena = Arena()
+        cdef size_t i, n = len(slots)
+        cdef uint32_t *numbers = <uint32_t *>arena.take(n, sizeof(uint32_t))
         cdef int result
+        for i in range(n):
+            numbers[i] = slots[i]
         with nogil:
-            result = l4lb_set_leaving(engine, slot, leaving, WAIT_MS)
+            result = l4lb_set_leaving(engine, numbers, n, leaving, WAIT_MS)
         return check(result)
 
     def close_quiet(self, uint32_t slot, uint32_t limit, uint32_t quiet_ms):

@@ -368,12 +368,13 @@ class Engine(Protocol):
     def kill_session(self, session: int) -> bool:
         """Close one session; False when it is gone. Any thread; may wait for the worker."""
 
-    def kill_backend(self, slot: int) -> int:
-        """Close every session of a backend; how many. Any thread; may wait for the workers."""
+    def kill_backend(self, slot: int, by_operator: bool = False) -> int:
+        """Close every session of a backend, as killed or as drained; how many. Any thread; may wait for the
+        workers."""
 
-    def set_leaving(self, slot: int, leaving: bool) -> int:
-        """Close the sessions of a backend once they are quiet, from now on or no longer; how many at once. Any thread;
-        may wait for the workers."""
+    def set_leaving(self, slots: Sequence[int], leaving: bool) -> int:
+        """Close the sessions of these backends once they are quiet, from now on or no longer; how many are already. Any
+        thread; may wait for the workers."""
 
     def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:
         """Close up to `limit` sessions of a backend that have been quiet so long; how many. Any thread; may wait for

@@ -166,6 +166,14 @@ class FakeControl:
         if all(item.record.id != session for item in self.live):
             raise ControlError(f"there is no session {session}", 404)
 
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        if pool not in self.current.pools or backend not in self.current.pools[pool].backends:
+            raise ControlError(f"there is no backend '{backend}' in pool '{pool}'", 404)
+        self.changes.append(("kill all", pool, backend))
+        killed, self.connections_left = self.connections_left[:1], []
+        self._set(pool, backend, statistics=backend_statistics())
+        return sum(killed)
+
     def set_backend(
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
     ) -> None:

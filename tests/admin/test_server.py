@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -211,6 +212,7 @@ def test_an_unknown_backend_is_404(run: Run, target: str) -> None:
     [
         ("PATCH", "/api/v1/pools/llama/backends/a"),
         ("DELETE", "/api/v1/sessions/81604378625"),
+        ("DELETE", "/api/v1/pools/llama/backends/a/sessions"),
         ("POST", "/api/v1/reload"),
         ("POST", "/api/v1/nothing"),
     ],
@@ -221,6 +223,20 @@ def test_changes_over_tcp_are_forbidden(run: Run, control: FakeControl, method: 
             assert answer.status == 403
             assert "admin socket" in (await answer.json())["error"]
         assert control.changes == []
+
+    run(case)
+
+
+@pytest.mark.parametrize("backend", ["a", "unix:/run/b.sock"])
+def test_the_sessions_of_a_backend_are_killed_all_at_once(run: Run, control: FakeControl, backend: str) -> None:
+    async def case(served: Served) -> None:
+        path = f"/api/v1/pools/llama/backends/{quote(backend, safe='')}/sessions"
+        control.connections_left = [3]
+        async with served.unix.delete(path) as answer:
+            assert (answer.status, await answer.json()) == (200, {"killed": 3})
+        async with served.unix.delete("/api/v1/pools/llama/backends/nope/sessions") as answer:
+            assert answer.status == 404
+        assert control.changes == [("kill all", "llama", backend)]
 
     run(case)
 

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base.h"
+#include "bounds.h"
 #include "l4lb.h"
 
 enum { WORKERS = 2, SERVERS = 2, WAIT_MS = 10000, CHUNK_MAX = 1 << 20 };
@@ -526,6 +527,29 @@ TEST(a_killed_session_ends_and_its_id_is_never_anyone_elses) {
     world_fini(&world);
 }
 
+/* Many that are quiet are closed bit by bit; those of a backend that stays are not. */
+TEST(quiet_sessions_of_all_backends_that_are_left_go_and_no_other) {
+    enum { SESSIONS = 10 * LB_LEAVE_BURST };
+    static struct world world;
+    static int fds[SESSIONS];
+    uint32_t left[] = {0, 0};
+
+    world_init(&world, &usual);
+    for (int i = 0; i < SESSIONS; i++)
+        fds[i] = established(&world);
+    left[0] = left[1] = world.backends[0].slot;
+    CHECK(l4lb_set_leaving(world.engine, left, 2, true, WAIT_MS) >= 0);
+    WAIT_UNTIL(backend_stats(&world, 0).connections == 0);
+    CHECK_EQ(backend_stats(&world, 1).connections, SESSIONS / 2);
+    CHECK_EQ(closed(&world, L4LB_CLOSE_DRAINED), SESSIONS / 2);
+    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, false, WAIT_MS), 0);
+    left[1] = UINT32_MAX;
+    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, true, WAIT_MS), -EINVAL);
+    for (int i = 0; i < SESSIONS; i++)
+        (void)close(fds[i]);
+    world_fini(&world);
+}
+
 TEST(killing_a_backend_ends_its_sessions_and_no_other) {
     static struct world world;
     int fds[20];
@@ -534,11 +558,11 @@ TEST(killing_a_backend_ends_its_sessions_and_no_other) {
     for (int i = 0; i < 20; i++)
         fds[i] = established(&world);
     CHECK_EQ(backend_stats(&world, 0).connections, 10);
-    CHECK_EQ(l4lb_kill_backend(world.engine, world.backends[0].slot, WAIT_MS), 10);
+    CHECK_EQ(l4lb_kill_backend(world.engine, world.backends[0].slot, L4LB_CLOSE_DRAINED, WAIT_MS), 10);
     CHECK_EQ(backend_stats(&world, 0).connections, 0);
     CHECK_EQ(backend_stats(&world, 1).connections, 10);
     CHECK_EQ(closed(&world, L4LB_CLOSE_DRAINED), 10);
-    CHECK_EQ(l4lb_kill_backend(world.engine, world.backends[0].slot, WAIT_MS), 0);
+    CHECK_EQ(l4lb_kill_backend(world.engine, world.backends[0].slot, L4LB_CLOSE_DRAINED, WAIT_MS), 0);
     /* Round robin: every second one. */
     for (int i = 0; i < 20; i++) {
         if (i % 2 == 0)

@@ -520,13 +520,13 @@ static void trouble_a_backend(void) {
         return;
     switch (below(4)) {
     case 0:
-        CHECK(l4lb_kill_backend(world.engine, member->slot, ASK_MS) >= 0);
+        CHECK(l4lb_kill_backend(world.engine, member->slot, L4LB_CLOSE_DRAINED, ASK_MS) >= 0);
         break;
     case 1:
         CHECK(l4lb_close_quiet(world.engine, member->slot, 1 + below(3), below(50), ASK_MS) >= 0);
         break;
     default:
-        CHECK(l4lb_set_leaving(world.engine, member->slot, chance(50), ASK_MS) >= 0);
+        CHECK(l4lb_set_leaving(world.engine, &member->slot, 1, chance(50), ASK_MS) >= 0);
     }
 }
 

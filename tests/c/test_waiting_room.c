@@ -621,7 +621,8 @@ static void kill_one(struct crowd *crowd) {
 static void kill_a_backend(struct crowd *crowd) {
     const struct room *room = &crowd->house.rooms[below(crowd, ROOMS)];
 
-    CHECK(l4lb_kill_backend(crowd->house.engine, room->backends[below(crowd, PLACES)].slot, ASK_MS) >= 0);
+    CHECK(l4lb_kill_backend(crowd->house.engine, room->backends[below(crowd, PLACES)].slot, L4LB_CLOSE_DRAINED,
+                            ASK_MS) >= 0);
 }
 
 static void crowd_rages(struct crowd *crowd) {

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from l4lb.cli import main, runtime
-from l4lb.control.api import AdminState, DiscoveryStatus, EjectionStatus, LoadStatus, ReloadOutcome
+from l4lb.cli import main
+from l4lb.control.api import AdminState, DiscoveryStatus, EjectionStatus, LoadStatus, ReloadOutcome, ShutdownStatus
 from tests.admin.fake_control import FakeControl, backend_statistics, backend_status, make_status, pool_status
 from tests.cli.conftest import Run
 
@@ -97,6 +97,19 @@ def test_status_shows_who_is_ejected(l4lb: Run, control: FakeControl) -> None:
     assert " ready ejected 0 of 1 " in " ".join(line.split())
 
 
+@pytest.mark.parametrize(
+    ("left", "line"),
+    [
+        (582.4, "stopping for 12.0s: waiting for 3 sessions to end, 2 of them busy, 9m 42s left"),
+        (None, "stopping for 12.0s: waiting for 3 sessions to end, 2 of them busy"),
+    ],
+)
+def test_status_tells_how_far_a_stop_is(l4lb: Run, control: FakeControl, left: float | None, line: str) -> None:
+    shutdown = ShutdownStatus(age=12.0, left=left, sessions=3, busy=2)
+    control.current = make_status(stopping=True, shutdown=shutdown)
+    assert line in l4lb("status").output.splitlines()
+
+
 def test_status_tells_of_a_rejected_reload(l4lb: Run, control: FakeControl) -> None:
     config = dataclasses.replace(control.current.config, last_reload_ok=False, last_error="l4lb.yaml:3:1: error: no")
     control.current = dataclasses.replace(control.current, config=config)
@@ -121,6 +134,15 @@ def test_no_sessions_are_said_to_be_none(l4lb: Run, control: FakeControl) -> Non
     control.live = []
     assert l4lb("sessions").output == "no sessions\n"
     assert json.loads(l4lb("sessions", "--json").output) == {"sessions": []}
+
+
+@pytest.mark.parametrize("change", [("drain",), ("drain", "--wait"), ("ready",), ("maint",), ("weight", "7")])
+def test_a_changed_backend_as_json_is_the_answer_of_the_api(l4lb: Run, change: tuple[str, ...]) -> None:
+    command, *options = change
+    result = l4lb(command, "llama/a", *options, "--json")
+    assert result.exit_code == 0
+    answer = json.loads(result.output)
+    assert (answer["address"], answer["pid"]) == ("127.0.0.1:8001", 4711)
 
 
 @pytest.mark.parametrize("command", ["drain", "ready", "maint"])
@@ -166,36 +188,6 @@ def test_a_target_without_two_names_is_never_sent(
 def test_what_is_not_there_is_one_sentence(l4lb: Run, arguments: tuple[str, ...], sentence: str) -> None:
     result = l4lb(*arguments)
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"Error: {sentence}\n")
-
-
-def test_drain_waits_until_no_connection_is_left(
-    l4lb: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runtime, "POLL_INTERVAL", 0.0)
-    control.connections_left = [2, 2, 2, 1, 0]
-    result = l4lb("drain", "llama/a", "--wait")
-    assert (result.exit_code, result.stdout) == (0, "llama/a: drained, no connections left\n")
-    assert result.stderr.splitlines() == [
-        "llama/a: draining, 2 connections left",
-        "llama/a: draining, 1 connection left",
-    ]
-    assert control.connections_left == []
-
-
-def test_drain_stops_waiting_at_its_timeout(l4lb: Run, control: FakeControl) -> None:
-    control.connections_left = [3] * 10
-    result = l4lb("drain", "llama/a", "--wait", "--timeout", "0s")
-    assert result.exit_code == 1
-    assert "Error: llama/a still has 3 connections after 0 s" in result.stderr
-    assert control.changes == [("set", "llama", "a", AdminState.DRAIN, None)]
-
-
-@pytest.mark.parametrize("arguments", [("--timeout", "5s"), ("--wait", "--timeout", "5parsecs")])
-def test_a_timeout_that_makes_no_sense_is_never_sent(
-    l4lb: Run, control: FakeControl, arguments: tuple[str, ...]
-) -> None:
-    assert l4lb("drain", "llama/a", *arguments).exit_code == 2
-    assert control.changes == []
 
 
 def test_a_session_is_closed_by_its_number(l4lb: Run, control: FakeControl) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import stat
 import uuid
@@ -219,6 +220,27 @@ def test_backlog_follows_the_configuration() -> None:
         clients = [connect(("127.0.0.1", port)) for _ in range(32)]
         for client in clients:
             client.close()
+    finally:
+        sockets.close(list(sockets.binds))
+
+
+def test_next_to_nobody_queues_where_a_socket_is_about_to_be_closed() -> None:
+    """Whoever asks a full queue gets no answer, and so cannot be reset."""
+    sockets = Sockets(workers=1)
+    (key,) = sockets.open_missing({"web": listener(ANY_PORT)})
+    try:
+        port = shown_port(the_bind(sockets, ANY_PORT))
+        sockets.fade([key])
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.socket()) for _ in range(8)]
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", port))
+            _, established, _ = select.select([], clients, [], 0.1)
+            assert len(established) == 1
+        sockets.apply_options({"web": listener(ANY_PORT)})
+        for _ in range(32):
+            connect(("127.0.0.1", port)).close()
     finally:
         sockets.close(list(sockets.binds))
 

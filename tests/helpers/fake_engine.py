@@ -171,12 +171,12 @@ class FakeEngine:
         self.killed_sessions.append(session)
         return found
 
-    def kill_backend(self, slot: int) -> int:
+    def kill_backend(self, slot: int, by_operator: bool = False) -> int:
         self.killed_backends.append(slot)
         return 1
 
-    def set_leaving(self, slot: int, leaving: bool) -> int:
-        self.leaving[slot] = leaving
+    def set_leaving(self, slots: Sequence[int], leaving: bool) -> int:
+        self.leaving |= dict.fromkeys(slots, leaving)
         return 0
 
     def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.helpers.balancer import Balancer, Json
-from tests.helpers.peers import Address, Peer, Served, address_of, connect, echo, listen, spelled
-from tests.helpers.waiting import wait_until
+from tests.helpers.peers import Address, Backend, Peer, Served, address_of, connect, echo, listen, spelled
+from tests.helpers.waiting import observe, wait_until
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
 
@@ -44,24 +44,119 @@ def wait_refused(address: Address) -> None:
     wait_until(refused)
 
 
+def in_a_turn(lb: Balancer, backend: Backend, stack: contextlib.ExitStack) -> tuple[Peer, Peer]:
+    """A client that has asked, and the backend's end of its session, which owes the answer."""
+    client = stack.enter_context(connect(lb.address("main")))
+    server = stack.enter_context(backend.accept())
+    client.send(b"question")
+    assert server.receive(8) == b"question"
+    return client, server
+
+
+def answer(client: Peer, server: Peer) -> None:
+    server.send(b"answer")
+    assert client.receive(6) == b"answer"
+
+
 @pytest.mark.parametrize("number", STOPS)
-def test_stop_refuses_new_clients_and_ends_with_the_last_session(number: int) -> None:
-    with Served(echo) as served, Balancer(config(served)) as lb:
+def test_stop_refuses_new_clients_and_ends_with_the_last_turn(number: int, backend: Backend) -> None:
+    with Balancer(config(backend, "1h")) as lb, contextlib.ExitStack() as stack:
         address = lb.address("main")
-        with connect(address) as first, connect(address) as second:
-            exchange(first)
-            exchange(second)
-            lb.signal(number)
-            lb.wait_notified("STOPPING=1")
-            wait_refused(address)
-            exchange(first)
-            assert lb.status()["stopping"] is True
-            assert lb.request("GET", "/readyz")[0] == 503
-            first.finish()
-            assert first.read_all() == b""
-            exchange(second)
+        first, second = in_a_turn(lb, backend, stack), in_a_turn(lb, backend, stack)
+        lb.signal(number)
+        lb.wait_notified("STOPPING=1")
+        wait_refused(address)
+        answer(*first)
+        first[0].finish()
+        assert first[1].read_all() == b""
+        first[1].finish()
+        assert first[0].read_all() == b""
+        # Between turns there is nothing to wait for.
+        answer(*second)
+        assert second[0].read_all() == second[1].read_all() == b""
         lb.wait_exit()
-        assert {line["code"] for line in lb.access()} == {"--"}
+        assert {line["code"] for line in lb.access()} == {"--", "DD"}
+        assert lb.log.splitlines()[-1].endswith("stopped; every session had ended")
+
+
+def test_stop_closes_what_is_quiet_and_lets_the_rest_go_on(backend: Backend) -> None:
+    with Balancer(config(backend, "1h")) as lb, contextlib.ExitStack() as stack:
+        address = lb.address("main")
+        silent = stack.enter_context(connect(address)), stack.enter_context(backend.accept())
+        quiet = in_a_turn(lb, backend, stack)
+        answer(*quiet)
+        streaming, half_closed = in_a_turn(lb, backend, stack), in_a_turn(lb, backend, stack)
+        half_closed[0].finish()
+        assert half_closed[1].read_all() == b""
+        lb.signal(signal.SIGTERM)
+        for client, server in (silent, quiet):
+            assert client.read_all() == server.read_all() == b""
+        for _ in range(30):
+            answer(*streaming)
+            observe(0.05)
+        wait_until(lambda: lb.session_count() == 2)
+        answer(*half_closed)
+        half_closed[1].finish()
+        assert half_closed[0].read_all() == b""
+        # Only the process leaves: a backend that is wanted again keeps nobody.
+        path = f"/api/v1/pools/main/backends/{backend}"
+        for state in ("drain", "ready"):
+            assert lb.request("PATCH", path, {"state": state})[0] == 200
+        assert streaming[0].read_all() == b""
+        lb.wait_exit()
+        assert sorted(line["code"] for line in lb.access()) == ["--", "DD", "DD", "DD"]
+
+
+def test_whoever_waits_for_a_place_is_still_served_by_a_stopping_process(backend: Backend) -> None:
+    pool = {"backends": [{"address": str(backend), "max_connections": 1}], "queue": {"size": 10, "timeout": "1h"}}
+    with Balancer(config(backend, "1h", pools={"main": pool})) as lb, contextlib.ExitStack() as stack:
+        address = lb.address("main")
+        served = in_a_turn(lb, backend, stack)
+        waiting = stack.enter_context(connect(address))
+        waiting.send(b"question")
+        wait_until(lambda: lb.status()["pools"]["main"]["queued"] == 1)
+        lb.signal(signal.SIGTERM)
+        wait_refused(address)
+        answer(*served)
+        with backend.accept() as server:
+            assert server.receive(8) == b"question"
+            answer(waiting, server)
+            assert waiting.read_all() == b""
+        lb.wait_exit()
+
+
+def test_a_stopping_process_says_what_it_waits_for(backend: Backend) -> None:
+    with Balancer(config(backend, "1h")) as lb, contextlib.ExitStack() as stack:
+        assert lb.status()["shutdown"] is None
+        client, server = in_a_turn(lb, backend, stack)
+        quiet = in_a_turn(lb, backend, stack)
+        answer(*quiet)
+        lb.signal(signal.SIGTERM)
+        lb.wait_notified("STOPPING=1")
+        assert quiet[0].read_all() == b""
+        wait_until(lambda: lb.status()["shutdown"]["sessions"] == 1)
+        status = lb.status()
+        assert status["stopping"] is True
+        assert (status["shutdown"]["busy"], 0 < status["shutdown"]["left_s"] < 3600) == (1, True)
+        assert lb.request("GET", "/readyz")[0] == 503
+        assert lb.request("GET", "/healthz")[0] == 200
+        assert lb.metric("l4lb_stopping") == 1
+        lb.wait_log("stopping: waiting for 1 session to end, 1 of them busy, ")
+        answer(client, server)
+        lb.wait_exit()
+
+
+def test_a_stop_may_wait_for_ever(backend: Backend) -> None:
+    with Balancer(config(backend, "off")) as lb, contextlib.ExitStack() as stack:
+        client, _ = in_a_turn(lb, backend, stack)
+        quiet = in_a_turn(lb, backend, stack)
+        answer(*quiet)
+        lb.signal(signal.SIGTERM)
+        lb.wait_notified("STATUS=waiting for 1 session to end, 1 of them busy")
+        assert lb.status()["shutdown"]["left_s"] is None
+        lb.signal(signal.SIGTERM)
+        lb.wait_exit()
+        assert client.broken()
 
 
 def test_stop_without_sessions_is_immediate() -> None:
@@ -72,26 +167,37 @@ def test_stop_without_sessions_is_immediate() -> None:
 
 
 @pytest.mark.parametrize("number", STOPS)
-def test_second_signal_stops_at_once(number: int) -> None:
-    with Served(echo) as served, Balancer(config(served, "1h")) as lb, connect(lb.address("main")) as client:
-        exchange(client)
+def test_second_signal_stops_at_once(number: int, backend: Backend) -> None:
+    with Balancer(config(backend, "1h")) as lb, contextlib.ExitStack() as stack:
+        client, _ = in_a_turn(lb, backend, stack)
         lb.signal(signal.SIGTERM)
         lb.wait_notified("STOPPING=1")
-        exchange(client)
+        assert lb.session_count() == 1
         lb.signal(number)
         lb.wait_exit()
         assert client.broken()
         assert [(line["code"], line["reason"]) for line in lb.access()] == [("KD", "shutdown")]
-        assert "1 session did not end in time" in lb.log
+        assert "it was told to stop once more; 1 session did not end in time" in lb.log
 
 
-def test_sessions_are_waited_for_no_longer_than_the_drain_timeout() -> None:
-    with Served(echo) as served, Balancer(config(served, "300ms")) as lb, connect(lb.address("main")) as client:
-        exchange(client)
+def test_signals_that_come_while_it_ends_change_nothing() -> None:
+    with Served(echo) as served, Balancer(config(served)) as lb:
+        while lb.popen.poll() is None:
+            for number in STOPS:
+                lb.signal(number)
+        lb.wait_exit()
+
+
+@pytest.mark.parametrize("patience", ["0s", "300ms"])
+def test_turns_are_waited_for_no_longer_than_the_drain_timeout(patience: str, backend: Backend) -> None:
+    with Balancer(config(backend, patience)) as lb, contextlib.ExitStack() as stack:
+        client, _ = in_a_turn(lb, backend, stack)
         lb.signal(signal.SIGTERM)
         lb.wait_exit()
         assert client.broken()
         assert [line["reason"] for line in lb.access()] == ["shutdown"]
+        assert "process.drain_timeout is over; 1 session did not end in time" in lb.log
+        assert lb.log.splitlines()[-1].endswith("stopped; 1 session had to be closed")
 
 
 def test_clients_that_came_before_the_stop_are_served() -> None:
@@ -110,10 +216,10 @@ def test_clients_that_came_before_the_stop_are_served() -> None:
         lb.wait_exit()
 
 
-def test_no_configuration_is_taken_while_stopping() -> None:
-    with Served(echo) as served, Balancer(config(served)) as lb, connect(lb.address("main")) as client:
+def test_no_configuration_is_taken_while_stopping(backend: Backend) -> None:
+    with Balancer(config(backend)) as lb, contextlib.ExitStack() as stack:
         address = lb.address("main")
-        exchange(client)
+        turn = in_a_turn(lb, backend, stack)
         lb.signal(signal.SIGTERM)
         lb.wait_notified("STOPPING=1")
         wait_refused(address)
@@ -121,8 +227,7 @@ def test_no_configuration_is_taken_while_stopping() -> None:
         assert status == 422
         assert "stopping" in body["error"]
         wait_refused(address)
-        exchange(client)
-        client.close()
+        answer(*turn)
         lb.wait_exit()
 
 

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from click.testing import CliRunner
+
+from l4lb.cli import main
 from tests.conftest import MakeScene
-from tests.helpers.peers import Address, Backend, End, Handler, Peer, Served, connect, echo, named, read_name
+from tests.helpers.peers import (
+    Address,
+    Backend,
+    Background,
+    End,
+    Handler,
+    Peer,
+    Served,
+    connect,
+    echo,
+    named,
+    read_name,
+)
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import observe, wait_until
 
@@ -114,6 +129,46 @@ def test_drained_backend_keeps_turns_and_closes_what_is_quiet(balance: MakeScene
         assert not streaming.readable()
         assert streaming.ended() is End.FIN
         scene.wait_closed(*["DD drained"] * 4)
+
+
+def l4lb(scene: Scene, *arguments: str) -> tuple[int, str]:
+    """What a command does to the running balancer: its exit status, and what it says."""
+    env = {"L4LB_SOCKET": str(scene.lb.socket_path)}
+    result = CliRunner(env=env).invoke(main, arguments)
+    return result.exit_code, result.stdout
+
+
+def test_drain_command_waits_for_turns_only(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend)
+    quiet, working = scene.pair(backend), scene.pair(backend)
+    for client, server in (quiet, working):
+        ask_over(client, server)
+    answer_over(*quiet)
+    waiting = Background(lambda: l4lb(scene, "drain", f"{scene.pool}/b0", "--wait", "--timeout", "1h"))
+    assert quiet[0].ended() is End.FIN
+    assert busy(scene) == 1
+    assert waiting.running()
+    answer_over(*working)
+    assert waiting.result() == (0, f"{scene.pool}/b0: drained, no connections left\n")
+    scene.wait_closed(*["DD drained"] * 2)
+
+
+def test_drain_command_closes_what_is_left_where_that_is_wanted(balance: MakeScene, backend: Backend) -> None:
+    with Backend() as staying:
+        scene = balance(backend, {"address": staying.address, "weight": 0})
+        client, server = scene.pair(backend)
+        ask_over(client, server)
+        scene.reload(backends=[{"address": backend.address, "weight": 0}, staying])
+        bystander = scene.pair(staying)
+        target = f"{scene.pool}/b0"
+        assert l4lb(scene, "drain", target, "--wait", "--timeout", "0s")[0] == 1
+        answer_over(client, server)
+        ask_over(client, server)
+        said = (0, f"{target}: drained, no connections left\n")
+        assert l4lb(scene, "drain", target, "--wait", "--timeout", "0s", "--kill") == said
+        assert client.broken()
+        scene.wait_closed("KD killed")
+        ask_over(*bystander)
 
 
 def test_backend_made_ready_again_keeps_its_quiet_sessions(balance: MakeScene, backend: Backend) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4lb.config.fields.durations import Patience
+from l4lb.config.fields.durations import PatienceOrOff
 from l4lb.config.fields.numbers import Capacity, Pipes, Workers
 from l4lb.config.fields.words import User
 from l4lb.config.sections import Section
@@ -23,5 +23,5 @@ class Process(Section):
     user: User | None = None
     """The user to become after binding, when started as root."""
 
-    drain_timeout: Patience = 600.0
-    """How long a stopping process waits for its sessions to end."""
+    drain_timeout: PatienceOrOff = 600.0
+    """How long a stopping process waits for turns in flight; off is for ever. Quiet sessions go at once."""

@@ -1,0 +1,146 @@
+"""Waits until a drained backend has no session left, and says meanwhile how far it is.
+
+Quiet sessions are closed by l4lb itself, so who is left is in a turn, or has been quiet for a moment only.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from l4lb.cli import tables
+from l4lb.cli.client import AdminClient, ClientError, Json
+from l4lb.words import counted, lasting
+
+POLL_INTERVAL = 0.5
+
+LINE_INTERVAL = 1.0
+"""Least seconds between two lines of progress, where they cannot replace each other."""
+
+AWAY_MAX = 10.0
+"""Seconds for which l4lb may be out of reach: it may be about to be replaced."""
+
+
+class Drain:
+    """Of one backend that is already told to drain; `drained` is what l4lb answered to that.
+
+    `timeout` is how many seconds to wait, None for ever; with `kill`, what is left then is closed.
+    """
+
+    def __init__(
+        self, client: AdminClient, names: tuple[str, str], drained: Json, timeout: float | None, *, kill: bool
+    ) -> None:
+        self._client = client
+        self._names = names
+        self._label = "/".join(names)
+        self._pid = drained.get("pid")
+        self._seen = drained
+        self._timeout = timeout
+        self._kill = kill
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._progress = _Progress()
+
+    @property
+    def left(self) -> str:
+        """`1 connection`, `12 connections`."""
+        return counted(tables.number(self._seen, "connections"), "connection")
+
+    def wait(self) -> Json:
+        """The backend as it is when no session is left. ClientError if that cannot be waited for any longer."""
+        try:
+            while True:
+                if self._is_left():
+                    self._show()
+                    if self._deadline is not None and time.monotonic() >= self._deadline:
+                        self._end()
+                # At least once: a worker may have sent it a session in the moment it was told.
+                self._pause()
+                self._look()
+                if not self._is_left():
+                    return self._seen
+        finally:
+            self._progress.close()
+
+    def _is_left(self) -> bool:
+        return tables.number(self._seen, "connections") > 0
+
+    def _show(self) -> None:
+        numbers = f"{self._label}: draining, {self.left} left, {tables.number(self._seen, 'busy')} busy"
+        deadline = "" if self._deadline is None else f", {lasting(max(0.0, self._deadline - time.monotonic()))} to go"
+        self._progress.show(numbers, deadline)
+
+    def _end(self) -> None:
+        """The time is over: close the rest, or give up."""
+        if not self._kill:
+            raise ClientError(
+                f"{self._label} still has {self.left} after {self._timeout:g} s; it goes on draining, "
+                "and `l4lb sessions` shows which"
+            )
+        self._deadline = None
+        killed = tables.number(self._client.kill_sessions(*self._names), "killed")
+        self._progress.close()
+        click.echo(f"{self._label}: {counted(killed, 'connection')} closed after {self._timeout:g} s", err=True)
+
+    def _pause(self) -> None:
+        left = POLL_INTERVAL if self._deadline is None else self._deadline - time.monotonic()
+        time.sleep(max(0.0, min(POLL_INTERVAL, left)))
+
+    def _look(self) -> None:
+        answer = self._ask()
+        if answer.get("pid") != self._pid:
+            raise ClientError(
+                f"another l4lb process answers now, where {self._label} is set to {answer.get('state')}; the one "
+                f"before it had {self.left} left, and ends when they have"
+            )
+        self._seen = answer
+        if self._seen.get("state") == "ready":
+            raise ClientError(f"{self._label} was set back to ready meanwhile and has {self.left}")
+
+    def _ask(self) -> Json:
+        """The backend as it is. A moment without an answer is borne."""
+        until: float | None = None
+        while True:
+            try:
+                return self._client.backend(*self._names)
+            except ClientError as error:
+                if error.status == 404:
+                    raise ClientError(
+                        f"{self._label} is gone from the configuration; the {self.left} it had go on for the "
+                        "drain_timeout of the pool at most, and `l4lb sessions` shows them"
+                    ) from error
+                if error.status is not None:
+                    raise
+                until = time.monotonic() + AWAY_MAX if until is None else until
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(POLL_INTERVAL)
+
+
+class _Progress:
+    """One line on stderr: on a terminal it is written over, elsewhere it is written again when the numbers change."""
+
+    def __init__(self) -> None:
+        self._terminal = _is_terminal()
+        self._open = False
+        self._numbers = ""
+        self._next = 0.0
+
+    def show(self, numbers: str, deadline: str) -> None:
+        if self._terminal:
+            click.echo(f"\r{numbers}{deadline}\x1b[K", nl=False, err=True, color=True)
+            self._open = True
+        elif numbers != self._numbers and time.monotonic() >= self._next:
+            click.echo(f"{numbers}{deadline}", err=True)
+            self._numbers, self._next = numbers, time.monotonic() + LINE_INTERVAL
+
+    def close(self) -> None:
+        """What is written next begins a line of its own."""
+        if self._open:
+            click.echo(err=True)
+        self._open = False
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
