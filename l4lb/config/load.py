@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 from collections.abc import Iterator, Mapping
 
@@ -24,8 +26,24 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
     Nothing is resolved, bound or contacted; databases are only looked into. `environ` stands in for the environment.
     ConfigError has every problem, in the order of the files and of the lines in them; nothing else is raised.
     """
-    source = Source(os.environ if environ is None else environ)
-    tree = source.read(os.fspath(path))
+    with _without_collections():
+        return _load(Source(os.environ if environ is None else environ), os.fspath(path))
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """What is read here is kept, and has no cycles: looking for some at every few hundred objects costs as much as reading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _load(source: Source, path: str) -> Config:
+    tree = source.read(path)
     config = None
     if source.complete:
         try:
