@@ -32,7 +32,7 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
 
 @contextlib.contextmanager
 def _without_collections() -> Iterator[None]:
-    """What is read here is kept, and has no cycles: looking for some at every few hundred objects costs as much as reading."""
+    """What is read is kept, and has no cycles. To look for some every few hundred objects costs as much as reading."""
     enabled = gc.isenabled()
     gc.disable()
     try:

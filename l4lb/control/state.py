@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
@@ -206,12 +207,11 @@ class State:
             for name, backend in pool.backends.items():
                 yield (pool_name, name), backend
 
-    def slots(self) -> set[tuple[SlotKind, int]]:
-        return {
-            *((SlotKind.LISTENER, listener.slot) for listener in self.listeners.values()),
-            *((SlotKind.POOL, pool.slot) for pool in self.pools.values()),
-            *((SlotKind.BACKEND, backend.slot) for _, backend in self.backends()),
-        }
+    def changed(self, before: State) -> Iterator[BackendKey]:
+        """The backends of pools that are not what they were."""
+        for pool_name, pool in self.pools.items():
+            if pool is not before.pools.get(pool_name):
+                yield from ((pool_name, name) for name in pool.backends)
 
     def find(self, key: BackendKey) -> BackendEntry | None:
         pool = self.pools.get(key[0])
@@ -235,7 +235,11 @@ def merge(
     take_slot: Callable[[SlotKind], int],
     zones: Zones = NO_ZONES,
 ) -> State:
-    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new."""
+    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new.
+
+    A pool that stays as it was is the same object, here and wherever a state is changed: that is how others see what
+    there is to do.
+    """
     pools = {name: _merge_pool(old.pools.get(name), pool, targets, take_slot) for name, pool in config.pools.items()}
     listeners = {}
     for name, listener in config.listeners.items():
@@ -258,50 +262,63 @@ def _merge_pool(
     targets: Mapping[Address, Target],
     take_slot: Callable[[SlotKind], int],
 ) -> PoolEntry:
-    slot = take_slot(SlotKind.POOL) if old is None else old.slot
-    pool = PoolEntry(slot=slot, config=config, backends={})
-    known = {} if old is None else old.backends
-    was_checked = old is not None and old.checked
+    if old is None:
+        old = PoolEntry(slot=take_slot(SlotKind.POOL), config=config, backends={})
+    elif old.config == config:
+        config = old.config
+    pool = replace(old, config=config)
     backends = {}
     for backend in config.backends:
-        before = known.get(backend.name)
-        target = targets.get(backend.address)
+        before, target = old.backends.get(backend.name), targets.get(backend.address)
         if before is None:
-            entry = BackendEntry(slot=take_slot(SlotKind.BACKEND), config=backend, target=target)
-        elif before.config == backend:
-            agent = NOTHING_SAID if config.agent is None else before.agent
-            entry = replace(before, target=target or before.target, agent=agent)
-            entry = _without_what_ended(entry, config)
+            slot = take_slot(SlotKind.BACKEND)
+            entry = BackendEntry(slot=slot, config=backend, target=target, health=pool.untested)
         else:
-            moved = before.config.address != backend.address
-            entry = BackendEntry(
-                slot=before.slot,
-                config=backend,
-                target=target,
-                health=pool.untested if moved else before.health,
-                readiness=before.readiness,
-                usable_since=None if moved else before.usable_since,
-                warm_until=before.warm_until,
-                ejected=before.ejected and not moved,
-                stalled=None if moved else before.stalled,
-            )
-            entry = _without_what_ended(entry, config)
-        backends[backend.name] = replace(entry, health=_health(pool, entry, before, was_checked=was_checked))
+            entry = _merge_backend(before, backend, target, pool, was_checked=old.checked)
+        backends[backend.name] = entry
+    if config is old.config and all(entry is old.backends.get(name) for name, entry in backends.items()):
+        return old
     return replace(pool, backends=backends)
 
 
-def _without_what_ended(entry: BackendEntry, config: model.Pool) -> BackendEntry:
-    """Nobody would take back what nobody says any more."""
-    watched = config.health is not None and config.health.progress is not None and config.load is not None
-    return replace(
+def _merge_backend(
+    before: BackendEntry, config: model.Backend, target: Target | None, pool: PoolEntry, *, was_checked: bool
+) -> BackendEntry:
+    if before.config is config or before.config == config:
+        agent = NOTHING_SAID if pool.config.agent is None else before.agent
+        entry = _with(before, target=target or before.target, agent=agent)
+    else:
+        moved = before.config.address != config.address
+        entry = BackendEntry(
+            slot=before.slot,
+            config=config,
+            target=target,
+            health=pool.untested if moved else before.health,
+            readiness=before.readiness,
+            usable_since=None if moved else before.usable_since,
+            warm_until=before.warm_until,
+            ejected=before.ejected and not moved,
+            stalled=None if moved else before.stalled,
+        )
+    # Nobody would take back what nobody says any more.
+    health = pool.config.health
+    watched = health is not None and health.progress is not None and pool.config.load is not None
+    return _with(
         entry,
-        ejected=entry.ejected and config.passive is not None,
+        ejected=entry.ejected and pool.config.passive is not None,
         stalled=entry.stalled if watched else None,
+        health=_health(pool, entry, was_checked=was_checked),
     )
 
 
-def _health(pool: PoolEntry, entry: BackendEntry, before: BackendEntry | None, *, was_checked: bool) -> HealthState:
-    if before is None or not pool.checked:
+def _with(entry: BackendEntry, **changes: Any) -> BackendEntry:
+    """The entry with these changes; itself if they change nothing."""
+    same = all((now := getattr(entry, name)) is value or now == value for name, value in changes.items())
+    return entry if same else replace(entry, **changes)
+
+
+def _health(pool: PoolEntry, entry: BackendEntry, *, was_checked: bool) -> HealthState:
+    if not pool.checked:
         return pool.untested
     # A backend that served without checks goes on serving until a check says otherwise.
     return entry.health if was_checked else HealthState.UP

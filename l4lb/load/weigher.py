@@ -85,6 +85,7 @@ class Weigher:
         self._scrapes: Poller[BackendKey, Scrape] = Poller("scrape", self._scrape)
         self._agents: Poller[BackendKey, Question] = Poller("agent check", self._ask)
         self._pools: dict[str, _PoolLoad] = {}
+        self._steady: dict[str, PoolEntry] = {}
         self._ramping_until = -math.inf
         self.active = asyncio.Event()
 
@@ -150,7 +151,12 @@ class Weigher:
 
     def weigh(self, state: State, now: float, *, first: bool = False) -> State:
         """The state with the factors of this moment. With `first` the process begins, and with it every backend."""
-        pools = {name: self._weighed_pool(name, pool, now, first=first) for name, pool in state.pools.items()}
+        pools = {
+            name: pool if pool is self._steady.get(name) else self._weighed_pool(name, pool, now, first=first)
+            for name, pool in state.pools.items()
+        }
+        # Time does nothing to these: as they are now they stay.
+        self._steady = {name: pool for name, pool in pools.items() if not first and _is_steady(pool)}
         if all(pool is state.pools[name] for name, pool in pools.items()):
             return state
         return replace(state, pools=pools)
@@ -225,6 +231,10 @@ class Weigher:
     def agent(self, key: BackendKey) -> Asked[Question] | None:
         """What came of asking the agent of a backend; None if it has none."""
         return self._agents.asked(key)
+
+
+def _is_steady(pool: PoolEntry) -> bool:
+    return pool.config.load is None and pool.config.slow_start is None
 
 
 def _aged(entry: BackendEntry, now: float, *, first: bool) -> BackendEntry:
