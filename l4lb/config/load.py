@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 from collections.abc import Iterator, Mapping
 
@@ -17,6 +15,7 @@ from l4lb.config.rules import KEY, Loc
 from l4lb.config.source import Source
 from l4lb.config.tree import Items, Node, Place, Scalar, Section, path_part, plain
 from l4lb.errors import ConfigError, Problem
+from l4lb.garbage import uncollected
 from l4lb.geo import database
 
 
@@ -26,20 +25,8 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
     Nothing is resolved, bound or contacted; databases are only looked into. `environ` stands in for the environment.
     ConfigError has every problem, in the order of the files and of the lines in them; nothing else is raised.
     """
-    with _without_collections():
+    with uncollected():
         return _load(Source(os.environ if environ is None else environ), os.fspath(path))
-
-
-@contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """What is read is kept, and has no cycles. To look for some every few hundred objects costs as much as reading."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _load(source: Source, path: str) -> Config:

@@ -33,6 +33,7 @@ from l4lb.control.sockets import Sockets
 from l4lb.control.state import BackendEntry, BackendKey, State
 from l4lb.engine.api import Engine, SlotKind, WorkerStatistics
 from l4lb.errors import StartError
+from l4lb.garbage import uncollected
 from l4lb.health.checks import checks_of
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
@@ -94,7 +95,8 @@ class Balancer:
 
     def apply(self, plan: Plan) -> None:
         """Make the planned configuration the running one. StartError changes nothing; see `discard`."""
-        self._install(plan)
+        with uncollected():
+            self._install(plan)
         self._planner.follow(plan.config)
 
     def _install(self, plan: Plan) -> None:

@@ -27,8 +27,6 @@ BackendKey = tuple[str, str]
 WEIGHT_SCALE = 16
 """Parts of a weight of 1 that the data plane can tell apart where weights are not whole."""
 
-_RESTRICTION = (AdminState.READY, AdminState.DRAIN, AdminState.MAINT)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendEntry:
@@ -63,8 +61,11 @@ class BackendEntry:
     @property
     def admin_state(self) -> AdminState:
         """The most restrictive of what the operator, the agent and the source want."""
-        source = AdminState.DRAIN if self.readiness is Readiness.DRAINING else AdminState.READY
-        return max(self.state, self.agent.state, source, key=_RESTRICTION.index)
+        wanted = (self.state, self.agent.state)
+        if AdminState.MAINT in wanted:
+            return AdminState.MAINT
+        draining = AdminState.DRAIN in wanted or self.readiness is Readiness.DRAINING
+        return AdminState.DRAIN if draining else AdminState.READY
 
     @property
     def agreed_health(self) -> HealthState:

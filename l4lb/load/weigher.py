@@ -250,20 +250,24 @@ def _aged(entry: BackendEntry, now: float, *, first: bool) -> BackendEntry:
 
 
 def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
-    for key, entry in state.backends():
-        load, target = state.pools[key[0]].config.load, entry.target
-        # A unix socket has no host to be scraped at.
-        if load is not None and target is not None and not isinstance(target.address, str):
-            health = state.pools[key[0]].config.health
-            progress = None if health is None else health.progress
-            yield key, Scrape(fill(load.url, target.address[0], target.address[1]), entry.slot, load, progress)
+    for pool_name, pool in state.pools.items():
+        load, health = pool.config.load, pool.config.health
+        progress = None if health is None else health.progress
+        for name, entry in pool.backends.items() if load is not None else ():
+            # A unix socket has no host to be scraped at.
+            if load is not None and entry.target is not None and not isinstance(entry.target.address, str):
+                host, port = entry.target.address[:2]
+                yield (pool_name, name), Scrape(fill(load.url, host, port), entry.slot, load, progress)
 
 
 def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
-    for key, entry in state.backends():
-        agent, target = state.pools[key[0]].config.agent, entry.target
-        if agent is not None and target is not None and not isinstance(target.address, str):
-            yield key, Question(Target(target.family, (target.address[0], agent.port)), agent.interval)
+    for pool_name, pool in state.pools.items():
+        agent = pool.config.agent
+        for name, entry in pool.backends.items() if agent is not None else ():
+            target = entry.target
+            if agent is not None and target is not None and not isinstance(target.address, str):
+                address = (target.address[0], agent.port)
+                yield (pool_name, name), Question(Target(target.family, address), agent.interval)
 
 
 def _wanted(job: Scrape) -> Wanted:
