@@ -125,8 +125,7 @@ static void expire(struct run *run) {
 
 static bool is_over(const struct run *run, uint64_t end) {
     const struct options *options = run->options;
-    return now_ns() >= end || (options->total != 0 && run->started >= options->total) ||
-           told(options);
+    return now_ns() >= end || (options->total != 0 && run->started >= options->total) || told(options);
 }
 
 void run_connect(const struct options *options, struct outcome *outcome) {

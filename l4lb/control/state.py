@@ -138,12 +138,6 @@ class PoolEntry:
         return HealthState.NONE if health is None or not self.checked else HealthState(health.start)
 
     @property
-    def scale(self) -> int:
-        """By how much the data plane's weights are larger: WEIGHT_SCALE where some weight is not whole."""
-        whole = all(backend.exact_weight.is_integer() for backend in self.backends.values())
-        return 1 if whole else WEIGHT_SCALE
-
-    @property
     def panic(self) -> bool:
         """Whether so few backends are usable that health is ignored."""
         return is_panic((backend.standing for backend in self.backends.values()), self.config.panic_threshold)
@@ -166,7 +160,7 @@ class PoolEntry:
 
     def effective_weights(self) -> dict[str, float]:
         """What balancing uses, on the scale of the file: 0 for a backend that takes no new session."""
-        scale, weights, taking = self.scale, self.weights(), self.taking()
+        (weights, scale), taking = self._scaled(), self.taking()
         return {name: weights[name] / scale if name in taking else 0 for name in self.backends}
 
     def lasting_weights(self) -> dict[str, float]:
@@ -179,11 +173,13 @@ class PoolEntry:
 
     def weights(self) -> dict[str, int]:
         """What the data plane is told. Who has any weight keeps a little of it."""
-        scale = self.scale
-        return {
-            name: max(1, round(exact * scale)) if (exact := backend.exact_weight) > 0 else 0
-            for name, backend in self.backends.items()
-        }
+        return self._scaled()[0]
+
+    def _scaled(self) -> tuple[dict[str, int], int]:
+        """Whole weights, and by how much they are larger than they should be: WEIGHT_SCALE where one is not whole."""
+        exact = {name: backend.exact_weight for name, backend in self.backends.items()}
+        scale = 1 if all(weight.is_integer() for weight in exact.values()) else WEIGHT_SCALE
+        return {name: max(1, round(weight * scale)) if weight > 0 else 0 for name, weight in exact.items()}, scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,8 +261,7 @@ def _merge_pool(
 ) -> PoolEntry:
     if old is None:
         old = PoolEntry(slot=take_slot(SlotKind.POOL), config=config, backends={})
-    elif old.config == config:
-        config = old.config
+    config = _kept(old.config, config)
     pool = replace(old, config=config)
     backends = {}
     for backend in config.backends:
@@ -312,10 +307,20 @@ def _merge_backend(
     )
 
 
+def _kept(old: model.Pool, new: model.Pool) -> model.Pool:
+    """What did not change as the object it was, as far as possible: whoever compares it later is done at once."""
+    if old is new or old == new:
+        return old
+    return new.model_copy(update={"health": old.health}) if old.health == new.health else new
+
+
 def _with(entry: BackendEntry, **changes: Any) -> BackendEntry:
     """The entry with these changes; itself if they change nothing."""
-    same = all((now := getattr(entry, name)) is value or now == value for name, value in changes.items())
-    return entry if same else replace(entry, **changes)
+    for name, value in changes.items():
+        now = getattr(entry, name)
+        if now is not value and now != value:
+            return replace(entry, **changes)
+    return entry
 
 
 def _health(pool: PoolEntry, entry: BackendEntry, *, was_checked: bool) -> HealthState:
