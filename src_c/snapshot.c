@@ -315,16 +315,6 @@ void lb_snapshot_free(struct lb_snapshot *snapshot) {
     free(snapshot);
 }
 
-static bool uses_backend(const struct lb_snapshot *snapshot, uint32_t slot) {
-    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
-        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++) {
-            if (snapshot->pools[i].backends[j].slot == slot)
-                return true;
-        }
-    }
-    return false;
-}
-
 bool lb_snapshot_uses(const struct lb_snapshot *snapshot, enum l4lb_slot_kind kind, uint32_t slot) {
     switch (kind) {
     case L4LB_SLOT_LISTENER:
@@ -332,7 +322,7 @@ bool lb_snapshot_uses(const struct lb_snapshot *snapshot, enum l4lb_slot_kind ki
     case L4LB_SLOT_POOL:
         return lb_snapshot_pool(snapshot, slot) != NULL;
     case L4LB_SLOT_BACKEND:
-        return uses_backend(snapshot, slot);
+        return slot < snapshot->n_backend_slots && snapshot->backend_of_slot[slot] != UINT32_MAX;
     }
     return false;
 }

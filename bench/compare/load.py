@@ -108,7 +108,7 @@ class Client:
 def client(program: Path, address: str, arguments: Sequence[str], *, cpu: int, directory: Path) -> Iterator[Client]:
     """`arguments` begins with the name of the load."""
     load, *options = arguments
-    errors = directory / "client.log"
+    errors = directory / f"{load}.log"
     with errors.open("wb") as log:
         process = subprocess.Popen(
             [str(program), load, address, *options, "--steps"],

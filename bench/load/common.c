@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,4 +121,12 @@ void step(const struct options *options, const char *name) {
         if (c == EOF)
             die("the runner went away");
     }
+}
+
+bool told(const struct options *options) {
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char line[16];
+
+    /* Read whole, so that the next step waits for its own. */
+    return options->until_told && poll(&input, 1, 0) == 1 && read(STDIN_FILENO, line, sizeof line) >= 0;
 }

@@ -36,7 +36,7 @@ struct options {
     uint32_t interval;   /* stream: milliseconds between chunks */
     const char *pattern; /* bulk: "down", "up" or "both" */
     bool reset;          /* close with RST */
-    bool until_told;     /* connect: end when the runner sends a line */
+    bool until_told;     /* connect, stream: end when the runner sends a line */
     bool steps;          /* wait for the runner between the steps */
 };
 
@@ -60,5 +60,8 @@ void close_with_reset(int fd);
 
 /* Steps of a run with the runner: tell it, then wait for its line. Nothing without --steps. */
 void step(const struct options *options, const char *name);
+
+/* Whether the runner has sent a line since; never without --until-told. */
+bool told(const struct options *options);
 
 #endif

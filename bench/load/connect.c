@@ -4,7 +4,6 @@
  * runs from connect() to the answer of the one exchange.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -124,17 +123,9 @@ static void expire(struct run *run) {
     }
 }
 
-/* The runner's line: read whole, so that the next step waits for its own. */
-static bool told(void) {
-    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-    char line[16];
-    return poll(&input, 1, 0) == 1 && read(STDIN_FILENO, line, sizeof line) >= 0;
-}
-
 static bool is_over(const struct run *run, uint64_t end) {
     const struct options *options = run->options;
-    return now_ns() >= end || (options->total != 0 && run->started >= options->total) ||
-           (options->until_told && told());
+    return now_ns() >= end || (options->total != 0 && run->started >= options->total) || told(options);
 }
 
 void run_connect(const struct options *options, struct outcome *outcome) {

@@ -60,7 +60,7 @@ void run_stream(const struct options *options, struct outcome *outcome) {
         if (send(fds[i], &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request)
             die("sending failed: %s", strerror(errno));
     }
-    while (open != 0) {
+    while (open != 0 && !told(options)) {
         int n = wait_events(poller, events, 1000);
         for (int i = 0; i < n; i++) {
             struct stream *stream = &streams[events[i].data.u32];

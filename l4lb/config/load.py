@@ -15,6 +15,7 @@ from l4lb.config.rules import KEY, Loc
 from l4lb.config.source import Source
 from l4lb.config.tree import Items, Node, Place, Scalar, Section, path_part, plain
 from l4lb.errors import ConfigError, Problem
+from l4lb.garbage import uncollected
 from l4lb.geo import database
 
 
@@ -24,8 +25,12 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
     Nothing is resolved, bound or contacted; databases are only looked into. `environ` stands in for the environment.
     ConfigError has every problem, in the order of the files and of the lines in them; nothing else is raised.
     """
-    source = Source(os.environ if environ is None else environ)
-    tree = source.read(os.fspath(path))
+    with uncollected():
+        return _load(Source(os.environ if environ is None else environ), os.fspath(path))
+
+
+def _load(source: Source, path: str) -> Config:
+    tree = source.read(path)
     config = None
     if source.complete:
         try:

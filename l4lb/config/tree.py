@@ -45,22 +45,19 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     place: Place
     value: str | int | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(NamedTuple):
     """A sequence."""
 
     place: Place
     nodes: list[Node]
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """A mapping: where each key stands, and its value."""
 
     place: Place
@@ -70,8 +67,10 @@ class Section:
 Node: TypeAlias = Scalar | Items | Section
 
 
-def path_part(key: str) -> str:
-    """A key as a step of a dotted path, on one line whatever it holds."""
+def path_part(key: str | int) -> str:
+    """A key, or an index, as a step of a dotted path, on one line whatever it holds."""
+    if isinstance(key, int):
+        return f"[{key}]"
     return f".{key}" if key.isprintable() and len(key) <= 128 else f".{shorten(key)}"
 
 
@@ -110,7 +109,7 @@ class TreeBuilder:
     budget: Budget
     problems: list[Problem]
     _anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)
-    _path: list[str] = field(default_factory=list)
+    _path: list[str | int] = field(default_factory=list)
 
     def build(self, text: str) -> Node | None:
         """The tree of `text`, None if it holds nothing. SyntaxProblem when it is no YAML, or too much of it."""
@@ -119,7 +118,7 @@ class TreeBuilder:
             place = Place(self.file, before.count("\n") + 1, len(before) - before.rfind("\n"))
             raise _failure(place, f"the character U+{ord(found[0]):04X} is not allowed here; remove it")
         try:
-            return self._document(yaml.parse(text, Loader=_LOADER))
+            return self._document(iter(_LOADER(text).get_event, None))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = Place(self.file, mark.line + 1, mark.column + 1) if mark else Place(self.file, 1, 1)
@@ -156,9 +155,9 @@ class TreeBuilder:
         if isinstance(event, events.ScalarEvent):
             node, size = Scalar(place, self._scalar(event, place)), 1
         elif isinstance(event, events.SequenceStartEvent):
-            node, size = self._items(event, stream, depth)
+            node, size = self._items(event, place, stream, depth)
         else:
-            node, size = self._section(event, stream, depth)
+            node, size = self._section(event, place, stream, depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = node, size
         return node, size
@@ -175,23 +174,21 @@ class TreeBuilder:
             return _WORDS[text]
         return int(text) if _INTEGER.fullmatch(text) else text
 
-    def _items(self, event: Any, stream: Iterator[Any], depth: int) -> tuple[Items, int]:
-        place = self._place(event)
+    def _items(self, event: Any, place: Place, stream: Iterator[Any], depth: int) -> tuple[Items, int]:
         self._check_tag(event, place, (None, "!", "tag:yaml.org,2002:seq"))
         items = Items(place, [])
         size = 1
         for item in stream:
             if isinstance(item, events.SequenceEndEvent):
                 break
-            self._path.append(f"[{len(items.nodes)}]")
+            self._path.append(len(items.nodes))
             node, grown = self._node(item, stream, depth + 1)
             self._path.pop()
             items.nodes.append(node)
             size += grown
         return items, size
 
-    def _section(self, event: Any, stream: Iterator[Any], depth: int) -> tuple[Section, int]:
-        place = self._place(event)
+    def _section(self, event: Any, place: Place, stream: Iterator[Any], depth: int) -> tuple[Section, int]:
         self._check_tag(event, place, (None, "!", "tag:yaml.org,2002:map"))
         section = Section(place, {})
         merged: list[Section] = []
@@ -203,7 +200,7 @@ class TreeBuilder:
             name = key.value if isinstance(key, events.ScalarEvent) else None
             if name is None:
                 self._node(key, stream, depth + 1)
-            self._path.append(path_part(name or "?"))
+            self._path.append(name or "?")
             node, grown = self._node(next(stream), stream, depth + 1)
             size += 1 + grown
             if name is None:
@@ -238,7 +235,9 @@ class TreeBuilder:
             raise _failure(place, f"here the configuration grows beyond {NODES_MAX} values, with all aliases expanded")
 
     def _report(self, place: Place, messages: list[str]) -> None:
-        path = "".join(self._path).removeprefix(".")
+        if not messages:
+            return
+        path = "".join(map(path_part, self._path)).removeprefix(".")
         self.problems += [Problem(*place, path, message) for message in messages]
 
     def _place(self, event: Any) -> Place:

@@ -19,7 +19,7 @@ from l4lb.config import Config
 from l4lb.control import report
 from l4lb.control.alarms import Alarms
 from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
-from l4lb.control.compose import compose
+from l4lb.control.compose import Composer
 from l4lb.control.departures import SlotKey
 from l4lb.control.housekeeping import Housekeeping
 from l4lb.control.inherited import Inherited
@@ -33,6 +33,7 @@ from l4lb.control.sockets import Sockets
 from l4lb.control.state import BackendEntry, BackendKey, State
 from l4lb.engine.api import Engine, SlotKind, WorkerStatistics
 from l4lb.errors import StartError
+from l4lb.garbage import uncollected
 from l4lb.health.checks import checks_of
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
@@ -71,6 +72,7 @@ class Balancer:
         self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)
         self._planner = Planner(engine)
+        self._composer = Composer()
         self._publisher = Publisher(self._publish)
         self._rebalancer = Rebalancer(engine, lambda: self._state)
         self._alarms = Alarms()
@@ -94,7 +96,8 @@ class Balancer:
 
     def apply(self, plan: Plan) -> None:
         """Make the planned configuration the running one. StartError changes nothing; see `discard`."""
-        self._install(plan)
+        with uncollected():
+            self._install(plan)
         self._planner.follow(plan.config)
 
     def _install(self, plan: Plan) -> None:
@@ -115,7 +118,7 @@ class Balancer:
             # Who is found before the first client comes was there before l4lb was.
             first = self._config is None or not self._accepting
             state = self._weigher.weigh(merged, now, first=first)
-            self._engine.publish(compose(state, self._sockets.fds(), plan.config.log, accepting=self._accepting))
+            self._pass_on(state, plan.config)
         except (OSError, ValueError) as error:
             for kind, slot in taken:
                 self._engine.give_slot(kind, slot)
@@ -123,7 +126,7 @@ class Balancer:
             raise StartError(f"the data plane cannot take this configuration: {error}") from error
         self._housekeeping.untidy.set()
         self._housekeeping.depart(self._state, state, now)
-        self._housekeeping.note_leaving(self._state, state, (key for key, _ in state.backends()))
+        self._housekeeping.note_leaving(self._state, state, state.changed(self._state))
         self._rebalancer.note_gains(self._state, state)
         self._alarms.forget(state)
         self._planner.keep(targets)
@@ -257,12 +260,15 @@ class Balancer:
         self._rebalancer.note_gains(self._noted, self._state)
         self._noted = self._state
 
+    def _pass_on(self, state: State, config: Config) -> None:
+        fds = self._sockets.fds()
+        self._engine.publish(self._composer.compose(state, fds, config.log, accepting=self._accepting))
+
     def _publish(self) -> None:
         if self._config is not None:
             self._note_changes()
             self._state = self._weigher.weigh(self._state, asyncio.get_running_loop().time())
-            fds = self._sockets.fds()
-            self._engine.publish(compose(self._state, fds, self._config.log, accepting=self._accepting))
+            self._pass_on(self._state, self._config)
             self._alarms.look_for_panic(self._state)
             self._housekeeping.untidy.set()
 

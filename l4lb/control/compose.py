@@ -1,4 +1,4 @@
-"""From the state of the control plane to a snapshot for the data plane. Pure."""
+"""From the state of the control plane to a snapshot for the data plane."""
 
 from __future__ import annotations
 
@@ -37,21 +37,40 @@ _NOWHERE = ("0.0.0.0", 0)
 """Stands for an address that is not known yet. Such a backend is not usable, so nobody goes there."""
 
 
-def compose(state: State, fds: Mapping[BindKey, Rows], log: model.Log, *, accepting: bool = True) -> Snapshot:
-    """`fds` holds the listening sockets of each bind.
+class Composer:
+    """Pools that are the same as in the last snapshot are not composed again: one change in ten thousand backends is
+    passed on at once."""
 
-    Without `accepting` listeners have no sockets; they are still there for clients that have not shown their PROXY
-    header yet.
-    """
-    pool_indices = {name: index for index, name in enumerate(state.pools)}
-    sockets = {name: _sockets(name, listener, fds) if accepting else () for name, listener in state.listeners.items()}
-    return Snapshot(
-        listeners=tuple(_listener(listener, pool_indices, sockets[name]) for name, listener in state.listeners.items()),
-        pools=tuple(_pool(pool, state.zones.numbers) for pool in state.pools.values()),
-        zones=state.zones.table,
-        events=_events(log.access),
-        interval_ms=0 if log.access is None else _ms(log.access.interval),
-    )
+    def __init__(self) -> None:
+        self._numbers: Mapping[str, int] = {}
+        self._pools: dict[str, tuple[PoolEntry, PoolSpec]] = {}
+
+    def compose(self, state: State, fds: Mapping[BindKey, Rows], log: model.Log, *, accepting: bool = True) -> Snapshot:
+        """`fds` holds the listening sockets of each bind.
+
+        Without `accepting` listeners have no sockets; they are still there for clients that have not shown their PROXY
+        header yet.
+        """
+        indices = {name: index for index, name in enumerate(state.pools)}
+        sockets = {
+            name: _sockets(name, listener, fds) if accepting else () for name, listener in state.listeners.items()
+        }
+        return Snapshot(
+            listeners=tuple(_listener(listener, indices, sockets[name]) for name, listener in state.listeners.items()),
+            pools=self._compose_pools(state),
+            zones=state.zones.table,
+            events=_events(log.access),
+            interval_ms=0 if log.access is None else _ms(log.access.interval),
+        )
+
+    def _compose_pools(self, state: State) -> tuple[PoolSpec, ...]:
+        numbers = state.zones.numbers
+        known = self._pools if numbers == self._numbers else {}
+        self._numbers, self._pools = numbers, {}
+        for name, pool in state.pools.items():
+            before = known.get(name)
+            self._pools[name] = before if before and before[0] is pool else (pool, _pool(pool, numbers))
+        return tuple(spec for _, spec in self._pools.values())
 
 
 def _ms(seconds: float | None) -> int:

@@ -23,13 +23,15 @@ class Departure:
 
 def departures(old: State, new: State) -> Iterator[Departure]:
     """What `old` has and `new` has not. Patience is that of the pool as the sessions knew it."""
-    kept = new.slots()
     for name, listener in old.listeners.items():
-        if (SlotKind.LISTENER, listener.slot) not in kept:
+        if name not in new.listeners:
             yield Departure(SlotKind.LISTENER, listener.slot, name)
     for pool_name, pool in old.pools.items():
-        if (SlotKind.POOL, pool.slot) not in kept:
+        now = new.pools.get(pool_name)
+        if now is pool:
+            continue
+        if now is None:
             yield Departure(SlotKind.POOL, pool.slot, pool_name)
         for name, backend in pool.backends.items():
-            if (SlotKind.BACKEND, backend.slot) not in kept:
+            if now is None or name not in now.backends:
                 yield Departure(SlotKind.BACKEND, backend.slot, f"{pool_name}/{name}", pool.config.drain_timeout)

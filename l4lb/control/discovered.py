@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from l4lb.config import Config, model
-from l4lb.control.state import BackendKey, State
+from l4lb.control.state import State
 from l4lb.discovery.source import Endpoint, Readiness
 
 Found = Mapping[str, Sequence[Endpoint]]
@@ -25,9 +25,9 @@ def _expanded(pool: model.Pool, endpoints: Sequence[Endpoint], zones: Set[str]) 
     return pool.model_copy(update={"backends": (*pool.backends, *more)}) if more else pool
 
 
-def _unlisted(pool: model.Pool, endpoints: Sequence[Endpoint]) -> Iterator[Endpoint]:
-    listed = {backend.name for backend in pool.backends}
-    return (endpoint for endpoint in endpoints if endpoint.name not in listed)
+def _unlisted(pool: model.Pool, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+    listed = {backend.name for backend in pool.backends} if endpoints else ()
+    return [endpoint for endpoint in endpoints if endpoint.name not in listed]
 
 
 def _backend(endpoint: Endpoint, zones: Set[str]) -> model.Backend:
@@ -65,16 +65,10 @@ def place(state: State, config: Config, found: Found) -> State:
 def mark(state: State, config: Config, found: Found) -> State:
     """The state in which every backend is as ready as its source says; those of the file always are."""
     changed = {}
-    for key, readiness in _readiness(config, found).items():
-        entry = state.find(key)
-        if entry is not None and entry.readiness is not readiness:
-            changed[key] = replace(entry, readiness=readiness)
-    return state.with_backends(changed) if changed else state
-
-
-def _readiness(config: Config, found: Found) -> dict[BackendKey, Readiness]:
-    said: dict[BackendKey, Readiness] = {}
     for pool_name, pool in config.pools.items():
-        said |= {(pool_name, endpoint.name): endpoint.readiness for endpoint in found.get(pool_name, ())}
-        said |= {(pool_name, backend.name): Readiness.READY for backend in pool.backends}
-    return said
+        said = {endpoint.name: endpoint.readiness for endpoint in _unlisted(pool, found.get(pool_name, ()))}
+        for name, entry in state.pools[pool_name].backends.items():
+            readiness = said.get(name, Readiness.READY)
+            if entry.readiness is not readiness:
+                changed[pool_name, name] = replace(entry, readiness=readiness)
+    return state.with_backends(changed) if changed else state

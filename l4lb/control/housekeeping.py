@@ -111,13 +111,13 @@ class Housekeeping:
                 raise
 
     def _give_slots(self) -> None:
-        for (kind, slot), departure in list(self._departures.items()):
-            if self._engine.give_slot(kind, slot):
-                # The last sessions may just have ended: their events still need the name.
-                self._sessions.forget(kind, slot)
-                del self._departures[kind, slot]
-                self._deadlines.pop((kind, slot), None)
-                _log.debug("%s has left", departure.label)
+        given = [key for key in self._departures if self._engine.give_slot(*key)]
+        if given:
+            # The last sessions may just have ended: their events still need the names.
+            self._sessions.forget(given)
+        for key in given:
+            self._deadlines.pop(key, None)
+            _log.debug("%s has left", self._departures.pop(key).label)
 
     async def _end_patience(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -30,16 +30,20 @@ class Share:
 
 
 def gained(before: State, after: State) -> set[str]:
-    """The pools in which a backend has a larger share to get than before: it joined, returned or got more weight."""
+    """The pools to rebalance: a backend has a larger share to get than before, as it joined, returned or got more
+    weight. In a new pool there is nothing to move."""
     return {
         name
         for name, pool in after.pools.items()
-        if pool is not (old := before.pools.get(name)) and _has_gained(old, pool)
+        if pool.config.rebalance is not None
+        and (old := before.pools.get(name)) is not None
+        and old is not pool
+        and _has_gained(old, pool)
     }
 
 
-def _has_gained(before: PoolEntry | None, after: PoolEntry) -> bool:
-    old = {} if before is None else _parts(before)
+def _has_gained(before: PoolEntry, after: PoolEntry) -> bool:
+    old = _parts(before)
     return any(part > old.get(name, 0.0) for name, part in _parts(after).items())
 
 

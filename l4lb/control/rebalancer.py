@@ -28,12 +28,11 @@ class Rebalancer:
         self.active = asyncio.Event()
 
     def note_gains(self, before: State, after: State) -> None:
-        """Rebalance the pools in which a backend has more to get than before; in a new one there is nothing to move."""
+        """Rebalance the pools in which a backend has more to get than before."""
         until = asyncio.get_running_loop().time() + WINDOW
         for pool in gained(before, after):
-            if after.pools[pool].config.rebalance is not None and pool in before.pools:
-                self._until[pool] = until
-                self.active.set()
+            self._until[pool] = until
+            self.active.set()
 
     async def round(self) -> None:
         """Close a few quiet connections where there are too many."""

@@ -29,17 +29,15 @@ def literal(address: Address) -> Target | None:
 async def resolve(addresses: Iterable[Address], known: Mapping[Address, Target]) -> dict[Address, Target]:
     """Targets of all addresses that have one: looked up now, or known from before."""
     slots = asyncio.Semaphore(CONCURRENCY)
-    wanted = list(dict.fromkeys(addresses))
+    targets = {address: literal(address) for address in addresses}
+    names = [address for address, target in targets.items() if target is None]
 
-    async def one(address: Address) -> Target | None:
-        fixed = literal(address)
-        if fixed is not None:
-            return fixed
+    async def one(name: Address) -> Target | None:
         async with slots:
-            return await _look_up(address) or known.get(address)
+            return await _look_up(name) or known.get(name)
 
-    targets = await asyncio.gather(*(one(address) for address in wanted))
-    return {address: target for address, target in zip(wanted, targets, strict=True) if target is not None}
+    targets |= zip(names, await asyncio.gather(*map(one, names)), strict=True)
+    return {address: target for address, target in targets.items() if target is not None}
 
 
 async def _look_up(address: Address) -> Target | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from l4lb.control.api import Session
+from l4lb.control.departures import SlotKey
 from l4lb.control.events import EventPump
 from l4lb.control.names import Names
 from l4lb.control.state import State
-from l4lb.engine.api import Engine, SessionRecord, SlotKind
+from l4lb.engine.api import Engine, SessionRecord
 from l4lb.errors import ControlError
 
 LISTING_BATCH = 1024
@@ -52,10 +53,11 @@ class Sessions:
         """From now on sessions may have the slots of this state."""
         self._names.learn(state)
 
-    def forget(self, kind: SlotKind, slot: int) -> None:
-        """No session has this slot any more, once what has ended is delivered."""
+    def forget(self, slots: Iterable[SlotKey]) -> None:
+        """No session has these slots any more, once what has ended is delivered."""
         self._pump.drain()
-        self._names.forget(kind, slot)
+        for kind, slot in slots:
+            self._names.forget(kind, slot)
 
     def drain(self) -> None:
         """Deliver every event that waits now."""

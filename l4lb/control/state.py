@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
@@ -25,8 +26,6 @@ BackendKey = tuple[str, str]
 
 WEIGHT_SCALE = 16
 """Parts of a weight of 1 that the data plane can tell apart where weights are not whole."""
-
-_RESTRICTION = (AdminState.READY, AdminState.DRAIN, AdminState.MAINT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +61,11 @@ class BackendEntry:
     @property
     def admin_state(self) -> AdminState:
         """The most restrictive of what the operator, the agent and the source want."""
-        source = AdminState.DRAIN if self.readiness is Readiness.DRAINING else AdminState.READY
-        return max(self.state, self.agent.state, source, key=_RESTRICTION.index)
+        wanted = (self.state, self.agent.state)
+        if AdminState.MAINT in wanted:
+            return AdminState.MAINT
+        draining = AdminState.DRAIN in wanted or self.readiness is Readiness.DRAINING
+        return AdminState.DRAIN if draining else AdminState.READY
 
     @property
     def agreed_health(self) -> HealthState:
@@ -136,12 +138,6 @@ class PoolEntry:
         return HealthState.NONE if health is None or not self.checked else HealthState(health.start)
 
     @property
-    def scale(self) -> int:
-        """By how much the data plane's weights are larger: WEIGHT_SCALE where some weight is not whole."""
-        whole = all(backend.exact_weight.is_integer() for backend in self.backends.values())
-        return 1 if whole else WEIGHT_SCALE
-
-    @property
     def panic(self) -> bool:
         """Whether so few backends are usable that health is ignored."""
         return is_panic((backend.standing for backend in self.backends.values()), self.config.panic_threshold)
@@ -164,7 +160,7 @@ class PoolEntry:
 
     def effective_weights(self) -> dict[str, float]:
         """What balancing uses, on the scale of the file: 0 for a backend that takes no new session."""
-        scale, weights, taking = self.scale, self.weights(), self.taking()
+        (weights, scale), taking = self._scaled(), self.taking()
         return {name: weights[name] / scale if name in taking else 0 for name in self.backends}
 
     def lasting_weights(self) -> dict[str, float]:
@@ -177,11 +173,13 @@ class PoolEntry:
 
     def weights(self) -> dict[str, int]:
         """What the data plane is told. Who has any weight keeps a little of it."""
-        scale = self.scale
-        return {
-            name: max(1, round(exact * scale)) if (exact := backend.exact_weight) > 0 else 0
-            for name, backend in self.backends.items()
-        }
+        return self._scaled()[0]
+
+    def _scaled(self) -> tuple[dict[str, int], int]:
+        """Whole weights, and by how much they are larger than they should be: WEIGHT_SCALE where one is not whole."""
+        exact = {name: backend.exact_weight for name, backend in self.backends.items()}
+        scale = 1 if all(weight.is_integer() for weight in exact.values()) else WEIGHT_SCALE
+        return {name: max(1, round(weight * scale)) if weight > 0 else 0 for name, weight in exact.items()}, scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,12 +204,11 @@ class State:
             for name, backend in pool.backends.items():
                 yield (pool_name, name), backend
 
-    def slots(self) -> set[tuple[SlotKind, int]]:
-        return {
-            *((SlotKind.LISTENER, listener.slot) for listener in self.listeners.values()),
-            *((SlotKind.POOL, pool.slot) for pool in self.pools.values()),
-            *((SlotKind.BACKEND, backend.slot) for _, backend in self.backends()),
-        }
+    def changed(self, before: State) -> Iterator[BackendKey]:
+        """The backends of pools that are not what they were."""
+        for pool_name, pool in self.pools.items():
+            if pool is not before.pools.get(pool_name):
+                yield from ((pool_name, name) for name in pool.backends)
 
     def find(self, key: BackendKey) -> BackendEntry | None:
         pool = self.pools.get(key[0])
@@ -235,7 +232,11 @@ def merge(
     take_slot: Callable[[SlotKind], int],
     zones: Zones = NO_ZONES,
 ) -> State:
-    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new."""
+    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new.
+
+    A pool that stays as it was is the same object, here and wherever a state is changed: that is how others see what
+    there is to do.
+    """
     pools = {name: _merge_pool(old.pools.get(name), pool, targets, take_slot) for name, pool in config.pools.items()}
     listeners = {}
     for name, listener in config.listeners.items():
@@ -258,50 +259,72 @@ def _merge_pool(
     targets: Mapping[Address, Target],
     take_slot: Callable[[SlotKind], int],
 ) -> PoolEntry:
-    slot = take_slot(SlotKind.POOL) if old is None else old.slot
-    pool = PoolEntry(slot=slot, config=config, backends={})
-    known = {} if old is None else old.backends
-    was_checked = old is not None and old.checked
+    if old is None:
+        old = PoolEntry(slot=take_slot(SlotKind.POOL), config=config, backends={})
+    config = _kept(old.config, config)
+    pool = replace(old, config=config)
     backends = {}
     for backend in config.backends:
-        before = known.get(backend.name)
-        target = targets.get(backend.address)
+        before, target = old.backends.get(backend.name), targets.get(backend.address)
         if before is None:
-            entry = BackendEntry(slot=take_slot(SlotKind.BACKEND), config=backend, target=target)
-        elif before.config == backend:
-            agent = NOTHING_SAID if config.agent is None else before.agent
-            entry = replace(before, target=target or before.target, agent=agent)
-            entry = _without_what_ended(entry, config)
+            slot = take_slot(SlotKind.BACKEND)
+            entry = BackendEntry(slot=slot, config=backend, target=target, health=pool.untested)
         else:
-            moved = before.config.address != backend.address
-            entry = BackendEntry(
-                slot=before.slot,
-                config=backend,
-                target=target,
-                health=pool.untested if moved else before.health,
-                readiness=before.readiness,
-                usable_since=None if moved else before.usable_since,
-                warm_until=before.warm_until,
-                ejected=before.ejected and not moved,
-                stalled=None if moved else before.stalled,
-            )
-            entry = _without_what_ended(entry, config)
-        backends[backend.name] = replace(entry, health=_health(pool, entry, before, was_checked=was_checked))
+            entry = _merge_backend(before, backend, target, pool, was_checked=old.checked)
+        backends[backend.name] = entry
+    if config is old.config and all(entry is old.backends.get(name) for name, entry in backends.items()):
+        return old
     return replace(pool, backends=backends)
 
 
-def _without_what_ended(entry: BackendEntry, config: model.Pool) -> BackendEntry:
-    """Nobody would take back what nobody says any more."""
-    watched = config.health is not None and config.health.progress is not None and config.load is not None
-    return replace(
+def _merge_backend(
+    before: BackendEntry, config: model.Backend, target: Target | None, pool: PoolEntry, *, was_checked: bool
+) -> BackendEntry:
+    if before.config is config or before.config == config:
+        agent = NOTHING_SAID if pool.config.agent is None else before.agent
+        entry = _with(before, target=target or before.target, agent=agent)
+    else:
+        moved = before.config.address != config.address
+        entry = BackendEntry(
+            slot=before.slot,
+            config=config,
+            target=target,
+            health=pool.untested if moved else before.health,
+            readiness=before.readiness,
+            usable_since=None if moved else before.usable_since,
+            warm_until=before.warm_until,
+            ejected=before.ejected and not moved,
+            stalled=None if moved else before.stalled,
+        )
+    # Nobody would take back what nobody says any more.
+    health = pool.config.health
+    watched = health is not None and health.progress is not None and pool.config.load is not None
+    return _with(
         entry,
-        ejected=entry.ejected and config.passive is not None,
+        ejected=entry.ejected and pool.config.passive is not None,
         stalled=entry.stalled if watched else None,
+        health=_health(pool, entry, was_checked=was_checked),
     )
 
 
-def _health(pool: PoolEntry, entry: BackendEntry, before: BackendEntry | None, *, was_checked: bool) -> HealthState:
-    if before is None or not pool.checked:
+def _kept(old: model.Pool, new: model.Pool) -> model.Pool:
+    """What did not change as the object it was, as far as possible: whoever compares it later is done at once."""
+    if old is new or old == new:
+        return old
+    return new.model_copy(update={"health": old.health}) if old.health == new.health else new
+
+
+def _with(entry: BackendEntry, **changes: Any) -> BackendEntry:
+    """The entry with these changes; itself if they change nothing."""
+    for name, value in changes.items():
+        now = getattr(entry, name)
+        if now is not value and now != value:
+            return replace(entry, **changes)
+    return entry
+
+
+def _health(pool: PoolEntry, entry: BackendEntry, *, was_checked: bool) -> HealthState:
+    if not pool.checked:
         return pool.untested
     # A backend that served without checks goes on serving until a check says otherwise.
     return entry.health if was_checked else HealthState.UP

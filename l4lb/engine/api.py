@@ -83,8 +83,7 @@ class Path(enum.IntEnum):
     SPLICE = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendSpec:
+class BackendSpec(NamedTuple):
     slot: int
     name: str
     family: socket.AddressFamily

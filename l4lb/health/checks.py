@@ -12,6 +12,8 @@ from l4lb.health.probes.base import Subject, Target
 from l4lb.health.probes.tls import TlsFileError, context_of
 from l4lb.health.scheduler import Check
 
+_AS_THE_POOL = model.BackendHealth()
+
 
 def checks_of(state: State) -> dict[BackendKey, Check]:
     """The checks of every backend that has an address and is not in maintenance."""
@@ -36,7 +38,7 @@ def require_tls(config: Config) -> None:
 
 
 def _check(key: BackendKey, entry: BackendEntry, pool: PoolEntry, health: model.Health, target: Target) -> Check:
-    own = entry.config.health or model.BackendHealth()
+    own = entry.config.health or _AS_THE_POOL
     place = check_target(target, health, own)
     elsewhere = own.address or health.address
     subject = Subject(

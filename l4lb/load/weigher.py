@@ -85,6 +85,7 @@ class Weigher:
         self._scrapes: Poller[BackendKey, Scrape] = Poller("scrape", self._scrape)
         self._agents: Poller[BackendKey, Question] = Poller("agent check", self._ask)
         self._pools: dict[str, _PoolLoad] = {}
+        self._steady: dict[str, PoolEntry] = {}
         self._ramping_until = -math.inf
         self.active = asyncio.Event()
 
@@ -150,7 +151,12 @@ class Weigher:
 
     def weigh(self, state: State, now: float, *, first: bool = False) -> State:
         """The state with the factors of this moment. With `first` the process begins, and with it every backend."""
-        pools = {name: self._weighed_pool(name, pool, now, first=first) for name, pool in state.pools.items()}
+        pools = {
+            name: pool if pool is self._steady.get(name) else self._weighed_pool(name, pool, now, first=first)
+            for name, pool in state.pools.items()
+        }
+        # Time does nothing to these: as they are now they stay.
+        self._steady = {name: pool for name, pool in pools.items() if not first and _is_steady(pool)}
         if all(pool is state.pools[name] for name, pool in pools.items()):
             return state
         return replace(state, pools=pools)
@@ -227,6 +233,10 @@ class Weigher:
         return self._agents.asked(key)
 
 
+def _is_steady(pool: PoolEntry) -> bool:
+    return pool.config.load is None and pool.config.slow_start is None
+
+
 def _aged(entry: BackendEntry, now: float, *, first: bool) -> BackendEntry:
     """The entry with the time since which it is usable. Who was there before l4lb was has been usable for ever."""
     if not entry.usable:
@@ -240,20 +250,24 @@ def _aged(entry: BackendEntry, now: float, *, first: bool) -> BackendEntry:
 
 
 def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
-    for key, entry in state.backends():
-        load, target = state.pools[key[0]].config.load, entry.target
-        # A unix socket has no host to be scraped at.
-        if load is not None and target is not None and not isinstance(target.address, str):
-            health = state.pools[key[0]].config.health
-            progress = None if health is None else health.progress
-            yield key, Scrape(fill(load.url, target.address[0], target.address[1]), entry.slot, load, progress)
+    for pool_name, pool in state.pools.items():
+        load, health = pool.config.load, pool.config.health
+        progress = None if health is None else health.progress
+        for name, entry in pool.backends.items() if load is not None else ():
+            # A unix socket has no host to be scraped at.
+            if load is not None and entry.target is not None and not isinstance(entry.target.address, str):
+                host, port = entry.target.address[:2]
+                yield (pool_name, name), Scrape(fill(load.url, host, port), entry.slot, load, progress)
 
 
 def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
-    for key, entry in state.backends():
-        agent, target = state.pools[key[0]].config.agent, entry.target
-        if agent is not None and target is not None and not isinstance(target.address, str):
-            yield key, Question(Target(target.family, (target.address[0], agent.port)), agent.interval)
+    for pool_name, pool in state.pools.items():
+        agent = pool.config.agent
+        for name, entry in pool.backends.items() if agent is not None else ():
+            target = entry.target
+            if agent is not None and target is not None and not isinstance(target.address, str):
+                address = (target.address[0], agent.port)
+                yield (pool_name, name), Question(Target(target.family, address), agent.interval)
 
 
 def _wanted(job: Scrape) -> Wanted:

@@ -56,6 +56,14 @@ def merged(*configs: Config) -> State:
     return state
 
 
+def slots_of(state: State) -> set[tuple[SlotKind, int]]:
+    return {
+        *((SlotKind.LISTENER, listener.slot) for listener in state.listeners.values()),
+        *((SlotKind.POOL, pool.slot) for pool in state.pools.values()),
+        *((SlotKind.BACKEND, backend.slot) for _, backend in state.backends()),
+    }
+
+
 def record(**values: Any) -> SessionRecord:
     fields: dict[str, Any] = {
         "id": 1,

@@ -11,7 +11,7 @@ import pytest
 from l4lb.config import Address
 from l4lb.config.model import Log
 from l4lb.control.api import AdminState, HealthState
-from l4lb.control.compose import compose
+from l4lb.control.compose import Composer
 from l4lb.control.state import State, merge
 from l4lb.control.zones import NO_ZONES, compile_zones
 from l4lb.engine.api import (
@@ -36,7 +36,7 @@ QUIET = Log()
 
 def test_defaults() -> None:
     state = merged(config(A))
-    assert compose(state, FDS, QUIET) == Snapshot(
+    assert Composer().compose(state, FDS, QUIET) == Snapshot(
         listeners=(ListenerSpec(slot=state.listeners["web"].slot, pool=0, fds=((3, 4),), proxy_timeout_ms=0),),
         pools=(
             PoolSpec(
@@ -80,7 +80,7 @@ def test_every_setting_reaches_the_data_plane() -> None:
     state = merge(State(), wanted, targets(wanted), Slots(), zones)
     slots = [backend.slot for _, backend in state.backends()]
     fds = {("", Address.parse("127.0.0.1:80")): [[5, 6]], ("", Address.parse("unix:/run/web.sock")): [[7, 7]]}
-    assert compose(state, fds, QUIET) == Snapshot(
+    assert Composer().compose(state, fds, QUIET) == Snapshot(
         listeners=(
             ListenerSpec(
                 slot=state.listeners["web"].slot,
@@ -129,7 +129,7 @@ def test_every_setting_reaches_the_data_plane() -> None:
 
 def test_pace_of_probes_that_are_off_does_not_count() -> None:
     tcp = {"keepalive": "off", "keepalive_interval": 4, "user_timeout": 1}
-    snapshot = compose(merged(config(A, pool={"tcp": tcp})), FDS, QUIET)
+    snapshot = Composer().compose(merged(config(A, pool={"tcp": tcp})), FDS, QUIET)
     assert snapshot.pools[0].tcp == TcpSpec(user_timeout_ms=1000)
 
 
@@ -142,7 +142,7 @@ def test_sticky_pools() -> None:
             "own": {"backends": [A], "sticky": {"key": "source_ip", "ttl": 0.5, "entries": 7}},
         },
     )
-    pools = compose(merged(wanted), FDS, QUIET).pools
+    pools = Composer().compose(merged(wanted), FDS, QUIET).pools
     assert [(pool.sticky_entries, pool.sticky_ttl_ms) for pool in pools] == [(0, 0), (100_000, 1_800_000), (7, 500)]
 
 
@@ -159,7 +159,7 @@ def test_sticky_pools() -> None:
     ],
 )
 def test_balance_words(word: str, balance: Balance) -> None:
-    snapshot = compose(merged(config(A, pool={"balance": word})), FDS, QUIET)
+    snapshot = Composer().compose(merged(config(A, pool={"balance": word})), FDS, QUIET)
     assert snapshot.pools[0].balance is balance
 
 
@@ -173,7 +173,7 @@ def test_listeners_point_at_their_pools() -> None:
     )
     state = merged(wanted)
     fds = {("", Address.parse(f"127.0.0.1:{port}")): [[port]] for port in (81, 82)}
-    snapshot = compose(state, fds, QUIET)
+    snapshot = Composer().compose(state, fds, QUIET)
     found = [(listener.fds, snapshot.pools[listener.pool].slot) for listener in snapshot.listeners]
     assert found == [(((81,),), state.pools["three"].slot), (((82,),), state.pools["one"].slot)]
 
@@ -185,22 +185,22 @@ def test_routes_point_at_their_pools() -> None:
             "x": {"bind": "127.0.0.1:81", "pool": "two", "sni": {"a.example": "three", "*.B.example": "one"}},
         },
     )
-    snapshot = compose(merged(wanted), {("", Address.parse("127.0.0.1:81")): [[81]]}, QUIET)
+    snapshot = Composer().compose(merged(wanted), {("", Address.parse("127.0.0.1:81")): [[81]]}, QUIET)
     assert snapshot.listeners[0].routes == (("a.example", 2), ("*.B.example", 0))
     assert snapshot.pools[1].hello_ms == 2000
 
 
 @pytest.mark.parametrize("word", ["source_ip", "source_ip_port", "sni"])
 def test_hash_key_words(word: str) -> None:
-    snapshot = compose(merged(config(A, pool={"hash": {"key": word}})), FDS, QUIET)
+    snapshot = Composer().compose(merged(config(A, pool={"hash": {"key": word}})), FDS, QUIET)
     assert snapshot.pools[0].hash_key.name.lower() == word
 
 
 def test_without_accepting_listeners_have_no_sockets() -> None:
     state = merged(config(A))
-    snapshot = compose(state, {}, QUIET, accepting=False)
+    snapshot = Composer().compose(state, {}, QUIET, accepting=False)
     assert [listener.fds for listener in snapshot.listeners] == [()]
-    assert snapshot.pools == compose(state, FDS, QUIET).pools
+    assert snapshot.pools == Composer().compose(state, FDS, QUIET).pools
 
 
 def test_backend_that_takes_no_session_keeps_its_weight_and_is_not_usable() -> None:
@@ -209,7 +209,7 @@ def test_backend_that_takes_no_session_keeps_its_weight_and_is_not_usable() -> N
     assert entry is not None
     for change in ({"state": AdminState.DRAIN}, {"health": HealthState.DOWN}):
         drained = state.with_backends({("app", "a"): replace(entry, **change)})
-        spec = compose(drained, FDS, QUIET).pools[0].backends[0]
+        spec = Composer().compose(drained, FDS, QUIET).pools[0].backends[0]
         assert (spec.weight, spec.usable) == (3, False)
 
 
@@ -218,30 +218,30 @@ def test_in_a_panic_all_that_are_ready_are_usable() -> None:
     health = {A: HealthState.UP, B: HealthState.DOWN, "c": HealthState.DOWN}
     changed = {key: replace(entry, health=health[key[1]]) for key, entry in state.backends()}
     state = state.with_backends(changed)
-    assert [spec.usable for spec in compose(state, FDS, QUIET).pools[0].backends] == [True, True, True]
+    assert [spec.usable for spec in Composer().compose(state, FDS, QUIET).pools[0].backends] == [True, True, True]
     key = ("app", "c")
     state = state.with_backends({key: replace(changed[key], state=AdminState.DRAIN)})
-    assert [spec.usable for spec in compose(state, FDS, QUIET).pools[0].backends] == [True, False, False]
+    assert [spec.usable for spec in Composer().compose(state, FDS, QUIET).pools[0].backends] == [True, False, False]
 
 
 def test_unresolved_backend_stands_for_nowhere() -> None:
     wanted = config({"name": "a", "address": "somewhere:80"})
-    spec = compose(merge(State(), wanted, {}, Slots()), FDS, QUIET).pools[0].backends[0]
+    spec = Composer().compose(merge(State(), wanted, {}, Slots()), FDS, QUIET).pools[0].backends[0]
     assert (spec.family, spec.address, spec.usable) == (socket.AF_INET, ("0.0.0.0", 0), False)
 
 
 def test_access_log_says_which_events_are_wanted() -> None:
     state = merged(config(A))
     log = Log.model_validate({"access": {"to": "-", "events": ["open", "interval", "close"], "interval": 5}})
-    snapshot = compose(state, FDS, log)
+    snapshot = Composer().compose(state, FDS, log)
     assert snapshot.events == EventKind.OPEN | EventKind.INTERVAL | EventKind.CLOSE
     assert snapshot.interval_ms == 5000
-    assert compose(state, FDS, QUIET).events == EventKind(0)
+    assert Composer().compose(state, FDS, QUIET).events == EventKind(0)
 
 
 def test_targets_of_names_are_used() -> None:
     wanted = config({"name": "a", "address": "somewhere:80"})
     target = targets(config(B))[Address.parse(B)]
     state = merge(State(), wanted, {Address.parse("somewhere:80"): target}, Slots())
-    spec = compose(state, FDS, QUIET).pools[0].backends[0]
+    spec = Composer().compose(state, FDS, QUIET).pools[0].backends[0]
     assert (spec.family, spec.address, spec.usable) == (socket.AF_INET6, ("::1", 9002), True)

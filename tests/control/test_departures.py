@@ -6,7 +6,7 @@ from l4lb.config import Config
 from l4lb.control.departures import Departure, departures
 from l4lb.control.state import State
 from l4lb.engine.api import SlotKind
-from tests.control.build import config, merged
+from tests.control.build import config, merged, slots_of
 
 A, B = "127.0.0.1:9001", "127.0.0.1:9002"
 
@@ -48,4 +48,4 @@ def test_pool_takes_its_backends_with_it_and_nobody_else() -> None:
         (SlotKind.BACKEND, f"two/{A}"),
         (SlotKind.BACKEND, f"two/{B}"),
     ]
-    assert {(one.kind, one.slot) for one in gone} == old.slots() - new.slots()
+    assert {(one.kind, one.slot) for one in gone} == slots_of(old) - slots_of(new)

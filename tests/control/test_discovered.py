@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from l4lb.config import Address, model
 from l4lb.control.api import AdminState, HealthState
-from l4lb.control.compose import compose
+from l4lb.control.compose import Composer
 from l4lb.control.discovered import expand, mark, place
 from l4lb.control.state import BackendEntry, State, merge
 from l4lb.control.zones import Zones
@@ -109,7 +109,7 @@ def test_tiers_and_zones_come_from_the_source_and_zones_that_the_file_lacks_do_n
     endpoints = (endpoint("a", tier=15, zone="eu-1a"), endpoint("b", B, zone="eu-1b"))
     state = state_of(*endpoints, zones=("eu-1a",))
     assert (place_of(state, "a"), place_of(state, "b")) == ((15, "eu-1a"), (0, None))
-    snapshot = compose(replace(state, listeners={}, zones=Zones({"eu-1a": 1})), {}, model.Log())
+    snapshot = Composer().compose(replace(state, listeners={}, zones=Zones({"eu-1a": 1})), {}, model.Log())
     assert [(backend.tier, backend.zone) for backend in snapshot.pools[0].backends] == [(15, 1), (0, 0)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from l4lb.control.names import Names
 from l4lb.engine.api import SlotKind
-from tests.control.build import config, merged, record
+from tests.control.build import config, merged, record, slots_of
 
 A, B = "127.0.0.1:9001", "127.0.0.1:9002"
 
@@ -42,5 +42,5 @@ def test_kinds_are_told_apart() -> None:
     names = Names()
     names.learn(merged(config(A)))
     names.forget(SlotKind.LISTENER, 12345)
-    found = {kind: names.of(kind, slot) for kind, slot in merged(config(A)).slots()}
+    found = {kind: names.of(kind, slot) for kind, slot in slots_of(merged(config(A)))}
     assert found == {SlotKind.LISTENER: "web", SlotKind.POOL: "app", SlotKind.BACKEND: A}

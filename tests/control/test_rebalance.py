@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from l4lb.config.model import Rebalance
 from l4lb.control.api import HealthState
 from l4lb.control.rebalance import Share, allot, gained, surplus
+from l4lb.control.state import State
 from tests.control.build import config, merged
 
 A, B, C = "127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"
+REBALANCED: dict[str, object] = {"rebalance": {}}
 SHARES = st.dictionaries(
     st.text(min_size=1, max_size=3),
     st.builds(Share, connections=st.integers(0, 5000), weight=st.integers(0, 256)),
@@ -23,7 +25,7 @@ SHARES = st.dictionaries(
 
 
 def test_joining_returning_and_growing_backends_gain() -> None:
-    two, three = merged(config(A, B)), merged(config(A, B, C))
+    two, three = merged(config(A, B, pool=REBALANCED)), merged(config(A, B, C, pool=REBALANCED))
     assert gained(two, three) == {"app"}
     assert gained(two, two) == set()
     entry = two.backends().__next__()[1]
@@ -34,8 +36,13 @@ def test_joining_returning_and_growing_backends_gain() -> None:
     assert gained(two, heavier) == {"app"}
 
 
+def test_nothing_is_moved_where_nobody_asks_for_it_nor_in_a_new_pool() -> None:
+    assert gained(merged(config(A)), merged(config(A, B))) == set()
+    assert gained(State(), merged(config(A, pool=REBALANCED))) == set()
+
+
 def test_those_who_stay_gain_when_another_goes() -> None:
-    two = merged(config(A, B))
+    two = merged(config(A, B, pool=REBALANCED))
     key, entry = next(iter(two.backends()))
     assert gained(two, two.with_backends({key: replace(entry, health=HealthState.DOWN)})) == {"app"}
 

@@ -11,7 +11,7 @@ from l4lb.config import Address
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.state import BackendEntry, State, merge
 from l4lb.engine.api import SlotKind
-from tests.control.build import Slots, config, merged, targets
+from tests.control.build import Slots, config, merged, slots_of, targets
 
 A, B, C = "127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"
 CHECKED = {"health": {"type": "tcp"}}
@@ -50,7 +50,7 @@ def test_everything_new_gets_a_slot_of_its_own() -> None:
     slots = Slots()
     wanted = config(A, B)
     state = merge(State(), wanted, targets(wanted), slots)
-    assert sorted(slots.taken) == sorted(state.slots())
+    assert sorted(slots.taken) == sorted(slots_of(state))
     kinds = [kind for kind, _ in slots.taken]
     assert (kinds.count(SlotKind.LISTENER), kinds.count(SlotKind.POOL), kinds.count(SlotKind.BACKEND)) == (1, 1, 2)
 
@@ -67,7 +67,7 @@ def test_who_stays_keeps_its_slot_whatever_changes_about_it() -> None:
     )
     after = merge(before, wanted, targets(wanted), slots)
     assert slots.taken == []
-    assert after.slots() == before.slots()
+    assert slots_of(after) == slots_of(before)
     assert after.listeners["web"].config == wanted.listeners["web"]
     assert after.pools["app"].config == wanted.pools["app"]
 
