@@ -109,16 +109,12 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
     return 0;
 }
 
-static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->queue_size > 0; }
-
-/* An attempt failed. True when to look at once for the next one; else the session rests first, or there is none. */
+/* An attempt failed. True when the next one may begin at once; else the session rests first, or there is none. */
 static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     bool exhausted = error == -EMFILE || error == -ENFILE;
     bool more = pool != NULL && session->retries < pool->retries;
-    bool elsewhere = more && pool->n_usable > 1 && !insists(worker, session, pool);
-    bool nowhere = more && pool->n_usable == 0 && may_wait(pool);
-    bool at_once = !exhausted && (elsewhere || nowhere);
+    bool at_once = more && !exhausted && pool->n_usable > 1 && !insists(worker, session, pool);
 
     count_failure(worker, session, error);
     if (more) {
@@ -141,6 +137,8 @@ static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int 
 }
 
 /* ---- waiting room ------------------------------------------------------------------------------------------------ */
+
+static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->queue_size > 0; }
 
 /* Somebody was here first. Who tries again had a place before them. */
 static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {

@@ -51,15 +51,20 @@ static int next_at(int listener, uint8_t *number) {
     return fd;
 }
 
-/* What the log would say of the one session there is. */
-static struct l4lb_session_record only_session(const struct house *house) {
-    struct l4lb_session_record records[2];
-    int n = 0;
+/* The one session there is. */
+static bool find_session(const struct house *house, struct l4lb_session_record *record) {
+    for (uint32_t worker = 0; worker < WORKERS; worker++) {
+        if (l4lb_list_sessions(house->engine, worker, 0, record, 1, ASK_MS) == 1)
+            return true;
+    }
+    return false;
+}
 
-    for (uint32_t worker = 0; worker < WORKERS && n == 0; worker++)
-        n = l4lb_list_sessions(house->engine, worker, 0, records, 2, ASK_MS);
-    CHECK_EQ(n, 1);
-    return records[0];
+static struct l4lb_session_record only_session(const struct house *house) {
+    struct l4lb_session_record record;
+
+    CHECK(find_session(house, &record));
+    return record;
 }
 
 /* ---- the first backend ------------------------------------------------------------------------------------------- */
@@ -284,7 +289,9 @@ TEST(who_was_refused_by_the_last_backend_waits_for_the_next_one) {
     storm_backends_stop(backends);
 }
 
+/* Stays are long against what a busy machine adds to them. */
 TEST(who_waits_a_second_time_waits_no_longer_in_all) {
+    enum { PATIENCE_MS = 2500, FIRST_MS = 1500 };
     static struct house house;
     struct storm_backends *backends = storm_backends_start("waits a second time", 1);
     struct room *room = house_of_nobody(&house, L4LB_ROUND_ROBIN);
@@ -294,21 +301,24 @@ TEST(who_waits_a_second_time_waits_no_longer_in_all) {
     char byte;
     int fd;
 
-    room->pool.queue_ms = 1500;
+    room->pool.queue_ms = PATIENCE_MS;
     backend->usable = false;
     publish_to_all(&house);
     fd = client(room);
-    STORM_UNTIL(queued(&house, room) == 1 && only_session(&house).queue_us > 100000);
+    STORM_UNTIL(queued(&house, room) == 1);
+    STORM_UNTIL(only_session(&house).queue_us > FIRST_MS * 1000);
     backend->usable = true;
     publish(&house);
     STORM_UNTIL(backend_stats(&house, backend).connect_failures_total == 1);
     first_us = only_session(&house).queue_us;
-    CHECK(first_us > 100000);
     backend->usable = false;
     publish(&house);
     STORM_UNTIL(queued(&house, room) == 1);
-    CHECK(only_session(&house).queue_us >= first_us);
-    CHECK(readable(fd, STORM_WAIT_MS));
+    while (!readable(fd, 1)) {
+        struct l4lb_session_record record;
+        if (find_session(&house, &record))
+            CHECK(record.queue_us >= first_us && record.queue_us < PATIENCE_MS * 1000 + first_us / 2);
+    }
     CHECK_EQ(recv(fd, &byte, 1, 0), 0);
     CHECK_EQ(closed(&house, room, L4LB_CLOSE_QUEUE_TIMEOUT), 1);
     (void)close(fd);
