@@ -21,7 +21,10 @@ def expand(config: Config, found: Found) -> Config:
 
 
 def _expanded(pool: model.Pool, endpoints: Sequence[Endpoint], zones: Set[str]) -> model.Pool:
-    more = tuple(_backend(endpoint, zones) for endpoint in _unlisted(pool, endpoints))
+    settings = pool.discover
+    if settings is None:
+        return pool
+    more = tuple(_backend(endpoint, zones, settings) for endpoint in _unlisted(pool, endpoints))
     return pool.model_copy(update={"backends": (*pool.backends, *more)}) if more else pool
 
 
@@ -30,13 +33,15 @@ def _unlisted(pool: model.Pool, endpoints: Sequence[Endpoint]) -> Iterator[Endpo
     return (endpoint for endpoint in endpoints if endpoint.name not in listed)
 
 
-def _backend(endpoint: Endpoint, zones: Set[str]) -> model.Backend:
+def _backend(endpoint: Endpoint, zones: Set[str], settings: model.Discover) -> model.Backend:
     return model.Backend(
         name=endpoint.name,
         address=endpoint.address,
         weight=endpoint.weight,
         tier=endpoint.tier,
         zone=_zone(endpoint, zones),
+        max_connections=settings.max_connections,
+        max_busy=settings.max_busy,
     )
 
 
@@ -75,6 +80,13 @@ def mark(state: State, config: Config, found: Found) -> State:
 def _readiness(config: Config, found: Found) -> dict[BackendKey, Readiness]:
     said: dict[BackendKey, Readiness] = {}
     for pool_name, pool in config.pools.items():
-        said |= {(pool_name, endpoint.name): endpoint.readiness for endpoint in found.get(pool_name, ())}
+        said |= {(pool_name, endpoint.name): _seen(endpoint, pool) for endpoint in found.get(pool_name, ())}
         said |= {(pool_name, backend.name): Readiness.READY for backend in pool.backends}
     return said
+
+
+def _seen(endpoint: Endpoint, pool: model.Pool) -> Readiness:
+    """A last resort is better than being turned away, but where clients may wait for somebody to come it is none."""
+    if endpoint.readiness is not Readiness.LAST_RESORT:
+        return endpoint.readiness
+    return Readiness.DRAINING if pool.scale_to_zero else Readiness.READY

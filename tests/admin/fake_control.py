@@ -77,10 +77,21 @@ def sticky_statistics() -> StickyStatistics:
 
 
 def pool_status(
-    backends: Mapping[str, BackendStatus], sticky: StickyStatistics | None = None, *, panic: bool = False
+    backends: Mapping[str, BackendStatus],
+    sticky: StickyStatistics | None = None,
+    *,
+    panic: bool = False,
+    queued: int = 0,
+    scale_to_zero: bool = False,
 ) -> PoolStatus:
-    statistics = PoolStatistics(closed_total={("normal", "--"): 5, ("connect_failed", "SC"): 2}, sticky=sticky)
-    return PoolStatus(balance="round_robin", panic=panic, backends=backends, statistics=statistics)
+    closed = {("normal", "--"): 5, ("connect_failed", "SC"): 2}
+    return PoolStatus(
+        balance="round_robin",
+        panic=panic,
+        backends=backends,
+        statistics=PoolStatistics(queued=queued, closed_total=closed, sticky=sticky),
+        scale_to_zero=scale_to_zero,
+    )
 
 
 def make_status(pools: Mapping[str, PoolStatus] | None = None, **values: object) -> Status:
