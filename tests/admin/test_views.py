@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+
+import pytest
 
 from l4lb.admin import views
-from l4lb.control.api import AdminState, AgentStatus, EjectionStatus, HealthState, ListenerStatus, LoadStatus
+from l4lb.control.api import (
+    AdminState,
+    AgentStatus,
+    DiscoveryStatus,
+    EjectionStatus,
+    HealthState,
+    ListenerStatus,
+    LoadStatus,
+)
 from l4lb.engine.api import ListenerStatistics, SessionState
 from tests.admin.fake_control import (
     backend_statistics,
@@ -136,6 +147,17 @@ def test_nobody_is_missed_where_nobody_has_to_be_there() -> None:
     assert views.readiness_problems(make_status(pools)) == ["pool 'broken' has no usable backend"]
     shown = views.status_view(make_status(pools))["pools"]
     assert [shown[name]["scale_to_zero"] for name in pools] == [True, False]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("age", "problems"), [(None, ["pool 'asleep' has not heard of its backends yet: dns does not answer"]), (9.0, [])]
+)
+def test_whoever_is_started_must_be_heard_of(age: float | None, problems: list[str]) -> None:
+    source = DiscoveryStatus(
+        source="dns", working=False, message="refused", age=age, endpoints=0, held=0, updates_total={}
+    )
+    pool = replace(pool_status({}, scale_to_zero=True), discovery=source)
+    assert views.readiness_problems(make_status({"asleep": pool})) == problems
 
 
 def test_an_autoscaler_reads_what_there_is_to_do_and_who_is_there() -> None:
