@@ -113,7 +113,7 @@ class Balancer:
         try:
             merged, targets = self._planner.merge(plan, self._state, take_slot)
             # Who is found before the first client comes was there before l4lb was.
-            first = self._config is None or not self._accepting
+            first = self._config is None or not (self._accepting or self._stopping)
             state = self._weigher.weigh(merged, now, first=first)
             self._engine.publish(compose(state, self._sockets.fds(), plan.config.log, accepting=self._accepting))
         except (OSError, ValueError) as error:

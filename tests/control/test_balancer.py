@@ -402,6 +402,24 @@ def test_pool_that_loses_its_last_backend_is_reported(
     assert f"app/{A} is down: broken" in caplog.text
 
 
+def test_who_leaves_the_waiting_room_while_it_is_read_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The room is read before the places outside of it: one who is seen in both is better than one in neither."""
+    order: list[str] = []
+
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A, pool={"queue": {}}))
+            for name in ("pool_statistics", "backend_statistics"):
+                read = getattr(stage.engine, name)
+                monkeypatch.setattr(
+                    stage.engine, name, lambda slot, n=name, read=read: (order.append(n), read(slot))[1]
+                )
+            stage.balancer.pools()
+
+    run(main())
+    assert order == ["pool_statistics", "backend_statistics"]
+
+
 @pytest.mark.parametrize(
     ("pool", "level", "fate"),
     [
