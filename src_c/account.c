@@ -67,7 +67,8 @@ void lb_account_record(struct lb_worker *worker, const struct lb_session *sessio
 }
 
 uint32_t lb_account_waited_us(const struct lb_worker *worker, const struct lb_session *session) {
-    return (uint32_t)LB_MIN((worker->now_ns - session->attempt_ns) / LB_NS_PER_US, (uint64_t)UINT32_MAX);
+    uint64_t now_us = session->state == LB_SESSION_QUEUE ? (worker->now_ns - session->attempt_ns) / LB_NS_PER_US : 0;
+    return (uint32_t)LB_MIN(session->queue_us + now_us, (uint64_t)UINT32_MAX);
 }
 
 void lb_account_describe(const struct lb_worker *worker, const struct lb_session *session,
@@ -92,7 +93,7 @@ void lb_account_describe(const struct lb_worker *worker, const struct lb_session
         .turns = session->phase.turns,
         .started_ns = lb_clock_wall_ns() - age_ns,
         .duration_us = age_ns / LB_NS_PER_US,
-        .queue_us = session->state == LB_SESSION_QUEUE ? lb_account_waited_us(worker, session) : session->queue_us,
+        .queue_us = lb_account_waited_us(worker, session),
         .connect_us = session->connect_us == UINT32_MAX ? UINT64_MAX : session->connect_us,
         .first_byte_us = session->first_byte_us,
         .bytes_in = session->up.bytes,

@@ -48,7 +48,7 @@ void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool 
 /* Its first turn came, or is expected no longer. */
 void lb_account_came(struct lb_worker *worker, struct lb_session *session);
 
-/* Microseconds in the waiting room, until now. */
+/* Microseconds in the waiting room until now, all its stays there together. */
 uint32_t lb_account_waited_us(const struct lb_worker *worker, const struct lb_session *session);
 
 void lb_account_describe(const struct lb_worker *worker, const struct lb_session *session,

@@ -8,6 +8,7 @@
 #include "account.h"
 #include "affinity.h"
 #include "balance.h"
+#include "clock.h"
 #include "count.h"
 #include "deadline.h"
 #include "hash.h"
@@ -108,7 +109,7 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
     return 0;
 }
 
-/* An attempt failed. True when the next one may begin at once; else the session waits, or there is none. */
+/* An attempt failed. True when the next one may begin at once; else the session rests first, or there is none. */
 static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     bool exhausted = error == -EMFILE || error == -ENFILE;
@@ -137,13 +138,19 @@ static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int 
 
 /* ---- waiting room ------------------------------------------------------------------------------------------------ */
 
-static bool may_wait(const struct lb_session *session, const struct lb_pool *pool) {
-    return pool != NULL && pool->queue_size > 0 && session->n_tried == 0;
+static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->queue_size > 0; }
+
+/* Somebody was here first. Who tries again had a place before them. */
+static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {
+    return may_wait(pool) && session->n_tried == 0 && session->state != LB_SESSION_QUEUE &&
+           lb_queue_length(&pool->live->queue) > 0;
 }
 
-/* Somebody was here first. */
-static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {
-    return may_wait(session, pool) && session->state != LB_SESSION_QUEUE && lb_queue_length(&pool->live->queue) > 0;
+/* However often it comes back, it waits for so long in all. */
+static uint64_t patience_ms(const struct lb_session *session, const struct lb_pool *pool) {
+    uint64_t waited_ms = session->queue_us * LB_NS_PER_US / LB_NS_PER_MS;
+
+    return pool->queue_ms - LB_MIN(pool->queue_ms, waited_ms);
 }
 
 static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
@@ -159,7 +166,7 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
             return over(session, L4LB_CLOSE_QUEUE_FULL);
         session->state = LB_SESSION_QUEUE;
         session->attempt_ns = worker->now_ns;
-        lb_deadline_arm(worker, session, worker->now_ms + pool->queue_ms);
+        lb_deadline_arm(worker, session, worker->now_ms + patience_ms(session, pool));
     }
     /* A place that came free before we were in line has called nobody. */
     if (lb_balance_has_place(pool))
@@ -171,8 +178,9 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
 static void end_waiting(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     if (session->state != LB_SESSION_QUEUE)
         return;
+    lb_histogram_add(&worker->counters.pools[session->pool].queue,
+                     lb_account_waited_us(worker, session) - session->queue_us);
     session->queue_us = lb_account_waited_us(worker, session);
-    lb_histogram_add(&worker->counters.pools[session->pool].queue, session->queue_us);
     (void)!lb_queue_leave(&pool->live->queue, &session->waiting);
     session->state = LB_SESSION_CONNECT;
     lb_queue_call(&pool->live->queue);
@@ -216,7 +224,7 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
         int error;
 
         if (at < 0)
-            return may_wait(session, pool) ? wait_in_line(worker, session, pool) : LB_CONNECT_OVER;
+            return may_wait(pool) ? wait_in_line(worker, session, pool) : LB_CONNECT_OVER;
         end_waiting(worker, session, pool);
         error = attempt(worker, session, pool, &pool->backends[at]);
         if (error == 0)

@@ -96,7 +96,7 @@ struct lb_session {
     uint64_t started_ns;
     uint64_t attempt_ns;    /* the current connection attempt, or the wait for a place, began */
     uint64_t last_ns;       /* a byte moved, a side ended, or a state began */
-    uint32_t queue_us;      /* waited for a place */
+    uint32_t queue_us;      /* waited for the places that it got */
     uint32_t connect_us;    /* UINT32_MAX = not reached */
     uint64_t first_byte_us; /* UINT64_MAX = not reached */
 

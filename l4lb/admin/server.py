@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from l4lb.admin import metrics, sockets, views
 from l4lb.admin.guard import ANSWER_TIMEOUT, HANDLER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
 from l4lb.admin.requests import BackendChange, validation_sentence
-from l4lb.control.api import AdminState, BackendStatus, Control, Status
+from l4lb.control.api import AdminState, BackendStatus, Control, PoolStatus, Status
 from l4lb.errors import ControlError
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ class AdminServer:
         router.add_get("/api/v1/pools/{pool}/backends/{backend:.+}", self._get_backend)
         router.add_patch("/api/v1/pools/{pool}/backends/{backend:.+}", self._patch_backend)
         router.add_delete("/api/v1/pools/{pool}/backends/{backend:.+}/sessions", self._delete_sessions)
+        router.add_get("/api/v1/autoscale/{pool}", self._get_autoscale)
         router.add_post("/api/v1/reload", self._post_reload)
         return application
 
@@ -221,6 +222,10 @@ class AdminServer:
         )
         return await self._get_backend(request)
 
+    async def _get_autoscale(self, request: web.Request) -> web.Response:
+        name = request.match_info["pool"]
+        return web.json_response(views.autoscale_view(name, self._find_pool(self._control.status(), name)))
+
     async def _post_reload(self, _request: web.Request) -> web.Response:
         outcome = await self._control.reload()
         if outcome.applied:
@@ -230,12 +235,16 @@ class AdminServer:
         return web.json_response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
 
     @staticmethod
-    def _find_backend(status: Status, request: web.Request) -> BackendStatus:
-        pool_name, backend_name = request.match_info["pool"], request.match_info["backend"]
-        pool = status.pools.get(pool_name)
+    def _find_pool(status: Status, name: str) -> PoolStatus:
+        pool = status.pools.get(name)
         if pool is None:
-            raise ControlError(f"there is no pool '{pool_name}'", HTTPStatus.NOT_FOUND)
-        backend = pool.backends.get(backend_name)
+            raise ControlError(f"there is no pool '{name}'", HTTPStatus.NOT_FOUND)
+        return pool
+
+    @classmethod
+    def _find_backend(cls, status: Status, request: web.Request) -> BackendStatus:
+        pool_name, backend_name = request.match_info["pool"], request.match_info["backend"]
+        backend = cls._find_pool(status, pool_name).backends.get(backend_name)
         if backend is None:
             raise ControlError(f"there is no backend '{backend_name}' in pool '{pool_name}'", HTTPStatus.NOT_FOUND)
         return backend

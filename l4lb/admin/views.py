@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from l4lb.control.api import (
+    AdminState,
     AgentStatus,
     BackendStatus,
     DiscoveryStatus,
@@ -72,6 +73,7 @@ def _pool(pool: PoolStatus) -> Json:
         "balance": pool.balance,
         "panic": pool.panic,
         "ejections_withheld_total": pool.ejections_withheld_total,
+        "scale_to_zero": pool.scale_to_zero,
         "queued": pool.statistics.queued,
         "discovery": None if pool.discovery is None else _discovery(pool.discovery),
         "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky),
@@ -209,13 +211,51 @@ def is_up(backend: BackendStatus) -> bool:
     return backend.health in (HealthState.UP, HealthState.NONE)
 
 
+def is_usable(backend: BackendStatus) -> bool:
+    """Whether it takes new sessions, as far as it has room."""
+    return backend.effective_weight > 0
+
+
+def autoscale_view(name: str, pool: PoolStatus) -> Json:
+    """What a pool has to do and who is there for it, in numbers that a KEDA `metrics-api` trigger can read.
+
+    `demand` and `sessions` add up over several l4lb, and none is a share of the backends that are there: those that are
+    being started would be started again.
+    """
+    backends = pool.backends.values()
+    queued = pool.statistics.queued
+    busy = sum(backend.statistics.busy for backend in backends)
+    connections = sum(backend.statistics.connections for backend in backends)
+    return {
+        "pool": name,
+        "demand": busy + queued,
+        "sessions": connections + queued,
+        "queued": queued,
+        "busy": busy,
+        "connections": connections,
+        "backends": {
+            "total": len(pool.backends),
+            "ready": sum(backend.state is AdminState.READY for backend in backends),
+            "usable": sum(map(is_usable, backends)),
+        },
+    }
+
+
 def readiness_problems(status: Status) -> list[str]:
     """What keeps l4lb from serving every listener and pool; empty when it is ready."""
     problems = ["l4lb is stopping"] if status.stopping else []
     problems += [f"listener '{name}' accepts on no address" for name, item in status.listeners.items() if not item.bind]
-    problems += [
-        f"pool '{name}' has no usable backend"
-        for name, pool in status.pools.items()
-        if not any(backend.effective_weight > 0 for backend in pool.backends.values())
-    ]
+    problems += [f"pool '{name}' {problem}" for name, pool in status.pools.items() if (problem := _pool_problem(pool))]
     return problems
+
+
+def _pool_problem(pool: PoolStatus) -> str | None:
+    """Where nobody has to be there, nobody is missed: clients come, wait, and so have somebody started. But whoever
+    is started must be heard of."""
+    if any(is_usable(backend) for backend in pool.backends.values()):
+        return None
+    if not pool.scale_to_zero:
+        return "has no usable backend"
+    if pool.discovery is not None and pool.discovery.age is None:
+        return f"has not heard of its backends yet: {pool.discovery.source} does not answer"
+    return None

@@ -33,6 +33,8 @@ def sentence(line: ErrorDetails) -> str:
             return _unknown_word(value, re.findall(r"'([^']*)'", context["expected"]))
         case "int_type":
             return f"a whole number is expected, not {shorten(value)}"
+        case "bool_parsing" | "bool_type":
+            return f"true or false is expected, not {_kind(value)}"
         case "greater_than_equal":
             return f"{value} is too small; the least is {context['ge']}"
         case "less_than_equal":

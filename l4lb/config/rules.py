@@ -180,6 +180,9 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
         yield from _tcp_conflicts(("pools", name, "tcp"), _get(pool, "tcp"))
         yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"), _get(pool, "load"))
         yield from _load_conflicts(("pools", name, "load"), _get(pool, "load"))
+        if _get(pool, "scale_to_zero") is True and _get(pool, "queue") is None:
+            message = "clients wait in the queue for somebody to be started; give the pool one: queue: {timeout: 10m}"
+            yield Conflict(("pools", name, "scale_to_zero"), message)
         yield from _discover_conflicts(("pools", name, "discover"), _get(pool, "discover"))
     if len(pools) > POOLS_MAX:
         yield Conflict(("pools",), f"{len(pools)} pools are more than the {POOLS_MAX} that fit")

@@ -28,7 +28,13 @@ class Alarms:
                 self._turning_away.discard(name)
             elif name not in self._turning_away and not _is_pending(pool):
                 self._turning_away.add(name)
-                _log.error("pool %s has no usable backend: its clients are turned away", name)
+                self._tell_of_nobody(name, pool)
+
+    @staticmethod
+    def _tell_of_nobody(name: str, pool: PoolEntry) -> None:
+        fate = "are turned away" if pool.config.queue is None else "wait"
+        level = logging.INFO if pool.config.scale_to_zero else logging.ERROR
+        _log.log(level, "pool %s has no usable backend: its clients %s", name, fate)
 
     def look_for_panic(self, state: State) -> None:
         """Tell of pools that panic, or have calmed down."""

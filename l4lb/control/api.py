@@ -109,13 +109,14 @@ class DiscoveryStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
-    """`panic` while so few backends are usable that their health is ignored. `ejections_withheld_total` counts backends
-    that should have been ejected, but too many were."""
+    """`panic` while so few backends are usable that their health is ignored. `scale_to_zero`: it is no fault if
+    none is. `ejections_withheld_total` counts backends that should have been ejected, but too many were."""
 
     balance: str
     panic: bool
     backends: Mapping[str, BackendStatus]
     statistics: PoolStatistics
+    scale_to_zero: bool = False
     ejections_withheld_total: int = 0
     discovery: DiscoveryStatus | None = None
 

@@ -96,16 +96,17 @@ class Balancer:
 
     def apply(self, plan: Plan) -> None:
         """Make the planned configuration the running one. StartError changes nothing; see `discard`."""
+        if self._stopping:
+            # Its listeners would take clients that nobody serves.
+            raise StartError("the process is stopping and takes no new configuration; change it after the next start")
         with uncollected():
             self._install(plan)
         self._planner.follow(plan.config)
 
     def _install(self, plan: Plan) -> None:
-        if self._stopping:
-            # Its listeners would take clients that nobody serves.
-            raise StartError("the process is stopping and takes no new configuration; change it after the next start")
         now = asyncio.get_running_loop().time()
-        opened = self._sockets.open_missing(plan.config.listeners)
+        listeners = {} if self._stopping else plan.config.listeners
+        opened = self._sockets.open_missing(listeners)
         taken: list[SlotKey] = []
 
         def take_slot(kind: SlotKind) -> int:
@@ -116,7 +117,7 @@ class Balancer:
         try:
             merged, targets = self._planner.merge(plan, self._state, take_slot)
             # Who is found before the first client comes was there before l4lb was.
-            first = self._config is None or not self._accepting
+            first = self._config is None or not (self._accepting or self._stopping)
             state = self._weigher.weigh(merged, now, first=first)
             self._pass_on(state, plan.config)
         except (OSError, ValueError) as error:
@@ -134,18 +135,21 @@ class Balancer:
         self._config = plan.config
         self._sessions.learn(state)
         self._alarms.look_for_panic(state)
-        self._sockets.apply_options(plan.config.listeners)
-        self._housekeeping.note_sockets(state.listeners)
+        self._sockets.apply_options(listeners)
+        self._housekeeping.note_sockets({} if self._stopping else state.listeners)
         self._check()
 
     async def rediscover(self) -> None:
-        """Make what discovery has found the backends that run; one round of it, once there is something new."""
+        """Make what discovery has found the backends that run; one round of it, once there is something new.
+
+        Also while the process stops: who still waits in a queue may be waiting for just that.
+        """
         await self._planner.rediscovered.wait()
         await self._rediscover()
 
     async def _rediscover(self) -> None:
         self._planner.rediscovered.clear()
-        if self._config is None or self._stopping:
+        if self._config is None:
             return
         targets = await self._planner.look_up_found(self._config)
         try:

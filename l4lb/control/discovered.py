@@ -21,7 +21,10 @@ def expand(config: Config, found: Found) -> Config:
 
 
 def _expanded(pool: model.Pool, endpoints: Sequence[Endpoint], zones: Set[str]) -> model.Pool:
-    more = tuple(_backend(endpoint, zones) for endpoint in _unlisted(pool, endpoints))
+    settings = pool.discover
+    if settings is None:
+        return pool
+    more = tuple(_backend(endpoint, zones, settings) for endpoint in _unlisted(pool, endpoints))
     return pool.model_copy(update={"backends": (*pool.backends, *more)}) if more else pool
 
 
@@ -30,13 +33,15 @@ def _unlisted(pool: model.Pool, endpoints: Sequence[Endpoint]) -> Sequence[Endpo
     return [endpoint for endpoint in endpoints if endpoint.name not in listed]
 
 
-def _backend(endpoint: Endpoint, zones: Set[str]) -> model.Backend:
+def _backend(endpoint: Endpoint, zones: Set[str], settings: model.Discover) -> model.Backend:
     return model.Backend(
         name=endpoint.name,
         address=endpoint.address,
         weight=endpoint.weight,
         tier=endpoint.tier,
         zone=_zone(endpoint, zones),
+        max_connections=settings.max_connections,
+        max_busy=settings.max_busy,
     )
 
 
@@ -66,9 +71,16 @@ def mark(state: State, config: Config, found: Found) -> State:
     """The state in which every backend is as ready as its source says; those of the file always are."""
     changed = {}
     for pool_name, pool in config.pools.items():
-        said = {endpoint.name: endpoint.readiness for endpoint in _unlisted(pool, found.get(pool_name, ()))}
+        said = {endpoint.name: _seen(endpoint, pool) for endpoint in _unlisted(pool, found.get(pool_name, ()))}
         for name, entry in state.pools[pool_name].backends.items():
             readiness = said.get(name, Readiness.READY)
             if entry.readiness is not readiness:
                 changed[pool_name, name] = replace(entry, readiness=readiness)
     return state.with_backends(changed) if changed else state
+
+
+def _seen(endpoint: Endpoint, pool: model.Pool) -> Readiness:
+    """A last resort is better than being turned away, but where clients may wait for somebody to come it is none."""
+    if endpoint.readiness is not Readiness.LAST_RESORT:
+        return endpoint.readiness
+    return Readiness.DRAINING if pool.scale_to_zero else Readiness.READY

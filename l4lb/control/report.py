@@ -42,6 +42,8 @@ def pool_status(
     discovery: DiscoveryStatus | None,
 ) -> PoolStatus:
     weights = pool.effective_weights()
+    # Who leaves the waiting room meanwhile is seen twice, rather than not at all.
+    statistics = engine.pool_statistics(pool.slot)
     return PoolStatus(
         balance=pool.config.balance,
         panic=pool.panic,
@@ -69,7 +71,8 @@ def pool_status(
             )
             for backend_name, backend in pool.backends.items()
         },
-        statistics=engine.pool_statistics(pool.slot),
+        statistics=statistics,
+        scale_to_zero=pool.config.scale_to_zero,
         discovery=discovery,
         ejections_withheld_total=outliers.withheld(name),
     )

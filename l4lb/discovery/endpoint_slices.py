@@ -112,7 +112,7 @@ def merge(slices: Iterable[Slice]) -> list[Endpoint]:
     for entry in sorted((entry for one in slices for entry in one.entries), key=_preference):
         best.setdefault(entry.name, entry)
     entries = _last_resort(list(best.values()))
-    hinted = all(entry.hints for entry in entries if entry.readiness is Readiness.READY)
+    hinted = all(entry.hints for entry in entries if entry.readiness in (Readiness.READY, Readiness.LAST_RESORT))
     return [
         Endpoint(entry.name, entry.address, zone=_zone(entry, hinted), readiness=entry.readiness) for entry in entries
     ]
@@ -129,7 +129,9 @@ def _last_resort(entries: list[Entry]) -> list[Entry]:
     if any(entry.readiness is Readiness.READY for entry in entries):
         return entries
     return [
-        replace(entry, readiness=Readiness.READY) if entry.readiness is Readiness.DRAINING and entry.serving else entry
+        replace(entry, readiness=Readiness.LAST_RESORT)
+        if entry.readiness is Readiness.DRAINING and entry.serving
+        else entry
         for entry in entries
     ]
 

@@ -13,6 +13,8 @@ from l4lb.discovery.source import Endpoint, Readiness
 
 Endpoints = tuple[Endpoint, ...]
 
+_GOING = (Readiness.DRAINING, Readiness.LAST_RESORT)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -62,7 +64,7 @@ class Belief:
 
 def _suspicious(believed: Endpoints, answer: Endpoints, rules: Rules) -> bool:
     told = {endpoint.name for endpoint in answer}
-    staying = [endpoint for endpoint in believed if endpoint.readiness is not Readiness.DRAINING]
+    staying = [endpoint for endpoint in believed if endpoint.readiness not in _GOING]
     if all(endpoint.name in told for endpoint in staying):
         return False
     return not answer or len(answer) < len(staying) * (1 - rules.max_removed)

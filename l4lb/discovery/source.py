@@ -20,9 +20,11 @@ TIER_MAX = 15
 
 
 class Readiness(enum.StrEnum):
-    """What a source says of an endpoint: `draining` ones are about to go, `not_ready` ones may come or come back."""
+    """What a source says of an endpoint: `draining` ones are about to go, `not_ready` ones may come or come back. A
+    `last_resort` is about to go too, but still serves, and nobody else is ready."""
 
     READY = "ready"
+    LAST_RESORT = "last_resort"
     NOT_READY = "not_ready"
     DRAINING = "draining"
 

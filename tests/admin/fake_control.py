@@ -13,10 +13,14 @@ from pathlib import Path as FilePath
 from l4lb.admin.server import AdminServer
 from l4lb.control.api import (
     AdminState,
+    AgentStatus,
     BackendStatus,
     ConfigStatus,
+    DiscoveryStatus,
+    EjectionStatus,
     HealthState,
     ListenerStatus,
+    LoadStatus,
     PoolStatus,
     ReloadOutcome,
     Session,
@@ -77,10 +81,21 @@ def sticky_statistics() -> StickyStatistics:
 
 
 def pool_status(
-    backends: Mapping[str, BackendStatus], sticky: StickyStatistics | None = None, *, panic: bool = False
+    backends: Mapping[str, BackendStatus],
+    sticky: StickyStatistics | None = None,
+    *,
+    panic: bool = False,
+    queued: int = 0,
+    scale_to_zero: bool = False,
 ) -> PoolStatus:
-    statistics = PoolStatistics(closed_total={("normal", "--"): 5, ("connect_failed", "SC"): 2}, sticky=sticky)
-    return PoolStatus(balance="round_robin", panic=panic, backends=backends, statistics=statistics)
+    closed = {("normal", "--"): 5, ("connect_failed", "SC"): 2}
+    return PoolStatus(
+        balance="round_robin",
+        panic=panic,
+        backends=backends,
+        statistics=PoolStatistics(queued=queued, closed_total=closed, sticky=sticky),
+        scale_to_zero=scale_to_zero,
+    )
 
 
 def make_status(pools: Mapping[str, PoolStatus] | None = None, **values: object) -> Status:
@@ -109,6 +124,23 @@ def make_status(pools: Mapping[str, PoolStatus] | None = None, **values: object)
         "workers": (worker_statistics(), worker_statistics()),
     }
     return Status(**(fields | values))  # type: ignore[arg-type]
+
+
+def exhaustive_status() -> Status:
+    """With everything that there may be, so that every metric has a sample."""
+    source = DiscoveryStatus(
+        source="dns", working=True, message="", age=1.5, endpoints=3, held=1, updates_total={"success": 1}
+    )
+    load = LoadStatus(
+        utilisation=0.4, readings={}, age=0.25, stale=False, factor=0.6, message="", scrapes_total={"success": 7}
+    )
+    backend = backend_status(
+        load=load,
+        agent=AgentStatus(message="up", checks_total={"success": 3}),
+        ejection=EjectionStatus(cause=None, left=None, ejections_total={"failures": 0}),
+    )
+    pool = dataclasses.replace(pool_status({"a": backend}, sticky_statistics()), discovery=source)
+    return make_status({"llama": pool})
 
 
 def make_session(session: int = 81_604_378_625, **values: object) -> Session:

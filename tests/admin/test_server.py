@@ -133,6 +133,23 @@ def test_readiness_names_what_is_missing(run: Run, control: FakeControl) -> None
     run(case)
 
 
+def test_an_autoscaler_reads_a_pool_over_both_sockets(run: Run, control: FakeControl) -> None:
+    control.current = make_status({"llama": pool_status({"a": backend_status()}, queued=3), "a/b c": pool_status({})})
+
+    async def case(served: Served) -> None:
+        for client in (served.unix, served.tcp):
+            async with client.get("/api/v1/autoscale/llama") as answer:
+                assert (answer.status, answer.content_type) == (200, "application/json")
+                assert (await answer.json())["demand"] == 3
+        async with served.tcp.get("/api/v1/autoscale/a%2Fb%20c") as answer:
+            assert (await answer.json())["pool"] == "a/b c"
+        async with served.tcp.get("/api/v1/autoscale/llam") as answer:
+            assert answer.status == 404
+            assert await answer.json() == {"error": "there is no pool 'llam'"}
+
+    run(case)
+
+
 def test_a_backend_is_changed_and_shown_as_it_is_then(run: Run, control: FakeControl) -> None:
     async def case(served: Served) -> None:
         async with served.unix.patch("/api/v1/pools/llama/backends/a", json={"state": "drain", "weight": 7}) as answer:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+
+import pytest
 
 from l4lb.admin import views
-from l4lb.control.api import AgentStatus, EjectionStatus, HealthState, ListenerStatus, LoadStatus
+from l4lb.control.api import (
+    AdminState,
+    AgentStatus,
+    DiscoveryStatus,
+    EjectionStatus,
+    HealthState,
+    ListenerStatus,
+    LoadStatus,
+)
 from l4lb.engine.api import ListenerStatistics, SessionState
 from tests.admin.fake_control import (
     backend_statistics,
@@ -128,6 +139,51 @@ def test_what_is_not_ready_is_named() -> None:
     assert len(problems) == 4
     for word in ("stopping", "'deaf'", "'bad'", "'empty'"):
         assert any(word in problem for problem in problems)
+
+
+def test_nobody_is_missed_where_nobody_has_to_be_there() -> None:
+    down = backend_status(effective_weight=0, health=HealthState.DOWN)
+    pools = {name: pool_status({"a": down}, scale_to_zero=name == "asleep") for name in ("asleep", "broken")}
+    assert views.readiness_problems(make_status(pools)) == ["pool 'broken' has no usable backend"]
+    shown = views.status_view(make_status(pools))["pools"]
+    assert [shown[name]["scale_to_zero"] for name in pools] == [True, False]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("age", "problems"), [(None, ["pool 'asleep' has not heard of its backends yet: dns does not answer"]), (9.0, [])]
+)
+def test_whoever_is_started_must_be_heard_of(age: float | None, problems: list[str]) -> None:
+    source = DiscoveryStatus(
+        source="dns", working=False, message="refused", age=age, endpoints=0, held=0, updates_total={}
+    )
+    pool = replace(pool_status({}, scale_to_zero=True), discovery=source)
+    assert views.readiness_problems(make_status({"asleep": pool})) == problems
+
+
+def test_an_autoscaler_reads_what_there_is_to_do_and_who_is_there() -> None:
+    backends = {
+        "a": backend_status(statistics=backend_statistics(busy=3, connections=10)),
+        "slow": backend_status(effective_weight=0.25, statistics=backend_statistics(busy=2, connections=4)),
+        "new": backend_status(effective_weight=0, health=HealthState.PENDING),
+        "leaving": backend_status(
+            effective_weight=0, state=AdminState.DRAIN, statistics=backend_statistics(busy=1, connections=1)
+        ),
+    }
+    assert views.autoscale_view("llama", pool_status(backends, queued=5)) == {
+        "pool": "llama",
+        "demand": 11,
+        "sessions": 20,
+        "queued": 5,
+        "busy": 6,
+        "connections": 15,
+        "backends": {"total": 4, "ready": 3, "usable": 2},
+    }
+
+
+def test_an_autoscaler_reads_numbers_where_nobody_is_there() -> None:
+    view = views.autoscale_view("llama", pool_status({}, queued=1, scale_to_zero=True))
+    assert (view["demand"], view["sessions"]) == (1, 1)
+    assert view["backends"] == {"total": 0, "ready": 0, "usable": 0}
 
 
 def load_status(**values: object) -> LoadStatus:

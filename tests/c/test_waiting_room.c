@@ -3,166 +3,12 @@
  * The waiting rooms of a running engine: nobody waits while there is a place, nobody overtakes, whatever clients,
  * backends and the configuration do meanwhile.
  */
-#include "storm.h"
+#include "house.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
 
 #include "base.h"
-#include "check.h"
-#include "l4lb.h"
-
-enum { WORKERS = 4, ROOMS = 3, PLACES = 3, LONG_MS = 600000, ASK_MS = 10000 };
-
-/* A pool, its waiting room and the way there. */
-struct room {
-    uint32_t listener;
-    struct storm_address address;
-    int fds[WORKERS];
-    bool proxy;
-    struct l4lb_pool_config pool;
-    struct l4lb_backend_config backends[PLACES];
-};
-
-struct house {
-    struct l4lb_engine *engine;
-    struct room rooms[ROOMS];
-    uint32_t n_rooms;
-};
-
-static uint32_t slot(const struct house *house, enum l4lb_slot_kind kind) {
-    int result = l4lb_slot_take(house->engine, kind);
-
-    CHECK(result >= 0);
-    return (uint32_t)result;
-}
-
-static void publish(const struct house *house) {
-    struct l4lb_pool_config pools[ROOMS];
-    struct l4lb_listener_config listeners[ROOMS];
-    const struct l4lb_prefix local = {.address = {[10] = 0xff, 0xff, 127}, .length = 104};
-    const struct l4lb_config config = {
-        .listeners = listeners, .n_listeners = house->n_rooms, .pools = pools, .n_pools = house->n_rooms};
-
-    for (uint32_t i = 0; i < house->n_rooms; i++) {
-        const struct room *room = &house->rooms[i];
-        pools[i] = room->pool;
-        listeners[i] = (struct l4lb_listener_config){.slot = room->listener,
-                                                     .pool = i,
-                                                     .fds = room->fds,
-                                                     .n_binds = 1,
-                                                     .proxy_mode = room->proxy ? L4LB_PROXY_REQUIRE : L4LB_PROXY_OFF,
-                                                     .proxy_from = &local,
-                                                     .n_proxy_from = 1,
-                                                     .proxy_timeout_ms = LONG_MS};
-    }
-    CHECK_OK(l4lb_publish(house->engine, &config));
-}
-
-/* And wait until everybody goes by it. */
-static void publish_to_all(const struct house *house) {
-    publish(house);
-    STORM_UNTIL(l4lb_reclaim(house->engine) == 0);
-}
-
-static void add_room(struct house *house, enum l4lb_balance balance) {
-    struct room *room = &house->rooms[house->n_rooms++];
-
-    room->listener = slot(house, L4LB_SLOT_LISTENER);
-    for (int i = 0; i < WORKERS; i++)
-        room->fds[i] = storm_listen(&room->address, AF_INET, 256);
-    room->pool = (struct l4lb_pool_config){.slot = slot(house, L4LB_SLOT_POOL),
-                                           .balance = balance,
-                                           .table_size = 251,
-                                           .retries = 2,
-                                           .connect_ms = LONG_MS,
-                                           .idle_ms = LONG_MS,
-                                           .half_close_ms = LONG_MS,
-                                           .queue_size = 1000,
-                                           .queue_ms = LONG_MS,
-                                           .backends = room->backends};
-}
-
-static struct l4lb_backend_config *add_backend(struct house *house, struct room *room, const char *name,
-                                               const struct storm_address *address) {
-    struct l4lb_backend_config *backend = &room->backends[room->pool.n_backends++];
-
-    *backend = (struct l4lb_backend_config){.slot = slot(house, L4LB_SLOT_BACKEND),
-                                            .weight = 1,
-                                            .usable = 1,
-                                            .name = name,
-                                            .address = (const struct sockaddr *)&address->storage,
-                                            .address_len = address->len};
-    return backend;
-}
-
-static void house_init(struct house *house) {
-    static const struct l4lb_options options = {
-        .n_workers = WORKERS, .sessions_max = 1000, .pipes_max = 8, .pipe_bytes = 65536, .events_cap = 2};
-
-    memset(house, 0, sizeof *house);
-    CHECK_OK(l4lb_engine_new(&options, &house->engine));
-}
-
-static void house_fini(struct house *house) {
-    l4lb_engine_free(house->engine);
-    for (uint32_t i = 0; i < house->n_rooms; i++) {
-        for (int j = 0; j < WORKERS; j++)
-            (void)close(house->rooms[i].fds[j]);
-    }
-}
-
-static uint64_t queued(const struct house *house, const struct room *room) {
-    struct l4lb_pool_stats stats;
-
-    CHECK_OK(l4lb_read_pool(house->engine, room->pool.slot, &stats));
-    return stats.queued;
-}
-
-static uint64_t closed(const struct house *house, const struct room *room, enum l4lb_close reason) {
-    struct l4lb_pool_stats stats;
-
-    CHECK_OK(l4lb_read_pool(house->engine, room->pool.slot, &stats));
-    return stats.closed[reason];
-}
-
-static struct l4lb_backend_stats backend_stats(const struct house *house, const struct l4lb_backend_config *backend) {
-    struct l4lb_backend_stats stats;
-
-    CHECK_OK(l4lb_read_backend(house->engine, backend->slot, &stats));
-    return stats;
-}
-
-static uint64_t sessions_now(const struct house *house) {
-    struct l4lb_worker_stats stats;
-    uint64_t n = 0;
-
-    for (uint32_t i = 0; i < WORKERS; i++) {
-        CHECK_OK(l4lb_read_worker(house->engine, i, &stats));
-        n += stats.sessions;
-    }
-    return n;
-}
-
-static bool readable(int fd, int timeout_ms) {
-    struct pollfd wanted = {.fd = fd, .events = POLLIN};
-    return CHECK_SYS(poll(&wanted, 1, timeout_ms)) == 1;
-}
-
-static int client(const struct room *room) {
-    int fd = CHECK_SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-
-    (void)CHECK_SYS(connect(fd, (const struct sockaddr *)&room->address.storage, room->address.len));
-    return fd;
-}
-
-static void hang_up(int fd, bool reset) {
-    if (reset)
-        (void)CHECK_SYS(setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger)));
-    (void)close(fd);
-}
 
 /* ---- places that come free --------------------------------------------------------------------------------------- */
 
@@ -529,11 +375,13 @@ struct crowd {
 
 static uint32_t below(struct crowd *crowd, uint32_t n) { return check_random_below(&crowd->random, n); }
 
-/* Other limits: of connections in the first room, of turns in the second, of both in the third. */
+/* Other limits: of connections in the first room, of turns in the second, of both in the third. Now and then nobody is
+ * there. */
 static void change_places(struct crowd *crowd, uint32_t at) {
     struct room *room = &crowd->house.rooms[at];
 
-    for (size_t i = 0; i < room->pool.n_backends; i++) {
+    room->pool.n_backends = below(crowd, 10) > 0 ? PLACES : 0;
+    for (int i = 0; i < PLACES; i++) {
         struct l4lb_backend_config *backend = &room->backends[i];
         backend->connections_max = at == 1 ? 0 : below(crowd, 10) > 0 ? 1 + below(crowd, 3) : 0;
         backend->busy_max = at == 0 ? 0 : below(crowd, 10) > 0 ? 1 + below(crowd, 2) : 0;
@@ -665,6 +513,7 @@ static void crowd_ends(struct crowd *crowd) {
     (void)storm_clients_stop(crowd->clients);
     /* Who asked and finished may still wait, and there may be nobody to wait for. */
     for (uint32_t i = 0; i < house->n_rooms; i++) {
+        house->rooms[i].pool.n_backends = PLACES;
         for (int j = 0; j < PLACES; j++) {
             struct l4lb_backend_config *backend = &house->rooms[i].backends[j];
             backend->connections_max = backend->busy_max = 0;

@@ -202,6 +202,12 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         ("health: {type: http, status: 99}", "99", "health.status: '99' is not a status; write a code such as 200"),
         ("health: {type: http, path: up}", "up", "health.path: 'up' cannot be used here; a path begins with /"),
         ("slow_start: 30", "30", "slow_start: 30 has no unit; write 30s for seconds"),
+        (
+            "scale_to_zero: true",
+            "true",
+            "scale_to_zero: clients wait in the queue for somebody to be started; give",
+        ),
+        ("scale_to_zero: maybe", "maybe", "scale_to_zero: true or false is expected, not 'maybe'"),
         ("preset: vlm", "vlm", "preset: 'vlm' is not known here; did you mean 'vllm'?"),
         ("agent: {}", "agent", "agent: the key 'port' is missing"),
         ("load: {}", "load", "load: there is nothing to read; give signals, or a preset that has some"),

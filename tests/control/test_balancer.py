@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import socket
 import threading
@@ -402,6 +403,48 @@ def test_pool_that_loses_its_last_backend_is_reported(
 
     run(main())
     assert f"app/{A} is down: broken" in caplog.text
+
+
+def test_who_leaves_the_waiting_room_while_it_is_read_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The room is read before the places outside of it: one who is seen in both is better than one in neither."""
+    order: list[str] = []
+
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A, pool={"queue": {}}))
+            for name in ("pool_statistics", "backend_statistics"):
+                read = getattr(stage.engine, name)
+                monkeypatch.setattr(
+                    stage.engine, name, lambda slot, n=name, read=read: (order.append(n), read(slot))[1]
+                )
+            stage.balancer.pools()
+
+    run(main())
+    assert order == ["pool_statistics", "backend_statistics"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "level", "fate"),
+    [
+        ({}, "ERROR", "are turned away"),
+        ({"queue": {}}, "ERROR", "wait"),
+        ({"queue": {}, "scale_to_zero": True}, "INFO", "wait"),
+    ],
+)
+def test_what_becomes_of_clients_of_an_empty_pool_is_told(
+    answers: dict[int, Result], caplog: pytest.LogCaptureFixture, pool: dict[str, object], level: str, fate: str
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        async with staged() as stage:
+            answers[9001] = BAD
+            await stage.apply(config(A, pool=CHECKED | pool))
+            await eventually(lambda: "pool app has no usable backend" in caplog.text)
+
+    run(main())
+    (told,) = (record for record in caplog.records if "no usable backend" in record.message)
+    assert (told.levelname, told.message) == (level, f"pool app has no usable backend: its clients {fate}")
 
 
 def test_publishing_health_is_tried_again_after_a_failure(

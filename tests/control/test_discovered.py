@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from l4lb.config import Address, model
@@ -26,9 +27,10 @@ def state_of(
     before: State | None = None,
     backends: tuple[object, ...] = (),
     zones: tuple[str, ...] = (),
+    pool: Mapping[str, object] = FILE,
 ) -> State:
     networks = {zone: f"10.{number}.0.0/16" for number, zone in enumerate(zones)}
-    wanted, found = config(*backends, pool=FILE, zones=networks), {"app": endpoints}
+    wanted, found = config(*backends, pool=pool, zones=networks), {"app": endpoints}
     expanded = expand(wanted, found)
     placed = place(before or State(), wanted, found)
     return mark(merge(placed, expanded, targets(expanded), Slots()), wanted, found)
@@ -136,3 +138,19 @@ def test_a_change_of_place_in_the_file_is_one_of_the_backend() -> None:
     state = state.with_backends({("app", "a"): replace(entry(state, "a"), state=AdminState.DRAIN)})
     after = state_of(endpoint("a", tier=1), before=state, backends=({**listed, "tier": 1},))
     assert entry(after, "a").state is AdminState.READY
+
+
+def test_a_last_resort_is_none_where_clients_may_wait_for_somebody_to_come() -> None:
+    going = endpoint("a", readiness=Readiness.LAST_RESORT)
+    assert entry(state_of(going), "a").usable
+    waiting = entry(state_of(going, pool=FILE | {"scale_to_zero": True, "queue": {}}), "a")
+    assert (waiting.usable, waiting.leaving) == (False, True)
+
+
+def test_backends_that_are_found_have_the_limits_that_their_section_gives() -> None:
+    limited = {"discover": FILE["discover"] | {"max_connections": 7, "max_busy": 5}}
+    state = state_of(endpoint("a"), backends=({"name": "b", "address": B},), pool=limited)
+    assert [(entry(state, name).config.max_connections, entry(state, name).config.max_busy) for name in "ab"] == [
+        (7, 5),
+        (0, 0),
+    ]

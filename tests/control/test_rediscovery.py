@@ -205,17 +205,17 @@ def test_who_is_found_at_the_start_needs_no_slow_start_and_who_joins_later_does(
     run(main())
 
 
-def test_nothing_is_found_any_more_while_it_stops(tmp_path: Path) -> None:
+def test_those_who_still_wait_are_found_backends_while_it_stops(tmp_path: Path) -> None:
     async def main() -> None:
         async with finding(tmp_path) as found:
             found.write(A)
             await found.stage.apply(found.config())
             await found.wait_usable(A)
             await found.stage.balancer.stop_accepting()
-            published = len(found.stage.engine.snapshots)
             found.write(A, B)
-            await found.stage.balancer.rediscover()
-            assert len(found.stage.engine.snapshots) == published
+            await found.wait_usable(A, B)
             await eventually(lambda: not found.stage.engine.snapshot.listeners[0].fds)
+            with pytest.raises(StartError, match="stopping"):
+                found.stage.balancer.apply(await found.stage.balancer.prepare(found.config(C)))
 
     run(main())

@@ -13,6 +13,7 @@ from l4lb.discovery.endpoint_slices import merge, read_slice
 from l4lb.discovery.source import DiscoveryError, Endpoint, Readiness
 
 READY, NOT_READY, DRAINING = Readiness.READY, Readiness.NOT_READY, Readiness.DRAINING
+LAST_RESORT = Readiness.LAST_RESORT
 
 
 def endpoint(address: str, pod: str | None = None, **values: Any) -> dict[str, Any]:
@@ -54,10 +55,10 @@ def test_conditions(conditions: Any, expected: Readiness) -> None:
     assert readiness(conditions, {"ready": True})[0] is expected
 
 
-def test_who_is_about_to_go_and_still_serves_is_used_where_nobody_is_ready() -> None:
+def test_who_is_about_to_go_and_still_serves_is_a_last_resort_where_nobody_is_ready() -> None:
     going = {"ready": False, "serving": True, "terminating": True}
     gone = {"ready": False, "serving": False, "terminating": True}
-    assert readiness(going, gone, {"ready": False}) == [READY, DRAINING, NOT_READY]
+    assert readiness(going, gone, {"ready": False}) == [LAST_RESORT, DRAINING, NOT_READY]
     assert readiness(going, gone, {"ready": True}) == [DRAINING, DRAINING, READY]
 
 
@@ -82,7 +83,7 @@ def test_of_two_that_are_about_to_go_the_one_that_serves_counts() -> None:
     ]
     for first, second in (going, going[::-1]):
         (one,) = found(a_slice(first), a_slice(second))
-        assert one.readiness is READY
+        assert one.readiness is LAST_RESORT
 
 
 def test_a_pod_with_two_families_is_one_backend_at_its_ipv4_address() -> None:

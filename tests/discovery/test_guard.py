@@ -65,7 +65,8 @@ def test_the_first_answer_is_believed_whatever_it_is() -> None:
 def test_what_was_draining_is_expected_to_go() -> None:
     belief = after(endpoints("abcd"), [*endpoints("a"), *draining("bcd")], endpoints("a"))
     assert (names(belief), belief.held) == ("a", 0)
-    assert names(after(endpoints("a"), draining("a"), [])) == ""
+    for going in (Readiness.DRAINING, Readiness.LAST_RESORT):
+        assert names(after(endpoints("a"), endpoints("a", going), [])) == ""
 
 
 def test_a_loss_that_lasts_is_believed_once_the_source_says_so_again() -> None:

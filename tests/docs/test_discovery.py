@@ -35,7 +35,7 @@ def test_the_rights_are_those_that_are_used() -> None:
     (rights,) = (block for block in BLOCKS if "RoleBinding" in block)
     role, binding = yaml.safe_load_all(rights)
     assert role["rules"] == [
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]}
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
     ]
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from l4lb.config.fields.durations import Interval, Patience, Timeout
-from l4lb.config.fields.numbers import Percentage, Port
+from l4lb.config.fields.numbers import Connections, Percentage, Port
 from l4lb.config.fields.sources import KubernetesPort, Origins, Records, Servers
 from l4lb.config.fields.words import DnsName, FilePath, KeyPrefix, KubernetesName, PlainUrl
 from l4lb.config.sections import Section
@@ -111,6 +111,12 @@ class Discover(Section):
 
     etcd: EtcdSource | None = None
     """Keys in etcd."""
+
+    max_connections: Connections = 0
+    """Sessions at once of each backend that is found; 0 is no limit."""
+
+    max_busy: Connections = 0
+    """Turns in flight beyond which it gets no new session; 0 is no limit."""
 
     max_removed: Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
     """An answer that shrinks what is known by more than this, or to nothing, is taken for a fault at first."""

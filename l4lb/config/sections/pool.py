@@ -133,7 +133,7 @@ class Pool(Section):
     """For `maglev` and `source_hash`."""
 
     backends: tuple[Backend, ...]
-    """Addresses, or sections. Where there are none, clients are disconnected."""
+    """Addresses, or sections. Where there are none, clients wait in the `queue`, or are disconnected."""
 
     discover: Discover | None = None
     """Where more backends are found. With it `backends` may be left out."""
@@ -158,6 +158,9 @@ class Pool(Section):
 
     queue: Queue | None = None
     """Not given: a client that finds no place is disconnected at once."""
+
+    scale_to_zero: bool = False
+    """Whether nobody may be there, and that is no fault: clients wait in the `queue` for somebody to be started."""
 
     sticky: Sticky | None = None
     """Not given: every session is shared out as if its client came for the first time."""
