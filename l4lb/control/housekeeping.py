@@ -16,6 +16,7 @@ from l4lb.control.sessions import Sessions
 from l4lb.control.sockets import BindKey, Sockets, bind_key
 from l4lb.control.state import BackendKey, ListenerEntry, State
 from l4lb.engine.api import Engine, SlotKind
+from l4lb.words import counted
 
 _log = logging.getLogger(__name__)
 
@@ -126,4 +127,4 @@ class Housekeeping:
             del self._deadlines[key]
             if killed:
                 label = self._departures[key].label
-                _log.warning("%s: %d sessions outlived drain_timeout and were closed", label, killed)
+                _log.warning("%s: closed, as they outlived drain_timeout: %s", label, counted(killed, "session"))

@@ -97,7 +97,7 @@ class Shutdown:
                 continue
             told_at = now
             status = self._status(began_at)
-            self._notifier.status(progress(status))
+            self._notifier.stopping(progress(status))
             if now >= logged_at + LOG_INTERVAL or 2 * status.sessions <= logged:
                 logged_at, logged = now, status.sessions
                 _log.info("stopping: %s", progress(status))

@@ -10,6 +10,9 @@ import os
 import socket
 import time
 
+STOP_EXTENSION = 10.0
+"""Seconds that a process which is stopping may be silent for."""
+
 
 class Notifier:
     """Speaks to the socket that the service manager named at start."""
@@ -39,10 +42,8 @@ class Notifier:
         self.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
 
     def stopping(self, status: str) -> None:
-        self.notify(STOPPING=1, STATUS=status)
-
-    def status(self, status: str) -> None:
-        self.notify(STATUS=status)
+        """Said again and again, it keeps the manager from running out of patience (TimeoutStopSec)."""
+        self.notify(STOPPING=1, STATUS=status, EXTEND_TIMEOUT_USEC=int(STOP_EXTENSION * 1e6))
 
     def alive(self) -> None:
         self.notify(WATCHDOG=1)

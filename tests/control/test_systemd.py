@@ -31,7 +31,8 @@ def test_state_changes_are_told(tmp_path: Path) -> None:
         assert lines["RELOADING"] == "1"
         assert int(lines["MONOTONIC_USEC"]) > 0
         notifier.stopping("waiting for 3 sessions to end")
-        assert listening.recv(4096) == b"STOPPING=1\nSTATUS=waiting for 3 sessions to end"
+        words = b"STOPPING=1\nSTATUS=waiting for 3 sessions to end\nEXTEND_TIMEOUT_USEC=10000000"
+        assert listening.recv(4096) == words
         notifier.alive()
         assert listening.recv(4096) == b"WATCHDOG=1"
 

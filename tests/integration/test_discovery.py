@@ -16,7 +16,7 @@ from tests.helpers.balancer import Balancer, Json, merge
 from tests.helpers.kubernetes_api import KubernetesApi, endpoint
 from tests.helpers.leaks import watches
 from tests.helpers.name_server import NameServer
-from tests.helpers.peers import Backend, Served, address_of, ask, connect, echo, listen, named, spelled
+from tests.helpers.peers import Backend, End, Served, address_of, ask, connect, echo, listen, named, spelled
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import wait_until
 
@@ -123,6 +123,30 @@ def test_a_session_outlives_its_backend_and_its_neighbours_keep_their_weight(
         client.ended()
         scene.wait_closed("DD drained")
         assert scene.backend_status(str(b))["weight"] == 9
+
+
+def test_who_is_quiet_leaves_with_its_backend_and_a_turn_has_the_time_of_its_pool(
+    balance: MakeScene, backend: Backend, tmp_path: Path
+) -> None:
+    path = tmp_path / "targets.json"
+    with Served(named("b")) as b:
+        write(path, backend)
+        scene = balance(pool=file(path) | {"drain_timeout": "3s"})
+        quiet, working = scene.pair(backend), scene.pair(backend)
+        for client, server in (quiet, working):
+            client.send(b"question")
+            assert server.receive(8) == b"question"
+        quiet[1].send(b"answer")
+        assert quiet[0].receive(6) == b"answer"
+        write(path, b)
+        wait_backends(scene, b)
+        assert quiet[0].ended() is quiet[1].ended() is End.FIN
+        assert len(scene.lb.sessions()) == 1
+        # It gets no answer.
+        assert working[0].ended() is working[1].ended()
+        scene.wait_closed("DD drained", "DD drained")
+        scene.lb.wait_log(f"{scene.pool}/{backend}: closed, as they outlived drain_timeout: 1 session")
+        assert ask(scene.address) == "b"
 
 
 def test_a_storm_of_changes_loses_no_client(balance: MakeScene, tmp_path: Path) -> None:

@@ -172,6 +172,23 @@ def test_stop_takes_no_longer_than_the_drain_timeout_allows(service: Service, fi
     assert (service.shown("ActiveState"), service.shown("Result")) == ("inactive", "success")
 
 
+@pytest.mark.slow
+def test_systemd_has_as_much_patience_as_l4lb_asks_for(service: Service, first: Served) -> None:
+    service.put("/etc/systemd/system/l4lb.service.d/stop.conf", "[Service]\nTimeoutStopSec=2s\n")
+    service.command("systemctl", "daemon-reload")
+    service.configure(first, drain_timeout="1h")
+    service.start()
+    with service.connect() as client:
+        assert read_name(client) == "first"
+        service.command("systemctl", "stop", "--no-block", "l4lb")
+        for _ in range(25):
+            client.send(b"question")
+            assert client.receive(8) == b"question"
+            observe(0.2)
+    service.wait_shown("ActiveState", "inactive")
+    assert service.shown("Result") == "success"
+
+
 def test_a_killed_process_is_replaced(service: Service, first: Served) -> None:
     service.configure(first)
     service.start()
