@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -46,10 +46,14 @@ def run(*command: str) -> str:
 
 
 @contextmanager
-def daemon(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, for the length of the block."""
+def daemon(
+    *command: str, log: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server, for the length of the block; in the directory of its log unless told otherwise."""
     with ExitStack() as stack, log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd or log.parent, env=env
+        )
         stack.callback(process.wait)
         stack.callback(process.terminate)
         yield process
