@@ -31,6 +31,9 @@ class _Connection:
     def __init__(self) -> None:
         self.local: str | None = None
 
+    def watch(self, request: httpx.Request) -> None:
+        request.extensions["trace"] = self.trace
+
     def trace(self, event: str, info: Any) -> None:
         if event == "connection.connect_tcp.started":
             self.local = None
@@ -86,7 +89,7 @@ class Load:
         while not self._stop.is_set():
             connection = _Connection()
             with client(self._origin) as http:
-                http.event_hooks["request"] = [lambda asked: asked.extensions.update(trace=connection.trace)]
+                http.event_hooks["request"] = [connection.watch]
                 for number in range(self._each):
                     try:
                         replica = self._ask(http, number)

@@ -20,11 +20,16 @@ PREFIX = f"127.{64 + (os.getpid() >> 8 & 63)}.{os.getpid() & 255}"
 COMMAND_DEADLINE = 60.0
 
 
+def moved(name: str) -> str:
+    """The text of conf/NAME.yaml on the addresses of this run."""
+    text = (ROOT / f"conf/{name}.yaml").read_text()
+    return text.replace("10.0.0.0/8", "127.0.0.0/8").replace("10.0.0.", f"{PREFIX}.")
+
+
 def example(name: str) -> Balancer:
     """A balancer, not started yet, that will run conf/NAME.yaml."""
     balancer = Balancer(raw="")
-    text = (ROOT / f"conf/{name}.yaml").read_text()
-    text = text.replace("10.0.0.0/8", "127.0.0.0/8").replace("10.0.0.", f"{PREFIX}.")
+    text = moved(name)
     balancer.file.write_text(text.replace("/run/l4lb/admin.sock", str(balancer.socket_path)))
     return balancer
 

@@ -7,16 +7,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import yaml
 
-from tests.applications.conftest import PREFIX, daemon
+from tests.applications.conftest import PREFIX, daemon, moved
 from tests.helpers.balancer import ROOT, Balancer, Json, child_environment
 from tests.helpers.leaks import descriptors
-from tests.helpers.peers import Address, connect, spelled
+from tests.helpers.peers import Address, connect
 from tests.helpers.waiting import wait_until
 
 SERVER = f"{PREFIX}.5"
@@ -35,9 +35,8 @@ PROBES = 2
 
 
 def recipe(name: str) -> Json:
-    """What conf/NAME.yaml says, on addresses of this run of the tests."""
-    text = (ROOT / f"conf/{name}.yaml").read_text()
-    config: Json = yaml.safe_load(text.replace("10.0.0.", f"{PREFIX}."))
+    """What conf/NAME.yaml says, on addresses of this run, but for `admin`."""
+    config: Json = yaml.safe_load(moved(name))
     return {section: values for section, values in config.items() if section != "admin"}
 
 
@@ -58,23 +57,24 @@ class Fleet:
         with self._processes:
             self.balancer.close()
 
-    def serve(self, address: Address, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start tests/applications/servers/MODULE.py, which will listen at `address`."""
-        command = (sys.executable, "-m", f"tests.applications.servers.{module}", *map(str, address), *arguments)
-        return self.run(address, *command)
+    def serve(self, module: str, host: str, port: int, name: str) -> subprocess.Popen[bytes]:
+        """Start tests/applications/servers/MODULE.py, to listen there."""
+        command = (sys.executable, "-m", f"tests.applications.servers.{module}", host, str(port), name)
+        return self.run(*command, name=name, address=(host, port))
 
-    def run(self, address: Address, *command: str, cwd: Path = ROOT) -> subprocess.Popen[bytes]:
-        """Start a program, which will listen at `address`."""
-        self._awaited.append(address)
-        log = self.directory / f"{spelled(address)}.log"
-        return self._processes.enter_context(daemon(*command, log=log, cwd=cwd, env=child_environment()))
+    def run(self, *command: str, name: str, address: Address | None = None) -> subprocess.Popen[bytes]:
+        """Start a program; it is to listen at the address, if there is one."""
+        if address is not None:
+            self._awaited.append(address)
+        log = self.directory / f"{name}.log"
+        return self._processes.enter_context(daemon(*command, log=log, cwd=ROOT, env=child_environment()))
 
     @contextmanager
     def balanced(self) -> Iterator[None]:
         """Run the balancer once all replicas that were started listen. It ends cleanly, and until then has let go of
         every socket and pipe that the block cost it."""
         for address in self._awaited:
-            wait_until(lambda address=address: listens(address), START_DEADLINE, self.logs)
+            wait_until(partial(listens, address), START_DEADLINE, self.logs)
         with self.balancer:
             most = descriptors(self.balancer.pid)["socket"] + PROBES * len(self._awaited)
             yield

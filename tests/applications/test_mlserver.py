@@ -52,7 +52,7 @@ class Servers(Fleet):
         settings = {"host": REPLICAS[name], "parallel_workers": 0, "debug": False} | ports
         (folder / "settings.json").write_text(json.dumps(settings))
         (folder / "model-settings.json").write_text(json.dumps(MODEL | {"parameters": {"version": name}}))
-        return self.run((REPLICAS[name], PORT), mlserver(), "start", str(folder))
+        return self.run(mlserver(), "start", str(folder), name=name, address=(REPLICAS[name], PORT))
 
 
 def ask(http: httpx.Client, number: int) -> str:

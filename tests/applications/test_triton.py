@@ -1,4 +1,4 @@
-"""gRPC behind conf/triton.yaml: every message of every stream comes once and in its turn, whatever changes around it."""
+"""gRPC behind conf/triton.yaml: every message of every stream comes once and in order, whatever changes around it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Servers(Fleet):
     """The replicas by name."""
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        return self.serve((REPLICAS[name], PORT), "counting", name)
+        return self.serve("counting", REPLICAS[name], PORT, name)
 
 
 @pytest.fixture

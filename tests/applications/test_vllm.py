@@ -1,4 +1,4 @@
-"""Token streams behind conf/vllm.yaml: whole and byte for byte across changes, and a lost replica costs its own only."""
+"""Token streams behind conf/vllm.yaml: whole and byte for byte across changes; a lost replica costs its own only."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Servers(Fleet):
     """The replicas by name."""
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        return self.serve((REPLICAS[name], 8000), "tokens", name)
+        return self.serve("tokens", REPLICAS[name], 8000, name)
 
 
 def ask(http: httpx.Client, number: int) -> str:
