@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 SCHEDULER = f"tcp://{SERVER}:8786"
 SCHEDULERS = {"active": A, "standby": B}
-NORMAL, CUT, LEFT = ("--", "normal"), ("SD", "server_abort"), ("CD", "client_abort")
+NORMAL, CUT, LEFT, DRAINED = ("--", "normal"), ("SD", "server_abort"), ("CD", "client_abort"), ("DD", "drained")
 
 
 class Computing:
@@ -184,4 +184,35 @@ def test_standby_takes_over_from_a_lost_scheduler_and_keeps_the_cluster(cluster:
         assert computing.said() == job.result
         lines = finish(cluster, computing, *workers)
     assert endings(lines, "active").keys() <= {NORMAL, CUT}
+    assert endings(lines, "standby").keys() <= {NORMAL, LEFT}
+
+
+def test_cluster_moves_to_the_standby_once_its_work_is_done(cluster: Cluster) -> None:
+    for name in SCHEDULERS:
+        cluster.schedule(name)
+    with cluster.balanced():
+        old = [cluster.work("w0"), cluster.work("w1")]
+        computing = cluster.compute()
+        job = computing.begin()
+        job.wait_running(2)
+        before = comms(cluster)
+
+        cluster.weigh("scheduler", "active", 0)  # nobody comes, nobody has to go
+        job.let_go()
+        assert computing.said() == job.result
+        assert before <= comms(cluster)
+
+        cluster.drain("scheduler", "active")  # everybody who is quiet has to go
+        for worker in old:
+            worker.wait(START_DEADLINE)
+        computing.close()
+        new = [cluster.work("w2"), cluster.work("w3")]
+        computing = cluster.compute()
+        job = computing.begin()
+        job.wait_running(2)
+        job.let_go()
+        assert computing.said() == job.result
+        lines = finish(cluster, computing, *new)
+    assert endings(lines, "active").keys() <= {NORMAL, LEFT, DRAINED}
+    assert endings(lines, "active")[DRAINED] > 0
     assert endings(lines, "standby").keys() <= {NORMAL, LEFT}
