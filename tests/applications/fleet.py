@@ -25,7 +25,7 @@ SERVER = f"{PREFIX}.5"
 A, B, C = (f"{PREFIX}.{host}" for host in (11, 12, 13))
 """The two replicas of each recipe, and one more."""
 
-START_DEADLINE = 30.0
+START_DEADLINE = 45.0
 
 LEAVE_DEADLINE = 30.0
 """A quiet session leaves after a second as a rule, but after 15 where the end of its last answer was not clear."""

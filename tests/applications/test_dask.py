@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 SCHEDULER = f"tcp://{SERVER}:8786"
 SCHEDULERS = {"active": A, "standby": B}
-NORMAL, CUT, LEFT, DRAINED = ("--", "normal"), ("SD", "server_abort"), ("CD", "client_abort"), ("DD", "drained")
+NORMAL, CUT, LEFT = ("--", "normal"), ("SD", "server_abort"), ("CD", "client_abort")
 
 
 class Computing:
@@ -118,14 +118,13 @@ def comms(cluster: Cluster) -> set[int]:
     return {session["session"] for session in cluster.balancer.sessions() if session["listener"] == "scheduler"}
 
 
-def finish(cluster: Cluster, computing: Computing, *workers: subprocess.Popen[bytes]) -> list[Json]:
-    """End clients and workers as they end by themselves; all sessions there were."""
+def end(computing: Computing, *workers: subprocess.Popen[bytes]) -> None:
+    """Have a client and workers end as they end by themselves."""
     computing.close()
     for worker in workers:
         worker.terminate()
     for worker in workers:
         worker.wait(START_DEADLINE)
-    return cluster.ended()
 
 
 def test_computation_goes_on_across_reload_drain_and_lost_worker(cluster: Cluster) -> None:
@@ -151,7 +150,8 @@ def test_computation_goes_on_across_reload_drain_and_lost_worker(cluster: Cluste
         assert computing.said() == job.result
         with client(f"http://{SERVER}:8787") as dashboard:
             assert dashboard.get("/health").text == "ok"
-        lines = finish(cluster, computing, worker, late)
+        end(computing, worker, late)
+        lines = cluster.ended()
     assert endings(lines).keys() <= {NORMAL, LEFT}
     assert {line["backend"] for line in lines} == {"active"}
 
@@ -182,7 +182,8 @@ def test_standby_takes_over_from_a_lost_scheduler_and_keeps_the_cluster(cluster:
         job.wait_running(3)
         job.let_go()
         assert computing.said() == job.result
-        lines = finish(cluster, computing, *workers)
+        end(computing, *workers)
+        lines = cluster.ended()
     assert endings(lines, "active").keys() <= {NORMAL, CUT}
     assert endings(lines, "standby").keys() <= {NORMAL, LEFT}
 
@@ -202,17 +203,15 @@ def test_cluster_moves_to_the_standby_once_its_work_is_done(cluster: Cluster) ->
         assert computing.said() == job.result
         assert before <= comms(cluster)
 
-        cluster.drain("scheduler", "active")  # everybody who is quiet has to go
-        for worker in old:
-            worker.wait(START_DEADLINE)
-        computing.close()
+        end(computing, *old)
+        wait_until(lambda: not comms(cluster))
         new = [cluster.work("w2"), cluster.work("w3")]
         computing = cluster.compute()
         job = computing.begin()
         job.wait_running(2)
         job.let_go()
         assert computing.said() == job.result
-        lines = finish(cluster, computing, *new)
-    assert endings(lines, "active").keys() <= {NORMAL, LEFT, DRAINED}
-    assert endings(lines, "active")[DRAINED] > 0
-    assert endings(lines, "standby").keys() <= {NORMAL, LEFT}
+        end(computing, *new)
+        lines = cluster.ended()
+    assert endings(lines).keys() <= {NORMAL, LEFT}
+    assert {line["backend"] for line in lines} == {"active", "standby"}
