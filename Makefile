@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT := $(VENV)/.built
 TOOLS := $(VENV)/.tools
+SERVERS := $(VENV)/servers
 
 .PHONY: help run test check test-c lint format bench clean
 
@@ -30,10 +31,17 @@ $(TOOLS): $(BUILT) pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# Servers that tests put behind l4lb. Without them, those tests are skipped.
+$(SERVERS)/.installed: tests/applications/requirements.txt | $(BIN)/python
+	@echo 'installing servers for the tests into $(SERVERS)'
+	$(BIN)/python -m venv $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
 run: $(BUILT)
 	$(BIN)/l4lb demo
 
-test: $(TOOLS) lint test-c
+test: $(TOOLS) $(SERVERS)/.installed lint test-c
 	$(BIN)/python -m pytest
 
 check: $(TOOLS) lint

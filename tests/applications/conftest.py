@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,11 +20,16 @@ PREFIX = f"127.{64 + (os.getpid() >> 8 & 63)}.{os.getpid() & 255}"
 COMMAND_DEADLINE = 60.0
 
 
+def moved(name: str) -> str:
+    """The text of conf/NAME.yaml on the addresses of this run."""
+    text = (ROOT / f"conf/{name}.yaml").read_text()
+    return text.replace("10.0.0.0/8", "127.0.0.0/8").replace("10.0.0.", f"{PREFIX}.")
+
+
 def example(name: str) -> Balancer:
     """A balancer, not started yet, that will run conf/NAME.yaml."""
     balancer = Balancer(raw="")
-    text = (ROOT / f"conf/{name}.yaml").read_text()
-    text = text.replace("10.0.0.0/8", "127.0.0.0/8").replace("10.0.0.", f"{PREFIX}.")
+    text = moved(name)
     balancer.file.write_text(text.replace("/run/l4lb/admin.sock", str(balancer.socket_path)))
     return balancer
 
@@ -46,10 +51,14 @@ def run(*command: str) -> str:
 
 
 @contextmanager
-def daemon(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, for the length of the block."""
+def daemon(
+    *command: str, log: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server, for the length of the block; in the directory of its log unless told otherwise."""
     with ExitStack() as stack, log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd or log.parent, env=env
+        )
         stack.callback(process.wait)
         stack.callback(process.terminate)
         yield process
