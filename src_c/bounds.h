@@ -14,6 +14,9 @@ enum {
     LB_POOL_SLOTS = 1 << 14,
     LB_BACKEND_SLOTS = 1 << 16,
 
+    /* How many of them are in turn where few are taken: one that is free rests for a while. */
+    LB_SLOTS_REACH_MIN = 256,
+
     /* A session id is 52 bits, so that every JSON reader keeps it exact. */
     LB_SESSION_INDEX_BITS = 20,
     LB_SESSION_GENERATION_BITS = 26,

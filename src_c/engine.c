@@ -22,10 +22,13 @@
 #include "snapshot.h"
 #include "worker.h"
 
-/* Which slots of one kind are taken. Search goes round, so that a slot rests before it is used again. */
+/* Which slots of one kind are taken. Search goes round, so that a slot rests before it is used again; but only among
+ * the first ones, twice as many as are taken: what the others have in memory has never been touched. */
 struct slots {
     uint8_t *taken;
     uint32_t n;
+    uint32_t n_taken;
+    uint32_t reach;
     uint32_t next;
 };
 
@@ -174,11 +177,14 @@ static bool slot_taken(const struct slots *slots, uint32_t slot) {
 int l4lb_slot_take(struct l4lb_engine *engine, enum l4lb_slot_kind kind) {
     struct slots *slots = &engine->slots[kind];
 
-    for (uint32_t i = 0; i < slots->n; i++) {
-        uint32_t slot = (slots->next + i) % slots->n;
+    if (slots->n_taken >= slots->reach / 2)
+        slots->reach = LB_MIN(LB_MAX(2 * slots->reach, (uint32_t)LB_SLOTS_REACH_MIN), slots->n);
+    for (uint32_t i = 0; i < slots->reach; i++) {
+        uint32_t slot = (slots->next + i) % slots->reach;
         if (slot_taken(slots, slot))
             continue;
-        slots->next = (slot + 1) % slots->n;
+        slots->next = slot + 1;
+        slots->n_taken++;
         slot_clear(engine, kind, slot);
         __atomic_store_n(&slots->taken[slot], 1, __ATOMIC_RELAXED);
         return (int)slot;
@@ -214,6 +220,7 @@ int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_
         slot_sessions(engine, kind, slot) > 0)
         return -EBUSY;
     __atomic_store_n(&engine->slots[kind].taken[slot], 0, __ATOMIC_RELAXED);
+    engine->slots[kind].n_taken--;
     return 0;
 }
 

@@ -38,6 +38,7 @@ def status_view(status: Status) -> Json:
             "last_reload_ok": config.last_reload_ok,
             "last_reload_at": timestamp(config.last_reload_at),
             "last_error": config.last_error,
+            "restart_notes": list(config.restart_notes),
         },
         "listeners": {name: _listener(listener) for name, listener in status.listeners.items()},
         "pools": {name: _pool(pool) for name, pool in status.pools.items()},

@@ -36,6 +36,9 @@ def print_status(status: Json) -> None:
     )
     if not config.get("last_reload_ok", True):
         console.print(f"[bold red]last reload rejected:[/bold red] {_text(config, 'last_error')}", highlight=False)
+    notes = config.get("restart_notes")
+    for note in notes if isinstance(notes, list) else ():
+        console.print(f"[bold yellow]needs a restart:[/bold yellow] {escape(str(note))}", highlight=False)
     if status.get("stopping"):
         console.print(_stopping(_mapping(status, "shutdown")), highlight=False)
     console.print(_listeners_table(_mapping(status, "listeners")))

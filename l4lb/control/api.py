@@ -132,13 +132,14 @@ class ListenerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigStatus:
-    """Times are seconds since the epoch."""
+    """Times are seconds since the epoch. `restart_notes` say what of the file only counts after a restart."""
 
     file: str
     loaded_at: float
     last_reload_ok: bool
     last_reload_at: float
     last_error: str | None
+    restart_notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

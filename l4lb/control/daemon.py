@@ -247,6 +247,7 @@ class Daemon:
                 last_reload_ok=self._last_error is None,
                 last_reload_at=self._reloaded_at,
                 last_error=self._last_error,
+                restart_notes=tuple(restart_notes(self._started_with, self._config)),
             ),
             listeners=self._balancer.listeners(),
             pools=self._balancer.pools(),

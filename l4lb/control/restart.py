@@ -6,23 +6,20 @@ from collections.abc import Iterator
 
 from l4lb.config import Config
 
-_KEYS = (
-    ("process", "workers"),
-    ("process", "max_connections"),
-    ("process", "max_pipes"),
-    ("process", "user"),
-    ("admin", "socket"),
-    ("admin", "listen"),
-)
+_SECTIONS = ("process", "admin")
+"""What the process is made of. A key that is added to them needs a restart, unless it is one of these:"""
+
+_RELOADABLE = frozenset({"process.drain_timeout"})
 
 
 def restart_notes(started_with: Config, wanted: Config) -> Iterator[str]:
     """A sentence for each key whose new value only counts after a restart."""
-    for section, key in _KEYS:
-        running = getattr(getattr(started_with, section), key)
-        value = getattr(getattr(wanted, section), key)
-        if value != running:
-            yield f"{section}.{key}: {_shown(value)} takes effect at the next start; {_shown(running)} stays until then"
+    for section in _SECTIONS:
+        before, after = getattr(started_with, section), getattr(wanted, section)
+        for key in type(before).model_fields:
+            running, value = _shown(getattr(before, key)), _shown(getattr(after, key))
+            if value != running and f"{section}.{key}" not in _RELOADABLE:
+                yield f"{section}.{key}: {value} takes effect at the next start; {running} stays until then"
 
 
 def _shown(value: object) -> str:

@@ -110,6 +110,7 @@ def make_status(pools: Mapping[str, PoolStatus] | None = None, **values: object)
             last_reload_ok=True,
             last_reload_at=1_700_000_001.5,
             last_error=None,
+            restart_notes=("process.workers: 3 takes effect at the next start",),
         ),
         "listeners": {
             "front": ListenerStatus(

@@ -37,6 +37,7 @@ def test_status_has_every_promised_key_and_is_json() -> None:
         "last_reload_ok": True,
         "last_reload_at": "2023-11-14T22:13:21.500Z",
         "last_error": None,
+        "restart_notes": ["process.workers: 3 takes effect at the next start"],
     }
     assert view["listeners"]["front"]["bind"] == ["127.0.0.1:8000"]
     assert view["listeners"]["front"]["connections"] == 3

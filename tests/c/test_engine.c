@@ -847,10 +847,36 @@ TEST(a_slot_is_given_back_only_when_nothing_uses_it) {
     CHECK(again != used);
     while (again != used)
         again = slot(&world, L4LB_SLOT_BACKEND);
-    CHECK_EQ(l4lb_slot_take(world.engine, L4LB_SLOT_BACKEND), -ENOSPC);
     CHECK_OK(l4lb_read_backend(world.engine, used, &stats));
     CHECK_EQ(stats.connections_total, 0);
     CHECK_EQ(stats.sent_bytes_total, 0);
+    world_fini(&world);
+}
+
+TEST(slots_end_when_all_are_taken_and_not_before) {
+    static struct world world;
+    int taken, n = SERVERS;
+
+    world_init(&world, &usual);
+    while ((taken = l4lb_slot_take(world.engine, L4LB_SLOT_BACKEND)) >= 0)
+        n++;
+    CHECK_EQ(taken, -ENOSPC);
+    CHECK_EQ(n, LB_BACKEND_SLOTS);
+    CHECK_OK(l4lb_slot_give(world.engine, L4LB_SLOT_BACKEND, 77));
+    CHECK_EQ(l4lb_slot_take(world.engine, L4LB_SLOT_BACKEND), 77);
+    world_fini(&world);
+}
+
+/* Each slot has memory of its own once it was taken. */
+TEST(slots_that_come_and_go_are_always_the_same_few) {
+    static struct world world;
+
+    world_init(&world, &usual);
+    for (uint32_t i = 0; i < LB_BACKEND_SLOTS; i++) {
+        uint32_t one = slot(&world, L4LB_SLOT_BACKEND);
+        CHECK(one < LB_SLOTS_REACH_MIN);
+        CHECK_OK(l4lb_slot_give(world.engine, L4LB_SLOT_BACKEND, one));
+    }
     world_fini(&world);
 }
 

@@ -245,3 +245,29 @@ def test_targets_of_names_are_used() -> None:
     state = merge(State(), wanted, {Address.parse("somewhere:80"): target}, Slots())
     spec = Composer().compose(state, FDS, QUIET).pools[0].backends[0]
     assert (spec.family, spec.address, spec.usable) == (socket.AF_INET6, ("::1", 9002), True)
+
+
+def test_only_pools_that_changed_are_composed_again() -> None:
+    pools = {"one": {"backends": [A]}, "two": {"backends": [A, B]}}
+    listeners = {"web": {"bind": "127.0.0.1:0", "pool": "one"}}
+    before = merged(config(listeners=listeners, pools=pools))
+    composer = Composer()
+    first = composer.compose(before, FDS, QUIET)
+    (entry,) = before.pools["one"].backends.values()
+    down = before.with_backends({("one", A): replace(entry, health=HealthState.DOWN)})
+    second = composer.compose(down, FDS, QUIET)
+    assert second.pools[1] is first.pools[1]
+    assert [backend.usable for backend in second.pools[0].backends] == [False]
+    assert second == Composer().compose(down, FDS, QUIET)
+    gone = replace(down, pools={"two": down.pools["two"]}, listeners={})
+    assert composer.compose(gone, FDS, QUIET).pools == (first.pools[1],)
+    assert composer.compose(down, FDS, QUIET) == second
+
+
+def test_zones_with_other_numbers_are_in_every_pool_at_once() -> None:
+    wanted = config({"address": A, "zone": "eu"}, zones={"eu": ["10.0.0.0/8"], "us": ["11.0.0.0/8"]})
+    state = replace(merged(wanted), zones=replace(NO_ZONES, numbers={"eu": 1, "us": 2}))
+    composer = Composer()
+    assert composer.compose(state, FDS, QUIET).pools[0].backends[0].zone == 1
+    moved = replace(state, zones=replace(NO_ZONES, numbers={"us": 1, "eu": 2}))
+    assert composer.compose(moved, FDS, QUIET).pools[0].backends[0].zone == 2

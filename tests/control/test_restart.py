@@ -31,6 +31,16 @@ def test_each_key_has_its_sentence(sections: dict[str, Any], note: str) -> None:
     assert said.startswith(note)
 
 
+@pytest.mark.parametrize("section", ["process", "admin"])
+def test_every_key_of_the_process_needs_a_restart_or_is_known_not_to(section: str) -> None:
+    before, after = config(A), config(A)
+    keys = set(type(getattr(before, section)).model_fields)
+    # None of them is ever equal to this.
+    changed = getattr(after, section).model_copy(update=dict.fromkeys(keys, object()))
+    notes = restart_notes(before, after.model_copy(update={section: changed}))
+    assert {note.partition(":")[0].partition(".")[2] for note in notes} == keys - {"drain_timeout"}
+
+
 def test_removing_a_key_is_a_change_too() -> None:
     (said,) = restart_notes(config(A, admin={"socket": "/run/x.sock"}), config(A))
     assert said == "admin.socket: unset takes effect at the next start; /run/x.sock stays until then"

@@ -246,3 +246,26 @@ def test_what_an_agent_said_stays_until_the_file_changes_the_backend_or_asks_no_
     assert backend(next_state(state, named(), agent=agent)).admin_state is AdminState.DRAIN
     assert backend(next_state(state, named(weight=2), agent=agent)).admin_state is AdminState.READY
     assert backend(next_state(state, named())).admin_state is AdminState.READY
+
+
+def test_pools_that_stay_as_they_were_are_the_same_objects() -> None:
+    pools = {"one": {"backends": [A]} | CHECKED, "two": {"backends": [A, B]} | CHECKED}
+    listeners = {"web": {"bind": "127.0.0.1:0", "pool": "one"}}
+    before = merged(config(listeners=listeners, pools=pools))
+    same = config(listeners=listeners, pools=pools)
+    after = merge(before, same, targets(same), Slots())
+    assert all(after.pools[name] is pool for name, pool in before.pools.items())
+    pools["two"] = {"backends": [A, B], "retries": 7} | CHECKED
+    other = config(listeners=listeners, pools=pools)
+    after = merge(before, other, targets(other), Slots())
+    assert after.pools["one"] is before.pools["one"]
+    assert after.pools["two"].config == other.pools["two"]
+    # Of what changed, the rest is the same: checks of thousands of backends need not be compared one by one.
+    assert after.pools["two"].backends[B] is before.pools["two"].backends[B]
+    assert after.pools["two"].config.health is before.pools["two"].config.health
+
+
+def test_backends_in_another_order_are_a_change() -> None:
+    before = merged(config(A, B))
+    turned = config(B, A)
+    assert list(merge(before, turned, targets(turned), Slots()).pools["app"].backends) == [B, A]

@@ -337,7 +337,9 @@ def test_keys_that_need_a_restart_are_noted_and_change_nothing(balance: MakeScen
         assert [note.partition(":")[0] for note in body["notes"]] == ["process.workers", "process.max_connections"]
         assert len(scene.lb.status()["workers"]) == 2
         wait_until(lambda: "process.workers: 1 takes effect at the next start; 2 stays until then" in scene.lb.log)
+        assert scene.lb.status()["config"]["restart_notes"] == body["notes"]
         scene.reload()
+        assert scene.lb.status()["config"]["restart_notes"] == []
 
 
 def test_checks_may_come_and_go_without_an_outage(balance: MakeScene) -> None:
