@@ -71,7 +71,8 @@ enum {
 
     /* A session is quiet for good, as far as closing it goes, after this long: a stream may only have paused. */
     LB_LEAVE_QUIET_MS = 1000,
-    /* The same where the end of the answer was not told by its last piece, as it is as a rule in that pool. */
+    /* The same where the end of the answer was not told by its last piece, as it is as a rule in that pool; and where
+     * all of the answer was next to nothing. */
     LB_LEAVE_DOUBT_MS = 15000,
     /* Of many that are quiet when their backend begins to leave, a worker closes so many each millisecond: those who
      * are in a turn do not wait for all of them. */

@@ -58,9 +58,16 @@ uint64_t lb_deadline_coming_ms(const struct lb_session *session) {
     return session->coming ? session->last_ns / LB_NS_PER_MS + LB_QUIET_FIRST_MS : OFF;
 }
 
+/* HTTP/2 acknowledges a request with a few frames long before it answers. */
+static bool may_be_acknowledgement(struct lb_piece piece) {
+    return piece.place < LB_PIECE_PLACES && piece.bytes < LB_NOISE_BYTES;
+}
+
 bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session) {
-    return session->phase.piece.place > 0 && session->phase.expected != LB_ENDING_LAST &&
-           lb_endings_tell(&worker->counters.endings[session->pool]);
+    struct lb_piece piece = session->phase.piece;
+
+    return piece.place > 0 && session->phase.expected != LB_ENDING_LAST &&
+           (may_be_acknowledgement(piece) || lb_endings_tell(&worker->counters.endings[session->pool]));
 }
 
 uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session) {

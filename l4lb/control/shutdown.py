@@ -93,7 +93,7 @@ class Shutdown:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), DRAIN_POLL_INTERVAL)
             now = asyncio.get_running_loop().time()
-            if now < told_at + STATUS_INTERVAL:
+            if now < told_at + STATUS_INTERVAL or self._balancer.session_count() == 0:
                 continue
             told_at = now
             status = self._status(began_at)

@@ -536,9 +536,12 @@ TEST(quiet_sessions_of_all_backends_that_are_left_go_and_no_other) {
 
     world_init(&world, &usual);
     for (int i = 0; i < SESSIONS; i++)
-        fds[i] = established(&world);
+        fds[i] = client(&world);
     left[0] = left[1] = world.backends[0].slot;
-    CHECK(l4lb_set_leaving(world.engine, left, 2, true, WAIT_MS) >= 0);
+    WAIT_UNTIL(backend_stats(&world, 0).connections + backend_stats(&world, 1).connections == SESSIONS);
+    for (int i = 0; i < LB_LEAVE_QUIET_MS + 500; i++)
+        rest();
+    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, true, WAIT_MS), SESSIONS / 2);
     WAIT_UNTIL(backend_stats(&world, 0).connections == 0);
     CHECK_EQ(backend_stats(&world, 1).connections, SESSIONS / 2);
     CHECK_EQ(closed(&world, L4LB_CLOSE_DRAINED), SESSIONS / 2);

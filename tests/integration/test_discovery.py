@@ -20,6 +20,8 @@ from tests.helpers.peers import Backend, End, Served, address_of, ask, connect, 
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import wait_until
 
+ANSWER = b"a" * 100
+
 
 def write(path: Path, *targets: object) -> None:
     temporary = path.with_suffix(".new")
@@ -118,8 +120,8 @@ def test_a_session_outlives_its_backend_and_its_neighbours_keep_their_weight(
         write(path, b)
         wait_backends(scene, b)
         # The turn in flight goes on to its end; then the session, being quiet, is closed.
-        server.send(b"answer")
-        assert client.receive(6) == b"answer"
+        server.send(ANSWER)
+        assert client.receive(len(ANSWER)) == ANSWER
         client.ended()
         scene.wait_closed("DD drained")
         assert scene.backend_status(str(b))["weight"] == 9
@@ -136,8 +138,8 @@ def test_who_is_quiet_leaves_with_its_backend_and_a_turn_has_the_time_of_its_poo
         for client, server in (quiet, working):
             client.send(b"question")
             assert server.receive(8) == b"question"
-        quiet[1].send(b"answer")
-        assert quiet[0].receive(6) == b"answer"
+        quiet[1].send(ANSWER)
+        assert quiet[0].receive(len(ANSWER)) == ANSWER
         write(path, b)
         wait_backends(scene, b)
         assert quiet[0].ended() is quiet[1].ended() is End.FIN
@@ -271,8 +273,8 @@ def test_pods_come_are_drained_and_go_as_kubernetes_says(balance: MakeScene, bac
         put(going, {"ready": True})
         wait_until(lambda: shown("old") == ("drain", "none"))
         assert {ask(scene.address) for _ in range(4)} == {"new"}
-        server.send(b"answer")
-        assert client.receive(6) == b"answer"
+        server.send(ANSWER)
+        assert client.receive(len(ANSWER)) == ANSWER
         client.ended()
         scene.wait_closed("DD drained", *["-- normal"] * 4)
         put(None)

@@ -15,6 +15,9 @@ from tests.helpers.waiting import observe, wait_until
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
 
+ANSWER = b"a" * 100
+"""More than a word that only says that the question has come."""
+
 
 def config(backend: object, drain_timeout: str = "60s", **sections: Any) -> Json:
     return {
@@ -54,8 +57,8 @@ def in_a_turn(lb: Balancer, backend: Backend, stack: contextlib.ExitStack) -> tu
 
 
 def answer(client: Peer, server: Peer) -> None:
-    server.send(b"answer")
-    assert client.receive(6) == b"answer"
+    server.send(ANSWER)
+    assert client.receive(len(ANSWER)) == ANSWER
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -105,6 +108,24 @@ def test_stop_closes_what_is_quiet_and_lets_the_rest_go_on(backend: Backend) -> 
         assert streaming[0].read_all() == b""
         lb.wait_exit()
         assert sorted(line["code"] for line in lb.access()) == ["--", "DD", "DD", "DD"]
+
+
+def test_a_word_that_the_question_has_come_is_no_answer(backend: Backend) -> None:
+    """As HTTP/2 does it, where a backend thinks about it for seconds then."""
+    with Balancer(config(backend, "1h")) as lb, contextlib.ExitStack() as stack:
+        client, server = in_a_turn(lb, backend, stack)
+        server.send(b"heard")
+        assert client.receive(5) == b"heard"
+        wait_until(lambda: lb.sessions()[0]["phase"] == "quiet")
+        lb.signal(signal.SIGTERM)
+        lb.wait_log("stopping: no new clients; waiting for 1 session to end, 0 of them busy")
+        observe(2)
+        answer(client, server)
+        answer(client, server)
+        client.finish()
+        server.finish()
+        lb.wait_exit()
+        assert [line["code"] for line in lb.access()] == ["--"]
 
 
 def test_whoever_waits_for_a_place_is_still_served_by_a_stopping_process(backend: Backend) -> None:
