@@ -37,9 +37,7 @@ class DataTree:
             return self._section(value, path, depth)
         if isinstance(value, list | tuple):
             place = self._place(path)
-            return Items(
-                place, [self._node(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
-            )
+            return Items(place, [self._node(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)])
         return Scalar(self._place(path), os.fspath(value) if isinstance(value, os.PathLike) else value)
 
     def _section(self, data: Mapping[Any, Any], path: str, depth: int) -> Section:
