@@ -245,3 +245,12 @@ def test_targets_of_names_are_used() -> None:
     state = merge(State(), wanted, {Address.parse("somewhere:80"): target}, Slots())
     spec = Composer().compose(state, FDS, QUIET).pools[0].backends[0]
     assert (spec.family, spec.address, spec.usable) == (socket.AF_INET6, ("::1", 9002), True)
+
+
+def test_events_are_those_of_the_log_and_those_that_somebody_else_wants() -> None:
+    state = merged(config(A))
+    logged = config(A, log={"access": {"events": ["open", "interval"]}}).log
+    assert compose(state, FDS, QUIET, events=EventKind.CLOSE).events == EventKind.CLOSE
+    assert compose(state, FDS, logged).events == EventKind.OPEN | EventKind.INTERVAL
+    everything = EventKind.OPEN | EventKind.INTERVAL | EventKind.CLOSE
+    assert compose(state, FDS, logged, events=EventKind.CLOSE).events == everything
