@@ -62,6 +62,7 @@ class AsyncBalancer:
             raise ControlError(self._life.value)
         self._life = Life.STARTING
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         starting = self._loop.create_task(run(self._source, self._on_close), name="l4lb start")
         try:
             self._running = await see_through(starting, starting.cancel)

@@ -35,9 +35,9 @@ _log = logging.getLogger(__name__)
 
 
 class Running:
-    """Balancer, admin server and access log, as `config` has them. Satisfies `Control`.
+    """Balancer, admin server and access log, as `config` has them, which is what `source` says. Satisfies `Control`.
 
-    `config` is what `source` says now. Made by `run`; whoever has it calls `close`.
+    Made by `run`; whoever has it calls `close`.
     """
 
     def __init__(self, source: Source, config: Config, on_close: OnClose | None) -> None:
@@ -112,8 +112,9 @@ class Running:
             try:
                 return await self._apply(self._source if source is None else source)
             except (ConfigError, StartError) as error:
+                sentences = "; ".join(_sentences(error))
                 self._config_status = replace(
-                    self._config_status, last_reload_ok=False, last_reload_at=time.time(), last_error=str(error)
+                    self._config_status, last_reload_ok=False, last_reload_at=time.time(), last_error=sentences
                 )
                 raise
 
@@ -167,10 +168,8 @@ class Running:
     async def reload(self) -> ReloadOutcome:
         try:
             return ReloadOutcome(applied=True, notes=await self.apply(None))
-        except ConfigError as error:
-            return ReloadOutcome(applied=False, problems=[str(problem) for problem in error.problems])
-        except StartError as error:
-            return ReloadOutcome(applied=False, problems=[str(error)])
+        except (ConfigError, StartError) as error:
+            return ReloadOutcome(applied=False, problems=_sentences(error))
 
     # ---- events ----------------------------------------------------------------------------------------------------
 
@@ -190,6 +189,10 @@ class Running:
             on_close(session)
         except Exception:
             _log.exception("on_close failed for session %d", session.record.id)
+
+
+def _sentences(error: ConfigError | StartError) -> list[str]:
+    return list(map(str, error.problems)) if isinstance(error, ConfigError) else [str(error)]
 
 
 @contextlib.contextmanager

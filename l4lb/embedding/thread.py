@@ -1,6 +1,6 @@
 """An event loop on a thread of its own, and calls to it from other threads.
 
-The loop is asyncio's own and not uvloop, which would handle signals for the whole process.
+The loop is asyncio's own: uvloop takes SIGCHLD from the whole process with the first program that it starts.
 """
 
 from __future__ import annotations
@@ -58,15 +58,13 @@ class LoopThread:
         """Return when `begin` has. What it raises, or an interrupt, ends the thread."""
         try:
             self._thread.start()
-        except RuntimeError as error:
-            self._loop.close()
-            raise StartError(f"the control thread cannot start: {error}") from error
-        try:
             self._begun.result()
         except CancelledError:
             raise ControlError(Life.CLOSED.value) from None
-        except BaseException:
+        except BaseException as error:
             self.end()
+            if self._thread.ident is None and isinstance(error, RuntimeError):
+                raise StartError(f"the control thread cannot start: {error}; there may be too many") from error
             raise
 
     def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -107,6 +105,9 @@ class LoopThread:
     def end(self) -> None:
         """Wait until `finish` is done and the thread is gone. Idempotent."""
         self.ask_to_end()
+        if self._thread.ident is None:
+            self._loop.close()
+            return
         try:
             self._thread.join()
         except BaseException:

@@ -478,6 +478,33 @@ def test_one_that_nobody_has_any_more_ends_with_a_warning() -> None:
         balancers.clear()
 
 
+def test_no_thread_is_an_error_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lb = l4lb.Balancer(config())
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(l4lb.StartError, match="the control thread cannot start: can't start new thread"):
+        lb.start()
+    with pytest.raises(l4lb.ControlError, match="is closed"):
+        lb.status()
+    lb.close()
+
+
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+@FORKS
+def test_one_that_was_made_before_a_fork_runs_in_the_child() -> None:
+    lb = l4lb.Balancer(config())
+    child = os.fork()
+    if child == 0:
+        with lb:
+            os._exit(len(lb.status().listeners))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+@FORKS
 def test_a_forked_child_has_none() -> None:
     with Served(named("one")) as backend, l4lb.Balancer(config(backend)) as lb:
         reader, writer = os.pipe()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import closing
 
+import pytest
+
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import BackendSpec, EngineOptions, ListenerSpec, PoolSpec, SlotKind, Snapshot
 from tests.helpers.peers import Served, connect, echo, listen
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_that_stops_and_frees_it_leaves_the_sessions_of_its_parent_alone() -> None:
     engine = NativeEngine(EngineOptions(workers=1))
     with closing(engine), Served(echo) as backend, listen() as sock:
