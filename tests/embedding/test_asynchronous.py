@@ -6,16 +6,19 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import l4lb
+from l4lb.embedding import source
 from l4lb.types import AdminState
 from tests.embedding.build import config, spotless
 from tests.embedding.conftest import Run
 from tests.helpers.leaks import resident_bytes
 from tests.helpers.loops import eventually, turns
-from tests.helpers.peers import Backend, Background, Served, ask, connect, echo, named
+from tests.helpers.peers import Backend, Background, Peer, Served, ask, connect, echo, named
+from tests.helpers.waiting import DEADLINE
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -107,6 +110,42 @@ def test_reloads_are_all_or_nothing_one_after_the_other(run: Run) -> None:
             assert await asked(address) == "two"
 
     with Served(named("one")) as one, Served(named("two")) as two:
+        run(main())
+
+
+def test_of_two_reloads_the_one_that_was_asked_for_last_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, gate, read = config(), threading.Event(), source.read
+
+    def slow(given: source.Source) -> l4lb.Config:
+        if given is first:
+            gate.wait(DEADLINE)
+        return read(given)
+
+    async def main() -> None:
+        async with l4lb.AsyncBalancer(config()) as lb:
+            reloads = [asyncio.create_task(lb.reload(given)) for given in (first, config(two))]
+            await asyncio.wait(reloads, timeout=0.01)
+            gate.set()
+            await asyncio.gather(*reloads)
+            assert await asked(lb.address("web")) == "two"
+
+    monkeypatch.setattr(source, "read", slow)
+    with Served(named("two")) as two:
+        run(main())
+
+
+def test_a_rejected_reload_leaves_no_task(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "targets.json").write_text("[]")
+    found = {"discover": {"file": {"path": tmp_path / "targets.json"}}}
+
+    async def main() -> None:
+        async with l4lb.AsyncBalancer(config()) as lb:
+            before = {task.get_name() for task in asyncio.all_tasks()}
+            with pytest.raises(l4lb.StartError, match="cannot bind"):
+                await lb.reload(config(listener={"bind": str(taken)}, pool=found))
+            await eventually(lambda: {task.get_name() for task in asyncio.all_tasks()} == before)
+
+    with Backend() as taken:
         run(main())
 
 
@@ -213,15 +252,23 @@ def test_the_end_comes_even_if_cancelled_again_and_again(run: Run) -> None:
 
 
 def test_what_the_block_raises_comes_out(run: Run) -> None:
+    peers: list[Peer] = []
+
     async def program() -> None:
-        async with l4lb.AsyncBalancer(config(process={"drain_timeout": 60})):
+        async with l4lb.AsyncBalancer(config(backend, process={"drain_timeout": 3600})) as lb:
+            peers.append(connect(lb.address("web")))
+            peers.append(await asyncio.to_thread(backend.accept))
             raise ZeroDivisionError
 
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
             await program()
+        for peer in peers:
+            peer.ended()
+            peer.close()
 
-    run(main())
+    with Backend() as backend:
+        run(main())
 
 
 def calls(lb: l4lb.AsyncBalancer) -> list[Callable[[], object]]:

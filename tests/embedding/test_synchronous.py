@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -337,6 +338,19 @@ def test_sessions_get_time_to_end_where_there_is_some(how: str) -> None:
             connect(address)
 
 
+def test_the_service_manager_of_the_program_hears_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        with l4lb.Balancer(config()) as lb:
+            lb.reload()
+            lb.close(60)
+        with pytest.raises(BlockingIOError):
+            manager.recv(1000)
+
+
 def test_closing_again_waits_for_nobody() -> None:
     with Backend() as backend, l4lb.Balancer(config(backend)) as lb, paired(lb, backend) as (client, _):
         closing = Background(lambda: lb.close(60))
@@ -352,7 +366,7 @@ def test_what_the_block_raises_comes_out_and_nobody_is_waited_for() -> None:
         clients: list[Peer] = []
 
         def program() -> None:
-            with l4lb.Balancer(config(backend, process={"drain_timeout": 60})) as lb:
+            with l4lb.Balancer(config(backend, process={"drain_timeout": 3600})) as lb:
                 clients.append(connect(lb.address("web")))
                 raise ZeroDivisionError
 
