@@ -14,6 +14,7 @@ from l4lb.control.api import (
     LoadStatus,
     PoolStatus,
     Session,
+    ShutdownStatus,
     Status,
 )
 from l4lb.engine.api import (
@@ -51,6 +52,7 @@ __all__ = [
     "Session",
     "SessionRecord",
     "SessionState",
+    "ShutdownStatus",
     "Status",
     "StickyStatistics",
     "WorkerStatistics",

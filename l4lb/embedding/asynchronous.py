@@ -76,10 +76,11 @@ class AsyncBalancer:
             raise
 
     async def close(self, drain: float | None = None) -> None:
-        """Accept nobody any more, give sessions `drain` seconds to end, then close them and free everything.
+        """Accept nobody any more, close what is quiet, give turns in flight `drain` seconds to end, then close the rest
+        and free everything.
 
-        None is `process.drain_timeout` of the configuration, or 0 if it has none. Idempotent. Called again, or being
-        cancelled, while sessions are waited for: it goes on at once.
+        None is `process.drain_timeout` of the configuration, or 0 if it has none; `math.inf` is for ever. Idempotent.
+        Called again, or being cancelled, while sessions are waited for: it goes on at once.
         """
         if self._life is Life.CLOSED or self._forked:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -92,10 +93,14 @@ class Running:
             stack.push_async_callback(self._admin.close)
 
     async def close(self, patience: float | None) -> None:
-        """Give sessions `patience` seconds to end, None is process.drain_timeout, and free everything."""
-        patience = self._config.process.drain_timeout if patience is None else patience
+        """Close what is quiet, give turns in flight `patience` seconds to end, and free everything. None is
+        process.drain_timeout, and infinity for ever."""
+        if patience is None:
+            patience = self._config.process.drain_timeout
+        elif math.isinf(patience):
+            patience = None
         try:
-            if patience > 0:
+            if patience is None or patience > 0:
                 await self._shutdown.drain(patience)
         finally:
             await self._stack.aclose()
@@ -152,6 +157,7 @@ class Running:
             pools=self.balancer.pools(),
             workers=self.balancer.workers(),
             access_log_dropped_total=self._access_log.dropped_total,
+            shutdown=self._shutdown.status(),
         )
 
     async def sessions(self) -> list[Session]:
@@ -159,6 +165,9 @@ class Running:
 
     async def kill_session(self, session: int) -> None:
         await self.balancer.kill_session(session)
+
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        return await self.balancer.kill_sessions(pool, backend)
 
     def set_backend(
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None

@@ -58,10 +58,11 @@ class Balancer:
         self._thread.start()
 
     def close(self, drain: float | None = None) -> None:
-        """Accept nobody any more, give sessions `drain` seconds to end, then close them and free everything.
+        """Accept nobody any more, close what is quiet, give turns in flight `drain` seconds to end, then close the rest
+        and free everything.
 
-        None is `process.drain_timeout` of the configuration, or 0 if it has none. Idempotent. Called again from another
-        thread, or interrupted, while sessions are waited for: it goes on at once.
+        None is `process.drain_timeout` of the configuration, or 0 if it has none; `math.inf` is for ever. Idempotent.
+        Called again from another thread, or interrupted, while sessions are waited for: it goes on at once.
         """
         thread = self._thread
         if thread is None or thread.forked:

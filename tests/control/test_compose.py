@@ -250,7 +250,7 @@ def test_targets_of_names_are_used() -> None:
 def test_events_are_those_of_the_log_and_those_that_somebody_else_wants() -> None:
     state = merged(config(A))
     logged = config(A, log={"access": {"events": ["open", "interval"]}}).log
-    assert compose(state, FDS, QUIET, events=EventKind.CLOSE).events == EventKind.CLOSE
-    assert compose(state, FDS, logged).events == EventKind.OPEN | EventKind.INTERVAL
+    assert Composer(EventKind.CLOSE).compose(state, FDS, QUIET).events == EventKind.CLOSE
+    assert Composer().compose(state, FDS, logged).events == EventKind.OPEN | EventKind.INTERVAL
     everything = EventKind.OPEN | EventKind.INTERVAL | EventKind.CLOSE
-    assert compose(state, FDS, logged, events=EventKind.CLOSE).events == everything
+    assert Composer(EventKind.CLOSE).compose(state, FDS, logged).events == everything

@@ -220,7 +220,9 @@ def test_the_wait_for_sessions_ends_when_somebody_is_in_a_hurry(run: Run, how: s
     async def main() -> None:
         lb = l4lb.AsyncBalancer(config(backend, process={"drain_timeout": 60}))
         await lb.start()
-        with connect(lb.address("web")) as client, await asyncio.to_thread(backend.accept):
+        with connect(lb.address("web")) as client, await asyncio.to_thread(backend.accept) as server:
+            client.send(b"question")
+            server.receive(8)
             closing = asyncio.create_task(lb.close())
             await eventually(lambda: lb.status().stopping)
             if how == "again":
@@ -258,6 +260,8 @@ def test_what_the_block_raises_comes_out(run: Run) -> None:
         async with l4lb.AsyncBalancer(config(backend, process={"drain_timeout": 3600})) as lb:
             peers.append(connect(lb.address("web")))
             peers.append(await asyncio.to_thread(backend.accept))
+            peers[0].send(b"question")
+            peers[1].receive(8)
             raise ZeroDivisionError
 
     async def main() -> None:

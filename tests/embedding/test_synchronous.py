@@ -38,6 +38,15 @@ def paired(lb: l4lb.Balancer, backend: Backend) -> Iterator[tuple[Peer, Peer]]:
         yield client, server
 
 
+@contextlib.contextmanager
+def busy(lb: l4lb.Balancer, backend: Backend) -> Iterator[tuple[Peer, Peer]]:
+    """The same in the middle of a turn: the backend has not answered yet."""
+    with paired(lb, backend) as (client, server):
+        client.send(b"question")
+        assert server.receive(8) == b"question"
+        yield client, server
+
+
 def test_traffic_goes_through() -> None:
     with Served(echo) as backend, l4lb.Balancer(config(backend)) as lb, connect(lb.address("web")) as client:
         client.send(b"question")
@@ -322,15 +331,12 @@ def test_sessions_get_time_to_end_where_there_is_some(how: str) -> None:
     with Backend() as backend:
         lb = l4lb.Balancer(config(backend, **process))
         lb.start()
-        with paired(lb, backend) as (client, server):
+        with busy(lb, backend) as (client, server):
             address = lb.address("web")
             closing = Background(lambda: lb.close(60 if how == "argument" else None))
             wait_until(lambda: lb.status().stopping)
-            client.send(b"question")
-            assert server.receive(8) == b"question"
             server.send(b"answer")
             assert client.receive(6) == b"answer"
-            assert closing.running()
             client.finish()
             server.finish()
             closing.result()
@@ -352,7 +358,7 @@ def test_the_service_manager_of_the_program_hears_nothing(monkeypatch: pytest.Mo
 
 
 def test_closing_again_waits_for_nobody() -> None:
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, paired(lb, backend) as (client, _):
+    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend) as (client, _):
         closing = Background(lambda: lb.close(60))
         wait_until(lambda: lb.status().stopping)
         lb.close()
@@ -411,7 +417,7 @@ def test_who_does_not_run_says_so() -> None:
 
 
 def test_who_waits_when_it_closes_is_told() -> None:
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, paired(lb, backend):
+    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend):
         waiting = [Background(lambda: lb.drained("app/b0")) for _ in range(3)]
         wait_until(lambda: all(one.running() for one in waiting))
         lb.close()
@@ -445,7 +451,7 @@ def test_an_interrupt_ends_the_wait_for_sessions() -> None:
         wait_until(lambda: lb.status().stopping)
         signal.pthread_kill(main, signal.SIGINT)
 
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, paired(lb, backend) as (client, _):
+    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend) as (client, _):
         interrupting = Background(interrupt)
         with pytest.raises(KeyboardInterrupt):
             lb.close(60)
@@ -472,7 +478,7 @@ def test_an_interrupt_ends_the_start() -> None:
 def test_an_interrupt_ends_the_wait_for_a_backend_and_no_more() -> None:
     main = threading.main_thread().ident
     assert main is not None
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, paired(lb, backend) as (client, server):
+    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend) as (client, server):
         # The handler runs in the middle of the call, as Python's own does for Ctrl-C.
         before = signal.signal(signal.SIGALRM, signal.default_int_handler)
         try:

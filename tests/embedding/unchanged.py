@@ -6,6 +6,7 @@ Run as `python -m tests.embedding.unchanged asyncio|uvloop DIRECTORY`. Before it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import locale
 import logging
@@ -16,7 +17,9 @@ import socket
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 LIBRARY_SIGNALS = 0b11 << 31
 """32 and 33, which the C library takes for itself with the first thread of a process (nptl(7))."""
@@ -60,6 +63,39 @@ def changed(before: dict[str, object]) -> list[str]:
     return [f"{key}: {before[key]!r}, now {now[key]!r}" for key in before if now[key] != before[key]]
 
 
+SWITCHES: tuple[tuple[ModuleType, str], ...] = (
+    (gc, "disable"),
+    (gc, "freeze"),
+    (logging, "basicConfig"),
+    (logging, "captureWarnings"),
+    (os, "umask"),
+    (os, "chdir"),
+    (os, "putenv"),
+    (resource, "setrlimit"),
+    (signal, "signal"),
+    (signal, "set_wakeup_fd"),
+    (asyncio, "set_event_loop_policy"),
+)
+"""Nobody may use these while a balancer runs on its own thread, not even for a moment."""
+
+
+@contextlib.contextmanager
+def forbidden() -> Iterator[list[str]]:
+    """The names of those that were used."""
+    used: list[str] = []
+    with contextlib.ExitStack() as stack:
+        for module, name in SWITCHES:
+            real = getattr(module, name)
+
+            def noted(*arguments: object, name: str = name, real: Callable[..., object] = real) -> object:
+                used.append(name)
+                return real(*arguments)
+
+            setattr(module, name, noted)
+            stack.callback(setattr, module, name, real)
+        yield used
+
+
 def main(loop: str, directory: str) -> None:
     before = process_wide()
 
@@ -71,9 +107,13 @@ def main(loop: str, directory: str) -> None:
         "listeners": {"web": {"bind": "127.0.0.1:0", "pool": "app"}},
         "pools": {"app": {"backends": ["127.0.0.1:9"], "health": {"type": "exec", "command": ["true"]}}},
     }
+    with forbidden() as used, l4lb.Balancer(given) as lb:
+        lb.reload()
+        lb.close(0.1)
+    found = [f"it used {name}" for name in used]
     with l4lb.Balancer(given) as lb:
         lb.reload()
-        found = [f"while it runs, {line}" for line in changed(before)]
+        found += [f"while it runs, {line}" for line in changed(before)]
     found += [f"after it, {line}" for line in changed(before)]
 
     async def on_a_loop() -> list[str]:
