@@ -1,9 +1,9 @@
 """Every error l4lb raises on purpose.
 
 L4lbError
-├── ConfigError      the configuration file is wrong; carries every problem found
+├── ConfigError      the configuration is wrong; carries every problem found
 ├── StartError       the process cannot start (an address is taken, a limit is too low, ...)
-└── ControlError     a runtime command cannot be done; carries an HTTP status
+└── ControlError     a running balancer cannot do what it is told; carries an HTTP status
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ class L4lbError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake in a configuration file. Lines and columns count from 1."""
+    """One mistake in a configuration. Lines and columns count from 1.
+
+    In a configuration that is no file, `file` is empty, line and column are 0, and `path` is all that says where.
+    """
 
     file: str
     line: int
@@ -27,8 +30,9 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}: " if self.file else ""
         where = f"{self.path}: " if self.path else ""
-        return f"{self.file}:{self.line}:{self.column}: error: {where}{self.message}"
+        return f"{place}error: {where}{self.message}"
 
 
 class ConfigError(L4lbError):

@@ -1,4 +1,7 @@
-"""When not to look for garbage: while much is built that will stay."""
+"""When not to look for garbage: while much is built that will stay.
+
+That is a switch of the whole process, so only who owns the process uses it: the daemon and the commands.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_SOCKET = "/run/l4lb/admin.sock"
 """Where the process puts the admin socket and the commands look for it, unless they are told otherwise."""
 
-UNIX_UMASK = 0o117  # leaves mode 0660
+UNIX_MODE = 0o660
 BACKLOG = 128
 CONNECT_TIMEOUT = 1.0  # a live but stuck owner of the socket must not stall the start
 
@@ -26,16 +26,16 @@ def listen_unix(path: str) -> socket.socket:
     """A listening unix socket of mode 0660 at `path`, in place of a dead one if there is one."""
     _remove_dead_socket(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The mode comes from the umask at bind: with a chmod after it, anyone could connect in between.
-    before = os.umask(UNIX_UMASK)
     try:
+        # The file gets the mode of the socket without what the umask forbids, and after that the whole of it: at no
+        # time may others connect, and the umask, which is everybody's, stays as it is.
+        os.fchmod(sock.fileno(), UNIX_MODE)
         sock.bind(path)
+        os.chmod(path, UNIX_MODE)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise StartError(f"cannot create the admin socket {path}: {_reason(error)}; {_advice(error)}") from error
-    finally:
-        os.umask(before)
     sock.setblocking(False)
     return sock
 

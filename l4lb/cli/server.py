@@ -55,9 +55,11 @@ def check(path: str) -> None:
       l4lb check -c /etc/l4lb/l4lb.yaml
     """
     from l4lb.config import load_config
+    from l4lb.garbage import uncollected
 
     try:
-        load_config(path)
+        with uncollected():
+            load_config(path)
     except ConfigError as error:
         _show_problems(error)
     click.echo(f"{path}: valid")

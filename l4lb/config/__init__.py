@@ -1,8 +1,8 @@
-"""The configuration: one YAML file (and what it includes) in, one frozen `Config` out."""
+"""The configuration: one YAML file (and what it includes), or plain data, in; one frozen `Config` out."""
 
 from l4lb.config.address import Address
-from l4lb.config.load import load_config
+from l4lb.config.load import load_config, read_config
 from l4lb.config.model import Config
 from l4lb.config.schema import json_schema
 
-__all__ = ["Address", "Config", "json_schema", "load_config"]
+__all__ = ["Address", "Config", "json_schema", "load_config", "read_config"]

@@ -1,21 +1,23 @@
-"""From a file to a `Config`, or to every problem with it at its place."""
+"""From a file, or from plain data, to a `Config`, or to every problem with it at its place."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from l4lb.config.data import DataTree
 from l4lb.config.fields import FROM_FILE
 from l4lb.config.messages import sentence
 from l4lb.config.model import Config
 from l4lb.config.rules import KEY, Loc
 from l4lb.config.source import Source
-from l4lb.config.tree import Items, Node, Place, Scalar, Section, path_part, plain
+from l4lb.config.tree import Items, Node, Place, Scalar, Section, SyntaxProblem, path_part, plain
 from l4lb.errors import ConfigError, Problem
-from l4lb.garbage import uncollected
 from l4lb.geo import database
 
 
@@ -25,24 +27,41 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
     Nothing is resolved, bound or contacted; databases are only looked into. `environ` stands in for the environment.
     ConfigError has every problem, in the order of the files and of the lines in them; nothing else is raised.
     """
-    with uncollected():
-        return _load(Source(os.environ if environ is None else environ), os.fspath(path))
-
-
-def _load(source: Source, path: str) -> Config:
-    tree = source.read(path)
-    config = None
-    if source.complete:
-        try:
-            config = Config.model_validate(plain(tree), context=FROM_FILE)
-        except ValidationError as error:
-            lines = error.errors(include_url=False)
-            source.problems += _validation_problems(tree, lines, {_place(problem) for problem in source.problems})
-    if config is not None:
-        source.problems += _database_problems(tree, config)
+    source = Source(os.environ if environ is None else environ)
+    tree = source.read(os.fspath(path))
+    config = _read(tree, source.problems, FROM_FILE) if source.complete else None
     if config is None or source.problems:
         order = {file: index for index, file in enumerate(source.files)}
         raise ConfigError(sorted(source.problems, key=lambda found: (order[found.file], found)))
+    return config
+
+
+def read_config(data: Mapping[str, Any]) -> Config:
+    """Read a configuration that is a mapping of the same shape as a file.
+
+    As in `load_config` nothing is contacted, and ConfigError has every problem, in the order of the mapping. A duration
+    may also be a number of seconds, or None for off. `${VAR}` is plain text.
+    """
+    problems: list[Problem] = []
+    config = None
+    try:
+        config = _read(DataTree(problems).build(data), problems, None)
+    except SyntaxProblem as error:
+        problems.append(error.problem)
+    if config is None or problems:
+        raise ConfigError([replace(problem, line=0, column=0) for problem in sorted(problems)])
+    return config
+
+
+def _read(tree: Section, problems: list[Problem], context: dict[str, bool] | None) -> Config | None:
+    """The configuration of a tree, or None. What is wrong is added to the problems that are known."""
+    try:
+        config = Config.model_validate(plain(tree), context=context)
+    except ValidationError as error:
+        lines = error.errors(include_url=False)
+        problems += _validation_problems(tree, lines, {_place(problem) for problem in problems})
+        return None
+    problems += _database_problems(tree, config)
     return config
 
 
@@ -54,7 +73,8 @@ def _validation_problems(tree: Section, lines: list[ErrorDetails], known: set[Pl
         place, path = _locate(tree, line["loc"], at_key=at_key)
         message = sentence(line)
         if first := line.get("ctx", {}).get("first"):
-            message += f" ({_locate(tree, first)[0]})"
+            where, first_path = _locate(tree, first)
+            message += f" ({where if where.file else first_path})"
         # A bad default is wrong once, not in each pool that takes it.
         if place not in known and (place, message) not in said:
             said.add((place, message))

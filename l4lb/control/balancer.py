@@ -31,9 +31,8 @@ from l4lb.control.rebalancer import Rebalancer
 from l4lb.control.sessions import Sessions
 from l4lb.control.sockets import Sockets
 from l4lb.control.state import BackendEntry, BackendKey, State
-from l4lb.engine.api import Engine, SlotKind, WorkerStatistics
+from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind, WorkerStatistics
 from l4lb.errors import StartError
-from l4lb.garbage import uncollected
 from l4lb.health.checks import checks_of
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
@@ -49,14 +48,15 @@ _log = logging.getLogger(__name__)
 
 
 class Balancer:
-    """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for. Listeners
-    use `inherited` sockets where there are some."""
+    """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for, and those of
+    `events`. Listeners use `inherited` sockets where there are some."""
 
     def __init__(
         self,
         engine: Engine,
         on_events: Callable[[list[Session]], None],
         *,
+        events: EventKind = NO_EVENTS,
         checks_at_once: int = CONCURRENCY,
         inherited: Inherited | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class Balancer:
         self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)
         self._planner = Planner(engine)
-        self._composer = Composer()
+        self._composer = Composer(events)
         self._publisher = Publisher(self._publish)
         self._rebalancer = Rebalancer(engine, lambda: self._state)
         self._alarms = Alarms()
@@ -99,8 +99,7 @@ class Balancer:
         if self._stopping:
             # Its listeners would take clients that nobody serves.
             raise StartError("the process is stopping and takes no new configuration; change it after the next start")
-        with uncollected():
-            self._install(plan)
+        self._install(plan)
         self._planner.follow(plan.config)
 
     def _install(self, plan: Plan) -> None:
@@ -318,6 +317,10 @@ class Balancer:
             name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now))
             for name, pool in self._state.pools.items()
         }
+
+    def connections(self, pool: str, backend: str) -> int:
+        """Sessions of one backend. ControlError for one that is not there."""
+        return self._engine.backend_statistics(find(self._state, (pool, backend)).slot).connections
 
     def workers(self) -> list[WorkerStatistics]:
         return [self._engine.worker_statistics(worker) for worker in range(self._engine.options.workers)]

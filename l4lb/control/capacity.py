@@ -35,6 +35,12 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
+def free_descriptors() -> int:
+    """How many files this process may still open. Its limit stays as it is."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft - len(os.listdir("/proc/self/fd"))
+
+
 def checks_at_once(descriptors: int) -> int:
     """How many health checks may be under way in a process with so many open files."""
     return min(CHECKS_MAX, max(CHECKS_MIN, descriptors // DESCRIPTORS_PER_CHECK))

@@ -9,6 +9,7 @@ from l4lb.config import model
 from l4lb.control.sockets import BindKey, Rows, bind_key
 from l4lb.control.state import BackendEntry, ListenerEntry, PoolEntry, State
 from l4lb.engine.api import (
+    NO_EVENTS,
     BackendSpec,
     Balance,
     EventKind,
@@ -39,9 +40,10 @@ _NOWHERE = ("0.0.0.0", 0)
 
 class Composer:
     """Pools that are the same as in the last snapshot are not composed again: one change in ten thousand backends is
-    passed on at once."""
+    passed on at once. `events` are reported besides those that are logged."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: EventKind = NO_EVENTS) -> None:
+        self._events = events
         self._numbers: Mapping[str, int] = {}
         self._pools: dict[str, tuple[PoolEntry, PoolSpec]] = {}
 
@@ -59,7 +61,7 @@ class Composer:
             listeners=tuple(_listener(listener, indices, sockets[name]) for name, listener in state.listeners.items()),
             pools=self._compose_pools(state),
             zones=state.zones.table,
-            events=_events(log.access),
+            events=self._events | _events(log.access),
             interval_ms=0 if log.access is None else _ms(log.access.interval),
         )
 
@@ -78,7 +80,7 @@ def _ms(seconds: float | None) -> int:
 
 
 def _events(access: model.AccessLog | None) -> EventKind:
-    events = EventKind(0)
+    events = NO_EVENTS
     for name in () if access is None else access.events:
         events |= EventKind[name.upper()]
     return events

@@ -11,13 +11,11 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import l4lb
 from l4lb.admin.server import AdminServer
 from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.config import Config, load_config
-from l4lb.config.model import AccessLog as AccessLogSettings
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
@@ -29,8 +27,9 @@ from l4lb.control.tasks import Background, Coalesced, repeat
 from l4lb.control.upkeep import keep_up
 from l4lb.engine import NativeEngine
 from l4lb.errors import ConfigError, StartError
-from l4lb.observe.access import AccessLog
+from l4lb.garbage import uncollected
 from l4lb.observe.logs import ProcessLog
+from l4lb.observe.session_log import SessionLog
 from l4lb.words import counted
 
 HEARTBEAT_MAX_AGE = 5.0
@@ -51,7 +50,7 @@ def hold_signals() -> None:
 
 async def run(path: str) -> int:
     """Run the configuration at `path` until stopped; the exit status. ConfigError or StartError if it cannot start."""
-    config = load_config(path)
+    config = _load(path)
     process_log = ProcessLog(config.log.level, config.log.format)
     try:
         async with contextlib.AsyncExitStack() as stack:
@@ -77,15 +76,14 @@ class Daemon:
         self._process_log = process_log
         self._stack = stack
         self._engine = NativeEngine(options)
-        self._balancer = Balancer(self._engine, self._on_events, checks_at_once=checks_at_once(descriptors))
-        self._access_log: AccessLog | None = None
+        self._access_log = SessionLog()
+        self._balancer = Balancer(self._engine, self._access_log.write, checks_at_once=checks_at_once(descriptors))
         self._notifier = Notifier()
         self._reloads = Coalesced(self._reload)
         self._shutdown = Shutdown(self._balancer, self._notifier)
         self._started_at = time.monotonic()
         self._loaded_at = self._reloaded_at = time.time()
         self._last_error: str | None = None
-        self._dropped_before = 0
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -98,8 +96,8 @@ class Daemon:
         plan = await self._balancer.prepare(config)
         await self._start_admin(None if account is None else (account.pw_uid, account.pw_gid))
         self._balancer.hold()
-        self._balancer.apply(plan)
-        self._access_log = _open_access_log(config.log.access)
+        with self._access_log.replacing(config.log.access), uncollected():
+            self._balancer.apply(plan)
         if account is not None:
             become(account)
         self._handle_signals()
@@ -116,8 +114,7 @@ class Daemon:
 
     async def _close(self) -> None:
         await self._balancer.close()
-        if self._access_log is not None:
-            self._access_log.close()
+        self._access_log.close()
         _log.info("%s", self._shutdown.outcome)
 
     async def _start_admin(self, owner: tuple[int, int] | None) -> None:
@@ -170,8 +167,7 @@ class Daemon:
         _log.warning("SIGUSR2: this version cannot be upgraded in place; restart it instead")
 
     def _reopen_logs(self) -> None:
-        if self._access_log is not None:
-            self._access_log.reopen()
+        self._access_log.reopen()
         _log.info("log files are opened again")
 
     # ---- reload ----------------------------------------------------------------------------------------------------
@@ -182,9 +178,9 @@ class Daemon:
     async def _reload(self) -> ReloadOutcome:
         self._notifier.reloading()
         try:
-            config = await asyncio.to_thread(load_config, self._path)
+            config = await asyncio.to_thread(_load, self._path)
             plan = await self._balancer.prepare(config)
-            with self._replacing_access_log(config):
+            with self._access_log.replacing(config.log.access), uncollected():
                 self._balancer.apply(plan)
         except ConfigError as error:
             return self._rejected([str(problem) for problem in error.problems])
@@ -214,28 +210,9 @@ class Daemon:
         self._notifier.ready(f"serving {self._summary}; the last reload was rejected: {problems[0]}")
         return ReloadOutcome(applied=False, problems=problems)
 
-    @contextlib.contextmanager
-    def _replacing_access_log(self, config: Config) -> Iterator[None]:
-        """Open the log that `config` wants before the change, close the other one after it."""
-        if config.log.access == self._config.log.access:
-            yield
-            return
-        wanted = _open_access_log(config.log.access)
-        try:
-            yield
-        except BaseException:
-            if wanted is not None:
-                wanted.close()
-            raise
-        before, self._access_log = self._access_log, wanted
-        if before is not None:
-            self._dropped_before += before.dropped_total
-            before.close()
-
     # ---- Control ---------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        dropped = 0 if self._access_log is None else self._access_log.dropped_total
         return Status(
             version=l4lb.__version__,
             pid=os.getpid(),
@@ -252,7 +229,7 @@ class Daemon:
             listeners=self._balancer.listeners(),
             pools=self._balancer.pools(),
             workers=self._balancer.workers(),
-            access_log_dropped_total=self._dropped_before + dropped,
+            access_log_dropped_total=self._access_log.dropped_total,
             log_dropped_total=self._process_log.dropped_total,
             shutdown=self._shutdown.status(),
         )
@@ -273,10 +250,6 @@ class Daemon:
 
     # ---- details ---------------------------------------------------------------------------------------------------
 
-    def _on_events(self, sessions: list[Session]) -> None:
-        if self._access_log is not None:
-            self._access_log.write(sessions)
-
     @property
     def _summary(self) -> str:
         backends = sum(len(pool.backends) for pool in self._config.pools.values())
@@ -284,8 +257,9 @@ class Daemon:
         return f"{counted(listeners, 'listener')}, {counted(pools, 'pool')}, {counted(backends, 'backend')}"
 
 
-def _open_access_log(settings: AccessLogSettings | None) -> AccessLog | None:
-    return None if settings is None else AccessLog(settings)
+def _load(path: str) -> Config:
+    with uncollected():
+        return load_config(path)
 
 
 def _default_socket() -> str | None:

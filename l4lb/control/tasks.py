@@ -27,6 +27,25 @@ async def repeat(name: str, interval: float, action: Callable[[], Awaitable[None
             _log.exception("%s failed; next try in %g s", name, delay)
 
 
+async def see_through(task: asyncio.Task[T], hurry: Callable[[], object]) -> T:
+    """The result of `task`, which is waited for whatever happens: whoever waits and is cancelled says `hurry`, once,
+    and is cancelled when the task is done."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            if cancelled is None:
+                hurry()
+            cancelled = error
+    if cancelled is not None:
+        # What became of the task is no news then.
+        if not task.cancelled():
+            task.exception()
+        raise cancelled
+    return task.result()
+
+
 class Background:
     """Tasks that somebody owns: none outlives `close`."""
 

@@ -11,6 +11,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport UINT32_MAX, UINT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from posix.unistd cimport getpid
 
 from l4lb.engine._capi cimport *
 
@@ -275,10 +276,12 @@ cdef class NativeEngine:
     """The data plane in C. See `l4lb.engine.api.Engine` for what each method promises."""
 
     cdef l4lb_engine *_engine
+    cdef int _pid
     cdef readonly object options
 
     def __cinit__(self, options):
         cdef l4lb_options native
+        self._pid = getpid()
         native.n_workers = options.workers
         native.sessions_max = options.max_connections
         native.pipes_max = options.pipes_per_worker
@@ -288,7 +291,12 @@ cdef class NativeEngine:
         check(l4lb_engine_new(&native, &self._engine))
 
     def __dealloc__(self):
-        l4lb_engine_free(self._engine)
+        if self.ours():
+            l4lb_engine_free(self._engine)
+
+    cdef bint ours(self):
+        """A forked child has the memory of the engine, but not its threads: to end them would take for ever."""
+        return self._pid == getpid()
 
     cdef l4lb_engine *open(self) except NULL:
         if self._engine == NULL:
@@ -300,14 +308,16 @@ cdef class NativeEngine:
 
     def stop(self):
         cdef l4lb_engine *engine = self.open()
-        with nogil:
-            l4lb_engine_stop(engine)
+        if self.ours():
+            with nogil:
+                l4lb_engine_stop(engine)
 
     def close(self):
         cdef l4lb_engine *engine = self._engine
         self._engine = NULL
-        with nogil:
-            l4lb_engine_free(engine)
+        if self.ours():
+            with nogil:
+                l4lb_engine_free(engine)
 
     def take_slot(self, kind):
         return check(l4lb_slot_take(self.open(), <l4lb_slot_kind><int>kind))

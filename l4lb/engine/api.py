@@ -61,6 +61,9 @@ class EventKind(enum.IntFlag):
     CLOSE = 4
 
 
+NO_EVENTS = EventKind(0)
+
+
 class SessionState(enum.IntEnum):
     HEADER = 0
     CONNECT = 1
@@ -168,7 +171,7 @@ class Snapshot:
     listeners: Sequence[ListenerSpec] = ()
     pools: Sequence[PoolSpec] = ()
     zones: ZoneTable | None = None
-    events: EventKind = EventKind(0)  # noqa: RUF009 - a constant
+    events: EventKind = NO_EVENTS
     interval_ms: int = 0
 
 

@@ -14,16 +14,38 @@ from l4lb.config import Address
 from l4lb.errors import StartError
 
 
-def test_the_socket_has_mode_0660_whatever_the_umask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_the_socket_has_mode_0660_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     path = str(tmp_path / "admin.sock")
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         sock = sockets.listen_unix(path)
-        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
-        assert os.umask(0) == 0, "the umask was left changed"
     finally:
         os.umask(before)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
     sock.close()
+
+
+def test_the_umask_of_the_process_is_not_touched_and_nobody_else_gets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "admin.sock")
+    modes: list[int] = []
+    chmod = os.chmod
+
+    def looked_at(path: str, mode: int) -> None:
+        modes.append(stat.S_IMODE(os.stat(path).st_mode))
+        chmod(path, mode)
+
+    before = os.umask(0)
+    monkeypatch.setattr(os, "umask", None)
+    monkeypatch.setattr(os, "chmod", looked_at)
+    try:
+        sockets.listen_unix(path).close()
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert modes == [0o660], "between bind and chmod"
 
 
 def test_a_dead_socket_is_replaced(tmp_path: Path) -> None:

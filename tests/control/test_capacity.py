@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from l4lb.control.capacity import (
     SESSIONS_MAX,
     checks_at_once,
     engine_options,
+    free_descriptors,
 )
 from l4lb.engine.api import EngineOptions
 from l4lb.errors import StartError
@@ -98,3 +100,14 @@ def test_more_checks_at_once_where_more_files_may_be_open(descriptors: int, expe
 def test_descriptors_of_checks_are_set_aside() -> None:
     chosen = options(20_000)
     assert 2 * chosen.max_connections + 4 * chosen.pipes_per_worker + checks_at_once(20_000) + 192 <= 20_000
+
+
+def test_what_a_program_has_open_is_not_free_and_its_limit_is_left_alone() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = free_descriptors()
+    descriptors = [os.open("/dev/null", os.O_RDONLY) for _ in range(10)]
+    assert free_descriptors() == before - 10
+    for descriptor in descriptors:
+        os.close(descriptor)
+    assert 0 < before < limits[0]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == limits

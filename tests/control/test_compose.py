@@ -271,3 +271,12 @@ def test_zones_with_other_numbers_are_in_every_pool_at_once() -> None:
     assert composer.compose(state, FDS, QUIET).pools[0].backends[0].zone == 1
     moved = replace(state, zones=replace(NO_ZONES, numbers={"us": 1, "eu": 2}))
     assert composer.compose(moved, FDS, QUIET).pools[0].backends[0].zone == 2
+
+
+def test_events_are_those_of_the_log_and_those_that_somebody_else_wants() -> None:
+    state = merged(config(A))
+    logged = config(A, log={"access": {"events": ["open", "interval"]}}).log
+    assert Composer(EventKind.CLOSE).compose(state, FDS, QUIET).events == EventKind.CLOSE
+    assert Composer().compose(state, FDS, logged).events == EventKind.OPEN | EventKind.INTERVAL
+    everything = EventKind.OPEN | EventKind.INTERVAL | EventKind.CLOSE
+    assert Composer(EventKind.CLOSE).compose(state, FDS, logged).events == everything

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from l4lb.control import tasks
-from l4lb.control.tasks import Background, Coalesced, repeat
+from l4lb.control.tasks import Background, Coalesced, repeat, see_through
 from tests.helpers.loops import eventually, run, turns
 
 
@@ -197,5 +197,41 @@ def test_background_tasks_end_with_their_owner() -> None:
         await background.close()
         assert ended == [0, 1, 2]
         await background.close()
+
+    run(main())
+
+
+def test_what_is_seen_through_ends_although_nobody_waits_any_more() -> None:
+    async def main() -> None:
+        action, hurries = Action(), []
+        task = asyncio.create_task(action())
+        waiting = asyncio.create_task(see_through(task, lambda: hurries.append(1)))
+        await turns()
+        for _ in range(3):
+            waiting.cancel()
+            await turns()
+        assert not waiting.done()
+        assert hurries == [1]
+        action.go.set()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled()
+        assert task.result() == 1
+
+    run(main())
+
+
+def test_what_is_seen_through_has_its_outcome() -> None:
+    async def main() -> None:
+        action = Action()
+        action.go.set()
+        assert await see_through(asyncio.create_task(action()), lambda: None) == 1
+        action.error = ValueError("no")
+        with pytest.raises(ValueError, match="no"):
+            await see_through(asyncio.create_task(action()), lambda: None)
+        # Who asks a task to end by cancelling it, and is not cancelled itself, is told that it was.
+        waiting = asyncio.create_task(asyncio.sleep(3600))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await see_through(waiting, lambda: None)
 
     run(main())

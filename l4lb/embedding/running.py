@@ -1,0 +1,220 @@
+"""A balancer that runs on the event loop of a program: from its configuration to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import l4lb
+from l4lb.admin.server import AdminServer
+from l4lb.config import Config
+from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
+from l4lb.control.balancer import Balancer
+from l4lb.control.capacity import checks_at_once, engine_options, free_descriptors
+from l4lb.control.restart import restart_notes
+from l4lb.control.shutdown import Shutdown
+from l4lb.control.systemd import Notifier
+from l4lb.control.tasks import Background
+from l4lb.control.upkeep import keep_up
+from l4lb.embedding import source as sources
+from l4lb.embedding.source import Source
+from l4lb.engine import NativeEngine
+from l4lb.engine.api import NO_EVENTS, EventKind
+from l4lb.errors import ConfigError, StartError
+from l4lb.observe.session_log import SessionLog
+
+OnClose = Callable[[Session], None]
+"""Gets every session that has ended, on the thread of the event loop."""
+
+_log = logging.getLogger(__name__)
+
+
+class Running:
+    """Balancer, admin server and access log, as `config` has them, which is what `source` says. Satisfies `Control`.
+
+    Made by `run`; whoever has it calls `close`.
+    """
+
+    def __init__(self, source: Source, config: Config, on_close: OnClose | None) -> None:
+        descriptors = free_descriptors()
+        options = engine_options(config, descriptors, privileged=os.geteuid() == 0)
+        self._source = source
+        self._config = self._started_with = config
+        self._on_close = on_close
+        with _start_error():
+            self._engine = NativeEngine(options)
+        self._access_log = SessionLog()
+        self._admin: AdminServer | None = None
+        self.balancer = Balancer(
+            self._engine,
+            self._on_events,
+            events=NO_EVENTS if on_close is None else EventKind.CLOSE,
+            checks_at_once=checks_at_once(descriptors),
+        )
+        # The service manager is told by the program, if it has one.
+        self._shutdown = Shutdown(self.balancer, Notifier({}))
+        self._stack = contextlib.AsyncExitStack()
+        self._reloading = asyncio.Lock()
+        self._started_at = time.monotonic()
+        now = time.time()
+        self._config_status = ConfigStatus(
+            file=sources.name(source), loaded_at=now, last_reload_ok=True, last_reload_at=now, last_error=None
+        )
+
+    async def start(self) -> None:
+        """Bind, find and check the backends, accept. StartError, or being cancelled, leaves nothing behind."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._access_log.close)
+            stack.push_async_callback(self.balancer.close)
+            with _start_error():
+                self._engine.start()
+            plan = await self.balancer.prepare(self._config)
+            await self._start_admin(stack)
+            self.balancer.hold()
+            with self._access_log.replacing(self._config.log.access):
+                self.balancer.apply(plan)
+            await self.balancer.start_accepting()
+            tasks = Background()
+            stack.push_async_callback(tasks.close)
+            keep_up(self.balancer, tasks)
+            self._stack = stack.pop_all()
+
+    async def _start_admin(self, stack: contextlib.AsyncExitStack) -> None:
+        settings = self._config.admin
+        if settings.socket is not None or settings.listen is not None:
+            self._admin = AdminServer(self, settings.socket, settings.listen)
+            await self._admin.start()
+            stack.push_async_callback(self._admin.close)
+
+    async def close(self, patience: float | None) -> None:
+        """Close what is quiet, give turns in flight `patience` seconds to end, and free everything. None is
+        process.drain_timeout, and infinity for ever."""
+        if patience is None:
+            patience = self._config.process.drain_timeout
+        elif math.isinf(patience):
+            patience = None
+        try:
+            if patience is None or patience > 0:
+                await self._shutdown.drain(patience)
+        finally:
+            await self._stack.aclose()
+
+    def hurry(self) -> None:
+        """Wait for no session any more."""
+        self._shutdown.request()
+        self._shutdown.request()
+
+    async def apply(self, source: Source | None) -> tuple[str, ...]:
+        """Run what `source` says from now on, all of it, or raise ConfigError or StartError; None is the same as
+        before, read anew. Sentences about what only a new balancer would heed."""
+        async with self._reloading:
+            try:
+                return await self._apply(self._source if source is None else source)
+            except (ConfigError, StartError) as error:
+                sentences = "; ".join(_sentences(error))
+                self._config_status = replace(
+                    self._config_status, last_reload_ok=False, last_reload_at=time.time(), last_error=sentences
+                )
+                raise
+
+    async def _apply(self, source: Source) -> tuple[str, ...]:
+        config = await asyncio.to_thread(sources.read, source)
+        try:
+            plan = await self.balancer.prepare(config)
+            with self._access_log.replacing(config.log.access):
+                self.balancer.apply(plan)
+        except BaseException:
+            self.balancer.discard()
+            raise
+        self._source, self._config = source, config
+        now = time.time()
+        self._config_status = ConfigStatus(
+            file=sources.name(source), loaded_at=now, last_reload_ok=True, last_reload_at=now, last_error=None
+        )
+        return tuple(restart_notes(self._started_with, config))
+
+    @property
+    def admin_address(self) -> tuple[str, int] | None:
+        """Where the read-only API is; None without one."""
+        return None if self._admin is None else self._admin.tcp_address
+
+    # ---- Control ---------------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        return Status(
+            version=l4lb.__version__,
+            pid=os.getpid(),
+            uptime_seconds=time.monotonic() - self._started_at,
+            stopping=self._shutdown.requested,
+            config=self._config_status,
+            listeners=self.balancer.listeners(),
+            pools=self.balancer.pools(),
+            workers=self.balancer.workers(),
+            access_log_dropped_total=self._access_log.dropped_total,
+            shutdown=self._shutdown.status(),
+        )
+
+    async def sessions(self) -> list[Session]:
+        return await self.balancer.sessions()
+
+    async def kill_session(self, session: int) -> None:
+        await self.balancer.kill_session(session)
+
+    async def kill_sessions(self, pool: str, backend: str) -> int:
+        return await self.balancer.kill_sessions(pool, backend)
+
+    def set_backend(
+        self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        self.balancer.set_backend(pool, backend, state=state, weight=weight)
+
+    async def reload(self) -> ReloadOutcome:
+        try:
+            return ReloadOutcome(applied=True, notes=await self.apply(None))
+        except (ConfigError, StartError) as error:
+            return ReloadOutcome(applied=False, problems=_sentences(error))
+
+    # ---- events ----------------------------------------------------------------------------------------------------
+
+    def _on_events(self, sessions: list[Session]) -> None:
+        access = self._config.log.access
+        if access is not None:
+            logged = {EventKind[name.upper()] for name in access.events}
+            self._access_log.write([session for session in sessions if session.record.event in logged])
+        if self._on_close is not None:
+            for session in sessions:
+                if session.record.event is EventKind.CLOSE:
+                    self._tell(self._on_close, session)
+
+    @staticmethod
+    def _tell(on_close: OnClose, session: Session) -> None:
+        try:
+            on_close(session)
+        except Exception:
+            _log.exception("on_close failed for session %d", session.record.id)
+
+
+def _sentences(error: ConfigError | StartError) -> list[str]:
+    return list(map(str, error.problems)) if isinstance(error, ConfigError) else [str(error)]
+
+
+@contextlib.contextmanager
+def _start_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(f"the data plane cannot start: {reason}; the limits of the process may be too low") from error
+
+
+async def run(source: Source, on_close: OnClose | None) -> Running:
+    """A balancer that accepts clients. ConfigError, StartError, or being cancelled, leaves nothing behind."""
+    running = Running(source, await asyncio.to_thread(sources.read, source), on_close)
+    await running.start()
+    return running

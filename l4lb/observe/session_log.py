@@ -1,0 +1,61 @@
+"""The access log that the running configuration asks for, whichever that is; there may be none."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from l4lb.control.api import Session
+from l4lb.observe.access import AccessLog
+
+if TYPE_CHECKING:
+    from l4lb.config import model
+
+
+class SessionLog:
+    """Writes nothing at first. Called from one thread."""
+
+    def __init__(self) -> None:
+        self._settings: model.AccessLog | None = None
+        self._log: AccessLog | None = None
+        self._dropped_before = 0
+
+    @contextlib.contextmanager
+    def replacing(self, settings: model.AccessLog | None) -> Iterator[None]:
+        """Open what `settings` ask for before the change in the block, close what was there after it. StartError if it
+        cannot be opened; a change that fails leaves the log as it was."""
+        if settings == self._settings:
+            yield
+            return
+        wanted = None if settings is None else AccessLog(settings)
+        try:
+            yield
+        except BaseException:
+            if wanted is not None:
+                wanted.close()
+            raise
+        self.close()
+        self._log, self._settings = wanted, settings
+
+    def write(self, sessions: Sequence[Session]) -> None:
+        """Queue a line for each event. Never blocks."""
+        if self._log is not None:
+            self._log.write(sessions)
+
+    def reopen(self) -> None:
+        """Open the file again, as after it was rotated away."""
+        if self._log is not None:
+            self._log.reopen()
+
+    def close(self) -> None:
+        """Write what is queued, and no more after that. Idempotent."""
+        before, self._log = self._log, None
+        if before is not None:
+            before.close()
+            self._dropped_before += before.dropped_total
+
+    @property
+    def dropped_total(self) -> int:
+        """Lines lost since the start, by all the logs there were."""
+        return self._dropped_before + (0 if self._log is None else self._log.dropped_total)

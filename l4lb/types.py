@@ -1,0 +1,59 @@
+"""What a running balancer says of itself: frozen dataclasses and enums, read-only for whoever gets them."""
+
+from __future__ import annotations
+
+from l4lb.control.api import (
+    AdminState,
+    AgentStatus,
+    BackendStatus,
+    ConfigStatus,
+    DiscoveryStatus,
+    EjectionStatus,
+    HealthState,
+    ListenerStatus,
+    LoadStatus,
+    PoolStatus,
+    Session,
+    ShutdownStatus,
+    Status,
+)
+from l4lb.engine.api import (
+    BackendStatistics,
+    EventKind,
+    Histogram,
+    ListenerStatistics,
+    Path,
+    Phase,
+    PoolStatistics,
+    SessionRecord,
+    SessionState,
+    StickyStatistics,
+    WorkerStatistics,
+)
+
+__all__ = [
+    "AdminState",
+    "AgentStatus",
+    "BackendStatistics",
+    "BackendStatus",
+    "ConfigStatus",
+    "DiscoveryStatus",
+    "EjectionStatus",
+    "EventKind",
+    "HealthState",
+    "Histogram",
+    "ListenerStatistics",
+    "ListenerStatus",
+    "LoadStatus",
+    "Path",
+    "Phase",
+    "PoolStatistics",
+    "PoolStatus",
+    "Session",
+    "SessionRecord",
+    "SessionState",
+    "ShutdownStatus",
+    "Status",
+    "StickyStatistics",
+    "WorkerStatistics",
+]
