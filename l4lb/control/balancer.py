@@ -314,10 +314,11 @@ class Balancer:
     def pools(self) -> dict[str, PoolStatus]:
         now = asyncio.get_running_loop().time()
         parts = (self._scheduler, self._weigher, self._outliers, self._engine)
-        return {
-            name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now))
-            for name, pool in self._state.pools.items()
-        }
+        with uncollected():
+            return {
+                name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now))
+                for name, pool in self._state.pools.items()
+            }
 
     def workers(self) -> list[WorkerStatistics]:
         return [self._engine.worker_statistics(worker) for worker in range(self._engine.options.workers)]
