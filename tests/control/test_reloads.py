@@ -10,6 +10,8 @@ from pathlib import Path
 
 from l4lb.config import Config
 from l4lb.control.balancer import Balancer
+from l4lb.control.tasks import Background
+from l4lb.control.upkeep import keep_up
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import EngineOptions, SlotKind
 from tests.health.certificates import authority
@@ -63,12 +65,9 @@ def test_hundreds_of_changes_leave_nothing_of_themselves(tmp_path: Path) -> None
             kinds = sorted(kind for kind, _ in engine.slots)
             return tasks, kinds, engine.reclaim(), len(os.listdir("/proc/self/fd"))
 
-        async def tidy() -> None:
-            while True:
-                await balancer.tidy()
-
         await change(0)
-        tidying = asyncio.create_task(tidy(), name="tidying")
+        upkeep = Background()
+        keep_up(balancer, upkeep)
         try:
             await eventually(lambda: engine.reclaim() == 0)
             before, blocks = held(), []
@@ -81,7 +80,7 @@ def test_hundreds_of_changes_leave_nothing_of_themselves(tmp_path: Path) -> None
                 blocks.append(sys.getallocatedblocks())
             assert blocks[1] - blocks[0] < BLOCKS_A_TURN * TURNS
         finally:
-            tidying.cancel()
+            await upkeep.close()
             await balancer.close()
 
     run(main(), deadline=60)
