@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
-import json
 import os
 import signal
 import socket
@@ -119,25 +119,39 @@ def _request(fleet: Fleet, method: str, path: str) -> bytes:
     return body
 
 
-def _loaded_at(fleet: Fleet) -> float | str:
-    loaded_at: float | str = json.loads(_request(fleet, "GET", "/api/v1/status"))["config"]["loaded_at"]
-    return loaded_at
-
-
 def reload_by_request(fleet: Fleet, _pid: int) -> None:
     """Returns when the new configuration is in force."""
     _request(fleet, "POST", "/api/v1/reload")
 
 
-def reload_by_signal(fleet: Fleet, pid: int) -> None:
-    """Returns when the status tells of the new configuration; asking for it takes its time, too."""
-    before = _loaded_at(fleet)
-    os.kill(pid, signal.SIGHUP)
-    deadline = time.monotonic() + APPLY_SECONDS
-    while _loaded_at(fleet) == before:
-        if time.monotonic() > deadline:
-            raise BenchError(f"a reload by SIGHUP took longer than {APPLY_SECONDS:.0f} s")
-        time.sleep(0.01)
+class Signaller:
+    """Reloads by SIGHUP, and hears of the outcome as a service manager does."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(socket_path))
+        self._socket.settimeout(APPLY_SECONDS)
+
+    def __call__(self, _fleet: Fleet, pid: int) -> None:
+        """Returns when the new configuration is in force."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while self._socket.recv(4096):
+                pass
+        self._socket.settimeout(APPLY_SECONDS)
+        os.kill(pid, signal.SIGHUP)
+        while True:
+            try:
+                said = self._socket.recv(4096).decode()
+            except TimeoutError as error:
+                raise BenchError(f"a reload by SIGHUP took longer than {APPLY_SECONDS:.0f} s") from error
+            if "rejected" in said:
+                raise BenchError(said)
+            if said.startswith("READY=1"):
+                return
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def control_seconds(pid: int) -> float:
@@ -194,8 +208,10 @@ class Run:
     def measure(self, fleet: Fleet, server_address: str) -> list[Phase]:
         fleet.write(0)
         log = fleet.directory / "l4lb.log"
+        os.environ["NOTIFY_SOCKET"] = str(fleet.directory / "notify")
         command = [sys.executable, "-m", "l4lb", "run", "-c", str(fleet.path)]
         with (
+            contextlib.closing(Signaller(fleet.directory / "notify")) as reload_by_signal,
             load.server(self.program, server_address, cpu=self.load_cpu, directory=fleet.directory),
             running(command, cpu=self.cpu, log=log) as process,
         ):

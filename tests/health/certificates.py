@@ -50,10 +50,7 @@ class SecureServer(Served):
         context.sni_callback = lambda _sock, name, _context: self.names.append(name)
 
         def handle(peer: Peer) -> None:
-            with contextlib.suppress(OSError):
-                # Of a peer that is gone already, wrap_socket would leave a socket open.
-                peer.sock.getpeername()
-                with context.wrap_socket(peer.sock, server_side=True) as secure:
-                    handler(Peer(secure, deadline=60))
+            with contextlib.suppress(OSError), context.wrap_socket(peer.sock, server_side=True) as secure:
+                handler(Peer(secure, deadline=60))
 
         super().__init__(handle)
