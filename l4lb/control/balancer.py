@@ -21,6 +21,7 @@ from l4lb.control.alarms import Alarms
 from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
 from l4lb.control.compose import Composer
 from l4lb.control.departures import SlotKey
+from l4lb.control.fd_store import Store, no_store
 from l4lb.control.housekeeping import Housekeeping
 from l4lb.control.inherited import Inherited
 from l4lb.control.operate import advised, find, operated
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 class Balancer:
     """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for, and those of
-    `events`. Listeners use `inherited` sockets where there are some."""
+    `events`. Listeners use `inherited` sockets where there are some; what they have open is kept in `store`."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Balancer:
         events: EventKind = NO_EVENTS,
         checks_at_once: int = CONCURRENCY,
         inherited: Inherited | None = None,
+        store: Store | None = None,
     ) -> None:
         self._engine = engine
         self._state = State()
@@ -67,7 +69,7 @@ class Balancer:
         self._stopping = False
         self._undiscovered = ""
         self._noted = self._state
-        self._sockets = Sockets(engine.options.workers, inherited or Inherited())
+        self._sockets = Sockets(engine.options.workers, inherited or Inherited(), store or no_store())
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
         self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)
@@ -134,7 +136,7 @@ class Balancer:
         self._config = plan.config
         self._sessions.learn(state)
         self._alarms.look_for_panic(state)
-        self._sockets.apply_options(listeners)
+        self._sockets.settle(listeners)
         self._housekeeping.note_sockets({} if self._stopping else state.listeners)
         self._check()
 

@@ -216,7 +216,7 @@ def test_backlog_follows_the_configuration() -> None:
     sockets.open_missing({"web": listener(ANY_PORT, backlog=1)})
     try:
         port = shown_port(the_bind(sockets, ANY_PORT))
-        sockets.apply_options({"web": listener(ANY_PORT, backlog=64)})
+        sockets.settle({"web": listener(ANY_PORT, backlog=64)})
         clients = [connect(("127.0.0.1", port)) for _ in range(32)]
         for client in clients:
             client.close()
@@ -269,9 +269,9 @@ def test_accepted_clients_inherit_the_options_of_tcp(sockets: Sockets) -> None:
 def test_options_of_tcp_follow_the_configuration_and_can_be_taken_back(sockets: Sockets) -> None:
     sockets.open_missing({"web": listener(ANY_PORT)})
     assert tcp_of_next_client(sockets) == TcpOptions()
-    sockets.apply_options({"web": listener(ANY_PORT, **WATCHFUL)})
+    sockets.settle({"web": listener(ANY_PORT, **WATCHFUL)})
     assert tcp_of_next_client(sockets) == TcpOptions(keepalive=(7, 3, 2), user_timeout_ms=1500)
-    sockets.apply_options({"web": listener(ANY_PORT)})
+    sockets.settle({"web": listener(ANY_PORT)})
     assert tcp_of_next_client(sockets) == TcpOptions()
 
 
@@ -279,7 +279,7 @@ def test_unix_sockets_have_no_options_of_tcp(sockets: Sockets, tmp_path: Path) -
     path = str(tmp_path / "web.sock")
     watchful = {"web": listener(f"unix:{path}", **WATCHFUL)}
     (key,) = sockets.open_missing(watchful)
-    sockets.apply_options(watchful)
+    sockets.settle(watchful)
     (sock,) = sockets.binds[key].sockets
     assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     connect(path).close()

@@ -56,6 +56,10 @@ class Service:
         """Write a file of the world, through the world: this side may not see it any more when it is done."""
         self.command("install", "-D", f"--mode={mode:o}", "/dev/stdin", path, text=text)
 
+    def read(self, path: str) -> str:
+        """A file of the world."""
+        return self.command("cat", path)
+
     def command(self, *command: str, text: str | None = None) -> str:
         """The output of a command that has to succeed."""
         result = self.world.run(*command, text=text)
