@@ -87,7 +87,10 @@ class Store:
 
     def _add(self, name: str, sockets: Sequence[socket.socket]) -> None:
         others = sum(count for stored, count in self._stored.items() if stored != name)
-        if len(name) > NAME_MAX or others + len(sockets) > self._room:
+        if len(name) > NAME_MAX:
+            self._complain(f"the name {_shown(name)} is too long for the store of the service manager")
+            return
+        if others + len(sockets) > self._room:
             self._complain(
                 f"the store of the service manager has room for {self._room} sockets, and not for those of "
                 f"{_shown(name)}; raise FileDescriptorStoreMax= and FDSTORE= in the unit"

@@ -21,17 +21,17 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _log = logging.getLogger(__name__)
 
 
-def receive(environment: MutableMapping[str, str]) -> Inherited:
+def receive(environment: MutableMapping[str, str], first: int = FIRST) -> Inherited:
     """Take over what was passed to this process, and hide it from its children. What is of no use is closed, and said.
 
-    To be called once: the descriptors belong to whoever asked first.
+    To be called once: the descriptors, from `first` on, belong to whoever asked first.
     """
     pid, count, names = (environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     inherited = Inherited()
     if pid != str(os.getpid()) or not count.isdecimal():
         return inherited
     known: set[tuple[int, int]] = set()
-    given = _named(int(count), names.split(":"))
+    given = _named(range(first, first + int(count)), names.split(":"))
     # A socket unit's first: one that is in the store too is the unit's.
     for fd, name in sorted(given, key=lambda item: key_of(item[1]) is not None):
         sock = _usable(fd, name)
@@ -49,9 +49,9 @@ def receive(environment: MutableMapping[str, str]) -> Inherited:
     return inherited
 
 
-def _named(count: int, names: list[str]) -> list[tuple[int, str]]:
-    names += [""] * (count - len(names))
-    return list(zip(range(FIRST, FIRST + count), names, strict=False))
+def _named(fds: range, names: list[str]) -> list[tuple[int, str]]:
+    names += ["unknown"] * (len(fds) - len(names))
+    return list(zip(fds, names, strict=False))
 
 
 def _usable(fd: int, name: str) -> socket.socket | None:
@@ -59,8 +59,8 @@ def _usable(fd: int, name: str) -> socket.socket | None:
     try:
         os.set_inheritable(fd, False)
         sock = socket.socket(fileno=fd)
-    except OSError as error:
-        _log.warning("descriptor %d (%s) from the service manager is no socket: %s", fd, name, error.strerror)
+    except OSError:
+        _log.warning("descriptor %d (%s) from the service manager is no socket", fd, name)
         _close(fd)
         return None
     if sock.family not in _FAMILIES:
