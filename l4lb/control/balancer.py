@@ -121,10 +121,12 @@ class Balancer:
             first = self._config is None or not (self._accepting or self._stopping)
             state = self._weigher.weigh(merged, now, first=first)
             self._pass_on(state, plan.config)
-        except (OSError, ValueError) as error:
+        except Exception as error:
             for kind, slot in taken:
                 self._engine.give_slot(kind, slot)
             self._sockets.close(opened)
+            if not isinstance(error, (OSError, ValueError)):
+                raise
             raise StartError(f"the data plane cannot take this configuration: {error}") from error
         self._housekeeping.untidy.set()
         self._housekeeping.depart(self._state, state, now)
@@ -161,6 +163,9 @@ class Balancer:
                 _log.error("what was discovered is not in use: %s", error)
             self._undiscovered = str(error)
             self._planner.retry_later()
+        except Exception:
+            self._planner.retry_later()
+            raise
         else:
             self._undiscovered = ""
 
@@ -271,24 +276,31 @@ class Balancer:
 
     def _publish(self) -> None:
         if self._config is not None:
-            self._note_changes()
-            self._state = self._weigher.weigh(self._state, asyncio.get_running_loop().time())
+            # Backends that die have to be told to the data plane, whatever else does not work.
+            for part in (self._note_changes, self._weigh):
+                try:
+                    part()
+                except Exception:
+                    _log.exception("a part of the control plane failed; changes are passed on without it")
             self._pass_on(self._state, self._config)
             self._alarms.look_for_panic(self._state)
             self._housekeeping.untidy.set()
 
+    def _weigh(self) -> None:
+        self._state = self._weigher.weigh(self._state, asyncio.get_running_loop().time())
+
     async def weigh(self) -> None:
         """Let weights follow load and slow start. One round of it, once there is anything to follow."""
         await self._weigher.active.wait()
-        now = asyncio.get_running_loop().time()
-        before, self._state = self._state, self._weigher.weigh(self._state, now)
+        before = self._state
+        self._weigh()
         if any(
             pool.weights() != before.pools[name].weights()
             for name, pool in self._state.pools.items()
             if pool is not before.pools[name]
         ):
             self._publisher.now()
-        self._weigher.rest(now)
+        self._weigher.rest(asyncio.get_running_loop().time())
 
     # ---- sessions --------------------------------------------------------------------------------------------------
 

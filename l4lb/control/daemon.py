@@ -33,6 +33,7 @@ from l4lb.errors import ConfigError, StartError
 from l4lb.garbage import uncollected
 from l4lb.observe.logs import ProcessLog
 from l4lb.observe.session_log import SessionLog
+from l4lb.observe.unforeseen import reported
 from l4lb.words import counted
 
 HEARTBEAT_MAX_AGE = 5.0
@@ -57,6 +58,7 @@ async def run(path: str) -> int:
     process_log = ProcessLog(config.log.level, config.log.format)
     try:
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(reported(asyncio.get_running_loop()))
             daemon = Daemon(path, config, process_log, stack)
             await daemon.start()
             await daemon.serve()
@@ -156,7 +158,8 @@ class Daemon:
         tasks.start("reload", self._reloads.run())
         keep_up(self._balancer, tasks)
         if self._notifier.watchdog_interval is not None:
-            tasks.start("watchdog", repeat("the watchdog", self._notifier.watchdog_interval, self._feed_watchdog))
+            interval = self._notifier.watchdog_interval
+            tasks.start("watchdog", repeat("the watchdog", interval, self._feed_watchdog, longest=interval))
 
     async def _feed_watchdog(self) -> None:
         """A sign of life, if the workers live too."""
@@ -252,6 +255,7 @@ class Daemon:
             workers=self._balancer.workers(),
             access_log_dropped_total=self._access_log.dropped_total,
             log_dropped_total=self._process_log.dropped_total,
+            control_errors_total=self._process_log.failures_total,
             shutdown=self._shutdown.status(),
         )
 
