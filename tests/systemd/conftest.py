@@ -92,6 +92,11 @@ class Service:
         """Its main process, as it is numbered inside."""
         return int(self.shown("MainPID"))
 
+    @property
+    def outer_pid(self) -> int:
+        """Its main process, as the machine numbers it."""
+        return self.world.outer_pid(self.pid)
+
     def proc(self, name: str) -> str:
         """A file about its main process."""
         return self.world.path(f"/proc/{self.pid}/{name}").read_text()

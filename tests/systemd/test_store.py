@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.callers import Callers
 from tests.helpers.peers import Served, named, read_name
+from tests.helpers.stuck import stuck
 from tests.helpers.waiting import wait_until
 from tests.systemd.conftest import PORT, Service
 
@@ -201,6 +202,23 @@ def test_a_full_store_is_said_once_and_harms_nobody(service: Service, served: Se
     with calling(service) as callers:
         kill(service)
         callers.wait_served()
+    assert callers.outcomes["refused"] == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_has_the_process_replaced_and_nobody_is_refused(service: Service, served: Served) -> None:
+    service.put("/etc/systemd/system/l4lb.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
+    service.command("systemctl", "daemon-reload")
+    configure(service, served)
+    service.start()
+    with calling(service) as callers, stuck(service.outer_pid, "l4lb-worker-0"):
+        # The control plane lives, and says so of the worker instead of feeding the watchdog.
+        wait_until(lambda: int(service.shown("NRestarts")) == 1, 30, service.journal)
+        service.wait_shown("ActiveState", "active")
+        callers.wait_served()
+    journal = service.journal()
+    assert "a worker shows no sign of life" in journal
+    assert "Watchdog timeout" in journal
     assert callers.outcomes["refused"] == 0
 
 
