@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.helpers.balancer import ROOT
 from tests.helpers.callers import Callers
 from tests.helpers.peers import Peer, Served, named, read_name
 from tests.helpers.waiting import DEADLINE, wait_until
@@ -144,6 +147,25 @@ def test_unix_and_admin_sockets_may_come_from_the_unit(service: Service, served:
     service.command("systemctl", "stop", "l4lb.service")
     assert ask_unix() == "first"
     assert "main" in service.command("/opt/l4lb/bin/l4lb", "status", "--socket", "/run/l4lb-admin.sock")
+
+
+def test_the_steps_of_the_documentation_work(service: Service, served: Served) -> None:
+    page = (ROOT / "docs/operations.md").read_text().partition("## Socket activation")[2]
+    (unit,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    listeners = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    pools = {"llama": {"backends": [str(served)]}}
+    service.put("/etc/systemd/system/l4lb.socket", unit)
+    service.put("/etc/l4lb/l4lb.yaml", json.dumps(listeners | {"pools": pools}))
+    commands = re.findall(r"^# (.*)$", re.findall(r"```console\n(.*?)```", page, re.DOTALL)[0], re.MULTILINE)
+    for command in commands[:-1]:
+        service.command(*command.split())
+    with service.world.network.entered(), Callers(("127.0.0.1", 8000), 2) as callers:
+        pass
+    assert set(callers.outcomes) == {"served"}
+    service.command("systemctl", "disable", "l4lb.socket")
+    (stop,) = re.findall(r"`(systemctl stop l4lb.socket l4lb.service)`", page)
+    service.command(*stop.split())
+    assert not service.listens(8000)
 
 
 def test_what_cannot_be_used_is_said_and_harms_nobody(service: Service, served: Served) -> None:

@@ -186,6 +186,22 @@ def test_a_process_that_fails_to_start_again_and_again_loses_no_client(service: 
     assert stored(service) == 2 * WORKERS
 
 
+def test_a_program_that_cannot_run_for_a_while_loses_no_client(service: Service, served: Served) -> None:
+    configure(service, served)
+    service.start()
+    with calling(service) as callers:
+        try:
+            service.replace_program("#!/nowhere\n")
+            service.command("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "l4lb")
+            wait_until(lambda: int(service.shown("NRestarts")) >= 3, what=service.journal)
+            assert service.listens()
+        finally:
+            service.install_program()
+        service.wait_shown("ActiveState", "active")
+        callers.wait_served()
+    assert callers.outcomes["refused"] == callers.outcomes["late"] == 0
+
+
 def test_a_full_store_is_said_once_and_harms_nobody(service: Service, served: Served) -> None:
     service.put(
         "/etc/systemd/system/l4lb.service.d/store.conf",
