@@ -388,10 +388,11 @@ class Balancer:
         """Accept nobody any more; who waits in a queue is still served. Sessions go on, and may still retry."""
         self._accepting = False
         self._stopping = True
-        self._publisher.once()
+        # A failure must not end the stop, and with it every session: it is tried again.
+        self._publisher.now()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_ACCEPTING_TIMEOUT):
-                while self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
+                while self._publisher.waiting or self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
                     await asyncio.sleep(POLL_INTERVAL)
         self._sockets.close(list(self._sockets.binds))
 

@@ -60,9 +60,9 @@ class Store:
         self._released = room == 0
         self._complained = False
 
-    def holds(self, key: BindKey) -> bool:
-        """Whether a successor will find sockets of this bind."""
-        return name_of(key) in self._stored
+    def stays(self, key: BindKey) -> bool:
+        """Whether the sockets of this bind stay open for a successor when they are closed here."""
+        return name_of(key) in self._stored and (self._released or not self._in_use)
 
     def keep(self, binds: Mapping[BindKey, Sequence[socket.socket]]) -> None:
         """Keep the sockets of exactly these binds. What is there already is not stored twice."""
@@ -78,8 +78,9 @@ class Store:
 
     def forget(self, key: BindKey) -> None:
         """Keep this bind no longer: it is about to be closed, and has to close for clients too."""
-        if self._in_use and not self._released and self.holds(key):
-            self._remove(name_of(key))
+        name = name_of(key)
+        if name in self._stored and not self.stays(key):
+            self._remove(name)
 
     def release(self) -> None:
         """Change nothing from now on: what is there is for a successor. Idempotent."""

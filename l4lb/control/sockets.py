@@ -110,18 +110,21 @@ class Sockets:
 
     def fade(self, keys: Iterable[BindKey]) -> None:
         """Let next to nobody queue for what is about to be closed: who is in the queue then is reset. Those who come
-        are not answered, and are refused when they ask again a second later. `apply_options` takes it back."""
+        are not answered, and are refused when they ask again a second later. `settle` takes it back. Where the socket
+        stays open elsewhere, they queue for whoever has it next."""
         for key in keys:
-            for sock in self.binds[key].sockets:
-                sock.listen(0)
+            bind = self.binds[key]
+            if not (bind.borrowed or self.store.stays(key)):
+                for sock in bind.sockets:
+                    sock.listen(0)
 
     def close(self, keys: Iterable[BindKey]) -> None:
         """Close these binds. What the store goes on to keep stays open there, and the file of a unix socket with it."""
         for key in keys:
             bind = self.binds.pop(key)
-            self.store.forget(key)
-            if self.store.holds(key):
+            if self.store.stays(key):
                 bind.identity = None
+            self.store.forget(key)
             bind.close()
 
     def _take_over(self, key: BindKey, configured: Container[Address]) -> Bind | None:

@@ -317,6 +317,26 @@ def test_session_of_a_backend_that_left_still_has_its_name() -> None:
     run(main())
 
 
+def test_a_stop_that_the_data_plane_refuses_at_first_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "PUBLISH_RETRY", 0.01)
+
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A))
+            address = stage.address()
+            stage.engine.publish_error = RuntimeError("nobody foresaw it")
+            stopping = asyncio.ensure_future(stage.balancer.stop_accepting())
+            await turns()
+            connect(address).close()
+            stage.engine.publish_error = None
+            await stopping
+            assert not stage.engine.snapshot.listeners[0].fds
+            with pytest.raises(ConnectionRefusedError):
+                connect(address)
+
+    run(main())
+
+
 def test_a_slot_is_given_back_once_whatever_becomes_of_its_last_events(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

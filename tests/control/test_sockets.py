@@ -252,6 +252,20 @@ def test_listeners_that_run_are_kept_and_lent_ones_are_not() -> None:
         assert store.kept == {}
 
 
+def test_the_queue_of_a_socket_that_stays_open_elsewhere_does_not_fade(free_port: int) -> None:
+    kept = ("", Address.parse(f"127.0.0.1:{free_port}"))
+    with listen() as given, listen(port=free_port) as stored:
+        sockets = Sockets(1, Inherited(named={kept: [stored]}, unnamed=[given]), Kept(kept))
+        opened = sockets.open_missing({"web": listener(str(kept[1]), "{}:{}".format(*given.getsockname()))})
+        sockets.fade(opened)
+        for address in (given.getsockname(), stored.getsockname()):
+            with contextlib.ExitStack() as stack:
+                # With a backlog of nothing, the third would wait for an answer.
+                for _ in range(5):
+                    stack.enter_context(connect(address))
+        sockets.close(opened)
+
+
 def test_the_file_of_a_unix_socket_stays_as_long_as_it_is_stored(tmp_path: Path) -> None:
     address = Address(path=str(tmp_path / "file"))
     with listening_unix(str(address.path)) as stored:
@@ -361,7 +375,7 @@ def test_next_to_nobody_queues_where_a_socket_is_about_to_be_closed() -> None:
                 client.connect_ex(("127.0.0.1", port))
             _, established, _ = select.select([], clients, [], 0.1)
             assert len(established) == 1
-        sockets.apply_options({"web": listener(ANY_PORT)})
+        sockets.settle({"web": listener(ANY_PORT)})
         for _ in range(32):
             connect(("127.0.0.1", port)).close()
     finally:
