@@ -384,6 +384,10 @@ class Balancer:
         self._accepting = True
         self._publisher.once()
 
+    def leave_sockets(self) -> None:
+        """From now on closing a socket that is in the store closes it for nobody: somebody else goes on with it."""
+        self._sockets.store.release()
+
     async def stop_accepting(self) -> None:
         """Accept nobody any more; who waits in a queue is still served. Sessions go on, and may still retry."""
         self._accepting = False
@@ -402,6 +406,8 @@ class Balancer:
 
     async def close(self) -> None:
         """Stop checking, close every session, end the workers. Their last events are delivered."""
+        # A stop has taken its sockets out of the store. If this is the end of anything else, they are for a successor.
+        self.leave_sockets()
         self._publisher.close()
         await self._planner.close()
         await self._scheduler.close()
@@ -410,4 +416,5 @@ class Balancer:
         await asyncio.to_thread(self._engine.stop)
         self._sessions.drain()
         self._sockets.close(list(self._sockets.binds))
+        self._sockets.inherited.close()
         self._engine.close()

@@ -84,13 +84,12 @@ class Daemon:
         self._access_log = SessionLog()
         self._notifier = Notifier()
         self._inherited = listen_fds.receive(os.environ)
-        self._store = Store(self._notifier, self._notifier.store_room, self._inherited.named)
         self._balancer = Balancer(
             self._engine,
             self._access_log.write,
             checks_at_once=checks_at_once(descriptors),
             inherited=self._inherited,
-            store=self._store,
+            store=Store(self._notifier, self._notifier.store_room, self._inherited.named),
         )
         self._reloads = Coalesced(self._reload)
         self._shutdown = Shutdown(self._balancer, self._notifier)
@@ -127,11 +126,8 @@ class Daemon:
         await self._shutdown.drain(self._config.process.drain_timeout)
 
     async def _close(self) -> None:
-        # What is still stored by now is so because this was no stop: somebody else goes on.
-        self._store.release()
         await self._balancer.close()
         self._access_log.close()
-        self._inherited.close()
         _log.info("%s", self._shutdown.outcome)
 
     async def _start_admin(self, owner: tuple[int, int] | None) -> None:
@@ -183,8 +179,7 @@ class Daemon:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
 
     def _on_restart(self) -> None:
-        """Stop, and leave the sockets in the store to whoever comes next."""
-        self._store.release()
+        self._balancer.leave_sockets()
         self._shutdown.request()
 
     def _on_upgrade(self) -> None:
