@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.helpers.balancer import ROOT
 from tests.helpers.callers import Callers
 from tests.helpers.peers import Served, named, read_name
 from tests.helpers.stuck import stuck
@@ -66,6 +68,20 @@ def test_a_killed_process_leaves_its_listeners_and_nobody_is_refused(service: Se
     # Those that the dead process had: at most one for each caller, each time.
     assert callers.outcomes["unanswered"] + callers.outcomes["cut"] <= 2 * CALLERS
     assert "not used" not in service.journal()
+
+
+def test_the_steps_of_the_documentation_work(service: Service, served: Served) -> None:
+    page = (ROOT / "docs/operations.md").read_text().partition("## When it crashes")[2]
+    steps = re.findall(r"```console\n(.*?)```", page, re.DOTALL)[0].strip("# \n").split("\n# ")
+    configure(service, served, *(f"127.0.0.1:{port}" for port in range(81, 85)))
+    service.start()
+    with service.world.network.entered(), Callers(("127.0.0.1", 81), CALLERS) as callers:
+        for step in steps:
+            command, _, answer = step.partition("\n")
+            # To see what it says, a reader looks again.
+            wait_until(lambda: service.command(*command.split()).strip() == answer, what=service.journal)  # noqa: B023
+        service.wait_shown("ActiveState", "active")
+    assert callers.outcomes["refused"] == callers.outcomes["late"] == 0
 
 
 def test_ports_chosen_by_the_kernel_and_unix_sockets_stay_the_same(service: Service, served: Served) -> None:
