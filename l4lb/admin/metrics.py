@@ -102,6 +102,8 @@ def _global_families(status: Status) -> Iterator[Family]:
     yield _single(
         "access_log_dropped", "counter", "Access log lines lost at a slow output.", status.access_log_dropped_total
     )
+    text = "Failures of the control plane that nobody foresaw; the process log has their tracebacks."
+    yield _single("control_errors", "counter", text, status.control_errors_total)
     yield _single("log_dropped", "counter", "Process log lines lost at a slow stderr.", status.log_dropped_total)
 
 

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 from pydantic import ValidationError
@@ -22,11 +21,10 @@ from pydantic import ValidationError
 from l4lb.admin import metrics, sockets, views
 from l4lb.admin.guard import ANSWER_TIMEOUT, HANDLER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
 from l4lb.admin.requests import BackendChange, validation_sentence
+from l4lb.config.address import Address
 from l4lb.control.api import AdminState, BackendStatus, Control, PoolStatus, Status
+from l4lb.control.inherited import Inherited
 from l4lb.errors import ControlError
-
-if TYPE_CHECKING:
-    from l4lb.config.address import Address
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,10 +40,14 @@ _log = logging.getLogger(__name__)
 
 
 class AdminServer:
-    """Serves `control` on a unix socket, on a TCP address, on both, or on neither."""
+    """Serves `control` on a unix socket, on a TCP address, on both, or on neither. Sockets for them that a socket unit
+    lends are used."""
 
-    def __init__(self, control: Control, socket_path: str | None, listen: Address | None) -> None:
+    def __init__(
+        self, control: Control, socket_path: str | None, listen: Address | None, inherited: Inherited | None = None
+    ) -> None:
         self._control = control
+        self._inherited = inherited or Inherited()
         self._socket_path = socket_path
         self._listen = listen
         self._socket_identity: tuple[int, int] | None = None
@@ -78,11 +80,14 @@ class AdminServer:
         await self._runner.setup()
         try:
             if self._socket_path is not None:
-                sock = sockets.listen_unix(self._socket_path)
-                self._socket_identity = sockets.file_identity(self._socket_path)
+                lent = self._inherited.borrow(Address(path=self._socket_path))
+                sock = lent[0] if lent else sockets.listen_unix(self._socket_path)
+                # The file of a lent socket belongs to the socket unit.
+                self._socket_identity = None if lent else sockets.file_identity(self._socket_path)
                 await self._open(Door("admin socket", may_change=True, connections_max=CONNECTIONS_MAX), sock)
             if self._listen is not None:
-                sock = sockets.listen_tcp(self._listen)
+                lent = self._inherited.borrow(self._listen)
+                sock = lent[0] if lent else sockets.listen_tcp(self._listen)
                 await self._open(Door("admin address", may_change=False, connections_max=CONNECTIONS_MAX), sock)
         except BaseException:
             await self.close()

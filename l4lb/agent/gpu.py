@@ -135,14 +135,16 @@ class GpuMonitor:
         return self._state
 
     def _run(self) -> None:
-        try:
-            self._gpus.open()
-        except NoGpuError:
-            self._absent = True
-            return
+        is_open = False
         while not self._closed.is_set():
             try:
+                if not is_open:
+                    self._gpus.open()
+                    is_open = True
                 state = self._gpus.read()
+            except NoGpuError:
+                self._absent = True
+                return
             except Exception as error:  # the driver's wrapper raises what it likes
                 state = GpuState(fault=f"gpu: {error}")
             self._state = state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 
 import aiohttp
@@ -11,6 +10,7 @@ import aiohttp
 from l4lb.agent.gpu import NO_GPU, GpuMonitor
 from l4lb.agent.host import Host
 from l4lb.agent.report import Findings, Reporter
+from l4lb.control.tasks import repeat
 from l4lb.errors import StartError
 from l4lb.load.exposition import SIGNALS, Series, Signal, Wanted
 from l4lb.load.scraper import new_session, scrape
@@ -92,12 +92,7 @@ class AgentServer:
             self._gpus.close()
 
     async def _look_again(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                await self._look()
-            except Exception:
-                _log.exception("this host could not be looked at")
+        await repeat("the look at this host", self._interval, self._look, longest=self._interval)
 
     async def _look(self) -> None:
         server = None if self._url is None else await self._scrape(self._url)
@@ -125,14 +120,19 @@ class AgentServer:
             _log.warning("%s", f"draining: {fault}" if fault else "the fault is over")
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             async with self._places, asyncio.timeout(LINGER):
                 writer.write(self._reporter.line(_now()))
                 writer.write_eof()
                 # What it sent has to be read: to close before that would reset the connection, answer and all.
                 while await reader.read(1024):
                     pass
-        writer.close()
+        except (OSError, TimeoutError):
+            pass
+        except Exception:
+            _log.exception("an agent check could not be answered")
+        finally:
+            writer.close()
 
 
 def _now() -> float:

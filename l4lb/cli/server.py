@@ -23,7 +23,7 @@ def run(path: str) -> None:
     """Run in the foreground until SIGTERM or SIGINT; log to stderr.
 
     Exits with 0 after a clean stop, 1 if it cannot start and 2 if the file is wrong. SIGHUP reloads the file, SIGUSR1
-    opens the log files again.
+    opens the log files again, SIGQUIT stops for a restart.
 
     \b
     Example:

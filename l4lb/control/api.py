@@ -165,6 +165,7 @@ class Status:
     workers: Sequence[WorkerStatistics]
     access_log_dropped_total: int = 0
     log_dropped_total: int = 0
+    control_errors_total: int = 0
     shutdown: ShutdownStatus | None = None
 
 

@@ -21,6 +21,7 @@ from l4lb.control.alarms import Alarms
 from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
 from l4lb.control.compose import Composer
 from l4lb.control.departures import SlotKey
+from l4lb.control.fd_store import Store, no_store
 from l4lb.control.housekeeping import Housekeeping
 from l4lb.control.inherited import Inherited
 from l4lb.control.operate import advised, find, operated
@@ -50,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 class Balancer:
     """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for, and those of
-    `events`. Listeners use `inherited` sockets where there are some."""
+    `events`. Listeners use `inherited` sockets where there are some; what they have open is kept in `store`."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Balancer:
         events: EventKind = NO_EVENTS,
         checks_at_once: int = CONCURRENCY,
         inherited: Inherited | None = None,
+        store: Store | None = None,
     ) -> None:
         self._engine = engine
         self._state = State()
@@ -68,7 +70,7 @@ class Balancer:
         self._stopping = False
         self._undiscovered = ""
         self._noted = self._state
-        self._sockets = Sockets(engine.options.workers, inherited or Inherited())
+        self._sockets = Sockets(engine.options.workers, inherited or Inherited(), store or no_store())
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
         self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)
@@ -120,10 +122,12 @@ class Balancer:
             first = self._config is None or not (self._accepting or self._stopping)
             state = self._weigher.weigh(merged, now, first=first)
             self._pass_on(state, plan.config)
-        except (OSError, ValueError) as error:
+        except Exception as error:
             for kind, slot in taken:
                 self._engine.give_slot(kind, slot)
             self._sockets.close(opened)
+            if not isinstance(error, (OSError, ValueError)):
+                raise
             raise StartError(f"the data plane cannot take this configuration: {error}") from error
         self._housekeeping.untidy.set()
         self._housekeeping.depart(self._state, state, now)
@@ -135,7 +139,7 @@ class Balancer:
         self._config = plan.config
         self._sessions.learn(state)
         self._alarms.look_for_panic(state)
-        self._sockets.apply_options(listeners)
+        self._sockets.settle(listeners)
         self._housekeeping.note_sockets({} if self._stopping else state.listeners)
         self._check()
 
@@ -160,6 +164,9 @@ class Balancer:
                 _log.error("what was discovered is not in use: %s", error)
             self._undiscovered = str(error)
             self._planner.retry_later()
+        except Exception:
+            self._planner.retry_later()
+            raise
         else:
             self._undiscovered = ""
 
@@ -270,24 +277,31 @@ class Balancer:
 
     def _publish(self) -> None:
         if self._config is not None:
-            self._note_changes()
-            self._state = self._weigher.weigh(self._state, asyncio.get_running_loop().time())
+            # Backends that die have to be told to the data plane, whatever else does not work.
+            for part in (self._note_changes, self._weigh):
+                try:
+                    part()
+                except Exception:
+                    _log.exception("a part of the control plane failed; changes are passed on without it")
             self._pass_on(self._state, self._config)
             self._alarms.look_for_panic(self._state)
             self._housekeeping.untidy.set()
 
+    def _weigh(self) -> None:
+        self._state = self._weigher.weigh(self._state, asyncio.get_running_loop().time())
+
     async def weigh(self) -> None:
         """Let weights follow load and slow start. One round of it, once there is anything to follow."""
         await self._weigher.active.wait()
-        now = asyncio.get_running_loop().time()
-        before, self._state = self._state, self._weigher.weigh(self._state, now)
+        before = self._state
+        self._weigh()
         if any(
             pool.weights() != before.pools[name].weights()
             for name, pool in self._state.pools.items()
             if pool is not before.pools[name]
         ):
             self._publisher.now()
-        self._weigher.rest(now)
+        self._weigher.rest(asyncio.get_running_loop().time())
 
     # ---- sessions --------------------------------------------------------------------------------------------------
 
@@ -372,14 +386,19 @@ class Balancer:
         self._accepting = True
         self._publisher.once()
 
+    def leave_sockets(self) -> None:
+        """From now on closing a socket that is in the store closes it for nobody: somebody else goes on with it."""
+        self._sockets.store.release()
+
     async def stop_accepting(self) -> None:
         """Accept nobody any more; who waits in a queue is still served. Sessions go on, and may still retry."""
         self._accepting = False
         self._stopping = True
-        self._publisher.once()
+        # A failure must not end the stop, and with it every session: it is tried again.
+        self._publisher.now()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_ACCEPTING_TIMEOUT):
-                while self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
+                while self._publisher.waiting or self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
                     await asyncio.sleep(POLL_INTERVAL)
         self._sockets.close(list(self._sockets.binds))
 
@@ -389,6 +408,8 @@ class Balancer:
 
     async def close(self) -> None:
         """Stop checking, close every session, end the workers. Their last events are delivered."""
+        # A stop has taken its sockets out of the store. If this is the end of anything else, they are for a successor.
+        self.leave_sockets()
         self._publisher.close()
         await self._planner.close()
         await self._scheduler.close()
@@ -397,4 +418,5 @@ class Balancer:
         await asyncio.to_thread(self._engine.stop)
         self._sessions.drain()
         self._sockets.close(list(self._sockets.binds))
+        self._sockets.inherited.close()
         self._engine.close()

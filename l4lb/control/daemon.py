@@ -1,6 +1,7 @@
 """The process: from a configuration file to a balancer that runs until it is told to stop.
 
 SIGHUP reloads, SIGUSR1 opens the log files again, SIGTERM and SIGINT drain and stop, a second one stops at once.
+SIGQUIT stops for a restart: clients wait until somebody else has the sockets, where the service manager keeps them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import l4lb
 from l4lb.admin.server import AdminServer
 from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.config import Config, load_config
+from l4lb.control import listen_fds
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
+from l4lb.control.fd_store import Store
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
 from l4lb.control.shutdown import Shutdown
@@ -30,12 +33,13 @@ from l4lb.errors import ConfigError, StartError
 from l4lb.garbage import uncollected
 from l4lb.observe.logs import ProcessLog
 from l4lb.observe.session_log import SessionLog
+from l4lb.observe.unforeseen import reported
 from l4lb.words import counted
 
 HEARTBEAT_MAX_AGE = 5.0
 """Seconds after which a worker that shows no sign of life is stuck: it turns at least once a second."""
 
-HELD_SIGNALS = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+HELD_SIGNALS = frozenset({signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
 """They would end a process that has no handler yet. `hold_signals` keeps them waiting until it has."""
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -54,6 +58,7 @@ async def run(path: str) -> int:
     process_log = ProcessLog(config.log.level, config.log.format)
     try:
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(reported(asyncio.get_running_loop()))
             daemon = Daemon(path, config, process_log, stack)
             await daemon.start()
             await daemon.serve()
@@ -77,8 +82,15 @@ class Daemon:
         self._stack = stack
         self._engine = NativeEngine(options)
         self._access_log = SessionLog()
-        self._balancer = Balancer(self._engine, self._access_log.write, checks_at_once=checks_at_once(descriptors))
         self._notifier = Notifier()
+        self._inherited = listen_fds.receive(os.environ)
+        self._balancer = Balancer(
+            self._engine,
+            self._access_log.write,
+            checks_at_once=checks_at_once(descriptors),
+            inherited=self._inherited,
+            store=Store(self._notifier, self._notifier.store_room, self._inherited.named),
+        )
         self._reloads = Coalesced(self._reload)
         self._shutdown = Shutdown(self._balancer, self._notifier)
         self._started_at = time.monotonic()
@@ -98,6 +110,7 @@ class Daemon:
         self._balancer.hold()
         with self._access_log.replacing(config.log.access), uncollected():
             self._balancer.apply(plan)
+        self._inherited.settle()
         if account is not None:
             become(account)
         self._handle_signals()
@@ -120,7 +133,7 @@ class Daemon:
     async def _start_admin(self, owner: tuple[int, int] | None) -> None:
         settings = self._config.admin
         path = settings.socket or _default_socket()
-        admin = AdminServer(self, path, settings.listen)
+        admin = AdminServer(self, path, settings.listen, self._inherited)
         try:
             await admin.start()
         except StartError as error:
@@ -129,7 +142,7 @@ class Daemon:
             # Nobody asked for this socket. Another l4lb may have it.
             _log.warning("%s; running without an admin socket", error)
             path = None
-            admin = AdminServer(self, None, settings.listen)
+            admin = AdminServer(self, None, settings.listen, self._inherited)
             await admin.start()
         self._stack.push_async_callback(admin.close)
         if owner is not None and path is not None:
@@ -141,7 +154,8 @@ class Daemon:
         tasks.start("reload", self._reloads.run())
         keep_up(self._balancer, tasks)
         if self._notifier.watchdog_interval is not None:
-            tasks.start("watchdog", repeat("the watchdog", self._notifier.watchdog_interval, self._feed_watchdog))
+            interval = self._notifier.watchdog_interval
+            tasks.start("watchdog", repeat("the watchdog", interval, self._feed_watchdog, longest=interval))
 
     async def _feed_watchdog(self) -> None:
         """A sign of life, if the workers live too."""
@@ -159,9 +173,14 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reloads.request)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
+        loop.add_signal_handler(signal.SIGQUIT, self._on_restart)
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._shutdown.request)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+
+    def _on_restart(self) -> None:
+        self._balancer.leave_sockets()
+        self._shutdown.request()
 
     def _on_upgrade(self) -> None:
         _log.warning("SIGUSR2: this version cannot be upgraded in place; restart it instead")
@@ -231,6 +250,7 @@ class Daemon:
             workers=self._balancer.workers(),
             access_log_dropped_total=self._access_log.dropped_total,
             log_dropped_total=self._process_log.dropped_total,
+            control_errors_total=self._process_log.failures_total,
             shutdown=self._shutdown.status(),
         )
 

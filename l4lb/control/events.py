@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from l4lb.engine.api import Engine, SessionRecord
@@ -11,6 +12,9 @@ PAUSE = 0.05
 """Seconds between two rounds: waking up for each event would cost more than the event."""
 
 BATCH = 4096
+
+
+_log = logging.getLogger(__name__)
 
 
 class EventPump:
@@ -27,7 +31,11 @@ class EventPump:
     def drain(self) -> None:
         """Deliver everything that waits now."""
         while events := self._engine.take_events(BATCH):
-            self._deliver(events)
+            try:
+                self._deliver(events)
+            except Exception:
+                # Those that come next may be delivered.
+                _log.exception("%d events of sessions could not be delivered", len(events))
             if len(events) < BATCH:
                 return
 

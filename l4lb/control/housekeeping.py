@@ -107,18 +107,19 @@ class Housekeeping:
                 del self._leaving[slot]
             try:
                 await asyncio.to_thread(self._engine.set_leaving, slots, leaving)
-            except OSError:
+            except BaseException:
                 self._leaving = dict.fromkeys(slots, leaving) | self._leaving
                 raise
 
     def _give_slots(self) -> None:
         given = [key for key in self._departures if self._engine.give_slot(*key)]
+        for key in given:
+            # First of all: the slot may soon be somebody else's, and must not be given back once more.
+            self._deadlines.pop(key, None)
+            _log.debug("%s has left", self._departures.pop(key).label)
         if given:
             # The last sessions may just have ended: their events still need the names.
             self._sessions.forget(given)
-        for key in given:
-            self._deadlines.pop(key, None)
-            _log.debug("%s has left", self._departures.pop(key).label)
 
     async def _end_patience(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -12,19 +12,18 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from l4lb.config import Address, model
+from l4lb.control.fd_store import Store, no_store
+from l4lb.control.inherited import BindKey as BindKey
 from l4lb.control.inherited import Inherited
 from l4lb.errors import StartError
 
 UNIX_MODE = 0o666
 """Clients of any user may connect; the directory decides who gets that far."""
 
-
-BindKey = tuple[str, Address]
-"""Names a bind. A fixed address is the same whichever listener has it; port 0 is another port for each listener."""
 
 Rows = Sequence[Sequence[int]]
 """Descriptors of one bind: in each row one for every worker. One row, but for a bind taken over from more workers."""
@@ -38,12 +37,14 @@ def bind_key(listener: str, address: Address) -> BindKey:
 class Bind:
     """The sockets of one address, one for each worker; a unix socket is shared, so it is there once.
 
-    Those taken over may be fewer or more: workers share them, or have several.
+    Those taken over may be fewer or more: workers share them, or have several. `borrowed` ones belong to the service
+    manager, as does the file of a unix socket; `identity` is that of a file to be removed with the bind.
     """
 
     address: Address
     sockets: list[socket.socket]
     identity: tuple[int, int] | None = None
+    borrowed: bool = False
 
     def fds(self, workers: int) -> Rows:
         fds = [sock.fileno() for sock in self.sockets]
@@ -70,10 +71,11 @@ class Bind:
 
 @dataclass(slots=True)
 class Sockets:
-    """All open binds."""
+    """All open binds. Those in use are kept in `store` as well."""
 
     workers: int
     inherited: Inherited = field(default_factory=Inherited)
+    store: Store = field(default_factory=no_store)
     binds: dict[BindKey, Bind] = field(default_factory=dict)
 
     def fds(self) -> dict[BindKey, Rows]:
@@ -82,43 +84,55 @@ class Sockets:
     def open_missing(self, listeners: Mapping[str, model.Listener]) -> list[BindKey]:
         """Open what `listeners` need and is not open; what was opened. StartError leaves nothing new behind."""
         opened: list[BindKey] = []
+        configured = {address for listener in listeners.values() for address in listener.bind}
         try:
             for name, listener in listeners.items():
                 for address in listener.bind:
                     key = bind_key(name, address)
                     if key not in self.binds:
-                        self.binds[key] = self._take_over(key) or self._open(name, address, listener)
+                        self.binds[key] = self._take_over(key, configured) or self._open(name, address, listener)
                         opened.append(key)
         except StartError:
             self.close(opened)
             raise
         return opened
 
-    def apply_options(self, listeners: Mapping[str, model.Listener]) -> None:
-        """Give every open bind the backlog and the TCP options its listener has now, for clients that come."""
+    def settle(self, listeners: Mapping[str, model.Listener]) -> None:
+        """These listeners run: give every bind the backlog and the TCP options its listener has now, for clients that
+        come, and have it kept."""
         for name, listener in listeners.items():
             for address in listener.bind:
                 for sock in self.binds[bind_key(name, address)].sockets:
                     if not address.is_unix:
                         _set_tcp(sock, listener.tcp)
                     sock.listen(listener.backlog)
+        self.store.keep({key: bind.sockets for key, bind in self.binds.items() if not bind.borrowed})
 
     def fade(self, keys: Iterable[BindKey]) -> None:
         """Let next to nobody queue for what is about to be closed: who is in the queue then is reset. Those who come
-        are not answered, and are refused when they ask again a second later. `apply_options` takes it back."""
+        are not answered, and are refused when they ask again a second later. `settle` takes it back. Where the socket
+        stays open elsewhere, they queue for whoever has it next."""
         for key in keys:
-            for sock in self.binds[key].sockets:
-                sock.listen(0)
+            bind = self.binds[key]
+            if not (bind.borrowed or self.store.stays(key)):
+                for sock in bind.sockets:
+                    sock.listen(0)
 
     def close(self, keys: Iterable[BindKey]) -> None:
+        """Close these binds. What the store goes on to keep stays open there, and the file of a unix socket with it."""
         for key in keys:
-            self.binds.pop(key).close()
+            bind = self.binds.pop(key)
+            if self.store.stays(key):
+                bind.identity = None
+            self.store.forget(key)
+            bind.close()
 
-    def _take_over(self, key: BindKey) -> Bind | None:
+    def _take_over(self, key: BindKey, configured: Container[Address]) -> Bind | None:
+        _, address = key
         sockets = self.inherited.take(*key)
         if not sockets:
-            return None
-        _, address = key
+            borrowed = self.inherited.borrow(address, configured)
+            return Bind(address, borrowed, borrowed=True) if borrowed else None
         path = address.path
         owned = path is not None and not path.startswith("@") and os.path.exists(path)
         return Bind(address, sockets, _identity(path) if owned and path else None)
@@ -136,7 +150,8 @@ class Sockets:
         bind = Bind(address, [])
         port = address.port
         try:
-            if not any(_overlap(bound, address) for _, bound in self.binds):
+            ours = [bound for _, bound in self.binds] + list(self.inherited.addresses())
+            if not any(_overlap(bound, address) for bound in ours):
                 _refuse_foreign_owner(address)
             for _ in range(self.workers):
                 sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)

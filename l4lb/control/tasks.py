@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Generic, TypeVar
 
+BACKOFF_MIN = 0.1
 BACKOFF_MAX = 30.0
 
 _log = logging.getLogger(__name__)
@@ -14,17 +15,45 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-async def repeat(name: str, interval: float, action: Callable[[], Awaitable[None]]) -> None:
-    """Run `action` every `interval` seconds until cancelled; after failures ever later, up to BACKOFF_MAX."""
+def asked_to_end() -> bool:
+    """Whether somebody has cancelled this task. A CancelledError that comes without that is of something the task
+    waited for: a failure like any other."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def repeat(
+    name: str, interval: float, action: Callable[[], Awaitable[None]], *, longest: float = BACKOFF_MAX
+) -> None:
+    """Run `action` every `interval` seconds until cancelled; after failures ever later, up to `longest`."""
     delay = interval
     while True:
         await asyncio.sleep(delay)
         try:
             await action()
             delay = interval
-        except Exception:
-            delay = min(max(delay, interval) * 2, max(BACKOFF_MAX, interval))
+        except (Exception, asyncio.CancelledError):
+            if asked_to_end():
+                raise
+            delay = min(max(delay, interval) * 2, max(longest, interval))
             _log.exception("%s failed; next try in %g s", name, delay)
+
+
+async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work`, which never ends by itself, until cancelled; begin it again when it fails, ever later."""
+    loop, delay = asyncio.get_running_loop(), BACKOFF_MIN
+    while True:
+        begun = loop.time()
+        try:
+            await work()
+        except (Exception, asyncio.CancelledError):
+            if asked_to_end():
+                raise
+            _log.exception("%s failed; next try in %g s", name, delay)
+        else:
+            _log.error("%s has ended; next try in %g s", name, delay)
+        await asyncio.sleep(delay)
+        delay = BACKOFF_MIN if loop.time() - begun > BACKOFF_MAX else min(2 * delay, BACKOFF_MAX)
 
 
 async def see_through(task: asyncio.Task[T], hurry: Callable[[], object]) -> T:
@@ -53,14 +82,22 @@ class Background:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, name: str, coroutine: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(coroutine, name=name))
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
 
     async def close(self) -> None:
         """Cancel all of them and wait until they are gone."""
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """None of them ends by itself."""
+        if task in self._tasks:
+            error = None if task.cancelled() else task.exception()
+            _log.error("the task %s has ended; it comes back with the next start", task.get_name(), exc_info=error)
 
 
 class Coalesced(Generic[T]):
@@ -100,9 +137,13 @@ class Coalesced(Generic[T]):
     async def _serve(self, request: asyncio.Future[T]) -> None:
         try:
             outcome = await self._action()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if asked_to_end():
+                raise
+            # Whoever asked may be a signal, which listens to no answer.
+            _log.exception("what was requested failed in a way nobody foresaw")
             if not request.done():
-                request.set_exception(error)
+                request.set_exception(error if isinstance(error, Exception) else RuntimeError("it was interrupted"))
         else:
             if not request.done():
                 request.set_result(outcome)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from l4lb.config.sections.discover import Discover
 from l4lb.control.api import DiscoveryStatus
+from l4lb.control.tasks import keep_going
 from l4lb.discovery.guard import Belief, Endpoints, Rules
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Source
 from l4lb.words import counted
@@ -60,7 +61,7 @@ class Follower:
         self._hold_timer: asyncio.TimerHandle | None = None
         self._dice = random.Random()
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._run(), name=f"discovery {pool}")
+        self._task = self._loop.create_task(keep_going(self._label, self._run), name=f"discovery {pool}")
 
     def inherit(self, endpoints: Endpoints) -> None:
         """Keep these until the source has answered."""

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from l4lb.config import model
 from l4lb.control.api import HealthState
+from l4lb.control.tasks import keep_going
 from l4lb.health.machine import Finding, Health, finding
 from l4lb.health.pace import next_turn
 from l4lb.health.probes import NOBODY, Outcome, Result, Subject, Target, command, probe
@@ -36,10 +37,12 @@ class Check:
 
 @dataclass(slots=True)
 class Watch:
-    """A backend under check. `results_total` counts them by `success`, `failure` and `inconclusive`."""
+    """A backend under check. `told` is the state that its owner knows of. `results_total` counts them by `success`,
+    `failure` and `inconclusive`."""
 
     check: Check
     health: Health
+    told: HealthState
     message: str = "not checked yet"
     results_total: Counter[str] = field(default_factory=lambda: Counter({found.value: 0 for found in Finding}))
     checked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,10 +81,10 @@ class Scheduler(Generic[Key]):
         for key, check in checks.items():
             watch = self._watches.get(key)
             if watch is None:
-                self._start(key, Watch(check, Health(check.state)))
-            elif watch.check.target != check.target or watch.health.state is not check.state:
+                self._start(key, Watch(check, Health(check.state), check.state))
+            elif watch.check.target != check.target or watch.told is not check.state:
                 self._stop(watch)
-                self._start(key, Watch(check, Health(check.state), results_total=watch.results_total))
+                self._start(key, Watch(check, Health(check.state), check.state, results_total=watch.results_total))
             elif (watch.check.settings, watch.check.subject) != (check.settings, check.subject):
                 # Begin anew with what is known: the check that is due may be as far away as the old interval was long.
                 self._stop(watch)
@@ -99,7 +102,8 @@ class Scheduler(Generic[Key]):
 
     def _start(self, key: Key, watch: Watch) -> None:
         self._watches[key] = watch
-        watch.task = asyncio.get_running_loop().create_task(self._run(key, watch), name=f"health {key}")
+        work = keep_going(f"the health check of {key}", lambda: self._run(key, watch))
+        watch.task = asyncio.get_running_loop().create_task(work, name=f"health {key}")
 
     @staticmethod
     def _stop(watch: Watch) -> None:
@@ -131,8 +135,9 @@ class Scheduler(Generic[Key]):
         watch.health = before.observe(found, settings, asyncio.get_running_loop().time())
         watch.message = self._message(before, watch, result)
         watch.checked.set()
-        if watch.health.state is not before.state:
+        if watch.health.state is not watch.told:
             self._on_change(key, watch.health.state, watch.message)
+            watch.told = watch.health.state
 
     @staticmethod
     def _message(before: Health, watch: Watch, result: Result) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import random
@@ -10,6 +11,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+
+from l4lb.control.tasks import keep_going
 
 CONCURRENCY = 128
 JITTER = 0.1
@@ -66,7 +69,8 @@ class Poller(Generic[Key, SomeJob]):
                 continue
             self._stop(asked)
             asked.job = job
-            asked.task = asyncio.get_running_loop().create_task(self._run(key, asked), name=f"{self._what} {key}")
+            work = keep_going(f"the {self._what} of {key}", functools.partial(self._run, key, asked))
+            asked.task = asyncio.get_running_loop().create_task(work, name=f"{self._what} {key}")
 
     async def close(self) -> None:
         """Stop asking, and wait until nobody is being asked."""
@@ -91,7 +95,8 @@ class Poller(Generic[Key, SomeJob]):
                 except (OSError, TimeoutError, ValueError) as error:
                     asked.message = _shown(error)
                     asked.results_total["failure"] += 1
-                except Exception:
+                except Exception as error:
+                    asked.message = f"internal error: {error!r}"
                     asked.results_total["failure"] += 1
                     _log.exception("%s of %s failed in a way nobody foresaw", self._what, key)
             await asyncio.sleep(max(0.0, due - loop.time()))

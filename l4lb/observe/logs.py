@@ -85,8 +85,11 @@ class _Handler(logging.Handler):
         self._write = write
         self._same_message = RepeatLimiter(SAME_MESSAGE_BURST)
         self._same_template = RepeatLimiter(SAME_TEMPLATE_BURST)
+        self.failures_total = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.levelno >= logging.ERROR:
+            self.failures_total += 1
         try:
             now = time.monotonic()
             message = record.getMessage()
@@ -126,6 +129,11 @@ class ProcessLog:
     def dropped_total(self) -> int:
         """Lines lost because stderr did not take them in time."""
         return self._writer.dropped_total
+
+    @property
+    def failures_total(self) -> int:
+        """Failures that nobody foresaw: those logged with a traceback, also where the line was held back."""
+        return self._handler.failures_total
 
     def configure(self, level: Level, format: Format) -> None:  # noqa: A002
         """Change level and format, as after a reload."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import select
 import stat
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from l4lb.errors import StartError
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -167,14 +170,19 @@ class Writer(Generic[T]):
                 reopen, self._reopen_wanted = self._reopen_wanted, False
                 closing = self._close_deadline is not None
                 batch = [self._items.popleft() for _ in range(min(BATCH, len(self._items)))]
-            if reopen:
-                self._reopen()
-            if batch and self._time_left() == 0:
+            try:
+                if reopen:
+                    self._reopen()
+                if batch and self._time_left() == 0:
+                    self._count_lost(len(batch))
+                elif batch:
+                    self._deliver(batch)
+                elif closing:
+                    break
+            except Exception:
+                # Without this thread there would be no log at all.
                 self._count_lost(len(batch))
-            elif batch:
-                self._deliver(batch)
-            elif closing:
-                break
+                self._unforeseen()
         self._output.close()
 
     def _reopen(self) -> None:
@@ -186,7 +194,9 @@ class Writer(Generic[T]):
             self._torn = False
 
     def _deliver(self, batch: list[T]) -> None:
-        lines = [self._encode(item) for item in batch]
+        lines = self._encoded(batch)
+        if not lines:
+            return
         if self._torn:
             # The last write ended inside a line: end that line, so that only it is unreadable.
             lines[0] = b"\n" + lines[0]
@@ -203,6 +213,21 @@ class Writer(Generic[T]):
         elif self._failing and not lost:
             self._failing = False
             self._trouble(f"{self._name} can be written again; {self._dropped_total} lines were dropped in all")
+
+    def _encoded(self, batch: list[T]) -> list[bytes]:
+        lines = []
+        for item in batch:
+            try:
+                lines.append(self._encode(item))
+            except Exception:
+                self._count_lost(1)
+                self._unforeseen()
+        return lines
+
+    def _unforeseen(self) -> None:
+        # The process log cannot say it of itself: each line about a lost line would be lost, and said.
+        if self._on_trouble is not None:
+            _log.exception("lines for %s are lost: writing them failed in a way nobody foresaw", self._name)
 
     def _write(self, data: memoryview) -> tuple[int, OSError | None]:
         """How much was written, and the error that ended it early, if one did."""

@@ -189,3 +189,25 @@ def test_a_host_without_gpus_is_never_sick() -> None:
     wait_until(lambda: monitor._absent)
     clock.now += 1000
     assert monitor.state() == GpuState()
+
+
+def test_a_library_that_fails_to_open_is_a_fault_and_is_tried_again() -> None:
+    class Weak:
+        def __init__(self) -> None:
+            self.tries = 0
+
+        def open(self) -> None:
+            self.tries += 1
+            if self.tries < 3:
+                raise RuntimeError("not now")
+
+        def read(self) -> GpuState:
+            return GpuState(0.5)
+
+    weak = Weak()
+    states = []
+    monitor = GpuMonitor(weak, 0.001)
+    monitor.start()
+    wait_until(lambda: states.append(monitor.state()) or states[-1] == GpuState(0.5))  # type: ignore[func-returns-value]
+    monitor.close()
+    assert weak.tries == 3

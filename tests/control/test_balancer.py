@@ -20,11 +20,14 @@ import trustme
 
 from l4lb.config import Address, Config
 from l4lb.control import publisher, sessions
+from l4lb.control.alarms import Alarms
 from l4lb.control.api import AdminState, HealthState, Session
 from l4lb.control.balancer import Balancer
+from l4lb.control.sessions import Sessions
 from l4lb.engine.api import EngineOptions, SlotKind
 from l4lb.errors import ControlError, StartError
 from l4lb.health.probes import Result, Target, failure, success
+from l4lb.load.weigher import Weigher
 from tests.control.build import config, record
 from tests.helpers.fake_engine import FakeEngine
 from tests.helpers.loops import eventually, run, turns
@@ -310,6 +313,78 @@ def test_session_of_a_backend_that_left_still_has_its_name() -> None:
             await stage.balancer.tidy()
             await eventually(lambda: stage.reported)
             assert [session.backend for session in stage.reported] == [B]
+
+    run(main())
+
+
+def test_a_stop_that_the_data_plane_refuses_at_first_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "PUBLISH_RETRY", 0.01)
+
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A))
+            address = stage.address()
+            stage.engine.publish_error = RuntimeError("nobody foresaw it")
+            stopping = asyncio.ensure_future(stage.balancer.stop_accepting())
+            await turns()
+            connect(address).close()
+            stage.engine.publish_error = None
+            await stopping
+            assert not stage.engine.snapshot.listeners[0].fds
+            with pytest.raises(ConnectionRefusedError):
+                connect(address)
+
+    run(main())
+
+
+def test_a_slot_is_given_back_once_whatever_becomes_of_its_last_events(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Sessions, "_deliver", lambda *_: 1 / 0)
+
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A, B))
+            slots = set(stage.engine.slots)
+            await stage.apply(config(A))
+            stage.engine.happen(record(id=2))
+            await stage.balancer.tidy()
+            assert len(stage.engine.slots) == len(slots) - 1
+            stage.engine.happen(record(id=3))
+            await eventually(lambda: len(caplog.messages) == 2)
+
+    run(main())
+    assert caplog.messages == ["1 events of sessions could not be delivered"] * 2
+
+
+def test_a_slot_is_given_back_once_even_if_its_name_cannot_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A, B))
+            slots = set(stage.engine.slots)
+            await stage.apply(config(A))
+            with monkeypatch.context() as patch:
+                patch.setattr(Sessions, "forget", lambda *_: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    await stage.balancer.tidy()
+            await stage.balancer.tidy()
+            assert len(stage.engine.slots) == len(slots) - 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("part", [(Weigher, "weigh"), (Alarms, "look_for_backends")])
+def test_a_backend_that_dies_is_told_whatever_else_fails(
+    part: tuple[type, str], answers: dict[int, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        answers.update({9001: GOOD, 9002: GOOD})
+        async with staged() as stage:
+            await stage.apply(config(A, B, pool={"health": CHECKED["health"] | {"interval": 0.01}}))
+            await eventually(lambda: stage.usable() == {A: True, B: True})
+            monkeypatch.setattr(*part, lambda *_, **__: 1 / 0)
+            answers[9001] = BAD
+            await eventually(lambda: stage.usable() == {A: False, B: True})
 
     run(main())
 

@@ -219,3 +219,22 @@ def test_those_who_still_wait_are_found_backends_while_it_stops(tmp_path: Path) 
                 found.stage.balancer.apply(await found.stage.balancer.prepare(found.config(C)))
 
     run(main())
+
+
+def test_what_was_found_is_not_lost_with_a_round_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(planner, "REDISCOVERY_RETRY", 0.01)
+        async with finding(tmp_path) as found:
+            found.write(A)
+            await found.stage.apply(found.config())
+            await found.wait_usable(A)
+            slots = found.stage.engine.slots_left
+            found.write(A, B)
+            found.stage.engine.publish_error = RuntimeError("nobody foresaw it")
+            with pytest.raises(RuntimeError):
+                await found.wait_usable(A, B)
+            assert found.stage.engine.slots_left == slots
+            found.stage.engine.publish_error = None
+            await found.wait_usable(A, B)
+
+    run(main())

@@ -8,15 +8,17 @@ import select
 import socket
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from l4lb.config import Address
 from l4lb.config.model import Listener
-from l4lb.control.inherited import Inherited
+from l4lb.control.fd_store import Store
+from l4lb.control.inherited import BindKey, Inherited
 from l4lb.control.sockets import Bind, Sockets, bind_key
+from l4lb.control.systemd import Notifier
 from l4lb.errors import StartError
 from tests.helpers.balancer import parse_address
 from tests.helpers.peers import connect, listen
@@ -56,6 +58,13 @@ def the_bind(sockets: Sockets, address: str, name: str = "web") -> Bind:
 
 def shown_port(bind: Bind) -> int:
     return int(bind.shown.rpartition(":")[2])
+
+
+def listening_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(Address(path=path).unix_name)
+    sock.listen()
+    return sock
 
 
 def test_every_worker_has_a_socket_of_the_same_port(sockets: Sockets) -> None:
@@ -109,32 +118,160 @@ def test_sockets_taken_over_are_shared_out_among_workers(given: int, workers: in
     assert all(sock.fileno() == -1 for sock in group)
 
 
-def test_an_inherited_socket_without_a_name_is_known_by_its_address() -> None:
+def test_a_lent_socket_is_known_by_its_address_and_stays_with_its_owner() -> None:
     with listen() as given, listen() as stranger:
         address = f"127.0.0.1:{given.getsockname()[1]}"
         inherited = Inherited(unnamed=[stranger, given])
         sockets = Sockets(1, inherited)
-        (key,) = sockets.open_missing({"web": listener(address)})
-        assert sockets.fds()[key] == [[given.fileno()]]
-        assert not given.getblocking()
-        assert given.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for _ in range(2):
+            (key,) = sockets.open_missing({"web": listener(address)})
+            (taken,) = sockets.binds[key].sockets
+            assert taken.getsockname() == given.getsockname()
+            assert not taken.getblocking()
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            sockets.close([key])
+            connect(given.getsockname()).close()
         inherited.close()
-        assert stranger.fileno() == -1
-        assert given.fileno() != -1
+        assert stranger.fileno() == given.fileno() == -1
 
 
 @pytest.mark.parametrize("name", ["@l4lb-inherited", "file"])
 def test_an_inherited_unix_socket_is_taken_over(name: str, tmp_path: Path) -> None:
     path = name if name.startswith("@") else str(tmp_path / name)
-    given = socket.socket(socket.AF_UNIX)
-    given.bind(Address(path=path).unix_name)
-    given.listen()
-    sockets = Sockets(2, Inherited(unnamed=[given]))
-    (key,) = sockets.open_missing({"web": listener(f"unix:{path}")})
+    given = listening_unix(path)
+    address = Address(path=path)
+    sockets = Sockets(2, Inherited(named={("", address): [given]}))
+    (key,) = sockets.open_missing({"web": listener(str(address))})
     assert sockets.fds()[key] == [[given.fileno()] * 2]
-    connect(Address(path=path).unix_name).close()
+    connect(address.unix_name).close()
     sockets.close([key])
     assert not os.path.exists(path)
+
+
+def test_the_file_of_a_lent_unix_socket_stays(tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    with listening_unix(path) as given:
+        sockets = Sockets(2, Inherited(unnamed=[given]))
+        sockets.close(sockets.open_missing({"web": listener(f"unix:{path}")}))
+        connect(path).close()
+
+
+def test_an_inherited_unix_socket_that_nobody_reaches_is_opened_anew(
+    sockets: Sockets, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = Address(path=str(tmp_path / "file"))
+    given = listening_unix(str(address.path))
+    os.unlink(str(address.path))
+    sockets.inherited.named["", address] = [given]
+    sockets.open_missing({"web": listener(str(address))})
+    assert given.fileno() == -1
+    connect(address.unix_name).close()
+    assert "is gone" in caplog.text
+
+
+def listening_any(port: int, *, v6only: bool = False) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6only))
+    sock.bind(("::", port))
+    sock.listen()
+    return sock
+
+
+def test_a_lent_socket_of_both_families_does_for_all_ipv4_addresses(free_port: int) -> None:
+    with listening_any(free_port) as given:
+        sockets = Sockets(1, Inherited(unnamed=[given]))
+        (key,) = sockets.open_missing({"web": listener(f"*:{free_port}")})
+        assert sockets.binds[key].shown == f"[::]:{free_port}"
+        sockets.close([key])
+
+
+def test_a_lent_socket_of_both_families_is_for_ipv6_where_both_are_configured(free_port: int) -> None:
+    with listening_any(free_port) as given:
+        inherited = Inherited(unnamed=[given])
+        address, both = Address.parse(f"*:{free_port}"), Address.parse(f"[::]:{free_port}")
+        assert inherited.borrow(address, {address, both}) == []
+        (taken,) = inherited.borrow(both, {address, both})
+        taken.close()
+
+
+def test_a_lent_socket_of_ipv6_alone_does_not_do_for_ipv4(free_port: int) -> None:
+    with listening_any(free_port, v6only=True) as given:
+        assert Inherited(unnamed=[given]).borrow(Address.parse(f"*:{free_port}")) == []
+
+
+def test_what_is_left_over_is_said_and_only_what_is_ours_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    with listen() as left, listen() as lent, listen() as used:
+        left_at, lent_at, used_at = (Address.parse("{}:{}".format(*sock.getsockname())) for sock in (left, lent, used))
+        inherited = Inherited(named={("", left_at): [left]}, unnamed=[lent, used])
+        assert set(inherited.addresses()) == {left_at, lent_at, used_at}
+        (taken,) = inherited.borrow(used_at)
+        inherited.settle()
+        assert left.fileno() == -1
+        assert lent.fileno() != -1
+        taken.close()
+    assert caplog.messages == [
+        f"no listener wants the inherited socket of {left_at}; it is closed",
+        f"nothing is configured for {lent_at}, where a socket unit listens: clients wait there in vain; "
+        "add a listener, or take it out of the unit",
+    ]
+
+
+def test_an_address_within_one_that_is_only_inherited_can_be_bound(sockets: Sockets, free_port: int) -> None:
+    with socket.socket() as wide:
+        wide.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        wide.bind(("0.0.0.0", free_port))
+        wide.listen()
+        sockets.inherited.named["", Address.parse(f"*:{free_port}")] = [wide]
+        sockets.open_missing({"web": listener(f"127.0.0.1:{free_port}")})
+
+
+class Kept(Store):
+    """A store that notes what it is told."""
+
+    def __init__(self, *stored: BindKey) -> None:
+        super().__init__(Notifier({}), room=100, stored=stored)
+        self.kept: dict[BindKey, list[socket.socket]] = {}
+
+    def keep(self, binds: Mapping[BindKey, Sequence[socket.socket]]) -> None:
+        self.kept = {key: list(group) for key, group in binds.items()}
+
+    def forget(self, key: BindKey) -> None:
+        self.kept.pop(key, None)
+
+
+def test_listeners_that_run_are_kept_and_lent_ones_are_not() -> None:
+    with listen() as given:
+        store = Kept()
+        sockets = Sockets(2, Inherited(unnamed=[given]), store)
+        listeners = {"web": listener(ANY_PORT, "{}:{}".format(*given.getsockname()))}
+        own, lent = sockets.open_missing(listeners)
+        assert store.kept == {}
+        sockets.settle(listeners)
+        assert store.kept == {own: sockets.binds[own].sockets}
+        sockets.close([own, lent])
+        assert store.kept == {}
+
+
+def test_the_queue_of_a_socket_that_stays_open_elsewhere_does_not_fade(free_port: int) -> None:
+    kept = ("", Address.parse(f"127.0.0.1:{free_port}"))
+    with listen() as given, listen(port=free_port) as stored:
+        sockets = Sockets(1, Inherited(named={kept: [stored]}, unnamed=[given]), Kept(kept))
+        opened = sockets.open_missing({"web": listener(str(kept[1]), "{}:{}".format(*given.getsockname()))})
+        sockets.fade(opened)
+        for address in (given.getsockname(), stored.getsockname()):
+            with contextlib.ExitStack() as stack:
+                # With a backlog of nothing, the third would wait for an answer.
+                for _ in range(5):
+                    stack.enter_context(connect(address))
+        sockets.close(opened)
+
+
+def test_the_file_of_a_unix_socket_stays_as_long_as_it_is_stored(tmp_path: Path) -> None:
+    address = Address(path=str(tmp_path / "file"))
+    with listening_unix(str(address.path)) as stored:
+        sockets = Sockets(1, Inherited(named={("", address): [stored.dup()]}), Kept(("", address)))
+        sockets.close(sockets.open_missing({"web": listener(str(address))}))
+        connect(address.unix_name).close()
 
 
 def test_second_bind_that_fails_takes_the_first_one_back(sockets: Sockets, free_port: int) -> None:
@@ -216,7 +353,7 @@ def test_backlog_follows_the_configuration() -> None:
     sockets.open_missing({"web": listener(ANY_PORT, backlog=1)})
     try:
         port = shown_port(the_bind(sockets, ANY_PORT))
-        sockets.apply_options({"web": listener(ANY_PORT, backlog=64)})
+        sockets.settle({"web": listener(ANY_PORT, backlog=64)})
         clients = [connect(("127.0.0.1", port)) for _ in range(32)]
         for client in clients:
             client.close()
@@ -238,7 +375,7 @@ def test_next_to_nobody_queues_where_a_socket_is_about_to_be_closed() -> None:
                 client.connect_ex(("127.0.0.1", port))
             _, established, _ = select.select([], clients, [], 0.1)
             assert len(established) == 1
-        sockets.apply_options({"web": listener(ANY_PORT)})
+        sockets.settle({"web": listener(ANY_PORT)})
         for _ in range(32):
             connect(("127.0.0.1", port)).close()
     finally:
@@ -269,9 +406,9 @@ def test_accepted_clients_inherit_the_options_of_tcp(sockets: Sockets) -> None:
 def test_options_of_tcp_follow_the_configuration_and_can_be_taken_back(sockets: Sockets) -> None:
     sockets.open_missing({"web": listener(ANY_PORT)})
     assert tcp_of_next_client(sockets) == TcpOptions()
-    sockets.apply_options({"web": listener(ANY_PORT, **WATCHFUL)})
+    sockets.settle({"web": listener(ANY_PORT, **WATCHFUL)})
     assert tcp_of_next_client(sockets) == TcpOptions(keepalive=(7, 3, 2), user_timeout_ms=1500)
-    sockets.apply_options({"web": listener(ANY_PORT)})
+    sockets.settle({"web": listener(ANY_PORT)})
     assert tcp_of_next_client(sockets) == TcpOptions()
 
 
@@ -279,7 +416,7 @@ def test_unix_sockets_have_no_options_of_tcp(sockets: Sockets, tmp_path: Path) -
     path = str(tmp_path / "web.sock")
     watchful = {"web": listener(f"unix:{path}", **WATCHFUL)}
     (key,) = sockets.open_missing(watchful)
-    sockets.apply_options(watchful)
+    sockets.settle(watchful)
     (sock,) = sockets.binds[key].sockets
     assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     connect(path).close()

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from l4lb.control import tasks
-from l4lb.control.tasks import Background, Coalesced, repeat, see_through
+from l4lb.control.tasks import Background, Coalesced, keep_going, repeat, see_through
 from tests.helpers.loops import eventually, run, turns
 
 
@@ -235,3 +235,165 @@ def test_what_is_seen_through_has_its_outcome() -> None:
             await see_through(waiting, lambda: None)
 
     run(main())
+
+
+def interrupted() -> asyncio.Future[None]:
+    """Something to wait for that somebody else has cancelled."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.cancel()
+    return future
+
+
+def test_an_interruption_that_was_not_meant_for_it_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pace = Pace(3)
+    monkeypatch.setattr(asyncio, "sleep", pace.sleep)
+    rounds = 0
+
+    async def action() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            await interrupted()
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await repeat("the work", 1.0, action)
+
+    run(main())
+    assert pace.delays == [1, 2, 1]
+    assert caplog.messages == ["the work failed; next try in 2 s"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interruption_that_is_meant_for_it_ends_it(begun: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        working = 0
+
+        async def action() -> None:
+            nonlocal working
+            working += 1
+            await asyncio.Event().wait()
+
+        background = Background()
+        background.start("one", repeat("the work", 0.001, action))
+        background.start("other", keep_going("the work", action))
+        if begun:
+            await eventually(lambda: working == 2)
+        await background.close()
+
+    run(main())
+    assert caplog.messages == []
+
+
+def test_the_delay_may_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(4)
+    monkeypatch.setattr(asyncio, "sleep", pace.sleep)
+
+    async def action() -> None:
+        raise RuntimeError("once more")
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await repeat("the work", 1.0, action, longest=1.0)
+
+    run(main())
+    assert pace.delays == [1] * 4
+
+
+@pytest.mark.parametrize("end", ["error", "interruption", "return"])
+def test_work_that_ends_by_itself_begins_again(
+    end: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tasks, "BACKOFF_MIN", 0.001)
+    begun = 0
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        match end if begun < 4 else "":
+            case "error":
+                raise ValueError("no")
+            case "interruption":
+                await interrupted()
+            case "return":
+                return
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        background = Background()
+        background.start("work", keep_going("the work", work))
+        await eventually(lambda: begun == 4)
+        await background.close()
+
+    run(main())
+    verb = "has ended" if end == "return" else "failed"
+    assert caplog.messages == [f"the work {verb}; next try in {delay} s" for delay in (0.001, 0.002, 0.004)]
+
+
+def test_delay_of_work_that_begins_again_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(12)
+    monkeypatch.setattr(asyncio, "sleep", pace.sleep)
+
+    async def work() -> None:
+        raise ValueError("no")
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await keep_going("the work", work)
+
+    run(main())
+    assert pace.delays[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert max(pace.delays) == tasks.BACKOFF_MAX
+
+
+def test_a_request_that_is_interrupted_fails_and_the_next_one_works(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        broken = True
+
+        async def action() -> int:
+            if broken:
+                await interrupted()
+            return 1
+
+        coalesced = Coalesced(action)
+        async with running(coalesced):
+            with pytest.raises(RuntimeError, match="interrupted"):
+                await coalesced.request()
+            broken = False
+            assert await coalesced.request() == 1
+
+    run(main())
+    assert caplog.messages == ["what was requested failed in a way nobody foresaw"]
+
+
+def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        action = Action()
+        action.error = ValueError("no")
+        action.go.set()
+        coalesced = Coalesced(action)
+        async with running(coalesced):
+            coalesced.request()
+            await eventually(lambda: caplog.messages)
+
+    run(main())
+    assert "ValueError: no" in caplog.text
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_task_that_ends_by_itself_is_reported(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        if fails:
+            raise ValueError("no")
+
+    async def main() -> None:
+        background = Background()
+        background.start("the work", work())
+        await eventually(lambda: caplog.messages)
+        await background.close()
+
+    run(main())
+    assert caplog.messages == ["the task the work has ended; it comes back with the next start"]
+    assert ("ValueError: no" in caplog.text) is fails

@@ -64,6 +64,9 @@ def test_every_command_and_file_exists() -> None:
 def test_the_page_and_the_unit_agree() -> None:
     for setting in ("LimitNOFILE=1048576", "RestartSec=1s", "WatchdogSec=10s", "TimeoutStopSec=11min", "User=l4lb"):
         assert f"\n{setting}\n" in UNIT
+    (lines,) = re.findall(r"A\nunit of your own needs.*?```ini\n(.*?)```", PAGE, re.DOTALL)
+    for setting in lines.splitlines():
+        assert f"\n{setting}\n" in UNIT
     assert "The unit has 1048576" in PAGE
     assert "replaced after a second" in PAGE
     assert "within 10 seconds" in PAGE

@@ -433,3 +433,48 @@ def test_programs_are_bounded_on_their_own(backends: Backends) -> None:
             await eventually(lambda: backends.asked[target(1000)] == 1)
 
     run(main())
+
+
+def test_a_change_that_could_not_be_told_is_told_again(backends: Backends, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        heard: list[HealthState] = []
+
+        def hear(_key: str, state: HealthState, _message: str) -> None:
+            heard.append(state)
+            if len(heard) < 3:
+                raise RuntimeError("not now")
+
+        scheduler: Scheduler[str] = Scheduler(hear)
+        scheduler.apply({"a": Check(target(1), FAST)})
+        await eventually(lambda: len(heard) == 3)
+        before = backends.asked[target(1)]
+        # Meanwhile its owner goes by what it knows: that starts nothing anew.
+        scheduler.apply({"a": Check(target(1), FAST, UP)})
+        await eventually(lambda: backends.asked[target(1)] >= before + 3)
+        assert heard == [UP] * 3
+        await scheduler.close()
+
+    run(main())
+    assert caplog.messages == ["the result of a health check of a could not be used"] * 2
+
+
+def test_a_check_that_ends_is_begun_again(
+    backends: Backends, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails = iter([True, False])
+
+    async def probe(where: Target, settings: Health, subject: Subject = NOBODY) -> Result:
+        if next(fails, False):
+            raise RuntimeError("never foreseen")
+        return await backends.probe(where, settings, subject)
+
+    monkeypatch.setattr(module, "probe", probe)
+
+    async def main() -> None:
+        heard = Heard()
+        async with scheduling(heard) as scheduler:
+            scheduler.apply({"a": Check(target(1), FAST)})
+            await eventually(lambda: heard.changes)
+
+    run(main())
+    assert caplog.messages == ["the health check of a failed; next try in 0.1 s"]

@@ -132,6 +132,17 @@ class World:
             return next(map(int, children.read_text().split()), None)
         return None
 
+    def outer_pid(self, inside: int) -> int:
+        """How the machine numbers a process of the world."""
+        namespace = os.readlink(f"/proc/{self.init}/ns/pid")
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                status = process.joinpath("status").read_text()
+                numbers = next(line.split() for line in status.splitlines() if line.startswith("NSpid:"))
+                if int(numbers[-1]) == inside and os.readlink(process / "ns/pid") == namespace:
+                    return int(process.name)
+        raise AssertionError(f"there is no process {inside} inside")
+
     def path(self, inside: str) -> Path:
         """Where the machine finds a file of the world."""
         return Path(f"/proc/{self.init}/root", inside.lstrip("/"))

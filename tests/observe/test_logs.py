@@ -137,3 +137,18 @@ def test_closing_puts_the_logging_tree_back() -> None:
         assert root.handlers != before[1]
         lines()
     assert (root.level, root.handlers) == before
+
+
+def test_failures_are_counted_also_where_they_are_not_logged_again() -> None:
+    reading, writing = os.pipe()
+    log = ProcessLog("info", "text", writing)
+    logger.error("foreseen")
+    for _ in range(2 * logs.SAME_MESSAGE_BURST):
+        try:
+            raise ValueError("once more")
+        except ValueError:
+            logger.exception("not foreseen")
+    assert log.failures_total == 2 * logs.SAME_MESSAGE_BURST
+    log.close()
+    os.close(reading)
+    os.close(writing)

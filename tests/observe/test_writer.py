@@ -233,3 +233,31 @@ def test_a_closed_descriptor_is_survived(pipe: tuple[int, int]) -> None:
 def test_a_bad_path_is_a_start_error(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"cannot open log file .*/nowhere/log: No such file or directory"):
         Writer(str(tmp_path / "nowhere" / "log"), encode, capacity=10, name="test")
+
+
+def test_an_item_that_cannot_be_encoded_costs_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def encode_some(number: int) -> bytes:
+        if number == 3:
+            raise ValueError("no line for it")
+        return encode(number)
+
+    path = tmp_path / "log"
+    writer = Writer(str(path), encode_some, capacity=100, name="test", on_trouble=str)
+    for number in range(6):
+        writer.put([number])
+    writer.close()
+    assert numbers(path.read_bytes()) == [0, 1, 2, 4, 5]
+    assert writer.dropped_total == 1
+    assert caplog.messages == [f"lines for {path} are lost: writing them failed in a way nobody foresaw"]
+
+
+def test_what_nobody_foresaw_costs_lines_and_not_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    writer = Writer(str(path), encode, capacity=100, name="test")
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "_write", lambda *_: 1 / 0)
+        writer.put([1, 2])
+        wait_until(lambda: writer.dropped_total == 2)
+    writer.put([3])
+    writer.close()
+    assert numbers(path.read_bytes()) == [3]

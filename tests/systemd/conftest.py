@@ -46,7 +46,7 @@ class Service:
         self.world = world
 
     def install(self) -> None:
-        self.put("/opt/l4lb/bin/l4lb", PROGRAM.format(python=f"python3.{sys.version_info.minor}"), mode=0o755)
+        self.install_program()
         self.put("/etc/systemd/system/l4lb.service", (ROOT / "conf/l4lb.service").read_text())
         self.put("/usr/lib/sysusers.d/l4lb.conf", (ROOT / "conf/l4lb.sysusers").read_text())
         self.command("systemd-sysusers", "l4lb.conf")
@@ -56,6 +56,10 @@ class Service:
         """Write a file of the world, through the world: this side may not see it any more when it is done."""
         self.command("install", "-D", f"--mode={mode:o}", "/dev/stdin", path, text=text)
 
+    def read(self, path: str) -> str:
+        """A file of the world."""
+        return self.command("cat", path)
+
     def command(self, *command: str, text: str | None = None) -> str:
         """The output of a command that has to succeed."""
         result = self.world.run(*command, text=text)
@@ -64,6 +68,13 @@ class Service:
 
     def systemctl(self, *arguments: str) -> CompletedProcess[str]:
         return self.world.run("systemctl", *arguments)
+
+    def replace_program(self, text: str) -> None:
+        """Put another program in the place of the installed one."""
+        self.put("/opt/l4lb/bin/l4lb", text, mode=0o755)
+
+    def install_program(self) -> None:
+        self.replace_program(PROGRAM.format(python=f"python3.{sys.version_info.minor}"))
 
     def configure(self, *backends: object, **process: Any) -> None:
         """One listener in front of the backends, and the admin socket where it is by default."""
@@ -88,6 +99,11 @@ class Service:
         """Its main process, as it is numbered inside."""
         return int(self.shown("MainPID"))
 
+    @property
+    def outer_pid(self) -> int:
+        """Its main process, as the machine numbers it."""
+        return self.world.outer_pid(self.pid)
+
     def proc(self, name: str) -> str:
         """A file about its main process."""
         return self.world.path(f"/proc/{self.pid}/{name}").read_text()
@@ -103,10 +119,11 @@ class Service:
         with self.world.network.entered():
             return connect(("127.0.0.1", PORT))
 
-    def listens(self) -> bool:
+    def listens(self, port: int = PORT) -> bool:
         """Whether anyone listens on the port; to try it would make a session."""
-        table = self.world.path("/proc/1/net/tcp").read_text().splitlines()[1:]
-        return any(row.split()[1].endswith(f":{PORT:04X}") and row.split()[3] == LISTEN for row in table)
+        tables = (self.world.path(f"/proc/1/net/{name}").read_text() for name in ("tcp", "tcp6"))
+        rows = [row for table in tables for row in table.splitlines()[1:]]
+        return any(row.split()[1].endswith(f":{port:04X}") and row.split()[3] == LISTEN for row in rows)
 
     def journal(self) -> str:
         return self.world.run("journalctl", "--no-pager", "--output=cat", "--unit=l4lb").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import ssl
 
@@ -21,6 +22,8 @@ LATE = 0.25
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 NOBODY = Subject()
+
+_log = logging.getLogger(__name__)
 
 
 async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Result:
@@ -51,6 +54,10 @@ async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Re
         return failure(f"health.tls: {error}")
     except AnswerError as error:
         return failure(str(error))
+    except Exception as error:
+        # A fault of ours, which would take every backend down at once.
+        _log.exception("a check of %s/%s failed in a way nobody foresaw", subject.pool, subject.backend)
+        return Result(Outcome.HINDERED, f"internal error: {error!r}")
 
 
 async def _ask(connection: Connection, target: Target, health: Health, subject: Subject) -> Result:

@@ -1,0 +1,197 @@
+"""Whatever part of the control plane fails, in a way nobody foresaw: traffic goes on, it is said, and the part works
+again as soon as it can."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.balancer import Balancer, Json
+from tests.helpers.faulty import Faults
+from tests.helpers.leaks import holdings
+from tests.helpers.peers import Peer, Served, address_of, connect, echo
+from tests.helpers.waiting import wait_until
+from tests.load.servers import AgentStandIn, ModelServer
+
+METRICS = "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\n"
+LOOP = "something failed that nobody waits for, in the event loop"
+
+PARTS = {
+    "l4lb.control.balancer:Balancer.tidy": "housekeeping failed",
+    "l4lb.control.balancer:Balancer.rebalance": "rebalancing failed",
+    "l4lb.control.balancer:Balancer.judge": "passive health failed",
+    "l4lb.control.balancer:Balancer.weigh": "weighing backends failed",
+    "l4lb.control.balancer:Balancer.rediscover": "discovery failed",
+    "l4lb.control.balancer:Balancer._install": "failed",
+    "l4lb.control.balancer:Balancer.resolve_again": "resolving names failed",
+    "l4lb.control.balancer:Balancer._publish": "changes of backends could not be passed on to the data plane",
+    "l4lb.control.balancer:Balancer._note_changes": "a part of the control plane failed",
+    "l4lb.control.daemon:Daemon._feed_watchdog": "the watchdog failed",
+    "l4lb.control.daemon:Daemon._reopen_logs": LOOP,
+    "l4lb.control.daemon:Daemon._reload": "what was requested failed in a way nobody foresaw",
+    "l4lb.control.daemon:load_config": "a reload failed in a way nobody foresaw",
+    "l4lb.control.events:EventPump.drain": LOOP,
+    "l4lb.control.housekeeping:Housekeeping._leave": "housekeeping failed",
+    "l4lb.control.sessions:Sessions._deliver": "events of sessions could not be delivered",
+    "l4lb.control.rebalancer:gained": "a part of the control plane failed",
+    "l4lb.discovery.file:read": "pool main: file failed",
+    "l4lb.health.probes:connected": "failed in a way nobody foresaw",
+    "l4lb.health.scheduler:probe": "the health check of ('main'",
+    "l4lb.health.scheduler:Scheduler._observe": "the result of a health check of ('main'",
+    "l4lb.load.weigher:Weigher._ask": "agent check of ('main'",
+    "l4lb.load.weigher:Weigher._scrape": "scrape of ('main'",
+    "l4lb.load.weigher:step": "failed",
+    "l4lb.admin.views:status_view": "the admin request GET /api/v1/status failed",
+    "l4lb.admin.metrics:render": "the admin request GET /metrics failed",
+    "l4lb.observe.access:format_json": "writing them failed in a way nobody foresaw",
+}
+"""What fails, and what is then in the log."""
+
+BREATH = 0.2
+"""Seconds in which what was stirred up shows."""
+
+INTERRUPTED = (
+    "l4lb.control.balancer:Balancer.judge",
+    "l4lb.control.daemon:Daemon._reload",
+    "l4lb.discovery.file:read",
+    "l4lb.health.scheduler:probe",
+    "l4lb.load.weigher:Weigher._scrape",
+)
+"""Parts that wait for something that may be cancelled under their feet."""
+
+CASES = [
+    *((part, "KeyError", "once") for part in PARTS),
+    *((part, "MemoryError", "always") for part in PARTS),
+    *((part, "CancelledError", "once") for part in INTERRUPTED),
+]
+
+
+@dataclass
+class World:
+    """A balancer with every part at work."""
+
+    lb: Balancer
+    faults: Faults
+    established: Peer
+    targets: Path
+    write_targets: Callable[[int], None]
+
+    def __post_init__(self) -> None:
+        self.weights = itertools.cycle(range(1, 100))
+
+    def stir(self) -> None:
+        """Give every part something to do."""
+        self.write_targets(next(self.weights))
+        for state in ("drain", "ready"):
+            self.lb.fetch("PATCH", "/api/v1/pools/main/backends/b1", {"state": state})
+        for path in ("/metrics", "/api/v1/status"):
+            self.lb.fetch("GET", path)
+        self.lb.signal(signal.SIGUSR1)
+        self.lb.signal(signal.SIGHUP)
+        self.serve()
+
+    def stir_until(self, predicate: Callable[[], bool]) -> None:
+        """Wait until it is true, with all parts at work."""
+
+        def stirred() -> bool:
+            self.stir()
+            with contextlib.suppress(AssertionError):
+                return wait_until(predicate, BREATH)
+            return False
+
+        begin = len(self.lb.log)
+        wait_until(stirred, what=lambda: self.lb.log[begin:])
+
+    def serve(self) -> None:
+        """An established session goes on, and a new one begins and ends."""
+        exchange(self.established)
+        with connect(self.established.remote) as client:
+            exchange(client)
+
+
+def exchange(peer: Peer) -> None:
+    peer.send(b"hello")
+    assert peer.receive(5) == b"hello"
+
+
+def settings(backends: list[Json], agent: int, targets: Path) -> Json:
+    return {
+        "listeners": {"main": {"bind": "127.0.0.1:0", "pool": "main"}},
+        "pools": {
+            "main": {
+                "backends": backends,
+                "discover": {"file": {"path": str(targets)}, "hold": "0s"},
+                "health": {"type": "tcp", "interval": "50ms"},
+                "passive": {},
+                "rebalance": {},
+                "agent": {"port": agent, "interval": "50ms"},
+                "slow_start": "1s",
+                "load": {
+                    "url": "http://{host}:%d/metrics",
+                    "interval": "50ms",
+                    "signals": {"running": "vllm:num_requests_running"},
+                    "limits": {"running": 100},
+                },
+            }
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("faults")
+    targets = tmp_path_factory.mktemp("targets") / "backends.json"
+    with contextlib.ExitStack() as stack:
+        first, second, third = (stack.enter_context(Served(echo)) for _ in range(3))
+        model = stack.enter_context(ModelServer("model", METRICS))
+        agent = stack.enter_context(AgentStandIn())
+        faults = Faults(folder, list(PARTS))
+
+        def write_targets(weight: int) -> None:
+            entry = {"targets": [str(third)], "labels": {"weight": str(weight)}}
+            new = targets.with_suffix(".new")
+            new.write_text(json.dumps([entry]))
+            new.rename(targets)
+
+        write_targets(1)
+        backends = [{"name": "b0", "address": str(first)}, {"name": "b1", "address": str(second)}]
+        config = settings(backends, address_of(agent.sock)[1], targets)
+        pool = config["pools"]["main"]
+        pool["load"]["url"] %= address_of(model.sock)[1]
+        lb = faults.balancer(config, {"l4lb.control.upkeep:RESOLVE_INTERVAL": 0.05}, {"WATCHDOG_USEC": "150000"})
+        stack.callback(lb.close)
+        lb.start()
+        world = World(lb, faults, stack.enter_context(connect(lb.address("main"))), targets, write_targets)
+        world.stir()
+        before = holdings(lb.popen.pid)
+        yield world
+        after = holdings(lb.popen.pid)
+        assert after.threads <= before.threads + 2
+        assert after.other <= before.other + 2
+        world.established.close()
+        lb.signal(signal.SIGTERM)
+        assert lb.popen.wait(20) == 0, lb.log
+
+
+@pytest.mark.parametrize(("part", "kind", "mode"), CASES)
+def test_a_part_that_fails_is_reported_and_works_again(world: World, part: str, kind: str, mode: str) -> None:
+    lb, faults, sentence = world.lb, world.faults, PARTS[part]
+    begin = len(lb.log)
+    counted = lb.metric("l4lb_control_errors_total")
+
+    with faults.on(part, kind, mode):
+        world.stir_until(lambda: sentence in lb.log[begin:])
+        world.serve()
+    said_after = lb.log[begin:].partition(sentence)[2]
+    assert "Traceback (most recent call last)" in said_after
+    assert kind in said_after
+    faults.forget(part)
+    world.stir_until(lambda: faults.returned(part))
+    wait_until(lambda: lb.metric("l4lb_control_errors_total") > counted)
