@@ -34,7 +34,6 @@ from l4lb.control.sockets import Sockets
 from l4lb.control.state import BackendEntry, BackendKey, State
 from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind, WorkerStatistics
 from l4lb.errors import StartError
-from l4lb.garbage import uncollected
 from l4lb.health.checks import checks_of
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
@@ -328,11 +327,10 @@ class Balancer:
     def pools(self) -> dict[str, PoolStatus]:
         now = asyncio.get_running_loop().time()
         parts = (self._scheduler, self._weigher, self._outliers, self._engine)
-        with uncollected():
-            return {
-                name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now))
-                for name, pool in self._state.pools.items()
-            }
+        return {
+            name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now))
+            for name, pool in self._state.pools.items()
+        }
 
     def connections(self, pool: str, backend: str) -> int:
         """Sessions of one backend. ControlError for one that is not there."""

@@ -232,6 +232,8 @@ class Daemon:
     # ---- Control ---------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
+        with uncollected():
+            pools = self._balancer.pools()
         return Status(
             version=l4lb.__version__,
             pid=os.getpid(),
@@ -246,7 +248,7 @@ class Daemon:
                 restart_notes=tuple(restart_notes(self._started_with, self._config)),
             ),
             listeners=self._balancer.listeners(),
-            pools=self._balancer.pools(),
+            pools=pools,
             workers=self._balancer.workers(),
             access_log_dropped_total=self._access_log.dropped_total,
             log_dropped_total=self._process_log.dropped_total,

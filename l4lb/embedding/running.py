@@ -62,10 +62,7 @@ class Running:
         self._stack = contextlib.AsyncExitStack()
         self._reloading = asyncio.Lock()
         self._started_at = time.monotonic()
-        now = time.time()
-        self._config_status = ConfigStatus(
-            file=sources.name(source), loaded_at=now, last_reload_ok=True, last_reload_at=now, last_error=None
-        )
+        self._config_status = _loaded(source)
 
     async def start(self) -> None:
         """Bind, find and check the backends, accept. StartError, or being cancelled, leaves nothing behind."""
@@ -133,11 +130,9 @@ class Running:
             self.balancer.discard()
             raise
         self._source, self._config = source, config
-        now = time.time()
-        self._config_status = ConfigStatus(
-            file=sources.name(source), loaded_at=now, last_reload_ok=True, last_reload_at=now, last_error=None
-        )
-        return tuple(restart_notes(self._started_with, config))
+        notes = tuple(restart_notes(self._started_with, config))
+        self._config_status = _loaded(source, notes)
+        return notes
 
     @property
     def admin_address(self) -> tuple[str, int] | None:
@@ -198,6 +193,19 @@ class Running:
             on_close(session)
         except Exception:
             _log.exception("on_close failed for session %d", session.record.id)
+
+
+def _loaded(source: Source, notes: tuple[str, ...] = ()) -> ConfigStatus:
+    """Of a configuration that runs from now on."""
+    now = time.time()
+    return ConfigStatus(
+        file=sources.name(source),
+        loaded_at=now,
+        last_reload_ok=True,
+        last_reload_at=now,
+        last_error=None,
+        restart_notes=notes,
+    )
 
 
 def _sentences(error: ConfigError | StartError) -> list[str]:

@@ -286,6 +286,7 @@ def test_a_rejected_reload_changes_nothing() -> None:
         assert (lb.address("web"), ask(address)) == (address, "one")
         notes = lb.reload(config(one, process={"workers": 2}))
         assert "process.workers" in notes[0]
+        assert lb.status().config.restart_notes == notes
         assert lb.status().config.last_reload_ok is True
 
 

@@ -109,6 +109,8 @@ def main(loop: str, directory: str) -> None:
     }
     with forbidden() as used, l4lb.Balancer(given) as lb:
         lb.reload()
+        lb.status()
+        lb.metrics()
         lb.close(0.1)
     found = [f"it used {name}" for name in used]
     with l4lb.Balancer(given) as lb:
