@@ -13,12 +13,14 @@ SlotKey = tuple[SlotKind, int]
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """`patience` is how many seconds the sessions of a backend may go on; None is for ever."""
+    """`patience` is how many seconds the sessions of a backend may go on; None is for ever. `closes_quiet` says that
+    those that are quiet go at once."""
 
     kind: SlotKind
     slot: int
     label: str
     patience: float | None = None
+    closes_quiet: bool = False
 
 
 def departures(old: State, new: State) -> Iterator[Departure]:
@@ -34,4 +36,5 @@ def departures(old: State, new: State) -> Iterator[Departure]:
             yield Departure(SlotKind.POOL, pool.slot, pool_name)
         for name, backend in pool.backends.items():
             if now is None or name not in now.backends:
-                yield Departure(SlotKind.BACKEND, backend.slot, f"{pool_name}/{name}", pool.config.drain_timeout)
+                label, patience = f"{pool_name}/{name}", pool.config.drain_timeout
+                yield Departure(SlotKind.BACKEND, backend.slot, label, patience, pool.closes_quiet)

@@ -46,7 +46,7 @@ class Housekeeping:
         for departure in departures(before, after):
             key = (departure.kind, departure.slot)
             self._departures[key] = departure
-            if departure.kind is SlotKind.BACKEND:
+            if departure.closes_quiet:
                 self._leaving[departure.slot] = True
             if departure.patience is not None:
                 self._deadlines[key] = now + departure.patience
@@ -56,14 +56,15 @@ class Housekeeping:
         if self._all_leave:
             return
         for key in keys:
-            known, backend = before.find(key), after.find(key)
-            if known is not None and backend is not None and known.leaving is not backend.leaving:
-                self._leaving[backend.slot] = backend.leaving
+            known, closing, backend = before.closing_quiet(key), after.closing_quiet(key), after.find(key)
+            if backend is not None and known is not None and closing is not None and known is not closing:
+                self._leaving[backend.slot] = closing
 
     def see_off(self, state: State) -> None:
-        """From now on the quiet sessions of all backends leave, whatever becomes of any."""
+        """From now on the quiet sessions of all backends leave, whatever becomes of any; not of pools that keep them."""
         self._all_leave = True
-        self._leaving |= {backend.slot: True for _, backend in state.backends()}
+        pools = [pool for pool in state.pools.values() if pool.closes_quiet]
+        self._leaving |= {backend.slot: True for pool in pools for backend in pool.backends.values()}
         self.untidy.set()
 
     def note_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:

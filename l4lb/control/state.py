@@ -75,7 +75,7 @@ class BackendEntry:
 
     @property
     def leaving(self) -> bool:
-        """Whether its quiet sessions are to go: it is drained for good, not just not chosen."""
+        """Whether it is drained for good, not just not chosen."""
         return self.state is not AdminState.READY or self.readiness is Readiness.DRAINING
 
     @property
@@ -141,6 +141,11 @@ class PoolEntry:
     def panic(self) -> bool:
         """Whether so few backends are usable that health is ignored."""
         return is_panic((backend.standing for backend in self.backends.values()), self.config.panic_threshold)
+
+    @property
+    def closes_quiet(self) -> bool:
+        """Whether the quiet sessions of a backend that leaves are to go."""
+        return self.config.drain_quiet == "close"
 
     def taking(self) -> set[str]:
         """The backends that take new sessions: the usable ones, in a panic all that are ready and not ejected."""
@@ -213,6 +218,11 @@ class State:
     def find(self, key: BackendKey) -> BackendEntry | None:
         pool = self.pools.get(key[0])
         return None if pool is None else pool.backends.get(key[1])
+
+    def closing_quiet(self, key: BackendKey) -> bool | None:
+        """Whether the quiet sessions of a backend are to go; None if it is not there."""
+        pool, backend = self.pools.get(key[0]), self.find(key)
+        return None if pool is None or backend is None else pool.closes_quiet and backend.leaving
 
     def with_backends(self, changed: Mapping[BackendKey, BackendEntry]) -> State:
         """The state with these backends in place of those of the same names."""

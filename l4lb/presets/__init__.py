@@ -213,6 +213,8 @@ PRESETS: Mapping[str, Preset] = {
             # As long as Dask itself (distributed.comm.timeouts.tcp) waits for a sign of life.
             "tcp": {"keepalive": "10s", "keepalive_interval": "2s", "keepalive_probes": 10},
             "drain_timeout": "off",
+            # A comm is silent while its worker computes, and whoever closes it loses what was computed.
+            "drain_quiet": "keep",
         },
     ),
     "airflow": Preset(

@@ -266,6 +266,31 @@ def test_what_is_changed_while_housekeeping_waits_for_a_worker_is_seen_to_next(
     run(main())
 
 
+def test_quiet_sessions_leave_with_their_backend_unless_the_pool_keeps_them() -> None:
+    async def main() -> None:
+        async with staged() as stage:
+            keep = {"drain_quiet": "keep"}
+            await stage.apply(config(A, B, C, pool=keep))
+            slots = {one.name: one.slot for one in stage.engine.snapshot.pools[0].backends}
+            stage.engine.in_use |= {(SlotKind.BACKEND, slot) for slot in slots.values()}
+            stage.balancer.set_backend("app", B, state=AdminState.DRAIN)
+            await stage.apply(config(A, B, pool=keep))
+            await stage.balancer.tidy()
+            assert stage.engine.leaving == {}
+            # Whoever is drained follows the file; whoever has left does not.
+            await stage.apply(config(A, B))
+            await stage.balancer.tidy()
+            assert stage.engine.leaving == {slots[B]: True}
+            await stage.apply(config(A, B, pool=keep))
+            await stage.balancer.tidy()
+            assert stage.engine.leaving == {slots[B]: False}
+            stage.balancer.see_off()
+            await stage.balancer.tidy()
+            assert stage.engine.leaving == {slots[B]: False}
+
+    run(main())
+
+
 def test_sessions_of_a_backend_that_left_are_killed_when_patience_is_over() -> None:
     async def main() -> None:
         async with staged() as stage:

@@ -110,6 +110,35 @@ def test_stop_closes_what_is_quiet_and_lets_the_rest_go_on(backend: Backend) -> 
         assert sorted(line["code"] for line in lb.access()) == ["--", "DD", "DD", "DD"]
 
 
+def test_a_pool_may_keep_what_is_quiet(backend: Backend) -> None:
+    pools: Json = {name: {"backends": [{"name": "b", "address": str(backend)}]} for name in ("closing", "keeping")}
+    pools["keeping"]["drain_quiet"] = "keep"
+    listeners = {name: {"bind": "127.0.0.1:0", "pool": name} for name in pools}
+    with Balancer({"process": {"drain_timeout": "1h"}, "listeners": listeners, "pools": pools}) as lb:
+        with contextlib.ExitStack() as stack:
+
+            def quiet(listener: str) -> tuple[Peer, Peer]:
+                client = stack.enter_context(connect(lb.address(listener)))
+                server = stack.enter_context(backend.accept())
+                client.send(b"question")
+                assert server.receive(8) == b"question"
+                answer(client, server)
+                return client, server
+
+            kept, drained, stopped = quiet("keeping"), quiet("closing"), quiet("closing")
+            assert lb.request("PATCH", "/api/v1/pools/keeping/backends/b", {"state": "drain"})[0] == 200
+            assert lb.request("PATCH", "/api/v1/pools/closing/backends/b", {"state": "drain"})[0] == 200
+            # Those that were quiet for as long are gone.
+            assert drained[0].read_all() == stopped[0].read_all() == b""
+            answer(*kept)
+            lb.signal(signal.SIGTERM)
+            lb.wait_notified("STOPPING=1")
+            wait_until(lambda: lb.status()["shutdown"] is not None)
+            answer(*kept)
+        lb.wait_exit()
+        assert sorted(line["code"] for line in lb.access()) == ["--", "DD", "DD"]
+
+
 def test_a_word_that_the_question_has_come_is_no_answer(backend: Backend) -> None:
     """As HTTP/2 does it, where a backend thinks about it for seconds then."""
     with Balancer(config(backend, "1h")) as lb, contextlib.ExitStack() as stack:

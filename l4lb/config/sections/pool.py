@@ -127,7 +127,7 @@ class Pool(Section):
         ]
         | None
     ) = None
-    """A known server: fills health, load, timeouts, tcp and drain_timeout where the pool is silent."""
+    """A known server: fills health, load, timeouts, tcp, drain_timeout and drain_quiet where the pool is silent."""
 
     hash: Hash = Hash()
     """For `maglev` and `source_hash`."""
@@ -181,4 +181,8 @@ class Pool(Section):
     """Below this share of usable backends health is ignored; 0% is never."""
 
     drain_timeout: PatienceOrOff = 600.0
-    """How long a backend that left the file keeps turns in flight; off is for ever. Quiet sessions go at once."""
+    """How long a backend that left the file keeps turns in flight; off is for ever."""
+
+    drain_quiet: Literal["close", "keep"] = "close"
+    """What becomes of quiet sessions where their backend is drained or gone, or l4lb stops: they are closed, or they may
+    go on as those in a turn do."""
