@@ -97,13 +97,8 @@ class Fleet:
         return pools
 
     def drain(self, pool: str, backend: str) -> None:
-        self._order(pool, backend, state="drain")
-
-    def weigh(self, pool: str, backend: str, weight: int) -> None:
-        self._order(pool, backend, weight=weight)
-
-    def _order(self, pool: str, backend: str, **what: object) -> None:
-        status, body = self.balancer.request("PATCH", f"/api/v1/pools/{pool}/backends/{backend}", what)
+        path = f"/api/v1/pools/{pool}/backends/{backend}"
+        status, body = self.balancer.request("PATCH", path, {"state": "drain"})
         assert status == 200, body
 
     def backend(self, pool: str, name: str) -> Json:
