@@ -61,7 +61,7 @@ class Housekeeping:
                 self._leaving[backend.slot] = closing
 
     def see_off(self, state: State) -> None:
-        """From now on the quiet sessions of all backends leave, whatever becomes of any, but where the pool keeps them."""
+        """From now on the quiet sessions of all backends leave, but where the pool keeps them."""
         self._all_leave = True
         pools = [pool for pool in state.pools.values() if pool.closes_quiet]
         self._leaving |= {backend.slot: True for pool in pools for backend in pool.backends.values()}
