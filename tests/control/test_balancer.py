@@ -83,6 +83,9 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[int, Result]:
     return answers
 
 
+FIXED = "127.0.0.9"
+"""Where no port is taken by those who ask for any."""
+
 GOOD, BAD = success("fine"), failure("broken")
 UP, DOWN = HealthState.UP, HealthState.DOWN
 
@@ -124,7 +127,7 @@ def fault(step: str, stage: Stage, folder: Path) -> Iterator[str]:
     engine = stage.engine
     match step.split():
         case ["address"]:
-            with listen(port=int((folder / "port").read_text())):
+            with listen(FIXED, int((folder / "port").read_text())):
                 yield "listeners.l48: cannot bind .*: Address already in use"
         case ["database" | "certificate" as name]:
             lost = (folder / name).rename(folder / "lost")
@@ -146,7 +149,7 @@ def fault(step: str, stage: Stage, folder: Path) -> Iterator[str]:
 )
 def test_a_change_that_fails_at_any_step_changes_nothing(step: str, answers: dict[int, Result], tmp_path: Path) -> None:
     answers |= {9001: GOOD, 9002: BAD, 9003: GOOD}
-    with listen() as reserve:
+    with listen(FIXED) as reserve:
         (tmp_path / "port").write_text(str(port := reserve.getsockname()[1]))
     write_database(tmp_path / "database", {"192.0.2.0/24": {"country": {"iso_code": "DE"}}})
     (tmp_path / "certificate").write_bytes(trustme.CA().cert_pem.bytes())
@@ -159,7 +162,9 @@ def test_a_change_that_fails_at_any_step_changes_nothing(step: str, answers: dic
     wanted = config(
         geo={"database": str(tmp_path / "database")},
         zones={"x": ["country:DE"]},
-        listeners={f"l{n}": {"bind": f"127.0.0.1:{port if n == 48 else 0}", "pool": "app"} for n in range(50)},
+        listeners={
+            f"l{n}": {"bind": f"{FIXED}:{port}" if n == 48 else "127.0.0.1:0", "pool": "app"} for n in range(50)
+        },
         pools={
             "app": {"backends": [A], "sticky": {}, "discover": {"file": {"path": str(tmp_path / "new.json")}}},
             **{f"p{n}": {"backends": [A], "health": tls} for n in range(5)},

@@ -184,5 +184,5 @@ class Pool(Section):
     """How long a backend that left the file keeps turns in flight; off is for ever."""
 
     drain_quiet: Literal["close", "keep"] = "close"
-    """What becomes of quiet sessions where their backend is drained or gone, or l4lb stops: closed at once, or kept for as
+    """What becomes of quiet sessions where their backend is drained or gone, or l4lb stops: closed at once, or kept as
     long as those in a turn."""
