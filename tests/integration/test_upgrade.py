@@ -69,8 +69,7 @@ def test_turns_end_where_they_began_and_new_ones_begin_in_the_new_process(backen
         for one in quiet:
             assert one.read_all() == b""
         assert old.poll() is None
-        answer(*before)
-        assert before[0].read_all() == before[1].read_all() == b""
+        finish(*before)
         leave(old)
         answer(*after)
         assert not lb.status()["stopping"]
@@ -90,6 +89,15 @@ def answer(client: Peer, server: Peer) -> None:
     assert client.receive(6) == b"answer"
 
 
+def finish(client: Peer, server: Peer) -> None:
+    """The answer, and the end of both."""
+    answer(client, server)
+    client.finish()
+    assert server.read_all() == b""
+    server.finish()
+    assert client.read_all() == b""
+
+
 def test_a_stop_waits_for_the_turns_of_the_process_before(backend: Backend) -> None:
     with Balancer(config(backend)) as lb, contextlib.ExitStack() as stack:
         turn = in_a_turn(lb.address("main"), backend, stack)
@@ -98,8 +106,7 @@ def test_a_stop_waits_for_the_turns_of_the_process_before(backend: Backend) -> N
         lb.wait_notified("STOPPING=1")
         assert lb.session_count() == 0
         assert lb.status()["shutdown"]["sessions"] == 0
-        answer(*turn)
-        assert turn[0].read_all() == turn[1].read_all() == b""
+        finish(*turn)
         leave(old)
         lb.wait_exit()
 

@@ -35,6 +35,9 @@ def in_a_turn(service: Service, backend: Backend) -> Iterator[Callable[[], None]
         def answer() -> None:
             server.send(b"answer")
             assert client.receive(6) == b"answer"
+            client.finish()
+            assert server.read_all() == b""
+            server.finish()
             assert client.read_all() == b""
 
         yield answer
@@ -60,7 +63,7 @@ def upgrade(service: Service) -> int:
 def test_the_unit_stays_active_with_another_main_process(service: Service, backend: Backend) -> None:
     service.configure(backend)
     service.start()
-    before = service.pid
+    before, stored = service.pid, service.shown("NFileDescriptorStore")
     with in_a_turn(service, backend) as answer:
         service.command("systemctl", "kill", "--kill-whom=main", "--signal=USR2", "l4lb")
         wait_until(lambda: service.pid != before, what=lambda: service.journal())
@@ -73,6 +76,7 @@ def test_the_unit_stays_active_with_another_main_process(service: Service, backe
     wait_until(lambda: processes(service) == [str(service.pid)])
     assert service.shown("ActiveState") == "active"
     assert service.shown("NRestarts") == "0"
+    assert service.shown("NFileDescriptorStore") == stored == "2"
     # The old process has nothing to tell systemd any more, and the new one nothing before it is the main one.
     assert "reception only permitted" not in service.world.run("journalctl", "--no-pager").stdout
 
