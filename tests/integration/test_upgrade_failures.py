@@ -271,7 +271,7 @@ def test_a_stop_ends_the_upgrade_and_then_the_process(served: Served) -> None:
 def test_an_old_process_that_dies_before_it_has_told_everything_has_no_successor(served: Served) -> None:
     body = """
 from l4lb.control import upgrade
-async def tell(self, channel):
+async def tell(*arguments):
     import os
     os.kill(os.getpid(), 9)
 upgrade.Upgrades._tell = tell
