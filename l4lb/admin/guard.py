@@ -32,7 +32,11 @@ class Door:
 
 
 class Guard(asyncio.Protocol):
-    """Passes everything on to `inner`, within the bounds."""
+    """Passes everything on to `inner`, within the bounds.
+
+    `idle` is set by whoever handles requests: between two of them, but not before the first one. `leaving` says that
+    the connection has to end with the next answer.
+    """
 
     def __init__(self, door: Door, make_inner: Callable[[], asyncio.Protocol]) -> None:
         self.door = door
@@ -40,6 +44,14 @@ class Guard(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.idle = False
+        self.leaving = False
+
+    def leave(self) -> None:
+        """End the connection as soon as its client can miss nothing."""
+        self.leaving = True
+        if self.idle and self._transport is not None:
+            self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.

@@ -99,6 +99,10 @@ def _global_families(status: Status) -> Iterator[Family]:
         "When the configuration was last loaded, whether or not it was applied.",
         status.config.last_reload_at,
     )
+    upgrades = Family("l4lb_upgrades", "counter", "Upgrades in place by result, those of predecessors included.")
+    upgrades.add(label_text(result="done"), status.upgrade.done_total)
+    upgrades.add(label_text(result="failed"), status.upgrade.failed_total)
+    yield upgrades
     yield _single(
         "access_log_dropped", "counter", "Access log lines lost at a slow output.", status.access_log_dropped_total
     )

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from l4lb.admin import metrics, sockets, views
 from l4lb.admin.guard import ANSWER_TIMEOUT, HANDLER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
+from l4lb.admin.listening import UNIX, Listening
 from l4lb.admin.requests import BackendChange, validation_sentence
 from l4lb.config.address import Address
 from l4lb.control.api import AdminState, BackendStatus, Control, PoolStatus, Status
@@ -40,17 +41,14 @@ _log = logging.getLogger(__name__)
 
 
 class AdminServer:
-    """Serves `control` on a unix socket, on a TCP address, on both, or on neither. Sockets for them that a socket unit
-    lends are used."""
+    """Serves `control` on a unix socket, on a TCP address, on both, or on neither; on `inherited` ones if they are the
+    same."""
 
     def __init__(
         self, control: Control, socket_path: str | None, listen: Address | None, inherited: Inherited | None = None
     ) -> None:
         self._control = control
-        self._inherited = inherited or Inherited()
-        self._socket_path = socket_path
-        self._listen = listen
-        self._socket_identity: tuple[int, int] | None = None
+        self._listening = Listening(socket_path, listen, inherited or Inherited())
         self._process_metrics = metrics.ProcessMetrics()
         self._executor = ThreadPoolExecutor(1, "l4lb-admin")
         self._runner = web.AppRunner(
@@ -62,55 +60,72 @@ class AdminServer:
             lingering_time=REQUEST_TIMEOUT,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
-        self._doors: list[Door] = []
+        self._doors: dict[str, Door] = {}
         self._servers: list[asyncio.Server] = []
 
     @property
     def tcp_address(self) -> tuple[str, int] | None:
         """The address of the TCP socket, with the port the kernel chose for port 0."""
-        for server in self._servers:
-            for sock in server.sockets:
-                name = sock.getsockname()
-                if isinstance(name, tuple):
-                    return name[0], name[1]
+        for sock in self._listening.sockets.values():
+            name = sock.getsockname()
+            if isinstance(name, tuple):
+                return name[0], name[1]
         return None
+
+    @property
+    def listening(self) -> Listening:
+        return self._listening
 
     async def start(self) -> None:
         """Accept requests. StartError when an address cannot be used; nothing is left open then."""
-        await self._runner.setup()
         try:
-            if self._socket_path is not None:
-                lent = self._inherited.borrow(Address(path=self._socket_path))
-                sock = lent[0] if lent else sockets.listen_unix(self._socket_path)
-                # The file of a lent socket belongs to the socket unit.
-                self._socket_identity = None if lent else sockets.file_identity(self._socket_path)
-                await self._open(Door("admin socket", may_change=True, connections_max=CONNECTIONS_MAX), sock)
-            if self._listen is not None:
-                lent = self._inherited.borrow(self._listen)
-                sock = lent[0] if lent else sockets.listen_tcp(self._listen)
-                await self._open(Door("admin address", may_change=False, connections_max=CONNECTIONS_MAX), sock)
+            self.listen()
+            await self.serve()
         except BaseException:
             await self.close()
             raise
 
-    async def _open(self, door: Door, sock: socket.socket) -> None:
+    def listen(self) -> None:
+        """Open the sockets; requests wait until `serve`. StartError when an address cannot be used."""
+        self._listening.open()
+
+    async def serve(self) -> None:
+        """Accept requests on the open sockets."""
+        if self._runner.server is None:
+            await self._runner.setup()
+        for name, sock in self._listening.sockets.items():
+            await self._open(name, sock)
+
+    async def _open(self, name: str, listening: socket.socket) -> None:
         server = self._runner.server
         assert server is not None
-        self._doors.append(door)
+        door = self._doors.setdefault(name, Door(name, may_change=name == UNIX, connections_max=CONNECTIONS_MAX))
         loop = asyncio.get_running_loop()
-        create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-        self._servers.append(await create(lambda: Guard(door, server), sock=sock, backlog=sockets.BACKLOG))
+        create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
+        # The server closes its own copy: the socket outlives a pause.
+        sock = listening.dup()
+        try:
+            self._servers.append(await create(lambda: Guard(door, server), sock=sock, backlog=sockets.BACKLOG))
+        except BaseException:
+            sock.close()
+            raise
+
+    def pause(self) -> None:
+        """Accept no connections for now, and end those there are: idle ones now, the others with their next answer."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for door in self._doors.values():
+            for guard in list(door.guards.values()):
+                guard.leave()
 
     async def close(self) -> None:
         """Stop accepting, let requests in progress end for a moment, close everything. Idempotent."""
-        if self._socket_path is not None and self._socket_identity is not None:
-            # Before the socket closes: until then no other file can have its identity.
-            sockets.unlink_if_same(self._socket_path, self._socket_identity)
-            self._socket_identity = None
+        self._listening.close()
         for server in self._servers:
             server.close()
         await self._runner.cleanup()
-        for door in self._doors:
+        for door in self._doors.values():
             for transport in list(door.guards):
                 transport.abort()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -131,6 +146,7 @@ class AdminServer:
         router.add_delete("/api/v1/pools/{pool}/backends/{backend:.+}/sessions", self._delete_sessions)
         router.add_get("/api/v1/autoscale/{pool}", self._get_autoscale)
         router.add_post("/api/v1/reload", self._post_reload)
+        router.add_post("/api/v1/upgrade", self._post_upgrade)
         return application
 
     @web.middleware
@@ -138,7 +154,19 @@ class AdminServer:
         guard = self._guard(request)
         if guard is None:
             return _error(HTTPStatus.SERVICE_UNAVAILABLE, "the connection is closed")
+        guard.idle = False
         guard.set_deadline(HANDLER_TIMEOUT)
+        try:
+            answer = await self._answer(request, handler, guard)
+        finally:
+            guard.idle = True
+            guard.set_deadline(ANSWER_TIMEOUT)
+        if guard.leaving:
+            answer.force_close()
+        return answer
+
+    @staticmethod
+    async def _answer(request: web.Request, handler: Handler, guard: Guard) -> web.StreamResponse:
         try:
             if request.method not in SAFE_METHODS and not guard.door.may_change:
                 return _error(HTTPStatus.FORBIDDEN, "changes need the admin socket; this address is for reading only")
@@ -153,14 +181,12 @@ class AdminServer:
         except Exception:
             _log.exception("the admin request %s %s failed", request.method, request.path)
             return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the process log has the details")
-        finally:
-            guard.set_deadline(ANSWER_TIMEOUT)
 
     def _guard(self, request: web.Request) -> Guard | None:
         transport = request.transport
         if transport is None:
             return None
-        return next((door.guards[transport] for door in self._doors if transport in door.guards), None)
+        return next((door.guards[transport] for door in self._doors.values() if transport in door.guards), None)
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
         openmetrics = metrics.wants_openmetrics(request.headers.get(hdrs.ACCEPT, ""))
@@ -237,6 +263,13 @@ class AdminServer:
             return web.json_response({"applied": True, "notes": list(outcome.notes)})
         problems = list(outcome.problems)
         body = {"error": f"the reload was rejected: {'; '.join(problems)}", "applied": False, "problems": problems}
+        return web.json_response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    async def _post_upgrade(self, _request: web.Request) -> web.Response:
+        outcome = await self._control.upgrade()
+        if outcome.reason is None:
+            return web.json_response({"upgraded": True, "pid": outcome.pid, "version": outcome.version})
+        body = {"error": f"the upgrade failed: {outcome.reason}; nothing has changed", "upgraded": False}
         return web.json_response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
 
     @staticmethod

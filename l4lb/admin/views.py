@@ -40,6 +40,12 @@ def status_view(status: Status) -> Json:
             "last_error": config.last_error,
             "restart_notes": list(config.restart_notes),
         },
+        "upgrade": {
+            "under_way": status.upgrade.under_way,
+            "done_total": status.upgrade.done_total,
+            "failed_total": status.upgrade.failed_total,
+            "last_error": status.upgrade.last_error,
+        },
         "listeners": {name: _listener(listener) for name, listener in status.listeners.items()},
         "pools": {name: _pool(pool) for name, pool in status.pools.items()},
         "workers": [_worker(worker) for worker in status.workers],

@@ -21,6 +21,7 @@ COMMANDS = {
     "kill": ("l4lb.cli.runtime", "Close one session."),
     "agent": ("l4lb.cli.agent", "Report the load of this host to a load balancer."),
     "reload": ("l4lb.cli.runtime", "Reload the configuration and say how it went."),
+    "upgrade": ("l4lb.cli.runtime", "Replace the running process by the installed program."),
 }
 
 

@@ -88,6 +88,9 @@ class AdminClient:
     def reload(self) -> Json:
         return self._request("POST", "/api/v1/reload")
 
+    def upgrade(self) -> Json:
+        return self._request("POST", "/api/v1/upgrade")
+
     def _request(self, method: str, target: str, body: Json | None = None) -> Json:
         connection = _UnixConnection(self._path, self._timeout)
         try:

@@ -17,7 +17,7 @@ from l4lb.cli.draining import Drain
 from l4lb.cli.parameters import duration
 from l4lb.words import counted
 
-RELOAD_TIMEOUT = 120.0
+RELOAD_TIMEOUT = UPGRADE_TIMEOUT = 120.0
 EXIT_FAILED = 1
 EXIT_REJECTED = 2
 EXIT_INTERRUPTED = 130
@@ -244,3 +244,25 @@ def reload(socket_path: str) -> None:
     for note in notes if isinstance(notes, list) else ():
         click.echo(f"note: {note}")
     click.echo("reloaded")
+
+
+@click.command()
+@_socket_option
+@_reports_errors
+def upgrade(socket_path: str) -> None:
+    """Replace the running process by the program as it is installed now, as SIGUSR2 does, and wait for the outcome.
+
+    No connection is refused or cut off: the new process takes over the listening sockets, and the old one leaves when
+    its sessions have ended. Exits with 0 if the new process serves and with 2 if not; nothing has changed then.
+
+    \b
+    Example:
+      l4lb upgrade
+    """
+    try:
+        answer = AdminClient(socket_path, timeout=UPGRADE_TIMEOUT).upgrade()
+    except ClientError as error:
+        if error.status is None:
+            raise
+        _fail(str(error), EXIT_REJECTED)
+    click.echo(f"upgraded: process {answer['pid']} serves with l4lb {answer['version']}")

@@ -23,19 +23,22 @@ def run(path: str) -> None:
     """Run in the foreground until SIGTERM or SIGINT; log to stderr.
 
     Exits with 0 after a clean stop, 1 if it cannot start and 2 if the file is wrong. SIGHUP reloads the file, SIGUSR1
-    opens the log files again, SIGQUIT stops for a restart.
+    opens the log files again, SIGUSR2 upgrades in place, SIGQUIT stops for a restart.
 
     \b
     Example:
       l4lb run -c /etc/l4lb/l4lb.yaml
     """
-    import uvloop
+    from l4lb.control import signals, succession
 
-    from l4lb.control import daemon
-
-    daemon.hold_signals()
+    signals.hold_signals()
     try:
-        code = uvloop.run(daemon.run(path))
+        handover = succession.arrive()
+        import uvloop
+
+        from l4lb.control import daemon
+
+        code = uvloop.run(daemon.run(path, handover))
     except ConfigError as error:
         _show_problems(error)
     except StartError as error:

@@ -39,6 +39,8 @@ def print_status(status: Json) -> None:
     notes = config.get("restart_notes")
     for note in notes if isinstance(notes, list) else ():
         console.print(f"[bold yellow]needs a restart:[/bold yellow] {escape(str(note))}", highlight=False)
+    if (failure := _mapping(status, "upgrade").get("last_error")) is not None:
+        console.print(f"[bold red]last upgrade failed:[/bold red] {escape(str(failure))}", highlight=False)
     if status.get("stopping"):
         console.print(_stopping(_mapping(status, "shutdown")), highlight=False)
     console.print(_listeners_table(_mapping(status, "listeners")))

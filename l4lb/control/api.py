@@ -154,6 +154,17 @@ class ShutdownStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeStatus:
+    """Upgrades in place, those of predecessors included. `last_error` says why the last one failed; None if none has
+    failed since one succeeded."""
+
+    under_way: bool = False
+    done_total: int = 0
+    failed_total: int = 0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     version: str
     pid: int
@@ -167,6 +178,7 @@ class Status:
     log_dropped_total: int = 0
     control_errors_total: int = 0
     shutdown: ShutdownStatus | None = None
+    upgrade: UpgradeStatus = UpgradeStatus()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +198,15 @@ class ReloadOutcome:
     applied: bool
     problems: Sequence[str] = ()
     notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeOutcome:
+    """`reason` says why the upgrade failed and nothing has changed; None if `pid`, which runs `version`, serves now."""
+
+    reason: str | None = None
+    pid: int | None = None
+    version: str | None = None
 
 
 class Control(Protocol):
@@ -208,3 +229,6 @@ class Control(Protocol):
 
     async def reload(self) -> ReloadOutcome:
         """Reload the file as SIGHUP does, and say how it went."""
+
+    async def upgrade(self) -> UpgradeOutcome:
+        """Hand over to a new process as SIGUSR2 does, and say how it went. ControlError(409) if it cannot begin now."""

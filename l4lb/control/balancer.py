@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from l4lb.config import Config
-from l4lb.control import report
+from l4lb.control import recall, report
 from l4lb.control.alarms import Alarms
 from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
 from l4lb.control.compose import Composer
@@ -24,13 +25,15 @@ from l4lb.control.departures import SlotKey
 from l4lb.control.fd_store import Store, no_store
 from l4lb.control.housekeeping import Housekeeping
 from l4lb.control.inherited import Inherited
+from l4lb.control.legacy import Legacy
+from l4lb.control.memory import BackendTold, Memory, StickyBatch
 from l4lb.control.operate import advised, find, operated
 from l4lb.control.outliers import Outliers
 from l4lb.control.planner import Plan, Planner
 from l4lb.control.publisher import Publisher
 from l4lb.control.rebalancer import Rebalancer
 from l4lb.control.sessions import Sessions
-from l4lb.control.sockets import Sockets
+from l4lb.control.sockets import BindKey, Sockets
 from l4lb.control.state import BackendEntry, BackendKey, State
 from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind, WorkerStatistics
 from l4lb.errors import StartError
@@ -50,7 +53,8 @@ _log = logging.getLogger(__name__)
 
 class Balancer:
     """Owns `engine`, which is not started yet. `on_events` gets the sessions that the access log asks for, and those of
-    `events`. Listeners use `inherited` sockets where there are some; what they have open is kept in `store`."""
+    `events`. Listeners use `inherited` sockets where there are some; what they have open is kept in `store`. What a
+    predecessor knew is not found out anew: `memory`."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Balancer:
         checks_at_once: int = CONCURRENCY,
         inherited: Inherited | None = None,
         store: Store | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._engine = engine
         self._state = State()
@@ -73,7 +78,9 @@ class Balancer:
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
         self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)
-        self._planner = Planner(engine)
+        memory = memory or Memory()
+        self._planner = Planner(engine, memory.endpoints, memory.targets)
+        self._legacy = Legacy(engine, self._planner, self._scheduler, self._outliers, memory.backends)
         self._composer = Composer(events)
         self._publisher = Publisher(self._publish)
         self._rebalancer = Rebalancer(engine, lambda: self._state)
@@ -87,7 +94,7 @@ class Balancer:
         """Look up the names of `config`, compile its zones, and wait a while for sources of backends new in it.
 
         A name that does not resolve is no error: its backend waits for an address. Nor is a source that does not
-        answer. At the start nobody has to wait for those here: clients are held instead, see `start_accepting`.
+        answer. At the start nobody has to wait for those here: clients are held instead, see `find_backends`.
         StartError if a database, or a file that checks need, cannot be read.
         """
         return await self._planner.prepare(config, self._state.zones, wait=self._config is not None)
@@ -119,6 +126,8 @@ class Balancer:
             merged, targets = self._planner.merge(plan, self._state, take_slot)
             # Who is found before the first client comes was there before l4lb was.
             first = self._config is None or not (self._accepting or self._stopping)
+            if self._config is None:
+                merged = self._legacy.recall(merged, now)
             state = self._weigher.weigh(merged, now, first=first)
             self._pass_on(state, plan.config)
         except Exception as error:
@@ -370,17 +379,25 @@ class Balancer:
     # ---- accepting -------------------------------------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Open sockets and check backends, but accept nobody before `start_accepting`: clients wait in the queues."""
+        """Open sockets and check backends, but accept nobody before `accept`: clients wait in the queues."""
         self._accepting = False
 
-    async def start_accepting(self) -> None:
-        """Let clients in once the backends have been found and checked: before that, nobody would serve them."""
+    async def find_backends(self) -> None:
+        """Wait a while for sources to answer and backends to be checked: before that, nobody would serve clients."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_CHECKS_TIMEOUT):
                 while self._planner.waiting:
                     await self.rediscover()
                 await self._rediscover()
                 await self._scheduler.first_results()
+
+    async def start_accepting(self) -> None:
+        """Let clients in once there is somebody to serve them, as far as can be known in a while."""
+        await self.find_backends()
+        self.accept()
+
+    def accept(self) -> None:
+        """Let clients in."""
         self._accepting = True
         self._publisher.once()
 
@@ -390,15 +407,64 @@ class Balancer:
 
     async def stop_accepting(self) -> None:
         """Accept nobody any more; who waits in a queue is still served. Sessions go on, and may still retry."""
-        self._accepting = False
         self._stopping = True
-        # A failure must not end the stop, and with it every session: it is tried again.
+        await self.pause_accepting()
+        self._sockets.close(list(self._sockets.binds))
+
+    async def pause_accepting(self, closing: Collection[BindKey] = ()) -> bool:
+        """Accept nobody for now; who waits in a queue is still served, who comes later waits. Sockets stay open, but
+        those that are `closing` soon let next to nobody queue. Whether no worker has them any more."""
+        self._sockets.fade(closing)
+        self._accepting = False
+        # A failure must not end a stop, and with it every session: it is tried again.
         self._publisher.now()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_ACCEPTING_TIMEOUT):
                 while self._publisher.waiting or self._engine.reclaim() > 0:  # noqa: ASYNC110 - the workers cannot signal it
                     await asyncio.sleep(POLL_INTERVAL)
-        self._sockets.close(list(self._sockets.binds))
+            return True
+        return False
+
+    def resume_accepting(self) -> None:
+        """Let clients in again after a pause; if that is not possible at once, then as soon as it is."""
+        self._accepting = True
+        if self._config is not None:
+            self._sockets.settle(self._config.listeners)
+        self._publisher.now()
+
+    # ---- a successor -----------------------------------------------------------------------------------------------
+
+    @property
+    def sockets(self) -> Sockets:
+        return self._sockets
+
+    def remember(self) -> Memory:
+        """What a successor has to know beside what the next two tell."""
+        return Memory() if self._config is None else self._legacy.remember(self._config)
+
+    def remember_backends(self, told: State) -> Iterator[BackendTold]:
+        """What is known of backends, but for those that are treated as in the state that was `told`: one by one, so
+        that other things may happen in between."""
+        return self._legacy.remember_backends(self._state, dict(told.backends()))
+
+    def remember_clients(self, since: float = math.inf) -> Iterator[StickyBatch]:
+        """The clients of sticky pools who came in the last `since` seconds, some at a time."""
+        return self._legacy.remember_clients(self._state, since)
+
+    @property
+    def state(self) -> State:
+        """What runs now."""
+        return self._state
+
+    def recall_clients(self, batches: list[StickyBatch]) -> None:
+        """Take over what the sticky pools of a predecessor remember; `batches` is empty then."""
+        self._legacy.recall_clients(self._state, batches)
+
+    def recall_operator(self, told: Mapping[BackendKey, BackendTold]) -> None:
+        """Do what an operator did to a predecessor's backends after this one was told of them."""
+        if changed := recall.operated(self._state, told):
+            self._change(changed)
+            self._publisher.now()
 
     def see_off(self) -> None:
         """Close sessions once they are quiet, at every backend; turns in flight go on to their end."""

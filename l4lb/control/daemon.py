@@ -1,7 +1,8 @@
 """The process: from a configuration file to a balancer that runs until it is told to stop.
 
-SIGHUP reloads, SIGUSR1 opens the log files again, SIGTERM and SIGINT drain and stop, a second one stops at once.
-SIGQUIT stops for a restart: clients wait until somebody else has the sockets, where the service manager keeps them.
+SIGHUP reloads, SIGUSR1 opens the log files again, SIGUSR2 hands over to a new process, SIGTERM and SIGINT drain and
+stop, a second one stops at once. SIGQUIT stops for a restart: clients wait until somebody else has the sockets, where
+the service manager keeps them.
 """
 
 from __future__ import annotations
@@ -11,25 +12,31 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
+from collections.abc import Sequence
 
 import l4lb
+from l4lb.admin.opening import listening_admin
 from l4lb.admin.server import AdminServer
-from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.config import Config, load_config
 from l4lb.control import listen_fds
-from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
+from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome, UpgradeStatus
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
 from l4lb.control.fd_store import Store
+from l4lb.control.inherited import BindKey
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
 from l4lb.control.shutdown import Shutdown
+from l4lb.control.signals import HELD, release_signals
+from l4lb.control.succession import Inheritance, Predecessor
 from l4lb.control.systemd import Notifier
 from l4lb.control.tasks import Background, Coalesced, repeat
+from l4lb.control.upgrade import Estate, Upgrades
 from l4lb.control.upkeep import keep_up
 from l4lb.engine import NativeEngine
-from l4lb.errors import ConfigError, StartError
+from l4lb.errors import ConfigError, ControlError, StartError
 from l4lb.garbage import uncollected
 from l4lb.observe.logs import ProcessLog
 from l4lb.observe.session_log import SessionLog
@@ -39,40 +46,58 @@ from l4lb.words import counted
 HEARTBEAT_MAX_AGE = 5.0
 """Seconds after which a worker that shows no sign of life is stuck: it turns at least once a second."""
 
-HELD_SIGNALS = frozenset({signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
-"""They would end a process that has no handler yet. `hold_signals` keeps them waiting until it has."""
-
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 _log = logging.getLogger(__name__)
 
 
-def hold_signals() -> None:
-    """Let early signals wait for their handlers. Called before the first thread starts."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+async def run(path: str, handover: socket.socket | None = None) -> int:
+    """Run the configuration at `path` until stopped; the exit status. ConfigError or StartError if it cannot start.
+
+    `handover` is the socket to the process that this one is to replace.
+    """
+    predecessor = None if handover is None else Predecessor(handover)
+    try:
+        return await _run(path, predecessor)
+    except (ConfigError, StartError) as error:
+        if predecessor is not None:
+            await predecessor.told_of_failure("; ".join(str(error).splitlines()))
+        raise
 
 
-async def run(path: str) -> int:
-    """Run the configuration at `path` until stopped; the exit status. ConfigError or StartError if it cannot start."""
+async def _run(path: str, predecessor: Predecessor | None) -> int:
     config = _load(path)
     process_log = ProcessLog(config.log.level, config.log.format)
     try:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(reported(asyncio.get_running_loop()))
-            daemon = Daemon(path, config, process_log, stack)
+            if predecessor is None:
+                inheritance = Inheritance(listen_fds.receive(os.environ))
+            else:
+                stack.callback(predecessor.forget)
+                inheritance = await predecessor.tell_all()
+            daemon = Daemon(path, config, process_log, stack, inheritance, predecessor)
             await daemon.start()
             await daemon.serve()
         return 0
     finally:
         # The loop is about to forget its handlers, and a signal that comes so late must not make this a violent end.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS | STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD | STOP_SIGNALS)
         process_log.close()
 
 
 class Daemon:
     """Ties the balancer to its file, its logs, its signals and its service manager. Satisfies `Control`."""
 
-    def __init__(self, path: str, config: Config, process_log: ProcessLog, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(
+        self,
+        path: str,
+        config: Config,
+        process_log: ProcessLog,
+        stack: contextlib.AsyncExitStack,
+        inheritance: Inheritance,
+        predecessor: Predecessor | None,
+    ) -> None:
         privileged = os.geteuid() == 0 and config.process.user is None
         descriptors = raise_descriptor_limit()
         options = engine_options(config, descriptors, privileged=privileged)
@@ -81,18 +106,20 @@ class Daemon:
         self._process_log = process_log
         self._stack = stack
         self._engine = NativeEngine(options)
+        self._inheritance, self._predecessor = inheritance, predecessor
+        self._upgrades: Upgrades | None = None
         self._access_log = SessionLog()
         self._notifier = Notifier()
-        self._inherited = listen_fds.receive(os.environ)
         self._balancer = Balancer(
             self._engine,
             self._access_log.write,
             checks_at_once=checks_at_once(descriptors),
-            inherited=self._inherited,
-            store=Store(self._notifier, self._notifier.store_room, self._inherited.named),
+            inherited=inheritance.inherited,
+            store=Store(self._notifier, self._notifier.store_room, inheritance.inherited.named),
+            memory=inheritance.memory,
         )
         self._reloads = Coalesced(self._reload)
-        self._shutdown = Shutdown(self._balancer, self._notifier)
+        self._shutdown = Shutdown(self._balancer, self._notifier, lambda: predecessor is not None and predecessor.lives)
         self._started_at = time.monotonic()
         self._loaded_at = self._reloaded_at = time.time()
         self._last_error: str | None = None
@@ -100,21 +127,33 @@ class Daemon:
     # ---- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Bind, become the configured user, accept. What was started is stopped by the stack."""
+        """Bind, become the configured user, accept, and have the predecessor leave. What was started is stopped by the
+        stack."""
         config = self._config
         account = find_user(config.process.user) if config.process.user and os.geteuid() == 0 else None
         self._engine.start()
         self._stack.push_async_callback(self._close)
         plan = await self._balancer.prepare(config)
-        await self._start_admin(None if account is None else (account.pw_uid, account.pw_gid))
+        owner = None if account is None else (account.pw_uid, account.pw_gid)
+        admin = listening_admin(self, config.admin, self._inheritance.inherited, owner)
+        self._stack.push_async_callback(admin.close)
+        if self._predecessor is None:
+            await admin.serve()
         self._balancer.hold()
         with self._access_log.replacing(config.log.access), uncollected():
             self._balancer.apply(plan)
-        self._inherited.settle()
+        kept = self._inheritance.kept()
+        self._inheritance.inherited.settle()
         if account is not None:
             become(account)
         self._handle_signals()
-        await self._balancer.start_accepting()
+        await self._balancer.find_backends()
+        if self._predecessor is not None:
+            await self._take_over(self._predecessor, kept, admin)
+        self._balancer.accept()
+        if self._predecessor is not None:
+            await admin.serve()
+        self._upgrades = Upgrades(Estate(self._balancer, admin), self._on_replaced, self._inheritance.upgrades)
         self._start_tasks()
         workers = counted(self._engine.options.workers, "worker")
         _log.info("l4lb %s serves %s with %s", l4lb.__version__, self._summary, workers)
@@ -123,6 +162,8 @@ class Daemon:
     async def serve(self) -> None:
         """Run until told to stop, then let turns in flight end in their own time, up to process.drain_timeout."""
         await self._shutdown.wait_requested()
+        if self._upgrades is not None:
+            await self._upgrades.abort()
         await self._shutdown.drain(self._config.process.drain_timeout)
 
     async def _close(self) -> None:
@@ -130,23 +171,20 @@ class Daemon:
         self._access_log.close()
         _log.info("%s", self._shutdown.outcome)
 
-    async def _start_admin(self, owner: tuple[int, int] | None) -> None:
-        settings = self._config.admin
-        path = settings.socket or _default_socket()
-        admin = AdminServer(self, path, settings.listen, self._inherited)
-        try:
-            await admin.start()
-        except StartError as error:
-            if settings.socket is not None or path is None:
-                raise
-            # Nobody asked for this socket. Another l4lb may have it.
-            _log.warning("%s; running without an admin socket", error)
-            path = None
-            admin = AdminServer(self, None, settings.listen, self._inherited)
-            await admin.start()
-        self._stack.push_async_callback(admin.close)
-        if owner is not None and path is not None:
-            os.chown(path, *owner)
+    async def _take_over(self, predecessor: Predecessor, kept: Sequence[BindKey], admin: AdminServer) -> None:
+        """Have the predecessor let go; what it was told meanwhile counts here."""
+        self._balancer.recall_clients(self._inheritance.memory.sticky)
+        news = await predecessor.lets_go(kept, self._shutdown.wait_requested())
+        self._balancer.recall_operator(news.backends)
+        self._balancer.recall_clients(news.sticky)
+        await predecessor.leaves()
+        self._balancer.sockets.own()
+        admin.listening.own()
+
+    def _on_replaced(self, pid: int) -> None:
+        _log.info("upgraded: process %d serves now, and this one leaves", pid)
+        self._notifier.main_pid(pid)
+        self._shutdown.request()
 
     def _start_tasks(self) -> None:
         tasks = Background()
@@ -176,18 +214,39 @@ class Daemon:
         loop.add_signal_handler(signal.SIGQUIT, self._on_restart)
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._shutdown.request)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+        release_signals()
 
     def _on_restart(self) -> None:
         self._balancer.leave_sockets()
         self._shutdown.request()
 
     def _on_upgrade(self) -> None:
-        _log.warning("SIGUSR2: this version cannot be upgraded in place; restart it instead")
+        try:
+            self._begin_upgrade()
+        except ControlError as error:
+            _log.warning("SIGUSR2: %s", error)
 
     def _reopen_logs(self) -> None:
         self._access_log.reopen()
         _log.info("log files are opened again")
+
+    # ---- upgrade ---------------------------------------------------------------------------------------------------
+
+    async def upgrade(self) -> UpgradeOutcome:
+        return await asyncio.shield(self._begin_upgrade())
+
+    def _begin_upgrade(self) -> asyncio.Task[UpgradeOutcome]:
+        if self._shutdown.requested:
+            raise ControlError("l4lb is stopping; it is too late to upgrade it", 409)
+        if self._upgrades is None:
+            raise ControlError("l4lb is not up yet; upgrade it once it is", 409)
+        if self._upgrades.under_way:
+            raise ControlError("an upgrade is under way already", 409)
+        if self._reloads.busy:
+            raise ControlError("a reload is under way; upgrade once it is done", 409)
+        if os.getpid() == 1:
+            raise ControlError("process 1 of a container cannot leave without ending it; replace the container", 409)
+        return self._upgrades.begin()
 
     # ---- reload ----------------------------------------------------------------------------------------------------
 
@@ -195,6 +254,8 @@ class Daemon:
         return await asyncio.shield(self._reloads.request())
 
     async def _reload(self) -> ReloadOutcome:
+        if self._upgrades is not None and self._upgrades.under_way:
+            return self._rejected(["an upgrade is under way; reload once it is done"])
         self._notifier.reloading()
         try:
             config = await asyncio.to_thread(_load, self._path)
@@ -254,6 +315,7 @@ class Daemon:
             log_dropped_total=self._process_log.dropped_total,
             control_errors_total=self._process_log.failures_total,
             shutdown=self._shutdown.status(),
+            upgrade=UpgradeStatus() if self._upgrades is None else self._upgrades.status,
         )
 
     async def sessions(self) -> list[Session]:
@@ -282,14 +344,3 @@ class Daemon:
 def _load(path: str) -> Config:
     with uncollected():
         return load_config(path)
-
-
-def _default_socket() -> str | None:
-    """Where the commands look for the admin socket, if that place can be had."""
-    path = os.environ.get("L4LB_SOCKET") or DEFAULT_SOCKET
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    except OSError as error:
-        _log.warning("no admin socket at %s: %s; set admin.socket to have one", path, error.strerror)
-        return None
-    return path

@@ -25,10 +25,12 @@ _log = logging.getLogger(__name__)
 class Inherited:
     """Owns the sockets until they are taken.
 
-    `named` were left behind for this process. `unnamed` are lent by a socket unit that has them open for as long as it
-    is active: listeners use duplicates of them, so that a listener may go and come back.
+    `named` were left behind for this process. While they are `shared` their owner still serves on them, and the files
+    that belong to them are its own. `unnamed` are lent by a socket unit that has them open for as long as it is active:
+    listeners use duplicates of them, so that a listener may go and come back.
     """
 
+    shared: bool = False
     named: dict[BindKey, list[socket.socket]] = field(default_factory=dict)
     unnamed: list[socket.socket] = field(default_factory=list)
     _lent: set[int] = field(default_factory=set)

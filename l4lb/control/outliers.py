@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from l4lb.config import model
@@ -38,26 +38,31 @@ class Outliers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pools: dict[str, dict[str, _Watched]] = {}
+        self._known: dict[BackendKey, Track] = {}
         self._withheld: Counter[str] = Counter()
         self.active = asyncio.Event()
+
+    def recall(self, known: Mapping[BackendKey, Track]) -> None:
+        """What had come of these backends before anybody watched them here."""
+        self._known.update(known)
 
     def apply(self, state: State) -> None:
         """Watch the backends of this state from now on. One that moved begins anew."""
         wanted = {name: pool for name, pool in state.pools.items() if pool.config.passive is not None}
-        self._pools = {name: self._watched(self._pools.get(name, {}), pool) for name, pool in wanted.items()}
+        self._pools = {name: self._watched(name, pool) for name, pool in wanted.items()}
+        self._known.clear()
         self._withheld = Counter({name: self._withheld[name] for name in wanted})
         if self._pools:
             self.active.set()
         else:
             self.active.clear()
 
-    @staticmethod
-    def _watched(known: dict[str, _Watched], pool: PoolEntry) -> dict[str, _Watched]:
-        watched = {}
+    def _watched(self, pool_name: str, pool: PoolEntry) -> dict[str, _Watched]:
+        known, watched = self._pools.get(pool_name, {}), {}
         for name, entry in pool.backends.items():
             before = known.get(name)
             if before is None or before.slot != entry.slot:
-                before = _Watched(entry.slot, entry.target)
+                before = _Watched(entry.slot, entry.target, self._known.get((pool_name, name), Track()))
             elif before.target != entry.target:
                 before.target, before.track = entry.target, Track()
             watched[name] = before
@@ -101,6 +106,11 @@ class Outliers:
                 _log.info("%s/%s is back after its ejection", pool, name)
 
     # ---- numbers ---------------------------------------------------------------------------------------------------
+
+    def track(self, key: BackendKey) -> Track | None:
+        """How a backend has fared; None if nobody ejects it."""
+        one = self._pools.get(key[0], {}).get(key[1])
+        return None if one is None else one.track
 
     def status(self, key: BackendKey, now: float) -> EjectionStatus | None:
         """What is known of a backend; None if nobody ejects it."""

@@ -17,6 +17,7 @@ from l4lb.control.resolve import literal, resolve
 from l4lb.control.state import State, merge
 from l4lb.control.zones import NO_ZONES, Zones, compile_zones
 from l4lb.discovery.discovery import Discovery
+from l4lb.discovery.guard import Endpoints
 from l4lb.engine.api import Engine, SlotKind
 from l4lb.health.checks import require_tls
 from l4lb.health.probes import Target
@@ -38,13 +39,21 @@ class Plan:
 
 
 class Planner:
-    """Owns the sources. `rediscovered` is set when one of them has found something else than before."""
+    """Owns the sources. `rediscovered` is set when one of them has found something else than before.
 
-    def __init__(self, engine: Engine) -> None:
+    `endpoints` is what sources of pools had found, `targets` where names led, before there was this planner.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        endpoints: Mapping[str, Endpoints] | None = None,
+        targets: Mapping[Address, Target] | None = None,
+    ) -> None:
         self._engine = engine
-        self._targets: Mapping[Address, Target] = {}
+        self._targets = targets or {}
         self.rediscovered = asyncio.Event()
-        self._discovery = Discovery(self.rediscovered.set)
+        self._discovery = Discovery(self.rediscovered.set, endpoints)
 
     async def prepare(self, config: Config, zones: Zones, *, wait: bool) -> Plan:
         """A plan for `config`. `zones` are those that run; `wait` for the first answers of sources that are new.
@@ -108,9 +117,13 @@ class Planner:
         """What was found could not be used; it may be possible soon."""
         asyncio.get_running_loop().call_later(REDISCOVERY_RETRY, self.rediscovered.set)
 
+    def known(self, config: Config) -> tuple[Mapping[str, Endpoints], Mapping[Address, Target]]:
+        """What sources have found, and where names lead: for another planner to begin with."""
+        return self._discovery.found(config), self._targets
+
     @property
     def waiting(self) -> bool:
-        """Whether a source has not answered yet."""
+        """Whether a source has not answered yet, and nothing is known for its pool."""
         return self._discovery.waiting
 
     def status(self, pool: str, now: float) -> DiscoveryStatus | None:

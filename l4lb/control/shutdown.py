@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from l4lb.control.api import ShutdownStatus
 from l4lb.control.balancer import Balancer
@@ -26,10 +27,14 @@ _log = logging.getLogger(__name__)
 
 
 class Shutdown:
-    """Of the process around `balancer`, which goes on to own its sessions. Every method runs on the event loop."""
+    """Of the process around `balancer`, which goes on to own its sessions. Every method runs on the event loop.
 
-    def __init__(self, balancer: Balancer, notifier: Notifier) -> None:
+    While it is `accompanied` another process of the service has sessions, which would end with this one.
+    """
+
+    def __init__(self, balancer: Balancer, notifier: Notifier, accompanied: Callable[[], bool] = lambda: False) -> None:
         self._balancer = balancer
+        self._accompanied = accompanied
         self._notifier = notifier
         self._requested = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -89,7 +94,7 @@ class Shutdown:
         """Until no session is left, or somebody is in a hurry. Meanwhile, say how far it is."""
         told_at = logged_at = began_at
         logged = self._balancer.session_count()
-        while self._balancer.session_count() > 0 and not self._hurried.is_set():
+        while (self._balancer.session_count() > 0 or self._accompanied()) and not self._hurried.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), DRAIN_POLL_INTERVAL)
             now = asyncio.get_running_loop().time()

@@ -106,7 +106,9 @@ class Sockets:
                     if not address.is_unix:
                         _set_tcp(sock, listener.tcp)
                     sock.listen(listener.backlog)
-        self.store.keep({key: bind.sockets for key, bind in self.binds.items() if not bind.borrowed})
+        # Before that, it is for its owner to say.
+        if not self.inherited.shared:
+            self._keep()
 
     def fade(self, keys: Iterable[BindKey]) -> None:
         """Let next to nobody queue for what is about to be closed: who is in the queue then is reset. Those who come
@@ -127,15 +129,34 @@ class Sockets:
             self.store.forget(key)
             bind.close()
 
+    def own(self) -> None:
+        """What was taken over is nobody else's any more: its files go with it, and it is kept."""
+        self.inherited.shared = False
+        for bind in self.binds.values():
+            if not bind.borrowed:
+                bind.identity = bind.identity or _file_of(bind.address)
+        self._keep()
+
+    def disown(self, keys: Container[BindKey]) -> None:
+        """Another process has these too: whoever closes them here leaves their files alone, and what is stored. The
+        others are to be closed."""
+        for key, bind in self.binds.items():
+            if key in keys:
+                bind.identity = None
+            else:
+                self.store.forget(key)
+        self.store.release()
+
+    def _keep(self) -> None:
+        self.store.keep({key: bind.sockets for key, bind in self.binds.items() if not bind.borrowed})
+
     def _take_over(self, key: BindKey, configured: Container[Address]) -> Bind | None:
         _, address = key
         sockets = self.inherited.take(*key)
         if not sockets:
             borrowed = self.inherited.borrow(address, configured)
             return Bind(address, borrowed, borrowed=True) if borrowed else None
-        path = address.path
-        owned = path is not None and not path.startswith("@") and os.path.exists(path)
-        return Bind(address, sockets, _identity(path) if owned and path else None)
+        return Bind(address, sockets, None if self.inherited.shared else _file_of(address))
 
     def _open(self, name: str, address: Address, listener: model.Listener) -> Bind:
         try:
@@ -239,6 +260,14 @@ def _remove_dead(path: str) -> None:
             os.unlink(path)
             return
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _file_of(address: Address) -> tuple[int, int] | None:
+    """The identity of the file of a unix socket; None if it has none."""
+    path = address.path
+    if path is None or path.startswith("@") or not os.path.exists(path):
+        return None
+    return _identity(path)
 
 
 def _identity(path: str) -> tuple[int, int]:

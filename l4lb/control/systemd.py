@@ -69,6 +69,11 @@ class Notifier:
         """Said again and again, it keeps the manager from running out of patience (TimeoutStopSec)."""
         self.notify(STOPPING=1, STATUS=status, EXTEND_TIMEOUT_USEC=int(STOP_EXTENSION * 1e6))
 
+    def main_pid(self, pid: int) -> None:
+        """Another process is the main one from now on: nobody listens to this one any more, so it says nothing more."""
+        self.notify(MAINPID=pid)
+        self._address = ""
+
     def alive(self) -> None:
         self.notify(WATCHDOG=1)
 

@@ -110,6 +110,12 @@ class Coalesced(Generic[T]):
         self._action = action
         self._next: asyncio.Future[T] | None = None
         self._wake = asyncio.Event()
+        self._running = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way or asked for."""
+        return self._running or self._next is not None
 
     def request(self) -> asyncio.Future[T]:
         if self._next is None:
@@ -135,6 +141,7 @@ class Coalesced(Generic[T]):
                     waiting.cancel()
 
     async def _serve(self, request: asyncio.Future[T]) -> None:
+        self._running = True
         try:
             outcome = await self._action()
         except (Exception, asyncio.CancelledError) as error:
@@ -147,3 +154,5 @@ class Coalesced(Generic[T]):
         else:
             if not request.done():
                 request.set_result(outcome)
+        finally:
+            self._running = False

@@ -21,11 +21,12 @@ class Discovery:
     """Owns the followers. `on_change` is called on the loop whenever a pool has other endpoints than before.
 
     A source whose section did not change goes on undisturbed. Where it did, what is known stays until the new source
-    has answered.
+    has answered. `known` is what was found for each pool before there was a source.
     """
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, on_change: Callable[[], None], known: Mapping[str, Endpoints] | None = None) -> None:
         self._on_change = on_change
+        self._known = known or {}
         self._followers: dict[str, Follower] = {}
         self._prepared: dict[str, Follower] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -65,8 +66,8 @@ class Discovery:
             follower = self._prepared.pop(name)
         else:
             follower = self._follow(name, settings)
+        follower.inherit(self._known.get(name, ()) if known is None else known.endpoints)
         if known is not None:
-            follower.inherit(known.endpoints)
             self._end(known)
         return follower
 
@@ -78,13 +79,13 @@ class Discovery:
                 known, prepared = self._followers.get(name), self._prepared.get(name)
                 answered = prepared is not None and prepared.settings == pool.discover and prepared.answered.is_set()
                 follower = prepared if answered else known
-                result[name] = () if follower is None else follower.endpoints
+                result[name] = self._known.get(name, ()) if follower is None else follower.endpoints
         return result
 
     @property
     def waiting(self) -> bool:
-        """Whether a source has not answered yet."""
-        return not all(follower.answered.is_set() for follower in self._followers.values())
+        """Whether a source has not answered yet, and nothing is known for its pool."""
+        return not all(follower.answered.is_set() or name in self._known for name, follower in self._followers.items())
 
     def status(self, pool: str, now: float) -> DiscoveryStatus | None:
         """How the source of a pool does; None if it has none."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 import l4lb
 from l4lb.admin.server import AdminServer
 from l4lb.config import Config
-from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status
+from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, free_descriptors
 from l4lb.control.restart import restart_notes
@@ -26,7 +26,7 @@ from l4lb.embedding import source as sources
 from l4lb.embedding.source import Source
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import NO_EVENTS, EventKind
-from l4lb.errors import ConfigError, StartError
+from l4lb.errors import ConfigError, ControlError, StartError
 from l4lb.observe.session_log import SessionLog
 
 OnClose = Callable[[Session], None]
@@ -174,6 +174,9 @@ class Running:
             return ReloadOutcome(applied=True, notes=await self.apply(None))
         except (ConfigError, StartError) as error:
             return ReloadOutcome(applied=False, problems=_sentences(error))
+
+    async def upgrade(self) -> UpgradeOutcome:
+        raise ControlError("this balancer is part of another program, which has to be started anew itself", 409)
 
     # ---- events ----------------------------------------------------------------------------------------------------
 

@@ -68,11 +68,16 @@ class Scheduler(Generic[Key]):
         self._on_change = on_change
         self._received = received
         self._watches: dict[Key, Watch] = {}
+        self._known: dict[Key, tuple[Health, str]] = {}
         self._places = asyncio.Semaphore(concurrency)
         self._programs = asyncio.Semaphore(command.CONCURRENCY)
 
     def watch(self, key: Key) -> Watch | None:
         return self._watches.get(key)
+
+    def recall(self, known: Mapping[Key, tuple[Health, str]]) -> None:
+        """What checks had come to, and said last, before there was this scheduler. Who is known counts as checked."""
+        self._known.update(known)
 
     def apply(self, checks: Mapping[Key, Check]) -> None:
         """Check exactly these from now on. Who stays goes on counting, unless it moved or is in another state now."""
@@ -81,7 +86,7 @@ class Scheduler(Generic[Key]):
         for key, check in checks.items():
             watch = self._watches.get(key)
             if watch is None:
-                self._start(key, Watch(check, Health(check.state), check.state))
+                self._start(key, self._begun(key, check))
             elif watch.check.target != check.target or watch.told is not check.state:
                 self._stop(watch)
                 self._start(key, Watch(check, Health(check.state), check.state, results_total=watch.results_total))
@@ -99,6 +104,14 @@ class Scheduler(Generic[Key]):
         tasks = [watch.task for watch in self._watches.values() if watch.task is not None]
         self.apply({})
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begun(self, key: Key, check: Check) -> Watch:
+        health, message = self._known.pop(key, (None, ""))
+        if health is None or health.state is not check.state:
+            return Watch(check, Health(check.state), check.state)
+        watch = Watch(check, health, check.state, message)
+        watch.checked.set()
+        return watch
 
     def _start(self, key: Key, watch: Watch) -> None:
         self._watches[key] = watch

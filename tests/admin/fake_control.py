@@ -25,6 +25,7 @@ from l4lb.control.api import (
     ReloadOutcome,
     Session,
     Status,
+    UpgradeOutcome,
 )
 from l4lb.engine.api import (
     BackendStatistics,
@@ -180,6 +181,7 @@ class FakeControl:
         self.current = make_status() if status is None else status
         self.live: list[Session] = [make_session()]
         self.outcome = ReloadOutcome(applied=True)
+        self.upgraded = UpgradeOutcome(pid=4712, version="1.2.4")
         self.changes: list[tuple[object, ...]] = []
         self.failure: Exception | None = None
         self.connections_left: list[int] = []
@@ -228,6 +230,12 @@ class FakeControl:
     async def reload(self) -> ReloadOutcome:
         self.changes.append(("reload",))
         return self.outcome
+
+    async def upgrade(self) -> UpgradeOutcome:
+        if self.failure is not None:
+            raise self.failure
+        self.changes.append(("upgrade",))
+        return self.upgraded
 
 
 @contextmanager

@@ -19,10 +19,10 @@ import uvloop
 from l4lb.admin import guard, server
 from l4lb.admin.server import AdminServer
 from l4lb.config import Address
-from l4lb.control.api import AdminState, ReloadOutcome
+from l4lb.control.api import AdminState, ReloadOutcome, UpgradeOutcome
 from l4lb.errors import ControlError, StartError
 from tests.admin.fake_control import FakeControl, backend_status, make_session, make_status, pool_status
-from tests.helpers.loops import eventually
+from tests.helpers.loops import eventually, turns
 
 DEADLINE = 10.0
 
@@ -231,6 +231,7 @@ def test_an_unknown_backend_is_404(run: Run, target: str) -> None:
         ("DELETE", "/api/v1/sessions/81604378625"),
         ("DELETE", "/api/v1/pools/llama/backends/a/sessions"),
         ("POST", "/api/v1/reload"),
+        ("POST", "/api/v1/upgrade"),
         ("POST", "/api/v1/nothing"),
     ],
 )
@@ -284,6 +285,41 @@ def test_reload_tells_how_it_went(run: Run, control: FakeControl) -> None:
             body = await answer.json()
             assert body["problems"] == ["l4lb.yaml:3:1: error: pools: missing"]
             assert "rejected" in body["error"]
+
+    run(case)
+
+
+def test_an_upgrade_tells_how_it_went(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        async with served.unix.post("/api/v1/upgrade") as answer:
+            assert (answer.status, await answer.json()) == (200, {"upgraded": True, "pid": 4712, "version": "1.2.4"})
+        control.upgraded = UpgradeOutcome(reason="it hangs")
+        async with served.unix.post("/api/v1/upgrade") as answer:
+            assert answer.status == 422
+            error = "the upgrade failed: it hangs; nothing has changed"
+            assert await answer.json() == {"error": error, "upgraded": False}
+
+    run(case)
+
+
+def test_in_a_pause_requests_wait_and_idle_connections_end(run: Run, control: FakeControl) -> None:
+    async def case(served: Served) -> None:
+        async with served.unix.get("/healthz") as answer:
+            assert answer.status == 200
+        idle = served.server._doors["admin socket"].guards
+        assert len(idle) == 1
+        served.server.pause()
+        await eventually(lambda: not idle)
+        waiting = asyncio.ensure_future(served.unix.get("/healthz"))
+        reader, writer = await asyncio.open_connection(*served.server.tcp_address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await turns()
+        assert not waiting.done()
+        await served.server.serve()
+        async with await waiting as answer:
+            assert answer.status == 200
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
 
     run(case)
 
@@ -362,7 +398,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(served.path)
             client.sendall(b"GET /api/v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n")
-            door = served.server._doors[0]
+            door = served.server._doors["admin socket"]
             await eventually(lambda: bool(door.guards))
             await eventually(lambda: not door.guards)
 
@@ -402,7 +438,7 @@ def test_connections_beyond_the_limit_are_told_and_the_other_socket_still_serves
     async def case(served: Served) -> None:
         assert served.server.tcp_address is not None
         pairs = [await asyncio.open_connection(*served.server.tcp_address) for _ in range(3)]
-        await eventually(lambda: len(served.server._doors[1].guards) == 3)
+        await eventually(lambda: len(served.server._doors["admin address"].guards) == 3)
         reader, writer = await asyncio.open_connection(*served.server.tcp_address)
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -410,7 +446,7 @@ def test_connections_beyond_the_limit_are_told_and_the_other_socket_still_serves
         async with served.unix.get("/healthz") as got:
             assert got.status == 200
         pairs.pop()[1].close()
-        await eventually(lambda: len(served.server._doors[1].guards) == 2)
+        await eventually(lambda: len(served.server._doors["admin address"].guards) == 2)
         async with served.tcp.get("/healthz") as got:
             assert got.status == 200
         for _, other in [*pairs, (reader, writer)]:

@@ -12,7 +12,17 @@ import pytest
 from click.testing import CliRunner
 
 from l4lb.cli import main
-from l4lb.control.api import AdminState, DiscoveryStatus, EjectionStatus, LoadStatus, ReloadOutcome, ShutdownStatus
+from l4lb.control.api import (
+    AdminState,
+    DiscoveryStatus,
+    EjectionStatus,
+    LoadStatus,
+    ReloadOutcome,
+    ShutdownStatus,
+    UpgradeOutcome,
+    UpgradeStatus,
+)
+from l4lb.errors import ControlError
 from tests.admin.fake_control import FakeControl, backend_statistics, backend_status, make_status, pool_status
 from tests.cli.conftest import Run
 
@@ -219,6 +229,29 @@ def test_a_reload_that_was_rejected_exits_with_2_and_every_problem(l4lb: Run, co
     ]
 
 
+def test_an_upgrade_that_is_done_says_who_serves_now(l4lb: Run, control: FakeControl) -> None:
+    result = l4lb("upgrade")
+    assert (result.exit_code, result.stdout) == (0, "upgraded: process 4712 serves with l4lb 1.2.4\n")
+    assert control.changes == [("upgrade",)]
+
+
+def test_an_upgrade_that_failed_exits_with_2_and_the_reason(l4lb: Run, control: FakeControl) -> None:
+    control.upgraded = UpgradeOutcome(reason="cannot start /opt/l4lb/bin/l4lb: Permission denied")
+    result = l4lb("upgrade")
+    sentence = "the upgrade failed: cannot start /opt/l4lb/bin/l4lb: Permission denied; nothing has changed"
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"Error: {sentence}\n")
+
+
+def test_an_upgrade_that_cannot_begin_exits_with_2(l4lb: Run, control: FakeControl) -> None:
+    control.failure = ControlError("an upgrade is under way already", 409)
+    assert (l4lb("upgrade").exit_code, l4lb("upgrade").stderr) == (2, "Error: an upgrade is under way already\n")
+
+
+def test_status_tells_of_a_failed_upgrade(l4lb: Run, control: FakeControl) -> None:
+    control.current = dataclasses.replace(control.current, upgrade=UpgradeStatus(failed_total=1, last_error="no room"))
+    assert "last upgrade failed: no room" in l4lb("status").output
+
+
 # Every command says in one sentence why it cannot reach l4lb, and exits with 1.
 
 COMMANDS = [
@@ -230,6 +263,7 @@ COMMANDS = [
     ("weight", "p/b", "1"),
     ("kill", "1"),
     ("reload",),
+    ("upgrade",),
 ]
 
 

@@ -37,6 +37,11 @@ def test_state_changes_are_told(tmp_path: Path) -> None:
         assert listening.recv(4096) == words
         notifier.alive()
         assert listening.recv(4096) == b"WATCHDOG=1"
+        # Another main process: whatever this one says now would be about that one.
+        notifier.main_pid(4712)
+        notifier.stopping("waiting")
+        Notifier({"NOTIFY_SOCKET": path}).alive()
+        assert [listening.recv(4096), listening.recv(4096)] == [b"MAINPID=4712", b"WATCHDOG=1"]
 
 
 def test_abstract_socket() -> None:

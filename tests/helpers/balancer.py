@@ -98,6 +98,7 @@ class Balancer:
         self.log_path = self.directory / "log"
         self.env = child_environment() | dict(env or {})
         self.prefix = prefix
+        self.command = [sys.executable, "-m", "l4lb"]
         self.stdout = stdout
         self.notified: list[str] = []
         self._notify = self._cleanup.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
@@ -106,6 +107,7 @@ class Balancer:
         self.directory.chmod(0o755)
         (self.directory / "notify").chmod(0o777)
         self.process: subprocess.Popen[bytes] | None = None
+        self.replaced: list[subprocess.Popen[bytes]] = []
         if raw is not None:
             self.file.write_text(raw)
         else:
@@ -139,7 +141,7 @@ class Balancer:
     def spawn(self) -> None:
         """Start the process without waiting for anything."""
         env = self.env | {"NOTIFY_SOCKET": str(self.directory / "notify")}
-        command = [*self.prefix, sys.executable, "-m", "l4lb", "run", "-c", str(self.file)]
+        command = [*self.prefix, *self.command, "run", "-c", str(self.file)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -183,9 +185,10 @@ class Balancer:
 
     def close(self) -> None:
         """End the process at once, if it still runs, and remove its directory. Idempotent."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        for process in (self.process, *self.replaced):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
         self._cleanup.close()
 
     @property

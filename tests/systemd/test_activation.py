@@ -103,6 +103,25 @@ def test_a_killed_process_is_replaced_and_nobody_is_refused(service: Service, se
     assert callers.outcomes["refused"] == callers.outcomes["late"] == 0
 
 
+def test_an_upgrade_hands_on_what_is_lent_and_what_is_stored(service: Service, served: Served) -> None:
+    path = "/run/lent.sock"
+    configure(service, served, f"127.0.0.1:{PORT}", f"unix:{path}", "127.0.0.1:81", "127.0.0.1:82")
+    activate(service, f"ListenStream=127.0.0.1:{PORT}", f"ListenStream={path}")
+    with calling(service) as callers:
+        service.wait_shown("ActiveState", "active")
+        assert service.shown("NFileDescriptorStore") == str(2 * WORKERS)
+        # What the new file does not have is stored no longer.
+        configure(service, served, f"127.0.0.1:{PORT}", f"unix:{path}", "127.0.0.1:81")
+        for _ in range(2):
+            service.command("/opt/l4lb/bin/l4lb", "upgrade")
+            service.wait_shown("NFileDescriptorStore", str(WORKERS))
+        service.command("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "l4lb")
+        service.wait_shown("NRestarts", "1")
+        callers.wait_served()
+    assert callers.outcomes["refused"] == callers.outcomes["late"] == 0
+    assert service.world.path(path).is_socket()
+
+
 def test_a_stopped_service_is_started_by_the_next_client(service: Service, served: Served) -> None:
     configure(service, served, f"127.0.0.1:{PORT}")
     activate(service, f"ListenStream=127.0.0.1:{PORT}")

@@ -1,0 +1,50 @@
+"""The admin server of a process: where the file wants it, or where the commands look for it if that can be had."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from l4lb.admin.server import AdminServer
+from l4lb.admin.sockets import DEFAULT_SOCKET
+from l4lb.config import model
+from l4lb.control.api import Control
+from l4lb.control.inherited import Inherited
+from l4lb.errors import StartError
+
+_log = logging.getLogger(__name__)
+
+
+def listening_admin(
+    control: Control, settings: model.Admin, inherited: Inherited, owner: tuple[int, int] | None
+) -> AdminServer:
+    """A server whose sockets are open and whose clients wait for `serve`. `owner` is to have the unix socket.
+
+    StartError if what the file wants cannot be had.
+    """
+    path = settings.socket or _default_socket()
+    admin = AdminServer(control, path, settings.listen, inherited)
+    try:
+        admin.listen()
+    except StartError as error:
+        admin.listening.close()
+        if settings.socket is not None or path is None:
+            raise
+        # Nobody asked for this socket. Another l4lb may have it.
+        _log.warning("%s; running without an admin socket", error)
+        path = None
+        admin = AdminServer(control, None, settings.listen, inherited)
+        admin.listen()
+    if owner is not None and path is not None:
+        os.chown(path, *owner)
+    return admin
+
+
+def _default_socket() -> str | None:
+    path = os.environ.get("L4LB_SOCKET") or DEFAULT_SOCKET
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    except OSError as error:
+        _log.warning("no admin socket at %s: %s; set admin.socket to have one", path, error.strerror)
+        return None
+    return path

@@ -1,0 +1,72 @@
+"""What a balancer leaves to its successor, gathered from its parts; what its predecessor left goes to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+from l4lb.config import Config
+from l4lb.control import clients, recall
+from l4lb.control.memory import BackendTold, Memory, StickyBatch
+from l4lb.control.outliers import Outliers
+from l4lb.control.planner import Planner
+from l4lb.control.state import BackendEntry, BackendKey, State
+from l4lb.engine.api import Engine
+from l4lb.health.scheduler import Scheduler
+
+
+class Legacy:
+    """`told` is what a predecessor knew of its backends. It counts once, for the first state."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        planner: Planner,
+        scheduler: Scheduler[BackendKey],
+        outliers: Outliers,
+        told: dict[BackendKey, BackendTold],
+    ) -> None:
+        self._engine = engine
+        self._planner = planner
+        self._scheduler = scheduler
+        self._outliers = outliers
+        self._told = told
+
+    def recall(self, state: State, now: float) -> State:
+        """The first state, with what a predecessor knew."""
+        state = recall.backends(state, self._told, now)
+        self._scheduler.recall(recall.checks(state, self._told, now))
+        self._outliers.recall(recall.tracks(state, self._told, now))
+        self._told = {}
+        return state
+
+    def recall_clients(self, state: State, batches: list[StickyBatch]) -> None:
+        """Let sticky pools remember these; `batches` is empty then."""
+        while batches:
+            batch = batches.pop()
+            pool = state.pools.get(batch.pool)
+            if pool is not None and pool.config.sticky is not None:
+                clients.write(self._engine, pool.slot, batch, {name: one.slot for name, one in pool.backends.items()})
+
+    def remember(self, config: Config) -> Memory:
+        """What sources found, and where names lead."""
+        endpoints, targets = self._planner.known(config)
+        return Memory(endpoints=endpoints, targets=targets)
+
+    def remember_backends(self, state: State, told: Mapping[BackendKey, BackendEntry]) -> Iterator[BackendTold]:
+        """What is known of backends, but for those that are treated as when they were `told` of."""
+        now = asyncio.get_running_loop().time()
+        for key, entry in state.backends():
+            before = told.get(key)
+            if before is not None and (before.state, before.weight) == (entry.state, entry.weight):
+                continue
+            watch = self._scheduler.watch(key)
+            checked = None if watch is None else (watch.health, watch.message)
+            yield recall.tell(key, entry, state.pools[key[0]], checked, self._outliers.track(key), now)
+
+    def remember_clients(self, state: State, since: float) -> Iterator[StickyBatch]:
+        """The clients of sticky pools who came in the last `since` seconds, some at a time."""
+        for name, pool in state.pools.items():
+            if pool.config.sticky is not None:
+                names = {backend.slot: key for key, backend in pool.backends.items()}
+                yield from clients.read(self._engine, name, pool.slot, names, pool.config.sticky.ttl - since)
