@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from tests.helpers.balancer import Balancer, Json
 
 UPGRADE_DEADLINE = 90.0
@@ -24,13 +26,18 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @contextlib.contextmanager
 def taking_care_of_orphans() -> Iterator[None]:
-    """Descendants whose parent has left become children of this process."""
+    """Descendants whose parent has left become children of this process; none outlives the block."""
+    before = set(psutil.Process().children())
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     if prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
     try:
         yield
     finally:
+        for orphan in set(psutil.Process().children()) - before:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                orphan.kill()
+                orphan.wait()
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
