@@ -140,16 +140,19 @@ class Balancer:
         self._housekeeping.untidy.set()
         self._housekeeping.depart(self._state, state, now)
         self._housekeeping.note_leaving(self._state, state, state.changed(self._state))
-        self._rebalancer.note_gains(self._state, state)
         self._alarms.forget(state)
         self._planner.keep(targets)
-        self._noted = self._state = state
+        self._state = state
         self._config = plan.config
         self._sessions.learn(state)
         self._alarms.look_for_panic(state)
         self._sockets.settle(listeners)
         self._housekeeping.note_sockets({} if self._stopping else state.listeners)
         self._check()
+        if self._accepting:
+            self._note_changes()
+            if self._state is not state:
+                self._publisher.soon()
 
     async def rediscover(self) -> None:
         """Make what discovery has found the backends that run; one round of it, once there is something new.

@@ -65,6 +65,27 @@ def test_found_backends_come_and_go_beside_the_listed_ones(tmp_path: Path) -> No
     run(main())
 
 
+def test_a_pool_whose_last_backend_its_source_takes_away_is_told_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with finding(tmp_path) as found:
+            found.write(A)
+            wanted = found.config()
+            trusting = wanted.pools["app"].discover
+            assert trusting is not None
+            trusting = trusting.model_copy(update={"hold": 0.0})
+            pool = wanted.pools["app"].model_copy(update={"discover": trusting})
+            await found.stage.apply(wanted.model_copy(update={"pools": {"app": pool}}))
+            await found.wait_usable(A)
+            caplog.clear()
+            found.write()
+            await found.wait_usable()
+            assert "pool app has no usable backend" in caplog.text
+
+    run(main())
+
+
 def test_a_reload_while_a_source_is_asked_takes_over_what_it_answers(tmp_path: Path) -> None:
     async def main() -> None:
         async with finding(tmp_path) as found:
