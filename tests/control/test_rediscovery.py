@@ -15,7 +15,7 @@ from l4lb.config import Config
 from l4lb.control import balancer, planner
 from l4lb.errors import StartError
 from tests.control.build import config
-from tests.control.test_balancer import Stage, staged
+from tests.control.stage import Stage, staged
 from tests.helpers.loops import eventually, run
 
 A, B, C = "127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"
