@@ -13,8 +13,9 @@
  * answer goes on after that, the same turn goes on, and the gap it made is learnt.
  *
  * What it cannot know: several requests at once on one connection (HTTP/2, pipelining) are one turn; a handshake of TLS
- * is a turn of its own, unless the first request comes with its last message; frames of less than LB_NOISE_BYTES in
- * the middle of an answer or of silence (pings, window updates) are taken for no question and no answer.
+ * is a turn of its own, unless the first request comes with its last message; frames of less than LB_NOISE_BYTES are
+ * taken for no question in the middle of an answer, and for no answer in the middle of silence. What a client says in
+ * silence is a question, whatever its size: bytes that are known to be none (see h2.h) are kept from here.
  *
  * Owner:   pure; a field of a session.
  * Source:  Jacobson, "Congestion avoidance and control", 1988, appendix A (mean and deviation); RFC 6298.

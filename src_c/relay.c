@@ -13,6 +13,8 @@
 void lb_relay_init(struct lb_relay *relay, bool from_client) {
     memset(relay, 0, sizeof *relay);
     relay->from_client = from_client;
+    if (!from_client)
+        relay->h2.name = LB_H2_NONE;
     lb_list_init(&relay->quiet);
 }
 
@@ -109,6 +111,8 @@ static int copy_once(struct lb_relay *relay, struct lb_side *source, struct lb_s
     }
     len = (uint32_t)got;
     relay->bytes += len;
+    if (!lb_h2_follows(&relay->h2) || lb_h2_take(&relay->h2, shared->scratch, len))
+        relay->asked = true;
     lb_count_add(&shared->stats->copied_bytes_total, len);
     if (len == LB_COPY_BYTES) {
         relay->full_reads++;
@@ -203,6 +207,7 @@ static void splice_once(struct lb_relay *relay, struct lb_side *source, struct l
     }
     len = (uint32_t)n;
     relay->bytes += len;
+    relay->asked = true;
     relay->pipe->held += len;
     continue_run(relay, len, shared->now_ms);
     relay->small_splices = len < LB_SMALL_SPLICE_BYTES ? (uint8_t)(relay->small_splices + 1) : 0;
@@ -295,7 +300,7 @@ enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source
         }
         if (relay->pipe != NULL && (relay->small_splices >= LB_SMALL_SPLICES || source->urgent))
             pipe_drop(relay, source, shared);
-        if (relay->pipe == NULL && relay->full_reads >= LB_BULK_READS && !source->urgent)
+        if (relay->pipe == NULL && relay->full_reads >= LB_BULK_READS && !source->urgent && !lb_h2_follows(&relay->h2))
             try_splicing(relay, shared);
         if (relay->pipe != NULL) {
             splice_once(relay, source, shared);

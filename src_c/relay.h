@@ -7,6 +7,8 @@
  *                                                   ◄──────────────────────────────────────────   pipe, socket
  *                                                      LB_SMALL_SPLICES short ones, or quiet
  *
+ * What a client of clear HTTP/2 sends is always copied: its frames have to be seen (h2.h).
+ *
  * Reading happens only when nothing is held and the sink takes bytes, so at most one read is ever held: in a buffer
  * when a send was short, in the pipe when a splice was. It also settles what EAGAIN from splice(2) means: the pipe is
  * always empty when it is filled, so EAGAIN is a dry socket and never a full pipe, whatever the segment sizes.
@@ -28,6 +30,7 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "h2.h"
 #include "l4lb.h"
 #include "list.h"
 #include "pipe.h"
@@ -62,6 +65,8 @@ struct lb_relay {
     bool lowat;     /* the source has LB_BULK_LOWAT */
     bool spliced;   /* at least once */
     bool sent;      /* at least once */
+    bool asked;     /* bytes of the client that may ask for something came, since the owner last looked */
+    struct lb_h2 h2;
 };
 
 /* What the relays of one worker share. */

@@ -66,8 +66,9 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
 
 void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct lb_piece before = session->phase.piece;
-    unsigned events = lb_phase_client(&session->phase, bytes, worker->now_ns);
+    unsigned events = session->up.asked ? lb_phase_client(&session->phase, bytes, worker->now_ns) : 0;
 
+    session->up.asked = false;
     lb_relay_end_run(&session->down);
     lb_count_add(&lb_account_counters(worker, session)->sent_bytes_total, bytes);
     if ((events & LB_TURN_PROVEN) != 0)

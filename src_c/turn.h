@@ -14,7 +14,7 @@
 #include "session.h"
 #include "worker.h"
 
-/* Bytes came through. */
+/* Bytes came through. Those of the client may be known to ask for nothing (lb_relay.asked). */
 void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes);
 void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes);
 

@@ -23,7 +23,7 @@ REPLICAS = {"triton-a": A, "triton-b": B, "triton-c": C}
 ALONE = (("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 100))
 """Each channel is a connection of its own, and soon tries again."""
 
-NORMAL, CUT = ("--", "normal"), ("SD", "server_abort")
+NORMAL, DRAINED, CUT = ("--", "normal"), ("DD", "drained"), ("SD", "server_abort")
 
 
 def backend(name: str) -> dict[str, str]:
@@ -202,9 +202,12 @@ def test_streams_lose_no_message_across_reload_and_drain(servers: Servers, chann
         let_end(channels, *replicas)
         for stream in channels.streams(*REPLICAS):
             stream.wait_whole()
+        servers.wait_left("triton-a", "triton-b")
         channels.close()
         lines = servers.ended()
-    assert endings(lines) == {NORMAL: len(channels.all)}
+    left = len(channels.of("triton-a", "triton-b"))
+    assert left >= 4
+    assert endings(lines) == {DRAINED: left, NORMAL: len(channels.all) - left}
 
 
 def test_lost_replica_costs_its_own_streams_only(servers: Servers, channels: Channels) -> None:

@@ -571,4 +571,51 @@ TEST(a_broken_sink_takes_no_more_and_its_own_last_bytes_are_still_read) {
     }
 }
 
+/* ---- HTTP/2 ------------------------------------------------------------------------------------------------------ */
+
+/* As much as is spliced as a rule, in one frame of DATA; and when all of it is through, the acknowledgement of a PING.
+ */
+static void upload_and_acknowledge(struct world *world, const char *preface) {
+    enum { UPLOAD = 1 << 20 };
+    static const uint8_t header[] = {UPLOAD >> 16, 0, 0, 0, 0, 0, 0, 0, 1}, ping[17] = {0, 0, 8, 6, 1};
+    static uint8_t data[64 + UPLOAD], received[UPLOAD];
+    const size_t before = strlen(preface), len = before + sizeof header + UPLOAD;
+    size_t sent = 0;
+
+    memcpy(data, preface, before);
+    memcpy(data + before, header, sizeof header);
+    world_init(world, UNIX_SOCKETS, 4, 20);
+    while (world->up.bytes < len) {
+        ssize_t n = send(world->client_peer, data + sent, len - sent, 0);
+        sent += n > 0 ? (size_t)n : 0;
+        (void)balancer_turn(world, 0);
+        (void)recv(world->server_peer, received, sizeof received, 0);
+    }
+    CHECK(world->up.asked);
+    world->up.asked = false;
+    CHECK_EQ(send(world->client_peer, ping, sizeof ping, 0), sizeof ping);
+    while (world->up.bytes < len + sizeof ping) {
+        (void)balancer_turn(world, 0);
+        (void)recv(world->server_peer, received, sizeof received, 0);
+    }
+}
+
+TEST(frames_of_http2_are_followed_through_any_upload) {
+    static struct world world;
+
+    upload_and_acknowledge(&world, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    CHECK(!world.up.spliced);
+    CHECK(!world.up.asked);
+    world_fini(&world);
+}
+
+TEST(the_same_bytes_without_the_preface_are_spliced_and_may_ask) {
+    static struct world world;
+
+    upload_and_acknowledge(&world, "");
+    CHECK(world.up.spliced);
+    CHECK(world.up.asked);
+    world_fini(&world);
+}
+
 TEST_MAIN()

@@ -224,6 +224,99 @@ def test_lifetime_ends_even_an_endless_turn(balance: MakeScene, backend: Backend
     scene.wait_closed("LD lifetime")
 
 
+# ---- HTTP/2 in the clear ---------------------------------------------------------------------------------------------
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+SETTINGS, SETTINGS_HEARD = frame(4, bytes(6)), frame(4, flags=1)
+PING, PING_HEARD = frame(6, b"are you?"), frame(6, b"are you?", flags=1)
+WINDOW_UPDATE = frame(8, b"\0\0\1\0")
+
+
+def over(sender: Peer, receiver: Peer, *frames: bytes) -> None:
+    """What one says and the other hears."""
+    data = b"".join(frames)
+    sender.send(data)
+    assert receiver.receive(len(data)) == data
+
+
+def greet(client: Peer, server: Peer) -> None:
+    over(client, server, PREFACE, SETTINGS)
+    over(server, client, SETTINGS, SETTINGS_HEARD)
+    over(client, server, SETTINGS_HEARD)
+
+
+def ask_in(stream: int, client: Peer, server: Peer) -> None:
+    over(client, server, frame(1, bytes(40), 4, stream), frame(0, bytes(200), 1, stream))
+
+
+def answer_in(stream: int, client: Peer, server: Peer) -> None:
+    over(server, client, frame(1, bytes(80), 4, stream), frame(0, bytes(200), 1, stream))
+
+
+def wait_quiet(scene: Scene, turns: int) -> None:
+    """Wait until no question is in flight and there were so many."""
+
+    def seen() -> object:
+        return busy(scene), phases(scene), scene.backend_status()["turns_total"]
+
+    wait_until(lambda: seen() == (0, ["quiet"], turns), what=seen)
+
+
+def heard_by_balancer(scene: Scene, client: Peer, server: Peer, *frames: bytes) -> None:
+    """What the client says has come through, and l4lb has settled what it means."""
+    before = scene.lb.sessions()[0]["bytes_in"]
+    over(client, server, *frames)
+    wait_until(lambda: scene.lb.sessions()[0]["bytes_in"] == before + sum(map(len, frames)))
+
+
+def test_frames_of_http2_that_get_no_answer_are_no_question(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend)
+    client, server = scene.pair(backend)
+    greet(client, server)
+    wait_quiet(scene, 1)
+    for number in range(3):
+        ask_in(2 * number + 1, client, server)
+        wait_until(lambda: (busy(scene), phases(scene)) == (1, ["wait"]))
+        answer_in(2 * number + 1, client, server)
+        wait_quiet(scene, 2 + number)
+        over(server, client, PING)
+        heard_by_balancer(scene, client, server, PING_HEARD)
+        wait_quiet(scene, 2 + number)
+        heard_by_balancer(scene, client, server, WINDOW_UPDATE * 20)  # as long as a question
+        wait_quiet(scene, 2 + number)
+
+
+def test_backend_that_never_says_its_settings_owes_them(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend)
+    client, server = scene.pair(backend)
+    over(client, server, PREFACE, SETTINGS)
+    wait_until(lambda: (busy(scene), phases(scene)) == (1, ["wait"]))
+
+
+def test_drained_backend_lets_go_of_quiet_connections_of_http2(balance: MakeScene) -> None:
+    with Backend() as leaving, Backend() as staying:
+        scene = balance(leaving, {"address": staying.address, "weight": 0})
+        client, server = scene.pair(leaving)
+        greet(client, server)
+        ask_in(1, client, server)
+        answer_in(1, client, server)
+        wait_quiet(scene, 2)
+        over(server, client, PING)
+        over(client, server, PING_HEARD, WINDOW_UPDATE)
+        scene.lb.request("PATCH", f"/api/v1/pools/{scene.pool}/backends/b0", {"state": "drain"})
+        assert client.ended() is End.FIN
+        scene.wait_closed("DD drained")
+
+
+# ---- least_latency ---------------------------------------------------------------------------------------------------
+
+
 def delayed(name: str, seconds: float) -> Handler:
     def serve(peer: Peer) -> None:
         peer.receive(len(QUESTION))
