@@ -154,10 +154,10 @@ class Daemon:
         if self._predecessor is not None:
             await admin.serve()
         self._upgrades = Upgrades(Estate(self._balancer, admin), self._on_replaced, self._inheritance.upgrades)
-        self._start_tasks()
         workers = counted(self._engine.options.workers, "worker")
         _log.info("l4lb %s serves %s with %s", l4lb.__version__, self._summary, workers)
         self._notifier.ready(f"serving {self._summary}")
+        self._start_tasks()
 
     async def serve(self) -> None:
         """Run until told to stop, then let turns in flight end in their own time, up to process.drain_timeout."""
@@ -193,6 +193,8 @@ class Daemon:
         keep_up(self._balancer, tasks)
         if self._notifier.watchdog_interval is not None:
             interval = self._notifier.watchdog_interval
+            # At once: the time runs since the last sign of a predecessor, who may have been replaced before its first.
+            self._notifier.alive()
             tasks.start("watchdog", repeat("the watchdog", interval, self._feed_watchdog, longest=interval))
 
     async def _feed_watchdog(self) -> None:

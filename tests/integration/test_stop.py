@@ -344,6 +344,12 @@ def test_watchdog_hears_signs_of_life() -> None:
             lb.wait_notified("WATCHDOG=1")
 
 
+def test_watchdog_hears_of_the_start_at_once() -> None:
+    # An hour runs from the last sign of life, and that may have been a predecessor's.
+    with Served(echo) as served, Balancer(config(served), env={"WATCHDOG_USEC": "3600000000"}) as lb:
+        lb.wait_notified("WATCHDOG=1")
+
+
 def test_watchdog_of_another_process_hears_nothing() -> None:
     env = {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": "1"}
     with Served(echo) as served, Balancer(config(served), env=env) as lb:
