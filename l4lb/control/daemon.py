@@ -29,7 +29,7 @@ from l4lb.control.inherited import BindKey
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
 from l4lb.control.shutdown import Shutdown
-from l4lb.control.signals import HELD, release_signals
+from l4lb.control.signals import STOP, handle_signals, ignore_signals
 from l4lb.control.succession import Inheritance, Predecessor
 from l4lb.control.systemd import Notifier
 from l4lb.control.tasks import Background, Coalesced, repeat
@@ -45,8 +45,6 @@ from l4lb.words import counted
 
 HEARTBEAT_MAX_AGE = 5.0
 """Seconds after which a worker that shows no sign of life is stuck: it turns at least once a second."""
-
-STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +79,7 @@ async def _run(path: str, predecessor: Predecessor | None) -> int:
             await daemon.serve()
         return 0
     finally:
-        # The loop is about to forget its handlers, and a signal that comes so late must not make this a violent end.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD | STOP_SIGNALS)
+        ignore_signals()
         process_log.close()
 
 
@@ -209,14 +206,15 @@ class Daemon:
     # ---- signals ---------------------------------------------------------------------------------------------------
 
     def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._reloads.request)
-        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-        loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
-        loop.add_signal_handler(signal.SIGQUIT, self._on_restart)
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._shutdown.request)
-        release_signals()
+        handle_signals(
+            {
+                signal.SIGHUP: self._reloads.request,
+                signal.SIGUSR1: self._reopen_logs,
+                signal.SIGUSR2: self._on_upgrade,
+                signal.SIGQUIT: self._on_restart,
+                **dict.fromkeys(STOP, self._shutdown.request),
+            }
+        )
 
     def _on_restart(self) -> None:
         self._balancer.leave_sockets()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 
 HELD = frozenset({signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
+STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 def hold_signals() -> None:
@@ -14,9 +18,27 @@ def hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 
-def release_signals() -> None:
-    """Handlers are there now."""
+def handle_signals(handlers: Mapping[signal.Signals, Callable[[], object]]) -> None:
+    """Have these called on the running loop, and let go of what was held.
+
+    Handlers of the loop's own would end with it, a little before the process does, see `ignore_signals`.
+    """
+    loop = asyncio.get_running_loop()
+    for number, handler in handlers.items():
+        signal.signal(number, functools.partial(_pass_on, loop, handler))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def _pass_on(
+    loop: asyncio.AbstractEventLoop, handler: Callable[[], object], _number: int, _frame: FrameType | None
+) -> None:
+    loop.call_soon_threadsafe(handler)
+
+
+def ignore_signals() -> None:
+    """This process is about to end: a signal that comes so late must not make it a violent end."""
+    for number in HELD | STOP:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ async def serving(handler: Handler, tls: ssl.SSLContext | None = None, port: int
     finally:
         await runner.cleanup()
         for transport in transports:
-            # Over TLS, one that closes in good manners waits for the client to do so too.
-            transport.abort()
+            # Over TLS, one that closes in good manners waits for the client to do so too; one that has done so may know
+            # no connection any more (CPython before 3.11.4).
+            with contextlib.suppress(AttributeError):
+                transport.abort()
         await turns()
