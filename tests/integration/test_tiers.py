@@ -45,8 +45,13 @@ def served_by(scene: Scene, source: str, times: int = 12) -> set[str]:
 
 
 def wait_served_by(scene: Scene, source: str, *names: str) -> None:
-    """What is known of health reaches the workers a moment later. Before the first checks there may be nobody."""
-    wait_until(lambda: all(backend["health"] != "pending" for backend in scene.pool_status()["backends"].values()))
+    """What is known of health reaches the workers a moment later. At first they know of nobody."""
+
+    def somebody() -> bool:
+        with scene.connect(source=source) as client:
+            return client.read_first() != b""
+
+    wait_until(somebody)
     wait_until(lambda: served_by(scene, source, 30) == set(names), what=lambda: f"served by {served_by(scene, source)}")
 
 
