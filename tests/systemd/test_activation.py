@@ -81,13 +81,19 @@ def test_all_workers_accept_from_the_one_socket(service: Service, served: Served
     configure(service, served, f"127.0.0.1:{PORT}")
     activate(service, f"ListenStream=127.0.0.1:{PORT}")
     assert served_by(service) == "first"
-    with contextlib.ExitStack() as stack:
 
-        def every_worker_has_one() -> bool:
-            stack.enter_context(service.connect())
+    def every_worker_has_one() -> bool:
+        """One at a time may all go to the same; while that is busy with some, the others are woken."""
+        with contextlib.ExitStack() as stack:
+            with service.world.network.entered():
+                crowd = [stack.enter_context(socket.socket()) for _ in range(200)]
+            for client in crowd:
+                client.setblocking(False)
+            for client in crowd:
+                client.connect_ex(("127.0.0.1", PORT))
             return all(worker["sessions"] for worker in service.status()["workers"])
 
-        wait_until(every_worker_has_one)
+    wait_until(every_worker_has_one)
 
 
 def test_a_killed_process_is_replaced_and_nobody_is_refused(service: Service, served: Served) -> None:
