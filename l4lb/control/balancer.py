@@ -25,7 +25,6 @@ from l4lb.control.departures import SlotKey
 from l4lb.control.fd_store import Store, no_store
 from l4lb.control.housekeeping import Housekeeping
 from l4lb.control.inherited import Inherited
-from l4lb.control.legacy import Legacy
 from l4lb.control.memory import BackendTold, Memory, StickyBatch
 from l4lb.control.operate import advised, find, operated
 from l4lb.control.outliers import Outliers
@@ -35,6 +34,7 @@ from l4lb.control.rebalancer import Rebalancer
 from l4lb.control.sessions import Sessions
 from l4lb.control.sockets import BindKey, Sockets
 from l4lb.control.state import BackendEntry, BackendKey, State
+from l4lb.control.transfer import Transfer
 from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind, WorkerStatistics
 from l4lb.errors import StartError
 from l4lb.health.checks import checks_of
@@ -80,7 +80,7 @@ class Balancer:
         self._outliers = Outliers(engine)
         memory = memory or Memory()
         self._planner = Planner(engine, memory.endpoints, memory.targets)
-        self._legacy = Legacy(engine, self._planner, self._scheduler, self._outliers, memory.backends)
+        self._transfer = Transfer(engine, self._planner, self._scheduler, self._outliers, memory.backends)
         self._composer = Composer(events)
         self._publisher = Publisher(self._publish)
         self._rebalancer = Rebalancer(engine, lambda: self._state)
@@ -127,7 +127,7 @@ class Balancer:
             # Who is found before the first client comes was there before l4lb was.
             first = self._config is None or not (self._accepting or self._stopping)
             if self._config is None:
-                merged = self._legacy.recall(merged, now)
+                merged = self._transfer.recall(merged, now)
             state = self._weigher.weigh(merged, now, first=first)
             self._pass_on(state, plan.config)
         except Exception as error:
@@ -443,16 +443,16 @@ class Balancer:
 
     def remember(self) -> Memory:
         """What a successor has to know beside what the next two tell."""
-        return Memory() if self._config is None else self._legacy.remember(self._config)
+        return Memory() if self._config is None else self._transfer.remember(self._config)
 
     def remember_backends(self, told: State) -> Iterator[BackendTold]:
         """What is known of backends, but for those that are treated as in the state that was `told`: one by one, so
         that other things may happen in between."""
-        return self._legacy.remember_backends(self._state, dict(told.backends()))
+        return self._transfer.remember_backends(self._state, dict(told.backends()))
 
     def remember_clients(self, since: float = math.inf) -> Iterator[StickyBatch]:
         """The clients of sticky pools who came in the last `since` seconds, some at a time."""
-        return self._legacy.remember_clients(self._state, since)
+        return self._transfer.remember_clients(self._state, since)
 
     @property
     def state(self) -> State:
@@ -461,7 +461,7 @@ class Balancer:
 
     def recall_clients(self, batches: list[StickyBatch]) -> None:
         """Take over what the sticky pools of a predecessor remember; `batches` is empty then."""
-        self._legacy.recall_clients(self._state, batches)
+        self._transfer.recall_clients(self._state, batches)
 
     def recall_operator(self, told: Mapping[BackendKey, BackendTold]) -> None:
         """Do what an operator did to a predecessor's backends after this one was told of them."""

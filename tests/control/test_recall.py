@@ -12,7 +12,7 @@ import pytest
 
 from l4lb.agent.protocol import AgentWeight, Verdict
 from l4lb.config import Address
-from l4lb.control import clients, recall
+from l4lb.control import recall, sticky_batches
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.handover import Message, decode_body, encode
 from l4lb.control.memory import BackendTold, Listener, Memory
@@ -177,27 +177,31 @@ def entries(*backends: int) -> list[StickyEntry]:
 
 
 def test_clients_find_their_backends_in_other_slots() -> None:
-    (kind, fields) = clients.pack("app", entries(5, 7, 5), {5: "a", 7: "b"}).message()
+    (kind, fields) = sticky_batches.pack("app", entries(5, 7, 5), {5: "a", 7: "b"}).message()
     listener = Listener()
     listener.hear(kind, json.loads(json.dumps(fields)))
     (batch,) = listener.memory.sticky
-    assert clients.unpack(batch, {"a": 1, "b": 2}) == entries(1, 2, 1)
+    assert sticky_batches.unpack(batch, {"a": 1, "b": 2}) == entries(1, 2, 1)
 
 
 def test_clients_of_backends_that_are_gone_are_left_out() -> None:
-    batch = clients.pack("app", entries(5, 7, 9), {5: "a", 7: "b"})
-    assert clients.unpack(batch, {"b": 2}) == entries(5, 2)[1:]
+    batch = sticky_batches.pack("app", entries(5, 7, 9), {5: "a", 7: "b"})
+    assert sticky_batches.unpack(batch, {"b": 2}) == entries(5, 2)[1:]
 
 
 def test_every_client_is_read_however_many_there_are() -> None:
     engine = FakeEngine()
     engine.sticky[3] = entries(*([5] * 200)) * 20
     read = [
-        entry for batch in clients.read(engine, "app", 3, {5: "a"}, 0.0) for entry in clients.unpack(batch, {"a": 5})
+        entry
+        for batch in sticky_batches.read(engine, "app", 3, {5: "a"}, 0.0)
+        for entry in sticky_batches.unpack(batch, {"a": 5})
     ]
     assert read == engine.sticky[3]
     recent = [
-        entry for batch in clients.read(engine, "app", 3, {5: "a"}, 150.0) for entry in clients.unpack(batch, {"a": 5})
+        entry
+        for batch in sticky_batches.read(engine, "app", 3, {5: "a"}, 150.0)
+        for entry in sticky_batches.unpack(batch, {"a": 5})
     ]
     assert recent == [entry for entry in engine.sticky[3] if entry.left >= 150.0]
     engine.close()

@@ -1,4 +1,4 @@
-"""What a balancer leaves to its successor, gathered from its parts; what its predecessor left goes to them."""
+"""What a balancer knows, gathered from its parts for its successor; what its predecessor knew, given to them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from l4lb.config import Config
-from l4lb.control import clients, recall
+from l4lb.control import recall, sticky_batches
 from l4lb.control.memory import BackendTold, Memory, StickyBatch
 from l4lb.control.outliers import Outliers
 from l4lb.control.planner import Planner
@@ -15,7 +15,7 @@ from l4lb.engine.api import Engine
 from l4lb.health.scheduler import Scheduler
 
 
-class Legacy:
+class Transfer:
     """`told` is what a predecessor knew of its backends. It counts once, for the first state."""
 
     def __init__(
@@ -46,7 +46,8 @@ class Legacy:
             batch = batches.pop()
             pool = state.pools.get(batch.pool)
             if pool is not None and pool.config.sticky is not None:
-                clients.write(self._engine, pool.slot, batch, {name: one.slot for name, one in pool.backends.items()})
+                slots = {name: one.slot for name, one in pool.backends.items()}
+                sticky_batches.write(self._engine, pool.slot, batch, slots)
 
     def remember(self, config: Config) -> Memory:
         """What sources found, and where names lead."""
@@ -69,4 +70,4 @@ class Legacy:
         for name, pool in state.pools.items():
             if pool.config.sticky is not None:
                 names = {backend.slot: key for key, backend in pool.backends.items()}
-                yield from clients.read(self._engine, name, pool.slot, names, pool.config.sticky.ttl - since)
+                yield from sticky_batches.read(self._engine, name, pool.slot, names, pool.config.sticky.ttl - since)
