@@ -137,22 +137,23 @@ class Balancer:
             if not isinstance(error, (OSError, ValueError)):
                 raise
             raise StartError(f"the data plane cannot take this configuration: {error}") from error
+        # It runs: from here on nothing takes it back, whatever part of what follows fails.
+        before, self._state, self._config = self._state, state, plan.config
+        _in_any_case(
+            lambda: self._sessions.learn(state),
+            lambda: self._housekeeping.depart(before, state, now),
+            lambda: self._housekeeping.note_leaving(before, state, state.changed(before)),
+            lambda: self._planner.keep(targets),
+            lambda: self._alarms.forget(state),
+            lambda: self._alarms.look_for_panic(state),
+            lambda: self._sockets.settle(listeners),
+            lambda: self._housekeeping.note_sockets({} if self._stopping else state.listeners),
+            self._check,
+            *((self._note_changes,) if self._accepting else ()),
+        )
         self._housekeeping.untidy.set()
-        self._housekeeping.depart(self._state, state, now)
-        self._housekeeping.note_leaving(self._state, state, state.changed(self._state))
-        self._alarms.forget(state)
-        self._planner.keep(targets)
-        self._state = state
-        self._config = plan.config
-        self._sessions.learn(state)
-        self._alarms.look_for_panic(state)
-        self._sockets.settle(listeners)
-        self._housekeeping.note_sockets({} if self._stopping else state.listeners)
-        self._check()
-        if self._accepting:
-            self._note_changes()
-            if self._state is not state:
-                self._publisher.soon()
+        if self._state is not state:
+            self._publisher.soon()
 
     async def rediscover(self) -> None:
         """Make what discovery has found the backends that run; one round of it, once there is something new.
@@ -289,11 +290,7 @@ class Balancer:
     def _publish(self) -> None:
         if self._config is not None:
             # Backends that die have to be told to the data plane, whatever else does not work.
-            for part in (self._note_changes, self._weigh):
-                try:
-                    part()
-                except Exception:
-                    _log.exception("a part of the control plane failed; changes are passed on without it")
+            _in_any_case(self._note_changes, self._weigh)
             self._pass_on(self._state, self._config)
             self._alarms.look_for_panic(self._state)
             self._housekeeping.untidy.set()
@@ -487,3 +484,12 @@ class Balancer:
         self._sockets.close(list(self._sockets.binds))
         self._sockets.inherited.close()
         self._engine.close()
+
+
+def _in_any_case(*parts: Callable[[], None]) -> None:
+    """Do each of these, also when one before it fails in a way nobody foresaw."""
+    for part in parts:
+        try:
+            part()
+        except Exception:
+            _log.exception("a part of the control plane failed; changes are made without it")

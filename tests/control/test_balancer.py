@@ -122,6 +122,27 @@ def test_a_change_that_fails_at_any_step_changes_nothing(step: str, answers: dic
     run(main())
 
 
+@pytest.mark.parametrize("part", ["Sessions.learn", "Housekeeping.depart", "Sockets.settle", "Scheduler.apply"])
+def test_what_has_reached_the_engine_is_not_taken_back_whatever_fails_then(
+    part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A))
+            with monkeypatch.context() as patch:
+                patch.setattr(f"l4lb.control.balancer.{part}", broken)
+                await stage.apply(config(A, B))
+            assert "nobody foresaw this" in caplog.text
+            assert stage.usable() == {A: True, B: True}
+            stage.balancer.set_backend("app", B, weight=3)
+            assert [backend.weight for backend in stage.engine.snapshot.pools[0].backends] == [1, 3]
+
+    run(main())
+
+
 def test_same_configuration_again_keeps_sockets_and_slots() -> None:
     async def main() -> None:
         async with staged() as stage:
