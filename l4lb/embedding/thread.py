@@ -70,21 +70,35 @@ class LoopThread:
     def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `function`, run on the loop. Whoever waits and is interrupted cancels it."""
 
+        # An interrupt may come before the future of the call is in anybody's hands.
+        begun: list[asyncio.Task[object] | None] = []
+        interrupted = threading.Event()
+
         async def run() -> T:
+            begun.append(asyncio.current_task())
+            if interrupted.is_set():
+                raise asyncio.CancelledError
             return await function(*args, **kwargs)
 
+        def cancel() -> None:
+            for task in begun:
+                if task is not None:
+                    task.cancel()
+
         self.check_caller()
-        with self._lock:
-            if self._ending:
-                raise ControlError(Life.CLOSED.value)
-            # All that is called before `end` begins to run before the loop ends, so nobody waits for ever.
-            future = asyncio.run_coroutine_threadsafe(run(), self._loop)
         try:
+            with self._lock:
+                if self._ending:
+                    raise ControlError(Life.CLOSED.value)
+                # All that is called before `end` begins to run before the loop ends, so nobody waits for ever.
+                future = asyncio.run_coroutine_threadsafe(run(), self._loop)
             return future.result()
         except CancelledError:
             raise ControlError(Life.CLOSED.value) from None
         except BaseException:
-            future.cancel()
+            interrupted.set()
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(cancel)
             raise
 
     def check_caller(self) -> None:
