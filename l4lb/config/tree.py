@@ -31,6 +31,8 @@ _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_LIBRARY_TOO_DEEP = "nesting depth"
+"""In the message with which libyaml refuses nesting; it scans ahead, and may do so before the first event arrives."""
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -123,6 +125,8 @@ class TreeBuilder:
             mark = error.problem_mark or error.context_mark
             place = Place(self.file, mark.line + 1, mark.column + 1) if mark else Place(self.file, 1, 1)
             message = ", ".join(part for part in (error.context, error.problem) if part)
+            if _LIBRARY_TOO_DEEP in message:
+                raise _too_deep(place) from error
             # A file that ends too early has its mark on the line after the last.
             if mark and "${" in "".join(text.split("\n", mark.line + 1)[mark.line : mark.line + 1]):
                 message += "; inside {} and [], put a value with ${VAR} in quotes"
@@ -144,7 +148,7 @@ class TreeBuilder:
         """The node that begins with `event`, and how many values it holds with all aliases expanded."""
         place = self._place(event)
         if depth > DEPTH_MAX:
-            raise _failure(place, f"this is nested more than {DEPTH_MAX} levels deep")
+            raise _too_deep(place)
         if isinstance(event, events.AliasEvent):
             if event.anchor not in self._anchors:
                 raise _failure(place, f"the alias *{event.anchor} names nothing that was finished before it")
@@ -243,6 +247,10 @@ class TreeBuilder:
     def _place(self, event: Any) -> Place:
         mark = event.start_mark
         return Place(self.file, mark.line + 1, mark.column + 1)
+
+
+def _too_deep(place: Place) -> SyntaxProblem:
+    return _failure(place, f"this is nested more than {DEPTH_MAX} levels deep")
 
 
 def _failure(place: Place, message: str) -> SyntaxProblem:
