@@ -82,6 +82,7 @@ def render(status: Status) -> Iterator[Family]:
     yield from _pool_families(status)
     yield from _discovery_families(status)
     yield from _worker_families(status.workers)
+    yield from _limit_families(status)
 
 
 def _global_families(status: Status) -> Iterator[Family]:
@@ -306,6 +307,38 @@ _WORKER_VALUES: tuple[Value[WorkerStatistics], ...] = (
 def _worker_families(workers: Iterable[WorkerStatistics]) -> Iterator[Family]:
     labelled = [(label_text(worker=str(index)), worker) for index, worker in enumerate(workers)]
     return _families("l4lb_worker", _WORKER_VALUES, labelled)
+
+
+def _limit_families(status: Status) -> Iterator[Family]:
+    """The limits in force. What has none has no sample, so that no alert on a share of it can fire."""
+    backends = [
+        (label_text(pool=pool_name, backend=name), backend)
+        for pool_name, pool in status.pools.items()
+        for name, backend in pool.backends.items()
+    ]
+    pools = [(label_text(pool=name), pool) for name, pool in status.pools.items()]
+    listeners = [(label_text(listener=name), listener) for name, listener in status.listeners.items()]
+    text = "Sessions that the whole process may hold."
+    yield _single("process_connections_limit", "gauge", text, status.max_connections)
+    yield _limits(
+        "listener_connections", "Client connections it may have.", listeners, lambda item: item.max_connections
+    )
+    yield _limits(
+        "backend_connections", "Connections it may have, as in force.", backends, lambda item: item.max_connections
+    )
+    yield _limits(
+        "backend_busy", "Turns in flight with which it gets no session.", backends, lambda item: item.max_busy
+    )
+    yield _limits("pool_queue", "Sessions that may wait at once.", pools, lambda item: item.queue_size)
+    yield _limits("pool_sticky_entries", "Clients that may be remembered.", pools, lambda item: item.sticky_entries)
+
+
+def _limits(name: str, text: str, labelled: Collection[tuple[str, T]], read: Callable[[T], int | None]) -> Family:
+    family = Family(f"l4lb_{name}_limit", "gauge", text)
+    for labels, source in labelled:
+        if (limit := read(source)) is not None:
+            family.add(labels, limit)
+    return family
 
 
 class ProcessMetrics:

@@ -31,6 +31,7 @@ def status_view(status: Status) -> Json:
         "pid": status.pid,
         "uptime_seconds": round(status.uptime_seconds, 3),
         "stopping": status.stopping,
+        "max_connections": status.max_connections,
         "shutdown": None if status.shutdown is None else _shutdown(status.shutdown),
         "config": {
             "file": config.file,
@@ -67,6 +68,7 @@ def _listener(listener: ListenerStatus) -> Json:
         "bind": list(listener.bind),
         "pool": listener.pool,
         "connections": statistics.connections,
+        "max_connections": listener.max_connections,
         "connections_total": statistics.connections_total,
         "rejected_total": dict(statistics.rejected_total),
     }
@@ -82,8 +84,9 @@ def _pool(pool: PoolStatus) -> Json:
         "ejections_withheld_total": pool.ejections_withheld_total,
         "scale_to_zero": pool.scale_to_zero,
         "queued": pool.statistics.queued,
+        "queue_size": pool.queue_size,
         "discovery": None if pool.discovery is None else _discovery(pool.discovery),
-        "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky),
+        "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky, pool.sticky_entries),
         "closed_total": closed,
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
     }
@@ -101,9 +104,10 @@ def _discovery(discovery: DiscoveryStatus) -> Json:
     }
 
 
-def _sticky(sticky: StickyStatistics) -> Json:
+def _sticky(sticky: StickyStatistics, entries_max: int | None) -> Json:
     return {
         "entries": sticky.entries,
+        "entries_max": entries_max,
         "hits_total": sticky.hits_total,
         "misses_total": sticky.misses_total,
         "moved_total": sticky.moved_total,
@@ -126,7 +130,9 @@ def backend_view(backend: BackendStatus) -> Json:
         "weight": backend.weight,
         "effective_weight": whole(backend.effective_weight),
         "connections": statistics.connections,
+        "max_connections": backend.max_connections,
         "busy": statistics.busy,
+        "max_busy": backend.max_busy,
         "latency_s": statistics.latency,
         "connections_total": statistics.connections_total,
         "bytes_in": statistics.sent_bytes_total,

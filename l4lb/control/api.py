@@ -71,7 +71,8 @@ class EjectionStatus:
 class BackendStatus:
     """`effective_weight` is what balancing uses now: 0 when the backend takes no new session, less than `weight` and
     perhaps no whole number while load, an agent or slow start hold it back. `flaps` is how often in a row it went down
-    soon after it came up, as far as that counts. `stalled` says that its work stands still."""
+    soon after it came up, as far as that counts. `stalled` says that its work stands still. `max_connections` and
+    `max_busy` are the limits in force, as its agent has them; None is no limit."""
 
     address: str
     tier: int
@@ -88,6 +89,8 @@ class BackendStatus:
     ejection: EjectionStatus | None = None
     flaps: int = 0
     stalled: bool = False
+    max_connections: int | None = None
+    max_busy: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,8 @@ class DiscoveryStatus:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatus:
     """`panic` while so few backends are usable that their health is ignored. `scale_to_zero`: it is no fault if
-    none is. `ejections_withheld_total` counts backends that should have been ejected, but too many were."""
+    none is. `ejections_withheld_total` counts backends that should have been ejected, but too many were. `queue_size`
+    and `sticky_entries` are how many clients may wait, and be remembered; None where none do."""
 
     balance: str
     panic: bool
@@ -119,15 +123,19 @@ class PoolStatus:
     scale_to_zero: bool = False
     ejections_withheld_total: int = 0
     discovery: DiscoveryStatus | None = None
+    queue_size: int | None = None
+    sticky_entries: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerStatus:
-    """`bind` holds the addresses really bound: port 0 shows as the port the kernel chose."""
+    """`bind` holds the addresses really bound: port 0 shows as the port the kernel chose. `max_connections` is None
+    without a limit."""
 
     bind: Sequence[str]
     pool: str
     statistics: ListenerStatistics
+    max_connections: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,10 +174,13 @@ class UpgradeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
+    """`max_connections` is what the whole process may hold, whatever its listeners may."""
+
     version: str
     pid: int
     uptime_seconds: float
     stopping: bool
+    max_connections: int
     config: ConfigStatus
     listeners: Mapping[str, ListenerStatus]
     pools: Mapping[str, PoolStatus]

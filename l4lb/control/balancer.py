@@ -348,6 +348,11 @@ class Balancer:
     def workers(self) -> list[WorkerStatistics]:
         return [self._engine.worker_statistics(worker) for worker in range(self._engine.options.workers)]
 
+    @property
+    def max_connections(self) -> int:
+        """What the whole process may hold."""
+        return self._engine.options.max_connections
+
     def session_count(self) -> int:
         return sum(worker.sessions for worker in self.workers())
 

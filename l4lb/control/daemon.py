@@ -300,6 +300,7 @@ class Daemon:
             pid=os.getpid(),
             uptime_seconds=time.monotonic() - self._started_at,
             stopping=self._shutdown.requested,
+            max_connections=self._balancer.max_connections,
             config=ConfigStatus(
                 file=self._path,
                 loaded_at=self._loaded_at,

@@ -28,6 +28,7 @@ def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine
         bind=tuple(bind.shown for bind in binds if bind is not None),
         pool=listener.config.pool,
         statistics=engine.listener_statistics(listener.slot),
+        max_connections=listener.config.max_connections or None,
     )
 
 
@@ -68,6 +69,8 @@ def pool_status(
                 ejection=ejection,
                 flaps=0 if watch is None else watch.health.flaps,
                 stalled=backend.stalled is not None,
+                max_connections=backend.max_connections or None,
+                max_busy=backend.config.max_busy or None,
             )
             for backend_name, backend in pool.backends.items()
         },
@@ -75,6 +78,8 @@ def pool_status(
         scale_to_zero=pool.config.scale_to_zero,
         discovery=discovery,
         ejections_withheld_total=outliers.withheld(name),
+        queue_size=None if pool.config.queue is None else pool.config.queue.size,
+        sticky_entries=None if pool.config.sticky is None else pool.config.sticky.entries,
     )
 
 

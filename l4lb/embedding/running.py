@@ -147,6 +147,7 @@ class Running:
             pid=os.getpid(),
             uptime_seconds=time.monotonic() - self._started_at,
             stopping=self._shutdown.requested,
+            max_connections=self.balancer.max_connections,
             config=self._config_status,
             listeners=self.balancer.listeners(),
             pools=self.balancer.pools(),

@@ -105,6 +105,7 @@ def make_status(pools: Mapping[str, PoolStatus] | None = None, **values: object)
         "pid": 4711,
         "uptime_seconds": 12.5,
         "stopping": False,
+        "max_connections": 1000,
         "config": ConfigStatus(
             file="/etc/l4lb/l4lb.yaml",
             loaded_at=1_700_000_000.25,
@@ -118,6 +119,7 @@ def make_status(pools: Mapping[str, PoolStatus] | None = None, **values: object)
                 bind=("127.0.0.1:8000",),
                 pool="llama",
                 statistics=ListenerStatistics(connections=3, connections_total=9, rejected_total={"denied": 2}),
+                max_connections=20,
             )
         },
         "pools": {"llama": pool_status({"a": backend_status(), "unix:/run/b.sock": backend_status()})}
@@ -140,8 +142,12 @@ def exhaustive_status() -> Status:
         load=load,
         agent=AgentStatus(message="up", checks_total={"success": 3}),
         ejection=EjectionStatus(cause=None, left=None, ejections_total={"failures": 0}),
+        max_connections=8,
+        max_busy=4,
     )
-    pool = dataclasses.replace(pool_status({"a": backend}, sticky_statistics()), discovery=source)
+    pool = dataclasses.replace(
+        pool_status({"a": backend}, sticky_statistics()), discovery=source, queue_size=100, sticky_entries=1000
+    )
     return make_status({"llama": pool})
 
 

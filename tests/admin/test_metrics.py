@@ -14,6 +14,7 @@ from l4lb.control.api import AdminState, AgentStatus, DiscoveryStatus, HealthSta
 from tests.admin.fake_control import (
     backend_statistics,
     backend_status,
+    exhaustive_status,
     histogram,
     make_status,
     pool_status,
@@ -242,3 +243,20 @@ def test_load_and_agents_are_shown_where_there_are_any() -> None:
     assert value(found, "l4lb_backend_load_stale", pool="llama", backend="b") == 1
     shown = {dict(labels).get("backend") for name, labels in found if name == "l4lb_backend_load"}
     assert shown == {"a"}
+
+
+def test_limits_have_samples_where_there_are_any() -> None:
+    limited = {
+        (name, *labels): value for (name, labels), value in samples(exhaustive_status()).items() if "_limit" in name
+    }
+    front, backend, pool = ("listener", "front"), [("backend", "a"), ("pool", "llama")], ("pool", "llama")
+    assert {(name, *sorted(labels)): value for (name, *labels), value in limited.items()} == {
+        ("l4lb_process_connections_limit",): 1000,
+        ("l4lb_listener_connections_limit", front): 20,
+        ("l4lb_backend_connections_limit", *backend): 8,
+        ("l4lb_backend_busy_limit", *backend): 4,
+        ("l4lb_pool_queue_limit", pool): 100,
+        ("l4lb_pool_sticky_entries_limit", pool): 1000,
+    }
+    unlimited = samples(make_status({"llama": pool_status({"a": backend_status()})}, listeners={}))
+    assert {name for name, _ in unlimited if "_limit" in name} == {"l4lb_process_connections_limit"}

@@ -21,6 +21,7 @@ from l4lb.engine.api import ListenerStatistics, SessionState
 from tests.admin.fake_control import (
     backend_statistics,
     backend_status,
+    exhaustive_status,
     make_session,
     make_status,
     pool_status,
@@ -60,6 +61,7 @@ def test_a_pool_shows_how_many_clients_it_remembers_if_it_does() -> None:
     assert view["plain"]["sticky"] is None
     assert view["sticky"]["sticky"] == {
         "entries": 7,
+        "entries_max": None,
         "hits_total": 6,
         "misses_total": 5,
         "moved_total": 4,
@@ -219,3 +221,13 @@ def test_a_backend_shows_its_load_and_its_agent_where_there_are_any() -> None:
     view = views.backend_view(backend_status(load=load_status(utilisation=None, age=None, readings={}, stale=True)))
     assert isinstance(view["load"], dict)
     assert (view["load"]["utilisation"], view["load"]["age_s"]) == (None, None)
+
+
+def test_limits_in_force_are_shown_beside_what_they_limit() -> None:
+    view = views.status_view(exhaustive_status())
+    listener, pool = view["listeners"]["front"], view["pools"]["llama"]  # type: ignore[index]
+    assert (view["max_connections"], listener["max_connections"]) == (1000, 20)
+    assert (pool["queue_size"], pool["sticky"]["entries_max"]) == (100, 1000)
+    assert [pool["backends"]["a"][key] for key in ("max_connections", "max_busy")] == [8, 4]
+    unlimited = views.backend_view(backend_status())
+    assert [unlimited[key] for key in ("max_connections", "max_busy")] == [None, None]

@@ -13,6 +13,7 @@ from l4lb.admin import metrics
 from l4lb.cli import COMMANDS
 from l4lb.config import Config, load_config
 from tests.admin.fake_control import make_status
+from tests.helpers.promql import check_query
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()
@@ -48,6 +49,7 @@ def test_every_alert_watches_something_and_says_what_is_wrong(rule: dict[str, An
     assert rule["annotations"]["summary"]
     named = set(re.findall(r"\bl4lb_\w+", rule["expr"]))
     assert named or rule["expr"].startswith("up{")
+    check_query(rule["expr"])
     for choice in re.findall(r'reason=~"([\w|]+)"', rule["expr"]):
         assert set(choice.split("|")) <= REASONS
 
