@@ -7,35 +7,42 @@ BUILT := $(VENV)/.built
 TOOLS := $(VENV)/.tools
 SERVERS := $(VENV)/servers
 
-.PHONY: help run test check test-c lint format bench clean
+# Exact versions of every package. `make test LOCK=` takes the newest that pyproject.toml allows.
+LOCK := .ci/lock
+PINNED := $(if $(LOCK),--constraint $(LOCK).txt --build-constraint $(LOCK).txt)
+PINNED_SERVERS := $(if $(LOCK),--constraint $(LOCK)-servers.txt)
+
+.PHONY: help run test check test-c lint format bench lock clean
 
 help:
 	@echo 'make run     build into $(VENV) and start the demo (Ctrl-C ends it)'
 	@echo 'make test    everything: lint, types, C tests with sanitizers, Python and integration tests'
 	@echo 'make check   the quick part of the tests'
 	@echo 'make bench   compare with HAProxy and plot'
+	@echo 'make lock    write the newest versions of all packages to $(LOCK)*.txt'
 	@echo 'make clean   remove what was built'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --upgrade $(if $(LOCK),--constraint $(LOCK).txt) pip
 
-$(BUILT): $(BIN)/python pyproject.toml setup.py $(wildcard src_c/*.[ch]) $(wildcard l4lb/engine/*.p[xy]*)
+$(BUILT): $(BIN)/python $(wildcard $(LOCK).txt) pyproject.toml setup.py $(wildcard src_c/*.[ch]) $(wildcard l4lb/engine/*.p[xy]*)
 	@echo 'building l4lb into $(VENV)'
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet $(PINNED) --editable .
 	@touch $@
 
 # What only developers need.
 $(TOOLS): $(BUILT) pyproject.toml
 	@echo 'installing what the tests need into $(VENV)'
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PINNED) --editable '.[dev]'
 	@touch $@
 
 # Servers that tests put behind l4lb. Without them, those tests are skipped.
-$(SERVERS)/.installed: tests/applications/requirements.txt | $(BIN)/python
+$(SERVERS)/.installed: tests/applications/requirements.txt $(wildcard $(LOCK)-servers.txt) | $(BIN)/python
 	@echo 'installing servers for the tests into $(SERVERS)'
 	$(BIN)/python -m venv $(SERVERS)
-	$(SERVERS)/bin/python -m pip install --quiet --requirement $<
+	$(SERVERS)/bin/python -m pip install --quiet --upgrade $(PINNED_SERVERS) pip
+	$(SERVERS)/bin/python -m pip install --quiet $(PINNED_SERVERS) --requirement $<
 	@touch $@
 
 run: $(BUILT)
@@ -64,6 +71,14 @@ format: $(TOOLS)
 
 bench: $(TOOLS)
 	$(BIN)/python bench/run.py
+
+lock:
+	rm -rf $(VENV)
+	$(MAKE) LOCK= $(TOOLS) $(SERVERS)/.installed
+	echo '# Exact versions of what `make test` installs. `make lock` writes them anew.' >$(LOCK).txt
+	$(BIN)/python -m pip freeze --all --exclude-editable | sort -f >>$(LOCK).txt
+	echo '# Exact versions of the servers that tests put behind l4lb. `make lock` writes them anew.' >$(LOCK)-servers.txt
+	$(SERVERS)/bin/python -m pip freeze --all | sort -f >>$(LOCK)-servers.txt
 
 clean:
 	rm -rf build $(VENV) l4lb/engine/_native.c l4lb/engine/*.so *.egg-info

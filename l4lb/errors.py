@@ -3,13 +3,15 @@
 L4lbError
 ├── ConfigError      the configuration is wrong; carries every problem found
 ├── StartError       the process cannot start (an address is taken, a limit is too low, ...)
-└── ControlError     a running balancer cannot do what it is told; carries an HTTP status
+├── ControlError     a running balancer cannot do what it is told; carries an HTTP status
+└── NotBuiltError    this is a source tree whose native extension was never built; also an ImportError
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class L4lbError(Exception):
@@ -49,3 +51,13 @@ class ControlError(L4lbError):
     def __init__(self, message: str, status: int = 400) -> None:
         self.status = status
         super().__init__(message)
+
+
+class NotBuiltError(L4lbError, ImportError):
+    """Python found the source tree before, or in place of, an installed l4lb."""
+
+    def __init__(self, tree: Path) -> None:
+        super().__init__(
+            f"{tree} holds the sources of l4lb, and its native extension has not been built there: "
+            "change to another directory to use an installed l4lb, or build it here with `pip install --editable .`"
+        )
