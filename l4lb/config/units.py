@@ -6,6 +6,8 @@ A bare number is refused on purpose: `timeout: 30` means seconds to one reader a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from itertools import islice
 
 SECONDS_MAX = 365 * 86400.0
 """The longest duration: a year. Anything longer is a slip of the keyboard, and `off` says it better."""
@@ -56,7 +58,23 @@ def format_duration(seconds: float) -> str:
 
 
 def shorten(value: object, limit: int = 60) -> str:
-    """A value as it is quoted in an error sentence: never longer than one line can bear."""
-    text = value if isinstance(value, str) else repr(value)
+    """A value as it is quoted in an error sentence: never longer than one line can bear, nor more work than that."""
+    text = value[: limit + 1] if isinstance(value, str) else _text(value, limit)
     text = text if text.isprintable() else repr(text)[1:-1]
     return f"'{text}'" if len(text) <= limit else f"'{text[:limit]}…'"
+
+
+def _text(value: object, limit: int, depth: int = 3) -> str:
+    """What `repr` says, begun: of a value that is large or deep only its beginning is looked at."""
+    if isinstance(value, str | bytes):
+        return repr(value[: limit + 1])
+    if isinstance(value, int) and value.bit_length() > 4 * limit:
+        return "a very large number"
+    if isinstance(value, Mapping):
+        if depth == 0:
+            return "{…}"
+        pairs = islice(value.items(), limit // 2)
+        return f"{{{', '.join(f'{_text(key, limit, 0)}: {_text(one, limit, depth - 1)}' for key, one in pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_text(one, limit, depth - 1) for one in value[: limit // 2])}]" if depth else "[…]"
+    return repr(value)

@@ -33,11 +33,22 @@ COUNT_MAX = 1e6
 SHARE_MAX = 2.0
 """No server has more requests, or is fuller, than this: exporters write such numbers for what they cannot read."""
 
+LINE_MAX = 64 * 1024
+"""Characters of one line behind its name, and the labels on it. Longer lines are passed over."""
+
+LABELS_MAX = 256
+QUOTED_MAX = 60
+
 NAME_PATTERN = r"[A-Za-z_:][A-Za-z0-9_:]*"
-_LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)\s*=\s*"((?:[^"\\\n]|\\.)*)"')
-_LABELS = r'\{(?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*\}'
+LABEL_PATTERN = r'[A-Za-z_][A-Za-z0-9_]*\s*=\s*"([^"\\]|\\.)*"'
+
+# All of these are matched at one place and give nothing back: no line costs more than its length.
+_TEXT = r'(?:[^"\\\n]|\\.)*+'
+_LABELS = rf'\{{(?:[^"}}\n]|"{_TEXT}")*+\}}'
+_LABEL = re.compile(rf'[\s,]*+([A-Za-z_][A-Za-z0-9_]*+|"{_TEXT}")\s*+=\s*+"({_TEXT})"')
+_LABELS_END = re.compile(r"[\s,]*+\}")
 _SERIES = re.compile(rf"({NAME_PATTERN})\s*({_LABELS})?\s*(%)?")
-_REST_OF_LINE = re.compile(rf"(?:_total)?(?:[ \t]*+({_LABELS}))?+[ \t]++(\S+)")
+_REST_OF_LINE = re.compile(rf"(?:_total)?+(?:[ \t]*+({_LABELS}))?+[ \t]++(\S{{1,64}}+)(?!\S)")
 _BUCKET_LABELS = frozenset({"le", "quantile"})
 
 
@@ -57,12 +68,13 @@ class Series:
     def parse(cls, text: str) -> Self:
         """Read `name`, `name{label="value"}` or either with ` %` behind. ValueError says what is expected."""
         found = _SERIES.fullmatch(text.strip())
-        if found is None:
+        labels = None if found is None else _labels(found[2])
+        if found is None or labels is None:
+            shown = ascii(text[:QUOTED_MAX])[1:-1]
             raise ValueError(
-                f"'{text}' is no series; write a metric name, such as name, name{{label=\"value\"}} or name %"
+                f"'{shown}' is no series; write a metric name, such as name, name{{label=\"value\"}} or name %"
             )
-        name, labels, percent = found.groups()
-        return cls(name, tuple(_LABEL.findall(labels or "")), percent is not None)
+        return cls(found[1], tuple(labels.items()), found[3] is not None)
 
     def __str__(self) -> str:
         labels = ",".join(f'{name}="{value}"' for name, value in self.labels)
@@ -108,9 +120,23 @@ def _find(text: str, names: frozenset[str]) -> dict[str, list[_Found]]:
             lines += 1
             if lines > SERIES_MAX:
                 raise ExpositionError(f"there are more than {SERIES_MAX} series of the wanted metrics")
-            if (line := _REST_OF_LINE.match(text, at + len(needle))) is not None:
-                found.setdefault(name, []).append((dict(_LABEL.findall(line[1] or "")), _number(line[2])))
+            begin = at + len(needle)
+            line = _REST_OF_LINE.match(text, begin, begin + LINE_MAX)
+            if line is not None and (labels := _labels(line[1])) is not None:
+                found.setdefault(name, []).append((labels, _number(line[2])))
     return found
+
+
+def _labels(text: str | None) -> dict[str, str] | None:
+    """The labels between braces; None if anything else stands there, or too many."""
+    found: dict[str, str] = {}
+    at = 1
+    while text is not None and (label := _LABEL.match(text, at)) is not None:
+        at = label.end()
+        found[label[1].strip('"')] = label[2]
+        if len(found) > LABELS_MAX:
+            return None
+    return found if text is None or _LABELS_END.match(text, at) else None
 
 
 def _number(text: str) -> float:

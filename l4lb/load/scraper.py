@@ -12,6 +12,9 @@ from l4lb.load.exposition import ExpositionError, Signal, Wanted, read
 BODY_MAX = 4 * 1024 * 1024
 """Bytes of an exposition: a model server has a tenth of that."""
 
+INLINE_MAX = 64 * 1024
+"""Bytes of an exposition that are read on the loop, in a few milliseconds at the worst. Larger ones get a thread."""
+
 KEEPALIVE = 15.0
 
 _HEADERS = {"Accept": "text/plain;version=0.0.4,*/*;q=0.1", "Accept-Encoding": "identity"}
@@ -47,6 +50,12 @@ async def scrape(session: aiohttp.ClientSession, url: str, wanted: Wanted, timeo
         raise TimeoutError(f"no answer within {timeout:g}s") from None
     except aiohttp.ClientError as error:
         raise ConnectionError(str(error) or type(error).__name__) from error
+    if len(body) <= INLINE_MAX:
+        return _read(body, wanted)
+    return await asyncio.to_thread(_read, body, wanted)
+
+
+def _read(body: bytes, wanted: Wanted) -> dict[Signal, float]:
     return read(body.decode("utf-8", "replace"), wanted)
 
 

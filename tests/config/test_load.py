@@ -213,6 +213,11 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         ("load: {}", "load", "load: there is nothing to read; give signals, or a preset that has some"),
         ("load: {signals: {queue: 1 a}}", "1 a", "load.signals.queue: '1 a' is no series; write a metric name"),
         (
+            "load: {signals: {queue: 'q{junk}'}}",
+            "'q{junk}",
+            "load.signals.queue: 'q{junk}' is no series; write a metric name",
+        ),
+        (
             "load: {signals: {waiting: a}}",
             "waiting",
             "load.signals.waiting: unknown key 'waiting'; use one of cpu, gpu",

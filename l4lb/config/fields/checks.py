@@ -65,7 +65,7 @@ def _regular_expression(value: Any) -> Any:
     if isinstance(value, str):
         try:
             regex.compile(value)
-        except regex.error as error:
+        except (regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
             raise ValueError(f"{shorten(value)} is not a regular expression: {error}") from None
     return value
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from l4lb.config.fields.shape import list_schema, one_or_many
 from l4lb.config.units import shorten
-from l4lb.load.exposition import NAME_PATTERN, Series
+from l4lb.load.exposition import LABEL_PATTERN, NAME_PATTERN, Series
 
 
 def _series(value: Any) -> Series:
@@ -19,7 +19,8 @@ def _series(value: Any) -> Series:
     return Series.parse(value)
 
 
-SERIES_PATTERN = rf"^{NAME_PATTERN}\s*(\{{.*\}})?\s*%?$"
+_LABELS_PATTERN = rf"\{{\s*({LABEL_PATTERN}(\s*,\s*{LABEL_PATTERN})*\s*,?)?\s*\}}"
+SERIES_PATTERN = rf"^{NAME_PATTERN}\s*({_LABELS_PATTERN})?\s*%?$"
 
 Chain = Annotated[
     tuple[Annotated[Series, BeforeValidator(_series)], ...],
