@@ -141,6 +141,13 @@ static void flush_buffer(struct lb_relay *relay, struct lb_side *sink, struct lb
 
 /* ---- splice ------------------------------------------------------------------------------------------------------ */
 
+/* The pipe is empty from now on. If nothing fills it for LB_PIPE_QUIET_MS, it is given back. */
+static void await_fill(struct lb_relay *relay, struct lb_relays *shared) {
+    relay->run_bytes = 0;
+    relay->filled_ms = shared->now_ms;
+    lb_list_append(&shared->quiet, &relay->quiet);
+}
+
 static void try_splicing(struct lb_relay *relay, struct lb_relays *shared) {
     relay->full_reads = 0;
     if (shared->pipes.max == 0)
@@ -148,6 +155,8 @@ static void try_splicing(struct lb_relay *relay, struct lb_relays *shared) {
     relay->pipe = lb_pipe_take(&shared->pipes);
     if (relay->pipe == NULL)
         lb_count_add(&shared->stats->pipe_fallbacks_total, 1);
+    else
+        await_fill(relay, shared);
 }
 
 /* splice(2) returned 0. That is EOF, unless a kernel's splice is mistaken: the plain call has the last word. */
@@ -216,7 +225,7 @@ static void splice_once(struct lb_relay *relay, struct lb_side *source, struct l
     lb_count_add(&shared->stats->spliced_bytes_total, len);
 }
 
-static void flush_pipe(struct lb_relay *relay, struct lb_side *sink) {
+static void flush_pipe(struct lb_relay *relay, struct lb_side *sink, struct lb_relays *shared) {
     while (sink->can_write && relay->pipe->held > 0) {
         ssize_t n;
 
@@ -227,6 +236,9 @@ static void flush_pipe(struct lb_relay *relay, struct lb_side *sink) {
         else
             sink_error(relay, sink, n == 0 ? EAGAIN : errno);
     }
+    /* The sink was stuck for so long that lb_relay_quieten() took the relay off the list. */
+    if (relay->pipe->held == 0 && lb_list_empty(&relay->quiet))
+        await_fill(relay, shared);
 }
 
 uint64_t lb_relay_quiet_ms(const struct lb_relay *relay) {
@@ -249,11 +261,9 @@ void lb_relay_quieten(struct lb_relay *relay, struct lb_side *source, struct lb_
     if (relay->lowat) {
         lb_sock_lowat(source->fd, 1);
         relay->lowat = false;
-        relay->run_bytes = 0;
-        relay->filled_ms = shared->now_ms;
-        lb_list_append(&shared->quiet, &relay->quiet);
+        await_fill(relay, shared);
     } else if (relay->pipe->held > 0) {
-        /* The sink is stuck; the next fill puts the relay back on the list. */
+        /* The sink is stuck. Once it has taken what the pipe holds, the relay is back on the list. */
         lb_list_remove(&relay->quiet);
     } else {
         pipe_drop(relay, source, shared);
@@ -273,7 +283,7 @@ static void flush(struct lb_relay *relay, struct lb_side *source, struct lb_side
     if (relay->held != NULL)
         flush_buffer(relay, sink, shared);
     if (relay->pipe != NULL)
-        flush_pipe(relay, sink);
+        flush_pipe(relay, sink, shared);
     if (relay->sink_gone)
         drop_held(relay, source, shared);
 }

@@ -19,7 +19,8 @@
  * passed on.
  *
  * Owner:   one worker.
- * Memory:  an idle relay owns nothing; a stuck one a buffer or a pipe.
+ * Memory:  an idle relay owns nothing; a stuck one a buffer or a pipe. An empty pipe is on a list, so that it is given
+ *          back when nothing fills it.
  * Holds:   bytes leave in the order they came. `eof` is acted on only when nothing is held. Errors are latched once,
  *          after everything readable was read.
  */
@@ -52,7 +53,7 @@ struct lb_relay {
     uint64_t bytes; /* taken from the source */
     struct lb_buffer *held;
     struct lb_pipe *pipe;
-    struct lb_list quiet; /* on a list of lb_relays while it has a pipe */
+    struct lb_list quiet; /* on a list of lb_relays while it has an empty pipe, or a full one for not too long */
     uint64_t filled_ms;   /* when the pipe was last filled */
     uint64_t run_ms;      /* when the current run began */
     uint64_t run_bytes;   /* spliced since then */

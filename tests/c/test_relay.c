@@ -426,6 +426,63 @@ TEST(a_quiet_transfer_gives_its_pipe_back_and_may_go_on) {
     world_fini(&world);
 }
 
+/* However its pipe became empty, a direction that stays quiet gives it back. */
+static void let_it_rest(struct world *world) {
+    for (int i = 0; i < 3; i++) {
+        world->shared.now_ms += 1000;
+        (void)balancer_turn(world, 0);
+    }
+    CHECK_EQ(world->stats.pipes_in_use, 0);
+}
+
+TEST(a_sink_that_was_stuck_with_the_last_bytes_leaves_no_pipe_behind) {
+    for (uint64_t seed = 200; seed < 210; seed++) {
+        static struct world world;
+        world_init(&world, (enum kind)(seed % N_KINDS), 2, seed);
+        world.to_server.total = 1ull << 30;
+        while (!world.up.spliced)
+            step(&world);
+        while (world.up.pipe == NULL || world.up.pipe->held == 0) {
+            (void)peer_sends(&world, &world.to_server, world.client_peer);
+            (void)balancer_turn(&world, 0);
+        }
+        /* Stuck for as long as it takes to be off every list. */
+        while (lb_relays_next_quiet(&world.shared) != NULL) {
+            world.shared.now_ms += 1000;
+            quieten(&world);
+        }
+        CHECK(world.up.pipe != NULL);
+        world.to_server.appetite = CHUNK_MAX;
+        while (world.to_server.received < world.to_server.sent) {
+            (void)balancer_turn(&world, 1);
+            (void)peer_receives(&world, &world.to_server, world.server_peer);
+        }
+        let_it_rest(&world);
+        world.to_server.total = world.to_server.sent + 100000;
+        run_to_the_end(&world);
+        world_fini(&world);
+    }
+}
+
+TEST(a_source_that_is_dry_when_its_pipe_comes_leaves_no_pipe_behind) {
+    static struct world world;
+    size_t left = LB_BULK_READS * LB_COPY_BYTES;
+
+    world_init(&world, UNIX_SOCKETS, 2, 10);
+    for (int size = 1 << 20; left > 0;) {
+        (void)CHECK_SYS(setsockopt(world.client_peer, SOL_SOCKET, SO_SNDBUF, &size, sizeof size));
+        left -= (size_t)CHECK_SYS(send(world.client_peer, pattern, left, 0));
+    }
+    while (world.up.bytes < LB_BULK_READS * LB_COPY_BYTES || lb_relay_holds(&world.up)) {
+        static uint8_t data[CHUNK_MAX];
+        (void)balancer_turn(&world, 1);
+        (void)recv(world.server_peer, data, sizeof data, 0);
+    }
+    CHECK_EQ(world.stats.pipes_in_use, 1);
+    let_it_rest(&world);
+    world_fini(&world);
+}
+
 static void *pour(void *arg) {
     const int *fd = arg;
 
