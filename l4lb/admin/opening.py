@@ -43,6 +43,7 @@ def listening_admin(
 def _default_socket() -> str | None:
     path = os.environ.get("L4LB_SOCKET") or DEFAULT_SOCKET
     try:
+        path = os.path.abspath(path)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     except OSError as error:
         _log.warning("no admin socket at %s: %s; set admin.socket to have one", path, error.strerror)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import click
@@ -12,8 +13,26 @@ from l4lb.errors import ConfigError, StartError
 
 EXIT_CONFIG = 2
 
+
+def _reachable(_context: click.Context, _parameter: click.Parameter, path: str) -> str:
+    """The path as it was given, if it leads anywhere."""
+    try:
+        os.path.abspath(path)
+    except OSError:
+        raise click.BadParameter(
+            f"the working directory is gone, so '{path}' leads nowhere; give an absolute path"
+        ) from None
+    return path
+
+
 _config_option = click.option(
-    "-c", "--config", "path", required=True, metavar="FILE", help="The configuration file (YAML)."
+    "-c",
+    "--config",
+    "path",
+    required=True,
+    metavar="FILE",
+    callback=_reachable,
+    help="The configuration file (YAML).",
 )
 
 
@@ -38,7 +57,8 @@ def run(path: str) -> None:
 
         from l4lb.control import daemon
 
-        code = uvloop.run(daemon.run(path, handover))
+        # Absolute: reloads and upgrades need it after the working directory is gone, too.
+        code = uvloop.run(daemon.run(os.path.abspath(path), handover))
     except ConfigError as error:
         _show_problems(error)
     except StartError as error:

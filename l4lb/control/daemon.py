@@ -20,15 +20,16 @@ import l4lb
 from l4lb.admin.opening import listening_admin
 from l4lb.admin.server import AdminServer
 from l4lb.config import Config, load_config
-from l4lb.control import listen_fds
+from l4lb.control import executable, listen_fds
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome, UpgradeStatus
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
 from l4lb.control.fd_store import Store
 from l4lb.control.inherited import BindKey
+from l4lb.control.orphans import REAP_INTERVAL, Orphans
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
-from l4lb.control.shutdown import Shutdown
+from l4lb.control.shutdown import Shutdown, StopRequested
 from l4lb.control.signals import STOP, handle_signals, ignore_signals
 from l4lb.control.succession import Inheritance, Predecessor
 from l4lb.control.systemd import Notifier
@@ -61,6 +62,10 @@ async def run(path: str, handover: socket.socket | None = None) -> int:
         if predecessor is not None:
             await predecessor.told_of_failure("; ".join(str(error).splitlines()))
         raise
+    except StopRequested as stop:
+        if predecessor is not None:
+            await predecessor.told_of_failure(str(stop))
+        return 0
 
 
 async def _run(path: str, predecessor: Predecessor | None) -> int:
@@ -117,6 +122,8 @@ class Daemon:
         )
         self._reloads = Coalesced(self._reload)
         self._shutdown = Shutdown(self._balancer, self._notifier, lambda: predecessor is not None and predecessor.lives)
+        # Now: what it names may be gone when it is wanted.
+        self._command = executable.command(path)
         self._started_at = time.monotonic()
         self._loaded_at = self._reloaded_at = time.time()
         self._last_error: str | None = None
@@ -126,11 +133,12 @@ class Daemon:
     async def start(self) -> None:
         """Bind, become the configured user, accept, and have the predecessor leave. What was started is stopped by the
         stack."""
+        handle_signals(dict.fromkeys(STOP, self._shutdown.request))
         config = self._config
         account = find_user(config.process.user) if config.process.user and os.geteuid() == 0 else None
         self._engine.start()
         self._stack.push_async_callback(self._close)
-        plan = await self._balancer.prepare(config)
+        plan = await self._shutdown.unless_requested(self._balancer.prepare(config))
         owner = None if account is None else (account.pw_uid, account.pw_gid)
         admin = listening_admin(self, config.admin, self._inheritance.inherited, owner)
         self._stack.push_async_callback(admin.close)
@@ -144,13 +152,14 @@ class Daemon:
         if account is not None:
             become(account)
         self._handle_signals()
-        await self._balancer.find_backends()
+        await self._shutdown.unless_requested(self._balancer.find_backends())
         if self._predecessor is not None:
             await self._take_over(self._predecessor, kept, admin)
         self._balancer.accept()
         if self._predecessor is not None:
             await admin.serve()
-        self._upgrades = Upgrades(Estate(self._balancer, admin), self._on_replaced, self._inheritance.upgrades)
+        estate = Estate(self._balancer, admin)
+        self._upgrades = Upgrades(estate, self._command, self._on_replaced, self._inheritance.upgrades)
         workers = counted(self._engine.options.workers, "worker")
         _log.info("l4lb %s serves %s with %s", l4lb.__version__, self._summary, workers)
         self._notifier.ready(f"serving {self._summary}")
@@ -166,7 +175,8 @@ class Daemon:
     async def _close(self) -> None:
         await self._balancer.close()
         self._access_log.close()
-        _log.info("%s", self._shutdown.outcome)
+        if self._shutdown.outcome is not None:
+            _log.info("%s", self._shutdown.outcome)
 
     async def _take_over(self, predecessor: Predecessor, kept: Sequence[BindKey], admin: AdminServer) -> None:
         """Have the predecessor let go; what it was told meanwhile counts here."""
@@ -188,6 +198,8 @@ class Daemon:
         self._stack.push_async_callback(tasks.close)
         tasks.start("reload", self._reloads.run())
         keep_up(self._balancer, tasks)
+        if os.getpid() == 1:
+            tasks.start("orphans", repeat("reaping orphans", REAP_INTERVAL, Orphans().reap))
         if self._notifier.watchdog_interval is not None:
             interval = self._notifier.watchdog_interval
             # At once: the time runs since the last sign of a predecessor, who may have been replaced before its first.

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
 
-def command() -> list[str]:
-    """The command that starts this process's program again."""
-    return again(sys.argv, sys.orig_argv, sys.executable, os.getcwd())
+def command(path: str) -> list[str]:
+    """The command that starts this process's program again, to run the configuration file at `path`."""
+    program = sys.argv[0]
+    # Fails where the working directory is gone. A program with a relative name cannot be found again there.
+    with contextlib.suppress(OSError):
+        program = os.path.abspath(program)
+    return again(sys.argv, sys.orig_argv, sys.executable, program, ["run", "-c", path])
 
 
-def again(argv: Sequence[str], original: Sequence[str], interpreter: str, directory: str) -> list[str]:
-    """The same from `sys.argv`, `sys.orig_argv`, `sys.executable` and where the process is.
+def again(
+    argv: Sequence[str], original: Sequence[str], interpreter: str, program: str, arguments: Sequence[str]
+) -> list[str]:
+    """The same from `sys.argv`, `sys.orig_argv`, `sys.executable` and the absolute path of `argv[0]`.
 
     An executable file is started itself, so that its first line names the interpreter: where a symbolic link on the way
     to it leads to another version now, that has one of its own. Nothing is resolved, for the same reason.
     """
-    program = os.path.join(directory, argv[0])
     # With -m the program is a module, and `argv` has the file it was found in.
     if argv[0] in original and os.access(program, os.X_OK):
-        return [program, *argv[1:]]
-    return [interpreter, *original[1:]]
+        return [program, *arguments]
+    return [interpreter, *original[1 : len(original) - len(argv) + 1], *arguments]

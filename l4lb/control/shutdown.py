@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from l4lb.control.api import ShutdownStatus
 from l4lb.control.balancer import Balancer
@@ -25,11 +27,18 @@ LOG_INTERVAL = 30.0
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+
+class StopRequested(Exception):
+    """A process that was about to start is to stop."""
+
 
 class Shutdown:
     """Of the process around `balancer`, which goes on to own its sessions. Every method runs on the event loop.
 
-    While it is `accompanied` another process of the service has sessions, which would end with this one.
+    While it is `accompanied` another process of the service has sessions, which would end with this one. `outcome` is
+    what became of the sessions, None until that is known.
     """
 
     def __init__(self, balancer: Balancer, notifier: Notifier, accompanied: Callable[[], bool] = lambda: False) -> None:
@@ -40,7 +49,7 @@ class Shutdown:
         self._hurried = asyncio.Event()
         self._began_at: float | None = None
         self._deadline: float | None = None
-        self.outcome = "stopped"
+        self.outcome: str | None = None
 
     @property
     def requested(self) -> bool:
@@ -54,6 +63,21 @@ class Shutdown:
 
     async def wait_requested(self) -> None:
         await self._requested.wait()
+
+    async def unless_requested(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, a part of the start. Once a stop is asked for it is cancelled: StopRequested."""
+        working = asyncio.ensure_future(work)
+        waiting = asyncio.ensure_future(self.wait_requested())
+        try:
+            await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                self.outcome = "stopped; it was told to while it started"
+                raise StopRequested("it was told to stop before it had taken over")
+            return await working
+        finally:
+            for task in (working, waiting):
+                task.cancel()
+            await asyncio.gather(working, waiting, return_exceptions=True)
 
     def status(self) -> ShutdownStatus | None:
         """None before it began."""
@@ -77,6 +101,8 @@ class Shutdown:
         words = progress(self._status(began_at))
         self._notifier.stopping(words)
         _log.info("stopping: no new clients; %s", words)
+        if sys.stderr.isatty() and self._balancer.session_count() > 0:
+            _log.info("press Ctrl-C again to close them now")
         await self._balancer.stop_accepting()
         self._balancer.see_off()
         with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Signals that would end a process that has no handler yet. Held, they wait until it has."""
+"""Signals of a running balancer. Those that would end a process without handlers are held until it has some."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 
-HELD = frozenset({signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2})
-STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+from l4lb.startup import HELD as HELD
+from l4lb.startup import STOP as STOP
 
 
 def hold_signals() -> None:
@@ -19,14 +19,14 @@ def hold_signals() -> None:
 
 
 def handle_signals(handlers: Mapping[signal.Signals, Callable[[], object]]) -> None:
-    """Have these called on the running loop, and let go of what was held.
+    """Have these called on the running loop, and let through those of them that were held.
 
     Handlers of the loop's own would end with it, a little before the process does, see `ignore_signals`.
     """
     loop = asyncio.get_running_loop()
     for number, handler in handlers.items():
         signal.signal(number, functools.partial(_pass_on, loop, handler))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD & handlers.keys())
 
 
 def _pass_on(

@@ -10,12 +10,11 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from l4lb.admin.server import AdminServer
 from l4lb.config import Address
-from l4lb.control import executable
 from l4lb.control.api import UpgradeOutcome, UpgradeStatus
 from l4lb.control.balancer import Balancer
 from l4lb.control.handover import DESCRIPTORS_MAX, Channel, batches
@@ -54,15 +53,16 @@ class Estate:
 
 
 class Upgrades:
-    """Makes upgrades, one at a time. `on_done(pid)` is called when it is a successor that serves; it does not wait.
-    `status` is what predecessors have come to."""
+    """Makes upgrades, one at a time, by starting `command`. `on_done(pid)` is called when it is a successor that
+    serves; it does not wait. `status` is what predecessors have come to."""
 
-    def __init__(self, estate: Estate, on_done: Callable[[int], None], status: UpgradeStatus) -> None:
+    def __init__(
+        self, estate: Estate, command: Sequence[str], on_done: Callable[[int], None], status: UpgradeStatus
+    ) -> None:
         self._estate = estate
+        self._command = command
         self._on_done = on_done
         self._status = status
-        # As it was started: the file may be gone when it is wanted.
-        self._command = executable.command()
         self._task: asyncio.Task[UpgradeOutcome] | None = None
 
     @property

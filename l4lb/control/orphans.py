@@ -1,0 +1,48 @@
+"""The duty of process 1 in a container: children that lost their parent become its own, and it has to reap them.
+
+Programs of exec checks leave some behind. Without this they would stay as zombies until no process can be started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+REAP_INTERVAL = 1.0
+"""Seconds between two looks. Children of l4lb's own are reaped by those that started them, within milliseconds."""
+
+_TASKS = Path("/proc/self/task")
+
+
+class Orphans:
+    """Reaps children that ended before the last look: nothing in this process waits for them."""
+
+    def __init__(self) -> None:
+        self._ended: set[int] = set()
+
+    async def reap(self) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Look at the children there are."""
+        ended = {pid for pid in _children() if _has_ended(pid)}
+        for pid in ended & self._ended:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        self._ended = ended
+
+
+def _children() -> Iterator[int]:
+    for task in _TASKS.iterdir():
+        # A thread may end meanwhile.
+        with contextlib.suppress(OSError):
+            yield from map(int, (task / "children").read_text().split())
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
