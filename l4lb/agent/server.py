@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import aiohttp
-
 from l4lb.agent.gpu import NO_GPU, GpuMonitor
 from l4lb.agent.host import Host
 from l4lb.agent.report import Findings, Reporter
+from l4lb.bounded.client import Client
 from l4lb.control.tasks import repeat
 from l4lb.errors import StartError
 from l4lb.load.exposition import SIGNALS, Series, Signal, Wanted
-from l4lb.load.scraper import new_session, scrape
+from l4lb.load.scraper import new_client, scrape
 from l4lb.presets import PRESETS
 
 LINGER = 1.0
@@ -54,7 +53,7 @@ class AgentServer:
         self._gpus = gpus
         self._url = metrics_url
         self._wanted = known_signals()
-        self._session: aiohttp.ClientSession | None = None
+        self._client: Client | None = None
         self._reporter = Reporter(_now())
         self._server: asyncio.Server | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -86,8 +85,8 @@ class AgentServer:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.close()
         if self._gpus is not None:
             self._gpus.close()
 
@@ -106,10 +105,10 @@ class AgentServer:
         self._reporter.observe(findings, _now())
 
     async def _scrape(self, url: str) -> dict[Signal, float] | None:
-        if self._session is None:
-            self._session = new_session()
+        if self._client is None:
+            self._client = new_client()
         try:
-            return await scrape(self._session, url, self._wanted, max(self._interval, 1.0))
+            return await scrape(self._client, url, self._wanted, max(self._interval, 1.0))
         except (OSError, TimeoutError, ValueError) as error:
             _log.debug("no metrics at %s: %s", url, error)
             return None

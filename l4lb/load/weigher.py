@@ -11,9 +11,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import aiohttp
-
 from l4lb.agent.client import ask
+from l4lb.bounded.client import Client
 from l4lb.config import model
 from l4lb.control.api import LoadStatus
 from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
@@ -23,7 +22,7 @@ from l4lb.health.progress import Progress, Work
 from l4lb.load.exposition import SIGNALS, Readings, Series, Signal, Wanted
 from l4lb.load.poller import Asked, Poller
 from l4lb.load.ramp import ramp
-from l4lb.load.scraper import fill, new_session, scrape
+from l4lb.load.scraper import fill, new_client, scrape
 from l4lb.load.weights import APPLY_INTERVAL, Rules, Sample, Track, Traffic, observe, step, utilisation
 
 START_GRACE = 10.0
@@ -81,7 +80,7 @@ class Weigher:
         self._on_agent = on_agent
         self._on_stalled = on_stalled
         self._progress: dict[BackendKey, Progress] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._client: Client | None = None
         self._scrapes: Poller[BackendKey, Scrape] = Poller("scrape", self._scrape)
         self._agents: Poller[BackendKey, Question] = Poller("agent check", self._ask)
         self._pools: dict[str, _PoolLoad] = {}
@@ -112,16 +111,16 @@ class Weigher:
         """Stop, and wait until nobody is being asked."""
         await self._scrapes.close()
         await self._agents.close()
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.close()
 
     # ---- asking ----------------------------------------------------------------------------------------------------
 
     async def _scrape(self, key: BackendKey, job: Scrape) -> str:
-        if self._session is None:
-            self._session = new_session()
+        if self._client is None:
+            self._client = new_client()
         at, traffic = asyncio.get_running_loop().time(), self._traffic(job.slot)
-        readings = await scrape(self._session, job.url, _wanted(job), job.settings.timeout)
+        readings = await scrape(self._client, job.url, _wanted(job), job.settings.timeout)
         self._note_progress(key, job, at, readings)
         tracks = self._pools[key[0]].tracks
         tracks[key[1]] = observe(tracks[key[1]], Sample(at, readings, traffic), _rules(job.settings))

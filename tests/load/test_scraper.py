@@ -6,7 +6,7 @@ import pytest
 
 from l4lb.load import scraper
 from l4lb.load.exposition import ExpositionError, Series, Signal
-from l4lb.load.scraper import fill, new_session, scrape
+from l4lb.load.scraper import fill, new_client, scrape
 from tests.helpers.loops import run
 from tests.helpers.peers import refused
 from tests.load.servers import answering, http
@@ -15,11 +15,11 @@ WANTED = {"queue": (Series("q"),)}
 
 
 async def scraped(url: str, timeout: float = 5.0) -> dict[Signal, float]:
-    session = new_session()
+    client = new_client()
     try:
-        return await scrape(session, url, WANTED, timeout)  # type: ignore[arg-type]
+        return await scrape(client, url, WANTED, timeout)  # type: ignore[arg-type]
     finally:
-        await session.close()
+        await client.close()
 
 
 def test_a_server_is_asked_for_its_metrics_on_one_connection() -> None:
@@ -31,10 +31,10 @@ def test_a_server_is_asked_for_its_metrics_on_one_connection() -> None:
 
     async def main() -> None:
         async with answering(answer) as (host, port):
-            session = new_session()
+            client = new_client()
             for number in (1, 2):
-                assert await scrape(session, f"http://{host}:{port}/metrics?a=%2F", WANTED, 5.0) == {"queue": number}  # type: ignore[arg-type]
-            await session.close()
+                assert await scrape(client, f"http://{host}:{port}/metrics?a=%2F", WANTED, 5.0) == {"queue": number}  # type: ignore[arg-type]
+            await client.close()
 
     run(main())
     assert heads[0].startswith(b"GET /metrics?a=%2F HTTP/1.1\r\n")

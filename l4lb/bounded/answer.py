@@ -1,0 +1,200 @@
+"""One answer of an HTTP/1.1 server, taken in pieces as they come. Pure.
+
+Lenient about form, as curl and browsers are (lines may end in LF alone; HTTP/1.0 is fine), strict about amounts: a head
+has a size, interim answers a number, and what frames a body may not outgrow it. Every byte is looked at once.
+
+Source: https://www.rfc-editor.org/rfc/rfc9112
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+HEAD_MAX = 64 * 1024
+"""Bytes of a head, those of the interim answers before it included."""
+
+HEADERS_MAX = 256
+INTERIM_MAX = 8
+"""Answers of the kind `100 Continue` before the one that counts."""
+
+CHUNK_LINE_MAX = 1024
+FRAMING_MAX = 64 * 1024
+"""Bytes around the chunks of a body, beyond as many as the body has itself."""
+
+QUOTED_MAX = 60
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?:[ \r]|$)")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*+(?:;|$)")
+_LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
+_BEGIN = b"HTTP/1."
+_EMPTY = frozenset({204, 304})
+
+
+class AnswerError(ValueError):
+    """The answer is none, or too much. `str()` is one line of a few words."""
+
+
+class Answer:
+    """`status` is 0 until the head is there. `ended` says that the answer is whole, `reusable` that another may follow
+    on the connection. Names of headers are in lower case; of one that is repeated the first counts."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.ended = False
+        self.begun = False
+        self._persistent = False
+        self._buffer = bytearray()
+        self._searched = 0
+        self._interim = 0
+        self._left = 0
+        self._body_bytes = 0
+        self._framing_bytes = 0
+        self._step: Callable[[int, bytearray], int | None] = self._head
+
+    @property
+    def reusable(self) -> bool:
+        return self.ended and self._persistent and not self._buffer
+
+    def feed(self, data: bytes) -> bytes:
+        """What of the body is in these bytes. AnswerError when they are no answer."""
+        self.begun = True
+        self._buffer += data
+        body = bytearray()
+        at = 0
+        while not self.ended and (following := self._step(at, body)) is not None:
+            at = following
+        del self._buffer[:at]
+        self._searched = max(0, self._searched - at)
+        self._body_bytes += len(body)
+        self._framing_bytes += at - len(body)
+        if self._framing_bytes > FRAMING_MAX + HEAD_MAX + self._body_bytes:
+            raise AnswerError("the answer is cut into too many pieces")
+        return bytes(body)
+
+    def end(self) -> None:
+        """The stream has ended. AnswerError if the answer has not."""
+        if not self.begun:
+            raise AnswerError("the connection ended without an answer")
+        if self._step != self._until_end:
+            raise AnswerError("the connection ended within the answer")
+        self.ended = True
+
+    # ---- steps: where the next one begins, or None while bytes are missing ------------------------------------------
+
+    def _head(self, at: int, _body: bytearray) -> int | None:
+        begin = bytes(self._buffer[at : at + len(_BEGIN)])
+        if not _BEGIN.startswith(begin) and not begin.startswith(_BEGIN):
+            raise AnswerError(f"the answer is not HTTP: {quoted(bytes(self._buffer[at : at + QUOTED_MAX + 1]))}")
+        found = _HEAD_END.search(self._buffer, max(at, self._searched))
+        size = self._framing_bytes + (len(self._buffer) if found is None else found.end())
+        if size > HEAD_MAX:
+            raise AnswerError(f"the head of the answer is larger than {HEAD_MAX // 1024} KiB")
+        if found is None:
+            self._searched = max(at, len(self._buffer) - 2)
+            return None
+        self._read_head(bytes(self._buffer[at : found.start()]))
+        return found.end()
+
+    def _read_head(self, head: bytes) -> None:
+        first, *lines = head.split(b"\n")
+        line = _STATUS_LINE.match(first)
+        if line is None:
+            raise AnswerError(f"the answer is not HTTP: {quoted(first)}")
+        status = int(line[2])
+        if status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > INTERIM_MAX:
+                raise AnswerError(f"the server answers {status} and nothing else")
+            return
+        if len(lines) > HEADERS_MAX:
+            raise AnswerError(f"the answer has more than {HEADERS_MAX} headers")
+        self.status = status
+        for name, colon, value in (item.decode("latin-1").partition(":") for item in lines):
+            if colon:
+                self.headers.setdefault(name.strip().lower(), value.strip())
+        connection = self.headers.get("connection", "").lower()
+        self._persistent = "close" not in connection and (line[1] != b"0" or "keep-alive" in connection)
+        self._frame()
+
+    def _frame(self) -> None:
+        """How the body is framed, by the head."""
+        coding, length = self.headers.get("transfer-encoding", ""), self.headers.get("content-length")
+        if self.status in _EMPTY:
+            self.ended = True
+        elif coding.lower() == "chunked":
+            self._step = self._chunk_size
+        elif coding.lower() not in ("", "identity"):
+            raise AnswerError(f"the answer has the unknown transfer encoding {quoted(coding.encode())}")
+        elif length is None:
+            self._persistent = False
+            self._step = self._until_end
+        elif _LENGTH.fullmatch(length):
+            self._left = int(length)
+            self.ended = self._left == 0
+            self._step = self._counted
+        else:
+            raise AnswerError(f"the answer has the length {quoted(length.encode())}")
+
+    def _until_end(self, at: int, body: bytearray) -> int | None:
+        return self._take(at, len(self._buffer) - at, body)
+
+    def _counted(self, at: int, body: bytearray) -> int | None:
+        following = self._take(at, self._left, body)
+        self.ended = self._left == 0
+        return following
+
+    def _take(self, at: int, most: int, body: bytearray) -> int | None:
+        size = min(most, len(self._buffer) - at)
+        if size == 0:
+            return None
+        body += self._buffer[at : at + size]
+        self._left -= size
+        return at + size
+
+    def _chunk_size(self, at: int, _body: bytearray) -> int | None:
+        line, following = self._line(at)
+        if following is None:
+            return None
+        found = _CHUNK_SIZE.match(line)
+        if found is None:
+            raise AnswerError(f"the answer has a chunk of the size {quoted(line)}")
+        self._left = int(found[1], 16)
+        self._step = self._chunk if self._left else self._trailer
+        return following
+
+    def _chunk(self, at: int, body: bytearray) -> int | None:
+        following = self._take(at, self._left, body)
+        if self._left == 0:
+            self._step = self._chunk_end
+        return following
+
+    def _chunk_end(self, at: int, _body: bytearray) -> int | None:
+        line, following = self._line(at)
+        if line:
+            raise AnswerError("the answer has a chunk that is longer than its size")
+        self._step = self._step if following is None else self._chunk_size
+        return following
+
+    def _trailer(self, at: int, _body: bytearray) -> int | None:
+        line, following = self._line(at)
+        self.ended = following is not None and not line
+        return following
+
+    def _line(self, at: int) -> tuple[bytes, int | None]:
+        """The line that begins at `at`, without its end, and where the next one begins."""
+        end = self._buffer.find(b"\n", max(at, self._searched), at + CHUNK_LINE_MAX)
+        if end < 0:
+            if len(self._buffer) - at >= CHUNK_LINE_MAX:
+                raise AnswerError("the answer has an endless line between its chunks")
+            self._searched = len(self._buffer)
+            return b"", None
+        return bytes(self._buffer[at:end]).rstrip(b"\r"), end + 1
+
+
+def quoted(data: bytes) -> str:
+    """Bytes of a server as one short, printable piece of a message."""
+    text = repr(data[:QUOTED_MAX])[2:-1]
+    return f"'{text}'{'…' if len(data) > QUOTED_MAX else ''}"

@@ -1,0 +1,222 @@
+"""An HTTP/1.1 client for servers that are not trusted: small, without redirects, cookies, compression or proxies.
+
+Between two pieces of an answer the loop turns, and a piece has a bounded size, so that a server which sends as fast as
+it can is one of many on the loop. The caller sets the deadlines: leaving a `request` closes what it opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from l4lb.bounded.answer import Answer, AnswerError
+from l4lb.bounded.url import Url
+from l4lb.engine.api import SocketAddress
+from l4lb.health.probes import base
+from l4lb.health.probes.base import Target
+from l4lb.health.probes.connection import Connection, connected
+
+CONNECT_PATIENCE = 2.0
+"""Seconds for one of several addresses of a name, before the next one is tried."""
+
+ADDRESSES_MAX = 16
+
+Origin = tuple[bool, str, int]
+
+
+@dataclass(slots=True)
+class _Link:
+    """An open connection; closing `stack` closes it. `expiry` closes it once nothing was asked for a while."""
+
+    connection: Connection
+    stack: contextlib.AsyncExitStack
+    expiry: asyncio.TimerHandle | None = None
+
+
+class Response:
+    """The head of an answer, and its body as it comes."""
+
+    def __init__(self, connection: Connection, answer: Answer) -> None:
+        self._connection = connection
+        self.answer = answer
+        self._body = b""
+
+    @property
+    def status(self) -> int:
+        return self.answer.status
+
+    def header(self, name: str) -> str | None:
+        return self.answer.headers.get(name.lower())
+
+    async def begin(self) -> None:
+        """Wait for the head."""
+        while not self.answer.status:
+            self._body += await self._receive()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body in the pieces it comes in. AnswerError if it ends too early."""
+        piece, self._body = self._body, b""
+        if piece:
+            yield piece
+        while not self.answer.ended:
+            if piece := await self._receive():
+                yield piece
+
+    async def read(self, most: int) -> bytes:
+        """The whole body. AnswerError if it is larger than `most` bytes."""
+        body = bytearray()
+        async for piece in self.pieces():
+            body += piece
+            if len(body) > most:
+                raise AnswerError(f"the answer is larger than {most // 2**20} MiB")
+        return bytes(body)
+
+    async def _receive(self) -> bytes:
+        # A loop that tries a read before it waits would never turn while a fast server sends.
+        await asyncio.sleep(0)
+        with _tls_in_words():
+            data = await self._connection.receive()
+        if data:
+            return self.answer.feed(data)
+        self.answer.end()
+        return b""
+
+
+class Client:
+    """Closes everything on `close`. `keep` is how many seconds a connection stays open for another request, at most one
+    for each origin. Answers that are no HTTP are AnswerError, what the network says is OSError."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None, *, keep: float = 0.0) -> None:
+        self._tls = tls
+        self._keep = keep
+        self._kept: dict[Origin, _Link] = {}
+
+    async def close(self) -> None:
+        while self._kept:
+            _, link = self._kept.popitem()
+            await self._closed(link)
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self, url: Url, headers: Mapping[str, str], *, method: str = "GET", body: bytes = b""
+    ) -> AsyncIterator[Response]:
+        """Ask, and wait for the head of the answer."""
+        message = _message(url, headers, method, body)
+        link, response = await self._asked(url, message)
+        reusable = False
+        try:
+            yield response
+            reusable = response.answer.reusable
+        finally:
+            if reusable and self._keep:
+                self._put(url, link)
+            else:
+                await link.stack.aclose()
+
+    async def _asked(self, url: Url, message: bytes) -> tuple[_Link, Response]:
+        kept = self._take(url)
+        if kept is not None:
+            response = Response(kept.connection, Answer())
+            try:
+                return await self._ask(kept, response, message)
+            except (OSError, AnswerError):
+                # The server may have closed it meanwhile, which is no news of the server.
+                if response.answer.begun:
+                    raise
+        link = await self._open(url)
+        return await self._ask(link, Response(link.connection, Answer()), message)
+
+    @staticmethod
+    async def _ask(link: _Link, response: Response, message: bytes) -> tuple[_Link, Response]:
+        try:
+            await link.connection.send(message)
+            await response.begin()
+        except BaseException:
+            await link.stack.aclose()
+            raise
+        return link, response
+
+    # ---- connections -----------------------------------------------------------------------------------------------
+
+    def _take(self, url: Url) -> _Link | None:
+        link = self._kept.pop(_origin(url), None)
+        if link is not None and link.expiry is not None:
+            link.expiry.cancel()
+        return link
+
+    def _put(self, url: Url, link: _Link) -> None:
+        loop, origin = asyncio.get_running_loop(), _origin(url)
+        if (other := self._take(url)) is not None:
+            loop.create_task(other.stack.aclose())
+        self._kept[origin] = link
+        link.expiry = loop.call_later(self._keep, self._expire, origin, link)
+
+    def _expire(self, origin: Origin, link: _Link) -> None:
+        if self._kept.get(origin) is link:
+            del self._kept[origin]
+            asyncio.get_running_loop().create_task(link.stack.aclose())
+
+    @staticmethod
+    async def _closed(link: _Link) -> None:
+        if link.expiry is not None:
+            link.expiry.cancel()
+        await link.stack.aclose()
+
+    async def _open(self, url: Url) -> _Link:
+        """A connection to the first address that takes one."""
+        if url.secure and self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        targets = await _targets(url.host, url.port)
+        for target in targets[:-1]:
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(CONNECT_PATIENCE):
+                    return await self._connect(target, url)
+        return await self._connect(targets[-1], url)
+
+    async def _connect(self, target: Target, url: Url) -> _Link:
+        stack = contextlib.AsyncExitStack()
+        context = self._tls if url.secure else None
+        with _tls_in_words():
+            return _Link(await stack.enter_async_context(connected(target, "off", context, url.host)), stack)
+
+
+@contextlib.contextmanager
+def _tls_in_words() -> Iterator[None]:
+    """What goes wrong in TLS is AnswerError: the numbers of such errors are no numbers of the system."""
+    try:
+        yield
+    except ssl.CertificateError as error:
+        raise AnswerError(f"TLS: {error.verify_message}") from error
+    except ssl.SSLError as error:
+        raise AnswerError(f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}") from error
+    except base.AnswerError as error:
+        raise AnswerError(str(error)) from error
+
+
+def _origin(url: Url) -> Origin:
+    return url.secure, url.host, url.port
+
+
+def _message(url: Url, headers: Mapping[str, str], method: str, body: bytes) -> bytes:
+    lines = {"Host": url.authority, "User-Agent": "l4lb", "Accept-Encoding": "identity", **headers}
+    if url.credentials is not None:
+        lines.setdefault("Authorization", url.credentials)
+    if body:
+        lines["Content-Length"] = str(len(body))
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"{method} {url.target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+
+
+async def _targets(host: str, port: int) -> list[Target]:
+    """The addresses of a host. OSError if it has none."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return [Target(family, (host, port))]
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [Target(family, cast(SocketAddress, address)) for family, _, _, _, address in found[:ADDRESSES_MAX]]

@@ -1,0 +1,53 @@
+"""URLs of servers that are asked. Pure."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import SplitResult, unquote, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """`host` is without brackets, `target` what stands in a request line."""
+
+    secure: bool
+    host: str
+    port: int
+    target: str
+    credentials: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `http://host:port/path?query` or the same with https. ValueError says what is wrong."""
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("a URL begins with http:// or https:// and a host")
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if port == 0:
+            raise ValueError("the port of a URL is 1 to 65535")
+        secure = parts.scheme == "https"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(secure, parts.hostname, port or (443 if secure else 80), target, _credentials(parts))
+
+    def at(self, target: str) -> Url:
+        """Another target of the same server."""
+        return Url(self.secure, self.host, self.port, target, self.credentials)
+
+    @property
+    def authority(self) -> str:
+        """As it stands in a Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+
+def _credentials(parts: SplitResult) -> str | None:
+    """The value of an Authorization header; None where the URL has no user."""
+    if parts.username is None:
+        return None
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return f"Basic {b64encode(pair.encode()).decode('ascii')}"
