@@ -3,7 +3,8 @@
  * base - the few words every module uses.
  * Owner:   any thread.
  * Errors:  LB_BUG_ON ends the process: it is for states that only a mistake in this code can reach, and it stays in
- *          every build.
+ *          every build. LB_ASSERT_HOT is the same for checks that are too dear for the hot path: only builds with
+ *          LB_VALIDATE, which is what tests/c builds, evaluate it.
  */
 #ifndef LB_BASE_H
 #define LB_BASE_H
@@ -38,5 +39,11 @@
             abort();                                                                                                   \
         }                                                                                                              \
     } while (0)
+
+#ifdef LB_VALIDATE
+#define LB_ASSERT_HOT(condition) LB_BUG_ON(!(condition))
+#else
+#define LB_ASSERT_HOT(condition) ((void)sizeof(condition))
+#endif
 
 #endif

@@ -7,13 +7,13 @@
 
 #define OFF UINT64_MAX
 
-uint64_t lb_deadline_over_ms(const struct lb_worker *worker, const struct lb_session *session) {
-    bool overtime = worker->now_ms >= session->lifetime_at_ms && lb_phase_busy(&session->phase);
-    return overtime ? 2 * session->lifetime_at_ms - session->started_ns / LB_NS_PER_MS : session->lifetime_at_ms;
-}
+/* Bytes moved, a side ended, or a state began. */
+static uint64_t last_ms(const struct lb_session *session) { return session->last_ns / LB_NS_PER_MS; }
 
-void lb_deadline_arm(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {
-    lb_timer_arm(&worker->wheel, &session->timer, LB_MIN(at_ms, lb_deadline_over_ms(worker, session)));
+static uint64_t over_ms(const struct lb_session *session) {
+    uint64_t at_ms = session->lifetime_at_ms;
+
+    return at_ms == OFF || !lb_phase_busy(&session->phase) ? at_ms : 2 * at_ms - session->started_ns / LB_NS_PER_MS;
 }
 
 /* How much silence is allowed now. */
@@ -38,14 +38,11 @@ static uint32_t silence_ms(const struct lb_session *session) {
     return of_phase > 0 ? of_phase : session->idle_ms;
 }
 
-uint64_t lb_deadline_silent_ms(const struct lb_session *session) {
-    return session->last_ns / LB_NS_PER_MS + silence_ms(session);
-}
-
-uint64_t lb_deadline_first_byte_ms(const struct lb_session *session) {
+/* The client's, or after its last byte of the request, the backend's. */
+static uint64_t first_byte_ms(const struct lb_session *session) {
     if (session->first_byte_ms == 0 || session->first_byte_us != UINT64_MAX || session->down.eof)
         return OFF;
-    return (lb_session_has_asked(session) ? session->phase.client_ns : session->last_ns) / LB_NS_PER_MS +
+    return (lb_session_has_asked(session) ? session->phase.client_ns / LB_NS_PER_MS : last_ms(session)) +
            session->first_byte_ms;
 }
 
@@ -54,8 +51,8 @@ uint64_t lb_deadline_turn_ms(const struct lb_session *session) {
     return at_ns == UINT64_MAX || !session->client.can_write ? OFF : at_ns / LB_NS_PER_MS + 1;
 }
 
-uint64_t lb_deadline_coming_ms(const struct lb_session *session) {
-    return session->coming ? session->last_ns / LB_NS_PER_MS + LB_QUIET_FIRST_MS : OFF;
+static uint64_t coming_ms(const struct lb_session *session) {
+    return session->coming ? last_ms(session) + LB_QUIET_FIRST_MS : OFF;
 }
 
 /* HTTP/2 acknowledges a request with a few frames long before it answers. */
@@ -72,24 +69,40 @@ bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_sessio
 
 uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session) {
     if (!session->has_backend || !lb_session_is_quiet(session) ||
-        !atomic_load_explicit(&worker->shared->live.backends[session->backend].leaving, memory_order_relaxed))
+        lb_live_leaving_ms(&worker->shared->live.backends[session->backend]) == 0)
         return OFF;
-    return session->last_ns / LB_NS_PER_MS +
-           (lb_deadline_in_doubt(worker, session) ? LB_LEAVE_DOUBT_MS : LB_LEAVE_QUIET_MS);
+    return LB_MAX(session->leave_from_ms,
+                  last_ms(session) + (lb_deadline_in_doubt(worker, session) ? LB_LEAVE_DOUBT_MS : LB_LEAVE_QUIET_MS));
+}
+
+struct lb_deadline lb_deadline_next(const struct lb_worker *worker, const struct lb_session *session) {
+    const struct lb_deadline all[] = {
+        {last_ms(session) + silence_ms(session), LB_DUE_SILENCE},
+        {over_ms(session), LB_DUE_LIFETIME},
+        {first_byte_ms(session), LB_DUE_FIRST_BYTE},
+        {lb_deadline_leave_ms(worker, session), LB_DUE_LEAVE},
+        {coming_ms(session), LB_DUE_COMING},
+        {lb_deadline_turn_ms(session), LB_DUE_TURN},
+        {session->interval_at_ms, LB_DUE_INTERVAL},
+    };
+    struct lb_deadline next = all[0];
+
+    for (size_t i = 1; i < sizeof all / sizeof all[0]; i++) {
+        if (all[i].at_ms < next.at_ms)
+            next = all[i];
+    }
+    return next;
+}
+
+void lb_deadline_arm(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {
+    lb_timer_arm(&worker->wheel, &session->timer, LB_MIN(at_ms, over_ms(session)));
 }
 
 void lb_deadline_arm_relay(struct lb_worker *worker, struct lb_session *session) {
-    uint64_t at = LB_MIN(lb_deadline_silent_ms(session), lb_deadline_first_byte_ms(session));
+    uint64_t at_ms = lb_deadline_next(worker, session).at_ms;
 
-    at = LB_MIN(at, lb_deadline_leave_ms(worker, session));
-    at = LB_MIN(at, lb_deadline_turn_ms(session));
-    at = LB_MIN(at, lb_deadline_coming_ms(session));
-    lb_deadline_arm(worker, session, LB_MIN(at, session->interval_at_ms));
-}
-
-void lb_deadline_arm_sooner(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {
     if (!lb_timer_armed(&session->timer) || session->timer.expires_ms > at_ms)
-        lb_deadline_arm(worker, session, at_ms);
+        lb_timer_arm(&worker->wheel, &session->timer, at_ms);
 }
 
 /* Whose turn was it? Of one that takes no bytes; else of one that has not finished yet; else of one that owes an

@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * deadline - when a session has to be looked at next, and what it has missed then.
+ * deadline - when a session has to be looked at next, and why.
  *
- * One timer per session, always armed. Activity only notes the time; deadlines that move away are looked at when the
- * timer fires, and only one that comes nearer has to be armed. All times are milliseconds of CLOCK_MONOTONIC,
- * UINT64_MAX = never.
+ * A session has one timer, which is always armed. Its deadlines are computed from its fields when they are needed; none
+ * is stored. lb_deadline_next() says which one is next: the timer is armed for that one, and when it fires, the same
+ * function says what to do. A deadline that moves away costs nothing: the timer fires too early and is armed again.
+ * One that comes nearer needs lb_deadline_arm_relay(), after every event.
+ *
+ *      SILENCE     no byte moved for longer than the phase allows: the session is closed
+ *      LIFETIME    it has lived long enough: closed; in the middle of a turn only in overtime, as long again
+ *      FIRST_BYTE  the client asked nothing, or the backend answered nothing at all: closed
+ *      LEAVE       its backend is drained, and it is quiet: closed
+ *      COMING      the first turn of a new session did not come: its reservation is given up
+ *      TURN        an answer has been silent for so long that its turn is over
+ *      INTERVAL    an interval event is due
+ *
+ * All times are milliseconds of CLOCK_MONOTONIC, UINT64_MAX = never.
  *
  * Owner:   the session's worker.
  * Memory:  none.
@@ -18,37 +29,40 @@
 #include "session.h"
 #include "worker.h"
 
-/* When the lifetime is over: for one in the middle of a turn only in overtime, as long again. */
-uint64_t lb_deadline_over_ms(const struct lb_worker *worker, const struct lb_session *session);
+enum lb_due {
+    LB_DUE_SILENCE,
+    LB_DUE_LIFETIME,
+    LB_DUE_FIRST_BYTE,
+    LB_DUE_LEAVE,
+    LB_DUE_COMING,
+    LB_DUE_TURN,
+    LB_DUE_INTERVAL,
+};
 
-/* When silence has been too long for the phase it is in. */
-uint64_t lb_deadline_silent_ms(const struct lb_session *session);
+struct lb_deadline {
+    uint64_t at_ms;
+    enum lb_due kind;
+};
 
-/* When the first byte is due: the client's, and from its last byte on the backend's. One from the backend settles it.
- */
-uint64_t lb_deadline_first_byte_ms(const struct lb_session *session);
+/* The next deadline of a connected session. It may have passed already. */
+struct lb_deadline lb_deadline_next(const struct lb_worker *worker, const struct lb_session *session);
 
 /* When the turn is over if nothing comes. Not while the client takes nothing: more of the answer may wait behind. */
 uint64_t lb_deadline_turn_ms(const struct lb_session *session);
 
-/* When a new session has missed the moment in which its first turn was expected. */
-uint64_t lb_deadline_coming_ms(const struct lb_session *session);
-
-/* Is only silence to say that its last answer is over, where bytes tell as a rule? Then it may have been interrupted.
- */
-bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session);
-
-/* When a quiet session leaves a backend that is to be left. */
+/* When a quiet session leaves a backend that is drained. */
 uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session);
+
+/* True if only silence suggests that the last answer is complete, in a pool where its last piece normally tells. */
+bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session);
 
 /* Why it is closed when silence has been too long. */
 enum l4lb_close lb_deadline_silence_reason(const struct lb_session *session);
 
-/* Look again at `at_ms`, or when the lifetime is over. */
+/* Arm the timer for `at_ms`, or for the end of the lifetime if that is sooner. */
 void lb_deadline_arm(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms);
-void lb_deadline_arm_sooner(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms);
 
-/* Look again at the nearest of all deadlines of a connected session. */
+/* Arm the timer of a connected session for its next deadline, unless it fires sooner anyway. */
 void lb_deadline_arm_relay(struct lb_worker *worker, struct lb_session *session);
 
 #endif

@@ -164,7 +164,7 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
     }
     if (kind == L4LB_SLOT_BACKEND) {
         atomic_fetch_add(&engine->shared.live.backends[slot].generation, 1);
-        atomic_store(&engine->shared.live.backends[slot].leaving, false);
+        atomic_store(&engine->shared.live.backends[slot].leaving_ms, 0);
         atomic_store(&engine->shared.live.backends[slot].latency, 0);
     }
 }
@@ -517,8 +517,11 @@ int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n
         if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
             return -EINVAL;
     }
-    for (size_t i = 0; i < n; i++)
-        atomic_store(&engine->shared.live.backends[slots[i]].leaving, leaving);
+    for (size_t i = 0; i < n; i++) {
+        struct lb_backend_live *backend = &engine->shared.live.backends[slots[i]];
+        if (!leaving || lb_live_leaving_ms(backend) == 0)
+            atomic_store(&backend->leaving_ms, leaving ? lb_clock_ns() / LB_NS_PER_MS : 0);
+    }
     return leaving ? ask_all(engine, &question, timeout_ms) : 0;
 }
 

@@ -26,11 +26,11 @@
 
 struct lb_backend_live {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
-    lb_latency_t latency;   /* to the first byte of a turn */
-    atomic_uint turns;      /* of them, those in a turn, and those so new that their first is expected at any moment */
-    atomic_uint busy;       /* of these, those in a turn */
-    atomic_bool leaving;    /* quiet sessions are closed */
-    atomic_uint generation; /* changes when the slot is taken */
+    lb_latency_t latency; /* to the first byte of a turn */
+    atomic_uint turns;    /* of them, those in a turn, and those so new that their first is expected at any moment */
+    atomic_uint busy;     /* of these, those in a turn */
+    _Atomic uint64_t leaving_ms; /* quiet sessions are closed since then (CLOCK_MONOTONIC); 0 = they stay */
+    atomic_uint generation;      /* changes when the slot is taken */
 };
 
 struct lb_listener_live {
@@ -74,6 +74,10 @@ static inline struct lb_turn *lb_live_turns(const struct lb_live *live, uint32_t
 
 LB_MUST_CHECK int lb_counters_init(struct lb_counters *counters);
 void lb_counters_fini(struct lb_counters *counters);
+
+static inline uint64_t lb_live_leaving_ms(const struct lb_backend_live *backend) {
+    return atomic_load_explicit(&backend->leaving_ms, memory_order_relaxed);
+}
 
 /* Take one of `max` places (0 = any number), exactly, whatever other workers do. */
 static inline bool lb_live_reserve(atomic_uint *places, uint32_t max) {

@@ -13,6 +13,7 @@
 #include "listener.h"
 #include "poll_tag.h"
 #include "session.h"
+#include "session_validate.h"
 
 /* ---- time -------------------------------------------------------------------------------------------------------- */
 
@@ -34,8 +35,11 @@ static int timeout_ms(const struct lb_worker *worker) {
 static void expire_timers(struct lb_worker *worker) {
     struct lb_timer *timer;
 
-    while ((timer = lb_wheel_expire(&worker->wheel, worker->now_ms)) != NULL)
-        lb_session_timer(worker, container_of(timer, struct lb_session, timer));
+    while ((timer = lb_wheel_expire(&worker->wheel, worker->now_ms)) != NULL) {
+        struct lb_session *session = container_of(timer, struct lb_session, timer);
+        lb_session_timer(worker, session);
+        lb_session_validate(worker, session);
+    }
 }
 
 static void expire_quiet(struct lb_worker *worker) {
@@ -60,8 +64,10 @@ static void dispatch(struct lb_worker *worker, const struct epoll_event *event) 
     case LB_POLL_CLIENT:
     case LB_POLL_SERVER:
         session = lb_session_table_find(&worker->sessions, tag.number, tag.generation);
-        if (session != NULL)
-            lb_session_event(worker, session, tag.kind == LB_POLL_CLIENT ? LB_CLIENT : LB_SERVER, event->events);
+        if (session == NULL)
+            return;
+        lb_session_event(worker, session, tag.kind == LB_POLL_CLIENT ? LB_CLIENT : LB_SERVER, event->events);
+        lb_session_validate(worker, session);
         return;
     }
 }
@@ -77,6 +83,7 @@ static void run_ready(struct lb_worker *worker) {
         struct lb_session *session = container_of(batch.next, struct lb_session, ready);
         lb_list_remove(&session->ready);
         lb_session_resume(worker, session);
+        lb_session_validate(worker, session);
     }
 }
 
@@ -133,6 +140,7 @@ static int leave(struct lb_worker *worker) {
         index = session->index + 1;
         if (lb_session_leave(worker, session, n / LB_LEAVE_BURST))
             n++;
+        lb_session_validate(worker, session);
     }
     return (int)n;
 }
@@ -191,6 +199,7 @@ static void answer_calls(struct lb_worker *worker) {
     while ((entry = worker->called) != NULL) {
         worker->called = entry->next;
         lb_session_called(worker, entry);
+        lb_session_validate(worker, container_of(entry, struct lb_session, waiting));
     }
 }
 

@@ -143,15 +143,13 @@ static void break_off(struct lb_worker *worker, struct lb_session *session) {
 
 /* The source has ended and all it sent is through: tell the sink. When the other direction is over too, closing the
  * sockets says it with one system call less. */
-static void pass_end(struct lb_worker *worker, struct lb_session *session, struct lb_relay *relay, struct lb_side *sink,
-                     const struct lb_relay *other) {
+static void pass_end(struct lb_relay *relay, struct lb_side *sink, const struct lb_relay *other) {
     if (relay->finished || relay->sink_gone || !lb_relay_over(relay))
         return;
     relay->finished = true;
     if (lb_relay_over(other))
         return;
     (void)shutdown(sink->fd, SHUT_WR);
-    lb_deadline_arm_relay(worker, session);
 }
 
 /* One that breaks after its FIN, or when its bytes have nowhere to go any more, is not read and so does not show it. */
@@ -162,8 +160,8 @@ static void show_break(struct lb_side *side, bool over) {
     side->lost = lb_sock_is_lost(lb_sock_error(side->fd));
 }
 
-/* Act on what the relays found. The session may be gone after this. */
-static void settle(struct lb_worker *worker, struct lb_session *session) {
+/* Act on what the relays found. False if the session does not relay any more: it may be gone. */
+static bool settle(struct lb_worker *worker, struct lb_session *session) {
     bool up_over = lb_relay_over(&session->up), down_over = lb_relay_over(&session->down);
     bool client_done, server_done;
 
@@ -174,16 +172,17 @@ static void settle(struct lb_worker *worker, struct lb_session *session) {
     server_done = session->server.reset && down_over;
     if (client_done || server_done) {
         break_off(worker, session);
-        return;
+        return false;
     }
     if (down_over && !session->down.finished)
         lb_turn_over(worker, session);
     if (up_over && down_over) {
         lb_session_close(worker, session, L4LB_CLOSE_NORMAL);
-        return;
+        return false;
     }
-    pass_end(worker, session, &session->up, &session->server, &session->down);
-    pass_end(worker, session, &session->down, &session->client, &session->up);
+    pass_end(&session->up, &session->server, &session->down);
+    pass_end(&session->down, &session->client, &session->up);
+    return true;
 }
 
 static void run(struct lb_worker *worker, struct lb_session *session) {
@@ -206,42 +205,56 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
     if (session->up.bytes != up_before)
         lb_turn_client_bytes(worker, session, session->up.bytes - up_before);
 
-    /* Deadlines of the phase may have come nearer. */
-    lb_deadline_arm_sooner(worker, session, LB_MIN(lb_deadline_turn_ms(session), lb_deadline_silent_ms(session)));
-
     if (up == LB_RELAY_NOMEM || down == LB_RELAY_NOMEM) {
         dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
         return;
     }
     if (up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN)
         lb_list_append(&worker->ready, &session->ready);
-    settle(worker, session);
+    if (settle(worker, session))
+        lb_deadline_arm_relay(worker, session);
 }
 
-static void check_silence(struct lb_worker *worker, struct lb_session *session) {
-    uint64_t now = worker->now_ms;
-
-    if (now >= lb_deadline_silent_ms(session)) {
+/* Do what this deadline of a connected session asks for. False if the session is gone. */
+static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_due due) {
+    switch (due) {
+    case LB_DUE_SILENCE:
         lb_session_close(worker, session, lb_deadline_silence_reason(session));
-        return;
-    }
-    if (now >= lb_deadline_coming_ms(session))
-        lb_account_came(worker, session);
-    lb_turn_expire(worker, session);
-    if (now >= lb_deadline_over_ms(worker, session)) {
+        return false;
+    case LB_DUE_LIFETIME:
         lb_session_close(worker, session, L4LB_CLOSE_LIFETIME);
-    } else if (now >= lb_deadline_first_byte_ms(session)) {
+        return false;
+    case LB_DUE_FIRST_BYTE:
         lb_session_close(worker, session,
                          lb_session_has_asked(session) ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE);
-    } else if (now >= lb_deadline_leave_ms(worker, session)) {
+        return false;
+    case LB_DUE_LEAVE:
         lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
-    } else {
-        if (now >= session->interval_at_ms) {
-            lb_account_record(worker, session, L4LB_EVENT_INTERVAL, L4LB_CLOSE_NORMAL);
-            session->interval_at_ms = worker->snapshot->interval_ms > 0 ? now + worker->snapshot->interval_ms : OFF;
-        }
-        lb_deadline_arm_relay(worker, session);
+        return false;
+    case LB_DUE_COMING:
+        lb_account_came(worker, session);
+        return true;
+    case LB_DUE_TURN:
+        lb_turn_expire(worker, session);
+        return true;
+    case LB_DUE_INTERVAL:
+        lb_account_record(worker, session, L4LB_EVENT_INTERVAL, L4LB_CLOSE_NORMAL);
+        session->interval_at_ms =
+            worker->snapshot->interval_ms > 0 ? worker->now_ms + worker->snapshot->interval_ms : OFF;
+        return true;
     }
+    return true;
+}
+
+static void meet_deadlines(struct lb_worker *worker, struct lb_session *session) {
+    for (;;) {
+        struct lb_deadline next = lb_deadline_next(worker, session);
+        if (next.at_ms > worker->now_ms)
+            break;
+        if (!meet(worker, session, next.kind))
+            return;
+    }
+    lb_deadline_arm_relay(worker, session);
 }
 
 bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
@@ -256,13 +269,16 @@ bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session
 }
 
 bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms) {
-    uint64_t at_ms = lb_deadline_leave_ms(worker, session);
-    bool due = worker->now_ms >= at_ms;
+    bool due = worker->now_ms >= lb_deadline_leave_ms(worker, session);
 
-    if (due && wait_ms == 0)
+    if (due && wait_ms == 0) {
         lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
-    else if (at_ms != OFF)
-        lb_deadline_arm_sooner(worker, session, LB_MAX(at_ms, worker->now_ms + wait_ms));
+        return true;
+    }
+    if (due)
+        session->leave_from_ms = worker->now_ms + wait_ms;
+    if (session->state == LB_SESSION_RELAY)
+        lb_deadline_arm_relay(worker, session);
     return due;
 }
 
@@ -295,7 +311,6 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
         lb_session_close(worker, session, L4LB_CLOSE_SERVER_ABORT);
         return;
     }
-    lb_deadline_arm_relay(worker, session);
     run(worker, session);
 }
 
@@ -535,7 +550,7 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
         go_on(worker, session, lb_connect_expire(worker, session));
         break;
     case LB_SESSION_RELAY:
-        check_silence(worker, session);
+        meet_deadlines(worker, session);
         break;
     case LB_SESSION_LINGER:
         linger(worker, session);

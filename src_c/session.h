@@ -90,6 +90,7 @@ struct lb_session {
     uint32_t linger_bytes;   /* not acknowledged when last looked */
     uint64_t lifetime_at_ms; /* UINT64_MAX = off */
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
+    uint64_t leave_from_ms;  /* it leaves a drained backend no sooner */
 
     uint64_t server_name; /* hash of the one in its ClientHello; 0 = none is known */
 

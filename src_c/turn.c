@@ -18,8 +18,6 @@ static void note(struct lb_worker *worker, struct lb_session *session, unsigned 
     if ((events & LB_TURN_BEGAN) != 0) {
         lb_count_add(&counters->turns_total, 1);
         lb_account_came(worker, session);
-        if (session->phase.turns == 1 && session->first_byte_ms > 0)
-            lb_deadline_arm_relay(worker, session);
     }
 }
 

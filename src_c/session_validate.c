@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session_validate.h"
+
+#include "base.h"
+#include "deadline.h"
+
+#ifdef LB_VALIDATE
+
+static bool is_ready(const struct lb_session *session) { return session->ready.next != &session->ready; }
+
+/* Another thread may have begun to drain the backend since the session was looked at. It makes the worker look at every
+ * session, in one of its next iterations. */
+static bool was_just_drained(const struct lb_worker *worker, const struct lb_session *session) {
+    return lb_live_leaving_ms(&worker->shared->live.backends[session->backend]) >= worker->now_ms;
+}
+
+static void validate_timer(const struct lb_worker *worker, const struct lb_session *session) {
+    struct lb_deadline next;
+
+    LB_ASSERT_HOT(lb_timer_armed(&session->timer));
+    if (session->state != LB_SESSION_RELAY)
+        return;
+    next = lb_deadline_next(worker, session);
+    LB_ASSERT_HOT(session->timer.expires_ms <= next.at_ms ||
+                  (next.kind == LB_DUE_LEAVE && was_just_drained(worker, session)));
+}
+
+void lb_session_validate(const struct lb_worker *worker, const struct lb_session *session) {
+    if (session->state == LB_SESSION_FREE)
+        return;
+    validate_timer(worker, session);
+    LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY);
+    LB_ASSERT_HOT(!session->busy || session->has_backend);
+    LB_ASSERT_HOT(!session->coming || session->has_backend);
+}
+
+#endif

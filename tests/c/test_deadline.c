@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "deadline.h"
+
+#include "check.h"
+#include "clock.h"
+
+/* A connected session and a clock that only the test moves. No socket, no thread. */
+struct world {
+    struct lb_shared shared;
+    struct lb_worker worker;
+    struct lb_backend_live backends[1];
+    struct lb_endings endings[1];
+    struct lb_session session;
+};
+
+enum { IDLE_MS = 60000, HALF_CLOSE_MS = 5000, START_MS = 1000000 };
+
+static void move_to(struct world *world, uint64_t ms) {
+    world->worker.now_ms = ms;
+    world->worker.now_ns = ms * LB_NS_PER_MS;
+}
+
+static struct world *fresh(void) {
+    static struct world world;
+    struct lb_session *session = &world.session;
+
+    memset(&world, 0, sizeof world);
+    world.shared.live.backends = world.backends;
+    world.worker.shared = &world.shared;
+    world.worker.counters.endings = world.endings;
+    move_to(&world, START_MS);
+    lb_wheel_init(&world.worker.wheel, START_MS);
+    session->state = LB_SESSION_RELAY;
+    session->has_backend = true;
+    session->client = session->server = (struct lb_side){.fd = -1, .can_write = true};
+    lb_relay_init(&session->up, true);
+    lb_relay_init(&session->down, false);
+    lb_list_init(&session->ready);
+    lb_timer_init(&session->timer);
+    lb_phase_init(&session->phase);
+    session->idle_ms = IDLE_MS;
+    session->half_close_ms = HALF_CLOSE_MS;
+    session->lifetime_at_ms = session->interval_at_ms = UINT64_MAX;
+    session->first_byte_us = UINT64_MAX;
+    session->started_ns = session->last_ns = world.worker.now_ns;
+    return &world;
+}
+
+static void ask(struct world *world) {
+    (void)lb_phase_client(&world->session.phase, 100, world->worker.now_ns);
+    world->session.last_ns = world->worker.now_ns;
+}
+
+static void respond(struct world *world, enum lb_ending ending) {
+    (void)lb_phase_server(&world->session.phase, 200, world->worker.now_ns);
+    world->session.phase.expected = (uint8_t)ending;
+    world->session.first_byte_us = 1;
+    world->session.last_ns = world->worker.now_ns;
+    (void)lb_phase_expire(&world->session.phase, world->worker.now_ns);
+}
+
+static void drain(struct world *world) { atomic_store(&world->backends[0].leaving_ms, world->worker.now_ms); }
+
+#define CHECK_NEXT(world, due, ms)                                                                                     \
+    do {                                                                                                               \
+        struct lb_deadline next = lb_deadline_next(&(world)->worker, &(world)->session);                               \
+        CHECK_EQ(next.kind, due);                                                                                      \
+        CHECK_EQ(next.at_ms, ms);                                                                                      \
+    } while (0)
+
+TEST(a_session_that_says_nothing_is_due_when_it_is_idle) {
+    struct world *world = fresh();
+
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
+}
+
+TEST(the_nearest_deadline_is_the_next_one) {
+    struct world *world = fresh();
+
+    world->session.lifetime_at_ms = START_MS + 50000;
+    CHECK_NEXT(world, LB_DUE_LIFETIME, START_MS + 50000);
+    world->session.first_byte_ms = 40000;
+    CHECK_NEXT(world, LB_DUE_FIRST_BYTE, START_MS + 40000);
+    world->session.interval_at_ms = START_MS + 30000;
+    CHECK_NEXT(world, LB_DUE_INTERVAL, START_MS + 30000);
+    world->session.coming = true;
+    CHECK_NEXT(world, LB_DUE_COMING, START_MS + LB_QUIET_FIRST_MS);
+    world->session.coming = false;
+    ask(world);
+    respond(world, LB_ENDING_UNKNOWN);
+    CHECK_NEXT(world, LB_DUE_TURN, START_MS + LB_QUIET_FIRST_MS + 1);
+}
+
+TEST(an_answer_with_a_known_end_leaves_a_drained_backend_as_any_other_does) {
+    static const enum lb_ending endings[] = {LB_ENDING_UNKNOWN, LB_ENDING_LAST};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct world *world = fresh();
+        ask(world);
+        drain(world);
+        CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
+        move_to(world, START_MS + 5000);
+        respond(world, endings[i]);
+        if (endings[i] == LB_ENDING_UNKNOWN) {
+            CHECK_NEXT(world, LB_DUE_TURN, START_MS + 5000 + LB_QUIET_FIRST_MS + 1);
+            move_to(world, START_MS + 5000 + LB_QUIET_FIRST_MS + 1);
+            (void)lb_phase_expire(&world->session.phase, world->worker.now_ns);
+        }
+        CHECK_NEXT(world, LB_DUE_LEAVE, START_MS + 5000 + LB_LEAVE_QUIET_MS);
+    }
+}
+
+TEST(an_end_in_doubt_waits_longer_to_leave) {
+    struct world *world = fresh();
+
+    for (int i = 0; i < 20; i++)
+        lb_endings_learn(world->endings, (struct lb_piece){.bytes = 777, .place = 1}, true);
+    CHECK(lb_endings_tell(world->endings));
+    drain(world);
+    ask(world);
+    respond(world, LB_ENDING_UNKNOWN);
+    world->session.phase.name = LB_PHASE_QUIET;
+    CHECK_NEXT(world, LB_DUE_LEAVE, START_MS + LB_LEAVE_DOUBT_MS);
+}
+
+TEST(a_turn_gets_its_lifetime_once_more_and_not_a_moment_after_its_end) {
+    struct world *world = fresh();
+    uint64_t over_ms = START_MS + 3000;
+
+    world->session.lifetime_at_ms = over_ms;
+    CHECK_NEXT(world, LB_DUE_LIFETIME, over_ms);
+    move_to(world, START_MS + 2000);
+    ask(world);
+    CHECK_NEXT(world, LB_DUE_LIFETIME, START_MS + 6000);
+    move_to(world, START_MS + 3500);
+    respond(world, LB_ENDING_LAST);
+    CHECK_NEXT(world, LB_DUE_LIFETIME, over_ms);
+}
+
+TEST(the_timer_is_armed_for_what_comes_nearer_and_left_alone_otherwise) {
+    struct world *world = fresh();
+
+    lb_deadline_arm_relay(&world->worker, &world->session);
+    CHECK_EQ(world->session.timer.expires_ms, START_MS + IDLE_MS);
+    move_to(world, START_MS + 10);
+    ask(world);
+    lb_deadline_arm_relay(&world->worker, &world->session);
+    CHECK_EQ(world->session.timer.expires_ms, START_MS + IDLE_MS);
+    drain(world);
+    respond(world, LB_ENDING_LAST);
+    lb_deadline_arm_relay(&world->worker, &world->session);
+    CHECK_EQ(world->session.timer.expires_ms, START_MS + 10 + LB_LEAVE_QUIET_MS);
+    lb_timer_disarm(&world->worker.wheel, &world->session.timer);
+}
+
+TEST(each_phase_has_a_silence_of_its_own) {
+    struct world *world = fresh();
+
+    world->session.response_ms = 100;
+    world->session.stream_gap_ms = 200;
+    world->session.keepalive_ms = 300;
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
+    ask(world);
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + 100);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_RESPONSE);
+    respond(world, LB_ENDING_NOT_LAST);
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + 200);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_STREAM_GAP);
+    respond(world, LB_ENDING_LAST);
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + 300);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_CLIENT_KEEPALIVE);
+}
+
+TEST_MAIN()
