@@ -96,6 +96,7 @@ static struct lb_sticky_joined join(const struct lb_worker *worker, struct lb_se
     if (key_of(session, &key))
         joined = lb_sticky_join(table, &key, target_of(worker, session->backend), (int64_t)worker->now_ms, ttl_ms);
     session->sticky_place = joined.place;
+    session->sticky_table = lb_sticky_id(table);
     return joined;
 }
 
@@ -120,11 +121,15 @@ void lb_affinity_join(struct lb_worker *worker, struct lb_session *session) {
     }
 }
 
+/* A place in a table that the pool has no more is left behind: nothing looks there once all workers have moved on. */
 void lb_affinity_leave(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_pool *pool;
+
     if (session->sticky_place == LB_STICKY_NOWHERE)
         return;
-    lb_sticky_leave(lb_snapshot_pool(worker->snapshot, session->pool)->sticky, session->sticky_place,
-                    (int64_t)worker->now_ms);
+    pool = lb_snapshot_pool(worker->snapshot, session->pool);
+    if (pool != NULL && pool->sticky != NULL && lb_sticky_id(pool->sticky) == session->sticky_table)
+        lb_sticky_leave(pool->sticky, session->sticky_place, (int64_t)worker->now_ms);
     session->sticky_place = LB_STICKY_NOWHERE;
 }
 
@@ -135,33 +140,40 @@ static struct lb_sticky *table_in(const struct lb_snapshot *snapshot, uint32_t s
     return pool == NULL ? NULL : pool->sticky;
 }
 
-static bool has_other_tables(const struct lb_snapshot *snapshot, const struct lb_snapshot *other) {
+/* Does a pool have another table than it had? */
+static bool has_other_tables(const struct lb_snapshot *snapshot, const struct lb_snapshot *before) {
     for (uint32_t i = 0; i < snapshot->n_pools; i++) {
-        if (snapshot->pools[i].sticky != table_in(other, snapshot->pools[i].slot))
+        const struct lb_pool *pool = &snapshot->pools[i];
+        if (pool->sticky != NULL && pool->sticky != table_in(before, pool->slot))
             return true;
     }
     return false;
 }
 
-/* The entries were copied when the new table was made. A place in the old one is just left behind: nobody looks there
- * again once all workers have moved on. */
-static void change_table(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
-    session->sticky_place = LB_STICKY_NOWHERE;
-    if (pool != NULL && pool->sticky != NULL &&
-        (session->state == LB_SESSION_RELAY || session->state == LB_SESSION_LINGER))
-        (void)join(worker, session, pool->sticky, (int64_t)pool->sticky_ttl_ms);
+void lb_affinity_adopt(struct lb_worker *worker, const struct lb_snapshot *before) {
+    if (before == NULL || !has_other_tables(worker->snapshot, before))
+        return;
+    worker->rejoining = true;
+    worker->rejoin.next = 0;
 }
 
-void lb_affinity_adopt(struct lb_worker *worker, const struct lb_snapshot *before) {
-    struct lb_session *session;
-    uint32_t index = 0;
+/* The entries were copied when the new table was made; one that is in use must not expire. */
+static void rejoin(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_pool *pool = session->has_pool ? lb_snapshot_pool(worker->snapshot, session->pool) : NULL;
 
-    if (before == NULL || (!has_other_tables(worker->snapshot, before) && !has_other_tables(before, worker->snapshot)))
+    if (pool == NULL || pool->sticky == NULL || lb_sticky_id(pool->sticky) == session->sticky_table ||
+        (session->state != LB_SESSION_RELAY && session->state != LB_SESSION_LINGER))
         return;
-    while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
-        const struct lb_pool *pool = session->has_pool ? lb_snapshot_pool(worker->snapshot, session->pool) : NULL;
-        index = session->index + 1;
-        if (session->has_pool && (pool == NULL ? NULL : pool->sticky) != table_in(before, session->pool))
-            change_table(worker, session, pool);
-    }
+    (void)join(worker, session, pool->sticky, (int64_t)pool->sticky_ttl_ms);
+}
+
+void lb_affinity_rejoin(struct lb_worker *worker) {
+    struct lb_session *session;
+
+    if (!worker->rejoining)
+        return;
+    lb_scan_begin_part(&worker->rejoin);
+    while ((session = lb_scan_next(&worker->rejoin, &worker->sessions)) != NULL)
+        rejoin(worker, session);
+    worker->rejoining = !lb_scan_over(&worker->rejoin);
 }

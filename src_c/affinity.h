@@ -8,7 +8,7 @@
  * could not be reached. A backend that is only full is passed over, and remembered.
  *
  * Owner:   the session's worker; the table is shared by all of them.
- * Memory:  none. A session that reached its backend holds a place in the table of the worker's snapshot, or none.
+ * Memory:  none. A session that reached its backend holds a place in a table of its pool, or none; it says in which.
  */
 #ifndef LB_AFFINITY_H
 #define LB_AFFINITY_H
@@ -36,7 +36,9 @@ void lb_affinity_release(struct lb_worker *worker, const struct lb_session *sess
 void lb_affinity_join(struct lb_worker *worker, struct lb_session *session);
 void lb_affinity_leave(struct lb_worker *worker, struct lb_session *session);
 
-/* The worker has moved on from `before` (NULL = none): hold places in the tables of its new snapshot. */
+/* The worker has moved on from `before` (NULL = none): its sessions join the tables of the new snapshot. */
 void lb_affinity_adopt(struct lb_worker *worker, const struct lb_snapshot *before);
+/* Once in each iteration of the loop: let some more of them join. */
+void lb_affinity_rejoin(struct lb_worker *worker);
 
 #endif

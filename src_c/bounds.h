@@ -25,12 +25,23 @@ enum {
     /* Events taken from the kernel in one loop turn. */
     LB_POLL_BATCH = 256,
 
+    /* Relays that were cut short and go on, timers that expire, and calls from waiting rooms, in one loop turn. */
+    LB_READY_BURST = 64,
+    LB_EXPIRE_BURST = 64,
+    LB_CALLS_BURST = 64,
+
+    /* A scan of all sessions looks at so many in one loop turn, or at fewer if it closes some: closing one costs as
+     * much as so many looks. That is 32 closed sessions, about two milliseconds. */
+    LB_SCAN_LOOKS = 2048,
+    LB_SCAN_ACT_LOOKS = 64,
+
     /* Clients accepted from one socket in one turn when its queue keeps being full. */
     LB_ACCEPT_BURST_MAX = 16,
 
     /* Clients accepted from a socket before it goes away: a full queue (net.core.somaxconn is 4,096), and as many that
-     * came meanwhile. */
+     * came meanwhile; and in one loop turn. */
     LB_LAST_BURST_MAX = 8192,
+    LB_LAST_BURST_PART = 32,
 
     /* After the system refuses another socket, accepting rests this long. */
     LB_ACCEPT_REST_MS = 100,

@@ -453,7 +453,7 @@ static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *re
     while ((result = poll(&answered, 1, timeout_ms)) == -1 && errno == EINTR)
         ;
     if (result != 1 && atomic_exchange(&worker->cross.request, NULL) == NULL) {
-        /* Too late to withdraw: the worker is at it, and done in a moment. */
+        /* Too late to withdraw: the worker is at it, and answers when it is through. */
         while (poll(&answered, 1, -1) != 1)
             ;
         result = 1;

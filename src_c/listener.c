@@ -88,14 +88,14 @@ static void pause_socket(struct lb_worker *worker, struct lb_listen_socket *sock
     atomic_fetch_or(&worker->shared->paused, 1ull << worker->index);
 }
 
-static struct lb_listen_socket *find(const struct lb_worker *worker, int fd) {
+static struct lb_listen_socket *find(const struct lb_worker *worker, const struct lb_snapshot *snapshot, int fd) {
     struct lb_listen_socket *sockets;
     uint32_t low = 0, high;
 
-    if (worker->snapshot == NULL)
+    if (snapshot == NULL)
         return NULL;
-    sockets = lb_snapshot_sockets(worker->snapshot, worker->index);
-    high = worker->snapshot->n_sockets;
+    sockets = lb_snapshot_sockets(snapshot, worker->index);
+    high = snapshot->n_sockets;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (sockets[middle].fd == fd)
@@ -108,10 +108,8 @@ static struct lb_listen_socket *find(const struct lb_worker *worker, int fd) {
     return NULL;
 }
 
-/* One client at a time costs one system call each. A queue that is still not empty the very next turn earns a larger
- * burst; a queue that turns out empty ends it. */
 void lb_listener_accept(struct lb_worker *worker, int fd) {
-    struct lb_listen_socket *sock = find(worker, fd);
+    struct lb_listen_socket *sock = find(worker, worker->snapshot, fd);
     uint32_t burst;
 
     if (sock == NULL || !sock->watched)
@@ -167,11 +165,21 @@ void lb_listener_resume(struct lb_worker *worker) {
     }
 }
 
-/* Clients in the queue of a socket that goes away would be reset with it: let them in first. Those who keep coming do
- * not keep it open. */
-static void empty_queue(struct lb_worker *worker, const struct lb_listen_socket *sock) {
-    for (uint32_t clients = 0; clients < LB_LAST_BURST_MAX && accept_one(worker, sock) == CAME; clients++)
-        continue;
+/* Clients that keep coming do not keep a socket open: after LB_LAST_BURST_MAX it goes. */
+bool lb_listener_empty(struct lb_worker *worker, const struct lb_snapshot *next) {
+    uint32_t left = LB_LAST_BURST_PART;
+
+    for (uint32_t i = 0; worker->snapshot != NULL && i < worker->snapshot->n_sockets; i++) {
+        struct lb_listen_socket *sock = &lb_snapshot_sockets(worker->snapshot, worker->index)[i];
+        if (find(worker, next, sock->fd) != NULL)
+            continue;
+        while (sock->n_last < LB_LAST_BURST_MAX) {
+            if (left-- == 0)
+                return false;
+            sock->n_last = accept_one(worker, sock) == CAME ? sock->n_last + 1 : LB_LAST_BURST_MAX;
+        }
+    }
+    return true;
 }
 
 void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next) {
@@ -184,7 +192,6 @@ void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next) {
     }
     while (before < before_end || after < after_end) {
         if (after == after_end || (before < before_end && before->fd < after->fd)) {
-            empty_queue(worker, before);
             if (before->watched)
                 lb_poll_remove(worker->epoll_fd, before->fd);
             before++;

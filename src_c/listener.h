@@ -16,7 +16,11 @@
 /* The socket `fd` has clients. */
 void lb_listener_accept(struct lb_worker *worker, int fd);
 
-/* Move from the worker's snapshot to the next one: watch what is new; empty and forget what is gone. */
+/* Clients in the queue of a socket that goes away would be reset with it: let them in. True when those queues are
+ * empty; false when this call did its share and there are more. */
+LB_MUST_CHECK bool lb_listener_empty(struct lb_worker *worker, const struct lb_snapshot *next);
+
+/* Move from the worker's snapshot to the next one: watch what is new, forget what is gone. */
 void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next);
 
 /* Watch paused sockets again if there is a place now. */

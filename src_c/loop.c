@@ -6,12 +6,12 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "account.h"
 #include "affinity.h"
 #include "bounds.h"
 #include "count.h"
 #include "listener.h"
 #include "poll_tag.h"
+#include "request.h"
 #include "session.h"
 #include "session_validate.h"
 
@@ -22,7 +22,8 @@ static int timeout_ms(const struct lb_worker *worker) {
     uint64_t next = worker->now_ms + LB_HEARTBEAT_MS;
     const struct lb_relay *quiet = lb_relays_next_quiet(&worker->relays);
 
-    if (!lb_list_empty(&worker->ready))
+    if (!lb_list_empty(&worker->ready) || worker->called != NULL || worker->request != NULL || worker->adopting ||
+        worker->rejoining)
         return 0;
     next = LB_MIN(next, lb_wheel_next(&worker->wheel));
     if (quiet != NULL)
@@ -32,10 +33,11 @@ static int timeout_ms(const struct lb_worker *worker) {
     return next > worker->now_ms ? (int)(next - worker->now_ms) : 0;
 }
 
+/* What is left is due at once in the next iteration. */
 static void expire_timers(struct lb_worker *worker) {
     struct lb_timer *timer;
 
-    while ((timer = lb_wheel_expire(&worker->wheel, worker->now_ms)) != NULL) {
+    for (int n = 0; n < LB_EXPIRE_BURST && (timer = lb_wheel_expire(&worker->wheel, worker->now_ms)) != NULL; n++) {
         struct lb_session *session = container_of(timer, struct lb_session, timer);
         lb_session_timer(worker, session);
         lb_session_validate(worker, session);
@@ -72,12 +74,12 @@ static void dispatch(struct lb_worker *worker, const struct epoll_event *event) 
     }
 }
 
-/* Those on the list now get one turn; whoever is not through goes to the end, for the next. */
+/* The first on the list get one run each. One that is not through goes to the end, for a later iteration. */
 static void run_ready(struct lb_worker *worker) {
     struct lb_list batch;
 
     lb_list_init(&batch);
-    while (!lb_list_empty(&worker->ready))
+    for (int n = 0; n < LB_READY_BURST && !lb_list_empty(&worker->ready); n++)
         lb_list_append(&batch, worker->ready.next);
     while (!lb_list_empty(&batch)) {
         struct lb_session *session = container_of(batch.next, struct lb_session, ready);
@@ -87,108 +89,6 @@ static void run_ready(struct lb_worker *worker) {
     }
 }
 
-/* ---- requests ---------------------------------------------------------------------------------------------------- */
-
-static uint32_t index_of(uint64_t id) {
-    return (uint32_t)(id >> LB_SESSION_GENERATION_BITS) & (LB_SESSIONS_PER_WORKER_MAX - 1);
-}
-
-static int list_sessions(struct lb_worker *worker, const struct lb_request *request) {
-    struct lb_session *session;
-    uint32_t index = index_of(request->session);
-    size_t n = 0;
-
-    while (n < request->n && (session = lb_session_table_next(&worker->sessions, index)) != NULL) {
-        lb_account_describe(worker, session, &request->records[n]);
-        if (request->records[n].id > request->session)
-            n++;
-        index = session->index + 1;
-    }
-    return (int)n;
-}
-
-static int kill_session(struct lb_worker *worker, uint64_t id) {
-    uint32_t generation = (uint32_t)(id & ((1u << LB_SESSION_GENERATION_BITS) - 1));
-    struct lb_session *session = lb_session_table_find(&worker->sessions, index_of(id), generation);
-
-    if (session == NULL)
-        return -ENOENT;
-    lb_session_kill(worker, session, L4LB_CLOSE_KILLED);
-    return 0;
-}
-
-static int kill_backend(struct lb_worker *worker, uint32_t slot, enum l4lb_close reason) {
-    struct lb_session *session;
-    uint32_t index = 0;
-    int n = 0;
-
-    while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
-        index = session->index + 1;
-        if (session->has_backend && session->backend == slot) {
-            lb_session_kill(worker, session, reason);
-            n++;
-        }
-    }
-    return n;
-}
-
-static int leave(struct lb_worker *worker) {
-    struct lb_session *session;
-    uint32_t index = 0, n = 0;
-
-    while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
-        index = session->index + 1;
-        if (lb_session_leave(worker, session, n / LB_LEAVE_BURST))
-            n++;
-        lb_session_validate(worker, session);
-    }
-    return (int)n;
-}
-
-static int close_quiet(struct lb_worker *worker, const struct lb_request *request) {
-    struct lb_session *session;
-    uint32_t index = 0;
-    size_t n = 0;
-
-    while (n < request->n && (session = lb_session_table_next(&worker->sessions, index)) != NULL) {
-        index = session->index + 1;
-        if (session->has_backend && session->backend == request->backend &&
-            lb_session_close_quiet(worker, session, request->quiet_ms, L4LB_CLOSE_REBALANCED))
-            n++;
-    }
-    return (int)n;
-}
-
-static void answer(struct lb_worker *worker) {
-    struct lb_request *request = atomic_load(&worker->cross.request);
-    uint64_t one = 1;
-
-    if (request == NULL)
-        return;
-    request = atomic_exchange(&worker->cross.request, NULL);
-    if (request == NULL)
-        return;
-    switch (request->kind) {
-    case LB_REQUEST_LIST:
-        request->result = list_sessions(worker, request);
-        break;
-    case LB_REQUEST_KILL_SESSION:
-        request->result = kill_session(worker, request->session);
-        break;
-    case LB_REQUEST_KILL_BACKEND:
-        request->result = kill_backend(worker, request->backend, request->reason);
-        break;
-    case LB_REQUEST_LEAVE:
-        request->result = leave(worker);
-        break;
-    case LB_REQUEST_CLOSE_QUIET:
-        request->result = close_quiet(worker, request);
-        break;
-    }
-    /* The asker may be gone the moment after this. An eventfd takes 8 bytes or says why, and it can't be full. */
-    (void)!write(request->answered_fd, &one, sizeof one);
-}
-
 /* ---- the loop ---------------------------------------------------------------------------------------------------- */
 
 static void answer_calls(struct lb_worker *worker) {
@@ -196,7 +96,7 @@ static void answer_calls(struct lb_worker *worker) {
 
     if (worker->called == NULL)
         worker->called = lb_mailbox_take(&worker->cross.mailbox);
-    while ((entry = worker->called) != NULL) {
+    for (int n = 0; n < LB_CALLS_BURST && (entry = worker->called) != NULL; n++) {
         worker->called = entry->next;
         lb_session_called(worker, entry);
         lb_session_validate(worker, container_of(entry, struct lb_session, waiting));
@@ -219,6 +119,9 @@ static void adopt_snapshot(struct lb_worker *worker) {
 
     if (published == before)
         return;
+    worker->adopting = !lb_listener_empty(worker, published);
+    if (worker->adopting)
+        return;
     lb_listener_adopt(worker, published);
     lb_affinity_adopt(worker, before);
     call_waiting(before, published);
@@ -226,7 +129,7 @@ static void adopt_snapshot(struct lb_worker *worker) {
     atomic_store_explicit(&worker->cross.seen, published->sequence, memory_order_release);
 }
 
-static void take_turn(struct lb_worker *worker) {
+void lb_loop_iterate(struct lb_worker *worker) {
     struct epoll_event events[LB_POLL_BATCH];
     int n = epoll_wait(worker->epoll_fd, events, LB_POLL_BATCH, timeout_ms(worker));
 
@@ -240,7 +143,8 @@ static void take_turn(struct lb_worker *worker) {
     run_ready(worker);
     expire_timers(worker);
     expire_quiet(worker);
-    answer(worker);
+    lb_request_work(worker);
+    lb_affinity_rejoin(worker);
     if (worker->paused)
         lb_listener_resume(worker);
     if (worker->sessions.n_empty > 1)
@@ -258,10 +162,10 @@ static void *run(void *arg) {
     struct lb_worker *worker = arg;
 
     while (!atomic_load_explicit(&worker->shared->stopping, memory_order_acquire))
-        take_turn(worker);
+        lb_loop_iterate(worker);
     close_all(worker);
     lb_listener_leave(worker);
-    answer(worker);
+    lb_request_work(worker);
     return NULL;
 }
 

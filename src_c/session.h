@@ -57,16 +57,17 @@ enum { LB_SIDE_EVENTS = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET };
 struct lb_session {
     uint32_t index;
     uint32_t generation;
-    enum lb_session_state state;
-    bool busy;        /* counted as busy on `backend` */
-    bool coming;      /* holds a turn on `backend` before it has one */
-    bool has_backend; /* holds a place on `backend` */
-    bool has_pool;    /* is counted on `pool` */
+    enum lb_session_state state : 8;
+    bool busy : 1;        /* counted as busy on `backend` */
+    bool coming : 1;      /* holds a turn on `backend` before it has one */
+    bool has_backend : 1; /* holds a place on `backend` */
+    bool has_pool : 1;    /* is counted on `pool` */
     uint8_t retries;
     uint8_t n_tried;       /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;         /* enum l4lb_close, if it ends now: while connecting or lingering */
     uint8_t send_proxy;    /* enum l4lb_send_proxy, what the backend of this attempt expects */
-    uint32_t sticky_place; /* held in the sticky table of its pool; 0 = none */
+    uint32_t sticky_place; /* held in the sticky table `sticky_table` of its pool; 0 = none */
+    uint32_t sticky_table; /* id of the table that it joined last; 0 = none */
     struct lb_list ready;  /* on the worker's list of sessions that had their turn but are not through */
     struct lb_timer timer;
     struct lb_waiting waiting;

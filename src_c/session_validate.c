@@ -25,10 +25,17 @@ static void validate_timer(const struct lb_worker *worker, const struct lb_sessi
                   (next.kind == LB_DUE_LEAVE && was_just_drained(worker, session)));
 }
 
+/* An empty pipe that is on no list would be kept until the session ends. */
+static void validate_pipe(const struct lb_relay *relay) {
+    LB_ASSERT_HOT(relay->pipe == NULL || relay->pipe->held > 0 || !lb_list_empty(&relay->quiet));
+}
+
 void lb_session_validate(const struct lb_worker *worker, const struct lb_session *session) {
     if (session->state == LB_SESSION_FREE)
         return;
     validate_timer(worker, session);
+    validate_pipe(&session->up);
+    validate_pipe(&session->down);
     LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY);
     LB_ASSERT_HOT(!session->busy || session->has_backend);
     LB_ASSERT_HOT(!session->coming || session->has_backend);

@@ -86,8 +86,10 @@ static int build_sticky(struct lb_pool *pool, const struct l4lb_pool_config *con
     if (config->sticky_entries > L4LB_STICKY_ENTRIES_MAX || config->sticky_ttl_ms == 0)
         return -EINVAL;
     pool->sticky_ttl_ms = config->sticky_ttl_ms;
-    return lb_sticky_make(config->sticky_entries, live->seed, before != NULL ? before->sticky : NULL,
-                          (int64_t)(lb_clock_ns() / LB_NS_PER_MS), (int64_t)config->sticky_ttl_ms, &pool->sticky);
+    /* The publication that made a table tells it from those that the pool had before. */
+    return lb_sticky_make(config->sticky_entries, previous != NULL ? (uint32_t)previous->sequence + 1 : 1, live->seed,
+                          before != NULL ? before->sticky : NULL, (int64_t)(lb_clock_ns() / LB_NS_PER_MS),
+                          (int64_t)config->sticky_ttl_ms, &pool->sticky);
 }
 
 static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,

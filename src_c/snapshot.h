@@ -77,6 +77,7 @@ struct lb_listen_socket {
     /* worker-only from here on */
     uint64_t last_turn; /* the last loop turn in which it had a client */
     uint32_t burst;     /* how many to accept in one turn */
+    uint32_t n_last;    /* clients accepted since the socket is to go away */
     bool watched;       /* registered with epoll; not so while paused */
 };
 

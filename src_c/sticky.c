@@ -28,6 +28,7 @@ _Static_assert(sizeof(struct set) == 43 * LB_STICKY_WAYS, "what an entry costs")
 
 struct lb_sticky {
     uint32_t n_users; /* control-only */
+    uint32_t id;
     uint32_t n_entries;
     uint32_t n_sets;
     uint64_t seed[2];
@@ -129,8 +130,8 @@ static void copy(struct lb_sticky *from, struct lb_sticky *to, int64_t now_ms, i
     }
 }
 
-int lb_sticky_make(uint32_t entries, const uint64_t seed[2], struct lb_sticky *like, int64_t now_ms, int64_t ttl_ms,
-                   struct lb_sticky **out) {
+int lb_sticky_make(uint32_t entries, uint32_t id, const uint64_t seed[2], struct lb_sticky *like, int64_t now_ms,
+                   int64_t ttl_ms, struct lb_sticky **out) {
     struct lb_sticky *table;
 
     if (like != NULL && like->n_entries == entries) {
@@ -142,6 +143,7 @@ int lb_sticky_make(uint32_t entries, const uint64_t seed[2], struct lb_sticky *l
     if (table == NULL)
         return -ENOMEM;
     *table = (struct lb_sticky){.n_users = 1,
+                                .id = id,
                                 .n_entries = entries,
                                 .n_sets = (entries + LB_STICKY_WAYS - 1) / LB_STICKY_WAYS,
                                 .seed = {seed[0], seed[1]}};
@@ -156,6 +158,8 @@ int lb_sticky_make(uint32_t entries, const uint64_t seed[2], struct lb_sticky *l
     *out = table;
     return 0;
 }
+
+uint32_t lb_sticky_id(const struct lb_sticky *table) { return table->id; }
 
 void lb_sticky_put(struct lb_sticky *table) {
     if (table == NULL || --table->n_users > 0)

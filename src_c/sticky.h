@@ -58,10 +58,12 @@ struct lb_sticky_joined {
     struct lb_sticky_target target; /* what it names, now */
 };
 
-/* A table with so many places. `like` may be NULL. If it has as many, it is shared; else its entries are copied, the
- * ones used last where not all fit, and the sessions that hold places there must join again. */
-LB_MUST_CHECK int lb_sticky_make(uint32_t entries, const uint64_t seed[2], struct lb_sticky *like, int64_t now_ms,
-                                 int64_t ttl_ms, struct lb_sticky **out);
+/* A table with so many places. `id` tells it from other tables of the same pool. `like` may be NULL. If it has as many,
+ * it is shared; else its entries are copied, the ones used last where not all fit, and the sessions that hold places
+ * there must join again. */
+LB_MUST_CHECK int lb_sticky_make(uint32_t entries, uint32_t id, const uint64_t seed[2], struct lb_sticky *like,
+                                 int64_t now_ms, int64_t ttl_ms, struct lb_sticky **out);
+uint32_t lb_sticky_id(const struct lb_sticky *table);
 /* NULL is fine. */
 void lb_sticky_put(struct lb_sticky *table);
 

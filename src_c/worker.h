@@ -21,6 +21,7 @@
 #include "live.h"
 #include "relay.h"
 #include "rng.h"
+#include "scan.h"
 #include "session_table.h"
 #include "snapshot.h"
 #include "timer.h"
@@ -71,9 +72,14 @@ struct lb_worker {
     uint64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
     uint64_t now_ms;
     uint64_t turn;
-    uint64_t rest_until_ms;    /* the system refused a socket: accept no sooner */
-    bool paused;               /* some listening socket is not watched */
-    struct lb_waiting *called; /* sessions of ours that were called from the waiting room, in order */
+    uint64_t rest_until_ms;     /* the system refused a socket: accept no sooner */
+    bool paused;                /* some listening socket is not watched */
+    struct lb_waiting *called;  /* sessions of ours that were called from the waiting room, in order */
+    struct lb_request *request; /* the one that is worked on; NULL = none */
+    struct lb_scan scan;        /* how far it is */
+    bool adopting;              /* a new snapshot is there, and first the queues of sockets that it lacks are emptied */
+    bool rejoining;             /* sessions join the sticky tables of the new snapshot */
+    struct lb_scan rejoin;      /* how far that is */
     struct lb_counters counters;
     struct l4lb_worker_stats stats;
 

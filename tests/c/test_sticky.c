@@ -9,7 +9,7 @@ static const uint64_t seed[2] = {4711, 815};
 
 static struct lb_sticky *table_of(uint32_t entries) {
     struct lb_sticky *table;
-    CHECK_OK(lb_sticky_make(entries, seed, NULL, 0, TTL_MS, &table));
+    CHECK_OK(lb_sticky_make(entries, 1, seed, NULL, 0, TTL_MS, &table));
     return table;
 }
 
@@ -206,7 +206,7 @@ TEST(a_table_of_the_same_size_is_shared) {
     struct lb_sticky *table = table_of(100), *same;
 
     visit(table, 1, 7, 0);
-    CHECK_OK(lb_sticky_make(100, seed, table, 0, TTL_MS, &same));
+    CHECK_OK(lb_sticky_make(100, 2, seed, table, 0, TTL_MS, &same));
     CHECK(same == table);
     lb_sticky_put(table);
     CHECK(knows(same, 1, 7, 0));
@@ -221,7 +221,7 @@ TEST(a_larger_table_has_every_entry_with_the_time_it_had_left) {
     for (uint32_t number = 0; number < 100; number++)
         visit(table, number, number, number);
     held = join(table, 1000, 7, 0).place;
-    CHECK_OK(lb_sticky_make(5000, seed, table, 500, TTL_MS, &larger));
+    CHECK_OK(lb_sticky_make(5000, 3, seed, table, 500, TTL_MS, &larger));
     CHECK(larger != table);
     CHECK_EQ(lb_sticky_count(larger, 500, TTL_MS), 101);
     for (uint32_t number = 0; number < 100; number++) {
@@ -241,7 +241,7 @@ TEST(a_smaller_table_has_the_entries_that_were_used_last) {
 
     for (uint32_t number = 0; number < 1000; number++)
         visit(table, number, number, number % 2 == 0 ? number : 1000 - number);
-    CHECK_OK(lb_sticky_make(50, seed, table, 1000, 2 * TTL_MS, &smaller));
+    CHECK_OK(lb_sticky_make(50, 4, seed, table, 1000, 2 * TTL_MS, &smaller));
     CHECK_EQ(lb_sticky_count(smaller, 1000, 2 * TTL_MS), 50);
     for (uint32_t number = 0; number < 1000; number++) {
         struct lb_sticky_key key = client(number);

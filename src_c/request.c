@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "request.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "account.h"
+#include "bounds.h"
+#include "session.h"
+#include "session_validate.h"
+
+/* ---- one session, or a page of them ------------------------------------------------------------------------------ */
+
+static uint32_t index_of(uint64_t id) {
+    return (uint32_t)(id >> LB_SESSION_GENERATION_BITS) & (LB_SESSIONS_PER_WORKER_MAX - 1);
+}
+
+static int list_sessions(struct lb_worker *worker, const struct lb_request *request) {
+    struct lb_session *session;
+    uint32_t index = index_of(request->session);
+    size_t n = 0;
+
+    while (n < request->n && (session = lb_session_table_next(&worker->sessions, index)) != NULL) {
+        lb_account_describe(worker, session, &request->records[n]);
+        if (request->records[n].id > request->session)
+            n++;
+        index = session->index + 1;
+    }
+    return (int)n;
+}
+
+static int kill_session(struct lb_worker *worker, uint64_t id) {
+    uint32_t generation = (uint32_t)(id & ((1u << LB_SESSION_GENERATION_BITS) - 1));
+    struct lb_session *session = lb_session_table_find(&worker->sessions, index_of(id), generation);
+
+    if (session == NULL)
+        return -ENOENT;
+    lb_session_kill(worker, session, L4LB_CLOSE_KILLED);
+    return 0;
+}
+
+/* ---- all sessions ------------------------------------------------------------------------------------------------ */
+
+static bool kill_if_of_backend(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
+    if (!session->has_backend || session->backend != request->backend)
+        return false;
+    lb_session_kill(worker, session, request->reason);
+    return true;
+}
+
+static bool close_if_quiet(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
+    return session->has_backend && session->backend == request->backend && (size_t)request->result < request->n &&
+           lb_session_close_quiet(worker, session, request->quiet_ms, L4LB_CLOSE_REBALANCED);
+}
+
+/* True when it was closed, or counts as closed. */
+static bool act(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
+    switch (request->kind) {
+    case LB_REQUEST_KILL_BACKEND:
+        return kill_if_of_backend(worker, session, request);
+    case LB_REQUEST_LEAVE:
+        return lb_session_leave(worker, session, (uint32_t)request->result / LB_LEAVE_BURST);
+    case LB_REQUEST_CLOSE_QUIET:
+        return close_if_quiet(worker, session, request);
+    case LB_REQUEST_LIST:
+    case LB_REQUEST_KILL_SESSION:
+        break;
+    }
+    return false;
+}
+
+/* True when all sessions have been seen. */
+static bool do_part(struct lb_worker *worker, struct lb_request *request) {
+    struct lb_session *session;
+
+    lb_scan_begin_part(&worker->scan);
+    while ((session = lb_scan_next(&worker->scan, &worker->sessions)) != NULL) {
+        if (act(worker, session, request)) {
+            lb_scan_acted(&worker->scan);
+            request->result++;
+        }
+        lb_session_validate(worker, session);
+    }
+    return lb_scan_over(&worker->scan);
+}
+
+/* ---- work -------------------------------------------------------------------------------------------------------- */
+
+static void answer(struct lb_worker *worker) {
+    uint64_t one = 1;
+    int answered_fd = worker->request->answered_fd;
+
+    worker->request = NULL;
+    /* The asker may be gone the moment after this. An eventfd takes 8 bytes or says why, and it can't be full. */
+    (void)!write(answered_fd, &one, sizeof one);
+}
+
+void lb_request_work(struct lb_worker *worker) {
+    bool done = true;
+
+    if (worker->request == NULL && atomic_load(&worker->cross.request) != NULL) {
+        worker->request = atomic_exchange(&worker->cross.request, NULL);
+        worker->scan.next = 0;
+    }
+    if (worker->request == NULL)
+        return;
+    if (worker->request->kind == LB_REQUEST_LIST)
+        worker->request->result = list_sessions(worker, worker->request);
+    else if (worker->request->kind == LB_REQUEST_KILL_SESSION)
+        worker->request->result = kill_session(worker, worker->request->session);
+    else
+        done = do_part(worker, worker->request);
+    if (done)
+        answer(worker);
+}
