@@ -30,6 +30,7 @@ PROBE_KEYS = ("keepalive_interval", "keepalive_probes")
 _MERGED_BY_KEY = ("timeouts", "tcp")
 
 HTTP_TYPES = ("http", "https")
+DATABASE_TYPES = ("redis", "pgsql", "mysql")
 KEY_TYPES: Mapping[str, tuple[str, ...]] = {
     "path": HTTP_TYPES,
     "status": HTTP_TYPES,
@@ -40,9 +41,14 @@ KEY_TYPES: Mapping[str, tuple[str, ...]] = {
     "script": ("send_expect",),
     "command": ("exec",),
     "environment": ("exec",),
-    "tls": ("tcp", "https", "grpc", "send_expect"),
-    "send_proxy": ("tcp", *HTTP_TYPES, "grpc", "send_expect"),
-    "progress": ("tcp", *HTTP_TYPES, "grpc", "send_expect", "exec"),
+    "role": DATABASE_TYPES,
+    "user": DATABASE_TYPES,
+    "password": DATABASE_TYPES,
+    "database": ("pgsql",),
+    "hello": ("smtp",),
+    "tls": ("tcp", "https", "grpc", "redis", "pgsql", "smtp", "send_expect"),
+    "send_proxy": ("tcp", *HTTP_TYPES, "grpc", *DATABASE_TYPES, "smtp", "send_expect"),
+    "progress": ("tcp", *HTTP_TYPES, "grpc", *DATABASE_TYPES, "smtp", "send_expect", "exec"),
 }
 """Keys of checks that only some types of them use."""
 
@@ -246,7 +252,10 @@ def _health_conflicts(loc: Loc, health: Any, load: Any) -> Iterator[Conflict]:
     for key in KEY_TYPES.keys() & health.keys():
         if kind not in KEY_TYPES[key] and isinstance(kind, str):
             yield Conflict((*loc, key), f"only {_either(KEY_TYPES[key])} checks use it, and the type is {kind}")
-    for type_, key in (("exec", "command"), ("send_expect", "script")):
+    needed = [("exec", "command"), ("send_expect", "script"), ("pgsql", "user")]
+    if health.get("role", "any") != "any" or "password" in health:
+        needed.append(("mysql", "user"))
+    for type_, key in needed:
         if kind == type_ and key not in health:
             yield Conflict((*loc, "type"), f"{type_} needs the key '{key}'")
     for index, step in enumerate(one_or_many(health.get("script", ()))):

@@ -156,7 +156,7 @@ class Scheduler(Generic[Key]):
     def _message(before: Health, watch: Watch, result: Result) -> str:
         health = watch.health
         if result.outcome is Outcome.TIMEOUT and health.undecided > before.undecided:
-            return f"busy: {result.message} to the check, while clients get theirs"
+            return f"busy: {result.message}, while clients get their answers"
         if health.state is HealthState.DOWN and health.flaps > 0:
             return (
                 f"{result.message}; it flaps: {health.good_needed(watch.check.settings)} good checks will bring it up"

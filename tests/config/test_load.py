@@ -174,7 +174,7 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         (
             "health: {type: http, tls: {}}",
             "tls",
-            "health.tls: only tcp, https, grpc and send_expect checks use it, and",
+            "health.tls: only tcp, https, grpc, redis, pgsql, smtp and send_expect checks use it, and",
         ),
         ("health: {type: exec}", "exec", "health.type: exec needs the key 'command'"),
         ("health: {type: exec, command: []}", "command", "health.command: the list is empty; give at least one entry"),

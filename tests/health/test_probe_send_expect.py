@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from l4lb.health.probes import Subject, failure, success
+from l4lb.health.probes import Outcome, Result, Subject, failure, success
+from l4lb.health.probes.base import AnswerError
+from l4lb.health.probes.connection import Connection, new_socket
+from l4lb.health.probes.dialogue import Dialogue
 from tests.applications.conftest import daemon, program
-from tests.health.probing import NO_ANSWER, SHORT, check
-from tests.helpers.peers import Backend, Peer, Served, refused
+from tests.health.probing import SHORT, check, target
+from tests.helpers.loops import eventually, run
+from tests.helpers.peers import Address, Backend, Peer, Served, refused
 from tests.helpers.proxy_header import LOCAL, UNSPECIFIED, v2_raw
 from tests.helpers.waiting import wait_until
 
@@ -60,7 +66,9 @@ def test_steps_are_taken_in_order_and_one_answer_is_not_found_twice() -> None:
     with Served(smtp) as server:
         assert check(server.address, type="send_expect", script=script) == GOOD
         again = [*script, {"expect": "250 hello"}]
-        assert check(server.address, type="send_expect", script=again, timeout=SHORT) == NO_ANSWER
+        assert check(server.address, type="send_expect", script=again, timeout=SHORT) == Result(
+            Outcome.TIMEOUT, "no whole answer to step 3: expected '250 hello', but '\\r\\n' came within 0.2s"
+        )
 
 
 def test_wrong_answer_is_quoted_when_the_stream_ends() -> None:
@@ -69,13 +77,56 @@ def test_wrong_answer_is_quoted_when_the_stream_ends() -> None:
         peer.send(b"-ERR\x00 unknown")
 
     with Served(handle) as server:
-        expected = r"expected '+PONG\r\n', but the stream ended with '-ERR\x00 unknown'"
-        assert check(server.address, **PING) == failure(expected)
+        waited = r"no whole answer to step 1 ('PING\r\n'): expected '+PONG\r\n', but '-ERR\x00 unknown' came"
+        assert check(server.address, **PING) == failure(f"the connection ended, {waited}")
 
 
 def test_silence_is_a_timeout() -> None:
     with Backend() as backend:
-        assert check(backend.address, **PING, timeout=SHORT) == NO_ANSWER
+        silence = Result(Outcome.TIMEOUT, r"no answer to step 1 ('PING\r\n') within 0.2s")
+        assert check(backend.address, **PING, timeout=SHORT) == silence
+
+
+def test_what_came_before_something_was_sent_is_no_answer_to_it() -> None:
+    told = threading.Event()
+
+    def chatty(peer: Peer) -> None:
+        peer.send(b"hello +PONG\r\n")
+        peer.wait_acknowledged()
+        told.set()
+        peer.receive(6)
+        peer.drain()
+
+    script = [{"expect": "hello"}, {"send": "PING\r\n", "expect": "+PONG"}]
+    with Served(chatty) as server:
+        result = check(server.address, type="send_expect", script=script, timeout=SHORT)
+        assert told.is_set()
+        assert result == Result(Outcome.TIMEOUT, r"no answer to step 2 ('PING\r\n') within 0.2s")
+
+
+def test_what_the_kernel_still_has_when_something_is_sent_is_no_answer_to_it() -> None:
+    def chatty(peer: Peer) -> None:
+        peer.send(b"+PONG\r\n")
+        peer.finish()
+        peer.drain()
+
+    async def main(address: Address) -> str:
+        with new_socket(target(address)) as sock:
+            connection = Connection(sock)
+            await connection.open(address, "off")
+            await eventually(lambda: readable(sock))
+            dialogue = Dialogue(connection)
+            await dialogue.ask("PING", b"PING\r\n", "+PONG")
+            with pytest.raises(AnswerError) as error:
+                await dialogue.line()
+            return str(error.value)
+
+    with Served(chatty) as server:
+        assert run(main(server.address)) == "the connection ended, no answer to PING"
+
+
+def readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 def test_endless_answer_is_cut_off() -> None:
@@ -112,7 +163,9 @@ def test_redis(tmp_path: Path) -> None:
         wait_until(connects)
         assert check(("127.0.0.1", port), **PING) == GOOD
         wrong = {"type": "send_expect", "script": {"send": "NONSENSE\r\n", "expect": "+PONG"}, "timeout": SHORT}
-        assert check(("127.0.0.1", port), **wrong) == NO_ANSWER
+        result = check(("127.0.0.1", port), **wrong)
+        assert result.outcome is Outcome.TIMEOUT
+        assert "expected '+PONG', but '-ERR unknown command" in result.message
 
 
 @pytest.mark.parametrize(("version", "header"), [("v1", b"PROXY UNKNOWN\r\n"), ("v2", None)])

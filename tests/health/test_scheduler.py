@@ -369,7 +369,7 @@ def test_timeout_while_bytes_flow_is_busy_and_not_dead(
         assert backends.asked[target(1)] < UNDECIDED_MAX
         assert watch.health.state is expected
         if flowing:
-            assert watch.message == "busy: no answer within 1s to the check, while clients get theirs"
+            assert watch.message == "busy: no answer within 1s, while clients get their answers"
             assert watch.results_total["inconclusive"] >= FAST.fall
         await scheduler.close()
         assert [state for _, state, _ in heard.changes] == ([] if flowing else [DOWN])

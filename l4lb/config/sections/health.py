@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from l4lb.config.fields.accounts import Account, Hello, Role, Secret
 from l4lb.config.fields.addresses import IpAddress
 from l4lb.config.fields.checks import STATUSES_OK, Command, Headers, Payload, RegularExpression, Statuses, Variables
 from l4lb.config.fields.durations import Interval, Timeout
@@ -64,7 +65,9 @@ class Progress(Section):
 class Health(Section):
     """Active checks of the backends of a pool."""
 
-    type: Literal["tcp", "http", "https", "grpc", "send_expect", "exec", "none"] = "tcp"
+    type: Literal["tcp", "http", "https", "grpc", "redis", "pgsql", "mysql", "smtp", "send_expect", "exec", "none"] = (
+        "tcp"
+    )
     """How: `tcp` connects, `none` checks nothing, the others also ask."""
 
     path: UrlPath = "/"
@@ -84,6 +87,21 @@ class Health(Section):
 
     service: ServiceName = ""
     """grpc: name of the service to ask for; the whole server when empty."""
+
+    role: Role = "any"
+    """redis, pgsql, mysql: what a server has to be: `primary` (or `master`), `replica`, or `any` of them."""
+
+    user: Account | None = None
+    """redis, pgsql, mysql: user to log in as. pgsql needs one, mysql where there is a role."""
+
+    password: Secret | None = Field(default=None, repr=False)
+    """redis, pgsql, mysql: password of the user."""
+
+    database: Account | None = None
+    """pgsql: database to log in to; the one that is called as the user when not given."""
+
+    hello: Hello = "HELO localhost"
+    """smtp: what to say behind the greeting."""
 
     script: Annotated[tuple[Step, ...], Field(max_length=64), BeforeValidator(one_or_many)] = ()
     """send_expect: what is said and answered, step by step."""

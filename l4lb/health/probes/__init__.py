@@ -9,9 +9,10 @@ import os
 import ssl
 
 from l4lb.config.model import Health
-from l4lb.health.probes import command, http, send_expect
+from l4lb.health.probes import command, http, mysql, pgsql, redis, send_expect, smtp
 from l4lb.health.probes.base import AnswerError, Outcome, Result, Subject, Target, failure, success
-from l4lb.health.probes.connection import Connection, connected
+from l4lb.health.probes.connection import Connection, new_socket
+from l4lb.health.probes.dialogue import unanswered
 from l4lb.health.probes.tls import TlsFileError, context_of, server_name
 
 __all__ = ["NOBODY", "Outcome", "Result", "Subject", "Target", "failure", "probe", "success"]
@@ -27,37 +28,53 @@ _log = logging.getLogger(__name__)
 
 
 async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Result:
-    """Check once, within `health.timeout` for everything. Never raises but CancelledError."""
+    """Check once, within `health.timeout` for everything but taking leave. Never raises but CancelledError."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + health.timeout
     try:
-        async with asyncio.timeout_at(deadline):
-            if health.type == "exec":
+        if health.type == "exec":
+            async with asyncio.timeout_at(deadline):
                 return await command.run(target, health, subject)
-            context, name = context_of(health), server_name(health, subject, target)
-            async with connected(target, subject.send_proxy, context, name) as connection:
-                return await _ask(connection, target, health, subject)
-    except TimeoutError:
+        return await _asked(target, health, subject, deadline)
+    except TimeoutError as error:
         # Seeing a program off takes time of its own.
         if loop.time() - deadline > LATE and health.type != "exec":
             return Result(Outcome.HINDERED, f"l4lb noticed the deadline {loop.time() - deadline:.1f}s late")
-        return Result(Outcome.TIMEOUT, f"no answer within {health.timeout:g}s")
+        return Result(Outcome.TIMEOUT, f"{str(error) or 'no answer'} within {health.timeout:g}s")
     except ssl.CertificateError as error:
         return failure(f"TLS: {error.verify_message}")
     except ssl.SSLError as error:
         return failure(f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}")
     except OSError as error:
-        # The loop puts the address into `strerror`; whoever reads the message knows it.
+        # The loop puts the address into `strerror`; the status shows that already.
         outcome = Outcome.HINDERED if error.errno in _OURS else Outcome.FAILURE
         return Result(outcome, os.strerror(error.errno) if error.errno else str(error))
     except TlsFileError as error:
         return failure(f"health.tls: {error}")
-    except AnswerError as error:
-        return failure(str(error))
     except Exception as error:
-        # A fault of ours, which would take every backend down at once.
-        _log.exception("a check of %s/%s failed in a way nobody foresaw", subject.pool, subject.backend)
+        # A fault of l4lb, which would take every backend down at once.
+        _log.exception("unexpected error in a check of %s/%s", subject.pool, subject.backend)
         return Result(Outcome.HINDERED, f"internal error: {error!r}")
+
+
+async def _asked(target: Target, health: Health, subject: Subject, deadline: float) -> Result:
+    context, name = context_of(health), server_name(health, subject, target)
+    with new_socket(target) as sock:
+        connection = Connection(sock)
+        try:
+            async with asyncio.timeout_at(deadline):
+                if health.type == "pgsql":
+                    await connection.open(target.address, subject.send_proxy)
+                    result = await pgsql.ask(connection, health, context, name)
+                else:
+                    await connection.open(target.address, subject.send_proxy, context, name)
+                    result = await _ask(connection, target, health, subject)
+        except TimeoutError:
+            raise TimeoutError(unanswered(connection)) from None
+        except AnswerError as error:
+            result = failure(str(error))
+        await connection.leave(peer_closes=health.type in ("http", "https"))
+        return result
 
 
 async def _ask(connection: Connection, target: Target, health: Health, subject: Subject) -> Result:
@@ -65,10 +82,16 @@ async def _ask(connection: Connection, target: Target, health: Health, subject: 
         case "http" | "https":
             return await http.ask(connection, target, health, subject)
         case "grpc":
-            # Here, because HTTP/2 takes memory that nobody else needs.
+            # Here, because HTTP/2 takes memory that nothing else needs.
             from l4lb.health.probes import grpc
 
             return await grpc.ask(connection, target, health, subject)
         case "send_expect":
             return await send_expect.ask(connection, health)
+        case "redis":
+            return await redis.ask(connection, health)
+        case "mysql":
+            return await mysql.ask(connection, health)
+        case "smtp":
+            return await smtp.ask(connection, health)
     return success("connected")

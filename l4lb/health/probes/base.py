@@ -67,7 +67,7 @@ class AnswerError(Exception):
 QUOTED_MAX = 60
 
 
-def quoted(data: bytes) -> str:
+def quoted(data: bytes, most: int = QUOTED_MAX) -> str:
     """Bytes of a peer as one short, printable piece of a message."""
-    text = repr(data[:QUOTED_MAX])[2:-1]
-    return f"'{text}'{'…' if len(data) > QUOTED_MAX else ''}"
+    text = repr(data[:most])[2:-1]
+    return f"'{text}'{'…' if len(data) > most else ''}"

@@ -1,6 +1,8 @@
 """One connection of a check, in the clear or through TLS: lean, because thousands are made each second.
 
-It is closed with a reset: checks would fill the table of sockets in TIME_WAIT.
+How it ends: servers log resets, so a check that has its answer takes leave first. A peer that is about to close its end
+gets a moment to do so, and then a FIN. Any other gets a FIN with a reset right behind it: it reads the end of the
+stream, and no socket stays in TIME_WAIT here. A check without an answer closes with the reset alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from l4lb.health.probes.base import AnswerError, SendProxy, Target
 
 CHUNK = 16384
 
+PARTING = 0.05
+"""Seconds that a peer has to close its end, once it has answered."""
+
+REST_MAX = 65536
+"""Bytes that are read and forgotten: behind an answer, or before something is asked."""
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_FIN_ON_CLOSE = struct.pack("ii", 0, 0)
 
 PROXY_LOCAL: Mapping[SendProxy, bytes] = {
     "off": b"",
@@ -30,14 +39,36 @@ PROXY_LOCAL: Mapping[SendProxy, bytes] = {
 
 
 class Connection:
-    """Whoever makes it closes the socket. `receive` is empty at the end of the stream."""
+    """The caller owns the socket and closes it. `receive` is empty at the end of the stream.
+
+    What a check waits for, for the message when it does not come: `question` is what was asked, `expected` what should
+    answer it, `heard` what came and was not used yet. `farewell` is what the peer is told last.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.question = ""
+        self.expected = ""
+        self.heard = bytearray()
+        self.farewell = b""
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
+
+    async def open(
+        self,
+        address: SocketAddress,
+        send_proxy: SendProxy,
+        context: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """Connect, so that the next thing is to ask."""
+        await _connect(self._sock, address)
+        if header := PROXY_LOCAL[send_proxy]:
+            await self.send(header)
+        if context is not None:
+            await self.start_tls(context, server_name)
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str | None) -> None:
         """Shake hands; ssl.SSLError says what is wrong with the peer."""
@@ -77,6 +108,58 @@ class Connection:
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
 
+    def forget(self) -> None:
+        """Drop all that has come so far: it cannot answer what is about to be asked."""
+        self.heard.clear()
+        for _ in range(REST_MAX // CHUNK):
+            try:
+                data = self._sock.recv(CHUNK)
+            except BlockingIOError:
+                return
+            if self._tls is not None:
+                self._decrypt_and_drop(self._tls, data)
+            if not data:
+                return
+        raise AnswerError("it sends without end before it is asked")
+
+    def _decrypt_and_drop(self, tls: ssl.SSLObject, data: bytes) -> None:
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            while tls.read(CHUNK):
+                pass
+
+    async def leave(self, *, peer_closes: bool) -> None:
+        """Part from a peer that has answered. Nothing can go wrong any more.
+
+        `peer_closes` says that it is going to close its end by itself, as it does after a `farewell`.
+        """
+        with contextlib.suppress(OSError, ssl.SSLError):
+            if self.farewell:
+                await self.send(self.farewell)
+            if (peer_closes or self.farewell) and await self._sees_the_end():
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FIN_ON_CLOSE)
+                return
+            if self._tls is not None:
+                with contextlib.suppress(ssl.SSLError):
+                    self._tls.unwrap()
+                await self._flush()
+            self._sock.shutdown(socket.SHUT_WR)
+
+    async def _sees_the_end(self) -> bool:
+        """Whether the peer ends the stream soon, behind a short rest."""
+        left = REST_MAX
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING):
+                while left > 0:
+                    data = await self._loop.sock_recv(self._sock, CHUNK)
+                    if not data:
+                        return True
+                    left -= len(data)
+        return False
+
     async def _flush(self) -> None:
         if data := self._outgoing.read():
             await self._loop.sock_sendall(self._sock, data)
@@ -111,19 +194,25 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+def new_socket(target: Target) -> socket.socket:
+    """A socket that resets its connection when it is closed, unless `leave` has seen it end."""
+    sock = socket.socket(target.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 @contextlib.asynccontextmanager
 async def connected(
     target: Target, send_proxy: SendProxy, context: ssl.SSLContext | None = None, server_name: str | None = None
 ) -> AsyncIterator[Connection]:
-    """A connection to `target`, ready for what is to be asked."""
-    with socket.socket(target.family, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        await _connect(sock, target.address)
+    """An open connection for the length of the block, closed with a reset unless it took leave."""
+    with new_socket(target) as sock:
         connection = Connection(sock)
-        if header := PROXY_LOCAL[send_proxy]:
-            await connection.send(header)
-        if context is not None:
-            await connection.start_tls(context, server_name)
+        await connection.open(target.address, send_proxy, context, server_name)
         yield connection

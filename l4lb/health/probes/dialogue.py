@@ -1,0 +1,75 @@
+"""A check of several steps: each asks something and takes its answer, in lines or in frames of a known length.
+
+What came before a step was asked is no answer to it, and is dropped. What an answer may be in length is bounded, and
+each byte is looked at once. AnswerError says which step went wrong, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+from l4lb.health.probes.base import AnswerError, quoted
+from l4lb.health.probes.connection import Connection
+
+ANSWER_MAX = 65536
+
+
+class Dialogue:
+    """Borrows the connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._heard = connection.heard
+        self._left = ANSWER_MAX
+
+    def listen(self, question: str, expected: str) -> None:
+        """The peer speaks first: what comes next is the answer to `question`."""
+        self._connection.question, self._connection.expected = question, expected
+        self._left = ANSWER_MAX
+
+    async def ask(self, question: str, data: bytes, expected: str) -> None:
+        """Send `data`; messages call it `question`."""
+        self.listen(question, expected)
+        self._connection.forget()
+        await self._connection.send(data)
+
+    async def line(self) -> bytes:
+        """The next line, without its end."""
+        looked = 0
+        while (end := self._heard.find(b"\n", looked)) < 0:
+            looked = len(self._heard)
+            await self._more()
+        taken = self._take(end + 1)
+        return taken[:-2] if taken.endswith(b"\r\n") else taken[:-1]
+
+    async def exactly(self, length: int) -> bytes:
+        while len(self._heard) < length:
+            await self._more()
+        return self._take(length)
+
+    def unexpected(self, came: bytes) -> AnswerError:
+        """What to raise of an answer that is not the one that was expected."""
+        return AnswerError(
+            f"{self._connection.question}: expected {self._connection.expected}, but {quoted(came)} came"
+        )
+
+    def _take(self, length: int) -> bytes:
+        taken = bytes(self._heard[:length])
+        del self._heard[:length]
+        return taken
+
+    async def _more(self) -> None:
+        data = await self._connection.receive()
+        if not data:
+            raise AnswerError(f"the connection ended, {unanswered(self._connection)}")
+        self._left -= len(data)
+        if self._left < 0:
+            raise AnswerError(f"{self._connection.question}: the answer is longer than {ANSWER_MAX // 1024} KiB")
+        self._heard += data
+
+
+def unanswered(connection: Connection) -> str:
+    """What a check was waiting for when it ended, and what came instead."""
+    question = f" to {connection.question}" if connection.question else ""
+    if not connection.heard:
+        return f"no answer{question}"
+    expected = f": expected {connection.expected}" if connection.expected else ""
+    return f"no whole answer{question}{expected}, but {quoted(bytes(connection.heard))} came"
