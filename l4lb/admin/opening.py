@@ -18,11 +18,12 @@ _log = logging.getLogger(__name__)
 def listening_admin(
     control: Control, settings: model.Admin, inherited: Inherited, owner: tuple[int, int] | None
 ) -> AdminServer:
-    """A server whose sockets are open and whose clients wait for `serve`. `owner` is to have the unix socket.
+    """A server whose sockets are open and whose clients wait for `serve`. `owner` is to have the unix
+    socket, and its directory where there is none yet.
 
     StartError if what the file wants cannot be had.
     """
-    path = settings.socket or _default_socket()
+    path = settings.socket or _default_socket(owner)
     admin = AdminServer(control, path, settings.listen, inherited)
     try:
         admin.listen()
@@ -36,15 +37,19 @@ def listening_admin(
         admin = AdminServer(control, None, settings.listen, inherited)
         admin.listen()
     if owner is not None and path is not None:
-        os.chown(path, *owner)
+        os.chown(path, *owner, follow_symlinks=False)
     return admin
 
 
-def _default_socket() -> str | None:
+def _default_socket(owner: tuple[int, int] | None) -> str | None:
     path = os.environ.get("L4LB_SOCKET") or DEFAULT_SOCKET
     try:
         path = os.path.abspath(path)
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        directory = os.path.dirname(path)
+        if not os.path.isdir(directory):
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+            if owner is not None:
+                os.chown(directory, *owner)
     except OSError as error:
         _log.warning("no admin socket at %s: %s; set admin.socket to have one", path, error.strerror)
         return None

@@ -20,7 +20,7 @@ import l4lb
 from l4lb.admin.opening import listening_admin
 from l4lb.admin.server import AdminServer
 from l4lb.config import Config, load_config
-from l4lb.control import executable, listen_fds
+from l4lb.control import capabilities, executable, listen_fds
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome, UpgradeStatus
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
@@ -145,13 +145,19 @@ class Daemon:
         if self._predecessor is None:
             await admin.serve()
         self._balancer.hold()
-        with self._access_log.replacing(config.log.access), uncollected():
+        with uncollected():
             self._balancer.apply(plan)
         kept = self._inheritance.kept()
         self._inheritance.inherited.settle()
         if account is not None:
+            self._balancer.sockets.give_to(account.pw_uid, account.pw_gid)
             become(account)
-        self._handle_signals()
+            await self._look_at_reloads(account.pw_name)
+        elif config.process.user is not None:
+            capabilities.pass_on_nothing()
+        # Only now: the user that writes it has to open it again after a rotation.
+        with self._access_log.replacing(config.log.access):
+            self._handle_signals()
         await self._shutdown.unless_requested(self._balancer.find_backends())
         if self._predecessor is not None:
             await self._take_over(self._predecessor, kept, admin)
@@ -177,6 +183,14 @@ class Daemon:
         self._access_log.close()
         if self._shutdown.outcome is not None:
             _log.info("%s", self._shutdown.outcome)
+
+    async def _look_at_reloads(self, user: str) -> None:
+        """Say now, and not when it is too late, what the user that this process has become cannot read again."""
+        try:
+            await asyncio.to_thread(_load, self._path)
+        except ConfigError as error:
+            problem = error.problems[0]
+            _log.warning("process.user: '%s' cannot read the configuration, so reloads will fail: %s", user, problem)
 
     async def _take_over(self, predecessor: Predecessor, kept: Sequence[BindKey], admin: AdminServer) -> None:
         """Have the predecessor let go; what it was told meanwhile counts here."""

@@ -59,6 +59,13 @@ class Bind:
         host, port = self.sockets[0].getsockname()[:2]
         return str(Address(host=host, port=port))
 
+    def give_to(self, user: int, group: int) -> None:
+        """Have the sockets, and the file of a unix one, belong to this user."""
+        for sock in self.sockets:
+            os.fchown(sock.fileno(), user, group)
+        if self.address.path is not None and self.identity is not None:
+            os.chown(self.address.path, user, group, follow_symlinks=False)
+
     def close(self) -> None:
         path = self.address.path
         if path is not None and self.identity is not None:
@@ -109,6 +116,13 @@ class Sockets:
         # Before that, it is for its owner to say.
         if not self.inherited.shared:
             self._keep()
+
+    def give_to(self, user: int, group: int) -> None:
+        """Have all that is open belong to the user that this process becomes. The kernel lets only sockets of one user
+        share a port (SO_REUSEPORT), and only the owner of a file may remove it from a directory such as /tmp."""
+        for bind in self.binds.values():
+            if not bind.borrowed:
+                bind.give_to(user, group)
 
     def fade(self, keys: Iterable[BindKey]) -> None:
         """Let next to nobody queue for what is about to be closed: who is in the queue then is reset. Those who come

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import l4lb
+from l4lb.control.capabilities import passing_on_low_ports
 from l4lb.control.handover import ENVIRONMENT, PROTOCOL, Channel, HandoverError, Message, PeerEnded
 from l4lb.control.signals import holding_signals
 
@@ -48,7 +49,7 @@ class Successor:
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
             try:
-                with holding_signals():
+                with holding_signals(), passing_on_low_ports():
                     child = subprocess.Popen(
                         command,
                         env={**environment, ENVIRONMENT: str(theirs.fileno())},

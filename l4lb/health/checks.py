@@ -8,6 +8,7 @@ from l4lb.config import Config, model
 from l4lb.control.api import AdminState
 from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.errors import StartError
+from l4lb.health.probes import load
 from l4lb.health.probes.base import Subject, Target
 from l4lb.health.probes.tls import TlsFileError, context_of
 from l4lb.health.scheduler import Check
@@ -28,9 +29,10 @@ def checks_of(state: State) -> dict[BackendKey, Check]:
 
 
 def require_tls(config: Config) -> None:
-    """Read every file that TLS of a check needs. StartError names the first that cannot be used."""
+    """Load what checks need, and every file of their TLS. StartError names the first that cannot be used."""
     for name, pool in config.pools.items():
         if pool.health is not None:
+            load(pool.health)
             try:
                 context_of(pool.health)
             except TlsFileError as error:

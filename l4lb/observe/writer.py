@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import pwd
 import select
 import stat
 import threading
@@ -121,7 +122,7 @@ class Writer(Generic[T]):
         except OSError as error:
             # A FIFO without a reader, or a closed descriptor, may come to life; a bad path is a mistake to report now.
             if isinstance(target, str) and not _is_fifo(target):
-                raise StartError(f"cannot open log file {target}: {error.strerror}; check its directory") from error
+                raise StartError(f"cannot open log file {target}: {_reason(error)}") from error
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -263,6 +264,22 @@ class Writer(Generic[T]):
     @property
     def _name(self) -> str:
         return self._target if isinstance(self._target, str) else f"descriptor {self._target}"
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return (
+            f"{error.strerror} for user {_user()}, which reopens it after each rotation; make its directory that user's"
+        )
+    return f"{error.strerror}; check its directory"
+
+
+def _user() -> str:
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _is_fifo(path: str) -> bool:

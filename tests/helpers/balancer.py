@@ -103,8 +103,8 @@ class Balancer:
         self.notified: list[str] = []
         self._notify = self._cleanup.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         self._notify.bind(str(self.directory / "notify"))
-        # As open as a service manager's socket: a balancer that is no longer root uses it too.
-        self.directory.chmod(0o755)
+        # A balancer that is no longer root uses them too.
+        self.directory.chmod(0o777)
         (self.directory / "notify").chmod(0o777)
         self.process: subprocess.Popen[bytes] | None = None
         self.replaced: list[subprocess.Popen[bytes]] = []

@@ -77,6 +77,12 @@ async def _asked(target: Target, health: Health, subject: Subject, deadline: flo
         return result
 
 
+def load(health: Health) -> None:
+    """Import what checks of this kind need, while the process is a user that surely can."""
+    if health.type == "grpc":
+        from l4lb.health.probes import grpc  # noqa: F401
+
+
 async def _ask(connection: Connection, target: Target, health: Health, subject: Subject) -> Result:
     match health.type:
         case "http" | "https":
