@@ -234,6 +234,12 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
     }
 }
 
+enum lb_connect lb_connect_elsewhere(struct lb_worker *worker, struct lb_session *session) {
+    lb_account_leave_backend(worker, session);
+    lb_sock_close(&session->server.fd, false);
+    return lb_connect_next(worker, session);
+}
+
 static enum lb_connect fail(struct lb_worker *worker, struct lb_session *session, int error) {
     enum lb_connect result;
     return may_go_on(worker, session, error, &result) ? lb_connect_next(worker, session) : result;

@@ -36,6 +36,9 @@ enum lb_connect {
 /* Look for a backend. */
 LB_MUST_CHECK enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session);
 
+/* Give up the attempt that is under way, which has not failed, and look for another backend. */
+LB_MUST_CHECK enum lb_connect lb_connect_elsewhere(struct lb_worker *worker, struct lb_session *session);
+
 /* epoll reported `events` for the backend's socket of a session in CONNECT. */
 LB_MUST_CHECK enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *session, uint32_t events);
 

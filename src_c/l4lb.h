@@ -207,6 +207,10 @@ int l4lb_reclaim(struct l4lb_engine *engine);
     X(KILLED_QUEUE, "KQ", "killed") \
     X(KILLED_CONNECT, "KC", "killed")                            \
     X(KILLED, "KD", "killed")                                    \
+    X(BACKEND_DOWN_CONNECT, "DC", "backend_down") \
+    X(BACKEND_DOWN, "DD", "backend_down") \
+    X(BETTER_UP_CONNECT, "UC", "better_up") \
+    X(BETTER_UP, "UD", "better_up") \
     X(DRAINED, "DD", "drained")                                  \
     X(REBALANCED, "DD", "rebalanced") \
     X(SHUTDOWN, "KD", "shutdown")                                \
@@ -400,8 +404,9 @@ int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n
  * ones of a worker need not be first. Where the last pieces of answers are known, only sessions whose answer ended with
  * one. Returns how many. Any thread. */
 int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms);
-/* Close every session of a backend, for this reason: DRAINED when its time is over, KILLED when somebody asked. Returns
- * how many. Any thread. */
+/* Close every session of a backend, for this reason: DRAINED when its time is over, KILLED when an operator asked,
+ * BACKEND_DOWN or BETTER_UP when the pool says so. For those two, a session that is still connecting goes to another
+ * backend instead, if the snapshot has one for it. Returns how many were closed. Any thread. */
 int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close reason, int timeout_ms);
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */

@@ -42,10 +42,8 @@ static int kill_session(struct lb_worker *worker, uint64_t id) {
 /* ---- all sessions ------------------------------------------------------------------------------------------------ */
 
 static bool kill_if_of_backend(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
-    if (!session->has_backend || session->backend != request->backend)
-        return false;
-    lb_session_kill(worker, session, request->reason);
-    return true;
+    return session->has_backend && session->backend == request->backend &&
+           lb_session_cut(worker, session, request->reason);
 }
 
 static bool close_if_quiet(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
@@ -95,10 +93,16 @@ static void answer(struct lb_worker *worker) {
     (void)!write(answered_fd, &one, sizeof one);
 }
 
+/* Not while it works with an older snapshot than the asker knows: new sessions might go where a scan has just been. */
+static bool may_begin(struct lb_worker *worker) {
+    return worker->request == NULL && atomic_load(&worker->cross.request) != NULL &&
+           worker->snapshot == atomic_load_explicit(&worker->shared->snapshot, memory_order_acquire);
+}
+
 void lb_request_work(struct lb_worker *worker) {
     bool done = true;
 
-    if (worker->request == NULL && atomic_load(&worker->cross.request) != NULL) {
+    if (may_begin(worker)) {
         worker->request = atomic_exchange(&worker->cross.request, NULL);
         worker->scan.next = 0;
     }

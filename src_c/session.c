@@ -71,13 +71,27 @@ void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum
                broken || lb_relay_holds(&session->up));
 }
 
+/* The reason as it is counted for a session that has not reached a backend. */
+static enum l4lb_close while_connecting(enum l4lb_close reason) {
+    switch (reason) {
+    case L4LB_CLOSE_KILLED:
+        return L4LB_CLOSE_KILLED_CONNECT;
+    case L4LB_CLOSE_BACKEND_DOWN:
+        return L4LB_CLOSE_BACKEND_DOWN_CONNECT;
+    case L4LB_CLOSE_BETTER_UP:
+        return L4LB_CLOSE_BETTER_UP_CONNECT;
+    default:
+        return reason;
+    }
+}
+
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
     if (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO) {
         reject(worker, session, L4LB_REJECT_CLOSED);
         return;
     }
-    if (reason == L4LB_CLOSE_KILLED && session->state == LB_SESSION_CONNECT)
-        reason = L4LB_CLOSE_KILLED_CONNECT;
+    if (session->state == LB_SESSION_CONNECT)
+        reason = while_connecting(reason);
     if (reason == L4LB_CLOSE_KILLED && session->state == LB_SESSION_QUEUE)
         reason = L4LB_CLOSE_KILLED_QUEUE;
     lb_session_close(worker, session, reason);
@@ -320,6 +334,20 @@ static void go_on(struct lb_worker *worker, struct lb_session *session, enum lb_
         connected(worker, session);
     else if (result == LB_CONNECT_OVER)
         lb_session_close(worker, session, (enum l4lb_close)session->close);
+}
+
+bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    bool moves_on = reason == L4LB_CLOSE_BACKEND_DOWN || reason == L4LB_CLOSE_BETTER_UP;
+    enum lb_connect result;
+
+    if (session->state != LB_SESSION_CONNECT || !moves_on) {
+        lb_session_kill(worker, session, reason);
+        return true;
+    }
+    session->close = (uint8_t)while_connecting(reason);
+    result = lb_connect_elsewhere(worker, session);
+    go_on(worker, session, result);
+    return result == LB_CONNECT_OVER;
 }
 
 void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry) {

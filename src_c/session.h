@@ -124,6 +124,10 @@ void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum
 /* Close because somebody asked: KILLED, DRAINED or SHUTDOWN. */
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
+/* Its backend is to have no sessions any more. BACKEND_DOWN and BETTER_UP send one that is still connecting elsewhere,
+ * if there is an elsewhere; any other is closed. True when it was closed. */
+bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
+
 /* Called from the waiting room: try for a place. */
 void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry);
 

@@ -250,6 +250,7 @@ def _pool_families(status: Status) -> Iterator[Family]:
     )
     queued = Family("l4lb_pool_queued", "gauge", "Sessions in the waiting room.")
     queue = Family("l4lb_pool_queue_seconds", "histogram", "Time in the waiting room, of those that got a place.")
+    held = Family("l4lb_pool_held_backends", "gauge", "Better backends that are usable and not used yet (failback).")
     withheld = Family(
         "l4lb_pool_ejections_withheld", "counter", "Backends not ejected because too many of the pool were."
     )
@@ -257,11 +258,13 @@ def _pool_families(status: Status) -> Iterator[Family]:
     for name, pool in status.pools.items():
         panic.add(label_text(pool=name), int(pool.panic))
         queued.add(label_text(pool=name), pool.statistics.queued)
+        if pool.failover is not None:
+            held.add(label_text(pool=name), len(pool.failover.held))
         withheld.add(label_text(pool=name), pool.ejections_withheld_total)
         queue.add_histogram(label_text(pool=name), pool.statistics.queue)
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
-    yield from (panic, queued, queue, withheld, closed)
+    yield from (panic, queued, queue, held, withheld, closed)
     yield from _sticky_families(status)
 
 

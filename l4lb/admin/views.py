@@ -8,6 +8,7 @@ from l4lb.control.api import (
     BackendStatus,
     DiscoveryStatus,
     EjectionStatus,
+    FailoverStatus,
     HealthState,
     ListenerStatus,
     LoadStatus,
@@ -86,10 +87,15 @@ def _pool(pool: PoolStatus) -> Json:
         "queued": pool.statistics.queued,
         "queue_size": pool.queue_size,
         "discovery": None if pool.discovery is None else _discovery(pool.discovery),
+        "failover": None if pool.failover is None else _failover(pool.failover),
         "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky, pool.sticky_entries),
         "closed_total": closed,
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
     }
+
+
+def _failover(failover: FailoverStatus) -> Json:
+    return {"current": failover.current, "held": list(failover.held), "message": failover.message}
 
 
 def _discovery(discovery: DiscoveryStatus) -> Json:

@@ -51,6 +51,8 @@ def print_status(status: Json) -> None:
                 f"[bold red]pool {escape(name)} panics:[/bold red] too few backends are usable, health is ignored",
                 highlight=False,
             )
+        if (failover := _mapping(pool, "failover")).get("held"):
+            console.print(f"[yellow]pool {escape(name)}[/yellow] {escape(_text(failover, 'message'))}", highlight=False)
         if discovery := _mapping(pool, "discovery"):
             console.print(_discovery(name, discovery), highlight=False)
 

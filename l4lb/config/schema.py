@@ -54,7 +54,7 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _written_default(value: Any, schema: dict[str, Any]) -> dict[str, Any]:
     choices = [schema, *schema.get("anyOf", ())]
-    if value is not None and any(choice.get("pattern") == DURATION_PATTERN for choice in choices):
+    if isinstance(value, float) and any(choice.get("pattern") == DURATION_PATTERN for choice in choices):
         return {"default": format_duration(value)}
     if value is None and any(choice.get("const") == "off" for choice in choices):
         return {"default": "off"}

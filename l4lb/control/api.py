@@ -94,6 +94,16 @@ class BackendStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverStatus:
+    """Of a pool with tiers, or an order of backends: which one is `current`, None if none is usable, and why. `held`
+    are better backends that are usable and not used, as the pool does not go back to them yet."""
+
+    current: str | None
+    held: Sequence[str]
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryStatus:
     """How a source of backends does. `age` is the seconds since it last said what there is, None if it never did.
 
@@ -125,6 +135,7 @@ class PoolStatus:
     discovery: DiscoveryStatus | None = None
     queue_size: int | None = None
     sticky_entries: int | None = None
+    failover: FailoverStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

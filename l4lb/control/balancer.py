@@ -21,7 +21,10 @@ from l4lb.control import recall, report
 from l4lb.control.alarms import Alarms
 from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
 from l4lb.control.compose import Composer
+from l4lb.control.cutter import Cutter
 from l4lb.control.departures import SlotKey
+from l4lb.control.failback import Seat
+from l4lb.control.failover import Failover
 from l4lb.control.fd_store import Store, no_store
 from l4lb.control.housekeeping import Housekeeping
 from l4lb.control.inherited import Inherited
@@ -80,9 +83,11 @@ class Balancer:
         self._outliers = Outliers(engine)
         memory = memory or Memory()
         self._planner = Planner(engine, memory.endpoints, memory.targets)
-        self._transfer = Transfer(engine, self._planner, self._scheduler, self._outliers, memory.backends)
+        self._transfer = Transfer(engine, self._planner, self._scheduler, self._outliers, memory.backends, memory.seats)
         self._composer = Composer(events)
         self._publisher = Publisher(self._publish)
+        self._failover = Failover(self._publisher.soon)
+        self._cutter = Cutter(engine, lambda: self._state)
         self._rebalancer = Rebalancer(engine, lambda: self._state)
         self._alarms = Alarms()
         self._sessions = Sessions(engine, on_events)
@@ -129,6 +134,7 @@ class Balancer:
             if self._config is None:
                 merged = self._transfer.recall(merged, now)
             state = self._weigher.weigh(merged, now, first=first)
+            state = self._failover.settle(state, now, clients=not first)
             self._pass_on(state, plan.config)
         except Exception as error:
             for kind, slot in taken:
@@ -286,17 +292,22 @@ class Balancer:
     def _pass_on(self, state: State, config: Config) -> None:
         fds = self._sockets.fds()
         self._engine.publish(self._composer.compose(state, fds, config.log, accepting=self._accepting))
+        self._cutter.note(state)
 
     def _publish(self) -> None:
         if self._config is not None:
             # Backends that die have to be told to the data plane, whatever else does not work.
-            _in_any_case(self._note_changes, self._weigh)
+            _in_any_case(self._note_changes, self._weigh, self._settle)
             self._pass_on(self._state, self._config)
             self._alarms.look_for_panic(self._state)
             self._housekeeping.untidy.set()
 
     def _weigh(self) -> None:
         self._state = self._weigher.weigh(self._state, asyncio.get_running_loop().time())
+
+    def _settle(self) -> None:
+        now, clients = asyncio.get_running_loop().time(), self._accepting or self._stopping
+        self._state = self._failover.settle(self._state, now, clients=clients)
 
     async def weigh(self) -> None:
         """Let weights follow load and slow start. One round of it, once there is anything to follow."""
@@ -375,6 +386,11 @@ class Balancer:
         """Close sockets that no listener has any more. One look at whether that is possible, once there are some."""
         await self._housekeeping.unused.wait()
         self._housekeeping.close_sockets({} if self._stopping else self._state.listeners)
+
+    async def cut(self) -> None:
+        """Close the sessions that pools give up as backends go down or come up. One round of it, once there are any."""
+        await self._cutter.active.wait()
+        await self._cutter.round()
 
     async def rebalance(self) -> None:
         """Close a few quiet connections where there are too many; one round of it, once there is a reason."""
@@ -471,6 +487,12 @@ class Balancer:
             self._change(changed)
             self._publisher.now()
 
+    def recall_seats(self, seats: Mapping[str, Seat]) -> None:
+        """Stay where a predecessor's pools stayed when it let go."""
+        if (state := recall.seats(self._state, seats)) is not self._state:
+            self._state = state
+            self._publisher.now()
+
     def see_off(self) -> None:
         """Close sessions once they are quiet, at every backend; turns in flight go on to their end."""
         self._housekeeping.see_off(self._state)
@@ -480,6 +502,7 @@ class Balancer:
         # A stop has taken its sockets out of the store. If this is the end of anything else, they are for a successor.
         self.leave_sockets()
         self._publisher.close()
+        self._failover.close()
         await self._planner.close()
         await self._scheduler.close()
         await self._weigher.close()

@@ -197,6 +197,7 @@ class Daemon:
         self._balancer.recall_clients(self._inheritance.memory.sticky)
         news = await predecessor.lets_go(kept, self._shutdown.wait_requested())
         self._balancer.recall_operator(news.backends)
+        self._balancer.recall_seats(news.seats)
         self._balancer.recall_clients(news.sticky)
         await predecessor.leaves()
         self._balancer.sockets.own()

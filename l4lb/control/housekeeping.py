@@ -15,7 +15,7 @@ from l4lb.control.departures import Departure, SlotKey, departures
 from l4lb.control.sessions import Sessions
 from l4lb.control.sockets import BindKey, Sockets, bind_key
 from l4lb.control.state import BackendKey, ListenerEntry, State
-from l4lb.engine.api import Engine, SlotKind
+from l4lb.engine.api import Ending, Engine, SlotKind
 from l4lb.words import counted
 
 _log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Housekeeping:
     async def _end_patience(self) -> None:
         now = asyncio.get_running_loop().time()
         for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
-            killed = await asyncio.to_thread(self._engine.kill_backend, key[1])
+            killed = await asyncio.to_thread(self._engine.kill_backend, key[1], Ending.DRAINED)
             del self._deadlines[key]
             if killed:
                 label = self._departures[key].label

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from l4lb.config import Address
 from l4lb.control.api import AdminState, HealthState
+from l4lb.control.failback import Seat
 from l4lb.control.handover import BATCH, Json, batches
 from l4lb.control.resolve import literal
 from l4lb.control.state import BackendKey
@@ -116,9 +117,11 @@ class StickyBatch:
 
 @dataclass(slots=True)
 class Memory:
-    """Backends, what sources found for each pool, where names lead, and the clients of sticky pools."""
+    """Backends, where pools stay, what sources found for each pool, where names lead, and the clients of sticky
+    pools."""
 
     backends: dict[BackendKey, BackendTold] = field(default_factory=dict)
+    seats: dict[str, Seat] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoints] = field(default_factory=dict)
     targets: Mapping[Address, Target] = field(default_factory=dict)
     sticky: list[StickyBatch] = field(default_factory=list)
@@ -139,6 +142,12 @@ def backend_messages(told: Iterator[BackendTold]) -> Iterator[tuple[str, Json]]:
     """Kinds and fields of the messages that tell of these."""
     while some := list(itertools.islice(told, BATCH)):
         yield "backends", {"backends": [one.model_dump(mode="json", exclude_defaults=True) for one in some]}
+
+
+def seat_messages(seats: Mapping[str, Seat]) -> Iterator[tuple[str, Json]]:
+    """Kinds and fields of the messages that tell where pools stay."""
+    for some in batches(list(seats.items())):
+        yield "seats", {"seats": {pool: {"tier": seat.tier, "backend": seat.backend} for pool, seat in some}}
 
 
 class Listener:
@@ -164,6 +173,8 @@ class Listener:
                 for name, address in fields["names"].items():
                     if (target := literal(Address.parse(address))) is not None:
                         self._targets[Address.parse(name)] = target
+            case "seats":
+                self.memory.seats |= {str(pool): _heard_seat(seat) for pool, seat in fields["seats"].items()}
             case "sticky":
                 self.memory.sticky.append(_heard_batch(fields))
 
@@ -183,6 +194,11 @@ def _tell_endpoint(endpoint: Endpoint) -> Json:
 def _heard_endpoint(fields: Json) -> Endpoint:
     told = _EndpointTold.model_validate(fields)
     return Endpoint(told.name, Address.parse(told.address), told.weight, told.zone, told.tier, told.readiness)
+
+
+def _heard_seat(fields: Json) -> Seat:
+    backend = fields.get("backend")
+    return Seat(int(fields["tier"]), None if backend is None else str(backend))
 
 
 def _tell_target(target: Target) -> str:

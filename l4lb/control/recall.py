@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from l4lb.agent.protocol import NOTHING_SAID, AgentWeight, Verdict
 from l4lb.control.api import HealthState
+from l4lb.control.failback import Seat
 from l4lb.control.handover import Json
 from l4lb.control.memory import ALWAYS, AgentTold, AgentWeightTold, BackendTold, CheckTold, EjectionTold
 from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
@@ -98,6 +99,16 @@ def backends(state: State, told: Told, now: float) -> State:
     """The first state of a process, with what its predecessor knew."""
     changed = {key: _recalled(entry, state.pools[key[0]], one, now) for key, entry, one in _known(state, told)}
     return state.with_backends(changed) if changed else state
+
+
+def seats(state: State, told: Mapping[str, Seat]) -> State:
+    """The state with its pools where they stayed; itself if they are there."""
+    pools = {
+        name: replace(pool, seat=told[name])
+        for name, pool in state.pools.items()
+        if pool.stays and name in told and told[name] != pool.seat
+    }
+    return replace(state, pools={**state.pools, **pools}) if pools else state
 
 
 def _known(state: State, told: Told) -> Iterator[tuple[BackendKey, BackendEntry, BackendTold]]:

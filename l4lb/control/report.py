@@ -12,6 +12,7 @@ from l4lb.control.api import (
     ListenerStatus,
     PoolStatus,
 )
+from l4lb.control.failover import failover_status
 from l4lb.control.outliers import Outliers
 from l4lb.control.sockets import Sockets, bind_key
 from l4lb.control.state import BackendEntry, BackendKey, ListenerEntry, PoolEntry
@@ -77,6 +78,7 @@ def pool_status(
         statistics=statistics,
         scale_to_zero=pool.config.scale_to_zero,
         discovery=discovery,
+        failover=failover_status(pool, now),
         ejections_withheld_total=outliers.withheld(name),
         queue_size=None if pool.config.queue is None else pool.config.queue.size,
         sticky_entries=None if pool.config.sticky is None else pool.config.sticky.entries,

@@ -10,7 +10,7 @@ from l4lb.control.departures import SlotKey
 from l4lb.control.events import EventPump
 from l4lb.control.names import Names
 from l4lb.control.state import State
-from l4lb.engine.api import Engine, SessionRecord
+from l4lb.engine.api import Ending, Engine, SessionRecord
 from l4lb.errors import ControlError
 
 LISTING_BATCH = 1024
@@ -44,7 +44,7 @@ class Sessions:
 
     async def kill_of(self, slot: int) -> int:
         """End those of a backend; how many."""
-        return await asyncio.to_thread(self._engine.kill_backend, slot, True)
+        return await asyncio.to_thread(self._engine.kill_backend, slot, Ending.KILLED)
 
     def _deliver(self, records: list[SessionRecord]) -> None:
         self._on_events([self._names.session(record) for record in records])

@@ -14,6 +14,7 @@ from typing import Any
 from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
 from l4lb.control.api import AdminState, HealthState
+from l4lb.control.failback import Candidate, Seat, kept, ranks
 from l4lb.control.panic import Standing, is_panic
 from l4lb.control.zones import NO_ZONES, Zones
 from l4lb.discovery.source import Readiness
@@ -111,6 +112,11 @@ class BackendEntry:
         return self.ready and self.agreed_health in (HealthState.UP, HealthState.NONE) and self.target is not None
 
     @property
+    def pending(self) -> bool:
+        """Whether it will be usable if its first check is good."""
+        return self.ready and self.agreed_health is HealthState.PENDING and self.target is not None
+
+    @property
     def standing(self) -> Standing:
         """What panic is decided upon: health, and not what clients' connections have led to."""
         return Standing(
@@ -123,9 +129,12 @@ class BackendEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolEntry:
+    """`seat` is the tier or backend that it stays with, see `failback`."""
+
     slot: int
     config: model.Pool
     backends: Mapping[str, BackendEntry]
+    seat: Seat | None = None
 
     @property
     def checked(self) -> bool:
@@ -147,13 +156,61 @@ class PoolEntry:
         """Whether the quiet sessions of a backend that leaves are to go."""
         return self.config.drain_quiet == "close"
 
+    @property
+    def stays(self) -> bool:
+        """Whether it does not go back at once to a better tier or backend that it left."""
+        return self.config.failback != 0
+
+    @property
+    def spills(self) -> bool:
+        """Whether a lower tier takes what the ones above have no place for."""
+        return self.config.spill == "on"
+
+    @property
+    def by_backend(self) -> bool:
+        """Whether its backends have an order of their own, beside their tiers."""
+        return self.config.balance == "first"
+
     def taking(self) -> set[str]:
-        """The backends that take new sessions: the usable ones, in a panic all that are ready and not ejected."""
+        """The backends that take new sessions: the willing ones, but for those that failback and spill hold back."""
+        if self.spills and self.seat is None:
+            return self.willing()
+        return kept(self.seat, self.candidates(), spill=self.spills)
+
+    def willing(self) -> set[str]:
+        """The usable backends; in a panic all that are ready and not ejected."""
         panic = self.panic
         return {
             name
             for name, backend in self.backends.items()
             if backend.usable or (panic and backend.ready and backend.target is not None and not backend.ejected)
+        }
+
+    def candidates(self) -> dict[str, Candidate]:
+        """The backends as failback sees them."""
+        willing, order = self.willing(), self.ranks()
+        return {
+            name: Candidate(
+                rank=order[name], serves=name in willing, pending=backend.pending, since=backend.usable_since
+            )
+            for name, backend in self.backends.items()
+        }
+
+    def ranks(self) -> dict[str, tuple[int, int]]:
+        """Which backends are better than which."""
+        tiers = ((name, backend.config.tier) for name, backend in self.backends.items())
+        return ranks(tiers, by_backend=self.by_backend)
+
+    def doomed(self) -> set[str]:
+        """The backends that are to have no session at all: those that are down or in maintenance, where the pool says
+        so. In a panic health is not believed."""
+        if self.config.on_down == "keep":
+            return set()
+        panic = self.panic
+        return {
+            name
+            for name, backend in self.backends.items()
+            if backend.admin_state is AdminState.MAINT or (backend.agreed_health is HealthState.DOWN and not panic)
         }
 
     def places(self) -> dict[tuple[int, str | None], list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from l4lb.config import Config
 from l4lb.control import recall, sticky_batches
+from l4lb.control.failback import Seat
 from l4lb.control.memory import BackendTold, Memory, StickyBatch
 from l4lb.control.outliers import Outliers
 from l4lb.control.planner import Planner
@@ -16,7 +17,8 @@ from l4lb.health.scheduler import Scheduler
 
 
 class Transfer:
-    """`told` is what a predecessor knew of its backends. It counts once, for the first state."""
+    """`told` is what a predecessor knew of its backends, `seats` where its pools stayed. They count once, for the first
+    state."""
 
     def __init__(
         self,
@@ -25,16 +27,18 @@ class Transfer:
         scheduler: Scheduler[BackendKey],
         outliers: Outliers,
         told: dict[BackendKey, BackendTold],
+        seats: Mapping[str, Seat],
     ) -> None:
         self._engine = engine
         self._planner = planner
         self._scheduler = scheduler
         self._outliers = outliers
         self._told = told
+        self._seats = seats
 
     def recall(self, state: State, now: float) -> State:
         """The first state, with what a predecessor knew."""
-        state = recall.backends(state, self._told, now)
+        state = recall.seats(recall.backends(state, self._told, now), self._seats)
         self._scheduler.recall(recall.checks(state, self._told, now))
         self._outliers.recall(recall.tracks(state, self._told, now))
         self._told = {}

@@ -18,7 +18,7 @@ from l4lb.config import Address
 from l4lb.control.api import UpgradeOutcome, UpgradeStatus
 from l4lb.control.balancer import Balancer
 from l4lb.control.handover import DESCRIPTORS_MAX, Channel, batches
-from l4lb.control.memory import backend_messages
+from l4lb.control.memory import backend_messages, seat_messages
 from l4lb.control.sockets import BindKey
 from l4lb.control.state import State
 from l4lb.control.successor import Successor, UpgradeError
@@ -143,10 +143,13 @@ class Upgrades:
             yield key, sock.fileno()
 
     async def _tell(self, channel: Channel, told: State, since: float) -> None:
-        """Tell of backends that are treated otherwise than in `told`, and of clients that came `since` so long ago."""
+        """Tell where pools stay, of backends that are treated otherwise than in `told`, and of clients that came
+        `since` so long ago."""
         balancer = self._estate.balancer
+        seats = {name: pool.seat for name, pool in balancer.state.pools.items() if pool.seat is not None}
         of_clients = (batch.message() for batch in balancer.remember_clients(since))
-        for kind, fields in itertools.chain(backend_messages(balancer.remember_backends(told)), of_clients):
+        of_backends = backend_messages(balancer.remember_backends(told))
+        for kind, fields in itertools.chain(seat_messages(seats), of_backends, of_clients):
             await channel.send(kind, **fields)
             # A socket with room makes nobody wait, and others want the loop, too.
             await asyncio.sleep(0)

@@ -11,6 +11,8 @@ TIDY_INTERVAL = 0.25
 RESOLVE_INTERVAL = 30.0
 WEIGH_INTERVAL = 0.25
 DISCOVERY_INTERVAL = 0.02
+CUT_INTERVAL = 0.02
+CUT_RETRY = 1.0
 
 
 def keep_up(balancer: Balancer, tasks: Background) -> None:
@@ -18,6 +20,7 @@ def keep_up(balancer: Balancer, tasks: Background) -> None:
     tasks.start("housekeeping", repeat("housekeeping", TIDY_INTERVAL, balancer.tidy))
     tasks.start("sockets", repeat("closing sockets", POLL_INTERVAL, balancer.close_sockets))
     tasks.start("rebalance", repeat("rebalancing", REBALANCE_INTERVAL, balancer.rebalance))
+    tasks.start("cuts", repeat("closing sessions of backends", CUT_INTERVAL, balancer.cut, longest=CUT_RETRY))
     tasks.start("passive health", repeat("passive health", JUDGE_INTERVAL, balancer.judge))
     tasks.start("weights", repeat("weighing backends", WEIGH_INTERVAL, balancer.weigh))
     tasks.start("discovery", repeat("discovery", DISCOVERY_INTERVAL, balancer.rediscover))

@@ -227,6 +227,8 @@ cdef extern from "l4lb.h" nogil:
     enum l4lb_close:
         L4LB_CLOSE_KILLED
         L4LB_CLOSE_DRAINED
+        L4LB_CLOSE_BACKEND_DOWN
+        L4LB_CLOSE_BETTER_UP
 
     int l4lb_kill_backend(l4lb_engine *engine, uint32_t slot, l4lb_close reason, int timeout_ms)
     int l4lb_set_leaving(l4lb_engine *engine, const uint32_t *slots, size_t n, bint leaving, int timeout_ms)

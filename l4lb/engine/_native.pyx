@@ -17,6 +17,7 @@ from l4lb.engine._capi cimport *
 
 from l4lb.engine.api import (
     BackendStatistics,
+    Ending,
     EventKind,
     Histogram,
     ListenerStatistics,
@@ -63,6 +64,13 @@ CLOSE_REASONS = tuple(
 )
 REJECT_REASONS = tuple(reject_table[i].decode() for i in range(L4LB_N_REJECT))
 BOUNDS = tuple(bounds_table[i] / 1e6 for i in range(L4LB_N_BUCKETS - 1))
+
+ENDINGS = {
+    Ending.KILLED: L4LB_CLOSE_KILLED,
+    Ending.DRAINED: L4LB_CLOSE_DRAINED,
+    Ending.BACKEND_DOWN: L4LB_CLOSE_BACKEND_DOWN,
+    Ending.BETTER_UP: L4LB_CLOSE_BETTER_UP,
+}
 
 # How long a listing or a kill waits for a worker. A worker's turn takes milliseconds.
 cdef int WAIT_MS = 2000
@@ -481,9 +489,9 @@ cdef class NativeEngine:
             return False
         return True
 
-    def kill_backend(self, uint32_t slot, bint by_operator=False):
+    def kill_backend(self, uint32_t slot, ending):
         cdef l4lb_engine *engine = self.open()
-        cdef l4lb_close reason = L4LB_CLOSE_KILLED if by_operator else L4LB_CLOSE_DRAINED
+        cdef l4lb_close reason = ENDINGS[ending]
         cdef int result
         with nogil:
             result = l4lb_kill_backend(engine, slot, reason, WAIT_MS)

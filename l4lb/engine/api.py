@@ -86,6 +86,16 @@ class Path(enum.IntEnum):
     SPLICE = 1
 
 
+class Ending(enum.Enum):
+    """Why every session of a backend is closed. For the last two, a session that is still connecting goes to another
+    backend instead, if there is one for it."""
+
+    KILLED = "killed"
+    DRAINED = "drained"
+    BACKEND_DOWN = "backend_down"
+    BETTER_UP = "better_up"
+
+
 class BackendSpec(NamedTuple):
     slot: int
     name: str
@@ -370,9 +380,8 @@ class Engine(Protocol):
     def kill_session(self, session: int) -> bool:
         """Close one session; False when it is gone. Any thread; may wait for the worker."""
 
-    def kill_backend(self, slot: int, by_operator: bool = False) -> int:
-        """Close every session of a backend, as killed or as drained; how many. Any thread; may wait for the
-        workers."""
+    def kill_backend(self, slot: int, ending: Ending) -> int:
+        """Close every session of a backend for this reason; how many. Any thread; may wait for the workers."""
 
     def set_leaving(self, slots: Sequence[int], leaving: bool) -> int:
         """Close the sessions of these backends once they are quiet, from now on or no longer; how many are already. Any

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from l4lb.engine.api import (
     BackendStatistics,
+    Ending,
     EngineOptions,
     Histogram,
     ListenerStatistics,
@@ -52,6 +53,8 @@ class FakeEngine:
     records: list[SessionRecord] = field(default_factory=list)
     events: list[SessionRecord] = field(default_factory=list)
     killed_backends: list[int] = field(default_factory=list)
+    endings: list[tuple[int, Ending]] = field(default_factory=list)
+    kill_error: Exception | None = None
     leaving: dict[int, bool] = field(default_factory=dict)
     closed_quiet: list[tuple[int, int, int]] = field(default_factory=list)
     compiled: int = 0
@@ -171,7 +174,10 @@ class FakeEngine:
         self.killed_sessions.append(session)
         return found
 
-    def kill_backend(self, slot: int, by_operator: bool = False) -> int:
+    def kill_backend(self, slot: int, ending: Ending) -> int:
+        if self.kill_error is not None:
+            raise self.kill_error
+        self.endings.append((slot, ending))
         self.killed_backends.append(slot)
         return 1
 

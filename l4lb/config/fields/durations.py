@@ -48,6 +48,14 @@ Patience = Annotated[float, _duration(0.0), _DURATION_SCHEMA]
 
 PatienceOrOff = Annotated[float | None, _duration(0.0, off=True), _DURATION_OR_OFF_SCHEMA]
 
+FailbackOrOff = Annotated[
+    float | None,
+    _duration(0.0, off=True),
+    BeforeValidator(lambda value: "0s" if value == "on" else value),
+    WithJsonSchema({"anyOf": [_WRITTEN, {"enum": ["on", "off"]}]}),
+]
+"""How long to wait before going back: `on` is not at all, `off` for ever."""
+
 Interval = Annotated[float, _duration(0.01, most=86400.0), _DURATION_SCHEMA]
 """The pace of something that repeats."""
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from l4lb.config.fields.durations import Interval, PatienceOrOff, Timeout, TimeoutOrOff
+from l4lb.config.fields.durations import FailbackOrOff, Interval, PatienceOrOff, Timeout, TimeoutOrOff
 from l4lb.config.fields.numbers import MaxLoad, Percentage, QueueSize, Rate, Retries, StickyEntries, TableSize
 from l4lb.config.sections import Section
 from l4lb.config.sections.backend import Backend
@@ -179,6 +179,19 @@ class Pool(Section):
 
     panic_threshold: Percentage = Field(default=0.0, json_schema_extra={"default": "0%"})
     """Below this share of usable backends health is ignored; 0% is never."""
+
+    on_down: Literal["keep", "close"] = "keep"
+    """What becomes of the sessions of a backend that goes down or into maintenance."""
+
+    on_up: Literal["keep", "close_lower"] = "keep"
+    """What becomes of the sessions on lower tiers when a backend of a better one comes up."""
+
+    failback: FailbackOrOff = Field(default=0.0, json_schema_extra={"default": "on"})
+    """With tiers and `first`, when to go back to a better one that was left: at once, never by itself, or when it has
+    been usable for this long."""
+
+    spill: Literal["on", "off"] = "on"
+    """With tiers: `off` uses a lower tier only when no backend above it is usable, not when those are full."""
 
     drain_timeout: PatienceOrOff = 600.0
     """How long a backend that left the file keeps turns in flight; off is for ever."""
