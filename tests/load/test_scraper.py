@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from l4lb.load import scraper
-from l4lb.load.exposition import ExpositionError, Series, Signal
+from l4lb.load.exposition import Series, Signal
 from l4lb.load.scraper import fill, new_client, scrape
 from tests.helpers.loops import run
 from tests.helpers.peers import refused
@@ -55,7 +55,7 @@ def test_a_server_is_asked_for_its_metrics_on_one_connection() -> None:
 def test_an_answer_without_metrics_is_a_failure(answer: bytes, message: str) -> None:
     async def main() -> None:
         async with answering(lambda _: answer) as (host, port):
-            with pytest.raises((ExpositionError, OSError), match=message):
+            with pytest.raises((ValueError, OSError), match=message):
                 await scraped(f"http://{host}:{port}/metrics")
 
     run(main())
