@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+MESSAGE_MAX = 1024
+"""Characters of a message that may have text of others in it: in the status, in the log, in answers."""
+
 
 def counted(count: int, noun: str) -> str:
     """`1 connection`, `2 connections`."""
@@ -17,3 +22,18 @@ def lasting(seconds: float) -> str:
         if whole >= unit:
             return f"{whole // unit}{name} {whole % unit // below}{below_name}"
     raise AssertionError(seconds)
+
+
+def clipped(text: str, most: int = MESSAGE_MAX) -> str:
+    """A message in one line that can be shown anywhere: control characters are escaped, and what is too long is cut."""
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, without the address, which whoever reads it knows."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, TimeoutError):
+        return os.strerror(error.errno)
+    return clipped(str(error)) or type(error).__name__

@@ -115,6 +115,8 @@ class Answer:
         for name, colon, value in (item.decode("latin-1").partition(":") for item in lines):
             if colon:
                 self.headers.setdefault(name.strip().lower(), value.strip())
+        if self.headers.get("content-encoding", "identity").lower() != "identity":
+            raise AnswerError("the answer is compressed, which it was not asked to be")
         connection = self.headers.get("connection", "").lower()
         self._persistent = "close" not in connection and (line[1] != b"0" or "keep-alive" in connection)
         self._frame()

@@ -89,10 +89,12 @@ class Response:
 
 class Client:
     """Closes everything on `close`. `keep` is how many seconds a connection stays open for another request, at most one
-    for each origin. Answers that are no HTTP are AnswerError, what the network says is OSError."""
+    for each origin; `server_name` has to be in the certificate, if that is not the host. Answers that are no HTTP are
+    AnswerError, what the network says is OSError."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, *, keep: float = 0.0) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, server_name: str | None = None, keep: float = 0.0) -> None:
         self._tls = tls
+        self._server_name = server_name
         self._keep = keep
         self._kept: dict[Origin, _Link] = {}
 
@@ -181,8 +183,9 @@ class Client:
     async def _connect(self, target: Target, url: Url) -> _Link:
         stack = contextlib.AsyncExitStack()
         context = self._tls if url.secure else None
+        name = self._server_name or url.host
         with _tls_in_words():
-            return _Link(await stack.enter_async_context(connected(target, "off", context, url.host)), stack)
+            return _Link(await stack.enter_async_context(connected(target, "off", context, name)), stack)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,10 @@ class Url:
         """Another target of the same server."""
         return Url(self.secure, self.host, self.port, target, self.credentials)
 
+    def under(self, target: str) -> Url:
+        """A target below this one."""
+        return self.at(self.target.rstrip("/") + target)
+
     @property
     def authority(self) -> str:
         """As it stands in a Host header."""

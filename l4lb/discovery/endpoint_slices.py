@@ -8,15 +8,16 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/en
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
+from l4lb.bounded import shape
 from l4lb.config import Address
 from l4lb.config.fields.addresses import read_backend
+from l4lb.config.units import shorten
 from l4lb.discovery.source import DiscoveryError, Endpoint, Readiness
+from l4lb.words import clipped
 
-Object = Mapping[str, Any]
 Port = int | str | None
 
 _FAMILIES = ("IPv4", "IPv6", "FQDN")
@@ -45,57 +46,58 @@ class Slice:
     empty: bool
 
 
-def read_slice(data: Object, port: Port) -> Slice:
+def read_slice(data: shape.Object, port: Port) -> Slice:
     """One EndpointSlice. DiscoveryError if it has several ports and none is asked for, or is no EndpointSlice."""
-    endpoints = data.get("endpoints") or ()
-    number = _port(data.get("ports") or (), port)
+    endpoints = shape.objects(data, "endpoints")
+    number = _port(shape.objects(data, "ports"), port)
     if number is None:
         return Slice((), port_found=False, empty=not endpoints)
-    family = data.get("addressType")
+    family = shape.text(data, "addressType")
     if family not in _FAMILIES:
-        raise DiscoveryError(f"an EndpointSlice has the unknown address type {family!r}")
+        raise DiscoveryError(f"an EndpointSlice has the unknown address type {shorten(family)}")
     return Slice(tuple(_entries(endpoints, family, number)), port_found=True, empty=not endpoints)
 
 
-def _port(ports: Iterable[Object], wanted: Port) -> int | None:
+def _port(ports: Iterable[shape.Object], wanted: Port) -> int | None:
     """The number of the port that is asked for; None if the slice does not have it."""
-    found = [(one.get("name") or "", one.get("port")) for one in ports if one.get("protocol") in (None, "TCP")]
+    found = [(shape.text(one, "name"), one.get("port")) for one in ports if one.get("protocol") in (None, "TCP")]
     if wanted is None and len(found) > 1:
-        raise DiscoveryError(
-            f"the Service has several ports ({', '.join(f'{name or number}' for name, number in found)}); give port"
-        )
+        shown = clipped(", ".join(name or shorten(number)[1:-1] for name, number in found[:16]), 200)
+        raise DiscoveryError(f"the Service has several ports ({shown}); give port")
     for name, number in found:
         if number is None:
             # A port without a number stands for all ports.
             if isinstance(wanted, int):
                 return wanted
             raise DiscoveryError("the Service is for all ports; give the number of the one to use")
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise DiscoveryError(f"an EndpointSlice has the port {shorten(number)}")
         if wanted is None or wanted in (name, number):
-            return int(number)
+            return number
     return None
 
 
-def _entries(endpoints: Iterable[Object], family: str, port: int) -> Iterator[Entry]:
+def _entries(endpoints: Iterable[shape.Object], family: str, port: int) -> Iterator[Entry]:
     for endpoint in endpoints:
-        conditions = endpoint.get("conditions") or {}
+        conditions = shape.section(endpoint, "conditions")
         ready = conditions.get("ready") is not False
         serving = ready if conditions.get("serving") is None else bool(conditions["serving"])
         if conditions.get("terminating"):
             readiness = Readiness.DRAINING
         else:
             readiness = Readiness.READY if ready else Readiness.NOT_READY
-        hints = (endpoint.get("hints") or {}).get("forZones") or ()
+        hints = shape.objects(shape.section(endpoint, "hints"), "forZones")
         # All addresses of an endpoint are the same; the API has one (API reference, `addresses`).
-        for host in (endpoint.get("addresses") or ())[:1]:
-            address = _address(str(host), port)
+        for host in shape.items(endpoint, "addresses")[:1]:
+            address = _address(host if isinstance(host, str) else shorten(host), port)
             yield Entry(
-                name=(endpoint.get("targetRef") or {}).get("name") or str(address),
+                name=shape.text(shape.section(endpoint, "targetRef"), "name") or str(address),
                 address=address,
                 family=family,
                 readiness=readiness,
                 serving=serving,
-                zone=endpoint.get("zone") or None,
-                hints=tuple(str(hint["name"]) for hint in hints if hint.get("name")),
+                zone=shape.text(endpoint, "zone") or None,
+                hints=tuple(filter(None, (shape.text(hint, "name") for hint in hints))),
             )
 
 

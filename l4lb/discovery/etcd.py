@@ -12,16 +12,20 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-import aiohttp
-
+from l4lb.bounded import shape
+from l4lb.bounded.answer import AnswerError
+from l4lb.bounded.client import Client, Response
+from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
 from l4lb.discovery.keys import range_end, read_pairs
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Report
-from l4lb.discovery.web import in_words, lines, new_session, read_body, tls_context
+from l4lb.discovery.web import lines, parsed, read_body, tls_context
+from l4lb.words import clipped, reason
 
 REFRESH = 60.0
 """Seconds after which everything is read again though nothing was heard. A member without a quorum then says so."""
@@ -31,6 +35,11 @@ SHORT_WATCH = 1.0
 
 WRONG_MAX = 1024
 """Keys whose mistakes are remembered, so that each is said once."""
+
+SETTLE = 0.05
+"""Seconds from telling of one change to reading about the next."""
+
+_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -48,128 +57,137 @@ class EtcdSource:
 
     async def watch(self, report: Report) -> NoReturn:
         settings, loop = self._settings, asyncio.get_running_loop()
-        async with new_session(await tls_context(settings.ca, settings.certificate, settings.key)) as session:
-            while True:
-                pairs, revision = await self._read(session)
-                self._tell(pairs, report)
-                begun = loop.time()
-                try:
-                    async with asyncio.timeout(REFRESH):
-                        heard = await self._follow(session, pairs, revision + 1, report)
-                except (TimeoutError, aiohttp.ClientError, ConnectionError):
-                    # Whether that matters shows when everything is read again.
-                    heard = True
-                if not heard and loop.time() - begun < SHORT_WATCH:
-                    raise DiscoveryError("the member ends the watch at once")
+        client = Client(await tls_context(settings.ca, settings.certificate, settings.key))
+        while True:
+            pairs, revision = await self._read(client)
+            await self._tell(pairs, report)
+            begun = loop.time()
+            try:
+                async with asyncio.timeout(REFRESH):
+                    heard = await self._follow(client, pairs, revision + 1, report)
+            except (TimeoutError, AnswerError, OSError):
+                # Whether that matters shows when everything is read again.
+                heard = True
+            if not heard and loop.time() - begun < SHORT_WATCH:
+                raise DiscoveryError("the member ends the watch at once")
 
-    def _tell(self, pairs: Pairs, report: Report) -> None:
-        endpoints, wrong = read_pairs(pairs.items(), self._settings.prefix)
+    async def _tell(self, pairs: Pairs, report: Report) -> None:
+        endpoints, wrong = await asyncio.to_thread(read_pairs, tuple(pairs.items()), self._settings.prefix)
         for key, mistake in wrong.items():
             if self._wrong.get(key) != mistake:
                 _log.warning("etcd: the key %s is passed over: %s", key, mistake)
         self._wrong = dict(list(wrong.items())[:WRONG_MAX])
         report.found(endpoints)
 
-    async def _read(self, session: aiohttp.ClientSession) -> tuple[Pairs, int]:
+    async def _read(self, client: Client) -> tuple[Pairs, int]:
         """All pairs, and the revision they are of, from the first member that answers."""
         members = self._settings.endpoints
         problems: list[str] = []
         for _ in members:
             try:
                 async with asyncio.timeout(self._settings.timeout):
-                    return await self._range(session, members[self._member])
+                    return await self._range(client, members[self._member])
             except TimeoutError:
                 problems.append(f"no answer within {self._settings.timeout:g}s")
-            except aiohttp.ClientError as error:
-                problems.append(in_words(error))
-            except DiscoveryError as error:
-                problems.append(str(error))
+            except (DiscoveryError, ValueError, OSError) as error:
+                problems.append(reason(error))
             self._member = (self._member + 1) % len(members)
         raise DiscoveryError("; ".join(dict.fromkeys(problems)))
 
-    async def _range(self, session: aiohttp.ClientSession, member: str) -> tuple[Pairs, int]:
-        body = self._keys() | {"limit": ENDPOINTS_MAX + 1}
-        async with session.post(f"{member}/v3/kv/range", json=body, allow_redirects=False) as response:
+    async def _range(self, client: Client, member: str) -> tuple[Pairs, int]:
+        async with self._post(client, member, "/v3/kv/range", self._keys() | {"limit": ENDPOINTS_MAX + 1}) as response:
             await _check(response)
-            answer = _object(await read_body(response))
-        pairs = {_decoded(item, "key"): _decoded(item, "value") for item in answer.get("kvs") or ()}
-        if len(pairs) > ENDPOINTS_MAX:
-            raise DiscoveryError(f"there are more than the {ENDPOINTS_MAX} keys that fit")
-        return pairs, _revision(answer)
+            answer = await _object(await read_body(response))
+        return await asyncio.to_thread(_pairs, shape.objects(answer, "kvs")), _revision(answer)
 
-    async def _follow(self, session: aiohttp.ClientSession, pairs: Pairs, revision: int, report: Report) -> bool:
+    async def _follow(self, client: Client, pairs: Pairs, revision: int, report: Report) -> bool:
         """Watch from `revision` until the member ends it; whether it said anything."""
         heard = False
         member = self._settings.endpoints[self._member]
         request = {"create_request": self._keys() | {"start_revision": revision}}
-        post = session.post(f"{member}/v3/watch", json=request, allow_redirects=False)
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(self._settings.timeout):
-                response = await stack.enter_async_context(post)
+                response = await stack.enter_async_context(self._post(client, member, "/v3/watch", request))
                 await _check(response)
             async for line in lines(response):
-                message = _object(line)
+                message = await _object(line)
                 if "error" in message:
                     raise DiscoveryError(f"the watch failed: {_reason(message)}")
-                result = message.get("result") or {}
+                result = shape.section(message, "result")
                 heard = True
                 if result.get("canceled"):
                     # A compaction has swallowed the revision.
                     return heard
-                events = result.get("events") or ()
-                for event in events:
-                    _apply(pairs, event)
-                if events:
-                    self._tell(pairs, report)
+                if events := shape.objects(result, "events"):
+                    await self._heard(pairs, events, report)
         return heard
+
+    async def _heard(self, pairs: Pairs, events: Sequence[shape.Object], report: Report) -> None:
+        await asyncio.to_thread(_apply, pairs, events)
+        if len(pairs) > ENDPOINTS_MAX:
+            raise DiscoveryError(f"there are more than the {ENDPOINTS_MAX} keys that fit")
+        await self._tell(pairs, report)
+        # Further events wait where they are, and are told of together.
+        await asyncio.sleep(SETTLE)
+
+    @staticmethod
+    def _post(
+        client: Client, member: str, target: str, body: Mapping[str, Any]
+    ) -> contextlib.AbstractAsyncContextManager[Response]:
+        headers = {"Content-Type": "application/json"}
+        return client.request(Url.parse(member).at(target), headers, method="POST", body=json.dumps(body).encode())
 
     def _keys(self) -> dict[str, Any]:
         return {"key": _encoded(self._prefix), "range_end": _encoded(range_end(self._prefix))}
 
 
-def _apply(pairs: Pairs, event: Mapping[str, Any]) -> None:
-    # What is a default is left out of the JSON: PUT is one, and so is an empty value.
-    item = event.get("kv") or {}
-    if event.get("type") == "DELETE":
-        pairs.pop(_decoded(item, "key"), None)
-    else:
-        pairs[_decoded(item, "key")] = _decoded(item, "value")
+def _pairs(found: Sequence[shape.Object]) -> Pairs:
+    if len(found) > ENDPOINTS_MAX:
+        raise DiscoveryError(f"there are more than the {ENDPOINTS_MAX} keys that fit")
+    return {_decoded(item, "key"): _decoded(item, "value") for item in found}
 
 
-async def _check(response: aiohttp.ClientResponse) -> None:
+def _apply(pairs: Pairs, events: Sequence[shape.Object]) -> None:
+    for event in events:
+        # What is a default is left out of the JSON: PUT is one, and so is an empty value.
+        item = shape.section(event, "kv")
+        if event.get("type") == "DELETE":
+            pairs.pop(_decoded(item, "key"), None)
+        else:
+            pairs[_decoded(item, "key")] = _decoded(item, "value")
+
+
+async def _check(response: Response) -> None:
     if response.status == 200:
         return
     try:
-        message = _reason(_object(await read_body(response)))
-    except DiscoveryError:
+        message = _reason(await _object(await read_body(response)))
+    except (DiscoveryError, ValueError):
         message = "no reason given"
     raise DiscoveryError(f"HTTP {response.status}: {message}")
 
 
-def _reason(message: Mapping[str, Any]) -> str:
+def _reason(message: shape.Object) -> str:
     error = message.get("error")
     if isinstance(error, Mapping):
         error = error.get("message")
-    return str(error or message.get("message") or "no reason given")
+    given = error or message.get("message")
+    return clipped(given) if isinstance(given, str) else "no reason given"
 
 
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise DiscoveryError(f"the answer is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise DiscoveryError("the answer is no object")
-    return found
+async def _object(body: bytes) -> shape.Object:
+    return shape.an_object(await parsed(body), "the answer")
 
 
-def _revision(answer: Mapping[str, Any]) -> int:
-    return int((answer.get("header") or {}).get("revision") or 0)
+def _revision(answer: shape.Object) -> int:
+    """Numbers of 64 bits are text in this JSON."""
+    given = shape.section(answer, "header").get("revision") or 0
+    return int(given) if isinstance(given, int) or (isinstance(given, str) and _NUMBER.fullmatch(given)) else 0
 
 
 def _encoded(data: bytes) -> str:
     return b64encode(data).decode("ascii")
 
 
-def _decoded(item: Mapping[str, Any], field: str) -> bytes:
-    return b64decode(str(item.get(field) or ""), validate=True)
+def _decoded(item: shape.Object, field: str) -> bytes:
+    return b64decode(shape.text(item, field), validate=True)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from typing import NoReturn
 
-import aiohttp
-from yarl import URL
-
+from l4lb.bounded.client import Client
+from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
+from l4lb.config.units import shorten
 from l4lb.discovery.source import DiscoveryError, Report
 from l4lb.discovery.targets import parse_json
-from l4lb.discovery.web import in_words, new_session, read_body, read_token, tls_context
+from l4lb.discovery.web import read_body, read_token, tls_context
+
+_ETAG = re.compile(r"[!-~]{1,1024}", re.ASCII)
 
 JITTER = 0.1
 """Intervals vary by this share either way."""
@@ -31,20 +34,18 @@ class HttpSource:
 
     async def watch(self, report: Report) -> NoReturn:
         interval, timeout, loop = self._settings.interval, self._settings.timeout, asyncio.get_running_loop()
-        async with new_session(await tls_context(self._settings.ca)) as session:
-            etag: str | None = None
-            while True:
-                due = loop.time() + interval * random.uniform(1 - JITTER, 1 + JITTER)
-                try:
-                    async with asyncio.timeout(timeout):
-                        etag = await self._ask(session, etag, report)
-                except TimeoutError:
-                    raise TimeoutError(f"no whole answer within {timeout:g}s") from None
-                except aiohttp.ClientError as error:
-                    raise DiscoveryError(in_words(error)) from error
-                await asyncio.sleep(max(0.0, due - loop.time()))
+        client = Client(await tls_context(self._settings.ca))
+        etag: str | None = None
+        while True:
+            due = loop.time() + interval * random.uniform(1 - JITTER, 1 + JITTER)
+            try:
+                async with asyncio.timeout(timeout):
+                    etag = await self._ask(client, etag, report)
+            except TimeoutError:
+                raise TimeoutError(f"no whole answer within {timeout:g}s") from None
+            await asyncio.sleep(max(0.0, due - loop.time()))
 
-    async def _ask(self, session: aiohttp.ClientSession, etag: str | None, report: Report) -> str | None:
+    async def _ask(self, client: Client, etag: str | None, report: Report) -> str | None:
         """Ask once and report; the tag of the answer."""
         headers = {
             "Accept": "application/json",
@@ -55,15 +56,17 @@ class HttpSource:
         if self._settings.token_file is not None:
             headers["Authorization"] = f"Bearer {await read_token(self._settings.token_file)}"
         # A redirect would take the token elsewhere.
-        async with session.get(URL(self._settings.url), headers=headers, allow_redirects=False) as response:
+        async with client.request(Url.parse(self._settings.url), headers) as response:
             if response.status == 304 and etag is not None:
                 report.unchanged()
                 return etag
             if response.status != 200:
                 raise DiscoveryError(f"HTTP {response.status}")
-            if response.content_type != "application/json":
-                raise DiscoveryError(f"the answer is {response.content_type}; application/json is expected")
+            kind = (response.header("Content-Type") or "of no type").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                raise DiscoveryError(f"the answer is {shorten(kind)[1:-1]}; application/json is expected")
             body = await read_body(response)
-            endpoints = await asyncio.to_thread(parse_json, body)
-            report.found(endpoints)
-            return response.headers.get("ETag")
+            tag = response.header("ETag") or ""
+        endpoints = await asyncio.to_thread(parse_json, body)
+        report.found(endpoints)
+        return tag if _ETAG.fullmatch(tag) else None

@@ -6,11 +6,12 @@ own naming package writes, `{"Addr": …}`, is read too.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from l4lb.bounded import shape
+from l4lb.bounded.documents import DocumentError, read_json
 from l4lb.config.fields.addresses import read_backend
 from l4lb.config.units import shorten
 from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
@@ -59,14 +60,13 @@ def read_pair(name: str, value: bytes) -> Endpoint:
 
 
 def _settings(value: bytes) -> Mapping[str, Any]:
-    text = value.decode("utf-8").strip()
-    if not text.startswith("{"):
-        return {"address": text}
+    value = value.strip()
+    if not value.startswith(b"{"):
+        return {"address": value.decode()}
     try:
-        found: dict[str, Any] = json.loads(text)
-    except RecursionError as error:
-        raise DiscoveryError("this is no JSON") from error
-    return found
+        return shape.an_object(read_json(value), "it")
+    except DocumentError as error:
+        raise DiscoveryError(f"this is no JSON: {error}") from error
 
 
 def _number(settings: Mapping[str, Any], key: str, most: int, default: int) -> int:

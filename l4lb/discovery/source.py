@@ -12,7 +12,7 @@ from l4lb.config import Address
 ENDPOINTS_MAX = 16_384
 """Endpoints of one source. More are taken for a fault."""
 
-ANSWER_MAX = 16 * 1024 * 1024
+ANSWER_MAX = 8 * 1024 * 1024
 """Bytes of one answer, whatever its form."""
 
 WEIGHT_MAX = 256

@@ -9,13 +9,11 @@ https://prometheus.io/docs/prometheus/latest/http_sd/
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
+from l4lb.bounded.documents import DocumentError, read_json, read_yaml
 from l4lb.config.fields.addresses import read_backend
 from l4lb.config.units import shorten
 from l4lb.discovery.source import ENDPOINTS_MAX, TIER_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
@@ -26,17 +24,17 @@ _NUMBER = re.compile(r"[0-9]{1,3}", re.ASCII)
 def parse_json(body: bytes) -> list[Endpoint]:
     """The endpoints of a JSON document. DiscoveryError if it is none, or any part of it is wrong."""
     try:
-        return read_groups(json.loads(body))
-    except (ValueError, RecursionError) as error:
+        return read_groups(read_json(body))
+    except DocumentError as error:
         raise DiscoveryError(f"this is no JSON: {error}") from error
 
 
 def parse_yaml(body: bytes) -> list[Endpoint]:
     """The endpoints of a YAML document, in which every scalar is text. DiscoveryError as in `parse_json`."""
     try:
-        return read_groups(yaml.load(body, getattr(yaml, "CBaseLoader", yaml.BaseLoader)))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DiscoveryError(f"this is no YAML: {' '.join(str(error).split())}") from error
+        return read_groups(read_yaml(body))
+    except DocumentError as error:
+        raise DiscoveryError(f"this is no YAML: {error}") from error
 
 
 def read_groups(data: Any) -> list[Endpoint]:

@@ -1,33 +1,29 @@
-"""HTTP as the sources need it: bounded answers, errors in a few words, certificates and tokens from files."""
+"""HTTP as the sources need it: bounded answers, certificates and tokens from files."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 
-import aiohttp
-
+from l4lb.bounded.client import Response
+from l4lb.bounded.documents import SMALL, DocumentError, read_json
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError
 
 TOKEN_MAX = 64 * 1024
 
+BURST = 64
+"""Lines of a stream that are read without a pause."""
 
-def new_session(tls: ssl.SSLContext | bool = True) -> aiohttp.ClientSession:
-    """Keeps nothing: no cookies, and no connections, which would be found dead a minute later. Deadlines are those of
-    whoever asks."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls, use_dns_cache=False, force_close=True),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None),
-        headers={"User-Agent": "l4lb"},
-    )
+PAUSE = 0.01
+"""Seconds of such a pause, so that a server which never stops sending is no more than one of many."""
 
 
-async def tls_context(ca: str | None, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext | bool:
+async def tls_context(ca: str | None, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext | None:
     """How to trust a server, and who to be: the files, or what the system trusts. DiscoveryError for a bad file."""
     if ca is None and certificate is None:
-        return True
+        return None
 
     def load() -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca)
@@ -58,30 +54,34 @@ async def read_token(path: str) -> str:
     return token
 
 
-async def read_body(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body. DiscoveryError if it is too large."""
-    parts = bytearray()
-    async for part in response.content.iter_any():
-        parts += part
-        if len(parts) > ANSWER_MAX:
-            raise DiscoveryError(f"the answer is larger than {ANSWER_MAX // 2**20} MiB")
-    return bytes(parts)
+async def read_body(response: Response) -> bytes:
+    """The whole body. ValueError if it is too large."""
+    return await response.read(ANSWER_MAX)
 
 
-async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def lines(response: Response) -> AsyncIterator[bytes]:
     """The complete lines of a body as they come. Half a line at its end is none. DiscoveryError if one is too large."""
     buffer = bytearray()
-    async for part in response.content.iter_any():
-        buffer += part
-        if len(buffer) > ANSWER_MAX:
-            raise DiscoveryError(f"an event is larger than {ANSWER_MAX // 2**20} MiB")
-        *whole, rest = buffer.split(b"\n")
-        for line in whole:
+    count = 0
+    async for piece in response.pieces():
+        if b"\n" not in piece:
+            buffer += piece
+            if len(buffer) > ANSWER_MAX:
+                raise DiscoveryError(f"an event is larger than {ANSWER_MAX // 2**20} MiB")
+            continue
+        first, *others, rest = piece.split(b"\n")
+        for line in (bytes(buffer + first), *others):
             if line.strip():
-                yield bytes(line)
+                yield line
+                count += 1
+                if count % BURST == 0:
+                    await asyncio.sleep(PAUSE)
         buffer = bytearray(rest)
 
 
-def in_words(error: aiohttp.ClientError) -> str:
-    """What went wrong, short."""
-    return " ".join(str(error).split()) or type(error).__name__
+async def parsed(body: bytes) -> Any:
+    """The value of a JSON document. DiscoveryError if it is none, or too much."""
+    try:
+        return read_json(body) if len(body) <= SMALL else await asyncio.to_thread(read_json, body)
+    except DocumentError as error:
+        raise DiscoveryError(f"the answer is no JSON: {error}") from error

@@ -76,6 +76,7 @@ ENDLESS = [
     (b"HTTP/1.1 99999 OK\r\n\r\n", "is not HTTP"),
     (OK + b"Content-Length: 1, 2\r\n\r\n", "length '1, 2'"),
     (OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", "length"),
+    (OK + b"Content-Encoding: gzip\r\n\r\n", "compressed"),
     (OK + b"Transfer-Encoding: gzip\r\n\r\n", "unknown transfer encoding 'gzip'"),
     (CHUNKED + b"zz\r\n", "chunk of the size 'zz'"),
     (CHUNKED + b"1" * 2000, "endless line"),

@@ -12,6 +12,7 @@ import pytest
 
 from l4lb.config.sections.discover import KubernetesSource as Settings
 from l4lb.discovery import kubernetes as module
+from l4lb.discovery import kubernetes_cluster
 from l4lb.discovery.kubernetes import KubernetesSource
 from l4lb.discovery.source import ANSWER_MAX, Readiness
 from tests.discovery.recorder import failure, watched
@@ -58,7 +59,7 @@ def test_changes_come_as_they_happen(api: KubernetesApi, tmp_path: Path) -> None
     run(main())
     listed, watch = api.requests[0], api.requests[1]
     assert listed["labelSelector"] == watch["labelSelector"] == "kubernetes.io/service-name=llama"
-    assert listed["limit"] == "500"
+    assert listed["limit"] == str(module.PAGE)
     assert "resourceVersion" not in listed
     assert watch["allowWatchBookmarks"] in ("true", "True", "1")
     assert 240 <= int(watch["timeoutSeconds"]) <= 300
@@ -309,7 +310,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesA
         host, _, port = api.origin.removeprefix("https://").rpartition(":")
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
-        monkeypatch.setattr(module, "SERVICE_ACCOUNT", str(tmp_path))
+        monkeypatch.setattr(kubernetes_cluster, "SERVICE_ACCOUNT", str(tmp_path))
         yield api
 
 

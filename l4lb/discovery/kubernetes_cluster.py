@@ -1,0 +1,98 @@
+"""Reaching the API of a Kubernetes cluster: where it is, whom to trust and how to sign in.
+
+All of that is kubernetes-asyncio's to find out; it is only needed, and only loaded, by a pool that asks Kubernetes. The
+requests themselves are not made by it: its client has no bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l4lb.bounded.url import Url
+from l4lb.config.sections import discover
+from l4lb.discovery.source import DiscoveryError
+from l4lb.words import reason
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds for signing in, for a page of a list, and for a watch to begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """`authorization` makes the headers that sign a request in; tokens are read again when they are old."""
+
+    url: Url
+    namespace: str
+    tls: ssl.SSLContext
+    server_name: str | None
+    authorization: Callable[[], Awaitable[Mapping[str, str]]]
+
+
+async def sign_in(settings: discover.KubernetesSource) -> Cluster:
+    """Read the files that say how. DiscoveryError if they do not."""
+    client, config = await asyncio.to_thread(_library)
+    configuration = client.Configuration()
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            if settings.kubeconfig is None:
+                namespace = await asyncio.to_thread(_as_service_account, config, configuration)
+            else:
+                await config.load_kube_config(
+                    settings.kubeconfig, client_configuration=configuration, persist_config=False
+                )
+                _, context = await asyncio.to_thread(config.list_kube_config_contexts, settings.kubeconfig)
+                namespace = ((context or {}).get("context") or {}).get("namespace")
+            tls = await asyncio.to_thread(_tls, configuration)
+            url = Url.parse(configuration.host)
+    except config.ConfigException as error:
+        raise DiscoveryError(f"the cluster cannot be reached: {error}") from error
+    except (OSError, ValueError) as error:
+        raise DiscoveryError(f"the cluster cannot be reached: {reason(error)}") from error
+    if configuration.proxy:
+        raise DiscoveryError("the kubeconfig has a proxy-url, which l4lb cannot use; give it one without")
+
+    async def authorization() -> Mapping[str, str]:
+        found = await configuration.auth_settings()
+        return {one["key"]: one["value"] for one in found.values() if one["in"] == "header" and one["value"]}
+
+    name = settings.namespace or namespace or "default"
+    return Cluster(url, name, tls, configuration.tls_server_name, authorization)
+
+
+def _tls(configuration: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if getattr(configuration, "disable_strict_ssl_verification", False):
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _library() -> tuple[Any, Any]:
+    try:
+        from kubernetes_asyncio import client, config
+    except ImportError as error:
+        raise DiscoveryError(f"it needs more packages ({error.name}); install l4lb[kubernetes]") from error
+    return client, config
+
+
+def _as_service_account(config: Any, configuration: Any) -> str | None:
+    """Sign in as the pod that this process runs in; its namespace."""
+    account = Path(SERVICE_ACCOUNT)
+    config.load_incluster_config(
+        configuration, token_filename=str(account / "token"), cert_filename=str(account / "ca.crt")
+    )
+    with contextlib.suppress(OSError):
+        return (account / "namespace").read_text().strip()
+    return None
