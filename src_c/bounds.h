@@ -101,6 +101,10 @@ enum {
     /* A connection attempt to the same backend waits this long, so that a refusing backend is not hammered. */
     LB_RETRY_WAIT_MS = 1000,
 
+    /* Waits between two tries at a backlog that is full, drawn from 1 to a number that begins and ends with these. */
+    LB_FULL_WAIT_MIN_MS = 4,
+    LB_FULL_WAIT_MAX_MS = 100,
+
     /* The round-robin sequence of a group; weights are scaled down to fit. */
     LB_SEQUENCE_MAX = 1 << 17,
 

@@ -88,15 +88,26 @@ static void count_failure(struct lb_worker *worker, const struct lb_session *ses
         lb_count_add(&counters->connect_failures_total, 1);
 }
 
-static int attempt(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
-                   const struct lb_backend *backend) {
-    struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
-    int result;
+/* The backend is full for a moment: its place is kept and the attempt goes on, more and more slowly, as long as any
+ * attempt may take. Not all at once: sessions that were turned away together would be again. */
+static void try_again_soon(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    uint64_t begun_ms = session->attempt_ns / LB_NS_PER_MS, waited_ms = worker->now_ms - begun_ms;
+    uint32_t most_ms = (uint32_t)LB_MIN(LB_FULL_WAIT_MIN_MS + waited_ms / 4, (uint64_t)LB_FULL_WAIT_MAX_MS);
+    uint64_t wait_ms = 1 + lb_rng_below(&worker->rng, most_ms);
 
-    lb_account_enter_backend(worker, session, backend->slot);
-    session->attempt_ns = worker->now_ns;
-    session->send_proxy = (uint8_t)pool->send_proxy;
-    result = lb_sock_connect((const struct sockaddr *)&backend->address, backend->address_len, &pool->tcp);
+    lb_deadline_arm(worker, session, LB_MIN(worker->now_ms + wait_ms, begun_ms + pool->connect_ms));
+}
+
+/* 0 when the attempt is under way, or goes on later. */
+static int open_server(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
+                       const struct lb_backend *backend) {
+    struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
+    int result = lb_sock_connect((const struct sockaddr *)&backend->address, backend->address_len, &pool->tcp);
+
+    if (result == -EAGAIN) {
+        try_again_soon(worker, session, pool);
+        return 0;
+    }
     if (result < 0)
         return result;
     session->server = (struct lb_side){.fd = result, .can_write = true};
@@ -105,8 +116,16 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
         lb_sock_close(&session->server.fd, false);
         return -ENOMEM;
     }
-    lb_deadline_arm(worker, session, worker->now_ms + pool->connect_ms);
+    lb_deadline_arm(worker, session, session->attempt_ns / LB_NS_PER_MS + pool->connect_ms);
     return 0;
+}
+
+static int attempt(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
+                   const struct lb_backend *backend) {
+    lb_account_enter_backend(worker, session, backend->slot);
+    session->attempt_ns = worker->now_ns;
+    session->send_proxy = (uint8_t)pool->send_proxy;
+    return open_server(worker, session, pool, backend);
 }
 
 /* An attempt failed. True when the next one may begin at once; else the session rests first, or there is none. */
@@ -259,11 +278,29 @@ enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *se
     return LB_CONNECT_MADE;
 }
 
+/* The attempt at a backend that was full goes on, unless its time is over or the backend takes no more sessions. */
+static enum lb_connect resume(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
+    uint32_t at = pool != NULL ? lb_snapshot_backend(worker->snapshot, pool, session->backend) : UINT32_MAX;
+    int error;
+
+    if (at == UINT32_MAX || pool->backends[at].weight == 0) {
+        lb_account_leave_backend(worker, session);
+        return lb_connect_next(worker, session);
+    }
+    if (worker->now_ms >= session->attempt_ns / LB_NS_PER_MS + pool->connect_ms)
+        return fail(worker, session, -ETIMEDOUT);
+    error = open_server(worker, session, pool, &pool->backends[at]);
+    return error == 0 ? LB_CONNECT_GOES_ON : fail(worker, session, error);
+}
+
 enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *session) {
     if (worker->now_ms >= session->lifetime_at_ms)
         return over(session, L4LB_CLOSE_LIFETIME);
     if (session->state == LB_SESSION_QUEUE)
         return over(session, L4LB_CLOSE_QUEUE_TIMEOUT);
-    /* Without a socket it waited to try again. */
-    return session->server.fd < 0 ? lb_connect_next(worker, session) : fail(worker, session, -ETIMEDOUT);
+    if (session->server.fd >= 0)
+        return fail(worker, session, -ETIMEDOUT);
+    /* Without a socket it waited to try again: the backend that it still holds, or any. */
+    return session->has_backend ? resume(worker, session) : lb_connect_next(worker, session);
 }

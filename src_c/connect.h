@@ -12,6 +12,8 @@
  * Nobody to try is no place, whether it is for now or all of them are gone: in a pool with a waiting room the session
  * waits, also one whose attempt failed, at the end of the line. It waits for `queue_ms` in all.
  *
+ * A unix socket whose backlog is full says so at once. That is no failure: the attempt goes on until it is over time.
+ *
  * It never closes a session: it says how things stand, and session.c does what follows.
  *
  * Owner:   the session's worker.

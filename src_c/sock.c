@@ -28,6 +28,15 @@ static void endpoint_from(const struct sockaddr_storage *address, struct l4lb_en
     }
 }
 
+void lb_sock_local(int fd, struct l4lb_endpoint *out) {
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+
+    memset(out, 0, sizeof *out);
+    if (getsockname(fd, (struct sockaddr *)&address, &len) == 0)
+        endpoint_from(&address, out);
+}
+
 int lb_sock_accept(int listener, struct l4lb_endpoint *peer) {
     struct sockaddr_storage address = {.ss_family = AF_UNIX};
     socklen_t len = sizeof address;
@@ -56,19 +65,36 @@ static void set_tcp(int fd, const struct l4lb_tcp *tcp) {
         set_number(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, tcp->user_timeout_ms);
 }
 
+/* The kernel may pick the very port that it connects to. If nothing listens there, the socket is then connected to
+ * itself (RFC 9293 3.5, simultaneous open), sends back what it is sent, and keeps the port from the one whose it is. */
+static bool is_connected_to_itself(int fd, const struct sockaddr *address, socklen_t len) {
+    static const uint8_t unspecified[16]; /* means this host */
+    struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
+    struct l4lb_endpoint own, other;
+
+    lb_sock_local(fd, &own);
+    memcpy(&storage, address, LB_MIN(len, (socklen_t)sizeof storage));
+    endpoint_from(&storage, &other);
+    return own.port == other.port && (memcmp(own.address, other.address, sizeof own.address) == 0 ||
+                                      memcmp(other.address, unspecified, sizeof unspecified) == 0);
+}
+
 int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct l4lb_tcp *tcp) {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int error = 0;
 
     if (fd == -1)
         return -errno;
     if (address->sa_family != AF_UNIX)
         set_tcp(fd, tcp);
-    if (connect(fd, address, len) == -1 && errno != EINPROGRESS) {
-        int error = -errno;
-        lb_sock_close(&fd, false);
-        return error;
-    }
-    return fd;
+    if (connect(fd, address, len) == -1 && errno != EINPROGRESS)
+        error = -errno;
+    else if (address->sa_family != AF_UNIX && is_connected_to_itself(fd, address, len))
+        error = -ECONNREFUSED;
+    if (error == 0)
+        return fd;
+    lb_sock_close(&fd, true);
+    return error;
 }
 
 /* Where an ICMP error came while the kernel still tried, that is the one it reports in the end. */
@@ -80,15 +106,6 @@ int lb_sock_error(int fd) {
     int error = 0;
     socklen_t len = sizeof error;
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1 ? errno : error;
-}
-
-void lb_sock_local(int fd, struct l4lb_endpoint *out) {
-    struct sockaddr_storage address;
-    socklen_t len = sizeof address;
-
-    memset(out, 0, sizeof *out);
-    if (getsockname(fd, (struct sockaddr *)&address, &len) == 0)
-        endpoint_from(&address, out);
 }
 
 void lb_sock_nodelay(int fd) {

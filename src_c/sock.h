@@ -16,7 +16,8 @@
 /* Accept one client. `peer` gets its address; an IPv4 address mapped into IPv6 is shown as IPv4. */
 LB_MUST_CHECK int lb_sock_accept(int listener, struct l4lb_endpoint *peer);
 
-/* Start a connection. Returns the socket, connecting or connected. The options count for connecting too. */
+/* Start a connection. Returns the socket, connecting or connected. The options count for connecting too. -EAGAIN when
+ * the backlog of a unix socket is full; -ECONNREFUSED for a socket that would be connected to itself. */
 LB_MUST_CHECK int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct l4lb_tcp *tcp);
 
 /* Does this error say that the kernel gave the peer up? All others of a connection say that the peer ended it. */

@@ -27,7 +27,7 @@
 #include "snapshot.h"
 #include "worker.h"
 
-enum { LONE_BACKENDS = 3, LONE_SESSIONS = 4096, LONE_LONG_MS = 600000, LONE_ITERATIONS = 100000 };
+enum { LONE_BACKENDS = 3, LONE_SESSIONS = 4096, LONE_LONG_MS = 600000, LONE_ITERATIONS = 3000000 };
 
 struct lone {
     struct lb_worker worker;
