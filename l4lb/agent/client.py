@@ -8,6 +8,7 @@ import socket
 
 from l4lb.agent.protocol import LINE_MAX
 from l4lb.health.probes import Target
+from l4lb.health.probes.dial import dial
 
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -20,7 +21,7 @@ async def ask(target: Target, timeout: float) -> str:
         async with asyncio.timeout(timeout):
             with socket.socket(target.family, socket.SOCK_STREAM) as sock:
                 sock.setblocking(False)
-                await loop.sock_connect(sock, target.address)
+                await dial(sock, target.address)
                 while len(received) < LINE_MAX and not _LINE_END.search(received):
                     data = await loop.sock_recv(sock, LINE_MAX - len(received))
                     if not data:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import socket
 import ssl
 import struct
@@ -18,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from l4lb.engine.api import SocketAddress
 from l4lb.health.probes.base import AnswerError, SendProxy, Target
+from l4lb.health.probes.dial import dial
 
 CHUNK = 16384
 
@@ -64,7 +63,7 @@ class Connection:
         server_name: str | None = None,
     ) -> None:
         """Connect, so that the next thing is to ask."""
-        await _connect(self._sock, address)
+        await dial(self._sock, address)
         if header := PROXY_LOCAL[send_proxy]:
             await self.send(header)
         if context is not None:
@@ -171,27 +170,6 @@ class Connection:
             raise AnswerError("the connection ended in the TLS handshake")
         else:
             self._incoming.write_eof()
-
-
-async def _connect(sock: socket.socket, address: SocketAddress) -> None:
-    """What the loop's sock_connect does, for half its price."""
-    error = sock.connect_ex(address)
-    if error == errno.EINPROGRESS:
-        loop = asyncio.get_running_loop()
-        writable = loop.create_future()
-        loop.add_writer(sock.fileno(), _wake, writable)
-        try:
-            await writable
-        finally:
-            loop.remove_writer(sock.fileno())
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error != 0:
-        raise OSError(error, os.strerror(error))
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def new_socket(target: Target) -> socket.socket:
