@@ -93,10 +93,13 @@ static void answer(struct lb_worker *worker) {
     (void)!write(answered_fd, &one, sizeof one);
 }
 
-/* Not while it works with an older snapshot than the asker knows: new sessions might go where a scan has just been. */
-static bool may_begin(struct lb_worker *worker) {
+/* Not while it works with an older snapshot than the asker knows: new sessions might go where a scan has just been. One
+ * that stops has no new sessions, and adopts no snapshot any more. */
+static bool may_begin(const struct lb_worker *worker) {
+    const struct lb_shared *shared = worker->shared;
+
     return worker->request == NULL && atomic_load(&worker->cross.request) != NULL &&
-           worker->snapshot == atomic_load_explicit(&worker->shared->snapshot, memory_order_acquire);
+           (worker->snapshot == atomic_load(&shared->snapshot) || atomic_load(&shared->stopping));
 }
 
 void lb_request_work(struct lb_worker *worker) {
