@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lone.h"
+
+#include "clock.h"
+#include "turn.h"
+
+enum { REQUEST = 100, RESPONSE = 200 };
+
+static struct lone lone;
+
+/* A session whose bytes the test makes up. */
+static struct lb_session *connected(int *client) {
+    *client = lone_client(&lone);
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_RELAY) == 1);
+    return lone_session(&lone);
+}
+
+static struct l4lb_backend_stats *stats(void) { return &lone.worker.counters.backends[0]; }
+
+static void pass_ms(uint64_t ms) {
+    lone.worker.now_ms += ms;
+    lone.worker.now_ns += ms * LB_NS_PER_MS;
+}
+
+static void request(struct lb_session *session) {
+    session->up.asked = true;
+    lb_turn_client_bytes(&lone.worker, session, REQUEST);
+}
+
+static uint64_t count(const struct l4lb_histogram *histogram) {
+    uint64_t n = 0;
+
+    for (int i = 0; i < L4LB_N_BUCKETS; i++)
+        n += histogram->buckets[i];
+    return n;
+}
+
+TEST(a_request_begins_a_turn_and_silence_after_the_response_ends_it) {
+    struct lb_session *session;
+    int client;
+
+    lone_init(&lone);
+    session = connected(&client);
+    request(session);
+    CHECK_EQ(stats()->turns_total, 1);
+    CHECK_EQ(stats()->sent_bytes_total, REQUEST);
+    CHECK(session->busy);
+    pass_ms(30);
+    lb_turn_server_bytes(&lone.worker, session, RESPONSE);
+    CHECK_EQ(stats()->answered_total, 1);
+    CHECK_EQ(stats()->received_bytes_total, RESPONSE);
+    CHECK_EQ(count(&stats()->first_byte), 1);
+    CHECK(session->first_byte_us != UINT64_MAX);
+    CHECK(session->busy);
+    pass_ms(LB_QUIET_MAX_MS + 1);
+    lb_turn_expire(&lone.worker, session);
+    CHECK(!session->busy);
+    CHECK_EQ(count(&stats()->turn), 1);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST(a_turn_does_not_end_before_its_time) {
+    struct lb_session *session;
+    int client;
+
+    lone_init(&lone);
+    session = connected(&client);
+    request(session);
+    pass_ms(1);
+    lb_turn_server_bytes(&lone.worker, session, RESPONSE);
+    lb_turn_expire(&lone.worker, session);
+    CHECK(session->busy);
+    CHECK_EQ(count(&stats()->turn), 0);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST(the_end_of_a_response_is_known_at_once_when_it_was_learnt) {
+    struct lb_session *session;
+    int client;
+
+    lone_init(&lone);
+    session = connected(&client);
+    for (int i = 0; i < 12; i++) {
+        request(session);
+        pass_ms(5);
+        lb_turn_server_bytes(&lone.worker, session, RESPONSE);
+        pass_ms(5);
+    }
+    CHECK(!session->busy);
+    CHECK_EQ(session->phase.expected, LB_ENDING_LAST);
+    CHECK_EQ(count(&stats()->turn), 12);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST(a_client_that_takes_nothing_keeps_the_turn_open) {
+    struct lb_session *session;
+    int client;
+
+    lone_init(&lone);
+    session = connected(&client);
+    request(session);
+    pass_ms(5);
+    lb_turn_server_bytes(&lone.worker, session, RESPONSE);
+    session->client.can_write = false;
+    pass_ms(LB_QUIET_MAX_MS + 1);
+    lb_turn_expire(&lone.worker, session);
+    CHECK(session->busy);
+    session->client.can_write = true;
+    lb_turn_expire(&lone.worker, session);
+    CHECK(!session->busy);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST(bytes_that_ask_for_nothing_begin_no_turn) {
+    struct lb_session *session;
+    int client;
+
+    lone_init(&lone);
+    session = connected(&client);
+    session->up.asked = false;
+    lb_turn_client_bytes(&lone.worker, session, REQUEST);
+    CHECK(!session->busy);
+    CHECK_EQ(stats()->turns_total, 0);
+    CHECK_EQ(stats()->sent_bytes_total, REQUEST);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST(no_turn_outlives_its_backend) {
+    struct lb_session *session;
+    int client;
+
+    lone_init(&lone);
+    session = connected(&client);
+    request(session);
+    CHECK(session->busy);
+    lb_turn_over(&lone.worker, session);
+    CHECK(!session->busy);
+    CHECK_EQ(atomic_load(&lone.shared.live.backends[0].busy), 0);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST_MAIN()
