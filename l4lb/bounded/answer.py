@@ -18,6 +18,9 @@ HEADERS_MAX = 256
 INTERIM_MAX = 8
 """Answers of the kind `100 Continue` before the one that counts."""
 
+STATUS_LINE_MAX = 1024
+"""Bytes in which the end of a status line is looked for before the head is whole."""
+
 CHUNK_LINE_MAX = 1024
 FRAMING_MAX = 64 * 1024
 """Bytes around the chunks of a body, beyond as many as the body has itself."""
@@ -25,10 +28,11 @@ FRAMING_MAX = 64 * 1024
 QUOTED_MAX = 60
 
 _HEAD_END = re.compile(rb"\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?:[ \r]|$)")
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.([0-9]) {1,8}([1-9][0-9][0-9])(?=[ \r\n]|$)")
+_BLANK = re.compile(rb"[\r\n]*+")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*+(?:;|$)")
 _LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
-_BEGIN = b"HTTP/1."
+_BEGIN = b"HTTP/"
 _EMPTY = frozenset({204, 304})
 
 
@@ -58,6 +62,17 @@ class Answer:
     def reusable(self) -> bool:
         return self.ended and self._persistent and not self._buffer
 
+    @property
+    def early_status(self) -> int:
+        """The status as soon as its line is whole; 0 before that, and for an interim answer."""
+        if self.status:
+            return self.status
+        line = _STATUS_LINE.match(self._buffer)
+        if line is None or self._buffer.find(b"\n", line.start(2), STATUS_LINE_MAX) < 0:
+            return 0
+        status = int(line[2])
+        return status if status >= 200 or status == 101 else 0
+
     def feed(self, data: bytes) -> bytes:
         """What of the body is in these bytes. AnswerError when they are no answer."""
         self.begun = True
@@ -85,6 +100,8 @@ class Answer:
     # ---- steps: where the next one begins, or None while bytes are missing ------------------------------------------
 
     def _head(self, at: int, _body: bytearray) -> int | None:
+        if (blank := _BLANK.match(self._buffer, at)) is not None and blank.end() > at:
+            return blank.end()
         begin = bytes(self._buffer[at : at + len(_BEGIN)])
         if not _BEGIN.startswith(begin) and not begin.startswith(_BEGIN):
             raise AnswerError(f"the answer is not HTTP: {quoted(bytes(self._buffer[at : at + QUOTED_MAX + 1]))}")
@@ -199,4 +216,5 @@ class Answer:
 def quoted(data: bytes) -> str:
     """Bytes of a server as one short, printable piece of a message."""
     text = repr(data[:QUOTED_MAX])[2:-1]
-    return f"'{text}'{'…' if len(data) > QUOTED_MAX else ''}"
+    cut = len(data) > QUOTED_MAX or len(text) > 2 * QUOTED_MAX
+    return f"'{text[: 2 * QUOTED_MAX]}'{'…' if cut else ''}"

@@ -32,10 +32,13 @@ _MERGED_BY_KEY = ("timeouts", "tcp")
 HTTP_TYPES = ("http", "https")
 DATABASE_TYPES = ("redis", "pgsql", "mysql")
 KEY_TYPES: Mapping[str, tuple[str, ...]] = {
+    "method": HTTP_TYPES,
     "path": HTTP_TYPES,
+    "send": HTTP_TYPES,
     "status": HTTP_TYPES,
     "host": (*HTTP_TYPES, "grpc"),
     "headers": HTTP_TYPES,
+    "answer_headers": HTTP_TYPES,
     "body": HTTP_TYPES,
     "service": ("grpc",),
     "script": ("send_expect",),
@@ -259,8 +262,10 @@ def _health_conflicts(loc: Loc, health: Any, load: Any) -> Iterator[Conflict]:
         if kind == type_ and key not in health:
             yield Conflict((*loc, "type"), f"{type_} needs the key '{key}'")
     for index, step in enumerate(one_or_many(health.get("script", ()))):
-        if isinstance(step, Mapping) and not step.keys() & {"send", "expect"}:
-            yield Conflict((*loc, "script", index), "the step does nothing; give send, expect or both")
+        if isinstance(step, Mapping) and not step.keys() & {"send", "expect", "match"}:
+            yield Conflict((*loc, "script", index), "the step does nothing; give send, expect or match")
+    if health.get("method") == "HEAD" and "body" in health:
+        yield Conflict((*loc, "body"), "the answer to HEAD has no body; ask with GET")
     headers = health.get("headers")
     for name in headers if isinstance(headers, Mapping) else ():
         if str(name).lower() == "host":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from l4lb.health.probes import Result, Subject, failure, success
+from l4lb.health.probes import Outcome, Result, Subject, failure, success
 from tests.health.certificates import authority
-from tests.health.probing import NO_ANSWER, SHORT, check
+from tests.health.probing import SHORT, check
 from tests.helpers.peers import Address, Backend, Peer, Served, connect
 
 STATES = health_pb2.HealthCheckResponse
@@ -83,7 +84,7 @@ def test_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the connection ended without an answer"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the answer is not HTTP/2: 'HTTP/1.1 400"),
         (b"\0" * 8000, "the answer is not HTTP/2"),
         (b"", "the connection ended without an answer"),
         (b"\0\0\0\4\0\0\0\0\0" * 20000, "too large"),
@@ -104,7 +105,66 @@ def test_server_that_speaks_something_else(answer: bytes, words: str) -> None:
 
 def test_silence_is_a_timeout() -> None:
     with Backend() as backend:
-        assert check(backend.address, type="grpc", timeout=SHORT) == NO_ANSWER
+        silence = Result(Outcome.TIMEOUT, "no answer to the health service within 0.2s")
+        assert check(backend.address, type="grpc", timeout=SHORT) == silence
+
+
+def frames(*answers: bytes) -> Callable[[Peer], None]:
+    """A server that reads the request and sends these bytes at once."""
+
+    def handle(peer: Peer) -> None:
+        read = b""
+        while REQUEST not in read:
+            read += peer.receive(1)
+        peer.send(b"".join(answers))
+        peer.reset()
+
+    return handle
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack("!I", len(payload))[1:] + bytes([kind, flags]) + struct.pack("!I", stream) + payload
+
+
+def goaway(error: int, last: int = 1) -> bytes:
+    return frame(7, 0, 0, struct.pack("!II", last, error))
+
+
+REQUEST = bytes(5)
+SETTINGS = frame(4, 0, 0, b"")
+HEAD = frame(1, 4, 1, b"\x88")
+BODY = frame(0, 0, 1, b"\0\0\0\0\x02\x08\x01")
+TRAILERS = frame(1, 5, 1, b"\x00\x0bgrpc-status\x010")
+REFUSED = frame(1, 5, 1, b"\x88" + b"\x00\x0bgrpc-status\x0212")
+ANSWER = HEAD + BODY + TRAILERS
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ([SETTINGS, goaway(0), ANSWER], success("SERVING")),
+        ([SETTINGS, goaway(0, 2**31 - 1), HEAD, goaway(0), BODY, TRAILERS], success("SERVING")),
+        ([SETTINGS, ANSWER, goaway(0)], success("SERVING")),
+        ([SETTINGS, ANSWER, goaway(11)], success("SERVING")),
+        ([SETTINGS, ANSWER, frame(3, 0, 1, bytes(4))], success("SERVING")),
+        ([SETTINGS, ANSWER, b"\xff" * 100], success("SERVING")),
+        ([SETTINGS, REFUSED], failure("the server has no health service (UNIMPLEMENTED)")),
+        ([SETTINGS, goaway(11), ANSWER], failure("the connection was ended with the HTTP/2 error 11")),
+        ([SETTINGS, HEAD, frame(3, 0, 1, b"\0\0\0\x02")], failure("the stream was reset with the HTTP/2 error 2")),
+    ],
+)
+def test_what_was_answered_before_the_end_counts(answer: list[bytes], expected: Result) -> None:
+    with Served(frames(*answer)) as server:
+        assert check(server.address, type="grpc") == expected
+
+
+def test_a_server_of_http_1_that_stays_connected_is_told_at_once() -> None:
+    def handle(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 400 Bad Request\r\nConnection: keep-alive\r\n\r\n")
+        peer.drain()
+
+    with Served(handle) as server:
+        assert "is not HTTP/2" in check(server.address, type="grpc").message
 
 
 def test_proxy_header_comes_first() -> None:

@@ -81,6 +81,27 @@ def test_wrong_answer_is_quoted_when_the_stream_ends() -> None:
         assert check(server.address, **PING) == failure(f"the connection ended, {waited}")
 
 
+@pytest.mark.parametrize("match", [r"^\+PONG\r\n$", ["PONG", "!ERR"], "!^-", "(?i)pong"])
+def test_patterns_are_looked_for_in_the_whole_answer(match: object) -> None:
+    script = {"send": "PING\r\n", "match": match}
+    for pieces in ([b"+PONG\r\n"], [bytes([byte]) for byte in b"+PONG\r\n"]):
+        with Served(answering(*pieces)) as server:
+            assert check(server.address, type="send_expect", script=script) == GOOD
+
+
+def test_what_must_not_come_ends_the_check_at_once() -> None:
+    script = {"send": "PING\r\n", "match": ["!^-", "never"], "expect": "never"}
+    with Served(answering(b"-LOADING\r\n")) as server:
+        expected = r"step 1 ('PING\r\n'): the answer matches '!^-': '-LOADING\r\n'"
+        assert check(server.address, type="send_expect", script=script) == failure(expected)
+
+
+def test_pattern_that_would_take_for_ever_is_given_up() -> None:
+    with Served(answering(b"a" * 40 + b"!")) as server:
+        result = check(server.address, type="send_expect", script={"send": "PING\r\n", "match": "^(a|a)*$"})
+        assert result.message == r"step 1 ('PING\r\n'): the pattern '^(a|a)*$' took longer than 50 ms"
+
+
 def test_silence_is_a_timeout() -> None:
     with Backend() as backend:
         silence = Result(Outcome.TIMEOUT, r"no answer to step 1 ('PING\r\n') within 0.2s")

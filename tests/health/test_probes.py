@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from l4lb.config.model import Health
-from l4lb.health.probes import Result, Subject, Target, failure, probe, success
+from l4lb.health.probes import Outcome, Result, Subject, Target, failure, probe, success
 from tests.applications.conftest import daemon, program
 from tests.health.probing import NO_ANSWER, SHORT, check, target
 from tests.helpers.loops import run
@@ -170,10 +170,69 @@ def test_http_endless_stream_is_not_read() -> None:
         assert check_http(web.address, timeout=SHORT) == success("HTTP 200")
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nX: not the end of the head\r\n"])
-def test_http_head_that_does_not_come_in_time(answer: bytes) -> None:
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_http_status_that_does_not_come_in_time(answer: bytes) -> None:
     with Web(answer) as web:
-        assert check_http(web.address, timeout=SHORT) == NO_ANSWER
+        result = check_http(web.address, path="/up", timeout=SHORT)
+        assert result.outcome is Outcome.TIMEOUT
+        what = (
+            f"no whole answer to GET /up: expected a status, but '{answer.decode()[:8]}"
+            if answer
+            else "no answer to GET /up"
+        )
+        assert result.message.startswith(what)
+
+
+@pytest.mark.parametrize("more", [{"body": "ok"}, {"answer_headers": {"X": "y"}}])
+def test_http_what_is_missing_of_an_answer_is_said(more: dict[str, Any]) -> None:
+    with Web(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + (b"\r\nok" if "body" in more else b"")) as web:
+        result = check_http(web.address, timeout=SHORT, **more)
+        what = "body" if "body" in more else "head"
+        assert f"expected the end of the {what} behind 200, but 'HTTP/1.1 200 OK" in result.message
+
+
+def test_http_status_is_taken_as_soon_as_it_is_there() -> None:
+    with Web(b"HTTP/1.1 200 OK\r\nX: not the end of the head\r\n") as web:
+        assert check_http(web.address) == success("HTTP 200")
+    with Web(b"HTTP/1.1 503 No\r\nX: not the end of the head\r\n") as web:
+        assert check_http(web.address, body="x") == failure("HTTP 503")
+
+
+LENIENT = [
+    b"HTTP/1.0 200 OK\nContent-Type: text/plain\n\nok\n",
+    b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1  200  OK\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/0.9 200 OK\r\n\r\nok",
+    b"HTTP/2.0 200 OK\r\n\r\nok",
+    b"\r\n\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nX-Thing : 1\r\nno colon\r\n: no name\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nX: folded\r\n  line\r\nContent-Length: 2\r\n\r\nok",
+    "HTTP/1.1 200 Schön\r\nX-Name: Zürich\r\nContent-Length: 2\r\n\r\nok".encode(),
+    b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\nnonsense",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\n\nHTTP/1.1 200 OK\r\n\r\nok",
+]
+
+
+@pytest.mark.parametrize("end", [Peer.close, Peer.reset], ids=["fin", "reset"])
+@pytest.mark.parametrize("answer", LENIENT, ids=range(len(LENIENT)))
+def test_http_answers_that_a_person_would_accept(answer: bytes, end: Callable[[Peer], None]) -> None:
+    """In one piece and byte by byte, and whatever becomes of the connection behind them."""
+
+    def serve(peer: Peer, size: int) -> None:
+        while peer.receive(1) != b"\n" or peer.receive(2) != b"\r\n":
+            pass
+        for at in range(0, len(answer), size):
+            peer.send(answer[at : at + size])
+        peer.wait_acknowledged()
+        end(peer)
+
+    for size in (1, len(answer)):
+        with Served(lambda peer, size=size: serve(peer, size)) as served:  # type: ignore[misc]
+            assert check_http(served.address) == success("HTTP 200")
+            assert check_http(served.address, body="ok") == success("HTTP 200")
 
 
 @pytest.mark.parametrize(
@@ -182,8 +241,10 @@ def test_http_head_that_does_not_come_in_time(answer: bytes) -> None:
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"\x00\x01\x02\x03" * 100,
         b"HTTP/1.1 abc OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"ICY 200 OK\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+        b"\r\n" * 100_000,
         b"-ERR unknown command\r\n",
     ],
 )
@@ -192,7 +253,73 @@ def test_http_garbage_is_a_failure_with_a_message(answer: bytes) -> None:
         result = check_http(web.address)
         assert not result.ok
         assert result.message
-        assert not result.message.startswith("no answer within")
+        assert not result.message.startswith("no ")
+
+
+@pytest.mark.parametrize(("method", "sent"), [("HEAD", None), ("OPTIONS", None), ("POST", "grün"), ("GET", "hex:00ff")])
+def test_http_method_and_body_of_the_request(method: str, sent: str | None) -> None:
+    body = b"" if sent is None else b"\0\xff" if sent.startswith("hex:") else sent.encode()
+    received: list[bytes] = []
+
+    def handle(peer: Peer) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += peer.receive(1)
+        received.extend((head, peer.receive(len(body))))
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+        peer.drain()
+
+    more = {} if sent is None else {"send": sent}
+    with Served(handle) as served:
+        assert check_http(served.address, method=method, path="/x", **more) == success("HTTP 200")
+    assert received[0].startswith(f"{method} /x HTTP/1.1\r\n".encode())
+    assert received[1] == body
+    assert (b"\r\nContent-Length: %d\r\n" % len(body) in received[0]) is (bool(body) or method == "POST")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        ({"answer_headers": {"x-role": "^leader$"}}, None),
+        ({"answer_headers": {"X-Role": "!follower", "X-Absent": "!."}}, None),
+        ({"answer_headers": {"X-Role": "!lead"}}, "the header 'X-Role' matches '!lead': 'leader'"),
+        ({"answer_headers": {"X-Absent": "."}}, "there is no header 'X-Absent'"),
+        ({"body": ["^ok", "!maintenance", "!down"]}, None),
+        ({"body": "!ok"}, "the body matches '!ok': 'ok'"),
+        ({"body": ["ok", "ready"]}, "the body does not match 'ready': 'ok'"),
+        ({"status": ["200-399", "!302"]}, None),
+        ({"status": "!500-599"}, None),
+    ],
+)
+def test_http_what_is_expected_and_what_must_not_be(patterns: dict[str, Any], message: str | None) -> None:
+    with Web(b"HTTP/1.1 200 OK\r\nX-Role: leader\r\nContent-Length: 2\r\n\r\nok") as web:
+        expected = success("HTTP 200") if message is None else failure(f"HTTP 200, but {message}")
+        assert check_http(web.address, **patterns) == expected
+
+
+@pytest.mark.parametrize("status", ["!200", ["200-299", "!200-204"], ["!100-199", "!200"]])
+def test_http_status_that_is_excluded(status: object) -> None:
+    with Web(OK) as web:
+        assert check_http(web.address, status=status) == failure("HTTP 200")
+
+
+def test_http_server_gets_its_whole_answer_out() -> None:
+    """One that is reset while it writes logs that."""
+    written = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        while peer.receive(1) != b"\n" or peer.receive(2) != b"\r\n":
+            pass
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        peer.wait_acknowledged()
+        peer.send(b"x" * 50_000)
+        peer.finish()
+        assert peer.ended() is End.FIN
+        written.set()
+
+    with Served(handle) as served:
+        assert check_http(served.address).ok
+        assert written.wait(10)
 
 
 def test_http_more_headers() -> None:
@@ -229,7 +356,9 @@ def test_http_body(answer: bytes, ok: bool) -> None:
 
 def test_http_body_that_does_not_match_is_quoted() -> None:
     with Web(OK) as web:
-        assert check_http(web.address, body="^ready$") == failure("HTTP 200, but the body does not match: 'ok'")
+        assert check_http(web.address, body="^ready$") == failure(
+            "HTTP 200, but the body does not match '^ready$': 'ok'"
+        )
 
 
 def test_http_body_is_looked_at_so_far_and_no_further() -> None:

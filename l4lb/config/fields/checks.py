@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any
 
 import regex
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, is_number, list_schema, one_or_many
 from l4lb.config.units import shorten
@@ -18,20 +18,28 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]{0,4096}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
-STATUS_PATTERN = r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"
+STATUS_PATTERN = r"^!?[1-5][0-9]{2}(-[1-5][0-9]{2})?$"
 _STATUS = re.compile(STATUS_PATTERN, re.ASCII)
+_ALL_STATUSES = frozenset(range(100, 600))
 
 
 def _statuses(value: Any) -> tuple[int, ...]:
-    codes: set[int] = set()
+    """The codes that are named, without those behind a `!`; all others if only such are."""
+    named: set[int] = set()
+    excluded: set[int] = set()
     for item in one_or_many(value):
-        first, _, last = str(item).partition("-")
+        first, _, last = str(item).removeprefix("!").partition("-")
         if isinstance(item, bool) or not _STATUS.fullmatch(str(item)) or int(last or first) < int(first):
-            raise ValueError(f"{shorten(item)} is not a status; write a code such as 200 or a range such as 200-399")
+            raise ValueError(
+                f"{shorten(item)} is not a status; write a code such as 200, a range such as 200-399, "
+                f"or ! in front of those that will not do"
+            )
+        codes = excluded if str(item).startswith("!") else named
         codes.update(range(int(first), int(last or first) + 1))
-    if not codes:
+    left = ((named or _ALL_STATUSES) if excluded else named) - excluded
+    if not left:
         raise ValueError("at least one status is expected, such as 200")
-    return tuple(sorted(codes))
+    return tuple(sorted(left))
 
 
 _STATUS_SCHEMA: Schema = {
@@ -61,16 +69,29 @@ Payload = Annotated[bytes, BeforeValidator(_payload), WithJsonSchema({"type": "s
 """Bytes, written as text or as `hex:` and their digits."""
 
 
-def _regular_expression(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            regex.compile(value)
-        except (regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
-            raise ValueError(f"{shorten(value)} is not a regular expression: {error}") from None
+PATTERN_MAX = 1024
+PATTERNS_MAX = 16
+
+
+def _pattern(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= PATTERN_MAX:
+        raise ValueError(f"a regular expression of up to {PATTERN_MAX} characters is expected, not {shorten(value)}")
+    try:
+        regex.compile(value.removeprefix("!"))
+    except regex.error as error:
+        raise ValueError(f"{shorten(value)} is not a regular expression: {error}") from None
     return value
 
 
-RegularExpression = Annotated[str, Field(strict=True, max_length=1024), BeforeValidator(_regular_expression)]
+def _patterns(value: Any) -> tuple[str, ...]:
+    found = tuple(map(_pattern, one_or_many(value)))
+    if not 0 < len(found) <= PATTERNS_MAX:
+        raise ValueError(f"1 to {PATTERNS_MAX} regular expressions are expected, not {len(found)}")
+    return found
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns), list_schema({"type": "string"}, PATTERNS_MAX)]
+"""Regular expressions that have to be found, all of them; one with `!` in front must not be."""
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -98,6 +119,13 @@ def _pairs(what: str, name: re.Pattern[str], text: re.Pattern[str]) -> BeforeVal
 _PAIRS_SCHEMA = WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}})
 Headers = Annotated[Pairs, _pairs("header", _HEADER_NAME, _HEADER_VALUE), _PAIRS_SCHEMA]
 Variables = Annotated[Pairs, _pairs("variable", _VARIABLE, re.compile(r"[^\x00]{0,4096}")), _PAIRS_SCHEMA]
+HeaderPatterns = Annotated[
+    Pairs,
+    _pairs("header", _HEADER_NAME, re.compile(rf".{{1,{PATTERN_MAX}}}")),
+    AfterValidator(lambda pairs: tuple((name, _pattern(text)) for name, text in pairs)),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}}),
+]
+"""Of a header a regular expression that has to be found in its value, or with `!` in front must not be."""
 
 Argument = Annotated[str, BeforeValidator(lambda value: str(value) if is_number(value) else value)]
 Command = Annotated[

@@ -8,7 +8,16 @@ from pydantic import BeforeValidator, Field
 
 from l4lb.config.fields.accounts import Account, Hello, Role, Secret
 from l4lb.config.fields.addresses import IpAddress
-from l4lb.config.fields.checks import STATUSES_OK, Command, Headers, Payload, RegularExpression, Statuses, Variables
+from l4lb.config.fields.checks import (
+    STATUSES_OK,
+    Command,
+    HeaderPatterns,
+    Headers,
+    Patterns,
+    Payload,
+    Statuses,
+    Variables,
+)
 from l4lb.config.fields.durations import Interval, Timeout
 from l4lb.config.fields.numbers import Count, Port, Spread
 from l4lb.config.fields.series import Chain
@@ -48,6 +57,9 @@ class Step(Section):
     expect: Payload | None = None
     """What has to be in the answer, anywhere behind what was found before."""
 
+    match: Patterns = ()
+    """Regular expressions for what came since the last step that sent something; one behind `!` must not match."""
+
 
 class Progress(Section):
     """A server that has requests and gets nowhere is down, whatever its checks say. Read from what `load` scrapes."""
@@ -70,11 +82,17 @@ class Health(Section):
     )
     """How: `tcp` connects, `none` checks nothing, the others also ask."""
 
+    method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
+    """http, https: method to ask with."""
+
     path: UrlPath = "/"
     """http, https: path to ask for."""
 
+    send: Payload | None = None
+    """http, https: body of the request."""
+
     status: Statuses = Field(default=STATUSES_OK, json_schema_extra={"default": ["200-399"]})
-    """http, https: status codes that mean healthy, numbers and ranges."""
+    """http, https: status codes that mean healthy, numbers and ranges; those behind `!` do not."""
 
     host: HostHeader | None = None
     """http, https: Host header; grpc: authority. The address of the backend when not given."""
@@ -82,8 +100,11 @@ class Health(Section):
     headers: Headers = ()
     """http, https: more headers to send."""
 
-    body: RegularExpression | None = None
-    """http, https: regular expression to be found in the answer's first 64 KiB."""
+    answer_headers: HeaderPatterns = ()
+    """http, https: headers of the answer, each with a regular expression; behind `!` it must not match."""
+
+    body: Patterns = ()
+    """http, https: regular expressions to be found in the answer's first 64 KiB; one behind `!` must not be."""
 
     service: ServiceName = ""
     """grpc: name of the service to ask for; the whole server when empty."""

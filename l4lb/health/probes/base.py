@@ -70,4 +70,5 @@ QUOTED_MAX = 60
 def quoted(data: bytes, most: int = QUOTED_MAX) -> str:
     """Bytes of a peer as one short, printable piece of a message."""
     text = repr(data[:most])[2:-1]
-    return f"'{text}'{'…' if len(data) > most else ''}"
+    cut = len(data) > most or len(text) > 2 * most
+    return f"'{text[: 2 * most]}'{'…' if cut else ''}"

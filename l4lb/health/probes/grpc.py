@@ -9,11 +9,11 @@ Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md and PROT
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     Event,
     ResponseReceived,
@@ -36,6 +36,13 @@ _STATUS = {"0": "OK", "4": "DEADLINE_EXCEEDED", "5": "NOT_FOUND", "12": "UNIMPLE
 _STREAM = 1
 
 
+_FRAME_HEAD = 9
+FRAME_MAX = 16384
+"""What a server may send in one frame unless it is told otherwise."""
+
+_GOAWAY = 7
+
+
 class _Answer:
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
@@ -43,6 +50,9 @@ class _Answer:
         self.ended = False
 
     def take(self, event: Event) -> None:
+        """What comes behind the end of the answer is no matter."""
+        if self.ended:
+            return
         match event:
             case ResponseReceived() | TrailersReceived():
                 self.headers |= {_text(name): _text(value) for name, value in event.headers or ()}
@@ -52,17 +62,50 @@ class _Answer:
                 self.ended = True
             case StreamReset():
                 raise AnswerError(f"the stream was reset with the HTTP/2 error {event.error_code}")
-            case ConnectionTerminated() if not self.ended:
-                raise AnswerError(f"the connection was ended with the HTTP/2 error {event.error_code}")
+
+
+class _Frames:
+    """The stream of the server, frame by frame: what came before an error counts.
+
+    GOAWAY is kept from the library, which reads nothing behind it. A server that is about to end the connection still
+    answers what it was asked before.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._buffer += data
+        while len(self._buffer) >= _FRAME_HEAD:
+            size = _FRAME_HEAD + int.from_bytes(self._buffer[:3])
+            if size > _FRAME_HEAD + FRAME_MAX:
+                raise AnswerError(f"the answer is not HTTP/2: {quoted(bytes(self._buffer))}")
+            if len(self._buffer) < size:
+                return
+            frame = bytes(self._buffer[:size])
+            del self._buffer[:size]
+            if frame[3] != _GOAWAY:
+                yield frame
+            elif error := int.from_bytes(frame[13:17]):
+                raise AnswerError(f"the connection was ended with the HTTP/2 error {error}")
 
 
 async def ask(connection: Connection, target: Target, health: Health, subject: Subject) -> Result:
     secure = health.tls is not None
     if secure and connection.protocol != "h2":
         raise AnswerError("the server does not speak HTTP/2 (ALPN)")
+    connection.question = "the health service"
     wire = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
     wire.initiate_connection()
-    headers = [
+    wire.send_headers(_STREAM, _headers(target, health, subject))
+    wire.send_data(_STREAM, _request(health.service), end_stream=True)
+    await connection.send(wire.data_to_send())
+    return _judge(await _read(connection, wire), health.service)
+
+
+def _headers(target: Target, health: Health, subject: Subject) -> list[tuple[str, str]]:
+    secure = health.tls is not None
+    return [
         (":method", "POST"),
         (":scheme", "https" if secure else "http"),
         (":path", PATH),
@@ -71,24 +114,26 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
         ("content-type", "application/grpc"),
         ("user-agent", "l4lb-health"),
     ]
-    wire.send_headers(_STREAM, headers)
-    wire.send_data(_STREAM, _request(health.service), end_stream=True)
-    await connection.send(wire.data_to_send())
-    answer = _Answer()
-    received = 0
-    while not answer.ended:
+
+
+async def _read(connection: Connection, wire: H2Connection) -> _Answer:
+    answer, frames = _Answer(), _Frames()
+    left = ANSWER_MAX
+    while True:
         data = await connection.receive()
-        received += len(data)
-        if not data or received > ANSWER_MAX:
+        left -= len(data)
+        if not data or left < 0:
             raise AnswerError("the answer is too large" if data else "the connection ended without an answer")
         try:
-            for event in wire.receive_data(data):
-                answer.take(event)
+            for frame in frames.feed(data):
+                for event in wire.receive_data(frame):
+                    answer.take(event)
+                if answer.ended:
+                    return answer
         except ProtocolError as error:
             raise AnswerError(f"the answer is not HTTP/2: {quoted(str(error).encode())}") from None
         if more := wire.data_to_send():
             await connection.send(more)
-    return _judge(answer, health.service)
 
 
 def _judge(answer: _Answer, service: str) -> Result:

@@ -1,108 +1,104 @@
-"""http and https: one GET, no redirects; the status decides, and the body where a pattern is given."""
+"""http and https: one request, no redirects. The status decides, and headers and body where something is expected.
+
+What is asked is whether the server lives, so the answer is taken as soon as it can be judged, and leniently: the status
+alone is known with its line, whatever follows. What came before the connection broke counts.
+"""
 
 from __future__ import annotations
 
 import http.client
 import socket
 
-import httptools
-import regex
-
+from l4lb.bounded import answer as bounded
+from l4lb.bounded.answer import Answer
 from l4lb.config.model import Health
 from l4lb.health.probes.base import AnswerError, Result, Subject, Target, failure, quoted, success
 from l4lb.health.probes.connection import Connection
+from l4lb.health.probes.patterns import TooSlow, objection
 
-HEAD_MAX = 65536
 BODY_MAX = 65536
-"""Bytes of a body in which the pattern is looked for; the rest is not read."""
+"""Bytes of a body in which patterns are looked for; the rest is not read."""
 
-PATTERN_TIMEOUT = 0.05
-"""Seconds that a pattern may take: some take for ever on some texts."""
-
-_INTERIM = frozenset({100, 102, 103})
-
-
-class _Answer:
-    """Called by the parser. `status` is None until the head of the final answer is there."""
-
-    def __init__(self) -> None:
-        self.status: int | None = None
-        self.body = bytearray()
-        self.whole = False
-        self.parser = httptools.HttpResponseParser(self)
-
-    def on_headers_complete(self) -> None:
-        status = self.parser.get_status_code()
-        if status not in _INTERIM:
-            self.status = status
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        self.whole = self.status is not None
-
-    def close(self) -> None:
-        """Let go of the parser, which holds this object too: waiting for the garbage collector costs more."""
-        del self.parser
+_SHOWN_MAX = 64
+"""Bytes of an answer that are kept for a message."""
 
 
 async def ask(connection: Connection, target: Target, health: Health, subject: Subject) -> Result:
+    connection.question = f"{health.method} {health.path}"
+    connection.expected = "a status"
     await connection.send(request(target, health, subject))
-    answer = _Answer()
-    try:
-        await _read(connection, answer, body=health.body is not None)
-    finally:
-        answer.close()
-    return _judge(answer, health)
-
-
-async def _read(connection: Connection, answer: _Answer, *, body: bool) -> None:
-    """Read the head, and of the body as much as is wanted. What comes behind a good head is no matter."""
-    received = 0
-    while answer.status is None or (body and not answer.whole and len(answer.body) < BODY_MAX):
-        data = await connection.receive()
-        if not data:
-            return
-        received += len(data)
+    answer, body = Answer(), bytearray()
+    while not _suffices(answer, body, health):
         try:
-            answer.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return
-        except httptools.HttpParserError as error:
-            if answer.status is None:
-                raise AnswerError(f"the answer is not HTTP: {quoted(str(error).encode())}") from None
-            return
-        if answer.status is None and received > HEAD_MAX:
-            raise AnswerError(f"the head of the answer is larger than {HEAD_MAX // 1024} KiB")
+            data = await connection.receive()
+            if not data:
+                break
+            body += answer.feed(data)
+        except bounded.AnswerError as error:
+            if not answer.early_status:
+                raise AnswerError(str(error)) from None
+            break
+        except OSError:
+            if not answer.early_status:
+                raise
+            break
+        connection.heard += data[: max(0, _SHOWN_MAX - len(connection.heard))]
+        if status := answer.early_status:
+            connection.expected = f"the end of the {'body' if answer.status else 'head'} behind {status}"
+    return _judge(answer, bytes(body[:BODY_MAX]), health)
 
 
-def _judge(answer: _Answer, health: Health) -> Result:
-    if answer.status is None:
+def _suffices(answer: Answer, body: bytearray, health: Health) -> bool:
+    """Whether there is enough to judge."""
+    if answer.early_status not in health.status:
+        return answer.early_status != 0
+    if health.body:
+        return answer.ended or len(body) >= BODY_MAX
+    return answer.status != 0 or not health.answer_headers
+
+
+def _judge(answer: Answer, body: bytes, health: Health) -> Result:
+    status = answer.early_status
+    if not status:
         raise AnswerError("the connection ended without an answer")
-    message = f"HTTP {answer.status}"
-    if answer.status not in health.status:
+    message = f"HTTP {status}"
+    if status not in health.status:
         return failure(message)
-    if health.body is None:
+    if not health.answer_headers and not health.body:
         return success(message)
-    text = bytes(answer.body[:BODY_MAX]).decode("utf-8", "replace")
+    if not answer.status:
+        return failure(f"{message}, but the head of the answer does not end")
     try:
-        found = regex.search(health.body, text, timeout=PATTERN_TIMEOUT)
-    except TimeoutError:
-        return failure(f"{message}, and the pattern of health.body took longer than {PATTERN_TIMEOUT * 1000:g} ms")
-    return success(message) if found else failure(f"{message}, but the body does not match: {quoted(text.encode())}")
+        wrong = _wrong_header(answer, health) or objection(health.body, body, "the body")
+    except TooSlow as error:
+        return failure(f"{message}, but {error}")
+    return success(message) if wrong is None else failure(f"{message}, but {wrong}")
+
+
+def _wrong_header(answer: Answer, health: Health) -> str | None:
+    for name, pattern in health.answer_headers:
+        value = answer.headers.get(name.lower())
+        if value is None:
+            if not pattern.startswith("!"):
+                return f"there is no header {quoted(name.encode())}"
+        elif wrong := objection((pattern,), value, f"the header {quoted(name.encode())}"):
+            return wrong
+    return None
 
 
 def request(target: Target, health: Health, subject: Subject) -> bytes:
     lines = [
-        f"GET {health.path} HTTP/1.1",
+        f"{health.method} {health.path} HTTP/1.1",
         f"Host: {health.host or authority(target, subject, https=health.type == 'https')}",
         "Connection: close",
     ]
     given = {name.lower() for name, _ in health.headers}
     lines += [line for line in _COMMON if line.partition(":")[0].lower() not in given]
     lines += [f"{name}: {value}" for name, value in health.headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    body = health.send or b""
+    if body or health.method == "POST":
+        lines.append(f"Content-Length: {len(body)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
 
 _COMMON = ("User-Agent: l4lb-health", "Accept: */*", "Accept-Encoding: identity")

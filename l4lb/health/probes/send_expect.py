@@ -5,23 +5,30 @@ What came before something is sent is forgotten: it cannot be an answer to that.
 
 from __future__ import annotations
 
-from l4lb.config.model import Health
+import asyncio
+
+from l4lb.config.model import Health, Step
 from l4lb.health.probes.base import AnswerError, Result, quoted, success
 from l4lb.health.probes.connection import Connection
 from l4lb.health.probes.dialogue import unanswered
+from l4lb.health.probes.patterns import TooSlow, is_found, objection
 
 ANSWER_MAX = 65536
 """Bytes in which one expected answer has to be."""
+
+LOOK = 0.01
+"""Seconds between two looks for patterns, so that a server which sends byte by byte costs no more than another."""
 
 
 async def ask(connection: Connection, health: Health) -> Result:
     for number, step in enumerate(health.script, 1):
         connection.question = f"step {number}"
-        connection.expected = ""
         if step.send is not None:
             connection.question += f" ({quoted(step.send)})"
             connection.forget()
             await connection.send(step.send)
+        if step.match:
+            await _match(connection, step)
         if step.expect is not None:
             await _find(connection, step.expect)
     return success("answered as expected")
@@ -32,14 +39,37 @@ async def _find(connection: Connection, expected: bytes) -> None:
     connection.expected = quoted(expected)
     heard, looked = connection.heard, 0
     while (at := heard.find(expected, looked)) < 0:
-        if len(heard) > ANSWER_MAX:
-            raise AnswerError(
-                f"{connection.question}: {quoted(expected)} is not in the first {ANSWER_MAX // 1024} KiB of the answer"
-            )
         # It may have begun already.
         looked = max(0, len(heard) - len(expected) + 1)
-        data = await connection.receive()
-        if not data:
-            raise AnswerError(f"the connection ended, {unanswered(connection)}")
-        heard += data
+        await _more(connection)
     del heard[: at + len(expected)]
+
+
+async def _match(connection: Connection, step: Step) -> None:
+    """Read until every pattern is found that has to be, and none that must not be."""
+    wanted = [pattern for pattern in step.match if not pattern.startswith("!")]
+    unwanted = [pattern for pattern in step.match if pattern.startswith("!")]
+    connection.expected = ", ".join(quoted(pattern.encode()) for pattern in step.match)
+    try:
+        while True:
+            if not connection.heard:
+                await _more(connection)
+            heard = connection.heard.decode("utf-8", "replace")
+            if wrong := objection(unwanted, heard, "the answer"):
+                raise AnswerError(f"{connection.question}: {wrong}")
+            if all(is_found(pattern, heard) for pattern in wanted):
+                return
+            await asyncio.sleep(LOOK)
+            await _more(connection)
+    except TooSlow as error:
+        raise AnswerError(f"{connection.question}: {error}") from None
+
+
+async def _more(connection: Connection) -> None:
+    if len(connection.heard) > ANSWER_MAX:
+        expected = f"{connection.expected} is not in the first {ANSWER_MAX // 1024} KiB of the answer"
+        raise AnswerError(f"{connection.question}: {expected}")
+    data = await connection.receive()
+    if not data:
+        raise AnswerError(f"the connection ended, {unanswered(connection)}")
+    connection.heard += data
