@@ -155,6 +155,24 @@ static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int 
     return at_once;
 }
 
+/* ---- clients that give up ---------------------------------------------------------------------------------------- */
+
+/* The client sent a FIN, and in this pool that means that it has left. */
+static bool has_given_up(const struct lb_session *session, const struct lb_pool *pool) {
+    return session->client.hup && pool != NULL && pool->abort_on_close;
+}
+
+/* It has said nothing and sent a FIN. */
+static bool has_nothing_to_ask(const struct lb_session *session) {
+    uint8_t byte;
+    return session->client.hup && recv(session->client.fd, &byte, 1, MSG_PEEK) == 0;
+}
+
+bool lb_connect_is_abandoned(const struct lb_worker *worker, const struct lb_session *session, uint32_t events) {
+    return (events & EPOLLERR) != 0 || has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)) ||
+           (session->state == LB_SESSION_QUEUE && has_nothing_to_ask(session));
+}
+
 /* ---- waiting room ------------------------------------------------------------------------------------------------ */
 
 static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->queue_size > 0; }
@@ -179,7 +197,7 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
         lb_queue_return(queue, &session->waiting);
     } else {
         /* The event that told of it may have come before there was anything to wait for. */
-        if (lb_connect_is_abandoned(session, session->client.error ? EPOLLERR : 0))
+        if (session->client.error || has_nothing_to_ask(session))
             return over(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
         if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->queue_size))
             return over(session, L4LB_CLOSE_QUEUE_FULL);
@@ -225,17 +243,12 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
     lb_queue_call(queue);
 }
 
-bool lb_connect_is_abandoned(const struct lb_session *session, uint32_t events) {
-    uint8_t byte;
-
-    if ((events & EPOLLERR) != 0)
-        return true;
-    return session->client.hup && recv(session->client.fd, &byte, 1, MSG_PEEK) == 0;
-}
-
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session) {
+    if (has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)))
+        return over(session, session->state == LB_SESSION_QUEUE ? L4LB_CLOSE_CLIENT_ABORT_QUEUE
+                                                                : L4LB_CLOSE_CLIENT_ABORT_CONNECT);
     for (;;) {
         const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
         int at = pool != NULL && !must_wait(session, pool) ? choose(worker, session, pool) : -EAGAIN;

@@ -107,6 +107,7 @@ struct l4lb_pool_config {
     struct l4lb_tcp tcp;     /* of the connections to its backends, from the first packet on */
     uint32_t queue_size;     /* sessions that wait when no backend has a place; 0 = none does */
     uint64_t queue_ms;       /* how long each */
+    uint8_t abort_on_close;  /* a client that sent a FIN before it has a backend has left */
     uint32_t sticky_entries; /* clients whose backend is remembered; 0 = none */
     uint64_t sticky_ttl_ms;  /* for how long after their last session */
     const struct l4lb_backend_config *backends;

@@ -545,11 +545,11 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
     case LB_SESSION_CONNECT:
         if (name == LB_SERVER)
             go_on(worker, session, lb_connect_event(worker, session, events));
-        else if ((events & EPOLLERR) != 0)
+        else if (lb_connect_is_abandoned(worker, session, events))
             dispose_as(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT, false, true);
         break;
     case LB_SESSION_QUEUE:
-        if (lb_connect_is_abandoned(session, events))
+        if (lb_connect_is_abandoned(worker, session, events))
             lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
         break;
     case LB_SESSION_RELAY:

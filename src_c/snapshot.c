@@ -122,6 +122,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->tcp = config->tcp;
     pool->queue_size = config->queue_size;
     pool->queue_ms = config->queue_ms;
+    pool->abort_on_close = config->abort_on_close != 0;
     pool->live = &live->pools[config->slot];
     result = build_sticky(pool, config, live, previous);
     return result < 0 ? result : build_backends(pool, config, live, previous);

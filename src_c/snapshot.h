@@ -44,6 +44,7 @@ struct lb_pool {
     struct l4lb_tcp tcp;
     uint32_t queue_size;
     uint64_t queue_ms;
+    bool abort_on_close;
     uint32_t n_backends;
     uint32_t n_usable;
     uint32_t max_load;

@@ -130,6 +130,7 @@ def _pool(pool: PoolEntry, zones: Mapping[str, int]) -> PoolSpec:
         tcp=_tcp(config.tcp),
         queue_size=0 if config.queue is None else config.queue.size,
         queue_ms=0 if config.queue is None else _ms(config.queue.timeout),
+        abort_on_close=config.abort_on_close,
         sticky_entries=0 if config.sticky is None else config.sticky.entries,
         sticky_ttl_ms=0 if config.sticky is None else _ms(config.sticky.ttl),
         backends=tuple(

@@ -69,6 +69,7 @@ cdef extern from "l4lb.h" nogil:
         l4lb_tcp tcp
         uint32_t queue_size
         uint64_t queue_ms
+        uint8_t abort_on_close
         uint32_t sticky_entries
         uint64_t sticky_ttl_ms
         const l4lb_backend_config *backends

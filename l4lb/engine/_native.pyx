@@ -193,6 +193,7 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.tcp.user_timeout_ms = spec.tcp.user_timeout_ms
     out.queue_size = spec.queue_size
     out.queue_ms = spec.queue_ms
+    out.abort_on_close = spec.abort_on_close
     out.sticky_entries = spec.sticky_entries
     out.sticky_ttl_ms = spec.sticky_ttl_ms
     out.backends = backends

@@ -145,6 +145,7 @@ class PoolSpec:
     tcp: TcpSpec = NO_TCP
     queue_size: int = 0
     queue_ms: int = 0
+    abort_on_close: bool = False
     sticky_entries: int = 0
     sticky_ttl_ms: int = 0
     backends: Sequence[BackendSpec] = ()

@@ -107,4 +107,120 @@ TEST(a_backlog_that_is_full_is_not_waited_for_once_its_backend_takes_no_more_ses
     lone_fini(&lone);
 }
 
+/* ---- clients that give up ---------------------------------------------------------------------------------------- */
+
+static void ask(int client) { CHECK_EQ(send(client, "question", 8, MSG_NOSIGNAL), 8); }
+
+static void ask_and_finish(int client) {
+    ask(client);
+    (void)CHECK_SYS(shutdown(client, SHUT_WR));
+}
+
+/* What happens to a client that asks and closes while the attempt waits for a full backlog. */
+TEST(a_client_that_gives_up_while_its_attempt_waits_has_left) {
+    static struct lone lone;
+    struct narrow narrow;
+    int client;
+
+    lone_init(&lone);
+    make_narrow(&lone, &narrow);
+    lone.pool.abort_on_close = 1;
+    lone_publish(&lone);
+    client = lone_client(&lone);
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_CONNECT) == 1);
+    ask_and_finish(client);
+    LONE_UNTIL(&lone, lone_closed(&lone, L4LB_CLOSE_CLIENT_ABORT_CONNECT) == 1);
+    CHECK_EQ(atomic_load(&lone.shared.live.backends[0].connections), 0);
+    (void)close(client);
+    end_narrow(&narrow);
+    lone_fini(&lone);
+}
+
+TEST(a_client_that_ends_its_question_with_a_fin_is_served_where_closing_is_not_leaving) {
+    static struct lone lone;
+    struct narrow narrow;
+    int client;
+
+    lone_init(&lone);
+    make_narrow(&lone, &narrow);
+    lone_publish(&lone);
+    client = lone_client(&lone);
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_CONNECT) == 1);
+    ask_and_finish(client);
+    LONE_UNTIL(&lone, lone_session(&lone)->client.hup);
+    (void)close(CHECK_SYS(accept(narrow.fd, NULL, NULL)));
+    LONE_UNTIL(&lone, lone_session(&lone)->state == LB_SESSION_RELAY);
+    CHECK_EQ(lone_session(&lone)->up.bytes, 8);
+    (void)close(client);
+    end_narrow(&narrow);
+    lone_fini(&lone);
+}
+
+TEST(a_client_that_gives_up_before_a_retry_has_left) {
+    static struct lone lone;
+    int client;
+
+    lone_init(&lone);
+    (void)close(lone.back_fds[0]); /* refuses */
+    lone.back_fds[0] = -1;
+    lone.pool.abort_on_close = 1;
+    lone.pool.retries = 3;
+    lone_publish(&lone);
+    client = lone_client(&lone);
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_CONNECT) == 1 && lone_session(&lone)->retries == 1);
+    ask_and_finish(client);
+    LONE_UNTIL(&lone, lone_closed(&lone, L4LB_CLOSE_CLIENT_ABORT_CONNECT) == 1);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST(a_client_that_gives_up_in_the_queue_has_left_and_others_stay) {
+    static struct lone lone;
+    int first, second, third;
+
+    lone_init(&lone);
+    lone.pool.queue_size = 10;
+    lone.pool.queue_ms = LONE_LONG_MS;
+    lone.pool.abort_on_close = 1;
+    lone.backends[0].connections_max = 1;
+    lone_publish(&lone);
+    first = lone_client(&lone);
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_RELAY) == 1);
+    second = lone_client(&lone);
+    third = lone_client(&lone);
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_QUEUE) == 2);
+    ask(third);
+    ask_and_finish(second);
+    LONE_UNTIL(&lone, lone_closed(&lone, L4LB_CLOSE_CLIENT_ABORT_QUEUE) == 1);
+    CHECK_EQ(lone_in_state(&lone, LB_SESSION_QUEUE), 1);
+    (void)close(first);
+    (void)close(CHECK_SYS(accept(lone.back_fds[0], NULL, NULL)));
+    LONE_UNTIL(&lone, lone.worker.stats.sessions == 1 && lone_session(&lone)->up.bytes == 8);
+    (void)close(second);
+    (void)close(third);
+    lone_fini(&lone);
+}
+
+TEST(a_client_that_has_left_before_it_joins_the_queue_does_not_join_it) {
+    static struct lone lone;
+    int client;
+
+    lone_init(&lone);
+    lone.pool.queue_size = 10;
+    lone.pool.queue_ms = LONE_LONG_MS;
+    lone.pool.abort_on_close = 1;
+    lone.pool.hello_ms = LONE_LONG_MS;
+    lone.pool.balance = L4LB_MAGLEV;
+    lone.pool.table_size = 251;
+    lone.pool.hash_key = L4LB_HASH_SNI;
+    lone.backends[0].usable = 0;
+    lone_publish(&lone);
+    client = lone_client(&lone);
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_HELLO) == 1);
+    ask_and_finish(client);
+    LONE_UNTIL(&lone, lone_closed(&lone, L4LB_CLOSE_CLIENT_ABORT_CONNECT) == 1);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
 TEST_MAIN()

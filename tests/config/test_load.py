@@ -138,7 +138,11 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
     ("keys", "at", "problem"),
     [
         ("retry: 3", "retry", "retry: unknown key 'retry'; did you mean 'retries'?"),
-        ("affinity: {}", "affinity", "affinity: unknown key 'affinity'; use one of agent, backends, balance,"),
+        (
+            "affinity: {}",
+            "affinity",
+            "affinity: unknown key 'affinity'; use one of abort_on_close, agent, backends, balance,",
+        ),
         ("sticky: {key: cookie}", "cookie", "sticky.key: 'cookie' is not known here; use one of source_ip"),
         ("sticky: {ttl: off}", "off", "sticky.ttl: this timer cannot be off; write a duration such as 5s"),
         ("sticky: {entries: 0}", "0", "sticky.entries: 0 is too small; the least is 1"),

@@ -159,6 +159,9 @@ class Pool(Section):
     queue: Queue | None = None
     """Not given: a client that finds no place is disconnected at once."""
 
+    abort_on_close: bool = False
+    """Whether a client that has finished (sent a FIN) before it has a backend has left, and nothing is asked for it."""
+
     scale_to_zero: bool = False
     """Whether nobody may be there, and that is no fault: clients wait in the `queue` for somebody to be started."""
 
