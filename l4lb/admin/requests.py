@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -10,17 +10,22 @@ WEIGHT_MAX = 256
 
 
 class BackendChange(BaseModel):
-    """The body of a PATCH of a backend: at least one of the two."""
+    """The body of a PATCH of a backend: its state, its weight, and the keys that a file has for it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     state: Literal["ready", "drain", "maint"] | None = None
     weight: Annotated[int, Field(ge=0, le=WEIGHT_MAX)] | None = None
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Keys of the file and their values."""
+        return dict(self.model_extra or {})
+
     @model_validator(mode="after")
     def _changes_something(self) -> BackendChange:
-        if self.state is None and self.weight is None:
-            raise ValueError('give "state", "weight" or both')
+        if self.state is None and self.weight is None and not self.settings:
+            raise ValueError('give "state", "weight", "address" or other settings of a backend')
         return self
 
 

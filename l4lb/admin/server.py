@@ -16,14 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
-from pydantic import ValidationError
 
 from l4lb.admin import metrics, sockets, views
+from l4lb.admin.backends import Backends, find_pool
 from l4lb.admin.guard import ANSWER_TIMEOUT, HANDLER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
 from l4lb.admin.listening import UNIX, Listening
-from l4lb.admin.requests import BackendChange, validation_sentence
 from l4lb.config.address import Address
-from l4lb.control.api import AdminState, BackendStatus, Control, PoolStatus, Status
+from l4lb.control.api import Control
 from l4lb.control.inherited import Inherited
 from l4lb.errors import ControlError
 
@@ -134,16 +133,14 @@ class AdminServer:
         application = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._middleware])
         application.on_response_prepare.append(_set_headers)
         router = application.router
+        router.add_get("/", self._get_root)
         router.add_get("/metrics", self._get_metrics)
         router.add_get("/healthz", self._get_healthz)
         router.add_get("/readyz", self._get_readyz)
         router.add_get("/api/v1/status", self._get_status)
         router.add_get("/api/v1/sessions", self._get_sessions)
         router.add_delete("/api/v1/sessions/{session}", self._delete_session)
-        # A backend's default name is its address, which holds slashes when it is a unix path.
-        router.add_get("/api/v1/pools/{pool}/backends/{backend:.+}", self._get_backend)
-        router.add_patch("/api/v1/pools/{pool}/backends/{backend:.+}", self._patch_backend)
-        router.add_delete("/api/v1/pools/{pool}/backends/{backend:.+}/sessions", self._delete_sessions)
+        Backends(self._control).add_to(router)
         router.add_get("/api/v1/autoscale/{pool}", self._get_autoscale)
         router.add_post("/api/v1/reload", self._post_reload)
         router.add_post("/api/v1/upgrade", self._post_upgrade)
@@ -188,6 +185,14 @@ class AdminServer:
             return None
         return next((door.guards[transport] for door in self._doors.values() if transport in door.guards), None)
 
+    async def _get_root(self, request: web.Request) -> web.Response:
+        """The paths there are, with their methods."""
+        paths: dict[str, list[str]] = {}
+        for resource in request.app.router.resources():
+            methods = sorted(route.method for route in resource if route.method != hdrs.METH_HEAD)
+            paths.setdefault(resource.canonical, []).extend(methods)
+        return web.json_response({"paths": paths})
+
     async def _get_metrics(self, request: web.Request) -> web.Response:
         openmetrics = metrics.wants_openmetrics(request.headers.get(hdrs.ACCEPT, ""))
         status = self._control.status()
@@ -226,36 +231,9 @@ class AdminServer:
         await self._control.kill_session(int(session))
         return web.json_response({"session": int(session), "killed": True})
 
-    async def _delete_sessions(self, request: web.Request) -> web.Response:
-        pool, backend = request.match_info["pool"], request.match_info["backend"]
-        return web.json_response({"killed": await self._control.kill_sessions(pool, backend)})
-
-    async def _get_backend(self, request: web.Request) -> web.Response:
-        """The backend, and the process that counts its connections: another one may have some too."""
-        status = self._control.status()
-        return web.json_response(views.backend_view(self._find_backend(status, request)) | {"pid": status.pid})
-
-    async def _patch_backend(self, request: web.Request) -> web.Response:
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                body = await request.read()
-        except TimeoutError as error:
-            raise ControlError("the request body did not arrive in time", HTTPStatus.REQUEST_TIMEOUT) from error
-        try:
-            change = BackendChange.model_validate_json(body)
-        except ValidationError as error:
-            raise ControlError(validation_sentence(error), HTTPStatus.BAD_REQUEST) from error
-        self._control.set_backend(
-            request.match_info["pool"],
-            request.match_info["backend"],
-            state=None if change.state is None else AdminState(change.state),
-            weight=change.weight,
-        )
-        return await self._get_backend(request)
-
     async def _get_autoscale(self, request: web.Request) -> web.Response:
         name = request.match_info["pool"]
-        return web.json_response(views.autoscale_view(name, self._find_pool(self._control.status(), name)))
+        return web.json_response(views.autoscale_view(name, find_pool(self._control.status(), name)))
 
     async def _post_reload(self, _request: web.Request) -> web.Response:
         outcome = await self._control.reload()
@@ -271,21 +249,6 @@ class AdminServer:
             return web.json_response({"upgraded": True, "pid": outcome.pid, "version": outcome.version})
         body = {"error": f"the upgrade failed: {outcome.reason}; nothing has changed", "upgraded": False}
         return web.json_response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
-
-    @staticmethod
-    def _find_pool(status: Status, name: str) -> PoolStatus:
-        pool = status.pools.get(name)
-        if pool is None:
-            raise ControlError(f"there is no pool '{name}'", HTTPStatus.NOT_FOUND)
-        return pool
-
-    @classmethod
-    def _find_backend(cls, status: Status, request: web.Request) -> BackendStatus:
-        pool_name, backend_name = request.match_info["pool"], request.match_info["backend"]
-        backend = cls._find_pool(status, pool_name).backends.get(backend_name)
-        if backend is None:
-            raise ControlError(f"there is no backend '{backend_name}' in pool '{pool_name}'", HTTPStatus.NOT_FOUND)
-        return backend
 
     async def _respond(self, request: web.Request, make_body: Callable[[], bytes], content_type: str) -> web.Response:
         """Make the body, and compress it if it is worth it, on the thread."""

@@ -90,6 +90,7 @@ def _pool(pool: PoolStatus) -> Json:
         "failover": None if pool.failover is None else _failover(pool.failover),
         "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky, pool.sticky_entries),
         "closed_total": closed,
+        "removed": list(pool.removed),
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
     }
 
@@ -150,6 +151,8 @@ def backend_view(backend: BackendStatus) -> Json:
         "turns_total": statistics.turns_total,
         "flaps": backend.flaps,
         "stalled": backend.stalled,
+        "origin": backend.origin.value,
+        "changed": list(backend.changed),
         "ejection": None if backend.ejection is None else _ejection(backend.ejection),
         "load": None if backend.load is None else _load(backend.load),
         "agent": None if backend.agent is None else _agent(backend.agent),

@@ -21,6 +21,9 @@ COMMANDS = {
     "ready": ("l4lb.cli.runtime", "Put a backend back into service."),
     "maint": ("l4lb.cli.runtime", "Take a backend out of service and stop checking it."),
     "weight": ("l4lb.cli.runtime", "Set the weight of a backend."),
+    "add": ("l4lb.cli.runtime", "Add a backend to a pool."),
+    "set": ("l4lb.cli.runtime", "Give a backend another address or other limits."),
+    "remove": ("l4lb.cli.runtime", "Remove a backend from its pool."),
     "kill": ("l4lb.cli.runtime", "Close one session."),
     "agent": ("l4lb.cli.agent", "Report the load of this host to a load balancer."),
     "reload": ("l4lb.cli.runtime", "Reload the configuration and say how it went."),
@@ -35,7 +38,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        # `set` is another thing in Python; its function has the name that is customary then.
+        command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
         assert isinstance(command, click.Command)
         return command
 

@@ -75,8 +75,20 @@ class AdminClient:
         return self._request("GET", _backend_path(pool, backend))
 
     def change_backend(self, pool: str, backend: str, change: Json) -> Json:
-        """Change state, weight or both; the backend as it is then."""
+        """Change state, weight or keys of the file; the backend as it is then."""
         return self._request("PATCH", _backend_path(pool, backend), change)
+
+    def pools(self) -> Json:
+        """The backends of each pool as a file would have them."""
+        return self._request("GET", "/api/v1/pools")
+
+    def add_backend(self, pool: str, settings: Json) -> Json:
+        """Add a backend with these keys of the file; the backend as it is then."""
+        return self._request("POST", f"/api/v1/pools/{quote(pool, safe='')}/backends", settings)
+
+    def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> Json:
+        """Remove a backend; with `force`, close its sessions too."""
+        return self._request("DELETE", f"{_backend_path(pool, backend)}{'?force' if force else ''}")
 
     def kill_session(self, session: int) -> Json:
         return self._request("DELETE", f"/api/v1/sessions/{session}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn, ParamSpec
 
 import click
@@ -21,6 +21,8 @@ RELOAD_TIMEOUT = UPGRADE_TIMEOUT = 120.0
 EXIT_FAILED = 1
 EXIT_REJECTED = 2
 EXIT_INTERRUPTED = 130
+UNFOLDED = 1 << 16
+"""A width of lines that no value needs."""
 
 P = ParamSpec("P")
 
@@ -70,17 +72,35 @@ def _print_json(value: Json) -> None:
 @click.command()
 @_socket_option
 @_json_option
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print the backends of each pool as a file has them.")
 @_reports_errors
-def status(socket_path: str, as_json: bool) -> None:
+def status(socket_path: str, as_json: bool, as_yaml: bool) -> None:
     """Show listeners, pools and backends with their state, health and load.
+
+    With --yaml, what was added, removed and changed at run time is written as it belongs into the file; the state of a
+    backend (drain, maint) has no key there, and what a source finds does not belong there.
 
     \b
     Examples:
       l4lb status
       l4lb status --json | jq '.pools.llama.backends'
+      l4lb status --yaml
     """
+    if as_json and as_yaml:
+        raise click.UsageError("give --json or --yaml, not both")
+    if as_yaml:
+        _print_yaml(AdminClient(socket_path).pools())
+        return
     answer = AdminClient(socket_path).status()
     _print_json(answer) if as_json else tables.print_status(answer)
+
+
+def _print_yaml(value: Json) -> None:
+    import yaml
+
+    from l4lb.config.environment import escaped
+
+    click.echo(yaml.safe_dump(escaped(value), sort_keys=False, allow_unicode=True, width=UNFOLDED), nl=False)
 
 
 @click.command()
@@ -194,6 +214,111 @@ def weight(target: str, value: int, socket_path: str, as_json: bool) -> None:
 
 def _change(target: str, socket_path: str, change: Json, *, as_json: bool) -> None:
     _report(target, AdminClient(socket_path).change_backend(*_split(target), change), as_json=as_json)
+
+
+_limit_options = [
+    click.option("--max-connections", type=click.IntRange(min=0), metavar="N", help="Sessions at once; 0 is no limit."),
+    click.option(
+        "--max-busy", type=click.IntRange(min=0), metavar="N", help="Turns in flight beyond which it gets no session."
+    ),
+    click.option("--zone", metavar="ZONE", help="Where it is."),
+    click.option("--tier", type=click.IntRange(min=0), metavar="N", help="Its tier; 0 comes first."),
+]
+
+
+def _takes_limits(command: Callable[P, None]) -> Callable[P, None]:
+    """The options that `add` and `set` share."""
+    for option in reversed(_limit_options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("pool", metavar="POOL")
+@click.argument("address", metavar="ADDRESS")
+@click.option("--name", metavar="NAME", help="What to call it; its address when not given.")
+@click.option("--weight", type=click.IntRange(0, 256), metavar="N", help="Its share of new sessions, 1 when not given.")
+@_takes_limits
+@_socket_option
+@_json_option
+@_reports_errors
+def add(pool: str, socket_path: str, as_json: bool, **given: str | int | None) -> None:
+    """Add a backend to a pool. It stays over reloads and upgrades, until the file has a backend of that name.
+
+    \b
+    Examples:
+      l4lb add llama 10.0.0.13:8000
+      l4lb add llama 10.0.0.13:8000 --name gpu-c --weight 2 --max-connections 64
+    """
+    answer = AdminClient(socket_path).add_backend(pool, _settings(given))
+    _report(f"{pool}/{answer['name']}", answer, as_json=as_json)
+
+
+@click.command(name="set")
+@_backend_argument
+@click.option("--address", metavar="ADDRESS", help="Where it is from now on. Sessions at the old address go on.")
+@_takes_limits
+@_socket_option
+@_json_option
+@_reports_errors
+def set_(target: str, socket_path: str, as_json: bool, **given: str | int | None) -> None:
+    """Give a backend another address or other limits; it keeps its name, counters, state and weight.
+
+    This holds over reloads and upgrades, until the file changes that backend.
+
+    \b
+    Examples:
+      l4lb set llama/gpu-b --address 10.0.0.14:8000
+      l4lb set llama/gpu-b --max-connections 32
+    """
+    if not (settings := _settings(given)):
+        raise click.UsageError("nothing to set; give --address or another option")
+    _change(target, socket_path, settings, as_json=as_json)
+
+
+def _settings(given: Mapping[str, str | int | None]) -> Json:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+@click.command()
+@_backend_argument
+@_socket_option
+@click.option("--wait", is_flag=True, help="Drain it first, and wait until its last session has ended.")
+@click.option(
+    "--timeout",
+    type=duration,
+    metavar="DURATION",
+    help="With --wait: give up after this long. The backend goes on draining, and is not removed.",
+)
+@click.option("--kill", "and_kill", is_flag=True, help="Close its sessions at once; with --timeout, those left then.")
+@_json_option
+@_reports_errors
+def remove(target: str, socket_path: str, wait: bool, timeout: float | None, and_kill: bool, as_json: bool) -> None:
+    """Remove a backend from its pool. It stays away over reloads and upgrades, until the file changes that backend.
+
+    Its sessions go on as when it has left the file: what is quiet is closed, requests in flight end in their own time,
+    up to drain_timeout of the pool. With --wait it is drained until none is left, and then removed.
+
+    \b
+    Examples:
+      l4lb remove llama/gpu-b
+      l4lb remove llama/gpu-b --wait --timeout 10m --kill
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout needs --wait")
+    if wait and and_kill and timeout is None:
+        raise click.UsageError("--wait and --kill need --timeout: what is left is closed then")
+    names = _split(target)
+    client = AdminClient(socket_path)
+    if wait and client.backend(*names).get("origin") != "discovery":
+        answer = client.change_backend(*names, {"state": "drain"})
+        _wait_drained(target, Drain(client, names, answer, timeout, kill=and_kill))
+    answer = client.remove_backend(*names, force=and_kill)
+    if as_json:
+        _print_json(answer)
+        return
+    sessions = counted(tables.number(answer, "connections"), "connection")
+    click.echo(f"{target}: removed, {sessions} {'closed' if and_kill else 'left'}")
 
 
 def _report(target: str, backend: Json, *, as_json: bool) -> None:

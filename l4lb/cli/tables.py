@@ -15,6 +15,9 @@ from l4lb.words import counted, lasting
 # Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
 UNLIMITED_WIDTH = 500
 
+NAMES_SHOWN = 10
+"""Backends named in a line; how many there are beyond is enough."""
+
 _STYLES = {
     "up": "green",
     "ready": "green",
@@ -55,6 +58,8 @@ def print_status(status: Json) -> None:
             console.print(f"[yellow]pool {escape(name)}[/yellow] {escape(_text(failover, 'message'))}", highlight=False)
         if discovery := _mapping(pool, "discovery"):
             console.print(_discovery(name, discovery), highlight=False)
+        if edited := _edited(pool):
+            console.print(f"pool {escape(name)}, at run time: {edited}; `l4lb status --yaml` writes it out")
 
 
 def _stopping(shutdown: Json) -> str:
@@ -139,6 +144,21 @@ def _discovery(pool: str, discovery: Json) -> str:
     return (
         f"{line}; answered {answer}" if working else f"{line}; {_text(discovery, 'endpoints')} kept, answered {answer}"
     )
+
+
+def _edited(pool: Json) -> str:
+    """What was done to the backends of the file, in words."""
+    backends = list(_items(_mapping(pool, "backends")))
+    added = [name for name, backend in backends if backend.get("origin") == "api"]
+    changed = [name for name, backend in backends if backend.get("changed")]
+    removed = pool.get("removed")
+    parts = (("added", added), ("changed", changed), ("removed", removed if isinstance(removed, list) else []))
+    return "; ".join(f"{word} {escape(_some(names))}" for word, names in parts if names)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
 def _health(backend: Json) -> str:

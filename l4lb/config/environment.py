@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from l4lb.config.units import shorten
 
@@ -39,6 +40,19 @@ def expand(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
         return value or ""
 
     return _REFERENCE.sub(replace, text), complaints
+
+
+def escaped(value: Any) -> Any:
+    """The data with its text spelled so that `expand` leaves it as it is."""
+    match value:
+        case str():
+            return value.replace("${", "$${")
+        case dict():
+            return {key: escaped(item) for key, item in value.items()}
+        case list():
+            return [escaped(item) for item in value]
+        case _:
+            return value
 
 
 def _is_text(value: str) -> bool:

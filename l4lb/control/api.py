@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from l4lb.engine.api import (
     BackendStatistics,
@@ -17,6 +17,9 @@ from l4lb.engine.api import (
     SessionRecord,
     WorkerStatistics,
 )
+
+Settings: TypeAlias = Mapping[str, Any]
+"""Keys of a backend and their values, as in the file."""
 
 
 class AdminState(enum.StrEnum):
@@ -34,6 +37,14 @@ class HealthState(enum.StrEnum):
     DOWN = "down"
     PENDING = "pending"
     NONE = "none"
+
+
+class Origin(enum.StrEnum):
+    """What a backend comes from: the configuration file, a change at run time, or the source of its pool."""
+
+    FILE = "file"
+    API = "api"
+    DISCOVERY = "discovery"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +83,8 @@ class BackendStatus:
     """`effective_weight` is what balancing uses now: 0 when the backend takes no new session, less than `weight` and
     perhaps no whole number while load, an agent or slow start hold it back. `flaps` is how often in a row it went down
     soon after it came up, as far as that counts. `stalled` says that its work stands still. `max_connections` and
-    `max_busy` are the limits in force, as its agent has them; None is no limit."""
+    `max_busy` are the limits in force, as its agent has them; None is no limit.
+    `changed` are the keys that were given other values at run time than the file has."""
 
     address: str
     tier: int
@@ -91,6 +103,8 @@ class BackendStatus:
     stalled: bool = False
     max_connections: int | None = None
     max_busy: int | None = None
+    origin: Origin = Origin.FILE
+    changed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +138,8 @@ class DiscoveryStatus:
 class PoolStatus:
     """`panic` while so few backends are usable that their health is ignored. `scale_to_zero`: it is no fault if
     none is. `ejections_withheld_total` counts backends that should have been ejected, but too many were. `queue_size`
-    and `sticky_entries` are how many clients may wait, and be remembered; None where none do."""
+    and `sticky_entries` are how many clients may wait, and be remembered; None where none do. `removed` are backends of
+    the file that were removed at run time."""
 
     balance: str
     panic: bool
@@ -136,6 +151,7 @@ class PoolStatus:
     queue_size: int | None = None
     sticky_entries: int | None = None
     failover: FailoverStatus | None = None
+    removed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +264,23 @@ class Control(Protocol):
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
     ) -> None:
         """Change a backend at run time. ControlError(404) for an unknown one, (400) for a bad weight."""
+
+    def written(self) -> Mapping[str, Sequence[Settings]]:
+        """The backends of each pool as a file would have them, those of its source apart."""
+
+    async def add_backend(self, pool: str, settings: Settings) -> str:
+        """Add a backend with these keys of the file; its name. ControlError(404) for an unknown pool, (400) for bad
+        keys, (409) for what cannot be beside the rest."""
+
+    async def change_backend(
+        self, pool: str, backend: str, settings: Settings, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        """Give a backend other settings, and perhaps another state or weight: all of it or nothing. ControlError as
+        `add_backend`, and (409) for one that a source has found."""
+
+    async def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> int:
+        """Remove a backend. Its sessions go on as when the file no longer has it; with `force` they are closed. How
+        many it had. ControlError as `change_backend`."""
 
     async def reload(self) -> ReloadOutcome:
         """Reload the file as SIGHUP does, and say how it went."""

@@ -17,12 +17,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from l4lb.config import Config
-from l4lb.control import recall, report
+from l4lb.control import edits, recall, report
 from l4lb.control.alarms import Alarms
-from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session
+from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session, Settings
 from l4lb.control.compose import Composer
 from l4lb.control.cutter import Cutter
 from l4lb.control.departures import SlotKey
+from l4lb.control.editor import Editor, Running
+from l4lb.control.edits import Edits
 from l4lb.control.failback import Seat
 from l4lb.control.failover import Failover
 from l4lb.control.fd_store import Store, no_store
@@ -39,7 +41,7 @@ from l4lb.control.sockets import BindKey, Sockets
 from l4lb.control.state import BackendEntry, BackendKey, State
 from l4lb.control.transfer import Transfer
 from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind, WorkerStatistics
-from l4lb.errors import StartError
+from l4lb.errors import ControlError, StartError
 from l4lb.health.checks import checks_of
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
@@ -75,6 +77,7 @@ class Balancer:
         self._config: Config | None = None
         self._accepting = True
         self._stopping = False
+        self._handing_over = False
         self._undiscovered = ""
         self._noted = self._state
         self._sockets = Sockets(engine.options.workers, inherited or Inherited(), store or no_store())
@@ -84,6 +87,7 @@ class Balancer:
         memory = memory or Memory()
         self._planner = Planner(engine, memory.endpoints, memory.targets)
         self._transfer = Transfer(engine, self._planner, self._scheduler, self._outliers, memory.backends, memory.seats)
+        self._editor = Editor(self._planner, self._editable, self._edit, memory.edits)
         self._composer = Composer(events)
         self._publisher = Publisher(self._publish)
         self._failover = Failover(self._publisher.soon)
@@ -116,8 +120,12 @@ class Balancer:
         self._install(plan)
         self._planner.follow(plan.config)
 
-    def _install(self, plan: Plan) -> None:
+    def _install(self, plan: Plan, wanted: Edits | None = None, known: State | None = None) -> None:
+        """Run the planned configuration with the `wanted` edits, or with those that hold under it, where backends are
+        `known` as they are in this state, or in the one that runs."""
         now = asyncio.get_running_loop().time()
+        wanted = self._editor.lasting(plan.config) if wanted is None else wanted
+        edited = replace(plan, config=edits.over(plan.config, wanted))
         listeners = {} if self._stopping else plan.config.listeners
         opened = self._sockets.open_missing(listeners)
         taken: list[SlotKey] = []
@@ -128,7 +136,7 @@ class Balancer:
             return slot
 
         try:
-            merged, targets = self._planner.merge(plan, self._state, take_slot)
+            merged, targets = self._planner.merge(edited, self._state if known is None else known, take_slot)
             # Who is found before the first client comes was there before l4lb was.
             first = self._config is None or not (self._accepting or self._stopping)
             if self._config is None:
@@ -146,6 +154,7 @@ class Balancer:
         # It runs: from here on nothing takes it back, whatever part of what follows fails.
         before, self._state, self._config = self._state, state, plan.config
         _in_any_case(
+            lambda: self._editor.keep(wanted),
             lambda: self._sessions.learn(state),
             lambda: self._housekeeping.depart(before, state, now),
             lambda: self._housekeeping.note_leaving(before, state, state.changed(before)),
@@ -222,6 +231,53 @@ class Balancer:
         self._change({(pool, backend): changed})
         self._publisher.now()
         _log.info("%s/%s is set to %s, weight %d", pool, backend, changed.state.value, changed.current_weight)
+
+    async def add_backend(self, pool: str, settings: Settings) -> str:
+        """Add a backend until the file has one of its name; its name. ControlError if that cannot be."""
+        return await self._editor.add(pool, settings)
+
+    async def change_backend(
+        self, pool: str, backend: str, settings: Settings, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        """Give a backend other settings until the file changes it. ControlError if that cannot be."""
+        await self._editor.change((pool, backend), settings, state, weight)
+
+    async def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> int:
+        """Remove a backend until the file changes it; how many sessions it had. They go on as when the file no longer
+        has it; with `force` they are closed. ControlError if that cannot be."""
+        slot = find(self._state, (pool, backend)).slot
+        sessions = self._engine.backend_statistics(slot).connections
+        self._editor.remove((pool, backend))
+        if force:
+            await self._sessions.kill_of(slot)
+        return sessions
+
+    @contextlib.contextmanager
+    def unedited(self) -> Iterator[None]:
+        """Within it no backend is added, removed or given other settings: a successor is told what they are."""
+        self._handing_over = True
+        try:
+            yield
+        finally:
+            self._handing_over = False
+
+    def _editable(self) -> Running:
+        if self._handing_over:
+            raise ControlError("an upgrade is under way; change backends once it is done", 409)
+        if self._config is None or self._stopping:
+            raise ControlError("l4lb is not up yet, or stops; change backends while it serves", 409)
+        return Running(self._config, self._state)
+
+    def _edit(self, wanted: Edits, known: State) -> None:
+        assert self._config is not None
+        try:
+            self._install(Plan(self._config, {}, self._state.zones), wanted, known)
+        except StartError as error:
+            raise ControlError(str(error), 409) from error
+
+    def written(self) -> dict[str, list[Settings]]:
+        """The backends of each pool as a file would have them, those of its source apart."""
+        return {} if self._config is None else edits.written_backends(self._config, self._editor.edits, self._state)
 
     def _change(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
         self._replace(changed)
@@ -346,9 +402,12 @@ class Balancer:
 
     def pools(self) -> dict[str, PoolStatus]:
         now = asyncio.get_running_loop().time()
+        if self._config is None:
+            return {}
         parts = (self._scheduler, self._weigher, self._outliers, self._engine)
+        origins = edits.origins(self._config, self._editor.edits)
         return {
-            name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now))
+            name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now), origins[name])
             for name, pool in self._state.pools.items()
         }
 
@@ -461,7 +520,7 @@ class Balancer:
 
     def remember(self) -> Memory:
         """What a successor has to know beside what the next two tell."""
-        return Memory() if self._config is None else self._transfer.remember(self._config)
+        return Memory() if self._config is None else self._transfer.remember(self._config, self._editor.edits)
 
     def remember_backends(self, told: State) -> Iterator[BackendTold]:
         """What is known of backends, but for those that are treated as in the state that was `told`: one by one, so

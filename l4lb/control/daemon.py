@@ -14,14 +14,23 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import l4lb
 from l4lb.admin.opening import listening_admin
 from l4lb.admin.server import AdminServer
 from l4lb.config import Config, load_config
 from l4lb.control import capabilities, executable, listen_fds
-from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome, UpgradeStatus
+from l4lb.control.api import (
+    AdminState,
+    ConfigStatus,
+    ReloadOutcome,
+    Session,
+    Settings,
+    Status,
+    UpgradeOutcome,
+    UpgradeStatus,
+)
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
 from l4lb.control.fd_store import Store
@@ -359,6 +368,20 @@ class Daemon:
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
     ) -> None:
         self._balancer.set_backend(pool, backend, state=state, weight=weight)
+
+    def written(self) -> Mapping[str, Sequence[Settings]]:
+        return self._balancer.written()
+
+    async def add_backend(self, pool: str, settings: Settings) -> str:
+        return await self._balancer.add_backend(pool, settings)
+
+    async def change_backend(
+        self, pool: str, backend: str, settings: Settings, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        await self._balancer.change_backend(pool, backend, settings, state=state, weight=weight)
+
+    async def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> int:
+        return await self._balancer.remove_backend(pool, backend, force=force)
 
     # ---- details ---------------------------------------------------------------------------------------------------
 

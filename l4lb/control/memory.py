@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import logging
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,20 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict
 
 from l4lb.config import Address
+from l4lb.config.backends import read_backend, written
 from l4lb.control.api import AdminState, HealthState
+from l4lb.control.edits import Edit, Edits
 from l4lb.control.failback import Seat
 from l4lb.control.handover import BATCH, Json, batches
 from l4lb.control.resolve import literal
 from l4lb.control.state import BackendKey
 from l4lb.discovery.guard import Endpoints
 from l4lb.discovery.source import Endpoint, Readiness
+from l4lb.errors import ConfigError
 from l4lb.health.passive import Cause
 from l4lb.health.probes import Target
+
+_log = logging.getLogger(__name__)
 
 ALWAYS = 1e9
 """Seconds. What has always been so has been so for that long."""
@@ -117,18 +123,21 @@ class StickyBatch:
 
 @dataclass(slots=True)
 class Memory:
-    """Backends, where pools stay, what sources found for each pool, where names lead, and the clients of sticky
-    pools."""
+    """Backends, what was edited of them, where pools stay, what sources found for each, where names lead, and the
+    clients of sticky pools."""
 
     backends: dict[BackendKey, BackendTold] = field(default_factory=dict)
     seats: dict[str, Seat] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoints] = field(default_factory=dict)
     targets: Mapping[Address, Target] = field(default_factory=dict)
     sticky: list[StickyBatch] = field(default_factory=list)
+    edits: Edits = field(default_factory=dict)
 
     def messages(self) -> Iterator[tuple[str, Json]]:
         """Kinds and fields of the messages that tell it, without clients."""
         yield from backend_messages(iter(self.backends.values()))
+        for edited in batches(list(self.edits.items())):
+            yield "edits", {"edits": [_tell_edit(key, edit) for key, edit in edited]}
         for pool, endpoints in self.endpoints.items():
             yield "endpoints", {"pool": pool, "endpoints": []}
             for some in batches(endpoints):
@@ -155,9 +164,10 @@ class Listener:
 
     def __init__(self) -> None:
         self.memory = Memory()
+        self._edits: dict[BackendKey, Edit] = {}
         self._endpoints: dict[str, Endpoints] = {}
         self._targets: dict[Address, Target] = {}
-        self.memory.endpoints, self.memory.targets = self._endpoints, self._targets
+        self.memory.edits, self.memory.endpoints, self.memory.targets = self._edits, self._endpoints, self._targets
 
     def hear(self, kind: str, fields: Json) -> None:
         """ValueError, KeyError or TypeError if the message is not what it should be; other kinds are passed over."""
@@ -166,6 +176,8 @@ class Listener:
                 for one in fields["backends"]:
                     told = BackendTold.model_validate(one)
                     self.memory.backends[told.key] = told
+            case "edits":
+                self._edits.update(filter(None, map(_heard_edit, fields["edits"])))
             case "endpoints":
                 pool, found = str(fields["pool"]), tuple(map(_heard_endpoint, fields["endpoints"]))
                 self._endpoints[pool] = self._endpoints.get(pool, ()) + found
@@ -177,6 +189,21 @@ class Listener:
                 self.memory.seats |= {str(pool): _heard_seat(seat) for pool, seat in fields["seats"].items()}
             case "sticky":
                 self.memory.sticky.append(_heard_batch(fields))
+
+
+def _tell_edit(key: BackendKey, edit: Edit) -> Json:
+    base, now = (None if backend is None else written(backend) for backend in (edit.base, edit.now))
+    return {"pool": key[0], "name": key[1], "base": base, "now": now}
+
+
+def _heard_edit(fields: Json) -> tuple[BackendKey, Edit] | None:
+    key = str(fields["pool"]), str(fields["name"])
+    try:
+        base, now = (None if one is None else read_backend(one) for one in (fields["base"], fields["now"]))
+    except ConfigError as error:
+        _log.warning("%s/%s is as the file has it, for what was changed at run time is not known here: %s", *key, error)
+        return None
+    return key, Edit(base, now)
 
 
 def _tell_endpoint(endpoint: Endpoint) -> Json:

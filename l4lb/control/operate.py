@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from l4lb.agent.protocol import NOTHING_SAID
+from l4lb.config import model
 from l4lb.control.api import AdminState
 from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.errors import ControlError
@@ -31,6 +33,23 @@ def operated(pool: PoolEntry, entry: BackendEntry, state: AdminState | None, wei
         agent=entry.agent.cleared() if state is AdminState.READY else entry.agent,
     )
     return _unknown_after_maint(pool, entry, changed)
+
+
+def resettled(pool: PoolEntry, entry: BackendEntry, config: model.Backend) -> BackendEntry:
+    """After its operator gave it other settings. What was done to it stays, its state and its weight; what is known of
+    a server at another address does not."""
+    if entry.config.address == config.address:
+        return replace(entry, config=config)
+    return replace(
+        entry,
+        config=config,
+        target=None,
+        health=pool.untested,
+        agent=NOTHING_SAID,
+        usable_since=None,
+        ejected=False,
+        stalled=None,
+    )
 
 
 def advised(pool: PoolEntry, entry: BackendEntry, line: str) -> BackendEntry:

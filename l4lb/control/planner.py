@@ -85,11 +85,11 @@ class Planner:
         """The state that the plan asks for with what is found by now, and the targets in it, see `keep`."""
         found = self._discovery.found(plan.config)
         expanded = expand(plan.config, found)
-        # What was found since the plan was made, and is no name, needs no look-up.
+        # What was found or added since the plan was made needs no look-up if it is no name, or one that is known.
         targets = {
             address: target
             for address in _addresses(expanded)
-            if (target := plan.targets.get(address) or literal(address)) is not None
+            if (target := plan.targets.get(address) or literal(address) or self._targets.get(address)) is not None
         }
         merged = merge(place(old, plan.config, found), expanded, targets, take_slot, plan.zones)
         return mark(merged, plan.config, found), targets

@@ -12,6 +12,7 @@ from l4lb.control.api import (
     ListenerStatus,
     PoolStatus,
 )
+from l4lb.control.edits import Origins
 from l4lb.control.failover import failover_status
 from l4lb.control.outliers import Outliers
 from l4lb.control.sockets import Sockets, bind_key
@@ -42,6 +43,7 @@ def pool_status(
     engine: Engine,
     now: float,
     discovery: DiscoveryStatus | None,
+    origins: Origins,
 ) -> PoolStatus:
     weights = pool.effective_weights()
     # Who leaves the waiting room meanwhile is seen twice, rather than not at all.
@@ -72,6 +74,8 @@ def pool_status(
                 stalled=backend.stalled is not None,
                 max_connections=backend.max_connections or None,
                 max_busy=backend.config.max_busy or None,
+                origin=origins.of(backend_name),
+                changed=origins.changed(backend_name),
             )
             for backend_name, backend in pool.backends.items()
         },
@@ -82,6 +86,7 @@ def pool_status(
         ejections_withheld_total=outliers.withheld(name),
         queue_size=None if pool.config.queue is None else pool.config.queue.size,
         sticky_entries=None if pool.config.sticky is None else pool.config.sticky.entries,
+        removed=origins.removed,
     )
 
 

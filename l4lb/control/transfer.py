@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from l4lb.config import Config
 from l4lb.control import recall, sticky_batches
+from l4lb.control.edits import Edits
 from l4lb.control.failback import Seat
 from l4lb.control.memory import BackendTold, Memory, StickyBatch
 from l4lb.control.outliers import Outliers
@@ -53,10 +54,10 @@ class Transfer:
                 slots = {name: one.slot for name, one in pool.backends.items()}
                 sticky_batches.write(self._engine, pool.slot, batch, slots)
 
-    def remember(self, config: Config) -> Memory:
-        """What sources found, and where names lead."""
+    def remember(self, config: Config, edits: Edits) -> Memory:
+        """What was edited, what sources found, and where names lead."""
         endpoints, targets = self._planner.known(config)
-        return Memory(endpoints=endpoints, targets=targets)
+        return Memory(edits=edits, endpoints=endpoints, targets=targets)
 
     def remember_backends(self, state: State, told: Mapping[BackendKey, BackendEntry]) -> Iterator[BackendTold]:
         """What is known of backends, but for those that are treated as when they were `told` of."""

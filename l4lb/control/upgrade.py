@@ -87,7 +87,8 @@ class Upgrades:
 
     async def _run(self) -> UpgradeOutcome:
         try:
-            return await self._hand_over()
+            with self._estate.balancer.unedited():
+                return await self._hand_over()
         except UpgradeError as error:
             reason = str(error)
         except asyncio.CancelledError:

@@ -165,6 +165,23 @@ class AsyncBalancer:
         """Give a backend another weight, 0 to 256."""
         self._set(backend, weight=weight)
 
+    async def add(self, pool: str, address: str, **settings: object) -> str:
+        """Add a backend to a pool; its name, for `POOL/NAME`. `settings` are keys of the configuration.
+
+        await lb.add("web", "127.0.0.1:8083", name="c", weight=2)
+        """
+        return await self._here().add_backend(pool, {"address": address, **settings})
+
+    async def change(self, backend: str, **settings: object) -> None:
+        """Give a backend another address, or other settings of the configuration; what is not named stays. Its sessions
+        go on where they are."""
+        await self._here().change_backend(*_split(backend), settings)
+
+    async def remove(self, backend: str, *, force: bool = False) -> None:
+        """Remove a backend from its pool. Its sessions go on as when a reload takes it away; with `force` they are
+        closed."""
+        await self._here().remove_backend(*_split(backend), force=force)
+
     async def drained(self, backend: str, timeout: float | None = None) -> None:
         """Wait until a backend has no session left. TimeoutError if it still has some after `timeout` seconds.
 

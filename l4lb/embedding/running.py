@@ -8,13 +8,13 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import l4lb
 from l4lb.admin.server import AdminServer
 from l4lb.config import Config
-from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome
+from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Settings, Status, UpgradeOutcome
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, free_descriptors
 from l4lb.control.restart import restart_notes
@@ -169,6 +169,20 @@ class Running:
         self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
     ) -> None:
         self.balancer.set_backend(pool, backend, state=state, weight=weight)
+
+    def written(self) -> Mapping[str, Sequence[Settings]]:
+        return self.balancer.written()
+
+    async def add_backend(self, pool: str, settings: Settings) -> str:
+        return await self.balancer.add_backend(pool, settings)
+
+    async def change_backend(
+        self, pool: str, backend: str, settings: Settings, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        await self.balancer.change_backend(pool, backend, settings, state=state, weight=weight)
+
+    async def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> int:
+        return await self.balancer.remove_backend(pool, backend, force=force)
 
     async def reload(self) -> ReloadOutcome:
         try:

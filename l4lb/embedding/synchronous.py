@@ -131,6 +131,23 @@ class Balancer:
         """Give a backend another weight, 0 to 256."""
         self._ask(self._balancer.weight, backend, weight)
 
+    def add(self, pool: str, address: str, **settings: object) -> str:
+        """Add a backend to a pool; its name, for `POOL/NAME`. `settings` are keys of the configuration.
+
+        lb.add("web", "127.0.0.1:8083", name="c", weight=2)
+        """
+        return self._running.call(self._balancer.add, pool, address, **settings)
+
+    def change(self, backend: str, **settings: object) -> None:
+        """Give a backend another address, or other settings of the configuration; what is not named stays. Its sessions
+        go on where they are."""
+        self._running.call(self._balancer.change, backend, **settings)
+
+    def remove(self, backend: str, *, force: bool = False) -> None:
+        """Remove a backend from its pool. Its sessions go on as when a reload takes it away; with `force` they are
+        closed."""
+        self._running.call(self._balancer.remove, backend, force=force)
+
     def drained(self, backend: str, timeout: float | None = None) -> None:
         """Wait until a backend has no session left. TimeoutError if it still has some after `timeout` seconds.
 

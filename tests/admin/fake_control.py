@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path as FilePath
 
@@ -21,9 +21,11 @@ from l4lb.control.api import (
     HealthState,
     ListenerStatus,
     LoadStatus,
+    Origin,
     PoolStatus,
     ReloadOutcome,
     Session,
+    Settings,
     Status,
     UpgradeOutcome,
 )
@@ -226,6 +228,34 @@ class FakeControl:
             backend,
             **({} if state is None else {"state": state}) | ({} if weight is None else {"weight": weight}),
         )
+
+    def written(self) -> Mapping[str, Sequence[Settings]]:
+        return {
+            pool: [{"name": name, "address": backend.address} for name, backend in status.backends.items()]
+            for pool, status in self.current.pools.items()
+        }
+
+    async def add_backend(self, pool: str, settings: Settings) -> str:
+        if pool not in self.current.pools:
+            raise ControlError(f"there is no pool '{pool}'", 404)
+        self.changes.append(("add", pool, dict(settings)))
+        name = str(settings.get("name", settings["address"]))
+        backends = {**self.current.pools[pool].backends, name: backend_status(origin=Origin.API)}
+        pools = {**self.current.pools, pool: dataclasses.replace(self.current.pools[pool], backends=backends)}
+        self.current = dataclasses.replace(self.current, pools=pools)
+        return name
+
+    async def change_backend(
+        self, pool: str, backend: str, settings: Settings, *, state: AdminState | None = None, weight: int | None = None
+    ) -> None:
+        self.set_backend(pool, backend, state=state, weight=weight)
+        self.changes[-1] = ("change", pool, backend, dict(settings), state, weight)
+
+    async def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> int:
+        if pool not in self.current.pools or backend not in self.current.pools[pool].backends:
+            raise ControlError(f"there is no backend '{backend}' in pool '{pool}'", 404)
+        self.changes.append(("remove", pool, backend, force))
+        return self.current.pools[pool].backends[backend].statistics.connections
 
     def _set(self, pool: str, backend: str, **values: object) -> None:
         backends = dict(self.current.pools[pool].backends)

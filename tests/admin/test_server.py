@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from l4lb.admin import guard, server
+from l4lb.admin import backends, guard, server
 from l4lb.admin.server import AdminServer
 from l4lb.config import Address
 from l4lb.control.api import AdminState, ReloadOutcome, UpgradeOutcome
@@ -187,7 +187,6 @@ def test_a_backend_named_by_a_unix_path_is_found(run: Run, control: FakeControl,
         '{"weight": true}',
         '{"weight": -1}',
         '{"weight": 257}',
-        '{"weight": 1, "colour": "red"}',
         "\xff\xfe",
         "[" * 50_000,
     ],
@@ -230,6 +229,8 @@ def test_an_unknown_backend_is_404(run: Run, target: str) -> None:
         ("PATCH", "/api/v1/pools/llama/backends/a"),
         ("DELETE", "/api/v1/sessions/81604378625"),
         ("DELETE", "/api/v1/pools/llama/backends/a/sessions"),
+        ("DELETE", "/api/v1/pools/llama/backends/a"),
+        ("POST", "/api/v1/pools/llama/backends"),
         ("POST", "/api/v1/reload"),
         ("POST", "/api/v1/upgrade"),
         ("POST", "/api/v1/nothing"),
@@ -376,7 +377,7 @@ def test_half_a_request_is_cut_off(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_half_a_body_is_cut_off(run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.05)
+    monkeypatch.setattr(backends, "REQUEST_TIMEOUT", 0.05)
 
     async def case(served: Served) -> None:
         reader, writer = await served.open_unix()
@@ -499,3 +500,18 @@ async def closed(reader: asyncio.StreamReader) -> bool:
     with suppress(ConnectionError):
         await reader.read()
     return True
+
+
+def test_the_root_lists_every_path_with_its_methods(run: Run) -> None:
+    async def case(served: Served) -> None:
+        async with served.tcp.get("/") as answer:
+            paths = (await answer.json())["paths"]
+        assert paths["/metrics"] == ["GET"]
+        assert paths["/api/v1/pools/{pool}/backends/{backend}"] == ["GET", "PATCH", "DELETE"]
+        assert paths["/api/v1/pools/{pool}/backends"] == ["POST"]
+        for path, methods in paths.items():
+            if "{" not in path and "GET" in methods:
+                async with served.tcp.get(path) as answer:
+                    assert answer.status == 200, path
+
+    run(case)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from l4lb.cli import main
@@ -17,6 +18,7 @@ from l4lb.control.api import (
     DiscoveryStatus,
     EjectionStatus,
     LoadStatus,
+    Origin,
     ReloadOutcome,
     ShutdownStatus,
     UpgradeOutcome,
@@ -261,6 +263,9 @@ COMMANDS = [
     ("ready", "p/b"),
     ("maint", "p/b"),
     ("weight", "p/b", "1"),
+    ("add", "p", "10.0.0.1:80"),
+    ("set", "p/b", "--address", "10.0.0.1:80"),
+    ("remove", "p/b"),
     ("kill", "1"),
     ("reload",),
     ("upgrade",),
@@ -299,3 +304,58 @@ def test_a_mistake_inside_l4lb_is_one_sentence(l4lb: Run, control: FakeControl) 
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert "secret" not in result.stderr
+
+
+# Backends that come, move and go.
+
+
+def test_a_backend_is_added_with_the_keys_of_the_file(l4lb: Run, control: FakeControl) -> None:
+    options = "--name c --weight 2 --max-connections 64 --max-busy 8 --zone z --tier 1"
+    result = l4lb("add", "llama", "10.0.0.3:80", *options.split())
+    assert (result.exit_code, result.output) == (0, "llama/c: ready, weight 1, 0 connections\n")
+    settings = {"address": "10.0.0.3:80", "name": "c", "weight": 2, "max_connections": 64, "max_busy": 8}
+    assert control.changes == [("add", "llama", settings | {"zone": "z", "tier": 1})]
+    assert json.loads(l4lb("add", "llama", "10.0.0.4:80", "--json").output)["origin"] == "api"
+    assert l4lb("add", "lama", "10.0.0.3:80").stderr == "Error: there is no pool 'lama'\n"
+
+
+def test_a_backend_is_given_another_address(l4lb: Run, control: FakeControl) -> None:
+    assert l4lb("set", "llama/a", "--address", "10.0.0.3:80").exit_code == 0
+    assert control.changes == [("change", "llama", "a", {"address": "10.0.0.3:80"}, None, None)]
+    assert "nothing to set" in l4lb("set", "llama/a").stderr
+
+
+def test_a_backend_is_removed_at_once_or_once_it_is_drained(l4lb: Run, control: FakeControl) -> None:
+    assert l4lb("remove", "llama/a").output == "llama/a: removed, 0 connections left\n"
+    assert l4lb("remove", "llama/a", "--kill").output == "llama/a: removed, 0 connections closed\n"
+    assert control.changes == [("remove", "llama", "a", False), ("remove", "llama", "a", True)]
+    control.changes.clear()
+    control.connections_left = [2, 1, 0]
+    result = l4lb("remove", "llama/a", "--wait")
+    assert result.stdout == "llama/a: removed, 0 connections left\n"
+    assert control.changes == [("set", "llama", "a", AdminState.DRAIN, None), ("remove", "llama", "a", False)]
+    assert "--timeout needs --wait" in l4lb("remove", "llama/a", "--timeout", "1s").stderr
+
+
+def test_what_a_source_found_is_not_drained_only_to_be_refused(l4lb: Run, control: FakeControl) -> None:
+    control.current = make_status({"llama": pool_status({"a": backend_status(origin=Origin.DISCOVERY)})})
+    l4lb("remove", "llama/a", "--wait")
+    assert [change[0] for change in control.changes] == ["remove"]
+
+
+def test_status_names_what_was_done_at_run_time(l4lb: Run, control: FakeControl) -> None:
+    backends = {f"n{number}": backend_status(origin=Origin.API) for number in range(12)}
+    backends["moved"] = backend_status(changed=("address",))
+    pool = dataclasses.replace(pool_status(backends), removed=("gone",))
+    control.current = make_status({"llama": pool, "calm": pool_status({})})
+    (line,) = [line for line in l4lb("status").output.splitlines() if "at run time" in line]
+    assert "added n0, n1, n2" in line
+    assert "n9 and 2 more; changed moved; removed gone" in line
+
+
+def test_status_writes_backends_out_as_yaml(l4lb: Run, control: FakeControl) -> None:
+    control.current = make_status({"llama": pool_status({"a${b}": backend_status()})})
+    assert yaml.safe_load(l4lb("status", "--yaml").output) == {
+        "pools": {"llama": {"backends": [{"name": "a$${b}", "address": "127.0.0.1:8001"}]}}
+    }
+    assert l4lb("status", "--yaml", "--json").exit_code == 2

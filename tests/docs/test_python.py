@@ -49,7 +49,7 @@ def test_every_program_prints_what_the_page_says() -> None:
             assert next_kind == ""
             assert masked(output.getvalue()) == masked(printed)
             followed += 1
-    assert followed == 6
+    assert followed == 7
 
 
 def test_the_fixture_works(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_every_method_is_there_and_coroutines_have_a_star() -> None:
         assert getattr(l4lb.Balancer, name).__doc__ == getattr(l4lb.AsyncBalancer, name).__doc__ or name in DIFFERENT
 
 
-DIFFERENT = {"start", "close", "drained"}
+DIFFERENT = {"start", "close", "drained", "add"}
 """Their end, and how they are called, differ."""
 
 

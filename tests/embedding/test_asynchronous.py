@@ -286,6 +286,9 @@ def calls(lb: l4lb.AsyncBalancer) -> list[Callable[[], object]]:
         lambda: lb.ready("app/b0"),
         lambda: lb.maint("app/b0"),
         lambda: lb.weight("app/b0", 1),
+        lambda: lb.add("app", "127.0.0.1:9"),
+        lambda: lb.change("app/b0", max_busy=1),
+        lambda: lb.remove("app/b0"),
         lambda: lb.drained("app/b0"),
         lb.sessions,
         lambda: lb.kill(1),
@@ -343,4 +346,22 @@ def test_two_hundred_leave_nothing(run: Run) -> None:
         assert threading.active_count() - threads <= 32
 
     with Served(named("one")) as backend, spotless():
+        run(main())
+
+
+def test_backends_come_move_and_go(run: Run) -> None:
+    async def main() -> None:
+        async with l4lb.AsyncBalancer(config(one)) as lb:
+            assert await lb.add("app", str(two), name="b", weight=2) == "b"
+            await lb.change("app/b", max_connections=4)
+            assert {await asked(lb.address("web")) for _ in range(6)} == {"one", "two"}
+            await lb.reload()
+            assert lb.status().pools["app"].backends["b"].max_connections == 4
+            await lb.remove("app/b", force=True)
+            assert {await asked(lb.address("web")) for _ in range(3)} == {"one"}
+            for wrong in (lb.add("app", "nonsense"), lb.add("other", str(two)), lb.change("app/b", weight=1)):
+                with pytest.raises(l4lb.ControlError):
+                    await wrong
+
+    with Served(named("one")) as one, Served(named("two")) as two:
         run(main())

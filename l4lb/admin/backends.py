@@ -1,0 +1,117 @@
+"""The part of the admin API that is about the backends of pools."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from l4lb.admin import views
+from l4lb.admin.guard import REQUEST_TIMEOUT
+from l4lb.admin.requests import BackendChange, validation_sentence
+from l4lb.control.api import AdminState, BackendStatus, Control, PoolStatus, Status
+from l4lb.errors import ControlError
+
+BACKENDS = "/api/v1/pools/{pool}/backends"
+# A backend's default name is its address, which holds slashes when it is a unix path.
+BACKEND = f"{BACKENDS}/{{backend:.+}}"
+
+
+class Backends:
+    """Handlers of requests about backends; `control` does what they ask."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/api/v1/pools", self._get_pools)
+        router.add_post(BACKENDS, self._post)
+        router.add_get(BACKEND, self._get)
+        router.add_patch(BACKEND, self._patch)
+        router.add_delete(f"{BACKEND}/sessions", self._delete_sessions)
+        router.add_delete(BACKEND, self._delete)
+
+    async def _get_pools(self, _request: web.Request) -> web.Response:
+        """The backends of each pool as a file would have them."""
+        pools = {name: {"backends": list(backends)} for name, backends in self._control.written().items()}
+        return web.json_response({"pools": pools})
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return self._shown(request.match_info["pool"], request.match_info["backend"], HTTPStatus.OK)
+
+    async def _post(self, request: web.Request) -> web.Response:
+        pool = request.match_info["pool"]
+        name = await self._control.add_backend(pool, await _body(request))
+        return self._shown(pool, name, HTTPStatus.CREATED)
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        try:
+            change = BackendChange.model_validate(await _body(request))
+        except ValidationError as error:
+            raise ControlError(validation_sentence(error), HTTPStatus.BAD_REQUEST) from error
+        pool, backend = request.match_info["pool"], request.match_info["backend"]
+        state = None if change.state is None else AdminState(change.state)
+        if change.settings:
+            await self._control.change_backend(pool, backend, change.settings, state=state, weight=change.weight)
+        else:
+            self._control.set_backend(pool, backend, state=state, weight=change.weight)
+        return self._shown(pool, backend, HTTPStatus.OK)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        pool, backend = request.match_info["pool"], request.match_info["backend"]
+        sessions = await self._control.remove_backend(pool, backend, force=_flag(request, "force"))
+        return web.json_response({"removed": True, "connections": sessions})
+
+    async def _delete_sessions(self, request: web.Request) -> web.Response:
+        pool, backend = request.match_info["pool"], request.match_info["backend"]
+        return web.json_response({"killed": await self._control.kill_sessions(pool, backend)})
+
+    def _shown(self, pool: str, backend: str, status: HTTPStatus) -> web.Response:
+        """The backend, and the process that counts its connections: another one may have some too."""
+        running = self._control.status()
+        shown = views.backend_view(find_backend(running, pool, backend))
+        return web.json_response(shown | {"name": backend, "pid": running.pid}, status=status)
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    """The JSON object in the body. ControlError if none comes, or something else."""
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            body = await request.read()
+    except TimeoutError as error:
+        raise ControlError("the request body did not arrive in time", HTTPStatus.REQUEST_TIMEOUT) from error
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ControlError(f"invalid request body: this is not JSON: {error}", HTTPStatus.BAD_REQUEST) from error
+    if not isinstance(value, dict):
+        raise ControlError('invalid request body: an object is expected, such as {"weight": 2}', HTTPStatus.BAD_REQUEST)
+    return value
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    """Whether the query asks for something: `?force`, `?force=true`, `?force=1`."""
+    value = request.query.get(name)
+    if value in (None, "0", "false"):
+        return False
+    if value in ("", "1", "true"):
+        return True
+    raise ControlError(f"{name} is true or false", HTTPStatus.BAD_REQUEST)
+
+
+def find_pool(status: Status, name: str) -> PoolStatus:
+    pool = status.pools.get(name)
+    if pool is None:
+        raise ControlError(f"there is no pool '{name}'", HTTPStatus.NOT_FOUND)
+    return pool
+
+
+def find_backend(status: Status, pool: str, name: str) -> BackendStatus:
+    backend = find_pool(status, pool).backends.get(name)
+    if backend is None:
+        raise ControlError(f"there is no backend '{name}' in pool '{pool}'", HTTPStatus.NOT_FOUND)
+    return backend
