@@ -265,6 +265,10 @@ int l4lb_publish(struct l4lb_engine *engine, const struct l4lb_config *config) {
     return 0;
 }
 
+int l4lb_check_pool(struct l4lb_engine *engine, const struct l4lb_pool_config *pool) {
+    return lb_snapshot_check_pool(pool, &engine->shared.live);
+}
+
 static uint64_t oldest_seen(const struct l4lb_engine *engine) {
     uint64_t oldest = engine->n_published;
 

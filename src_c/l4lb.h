@@ -173,6 +173,8 @@ int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_
 
 /* Replace the running snapshot, all or nothing. Returns when it is visible, not when every worker uses it. */
 int l4lb_publish(struct l4lb_engine *engine, const struct l4lb_config *config);
+/* Would l4lb_publish() take this pool? 0, or why not. Changes nothing. */
+int l4lb_check_pool(struct l4lb_engine *engine, const struct l4lb_pool_config *pool);
 /* Free snapshots that no worker can see any more; returns how many retired ones are left. A socket that the newest
  * snapshot no longer lists may be closed once this returns 0. */
 int l4lb_reclaim(struct l4lb_engine *engine);

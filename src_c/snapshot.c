@@ -128,6 +128,21 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     return result < 0 ? result : build_backends(pool, config, live, previous);
 }
 
+static void fini_pool(struct lb_pool *pool) {
+    free(pool->backends);
+    lb_group_fini(&pool->whole);
+    lb_spill_free(pool->spill);
+    lb_sticky_put(pool->sticky);
+}
+
+int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_live *live) {
+    struct lb_pool pool = {0};
+    int result = build_pool(&pool, config, live, NULL);
+
+    fini_pool(&pool);
+    return result;
+}
+
 /* ---- listeners --------------------------------------------------------------------------------------------------- */
 
 static int build_lpm(const struct l4lb_prefix *prefixes, size_t n, struct lb_lpm *like, struct lb_lpm **out) {
@@ -296,12 +311,8 @@ fail:
 void lb_snapshot_free(struct lb_snapshot *snapshot) {
     if (snapshot == NULL)
         return;
-    for (uint32_t i = 0; i < snapshot->n_pools; i++) {
-        free(snapshot->pools[i].backends);
-        lb_group_fini(&snapshot->pools[i].whole);
-        lb_spill_free(snapshot->pools[i].spill);
-        lb_sticky_put(snapshot->pools[i].sticky);
-    }
+    for (uint32_t i = 0; i < snapshot->n_pools; i++)
+        fini_pool(&snapshot->pools[i]);
     for (uint32_t i = 0; i < snapshot->n_listeners; i++) {
         lb_routes_free(snapshot->listeners[i].routes);
         lb_lpm_free(snapshot->listeners[i].allow);

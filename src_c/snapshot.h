@@ -109,6 +109,9 @@ LB_MUST_CHECK int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_w
                                   const struct lb_snapshot *previous, struct lb_snapshot **out);
 void lb_snapshot_free(struct lb_snapshot *snapshot);
 
+/* Could this pool be part of a snapshot? 0, or the error of lb_snapshot_new(). */
+LB_MUST_CHECK int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_live *live);
+
 /* Does it mention this slot? */
 bool lb_snapshot_uses(const struct lb_snapshot *snapshot, enum l4lb_slot_kind kind, uint32_t slot);
 

@@ -254,9 +254,13 @@ def _pool_families(status: Status) -> Iterator[Family]:
     withheld = Family(
         "l4lb_pool_ejections_withheld", "counter", "Backends not ejected because too many of the pool were."
     )
+    current = Family("l4lb_pool_up_to_date", "gauge", "0 while the pool goes on with what it had (see its faults).")
+    faults = Family("l4lb_pool_faults", "counter", "Times that something new of the pool could not be used.")
     closed = Family("l4lb_closed", "counter", "Sessions ended, by reason and HAProxy termination code.")
     for name, pool in status.pools.items():
         panic.add(label_text(pool=name), int(pool.panic))
+        current.add(label_text(pool=name), int(pool.fault.message is None))
+        faults.add(label_text(pool=name), pool.fault.total)
         queued.add(label_text(pool=name), pool.statistics.queued)
         if pool.failover is not None:
             held.add(label_text(pool=name), len(pool.failover.held))
@@ -264,16 +268,18 @@ def _pool_families(status: Status) -> Iterator[Family]:
         queue.add_histogram(label_text(pool=name), pool.statistics.queue)
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
-    yield from (panic, queued, queue, held, withheld, closed)
+    yield from (panic, current, faults, queued, queue, held, withheld, closed)
     yield from _sticky_families(status)
 
 
 def _discovery_families(status: Status) -> Iterator[Family]:
     age = Family("l4lb_discovery_age_seconds", "gauge", "Time since the source of a pool last said what there is.")
     working = Family("l4lb_discovery_working", "gauge", "1 while the source answers, 0 after it failed.")
-    endpoints = Family("l4lb_discovery_endpoints", "gauge", "Endpoints in use of those the source has ever told.")
+    endpoints = Family("l4lb_discovery_endpoints", "gauge", "Endpoints that the source has told and that count.")
     held = Family("l4lb_discovery_held_endpoints", "gauge", "Of them, those missing in an answer not believed yet.")
     updates = Family("l4lb_discovery_updates", "counter", "Answers of the source by result.")
+    unusable = Family("l4lb_discovery_unusable_endpoints", "gauge", "Entries of the last answer that cannot be used.")
+    left_out = Family("l4lb_discovery_unusable", "counter", "Entries of all answers that could not be used.")
     for name, pool in status.pools.items():
         if (discovery := pool.discovery) is None:
             continue
@@ -283,9 +289,11 @@ def _discovery_families(status: Status) -> Iterator[Family]:
         working.add(labels, int(discovery.working))
         endpoints.add(labels, discovery.endpoints)
         held.add(labels, discovery.held)
+        unusable.add(labels, discovery.unusable)
+        left_out.add(labels, discovery.unusable_total)
         for result, count in discovery.updates_total.items():
             updates.add(f"{labels},{label_text(result=result)}", count)
-    yield from (age, working, endpoints, held, updates)
+    yield from (age, working, endpoints, held, unusable, left_out, updates)
 
 
 _WORKER_VALUES: tuple[Value[WorkerStatistics], ...] = (

@@ -10,6 +10,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from l4lb.errors import StartError
+from l4lb.interfaces import socket_address
 
 if TYPE_CHECKING:
     from l4lb.config.address import Address
@@ -92,7 +93,7 @@ def listen_tcp(address: Address) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address.host != "::"))
-        sock.bind((address.host, address.port))
+        sock.bind(socket_address(address.host or "", address.port or 0))
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -111,6 +112,8 @@ def _advice(error: OSError) -> str:
             return "stop what uses it or choose another one"
         case errno.EADDRNOTAVAIL:
             return "use an address of this host"
+        case errno.ENODEV:
+            return "name one of its interfaces"
         case errno.ENOENT:
             return "create its directory"
         case errno.EACCES | errno.EPERM | errno.EROFS:

@@ -86,6 +86,7 @@ def _pool(pool: PoolStatus) -> Json:
         "scale_to_zero": pool.scale_to_zero,
         "queued": pool.statistics.queued,
         "queue_size": pool.queue_size,
+        "fault": pool.fault.message,
         "discovery": None if pool.discovery is None else _discovery(pool.discovery),
         "failover": None if pool.failover is None else _failover(pool.failover),
         "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky, pool.sticky_entries),
@@ -107,6 +108,7 @@ def _discovery(discovery: DiscoveryStatus) -> Json:
         "age_s": None if discovery.age is None else round(discovery.age, 3),
         "endpoints": discovery.endpoints,
         "held": discovery.held,
+        "unusable": discovery.unusable,
         "updates_total": dict(discovery.updates_total),
     }
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from l4lb.interfaces import without_interface
+
 
 @dataclass(frozen=True, slots=True)
 class Url:
@@ -45,7 +47,8 @@ class Url:
     @property
     def authority(self) -> str:
         """As it stands in a Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        plain = without_interface(self.host)
+        host = f"[{plain}]" if ":" in plain else plain
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 

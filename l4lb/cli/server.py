@@ -78,13 +78,17 @@ def check(path: str) -> None:
       l4lb check -c /etc/l4lb/l4lb.yaml
     """
     from l4lb.config import load_config
+    from l4lb.control.rehearsal import rehearse
     from l4lb.garbage import uncollected
 
     try:
         with uncollected():
-            load_config(path)
+            rehearse(load_config(path))
     except ConfigError as error:
         _show_problems(error)
+    except StartError as error:
+        click.echo(f"{path}: error: {error}", err=True)
+        sys.exit(EXIT_CONFIG)
     click.echo(f"{path}: valid")
 
 

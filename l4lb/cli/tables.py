@@ -49,6 +49,11 @@ def print_status(status: Json) -> None:
     console.print(_listeners_table(_mapping(status, "listeners")))
     console.print(_backends_table(_mapping(status, "pools")))
     for name, pool in _items(_mapping(status, "pools")):
+        if fault := pool.get("fault"):
+            console.print(
+                f"[bold red]pool {escape(name)} goes on with what it had:[/bold red] {escape(str(fault))}",
+                highlight=False,
+            )
         if pool.get("panic"):
             console.print(
                 f"[bold red]pool {escape(name)} panics:[/bold red] too few backends are usable, health is ignored",

@@ -21,8 +21,9 @@ _NUMERIC = re.compile(r"[0-9]+", re.ASCII)
 class Address:
     """Either `host` and `port`, or `path`. `parse(str(address)) == address` always holds.
 
-    `host` is a canonical IP address without brackets, or a name in lower case. `path` is absolute, or begins with `@`
-    for a name in the kernel's abstract namespace.
+    `host` is a canonical IP address without brackets, or a name in lower case. A link-local IPv6 address has the name
+    or number of its interface behind a `%`. `path` is absolute, or begins with `@` for a name in the kernel's abstract
+    namespace.
     """
 
     host: str | None = None
@@ -59,6 +60,16 @@ class Address:
     @property
     def is_ipv6(self) -> bool:
         return self.host is not None and ":" in self.host
+
+    @property
+    def interface(self) -> str | None:
+        """The name or number of the interface that a link-local IPv6 address belongs to; None for any other address."""
+        return self.host.partition("%")[2] or None if self.is_ipv6 and self.host is not None else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this host has to say where it is: a name leads elsewhere in time, and interfaces get new numbers."""
+        return self.is_name or self.interface is not None
 
     @property
     def unix_name(self) -> str:

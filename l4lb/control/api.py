@@ -117,12 +117,22 @@ class FailoverStatus:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class PoolFaultStatus:
+    """Why a pool goes on with what it had, because something new of it cannot be used; None if it is up to date.
+    `total` counts how often that was tried in vain."""
+
+    message: str | None = None
+    total: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryStatus:
     """How a source of backends does. `age` is the seconds since it last said what there is, None if it never did.
 
-    `held` of the `endpoints` are missing in its last answer, which is not believed yet. `updates_total` counts answers
-    by `success` and `failure`.
+    `held` of the `endpoints` are missing in its last answer, which is not believed yet. `unusable` is how many its last
+    answer has beside them that cannot be used, `unusable_total` those of all answers. `updates_total` counts answers by
+    `success` and `failure`.
     """
 
     source: str
@@ -132,6 +142,8 @@ class DiscoveryStatus:
     endpoints: int
     held: int
     updates_total: Mapping[str, int]
+    unusable: int = 0
+    unusable_total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +164,7 @@ class PoolStatus:
     sticky_entries: int | None = None
     failover: FailoverStatus | None = None
     removed: Sequence[str] = ()
+    fault: PoolFaultStatus = PoolFaultStatus()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

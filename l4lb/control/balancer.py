@@ -16,11 +16,20 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
-from l4lb.config import Config
+from l4lb.config import Address, Config
 from l4lb.control import edits, recall, report
 from l4lb.control.alarms import Alarms
-from l4lb.control.api import AdminState, HealthState, ListenerStatus, PoolStatus, Session, Settings
+from l4lb.control.api import (
+    AdminState,
+    HealthState,
+    ListenerStatus,
+    PoolFaultStatus,
+    PoolStatus,
+    Session,
+    Settings,
+)
 from l4lb.control.compose import Composer
+from l4lb.control.containment import Containment, PoolFaults, refused
 from l4lb.control.cutter import Cutter
 from l4lb.control.departures import SlotKey
 from l4lb.control.editor import Editor, Running
@@ -43,6 +52,7 @@ from l4lb.control.transfer import Transfer
 from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind, WorkerStatistics
 from l4lb.errors import ControlError, StartError
 from l4lb.health.checks import checks_of
+from l4lb.health.probes import Target
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.load.weigher import Weigher
 from l4lb.words import counted
@@ -78,7 +88,6 @@ class Balancer:
         self._accepting = True
         self._stopping = False
         self._handing_over = False
-        self._undiscovered = ""
         self._noted = self._state
         self._sockets = Sockets(engine.options.workers, inherited or Inherited(), store or no_store())
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
@@ -92,6 +101,8 @@ class Balancer:
         self._publisher = Publisher(self._publish)
         self._failover = Failover(self._publisher.soon)
         self._cutter = Cutter(engine, lambda: self._state)
+        self._found = Containment("what was discovered is not in use")
+        self._changes = Containment("changes of its backends are not in use")
         self._rebalancer = Rebalancer(engine, lambda: self._state)
         self._alarms = Alarms()
         self._sessions = Sessions(engine, on_events)
@@ -128,27 +139,14 @@ class Balancer:
         edited = replace(plan, config=edits.over(plan.config, wanted))
         listeners = {} if self._stopping else plan.config.listeners
         opened = self._sockets.open_missing(listeners)
-        taken: list[SlotKey] = []
-
-        def take_slot(kind: SlotKind) -> int:
-            slot = self._engine.take_slot(kind)
-            taken.append((kind, slot))
-            return slot
-
         try:
-            merged, targets = self._planner.merge(edited, self._state if known is None else known, take_slot)
-            # Who is found before the first client comes was there before l4lb was.
-            first = self._config is None or not (self._accepting or self._stopping)
-            if self._config is None:
-                merged = self._transfer.recall(merged, now)
-            state = self._weigher.weigh(merged, now, first=first)
-            state = self._failover.settle(state, now, clients=not first)
-            self._pass_on(state, plan.config)
+            state, targets = self._found.attempt(
+                lambda kept: self._take_up(edited, self._state if known is None else known, now, kept),
+                lambda name: self._is_discovered(edited, name),
+            )
         except Exception as error:
-            for kind, slot in taken:
-                self._engine.give_slot(kind, slot)
             self._sockets.close(opened)
-            if not isinstance(error, (OSError, ValueError)):
+            if not isinstance(error, (OSError, ValueError, PoolFaults)):
                 raise
             raise StartError(f"the data plane cannot take this configuration: {error}") from error
         # It runs: from here on nothing takes it back, whatever part of what follows fails.
@@ -160,6 +158,8 @@ class Balancer:
             lambda: self._housekeeping.note_leaving(before, state, state.changed(before)),
             lambda: self._planner.keep(targets),
             lambda: self._alarms.forget(state),
+            lambda: self._found.forget(state.pools),
+            lambda: self._changes.forget(state.pools),
             lambda: self._alarms.look_for_panic(state),
             lambda: self._sockets.settle(listeners),
             lambda: self._housekeeping.note_sockets({} if self._stopping else state.listeners),
@@ -169,6 +169,45 @@ class Balancer:
         self._housekeeping.untidy.set()
         if self._state is not state:
             self._publisher.soon()
+
+    def _take_up(
+        self, plan: Plan, old: State, now: float, kept: frozenset[str]
+    ) -> tuple[State, Mapping[Address, Target]]:
+        """Have the data plane take the plan, but for the pools in `kept`; what it runs then. Or raise, and change
+        nothing."""
+        taken: set[SlotKey] = set()
+
+        def take_slot(kind: SlotKind) -> int:
+            slot = self._engine.take_slot(kind)
+            taken.add((kind, slot))
+            return slot
+
+        def give_slot(kind: SlotKind, slot: int) -> None:
+            taken.remove((kind, slot))
+            self._engine.give_slot(kind, slot)
+
+        try:
+            merged, targets = self._planner.merge(plan, old, take_slot, give_slot, kept)
+            # Who is found before the first client comes was there before l4lb was.
+            first = self._config is None or not (self._accepting or self._stopping)
+            if self._config is None:
+                merged = self._transfer.recall(merged, now)
+            state = self._weigher.weigh(merged, now, first=first)
+            state = self._failover.settle(state, now, clients=not first)
+            self._pass_on(state, plan.config)
+        except Exception:
+            for kind, slot in taken:
+                self._engine.give_slot(kind, slot)
+            raise
+        return state, targets
+
+    def _is_discovered(self, plan: Plan, pool: str) -> bool:
+        """Whether a fault of the pool is its source's: the file and the operator say the same as before. What they have
+        changed is taken as a whole, or not at all."""
+        running = None if self._config is None else edits.over(self._config, self._editor.lasting(self._config))
+        before = None if running is None else running.pools.get(pool)
+        wanted = plan.config.pools[pool]
+        return wanted.discover is not None and before in (None, wanted)
 
     async def rediscover(self) -> None:
         """Make what discovery has found the backends that run; one round of it, once there is something new.
@@ -187,21 +226,19 @@ class Balancer:
             # The configuration that runs now: it may be another one than before the look-up.
             self._install(Plan(self._config, targets, self._state.zones))
         except StartError as error:
-            if str(error) != self._undiscovered:
-                _log.error("what was discovered is not in use: %s", error)
-            self._undiscovered = str(error)
+            self._found.refuse(error)
             self._planner.retry_later()
         except Exception:
             self._planner.retry_later()
             raise
-        else:
-            self._undiscovered = ""
+        if self._found.active:
+            self._planner.retry_later()
 
     async def resolve_again(self) -> None:
         """Look names up again; backends that moved are checked and used at their new address."""
         if self._config is None:
             return
-        names = {backend.config.address for _, backend in self._state.backends() if backend.config.address.is_name}
+        names = {backend.config.address for _, backend in self._state.backends() if backend.config.address.is_open}
         targets = await self._planner.look_up(names)
         changed = {}
         for key, backend in self._state.backends():
@@ -345,16 +382,25 @@ class Balancer:
         self._rebalancer.note_gains(self._noted, self._state)
         self._noted = self._state
 
-    def _pass_on(self, state: State, config: Config) -> None:
+    def _pass_on(self, state: State, config: Config, kept: frozenset[str] = frozenset()) -> None:
+        """Have the data plane run this state. PoolFaults has the pools that it cannot take."""
         fds = self._sockets.fds()
-        self._engine.publish(self._composer.compose(state, fds, config.log, accepting=self._accepting))
+        snapshot = self._composer.compose(state, fds, config.log, accepting=self._accepting, kept=kept)
+        try:
+            self._engine.publish(snapshot)
+        except (OSError, ValueError) as error:
+            faults = dict(refused(self._engine, self._composer.new(state, snapshot)))
+            raise PoolFaults(faults) if faults else error from error
+        self._composer.settle(state, snapshot)
         self._cutter.note(state)
 
     def _publish(self) -> None:
-        if self._config is not None:
+        if (config := self._config) is not None:
             # Backends that die have to be told to the data plane, whatever else does not work.
             _in_any_case(self._note_changes, self._weigh, self._settle)
-            self._pass_on(self._state, self._config)
+            self._changes.attempt(lambda kept: self._pass_on(self._state, config, kept), self._composer.has)
+            if self._changes.active:
+                self._publisher.later()
             self._alarms.look_for_panic(self._state)
             self._housekeeping.untidy.set()
 
@@ -407,9 +453,16 @@ class Balancer:
         parts = (self._scheduler, self._weigher, self._outliers, self._engine)
         origins = edits.origins(self._config, self._editor.edits)
         return {
-            name: report.pool_status(name, pool, *parts, now, self._planner.status(name, now), origins[name])
+            name: report.pool_status(
+                name, pool, *parts, now, self._planner.status(name, now), origins[name], self._faults(name)
+            )
             for name, pool in self._state.pools.items()
         }
+
+    def _faults(self, pool: str) -> PoolFaultStatus:
+        parts = self._found, self._changes
+        message = next((fault for part in parts if (fault := part.fault(pool)) is not None), None)
+        return PoolFaultStatus(message, sum(part.faults_total[pool] for part in parts))
 
     def connections(self, pool: str, backend: str) -> int:
         """Sessions of one backend. ControlError for one that is not there."""

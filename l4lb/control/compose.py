@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from l4lb.config import model
+from l4lb.control.containment import PoolFaults
 from l4lb.control.sockets import BindKey, Rows, bind_key
 from l4lb.control.state import BackendEntry, ListenerEntry, PoolEntry, State
 from l4lb.engine.api import (
@@ -47,8 +48,17 @@ class Composer:
         self._numbers: Mapping[str, int] = {}
         self._pools: dict[str, tuple[PoolEntry, PoolSpec]] = {}
 
-    def compose(self, state: State, fds: Mapping[BindKey, Rows], log: model.Log, *, accepting: bool = True) -> Snapshot:
-        """`fds` holds the listening sockets of each bind.
+    def compose(
+        self,
+        state: State,
+        fds: Mapping[BindKey, Rows],
+        log: model.Log,
+        *,
+        accepting: bool = True,
+        kept: Container[str] = (),
+    ) -> Snapshot:
+        """`fds` holds the listening sockets of each bind. The pools in `kept` are as they were last, whatever the state
+        has; PoolFaults has those that cannot be composed.
 
         Without `accepting` listeners have no sockets; they are still there for clients that have not shown their PROXY
         header yet.
@@ -59,20 +69,47 @@ class Composer:
         }
         return Snapshot(
             listeners=tuple(_listener(listener, indices, sockets[name]) for name, listener in state.listeners.items()),
-            pools=self._compose_pools(state),
+            pools=self._compose_pools(state, kept),
             zones=state.zones.table,
             events=self._events | _events(log.access),
             interval_ms=0 if log.access is None else _ms(log.access.interval),
         )
 
-    def _compose_pools(self, state: State) -> tuple[PoolSpec, ...]:
-        numbers = state.zones.numbers
-        known = self._pools if numbers == self._numbers else {}
-        self._numbers, self._pools = numbers, {}
-        for name, pool in state.pools.items():
+    def has(self, pool: str) -> bool:
+        """Whether the pool was composed before."""
+        return pool in self._pools
+
+    def new(self, state: State, snapshot: Snapshot) -> Iterator[tuple[str, PoolSpec]]:
+        """The pools of a snapshot of this state that are not what was passed on last, see `settle`."""
+        for name, spec in zip(state.pools, snapshot.pools, strict=True):
+            if name not in self._pools or self._pools[name][1] is not spec:
+                yield name, spec
+
+    def settle(self, state: State, snapshot: Snapshot) -> None:
+        """This was passed on: what does not change is not composed again."""
+        known, self._pools = self._pools, {}
+        self._numbers = state.zones.numbers
+        for (name, pool), spec in zip(state.pools.items(), snapshot.pools, strict=True):
             before = known.get(name)
-            self._pools[name] = before if before and before[0] is pool else (pool, _pool(pool, numbers))
-        return tuple(spec for _, spec in self._pools.values())
+            # One that was kept is still of the state it was made of, so that it is tried again.
+            self._pools[name] = before if before is not None and before[1] is spec else (pool, spec)
+
+    def _compose_pools(self, state: State, kept: Container[str]) -> tuple[PoolSpec, ...]:
+        numbers = state.zones.numbers
+        same_zones = numbers == self._numbers
+        specs, faults = [], {}
+        for name, pool in state.pools.items():
+            before = self._pools.get(name)
+            if before is not None and ((same_zones and before[0] is pool) or name in kept):
+                specs.append(before[1])
+                continue
+            try:
+                specs.append(_pool(pool, numbers))
+            except Exception as error:
+                faults[name] = error
+        if faults:
+            raise PoolFaults(faults)
+        return tuple(specs)
 
 
 def _ms(seconds: float | None) -> int:

@@ -68,9 +68,12 @@ def place(state: State, config: Config, found: Found) -> State:
 
 
 def mark(state: State, config: Config, found: Found) -> State:
-    """The state in which every backend is as ready as its source says; those of the file always are."""
+    """The state in which every backend is as ready as its source says; those of the file always are. Pools of which
+    nothing is said stay as they are."""
     changed = {}
     for pool_name, pool in config.pools.items():
+        if pool.discover is not None and pool_name not in found:
+            continue
         said = {endpoint.name: _seen(endpoint, pool) for endpoint in _unlisted(pool, found.get(pool_name, ()))}
         for name, entry in state.pools[pool_name].backends.items():
             readiness = said.get(name, Readiness.READY)

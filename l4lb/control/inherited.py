@@ -14,6 +14,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from l4lb.config import Address
+from l4lb.interfaces import host_text, socket_address
 
 BindKey = tuple[str, Address]
 """Names a bind. A fixed address is the same whichever listener has it; port 0 is another port for each listener."""
@@ -58,7 +59,8 @@ class Inherited:
         A socket of [::] that takes IPv4 too, as `ListenStream=8000` makes it, does for 0.0.0.0 as well, unless [::] is
         among the `others` that are configured.
         """
-        found = [sock for sock in self.unnamed if _address(sock) == address]
+        bound = _numbered(address)
+        found = [sock for sock in self.unnamed if _address(sock) == bound]
         both = Address(host="::", port=address.port)
         if not found and address.host == "0.0.0.0" and both not in others:
             found = [sock for sock in self.unnamed if _address(sock) == both and _takes_ipv4(sock)]
@@ -110,6 +112,15 @@ def _reachable(address: Address) -> bool:
     return address.path is None or address.path.startswith("@") or os.path.exists(address.path)
 
 
+def _numbered(address: Address) -> Address:
+    """The address with its interface as a number, as the kernel tells it."""
+    if address.interface is None or address.host is None or address.port is None:
+        return address
+    with contextlib.suppress(OSError):
+        return Address(host=host_text(socket_address(address.host, address.port)), port=address.port)
+    return address
+
+
 def _takes_ipv4(sock: socket.socket) -> bool:
     return not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
@@ -123,6 +134,6 @@ def _close(sockets: list[socket.socket]) -> None:
 def _address(sock: socket.socket) -> Address:
     name = sock.getsockname()
     if isinstance(name, tuple):
-        return Address(host=name[0], port=name[1])
+        return Address(host=host_text(name), port=name[1])
     # An abstract name comes as bytes that begin with a NUL.
     return Address(path="@" + name[1:].decode(errors="replace") if isinstance(name, bytes) else name)

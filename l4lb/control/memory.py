@@ -142,7 +142,7 @@ class Memory:
             yield "endpoints", {"pool": pool, "endpoints": []}
             for some in batches(endpoints):
                 yield "endpoints", {"pool": pool, "endpoints": [_tell_endpoint(one) for one in some]}
-        names = {str(name): _tell_target(target) for name, target in self.targets.items() if name.is_name}
+        names = {str(name): _tell_target(target) for name, target in self.targets.items() if name.is_open}
         for found in batches(list(names.items())):
             yield "names", {"names": dict(found)}
 
@@ -231,7 +231,7 @@ def _heard_seat(fields: Json) -> Seat:
 def _tell_target(target: Target) -> str:
     if isinstance(target.address, str):
         return f"unix:{target.address}"
-    return str(Address(host=target.address[0], port=target.address[1]))
+    return str(Address(host=target.host, port=target.address[1]))
 
 
 def _heard_batch(fields: Json) -> StickyBatch:

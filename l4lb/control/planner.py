@@ -80,10 +80,18 @@ class Planner:
         self._discovery.apply(config)
 
     def merge(
-        self, plan: Plan, old: State, take_slot: Callable[[SlotKind], int]
+        self,
+        plan: Plan,
+        old: State,
+        take_slot: Callable[[SlotKind], int],
+        give_slot: Callable[[SlotKind, int], object],
+        kept: frozenset[str] = frozenset(),
     ) -> tuple[State, Mapping[Address, Target]]:
-        """The state that the plan asks for with what is found by now, and the targets in it, see `keep`."""
-        found = self._discovery.found(plan.config)
+        """The state that the plan asks for with what is found by now, and the targets in it, see `keep`.
+
+        The pools in `kept` stay as they are; one that is new has only the backends of the file.
+        """
+        found = {name: known for name, known in self._discovery.found(plan.config).items() if name not in kept}
         expanded = expand(plan.config, found)
         # What was found or added since the plan was made needs no look-up if it is no name, or one that is known.
         targets = {
@@ -91,7 +99,9 @@ class Planner:
             for address in _addresses(expanded)
             if (target := plan.targets.get(address) or literal(address) or self._targets.get(address)) is not None
         }
-        merged = merge(place(old, plan.config, found), expanded, targets, take_slot, plan.zones)
+        merged = merge(place(old, plan.config, found), expanded, targets, take_slot, plan.zones, kept, give_slot)
+        for name in kept:
+            targets |= {one.config.address: one.target for one in merged.pools[name].backends.values() if one.target}
         return mark(merged, plan.config, found), targets
 
     def keep(self, targets: Mapping[Address, Target]) -> None:
@@ -109,7 +119,7 @@ class Planner:
     async def look_up_found(self, config: Config) -> Mapping[Address, Target]:
         """Targets of what is found by now, beside those in use."""
         found = self._discovery.found(config)
-        names = {endpoint.address for endpoints in found.values() for endpoint in endpoints if endpoint.address.is_name}
+        names = {endpoint.address for endpoints in found.values() for endpoint in endpoints if endpoint.address.is_open}
         targets = await resolve(names - self._targets.keys(), self._targets)
         return {**self._targets, **targets}
 

@@ -49,6 +49,11 @@ class Publisher:
             self.once()
         except Exception:
             _log.exception("changes of backends could not be passed on to the data plane; trying again")
+            self.later()
+
+    def later(self) -> None:
+        """Pass changes on once more in a while: something was not taken."""
+        if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PUBLISH_RETRY, self.now)
 
     def once(self) -> None:

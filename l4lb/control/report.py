@@ -10,6 +10,7 @@ from l4lb.control.api import (
     EjectionStatus,
     HealthState,
     ListenerStatus,
+    PoolFaultStatus,
     PoolStatus,
 )
 from l4lb.control.edits import Origins
@@ -44,6 +45,7 @@ def pool_status(
     now: float,
     discovery: DiscoveryStatus | None,
     origins: Origins,
+    fault: PoolFaultStatus,
 ) -> PoolStatus:
     weights = pool.effective_weights()
     # Who leaves the waiting room meanwhile is seen twice, rather than not at all.
@@ -83,6 +85,7 @@ def pool_status(
         scale_to_zero=pool.config.scale_to_zero,
         discovery=discovery,
         failover=failover_status(pool, now),
+        fault=fault,
         ejections_withheld_total=outliers.withheld(name),
         queue_size=None if pool.config.queue is None else pool.config.queue.size,
         sticky_entries=None if pool.config.sticky is None else pool.config.sticky.entries,
@@ -92,7 +95,8 @@ def pool_status(
 
 def _message(backend: BackendEntry, watch: Watch | None, ejection: EjectionStatus | None) -> str:
     if backend.target is None:
-        return "its name does not resolve"
+        interface = backend.config.address.interface
+        return "its name does not resolve" if interface is None else f"this host has no interface {interface}"
     if backend.readiness is not Readiness.READY:
         return f"its source says it is {'draining' if backend.readiness is Readiness.DRAINING else 'not ready'}"
     agent = backend.agent

@@ -20,6 +20,7 @@ from l4lb.control.fd_store import Store, no_store
 from l4lb.control.inherited import BindKey as BindKey
 from l4lb.control.inherited import Inherited
 from l4lb.errors import StartError
+from l4lb.interfaces import IpSocketAddress, socket_address
 
 UNIX_MODE = 0o666
 """Clients of any user may connect; the directory decides who gets that far."""
@@ -57,7 +58,7 @@ class Bind:
         if self.address.is_unix:
             return str(self.address)
         host, port = self.sockets[0].getsockname()[:2]
-        return str(Address(host=host, port=port))
+        return str(Address(host=host if self.address.interface is None else self.address.host, port=port))
 
     def give_to(self, user: int, group: int) -> None:
         """Have the sockets, and the file of a unix one, belong to this user."""
@@ -198,7 +199,7 @@ class Sockets:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _set_tcp(sock, listener.tcp)
                 _choose_families(sock, address)
-                sock.bind((address.host, port))
+                sock.bind(_bound(address, port))
                 port = sock.getsockname()[1]
             # All of them bound before any listens: from the first listen on, clients may come to each of them.
             for sock in bind.sockets:
@@ -224,7 +225,11 @@ def _refuse_foreign_owner(address: Address) -> None:
     with socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _choose_families(probe, address)
-        probe.bind((address.host, address.port))
+        probe.bind(_bound(address, address.port))
+
+
+def _bound(address: Address, port: int | None) -> IpSocketAddress:
+    return socket_address(address.host or "", port or 0)
 
 
 def _choose_families(sock: socket.socket, address: Address) -> None:
@@ -295,6 +300,8 @@ def _advice(error: OSError) -> str:
             return "stop what uses it, or choose another address"
         case errno.EADDRNOTAVAIL:
             return "use an address of this host"
+        case errno.ENODEV:
+            return "name one of its interfaces"
         case errno.EACCES | errno.EPERM:
             return "ports below 1024 need CAP_NET_BIND_SERVICE, and a unix socket a writable directory"
         case _:

@@ -7,13 +7,14 @@ counters and sessions, its health, and what an operator did to it at run time, u
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
 from l4lb.control.api import AdminState, HealthState
+from l4lb.control.containment import PoolFaults
 from l4lb.control.failback import Candidate, Seat, kept, ranks
 from l4lb.control.panic import Standing, is_panic
 from l4lb.control.zones import NO_ZONES, Zones
@@ -298,13 +299,30 @@ def merge(
     targets: Mapping[Address, Target],
     take_slot: Callable[[SlotKind], int],
     zones: Zones = NO_ZONES,
+    kept: Container[str] = (),
+    give_slot: Callable[[SlotKind, int], object] = lambda _kind, _slot: None,
 ) -> State:
-    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new.
+    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new, and `give_slot`
+    for what was taken for a pool that cannot be. PoolFaults has all of those. The pools in `kept` stay as they are.
 
     A pool that stays as it was is the same object, here and wherever a state is changed: that is how others see what
     there is to do.
     """
-    pools = {name: _merge_pool(old.pools.get(name), pool, targets, take_slot) for name, pool in config.pools.items()}
+    pools, faults = {}, {}
+    for name, pool in config.pools.items():
+        before = old.pools.get(name)
+        if before is not None and name in kept:
+            pools[name] = before
+            continue
+        taken: list[tuple[SlotKind, int]] = []
+        try:
+            pools[name] = _merge_pool(before, pool, targets, _noting(take_slot, taken))
+        except (OSError, ValueError) as error:
+            faults[name] = error
+            for kind, slot in taken:
+                give_slot(kind, slot)
+    if faults:
+        raise PoolFaults(faults)
     listeners = {}
     for name, listener in config.listeners.items():
         known = old.listeners.get(name)
@@ -318,6 +336,14 @@ def merge(
             proxy_from=b"" if proxy is None else pack_networks(proxy.from_),
         )
     return State(listeners=listeners, pools=pools, zones=zones)
+
+
+def _noting(take_slot: Callable[[SlotKind], int], taken: list[tuple[SlotKind, int]]) -> Callable[[SlotKind], int]:
+    def take(kind: SlotKind) -> int:
+        taken.append((kind, take_slot(kind)))
+        return taken[-1][1]
+
+    return take
 
 
 def _merge_pool(

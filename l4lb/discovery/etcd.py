@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
@@ -33,15 +32,10 @@ REFRESH = 60.0
 SHORT_WATCH = 1.0
 """Seconds. A member that ends watches sooner without a word is broken."""
 
-WRONG_MAX = 1024
-"""Keys whose mistakes are remembered, so that each is said once."""
-
 SETTLE = 0.05
 """Seconds from telling of one change to reading about the next."""
 
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
-
-_log = logging.getLogger(__name__)
 
 Pairs = dict[bytes, bytes]
 
@@ -53,7 +47,6 @@ class EtcdSource:
         self._settings = settings
         self._prefix = settings.prefix.encode()
         self._member = 0
-        self._wrong: dict[str, str] = {}
 
     async def watch(self, report: Report) -> NoReturn:
         settings, loop = self._settings, asyncio.get_running_loop()
@@ -72,12 +65,7 @@ class EtcdSource:
                 raise DiscoveryError("the member ends the watch at once")
 
     async def _tell(self, pairs: Pairs, report: Report) -> None:
-        endpoints, wrong = await asyncio.to_thread(read_pairs, tuple(pairs.items()), self._settings.prefix)
-        for key, mistake in wrong.items():
-            if self._wrong.get(key) != mistake:
-                _log.warning("etcd: the key %s is passed over: %s", key, mistake)
-        self._wrong = dict(list(wrong.items())[:WRONG_MAX])
-        report.found(endpoints)
+        report.found(await asyncio.to_thread(read_pairs, tuple(pairs.items()), self._settings.prefix))
 
     async def _read(self, client: Client) -> tuple[Pairs, int]:
         """All pairs, and the revision they are of, from the first member that answers."""

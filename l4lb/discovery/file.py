@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from l4lb.config.sections import discover
 from l4lb.discovery.inotify import Inotify
-from l4lb.discovery.source import ANSWER_MAX, DiscoveryError, Endpoint, Report
+from l4lb.discovery.source import ANSWER_MAX, ENDPOINTS_MAX, Answer, DiscoveryError, Report
 from l4lb.discovery.targets import parse_json, parse_yaml
 
 REREAD = 30.0
@@ -46,8 +46,8 @@ class FileSource:
                 inotify.watch(os.path.dirname(self._path) or ".")
                 inotify.changed.clear()
                 async with asyncio.timeout(READ_TIMEOUT):
-                    endpoints = await asyncio.to_thread(read, self._path)
-                report.found(endpoints)
+                    answer = await asyncio.to_thread(read, self._path)
+                report.found(answer)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(REREAD):
                         await inotify.changed.wait()
@@ -56,18 +56,26 @@ class FileSource:
             inotify.close()
 
 
-def read(path: str) -> list[Endpoint]:
-    """The endpoints of the file at `path`, or of all files that match its last part. DiscoveryError or OSError."""
+def read(path: str) -> Answer:
+    """The answer of the file at `path`, or of all files that match its last part. DiscoveryError or OSError."""
     directory, last = os.path.split(path)
     if not _PATTERN & set(last):
         return _read_one(path)
     found = sorted(glob.glob(os.path.join(glob.escape(directory), last)))
     if len(found) > FILES_MAX:
         raise DiscoveryError(f"{len(found)} files are more than the {FILES_MAX} that are read")
-    return [endpoint for one in found for endpoint in _read_one(one)]
+    whole = Answer()
+    for one in found:
+        answer = _read_one(one)
+        whole.endpoints += answer.endpoints
+        if len(whole.endpoints) > ENDPOINTS_MAX:
+            raise DiscoveryError(f"there are more than the {ENDPOINTS_MAX} targets that fit in {len(found)} files")
+        whole.unusable |= {f"{one}: {entry}": reason for entry, reason in answer.unusable.items()}
+        whole.notes |= {f"{one}: {entry}": note for entry, note in answer.notes.items()}
+    return whole
 
 
-def _read_one(path: str) -> list[Endpoint]:
+def _read_one(path: str) -> Answer:
     parse = _SUFFIXES.get(os.path.splitext(path)[1])
     if parse is None:
         raise DiscoveryError(f"{path} ends in none of {', '.join(_SUFFIXES)}")

@@ -7,13 +7,15 @@ import logging
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from l4lb.config.sections.discover import Discover
+from l4lb.config.units import shorten
 from l4lb.control.api import DiscoveryStatus
 from l4lb.control.tasks import keep_going
 from l4lb.discovery.guard import Belief, Endpoints, Rules
-from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Source
+from l4lb.discovery.source import ENDPOINTS_MAX, Answer, DiscoveryError, Endpoint, Source
+from l4lb.discovery.usable import usable
 from l4lb.words import counted
 
 BACKOFF_MIN = 0.5
@@ -25,6 +27,11 @@ QUIET = 0.1
 
 PATIENCE = 1.0
 """Seconds after which they are passed on even if more keep coming."""
+
+REMARKS_SHOWN = 10
+"""Entries of one answer that are named in the log; the others are a number."""
+
+REMARK_MAX = 200
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +64,10 @@ class Follower:
         self._confirmed_at: float | None = None
         self._changed_at: float | None = None
         self._updates_total = Counter(success=0, failure=0)
+        self._good: frozenset[Endpoint] = frozenset()
+        self._unusable: Mapping[str, str] = {}
+        self._notes: Mapping[str, str] = {}
+        self._unusable_total = 0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
         self._dice = random.Random()
@@ -85,15 +96,35 @@ class Follower:
             endpoints=len(self.endpoints),
             held=self._belief.held,
             updates_total=self._updates_total,
+            unusable=len(self._unusable),
+            unusable_total=self._unusable_total,
         )
 
     # ---- what the source reports -----------------------------------------------------------------------------------
 
-    def found(self, endpoints: Sequence[Endpoint]) -> None:
-        if len(endpoints) > ENDPOINTS_MAX:
-            raise DiscoveryError(f"{len(endpoints)} endpoints are more than the {ENDPOINTS_MAX} that fit")
+    def found(self, answer: Answer | Sequence[Endpoint]) -> None:
+        answer = answer if isinstance(answer, Answer) else Answer(list(answer))
+        if len(answer.endpoints) > ENDPOINTS_MAX:
+            raise DiscoveryError(f"{len(answer.endpoints)} endpoints are more than the {ENDPOINTS_MAX} that fit")
         self._works()
-        self._believe(self._belief.answered(_in_order(endpoints), self._loop.time(), self._rules))
+        good, wrong = usable(answer.endpoints, self._good)
+        self._good = frozenset(good)
+        self._note_unusable({**answer.unusable, **wrong})
+        self._notes = self._say("%s: %s: %s", answer.notes, self._notes)
+        self._believe(self._belief.answered(_in_order(good), self._loop.time(), self._rules))
+
+    def _note_unusable(self, unusable: Mapping[str, str]) -> None:
+        self._unusable = self._say("%s: %s is left out: %s", unusable, self._unusable)
+        self._unusable_total += len(unusable)
+
+    def _say(self, template: str, said: Mapping[str, str], before: Mapping[str, str]) -> Mapping[str, str]:
+        """Log what is new of it, within bounds. All of it, for the next time."""
+        news = [(name, reason) for name, reason in said.items() if before.get(name) != reason]
+        for name, reason in news[:REMARKS_SHOWN]:
+            _log.warning(template, self._label, name, shorten(reason, REMARK_MAX))
+        if len(news) > REMARKS_SHOWN:
+            _log.warning("%s: and so are %d more", self._label, len(news) - REMARKS_SHOWN)
+        return said
 
     def unchanged(self) -> None:
         self._works()
@@ -117,6 +148,9 @@ class Follower:
             self._watch_hold(belief.held_since + self._rules.hold)
         self._belief = belief
         self._message = counted(len(belief.endpoints), "endpoint") + (f", {belief.held} held" if belief.held else "")
+        if self._unusable:
+            name, reason = next(iter(self._unusable.items()))
+            self._message += f"; {len(self._unusable)} left out ({name}: {shorten(reason, REMARK_MAX)})"
         if not self.answered.is_set():
             self._flush()
             self.answered.set()

@@ -67,6 +67,6 @@ class HttpSource:
                 raise DiscoveryError(f"the answer is {shorten(kind)[1:-1]}; application/json is expected")
             body = await read_body(response)
             tag = response.header("ETag") or ""
-        endpoints = await asyncio.to_thread(parse_json, body)
-        report.found(endpoints)
+        answer = await asyncio.to_thread(parse_json, body)
+        report.found(answer)
         return tag if _ETAG.fullmatch(tag) else None

@@ -14,7 +14,7 @@ from l4lb.bounded import shape
 from l4lb.bounded.documents import DocumentError, read_json
 from l4lb.config.fields.addresses import read_backend
 from l4lb.config.units import shorten
-from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, DiscoveryError, Endpoint
+from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, Answer, DiscoveryError, Endpoint
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 
@@ -27,17 +27,16 @@ def range_end(prefix: bytes) -> bytes:
     return b"\0"
 
 
-def read_pairs(pairs: Iterable[tuple[bytes, bytes]], prefix: str) -> tuple[list[Endpoint], dict[str, str]]:
-    """The endpoints, and what is wrong with the keys that have none: one writer's mistake is not everybody's."""
-    endpoints: list[Endpoint] = []
-    wrong: dict[str, str] = {}
+def read_pairs(pairs: Iterable[tuple[bytes, bytes]], prefix: str) -> Answer:
+    """The endpoints, and what is wrong with the keys that have none."""
+    answer = Answer()
     for key, value in pairs:
         shown = key.decode("utf-8", "backslashreplace")
         try:
-            endpoints.append(read_pair(shown.removeprefix(prefix), value))
+            answer.endpoints.append(read_pair(shown.removeprefix(prefix), value))
         except (DiscoveryError, ValueError) as error:
-            wrong[shown] = str(error)
-    return endpoints, wrong
+            answer.unusable[f"the key {shown}"] = str(error)
+    return answer
 
 
 def read_pair(name: str, value: bytes) -> Endpoint:

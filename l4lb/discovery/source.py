@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from l4lb.config import Address
@@ -45,6 +45,16 @@ class Endpoint:
     readiness: Readiness = Readiness.READY
 
 
+@dataclass(slots=True)
+class Answer:
+    """What a source said: the endpoints, why nothing could be made of other entries, and remarks that matter less, both
+    by what they are about."""
+
+    endpoints: list[Endpoint] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
 class DiscoveryError(Exception):
     """A source did not answer, or not with endpoints: `str()` says why, in a few words."""
 
@@ -52,7 +62,7 @@ class DiscoveryError(Exception):
 class Report(Protocol):
     """Where a source tells what it finds. To be called on the event loop."""
 
-    def found(self, endpoints: Sequence[Endpoint]) -> None:
+    def found(self, answer: Answer | Sequence[Endpoint]) -> None:
         """These are all there are. To be called again after each change; the same answer twice does no harm."""
 
     def unchanged(self) -> None:

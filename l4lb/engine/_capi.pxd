@@ -213,6 +213,7 @@ cdef extern from "l4lb.h" nogil:
     int l4lb_slot_take(l4lb_engine *engine, l4lb_slot_kind kind)
     int l4lb_slot_give(l4lb_engine *engine, l4lb_slot_kind kind, uint32_t slot)
     int l4lb_publish(l4lb_engine *engine, const l4lb_config *config)
+    int l4lb_check_pool(l4lb_engine *engine, const l4lb_pool_config *pool)
     int l4lb_reclaim(l4lb_engine *engine)
     int l4lb_read_backend(const l4lb_engine *engine, uint32_t slot, l4lb_backend_stats *out)
     int l4lb_read_pulses(const l4lb_engine *engine, const uint32_t *slots, size_t n, l4lb_pulse *out)

@@ -361,6 +361,12 @@ cdef class NativeEngine:
         config.interval_ms = snapshot.interval_ms
         check(l4lb_publish(self.open(), &config))
 
+    def check_pool(self, pool):
+        cdef Arena arena = Arena()
+        cdef l4lb_pool_config *config = <l4lb_pool_config *>arena.take(1, sizeof(l4lb_pool_config))
+        fill_pool(arena, config, pool)
+        check(l4lb_check_pool(self.open(), config))
+
     def compile_zones(self, networks, numbers):
         return ZoneTable(networks, numbers)
 

@@ -349,6 +349,9 @@ class Engine(Protocol):
     def publish(self, snapshot: Snapshot) -> None:
         """Replace the running snapshot, all or nothing. ValueError or OSError leaves the old one running."""
 
+    def check_pool(self, pool: PoolSpec) -> None:
+        """Whether `publish` would take this pool: ValueError or OSError if not. It changes nothing."""
+
     def compile_zones(self, networks: bytes, numbers: bytes) -> ZoneTable:
         """A table of packed networks (`l4lb.engine.packing`) and the zone number of each, 4 bytes in this machine's
         order. The longest network counts, and of equal ones the last. Any thread; takes long for many."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-
 from l4lb.config import Config, model
 from l4lb.control.api import AdminState
 from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.errors import StartError
 from l4lb.health.probes import load
-from l4lb.health.probes.base import Subject, Target
+from l4lb.health.probes.base import Subject, Target, ip_target
 from l4lb.health.probes.tls import TlsFileError, context_of
 from l4lb.health.scheduler import Check
+from l4lb.interfaces import without_interface
 
 _AS_THE_POOL = model.BackendHealth()
 
@@ -59,11 +58,15 @@ def check_target(target: Target, health: model.Health, own: model.BackendHealth)
     if isinstance(target.address, str):
         if address is None or port is None:
             return target
-        return Target(_family(address), (address, port))
+        return _elsewhere(address, port)
     if address is not None:
-        return Target(_family(address), (address, port or target.address[1]))
-    return target if port is None else Target(target.family, (target.address[0], port))
+        return _elsewhere(address, port or target.address[1])
+    return target if port is None else target.at(port)
 
 
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+def _elsewhere(address: str, port: int) -> Target:
+    try:
+        return ip_target(address, port)
+    except OSError:
+        # Its interface is not there. Without one the check fails, and says so, while other checks go on.
+        return ip_target(without_interface(address), port)

@@ -254,9 +254,10 @@ def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
         progress = None if health is None else health.progress
         for name, entry in pool.backends.items() if load is not None else ():
             # A unix socket has no host to be scraped at.
-            if load is not None and entry.target is not None and not isinstance(entry.target.address, str):
-                host, port = entry.target.address[:2]
-                yield (pool_name, name), Scrape(fill(load.url, host, port), entry.slot, load, progress)
+            target = entry.target
+            if load is not None and target is not None and not isinstance(target.address, str):
+                url = fill(load.url, str(target.host), target.address[1])
+                yield (pool_name, name), Scrape(url, entry.slot, load, progress)
 
 
 def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
@@ -265,8 +266,7 @@ def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
         for name, entry in pool.backends.items() if agent is not None else ():
             target = entry.target
             if agent is not None and target is not None and not isinstance(target.address, str):
-                address = (target.address[0], agent.port)
-                yield (pool_name, name), Question(Target(target.family, address), agent.interval)
+                yield (pool_name, name), Question(target.at(agent.port), agent.interval)
 
 
 def _wanted(job: Scrape) -> Wanted:

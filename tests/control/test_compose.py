@@ -12,6 +12,7 @@ from l4lb.config import Address
 from l4lb.config.model import Log
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.compose import Composer
+from l4lb.control.containment import PoolFaults
 from l4lb.control.state import State, merge
 from l4lb.control.zones import NO_ZONES, compile_zones
 from l4lb.engine.api import (
@@ -253,9 +254,11 @@ def test_only_pools_that_changed_are_composed_again() -> None:
     before = merged(config(listeners=listeners, pools=pools))
     composer = Composer()
     first = composer.compose(before, FDS, QUIET)
+    composer.settle(before, first)
     (entry,) = before.pools["one"].backends.values()
     down = before.with_backends({("one", A): replace(entry, health=HealthState.DOWN)})
     second = composer.compose(down, FDS, QUIET)
+    composer.settle(down, second)
     assert second.pools[1] is first.pools[1]
     assert [backend.usable for backend in second.pools[0].backends] == [False]
     assert second == Composer().compose(down, FDS, QUIET)
@@ -268,9 +271,34 @@ def test_zones_with_other_numbers_are_in_every_pool_at_once() -> None:
     wanted = config({"address": A, "zone": "eu"}, zones={"eu": ["10.0.0.0/8"], "us": ["11.0.0.0/8"]})
     state = replace(merged(wanted), zones=replace(NO_ZONES, numbers={"eu": 1, "us": 2}))
     composer = Composer()
-    assert composer.compose(state, FDS, QUIET).pools[0].backends[0].zone == 1
+    first = composer.compose(state, FDS, QUIET)
+    assert first.pools[0].backends[0].zone == 1
+    composer.settle(state, first)
     moved = replace(state, zones=replace(NO_ZONES, numbers={"us": 1, "eu": 2}))
     assert composer.compose(moved, FDS, QUIET).pools[0].backends[0].zone == 2
+
+
+def test_pools_that_cannot_be_composed_are_named_and_can_stay_as_they_were() -> None:
+    pools = {name: {"backends": [A]} for name in ("one", "two", "three")}
+    before = merged(config(listeners={"web": {"bind": "127.0.0.1:0", "pool": "one"}}, pools=pools))
+    composer = Composer()
+    first = composer.compose(before, FDS, QUIET)
+    composer.settle(before, first)
+    broken = {}
+    for name in ("one", "two"):
+        (entry,) = before.pools[name].backends.values()
+        nowhere = entry.config.model_copy(update={"zone": "nowhere"})
+        broken[name, A] = replace(entry, config=nowhere)
+    state = before.with_backends(broken)
+    with pytest.raises(PoolFaults) as caught:
+        composer.compose(state, FDS, QUIET)
+    assert set(caught.value.faults) == {"one", "two"}
+    kept = composer.compose(state, FDS, QUIET, kept={"one", "two"})
+    assert kept.pools == first.pools
+    composer.settle(state, kept)
+    # They are tried again, for they are not what the state has.
+    with pytest.raises(PoolFaults):
+        composer.compose(state, FDS, QUIET)
 
 
 def test_events_are_those_of_the_log_and_those_that_somebody_else_wants() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from l4lb.discovery.source import Endpoint, Source
+from l4lb.discovery.source import Answer, Endpoint, Source
 from tests.helpers.loops import eventually
 
 
@@ -15,11 +15,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.answers: list[list[Endpoint]] = []
+        self.unusable: list[dict[str, str]] = []
         self.confirmed = 0
         self.error: Exception | None = None
 
-    def found(self, endpoints: Sequence[Endpoint]) -> None:
-        self.answers.append(list(endpoints))
+    def found(self, answer: Answer | Sequence[Endpoint]) -> None:
+        answer = answer if isinstance(answer, Answer) else Answer(list(answer))
+        self.answers.append(answer.endpoints)
+        self.unusable.append(answer.unusable)
 
     def unchanged(self) -> None:
         self.confirmed += 1

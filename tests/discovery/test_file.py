@@ -118,7 +118,7 @@ def test_all_files_of_a_pattern_are_one_answer(tmp_path: Path) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("text", ["", "[", "{}", '[{"targets": ["nonsense"]}]'])
+@pytest.mark.parametrize("text", ["", "[", "{}", '[{"targets": "nonsense"}]'])
 def test_a_file_that_becomes_wrong_is_a_failure(tmp_path: Path, text: str) -> None:
     path = tmp_path / "targets.json"
     path.write_text(groups(A))

@@ -42,11 +42,11 @@ def test_what_is_wrong_is_passed_over_and_said() -> None:
         b"/p/bytes": b"\xff\xfe",
         b"/p/\xff": b"x",
     }
-    endpoints, said = read_pairs({b"/p/a": b"10.0.0.1:8000", **wrong}.items(), "/p/")
-    assert [one.name for one in endpoints] == ["a"]
-    assert set(said) == {key.decode("utf-8", "backslashreplace") for key in wrong}
-    assert "has no port" in said["/p/port"]
-    assert all(said.values())
+    answer = read_pairs({b"/p/a": b"10.0.0.1:8000", **wrong}.items(), "/p/")
+    assert [one.name for one in answer.endpoints] == ["a"]
+    assert set(answer.unusable) == {f"the key {key.decode('utf-8', 'backslashreplace')}" for key in wrong}
+    assert "has no port" in answer.unusable["the key /p/port"]
+    assert all(answer.unusable.values())
 
 
 @given(st.binary(min_size=1, max_size=4), st.binary(max_size=6))

@@ -1,4 +1,4 @@
-"""Prometheus' target groups: read whole or refused whole, with the reason."""
+"""Prometheus' target groups: what is not of their shape is refused, what is no address left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb.config import Address
-from l4lb.discovery.source import DiscoveryError, Endpoint
+from l4lb.discovery.source import Answer, DiscoveryError, Endpoint
 from l4lb.discovery.targets import parse_json, parse_yaml, read_groups
 
 GROUPS = [
@@ -31,50 +31,88 @@ EXPECTED = [
 
 
 def test_groups_are_read_with_the_labels_that_concern_us() -> None:
-    assert parse_json(json.dumps(GROUPS).encode()) == EXPECTED
-    assert parse_yaml(json.dumps(GROUPS).replace("null", "{}").encode()) == EXPECTED
+    assert parse_json(json.dumps(GROUPS).encode()).endpoints == EXPECTED
+    assert parse_yaml(json.dumps(GROUPS).replace("null", "{}").encode()).endpoints == EXPECTED
 
 
 def test_yaml_as_people_write_it() -> None:
     text = b"- targets:\n  - 10.0.0.1:80\n  - 10.0.0.2:80\n  labels: {weight: 2, zone: on}\n"
-    assert [(one.name, one.weight, one.zone) for one in parse_yaml(text)] == [
+    assert [(one.name, one.weight, one.zone) for one in parse_yaml(text).endpoints] == [
         ("10.0.0.1:80", 2, "on"),
         ("10.0.0.2:80", 2, "on"),
     ]
 
 
-@pytest.mark.parametrize("body", [b"[]", b' [{"targets": []}]'])
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b' [{"targets": []}]', b"null", b'[{"targets": null}]', b'[{"labels": null}]', b"\xef\xbb\xbf[]", b"[{}]"],
+)
 def test_nothing_is_an_answer(body: bytes) -> None:
-    assert parse_json(body) == parse_yaml(body) == []
+    assert parse_json(body) == parse_yaml(body) == Answer()
+
+
+@pytest.mark.parametrize("body", [b"", b"# nobody\n", b"---\n", b"- targets:\n", b"~", b"\xef\xbb\xbf# nobody"])
+def test_nothing_in_yaml_is_an_answer(body: bytes) -> None:
+    assert parse_yaml(body) == Answer()
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         ({}, "a list of target groups is expected"),
-        (None, "a list of target groups is expected"),
+        ("10.0.0.1:80", "a list of target groups is expected"),
+        ([None], "group 1 is no object with targets"),
         (["10.0.0.1:80"], "group 1 is no object with targets"),
-        ([{"targets": "10.0.0.1:80"}], "group 1 has no list of targets"),
-        ([{"labels": {}}], "group 1 has no list of targets"),
+        ([{"targets": "10.0.0.1:80"}], "group 1: its targets are no list"),
         ([{"targets": []}, {"targets": [], "labels": []}], "group 2: its labels are no object"),
-        ([{"targets": ["10.0.0.1"]}], "group 1: '10.0.0.1' has no port"),
-        ([{"targets": ["http://10.0.0.1:80/x"]}], "group 1: "),
-        ([{"targets": [80]}], "group 1: 80 is not an address"),
-        ([{"targets": [None]}], "group 1: an address is expected"),
-        ([{"targets": ["0.0.0.0:80"]}], "is every address"),
-        ([{"targets": ["10.0.0.1:0"]}], "has a bad port"),
-        ([{"targets": ["unix:/run/admin.sock"]}], "is a socket of this host"),
-        ([{"targets": [], "labels": {"weight": "-1"}}], "the weight '-1' is no whole number from 0 to 256"),
-        ([{"targets": [], "labels": {"weight": "257"}}], "the weight '257' is no"),
-        ([{"targets": [], "labels": {"weight": 1.5}}], "the weight '1.5' is no"),
-        ([{"targets": [], "labels": {"weight": True}}], "the weight 'True' is no"),
-        ([{"targets": [], "labels": {"tier": "9" * 5000}}], "is no whole number"),
-        ([{"targets": [], "labels": {"zone": 1}}], "the zone '1' is no text"),
     ],
 )
-def test_a_mistake_anywhere_refuses_it_all(data: Any, message: str) -> None:
-    with pytest.raises(DiscoveryError, match=message.replace("(", r"\(").replace("[", r"\[")):
+def test_what_is_no_list_of_groups_is_refused(data: Any, message: str) -> None:
+    with pytest.raises(DiscoveryError, match=message):
         parse_json(json.dumps(data).encode())
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("10.0.0.1", "has no port"),
+        ("http://10.0.0.1:80/x", "ambiguous"),
+        (80, "80 is not an address"),
+        (None, "an address is expected"),
+        ("0.0.0.0:80", "is every address"),
+        ("[::ffff:0.0.0.0]:80", "is every address"),
+        ("10.0.0.1:0", "has a bad port"),
+        ("unix:/run/admin.sock", "is a socket of this host"),
+        ("[fe80::1]:80", "needs its interface"),
+        ("[2001:db8::1%eth0]:80", "only link-local"),
+    ],
+)
+def test_a_target_that_is_no_address_is_left_out_alone(target: Any, message: str) -> None:
+    answer = parse_json(json.dumps([{"targets": ["10.0.0.1:80", target]}, {"targets": ["10.0.0.2:80"]}]).encode())
+    assert [one.name for one in answer.endpoints] == ["10.0.0.1:80", "10.0.0.2:80"]
+    ((entry, reason),) = answer.unusable.items()
+    assert (entry.startswith("group 1: "), message in reason) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("weight", "-1"),
+        ("weight", "257"),
+        ("weight", 1.5),
+        ("weight", "heavy"),
+        ("weight", True),
+        ("weight", ["1"]),
+        ("tier", "9" * 5000),
+        ("tier", "frontend"),
+        ("tier", "16"),
+        ("tier", {}),
+    ],
+)
+def test_a_label_of_another_program_has_no_effect_but_is_noted(key: str, value: Any) -> None:
+    answer = parse_json(json.dumps([{"targets": ["10.0.0.1:80"], "labels": {key: value, "zone": 1}}]).encode())
+    assert answer.endpoints == [Endpoint("10.0.0.1:80", Address("10.0.0.1", 80))]
+    assert list(answer.notes) == [f"group 1: the label {key}"]
 
 
 @pytest.mark.parametrize("body", [b"", b"[", b"\xff\xfe", b"[" * 100_000, b"NaN", b"<html>"])
@@ -83,7 +121,7 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
         parse_json(body)
 
 
-@pytest.mark.parametrize("body", [b"", b"a: [", b"\xff\xff\xff", b"- !!python/object:os.system x", b"- &a [*a]"])
+@pytest.mark.parametrize("body", [b"a: [", b"\xff\xff\xff", b"- !!python/object:os.system x", b"- &a [*a]"])
 def test_what_is_no_yaml_of_groups_is_refused(body: bytes) -> None:
     with pytest.raises(DiscoveryError):
         parse_yaml(body)
@@ -104,4 +142,4 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_data_is_endpoints_or_refused(data: Any) -> None:
     with contextlib.suppress(DiscoveryError):
-        assert all(isinstance(endpoint, Endpoint) for endpoint in read_groups(data))
+        assert all(isinstance(endpoint, Endpoint) for endpoint in read_groups(data).endpoints)

@@ -42,7 +42,7 @@ def test_the_rights_are_those_that_are_used() -> None:
 
 def test_the_document_of_targets_is_one() -> None:
     (document,) = re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert [(one.name, one.weight, one.zone) for one in parse_json(document.encode())] == [
+    assert [(one.name, one.weight, one.zone) for one in parse_json(document.encode()).endpoints] == [
         ("10.0.0.11:8000", 2, "eu-1a"),
         ("10.0.0.12:8000", 2, "eu-1a"),
         ("10.0.1.11:8000", 1, "eu-1b"),

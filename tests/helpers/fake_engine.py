@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from l4lb.engine.api import (
@@ -15,6 +15,7 @@ from l4lb.engine.api import (
     EngineOptions,
     Histogram,
     ListenerStatistics,
+    PoolSpec,
     PoolStatistics,
     Pulse,
     SessionRecord,
@@ -40,6 +41,8 @@ class FakeZoneTable:
 class FakeEngine:
     """Satisfies `l4lb.engine.api.Engine`. Close it: it holds a descriptor, as the real one does.
 
+    Pools that it `refuses` are not taken.
+
     A slot listed in `in_use` is not given back, as while a session has it. `retired` is what `reclaim` answers.
     """
 
@@ -48,6 +51,7 @@ class FakeEngine:
     in_use: set[SlotKey] = field(default_factory=set)
     slots_left: int = 1_000_000
     publish_error: Exception | None = None
+    refuses: Callable[[PoolSpec], bool] = lambda _pool: False
     retired: int = 0
     snapshots: list[Snapshot] = field(default_factory=list)
     records: list[SessionRecord] = field(default_factory=list)
@@ -103,7 +107,13 @@ class FakeEngine:
     def publish(self, snapshot: Snapshot) -> None:
         if self.publish_error is not None:
             raise self.publish_error
+        for pool in snapshot.pools:
+            self.check_pool(pool)
         self.snapshots.append(snapshot)
+
+    def check_pool(self, pool: PoolSpec) -> None:
+        if self.refuses(pool):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     def compile_zones(self, networks: bytes, numbers: bytes) -> FakeZoneTable:
         self.compiled += 1

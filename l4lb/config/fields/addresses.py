@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import re
+from dataclasses import replace
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -12,6 +14,9 @@ from l4lb.config.fields.shape import AT_LEAST_ONE, ENTRIES_MAX, Schema, is_numbe
 from l4lb.config.units import shorten
 
 ADDRESS_PATTERN = r"^(unix:[/@]|[^ ]*:[0-9]{1,5}$)"
+
+_INTERFACE = re.compile(r"[^\s/:%\[\]]{1,15}", re.ASCII)
+"""What Linux lets an interface be called, or its number."""
 
 
 def read_address(value: Any) -> Address:
@@ -26,10 +31,36 @@ def read_address(value: Any) -> Address:
 
 def read_bind(value: Any) -> Address:
     """An address to listen on. There is nothing to resolve; port 0 lets the kernel choose."""
-    address = read_address(value)
+    address = reachable(read_address(value))
     if address.is_name:
         raise ValueError(f"{shorten(str(address))} is a name; give the IP address to listen on, or *:{address.port}")
     return address
+
+
+def reachable(address: Address) -> Address:
+    """The address as the kernel takes it: link-local ones with their interface, IPv4 as IPv4. Else ValueError."""
+    if not address.is_ipv6 or address.host is None:
+        return address
+    try:
+        return replace(address, host=_canonical_ipv6(address.host))
+    except ValueError as error:
+        raise ValueError(f"{shorten(str(address))} {error}") from None
+
+
+def _canonical_ipv6(host: str) -> str:
+    plain, percent, interface = host.partition("%")
+    address = IPv6Address(plain)
+    if address.ipv4_mapped is not None and not percent:
+        return str(address.ipv4_mapped)
+    if not address.is_link_local:
+        if percent:
+            raise ValueError(f"names an interface, which only link-local addresses have; write {plain}")
+        return plain
+    if not percent:
+        raise ValueError(f"is link-local, so it needs its interface; write it as [{plain}%eth0]")
+    if not _INTERFACE.fullmatch(interface) or interface.strip("0") in ("", ".", ".."):
+        raise ValueError(f"names no interface behind the %; write its name or number, such as [{plain}%eth0]")
+    return host
 
 
 def _read_tcp_bind(value: Any) -> Address:
@@ -41,7 +72,7 @@ def _read_tcp_bind(value: Any) -> Address:
 
 def read_backend(value: Any) -> Address:
     """An address to connect to."""
-    address = read_address(value)
+    address = reachable(read_address(value))
     if address.port == 0:
         raise ValueError(f"{shorten(str(address))} has a bad port; ports are 1 to 65535")
     if address.host in ("0.0.0.0", "::"):
@@ -78,9 +109,15 @@ Binds = Annotated[
 
 def _read_ip(value: Any) -> str:
     try:
-        return str(ip_address(value))
+        address = str(ip_address(value))
     except ValueError:
         raise ValueError(f"{shorten(value)} is not an IP address; write one such as 10.0.0.1 or 2001:db8::1") from None
+    if ":" not in address:
+        return address
+    try:
+        return _canonical_ipv6(address)
+    except ValueError as error:
+        raise ValueError(f"{shorten(address)} {error}") from None
 
 
 IpAddress = Annotated[str, BeforeValidator(_read_ip), WithJsonSchema({"type": "string"})]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from l4lb.config.address import Address
-from l4lb.config.fields.addresses import ADDRESS_SCHEMA, read_address
+from l4lb.config.fields.addresses import ADDRESS_SCHEMA, reachable, read_address
 from l4lb.config.fields.shape import AT_LEAST_ONE, list_schema, one_or_many
 from l4lb.config.fields.words import ORIGIN, Origin
 from l4lb.config.units import shorten
@@ -23,7 +23,7 @@ Origins = Annotated[
 
 
 def _read_server(value: Any) -> Address:
-    address = read_address(value)
+    address = reachable(read_address(value))
     if address.is_unix or address.is_name or not address.port:
         raise ValueError(f"{shorten(value)} is no name server; write its IP address and port, such as 10.0.0.10:53")
     return address

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from l4lb.engine.api import SocketAddress
+from l4lb.interfaces import host_text, socket_address
 
 SendProxy = Literal["off", "v1", "v2"]
 
@@ -18,6 +19,20 @@ class Target:
 
     family: socket.AddressFamily
     address: SocketAddress
+
+    @property
+    def host(self) -> str | None:
+        """The IP address, with the number of its interface if it is link-local; None on a unix socket."""
+        return None if isinstance(self.address, str) else host_text(self.address)
+
+    def at(self, port: int) -> Target:
+        """The same host at another port. A unix socket has none, and stays as it is."""
+        return self if isinstance(self.address, str) else ip_target(host_text(self.address), port)
+
+
+def ip_target(host: str, port: int) -> Target:
+    """Of an IP address, which may have an interface. OSError if that is not there."""
+    return Target(socket.AF_INET6 if ":" in host else socket.AF_INET, socket_address(host, port))
 
 
 @dataclass(frozen=True, slots=True)

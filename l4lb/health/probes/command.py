@@ -123,7 +123,7 @@ def _judge(status: int | None, output: bytes) -> Result:
 def _place(target: Target) -> tuple[str, str]:
     if isinstance(target.address, str):
         return target.address.replace("\0", "@"), "0"
-    return target.address[0], str(target.address[1])
+    return str(target.host), str(target.address[1])
 
 
 def _filled(word: str, host: str, port: str) -> str:

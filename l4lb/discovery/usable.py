@@ -1,0 +1,48 @@
+"""Which endpoints of an answer can be backends, judged one by one: one bad entry is not the fault of the others. Pure.
+
+The rules are those of backends in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from l4lb.config import model
+from l4lb.config.units import shorten
+from l4lb.discovery.source import Endpoint
+
+
+def usable(endpoints: Iterable[Endpoint], known: Container[Endpoint] = ()) -> tuple[list[Endpoint], dict[str, str]]:
+    """The endpoints that can be used, with their addresses as a file's would be, and what is wrong with the others by
+    name. Those in `known` can be."""
+    good: list[Endpoint] = []
+    wrong: dict[str, str] = {}
+    for endpoint in endpoints:
+        if endpoint in known:
+            good.append(endpoint)
+            continue
+        try:
+            good.append(_checked(endpoint))
+        except ValidationError as error:
+            wrong[shorten(endpoint.name)] = str(_reason(error))
+        except ValueError as error:
+            wrong[shorten(endpoint.name)] = str(error)
+    return good, wrong
+
+
+def _checked(endpoint: Endpoint) -> Endpoint:
+    if endpoint.address.is_unix:
+        raise ValueError(f"{shorten(str(endpoint.address))} is a socket of this host; HOST:PORT is expected")
+    # The address as text, for a host that came from elsewhere may be none.
+    backend = model.Backend.model_validate(
+        {"name": endpoint.name, "address": str(endpoint.address), "weight": endpoint.weight, "tier": endpoint.tier}
+    )
+    return endpoint if backend.address == endpoint.address else replace(endpoint, address=backend.address)
+
+
+def _reason(error: ValidationError) -> object:
+    first = error.errors(include_url=False)[0]
+    return first.get("ctx", {}).get("error") or f"its {first['loc'][-1]} {first['msg'][0].lower()}{first['msg'][1:]}"
