@@ -120,6 +120,9 @@ enum {
 
     /* A loop turn happens at least this often: the heartbeat. */
     LB_HEARTBEAT_MS = 500,
+
+    /* After so long without one, a worker is stuck, and the service manager is not told that all is well. */
+    LB_HEARTBEAT_MAX_MS = 5000,
 };
 
 _Static_assert(LB_SESSION_INDEX_BITS + LB_SESSION_GENERATION_BITS + 6 <= 53, "session ids must be exact in JSON");

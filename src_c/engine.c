@@ -20,6 +20,7 @@
 #include "l4lb.h"
 #include "loop.h"
 #include "snapshot.h"
+#include "watchdog.h"
 #include "worker.h"
 
 /* Which slots of one kind are taken. Search goes round, so that a slot rests before it is used again; but only among
@@ -37,6 +38,7 @@ struct l4lb_engine {
     struct slots slots[3]; /* by enum l4lb_slot_kind */
     struct lb_snapshot *retired;
     uint64_t n_published;
+    struct lb_watchdog watchdog;
     uint32_t n_started;           /* changes under the lock, for those who ask */
     pthread_mutex_t request_lock; /* one request at a time; never taken by a worker */
     int answered_fd;              /* eventfd, of that request; kept for when there is no descriptor left */
@@ -120,9 +122,19 @@ void l4lb_engine_stop(struct l4lb_engine *engine) {
     (void)pthread_mutex_unlock(&engine->request_lock);
 }
 
+int l4lb_watchdog_start(struct l4lb_engine *engine, const char *name, size_t length, uint64_t interval_ms,
+                        uint64_t control_ms) {
+    return lb_watchdog_start(&engine->watchdog, &engine->shared, name, length, interval_ms, control_ms);
+}
+
+void l4lb_watchdog_stop(struct l4lb_engine *engine) { lb_watchdog_stop(&engine->watchdog); }
+
+void l4lb_control_works(struct l4lb_engine *engine) { lb_watchdog_control_works(&engine->watchdog); }
+
 void l4lb_engine_free(struct l4lb_engine *engine) {
     if (engine == NULL)
         return;
+    lb_watchdog_stop(&engine->watchdog);
     l4lb_engine_stop(engine);
     for (uint32_t i = 0; i < engine->shared.n_workers; i++)
         lb_worker_fini(&engine->shared.workers[i]);

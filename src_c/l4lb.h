@@ -164,6 +164,18 @@ int l4lb_engine_start(struct l4lb_engine *engine);
 void l4lb_engine_stop(struct l4lb_engine *engine);
 void l4lb_engine_free(struct l4lb_engine *engine);
 
+/* ---- the service manager ----------------------------------------------------------------------------------------- */
+
+/* Send WATCHDOG=1 to this unix datagram socket (an abstract name begins with a NUL) from a thread of its own, each
+ * interval in which every worker had an iteration, and as long as l4lb_control_works() was called within `control_ms`.
+ */
+int l4lb_watchdog_start(struct l4lb_engine *engine, const char *name, size_t length, uint64_t interval_ms,
+                        uint64_t control_ms);
+/* Send nothing any more. Idempotent. */
+void l4lb_watchdog_stop(struct l4lb_engine *engine);
+/* Any thread. */
+void l4lb_control_works(struct l4lb_engine *engine);
+
 /* ---- configuration ----------------------------------------------------------------------------------------------- */
 
 /* A fresh slot with zeroed numbers, or -ENOSPC. */

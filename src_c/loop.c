@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "loop.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "request.h"
 #include "session.h"
 #include "session_validate.h"
+#include "thread.h"
 
 /* ---- time -------------------------------------------------------------------------------------------------------- */
 
@@ -173,20 +173,9 @@ static void *run(void *arg) {
 
 int lb_loop_start(struct lb_worker *worker) {
     char name[16];
-    sigset_t all, before;
-    int result;
 
-    /* Signals are the control thread's business. Blocking them here also makes SIGPIPE harmless, which splice(2) has
-     * no flag against. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    result = -pthread_create(&worker->cross.thread, NULL, run, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (result < 0)
-        return result;
     (void)snprintf(name, sizeof name, "l4lb-worker-%u", worker->index);
-    (void)pthread_setname_np(worker->cross.thread, name);
-    return 0;
+    return lb_thread_start(&worker->cross.thread, name, run, worker);
 }
 
 void lb_loop_join(struct lb_worker *worker) {

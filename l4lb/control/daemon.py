@@ -54,7 +54,14 @@ from l4lb.observe.unforeseen import reported
 from l4lb.words import counted
 
 HEARTBEAT_MAX_AGE = 5.0
-"""Seconds after which a worker that shows no sign of life is stuck: it turns at least once a second."""
+"""Seconds after which a worker that shows no sign of life is stuck, as for the watchdog (LB_HEARTBEAT_MAX_MS)."""
+
+CONTROL_MAX_AGE = 300.0
+"""Seconds for which the control plane may stand still before the watchdog has it all restarted. Sessions go on without
+a control plane, and the restart ends them; but nobody checks backends meanwhile."""
+
+CONTROL_INTERVAL = 1.0
+"""Seconds between two signs of life of the control plane."""
 
 _log = logging.getLogger(__name__)
 
@@ -142,6 +149,7 @@ class Daemon:
     async def start(self) -> None:
         """Bind, become the configured user, accept, and have the predecessor leave. What was started is stopped by the
         stack."""
+        self._stack.callback(self._notifier.close)
         handle_signals(dict.fromkeys(STOP, self._shutdown.request))
         config = self._config
         account = find_user(config.process.user) if config.process.user and os.geteuid() == 0 else None
@@ -214,6 +222,7 @@ class Daemon:
 
     def _on_replaced(self, pid: int) -> None:
         _log.info("upgraded: process %d serves now, and this one leaves", pid)
+        self._engine.stop_watchdog()
         self._notifier.main_pid(pid)
         self._shutdown.request()
 
@@ -224,19 +233,24 @@ class Daemon:
         keep_up(self._balancer, tasks)
         if os.getpid() == 1:
             tasks.start("orphans", repeat("reaping orphans", REAP_INTERVAL, Orphans().reap))
-        if self._notifier.watchdog_interval is not None:
-            interval = self._notifier.watchdog_interval
-            # At once: the time runs since the last sign of a predecessor, who may have been replaced before its first.
-            self._notifier.alive()
-            tasks.start("watchdog", repeat("the watchdog", interval, self._feed_watchdog, longest=interval))
+        if self._notifier.watchdog_interval is not None and self._notifier.address:
+            self._start_watchdog(os.fsencode(self._notifier.address), self._notifier.watchdog_interval)
+            show = repeat("the watchdog", CONTROL_INTERVAL, self._show_life, longest=CONTROL_INTERVAL)
+            tasks.start("watchdog", show)
 
-    async def _feed_watchdog(self) -> None:
-        """A sign of life, if the workers live too."""
+    def _start_watchdog(self, address: bytes, interval: float) -> None:
+        """It sends its first message at once: the manager's time runs since the last one of a predecessor."""
+        try:
+            self._engine.start_watchdog(address, max(1, round(interval * 1000)), round(CONTROL_MAX_AGE * 1000))
+        except OSError as error:
+            _log.error("cannot start the watchdog: %s; the service manager may restart this process", error.strerror)
+
+    async def _show_life(self) -> None:
+        """The control plane works. What the watchdog does not say of workers is said in the log."""
+        self._engine.control_works()
         oldest = min(worker.heartbeat_ns for worker in self._balancer.workers())
         age = (time.monotonic_ns() - oldest) / 1e9
-        if age < HEARTBEAT_MAX_AGE:
-            self._notifier.alive()
-        else:
+        if age >= HEARTBEAT_MAX_AGE:
             _log.error("a worker shows no sign of life for %.1f s", age)
 
     # ---- signals ---------------------------------------------------------------------------------------------------

@@ -124,17 +124,22 @@ class Shutdown:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), DRAIN_POLL_INTERVAL)
             now = asyncio.get_running_loop().time()
-            if now < told_at + STATUS_INTERVAL or self._balancer.session_count() == 0:
+            if now < told_at + STATUS_INTERVAL:
                 continue
             told_at = now
             status = self._status(began_at)
+            # Also without sessions: those of the process before this one end when the service manager loses patience.
             self._notifier.stopping(progress(status))
+            if status.sessions == 0:
+                continue
             if now >= logged_at + LOG_INTERVAL or 2 * status.sessions <= logged:
                 logged_at, logged = now, status.sessions
                 _log.info("stopping: %s", progress(status))
 
 
 def progress(status: ShutdownStatus) -> str:
-    """`waiting for 3 sessions to end, 2 of them busy, 9m 40s left`."""
+    """`waiting for 3 sessions to end, 2 of them busy, 9m 40s left`; without sessions it waits for those of another."""
     left = "" if status.left is None else f", {lasting(status.left)} left"
+    if status.sessions == 0:
+        return f"waiting for the process that was replaced to end{left}"
     return f"waiting for {counted(status.sessions, 'session')} to end, {status.busy} of them busy{left}"

@@ -210,6 +210,10 @@ cdef extern from "l4lb.h" nogil:
     int l4lb_engine_start(l4lb_engine *engine)
     void l4lb_engine_stop(l4lb_engine *engine)
     void l4lb_engine_free(l4lb_engine *engine)
+    int l4lb_watchdog_start(l4lb_engine *engine, const char *name, size_t length, uint64_t interval_ms,
+                            uint64_t control_ms)
+    void l4lb_watchdog_stop(l4lb_engine *engine)
+    void l4lb_control_works(l4lb_engine *engine)
     int l4lb_slot_take(l4lb_engine *engine, l4lb_slot_kind kind)
     int l4lb_slot_give(l4lb_engine *engine, l4lb_slot_kind kind, uint32_t slot)
     int l4lb_publish(l4lb_engine *engine, const l4lb_config *config)

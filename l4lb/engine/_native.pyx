@@ -321,6 +321,18 @@ cdef class NativeEngine:
             with nogil:
                 l4lb_engine_stop(engine)
 
+    def start_watchdog(self, bytes name, uint64_t interval_ms, uint64_t control_ms):
+        check(l4lb_watchdog_start(self.open(), name, len(name), interval_ms, control_ms))
+
+    def stop_watchdog(self):
+        cdef l4lb_engine *engine = self.open()
+        if self.ours():
+            with nogil:
+                l4lb_watchdog_stop(engine)
+
+    def control_works(self):
+        l4lb_control_works(self.open())
+
     def close(self):
         cdef l4lb_engine *engine = self._engine
         self._engine = NULL

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
+import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from l4lb.control import systemd
 from l4lb.control.systemd import Notifier
 from tests.helpers.peers import listen
-from tests.helpers.waiting import DEADLINE
+from tests.helpers.waiting import DEADLINE, wait_until
 
 
 def manager(name: str) -> socket.socket:
@@ -35,20 +38,18 @@ def test_state_changes_are_told(tmp_path: Path) -> None:
         notifier.stopping("waiting for 3 sessions to end")
         words = b"STOPPING=1\nSTATUS=waiting for 3 sessions to end\nEXTEND_TIMEOUT_USEC=10000000"
         assert listening.recv(4096) == words
-        notifier.alive()
-        assert listening.recv(4096) == b"WATCHDOG=1"
         # Another main process: whatever this one says now would be about that one.
         notifier.main_pid(4712)
         notifier.stopping("waiting")
-        Notifier({"NOTIFY_SOCKET": path}).alive()
-        assert [listening.recv(4096), listening.recv(4096)] == [b"MAINPID=4712", b"WATCHDOG=1"]
+        Notifier({"NOTIFY_SOCKET": path}).notify(STATUS="hello")
+        assert [listening.recv(4096), listening.recv(4096)] == [b"MAINPID=4712", b"STATUS=hello"]
 
 
 def test_abstract_socket() -> None:
     name = f"l4lb-test-{uuid.uuid4()}"
     with manager(f"\0{name}") as listening:
-        Notifier({"NOTIFY_SOCKET": f"@{name}"}).alive()
-        assert listening.recv(4096) == b"WATCHDOG=1"
+        Notifier({"NOTIFY_SOCKET": f"@{name}"}).notify(STATUS="hello")
+        assert listening.recv(4096) == b"STATUS=hello"
 
 
 def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
@@ -56,12 +57,80 @@ def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("serving")
 
 
-def test_manager_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
+def fill(path: str) -> int:
+    """Leave the queue of a manager without room; how many messages are in it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        for count in itertools.count():
+            try:
+                sock.sendto(b"x", path)
+            except BlockingIOError:
+                return count
+    raise AssertionError
+
+
+def test_manager_that_does_not_read_blocks_nobody_and_gets_the_newest_in_order_later(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with manager(path) as listening:
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        before = fill(path)
+        threads = threading.active_count()
+        for number in range(1000):
+            notifier.notify(STATUS=number)
+        assert threading.active_count() == threads + 1
+        assert [listening.recv(4096) for _ in range(before)] == [b"x"] * before
+        heard = [-1]
+        while heard[-1] < 999:
+            heard.append(int(listening.recv(4096).removeprefix(b"STATUS=")))
+        assert sorted(set(heard)) == heard
+        assert heard[-systemd.WAITING_MAX :] == list(range(1000 - systemd.WAITING_MAX, 1000))
+        wait_until(lambda: threading.active_count() == threads)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda notifier: notifier.ready("serving"),
+        lambda notifier: notifier.reloading(),
+        lambda notifier: notifier.stopping("waiting"),
+        lambda notifier: notifier.main_pid(4712),
+    ],
+)
+def test_no_message_is_lost_while_the_manager_is_busy(tmp_path: Path, say: Callable[[Notifier], None]) -> None:
+    path = str(tmp_path / "notify")
+    with manager(path) as listening:
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        before = fill(path)
+        say(notifier)
+        for _ in range(before):
+            assert listening.recv(4096) == b"x"
+        assert listening.recv(4096).startswith((b"READY=1", b"RELOADING=1", b"STOPPING=1", b"MAINPID=4712"))
+        notifier.close()
+
+
+def test_an_end_waits_for_what_the_manager_has_not_taken(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with manager(path) as listening:
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        before = fill(path)
+        notifier.main_pid(4712)
+        reader = threading.Thread(target=lambda: [listening.recv(4096) for _ in range(before)])
+        reader.start()
+        notifier.close()
+        reader.join()
+        assert listening.recv(4096, socket.MSG_DONTWAIT) == b"MAINPID=4712"
+
+
+def test_an_end_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "CLOSE_TIMEOUT", 0.01)
     path = str(tmp_path / "notify")
     with manager(path):
         notifier = Notifier({"NOTIFY_SOCKET": path})
-        for _ in range(10_000):
-            notifier.alive()
+        fill(path)
+        notifier.ready("serving")
+        notifier.close()
+    # The manager is gone: nothing waits for it any more.
+    wait_until(lambda: all(thread.name != "l4lb-notify" for thread in threading.enumerate()))
 
 
 def test_descriptors_are_stored_under_a_name_and_removed_by_it(tmp_path: Path) -> None:

@@ -168,6 +168,20 @@ class Balancer:
                 self.notified += self._notify.recv(4096).decode().splitlines()
         del self.notified[: self.notified.index(word) + 1]
 
+    def forget_notified(self) -> None:
+        """Take the service notifications that are there, so that only later ones are waited for."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._notify.recv(4096, socket.MSG_DONTWAIT)
+        self.notified.clear()
+
+    def said(self, word: str) -> bool:
+        """Whether there is such a service notification already, without waiting."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.notified += self._notify.recv(4096, socket.MSG_DONTWAIT).decode().splitlines()
+        return word in self.notified
+
     def stop(self) -> None:
         """Ask for a clean stop; AssertionError when it is not clean."""
         if self.popen.poll() is None:
