@@ -4,8 +4,9 @@ The counting is HAProxy's: consecutive results decide, and one that contradicts 
 never checked is pending: it gets no session before its first good check, which is enough to bring it up. One whose
 checks fail from the beginning goes down like any other, so that somebody hears of it.
 
-Some results say nothing: a check that found no time on this host, or no answer from a backend that sends bytes to its
-clients meanwhile. They leave everything as it is, but not for ever.
+Some results say nothing. No answer from a backend that sends bytes to its clients meanwhile leaves everything as it is,
+but not for ever. A check that this host could not make leaves everything as it is for as long as that lasts: a shortage
+here is no fault of any backend.
 
 A backend that goes down again soon after it came up flaps: each time it takes twice as many good checks to come up.
 """
@@ -21,7 +22,7 @@ from l4lb.control.api import HealthState
 from l4lb.health.probes.base import Outcome
 
 UNDECIDED_MAX = 10
-"""Results in a row that may say nothing; the ones after them are failures."""
+"""Results in a row that may be undecided; the ones after them are failures."""
 
 FLAP_WINDOW = 60.0
 FLAP_INTERVALS = 10
@@ -37,20 +38,23 @@ class Finding(enum.Enum):
     GOOD = "success"
     BAD = "failure"
     UNDECIDED = "inconclusive"
+    HINDERED = "hindered"
 
 
 def finding(outcome: Outcome, *, bytes_flowed: bool) -> Finding:
     """What the outcome of a check says when the backend did, or did not, send bytes to clients meanwhile."""
     if outcome is Outcome.SUCCESS:
         return Finding.GOOD
-    if outcome is Outcome.HINDERED or (outcome is Outcome.TIMEOUT and bytes_flowed):
+    if outcome is Outcome.HINDERED:
+        return Finding.HINDERED
+    if outcome is Outcome.TIMEOUT and bytes_flowed:
         return Finding.UNDECIDED
     return Finding.BAD
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`streak` counts the results in a row that speak against `state`, `undecided` those that said nothing. `risen_at`
+    """`streak` counts the results in a row that speak against `state`, `undecided` those that are undecided. `risen_at`
     is when it last came up after it was down; times are seconds of any clock that does not jump."""
 
     state: HealthState = HealthState.PENDING
@@ -61,6 +65,8 @@ class Health:
 
     def observe(self, found: Finding, settings: model.Health, now: float) -> Health:
         """The health after one more result."""
+        if found is Finding.HINDERED:
+            return self
         if found is Finding.UNDECIDED:
             if self.undecided < UNDECIDED_MAX:
                 return replace(self, undecided=self.undecided + 1)

@@ -38,7 +38,7 @@ class Check:
 @dataclass(slots=True)
 class Watch:
     """A backend under check. `told` is the state that its owner knows of. `results_total` counts them by `success`,
-    `failure` and `inconclusive`."""
+    `failure`, `inconclusive` and `hindered`. `checked` is set once a check has been made."""
 
     check: Check
     health: Health
@@ -147,7 +147,8 @@ class Scheduler(Generic[Key]):
         watch.results_total[found.value] += 1
         watch.health = before.observe(found, settings, asyncio.get_running_loop().time())
         watch.message = self._message(before, watch, result)
-        watch.checked.set()
+        if found is not Finding.HINDERED:
+            watch.checked.set()
         if watch.health.state is not watch.told:
             self._on_change(key, watch.health.state, watch.message)
             watch.told = watch.health.state
@@ -155,6 +156,8 @@ class Scheduler(Generic[Key]):
     @staticmethod
     def _message(before: Health, watch: Watch, result: Result) -> str:
         health = watch.health
+        if result.outcome is Outcome.HINDERED:
+            return f"checks hindered: {result.message}"
         if result.outcome is Outcome.TIMEOUT and health.undecided > before.undecided:
             return f"busy: {result.message}, while clients get their answers"
         if health.state is HealthState.DOWN and health.flaps > 0:

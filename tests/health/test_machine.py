@@ -15,7 +15,7 @@ from l4lb.health.machine import FLAP_WINDOW, FLAPS_MAX, UNDECIDED_MAX, Finding, 
 from l4lb.health.probes import Outcome
 
 UP, DOWN, PENDING = HealthState.UP, HealthState.DOWN, HealthState.PENDING
-GOOD, BAD, UNDECIDED = Finding.GOOD, Finding.BAD, Finding.UNDECIDED
+GOOD, BAD, UNDECIDED, HINDERED = Finding.GOOD, Finding.BAD, Finding.UNDECIDED, Finding.HINDERED
 
 RARELY = 10 * FLAP_WINDOW
 
@@ -92,7 +92,8 @@ def test_settings_may_change_between_checks() -> None:
         (Outcome.FAILURE, True, BAD),
         (Outcome.TIMEOUT, False, BAD),
         (Outcome.TIMEOUT, True, UNDECIDED),
-        (Outcome.HINDERED, False, UNDECIDED),
+        (Outcome.HINDERED, False, HINDERED),
+        (Outcome.HINDERED, True, HINDERED),
     ],
 )
 def test_only_a_timeout_is_excused_by_bytes_that_flow(outcome: Outcome, flowed: bool, expected: Finding) -> None:
@@ -113,6 +114,20 @@ def test_too_many_undecided_results_in_a_row_are_failures() -> None:
     assert held.state is UP
     assert after([UNDECIDED], held, rules).state is DOWN
     assert after([GOOD, *[UNDECIDED] * (UNDECIDED_MAX + 2)], held, rules).state is UP
+
+
+@given(
+    st.lists(st.sampled_from([GOOD, BAD, UNDECIDED, HINDERED]), max_size=60),
+    st.integers(0, 1000),
+    st.sampled_from([UP, DOWN, PENDING]),
+)
+def test_checks_that_this_host_could_not_make_change_nothing_however_many(
+    results: list[Finding], more: int, state: HealthState
+) -> None:
+    made = [found for found in results if found is not HINDERED]
+    health = after(made, Health(state), settings(), pause=0)
+    assert after(results, Health(state), settings(), pause=0) == health
+    assert after([HINDERED] * more, health, settings()) == health
 
 
 # ---- flapping --------------------------------------------------------------------------------------------------------

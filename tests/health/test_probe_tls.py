@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from l4lb.health.probes import NOBODY, Result, Subject, failure, success
+from l4lb.health.probes import NOBODY, Outcome, Result, Subject, failure, success
 from tests.health.certificates import Authority, SecureServer, authority
 from tests.health.probing import check
 from tests.helpers.peers import Peer, Served
@@ -108,14 +108,18 @@ def test_send_expect_through_tls(ca: Authority) -> None:
         assert check(server.address, type="send_expect", script=script, tls={"ca": ca.file}).ok
 
 
-def test_file_that_cannot_be_used_is_named(ca: Authority, tmp_path: Path) -> None:
+def hindered(message: str) -> Result:
+    return Result(Outcome.HINDERED, message)
+
+
+def test_file_that_cannot_be_used_is_named_and_no_fault_of_the_backend(ca: Authority, tmp_path: Path) -> None:
     with SecureServer(ca.server_context("127.0.0.1"), answer) as server:
         gone, text = str(tmp_path / "gone.pem"), tmp_path / "text.pem"
         text.write_text("no certificate")
-        assert secure(server, ca=gone) == failure(f"health.tls: {gone}: No such file or directory")
-        assert secure(server, ca=str(text)) == failure(f"health.tls: {text}: no certificate in PEM")
+        assert secure(server, ca=gone) == hindered(f"health.tls: {gone}: No such file or directory")
+        assert secure(server, ca=str(text)) == hindered(f"health.tls: {text}: no certificate in PEM")
         result = secure(server, ca=ca.file, certificate=ca.file)
-        assert result == failure(f"health.tls: {ca.file}: no certificate in PEM with the key that belongs to it")
+        assert result == hindered(f"health.tls: {ca.file}: no certificate in PEM with the key that belongs to it")
 
 
 def test_file_that_was_replaced_counts_from_the_next_check(ca: Authority, tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import resource
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -419,6 +423,48 @@ def test_http_nginx(tmp_path: Path) -> None:
 def test_http_refused() -> None:
     with refused() as address:
         assert check_http(address) == failure("Connection refused")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"type": "tcp"},
+        {"type": "http"},
+        {"type": "grpc"},
+        {"type": "redis"},
+        {"type": "pgsql", "user": "u"},
+        {"type": "exec", "command": ["/bin/true"]},
+    ],
+    ids=lambda settings: settings["type"],
+)
+def test_a_host_without_descriptors_says_nothing_of_the_backend(settings: dict[str, Any]) -> None:
+    async def main(address: Address) -> Result:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
+        fillers: list[int] = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    fillers.append(os.dup(2))
+            return await probe(target(address), Health.model_validate(settings))
+        finally:
+            for filler in fillers:
+                os.close(filler)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    with Backend() as backend:
+        result = run(main(backend.address))
+        assert (result.outcome, result.message) == (Outcome.HINDERED, "Too many open files")
+
+
+@pytest.mark.parametrize("error", [errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL])
+def test_other_shortages_of_this_host_say_nothing_of_the_backend(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Short(socket.socket):
+        def connect_ex(self, _address: object) -> int:
+            return error
+
+    monkeypatch.setattr(socket, "socket", Short)
+    assert check(("127.0.0.1", 1)) == Result(Outcome.HINDERED, os.strerror(error))
 
 
 def test_checks_of_all_kinds_leave_no_descriptor(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_first_check_is_at_once_and_brings_up(backends: Backends) -> None:
             assert watch is not None
             assert (watch.message, dict(watch.results_total)) == (
                 "fine",
-                {"success": 1, "failure": 0, "inconclusive": 0},
+                {"success": 1, "failure": 0, "inconclusive": 0, "hindered": 0},
             )
 
     run(main())
@@ -392,15 +392,19 @@ def test_backend_that_is_busy_for_too_long_is_down(backends: Backends) -> None:
     run(main())
 
 
-def test_check_that_this_host_could_not_make_says_nothing(backends: Backends) -> None:
+@pytest.mark.parametrize("state", [UP, DOWN, PENDING])
+def test_checks_that_this_host_could_not_make_say_nothing(backends: Backends, state: HealthState) -> None:
     async def main() -> None:
         backends.answers[target(1)] = Result(Outcome.HINDERED, "Too many open files")
         async with scheduling() as scheduler:
-            scheduler.apply({"a": Check(target(1), FAST, UP)})
+            scheduler.apply({"a": Check(target(1), FAST, state)})
             watch = scheduler.watch("a")
             assert watch is not None
-            await eventually(lambda: watch.results_total["inconclusive"] > FAST.fall)
-            assert (watch.health.state, watch.message) == (UP, "Too many open files")
+            await eventually(lambda: watch.results_total["hindered"] > UNDECIDED_MAX + FAST.fall + FAST.rise)
+            assert (watch.health.state, watch.message) == (state, "checks hindered: Too many open files")
+            assert not watch.checked.is_set()
+            backends.answers[target(1)] = GOOD
+            await watch.checked.wait()
 
     run(main())
 

@@ -20,7 +20,8 @@ __all__ = ["NOBODY", "Outcome", "Result", "Subject", "Target", "failure", "probe
 LATE = 0.25
 """A deadline that is noticed so many seconds late says that this process had no time, not that the backend is slow."""
 
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL})
+"""What this host lacks when it says so. ENOSPC is about what may be watched by epoll."""
 
 NOBODY = Subject()
 
@@ -50,7 +51,9 @@ async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Re
         outcome = Outcome.HINDERED if error.errno in _OURS else Outcome.FAILURE
         return Result(outcome, os.strerror(error.errno) if error.errno else str(error))
     except TlsFileError as error:
-        return failure(f"health.tls: {error}")
+        return Result(Outcome.HINDERED, f"health.tls: {error}")
+    except MemoryError:
+        return Result(Outcome.HINDERED, os.strerror(errno.ENOMEM))
     except Exception as error:
         # A fault of l4lb, which would take every backend down at once.
         _log.exception("unexpected error in a check of %s/%s", subject.pool, subject.backend)

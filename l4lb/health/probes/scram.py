@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import errno
 import functools
 import hashlib
 import hmac
@@ -52,7 +53,10 @@ class Scram:
             salt = base64.b64decode(found[2], validate=True)
         except binascii.Error:
             raise AnswerError(f"the salt of SCRAM-SHA-256 cannot be read: {quoted(challenge)}") from None
-        salted = await asyncio.to_thread(_salted, self._password, salt, int(found[3]))
+        try:
+            salted = await asyncio.to_thread(_salted, self._password, salt, int(found[3]))
+        except RuntimeError as error:
+            raise OSError(errno.ENOMEM, "no thread can be started") from error
         without_proof = f"c=biws,r={found[1]}"
         signed = ",".join((self._bare, text, without_proof)).encode()
         key = _sign(salted, b"Client Key")
