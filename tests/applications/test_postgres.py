@@ -1,4 +1,5 @@
-"""PostgreSQL behind conf/postgres.yaml: pgbench loses no transaction, whether sessions are long or short."""
+"""PostgreSQL behind conf/postgres.yaml: pgbench loses no transaction on the replicas, whether sessions are long or
+short."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ class Patroni(BaseHTTPRequestHandler):
     """Says that this host is a replica that may serve."""
 
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/replica" else 503)
+        self.send_response(200 if self.path.startswith("/replica?") else 503)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -80,7 +81,11 @@ class Postgres:
         for replica in REPLICAS:
             stack.enter_context(patroni(replica))
         self.balancer: Balancer = stack.enter_context(example("postgres"))
-        wait_until(lambda: self.balancer.request("GET", "/readyz")[0] == 200)
+        wait_until(lambda: self.health() == {"up"})
+
+    def health(self) -> set[str]:
+        backends = self.balancer.status()["pools"]["replicas"]["backends"]
+        return {backend["health"] for backend in backends.values()}
 
     def bench(self, *options: str) -> str:
         return run(self.pgbench, "-h", LISTENER, "-p", "5433", "-U", "bench", *options, "postgres")
