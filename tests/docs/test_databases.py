@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from l4lb.config import load_config
 
@@ -17,8 +16,7 @@ PAGE = (ROOT / "docs/databases.md").read_text()
 
 def test_its_settings_load(tmp_path: Path) -> None:
     path = tmp_path / "l4lb.yaml"
-    listeners = {"database": {"bind": "127.0.0.1:5432", "pool": "primary"}}
-    path.write_text(yaml.safe_dump({"listeners": listeners} | yaml.safe_load(BLOCK)))
+    path.write_text(f'listeners: {{database: {{bind: "127.0.0.1:5432", pool: primary}}}}\n{BLOCK}')
     assert load_config(path, {}).pools["primary"].failback is None
 
 
