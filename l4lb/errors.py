@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4lb.words import clipped, counted
+
 
 class L4lbError(Exception):
     """Base of all of them. `str()` is one sentence: what, where, and what to do."""
@@ -34,13 +36,26 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}: " if self.file else ""
         where = f"{self.path}: " if self.path else ""
-        return f"{place}error: {where}{self.message}"
+        return clipped(f"{place}error: {where}{self.message}")
+
+
+PROBLEMS_MAX = 1000
+"""Problems that are said; of the others there is a number."""
 
 
 class ConfigError(L4lbError):
+    """`problems` are the first of `total`; `sentences` has them as text, and how many more there are."""
+
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        self.problems = tuple(problems[:PROBLEMS_MAX])
+        self.total = len(problems)
+        super().__init__("\n".join(self.sentences))
+
+    @property
+    def sentences(self) -> list[str]:
+        more = self.total - len(self.problems)
+        rest = [f"error: {counted(more, 'more problem')} like these; mend these first"] if more else []
+        return [*map(str, self.problems), *rest]
 
 
 class StartError(L4lbError):

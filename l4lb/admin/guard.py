@@ -17,6 +17,7 @@ from typing import cast
 REQUEST_TIMEOUT = 10.0  # seconds for a complete request head, from the connection or the answer before
 HANDLER_TIMEOUT = 120.0  # a reload may resolve names and probe
 ANSWER_TIMEOUT = 60.0  # to read the answer and send the next request
+HALF_CLOSED_TIMEOUT = 1.0  # for the rest of what a client sent before it closed its side
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Guard(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._spoken = False
         self.idle = False
         self.leaving = False
 
@@ -83,11 +85,18 @@ class Guard(asyncio.Protocol):
             self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._spoken = True
         if self._inner is not None:
             self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        return self._inner.eof_received() if self._inner is not None else None
+        """A client that asks and closes its side, as `nc` does, still gets its answer."""
+        if self._inner is None or self.idle or not self._spoken:
+            return None
+        self._inner.eof_received()
+        self.leaving = True
+        self.set_deadline(HALF_CLOSED_TIMEOUT)
+        return True
 
     def pause_writing(self) -> None:
         if self._inner is not None:

@@ -7,6 +7,7 @@ JSON) runs on one thread of its own, so that a scrape does not delay a health ch
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import socket
@@ -21,10 +22,13 @@ from l4lb.admin import metrics, sockets, views
 from l4lb.admin.backends import Backends, find_pool
 from l4lb.admin.guard import ANSWER_TIMEOUT, HANDLER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
 from l4lb.admin.listening import UNIX, Listening
+from l4lb.admin.protocol import UNREADABLE, Protocol, error_answer
 from l4lb.config.address import Address
+from l4lb.config.units import shorten
 from l4lb.control.api import Control
 from l4lb.control.inherited import Inherited
-from l4lb.errors import ControlError
+from l4lb.errors import PROBLEMS_MAX, ControlError
+from l4lb.words import clipped
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,10 +57,6 @@ class AdminServer:
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
-            keepalive_timeout=ANSWER_TIMEOUT,
-            max_line_size=LINE_BYTES_MAX,
-            max_field_size=LINE_BYTES_MAX,
-            lingering_time=REQUEST_TIMEOUT,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
         self._doors: dict[str, Door] = {}
@@ -100,11 +100,22 @@ class AdminServer:
         assert server is not None
         door = self._doors.setdefault(name, Door(name, may_change=name == UNIX, connections_max=CONNECTIONS_MAX))
         loop = asyncio.get_running_loop()
+        protocol = functools.partial(
+            Protocol,
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # which says that there is none
+            keepalive_timeout=ANSWER_TIMEOUT,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            lingering_time=REQUEST_TIMEOUT,
+            auto_decompress=False,
+        )
         create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
         # The server closes its own copy: the socket outlives a pause.
         sock = listening.dup()
         try:
-            self._servers.append(await create(lambda: Guard(door, server), sock=sock, backlog=sockets.BACKLOG))
+            self._servers.append(await create(lambda: Guard(door, protocol), sock=sock, backlog=sockets.BACKLOG))
         except BaseException:
             sock.close()
             raise
@@ -150,7 +161,7 @@ class AdminServer:
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         guard = self._guard(request)
         if guard is None:
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, "the connection is closed")
+            return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, "the connection is closed")
         guard.idle = False
         guard.set_deadline(HANDLER_TIMEOUT)
         try:
@@ -166,18 +177,22 @@ class AdminServer:
     async def _answer(request: web.Request, handler: Handler, guard: Guard) -> web.StreamResponse:
         try:
             if request.method not in SAFE_METHODS and not guard.door.may_change:
-                return _error(HTTPStatus.FORBIDDEN, "changes need the admin socket; this address is for reading only")
+                return error_answer(
+                    HTTPStatus.FORBIDDEN, "changes need the admin socket; this address is for reading only"
+                )
             return await handler(request)
         except web.HTTPException as error:
-            answer = _error(error.status, _http_sentence(request, error))
+            answer = error_answer(error.status, _http_sentence(request, error))
             if hdrs.ALLOW in error.headers:
                 answer.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
             return answer
         except ControlError as error:
-            return _error(error.status, str(error))
+            return error_answer(error.status, str(error))
+        except UNREADABLE:
+            return error_answer(HTTPStatus.BAD_REQUEST, "the request body cannot be read to its end")
         except Exception:
             _log.exception("the admin request %s %s failed", request.method, request.path)
-            return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the process log has the details")
+            return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the process log has the details")
 
     def _guard(self, request: web.Request) -> Guard | None:
         transport = request.transport
@@ -209,7 +224,7 @@ class AdminServer:
     async def _get_readyz(self, _request: web.Request) -> web.Response:
         problems = views.readiness_problems(self._control.status())
         if problems:
-            body = {"ready": False, "error": "; ".join(problems), "problems": problems}
+            body = {"ready": False, "error": clipped("; ".join(problems[:10])), "problems": problems[:PROBLEMS_MAX]}
             return web.json_response(body, status=HTTPStatus.SERVICE_UNAVAILABLE)
         return web.json_response({"ready": True})
 
@@ -227,7 +242,9 @@ class AdminServer:
         session = request.match_info["session"]
         # 64 bits are at most 20 digits; the bound keeps int() from being a way to burn CPU.
         if not (session.isascii() and session.isdigit() and len(session) <= 20):
-            raise ControlError(f"'{session}' is no session id: it is the number that the list of sessions shows", 400)
+            raise ControlError(
+                f"{shorten(session)} is no session id: it is the number that the list of sessions shows", 400
+            )
         await self._control.kill_session(int(session))
         return web.json_response({"session": int(session), "killed": True})
 
@@ -240,14 +257,15 @@ class AdminServer:
         if outcome.applied:
             return web.json_response({"applied": True, "notes": list(outcome.notes)})
         problems = list(outcome.problems)
-        body = {"error": f"the reload was rejected: {'; '.join(problems)}", "applied": False, "problems": problems}
+        error = clipped(f"the reload was rejected: {'; '.join(problems)}")
+        body = {"error": error, "applied": False, "problems": problems}
         return web.json_response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def _post_upgrade(self, _request: web.Request) -> web.Response:
         outcome = await self._control.upgrade()
         if outcome.reason is None:
             return web.json_response({"upgraded": True, "pid": outcome.pid, "version": outcome.version})
-        body = {"error": f"the upgrade failed: {outcome.reason}; nothing has changed", "upgraded": False}
+        body = {"error": f"the upgrade failed: {clipped(outcome.reason)}; nothing has changed", "upgraded": False}
         return web.json_response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def _respond(self, request: web.Request, make_body: Callable[[], bytes], content_type: str) -> web.Response:
@@ -276,10 +294,6 @@ async def _set_headers(_request: web.Request, response: web.StreamResponse) -> N
 
 def _dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
 
 
 def _http_sentence(request: web.Request, error: web.HTTPException) -> str:

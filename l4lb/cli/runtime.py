@@ -15,7 +15,7 @@ from l4lb.cli import tables
 from l4lb.cli.client import AdminClient, ClientError, Json
 from l4lb.cli.draining import Drain
 from l4lb.cli.parameters import duration
-from l4lb.words import counted
+from l4lb.words import clipped, counted
 
 RELOAD_TIMEOUT = UPGRADE_TIMEOUT = 120.0
 EXIT_FAILED = 1
@@ -54,7 +54,7 @@ def _reports_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
-    click.echo(f"Error: {sentence}", err=True)
+    click.echo(f"Error: {clipped(sentence)}", err=True)
     sys.exit(code)
 
 
@@ -363,11 +363,11 @@ def reload(socket_path: str) -> None:
         if error.status is None or not isinstance(problems, list):
             raise
         for problem in problems:
-            click.echo(str(problem), err=True)
+            click.echo(clipped(str(problem)), err=True)
         _fail("the reload was rejected; the running configuration is unchanged", EXIT_REJECTED)
     notes = answer.get("notes")
     for note in notes if isinstance(notes, list) else ():
-        click.echo(f"note: {note}")
+        click.echo(clipped(f"note: {note}"))
     click.echo("reloaded")
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from l4lb.cli.client import Json
-from l4lb.words import counted, lasting
+from l4lb.words import clipped, counted, lasting
 
 # Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
 UNLIMITED_WIDTH = 500
@@ -41,9 +41,9 @@ def print_status(status: Json) -> None:
         console.print(f"[bold red]last reload rejected:[/bold red] {_text(config, 'last_error')}", highlight=False)
     notes = config.get("restart_notes")
     for note in notes if isinstance(notes, list) else ():
-        console.print(f"[bold yellow]needs a restart:[/bold yellow] {escape(str(note))}", highlight=False)
+        console.print(f"[bold yellow]needs a restart:[/bold yellow] {_shown(str(note))}", highlight=False)
     if (failure := _mapping(status, "upgrade").get("last_error")) is not None:
-        console.print(f"[bold red]last upgrade failed:[/bold red] {escape(str(failure))}", highlight=False)
+        console.print(f"[bold red]last upgrade failed:[/bold red] {_shown(str(failure))}", highlight=False)
     if status.get("stopping"):
         console.print(_stopping(_mapping(status, "shutdown")), highlight=False)
     console.print(_listeners_table(_mapping(status, "listeners")))
@@ -56,11 +56,11 @@ def print_status(status: Json) -> None:
             )
         if pool.get("panic"):
             console.print(
-                f"[bold red]pool {escape(name)} panics:[/bold red] too few backends are usable, health is ignored",
+                f"[bold red]pool {_shown(name)} panics:[/bold red] too few backends are usable, health is ignored",
                 highlight=False,
             )
         if (failover := _mapping(pool, "failover")).get("held"):
-            console.print(f"[yellow]pool {escape(name)}[/yellow] {escape(_text(failover, 'message'))}", highlight=False)
+            console.print(f"[yellow]pool {_shown(name)}[/yellow] {_text(failover, 'message')}", highlight=False)
         if discovery := _mapping(pool, "discovery"):
             console.print(_discovery(name, discovery), highlight=False)
         if edited := _edited(pool):
@@ -87,8 +87,8 @@ def _listeners_table(listeners: Json) -> Table:
             number(_mapping(listener, "rejected_total"), key) for key in _mapping(listener, "rejected_total")
         )
         table.add_row(
-            escape(name),
-            escape(", ".join(map(str, bind)) if isinstance(bind, list) else ""),
+            _shown(name),
+            _shown(", ".join(map(str, bind)) if isinstance(bind, list) else ""),
             _text(listener, "pool"),
             _text(listener, "connections"),
             _text(listener, "connections_total"),
@@ -122,8 +122,8 @@ def _backends_table(pools: Json) -> Table:
         for name, backend in _items(_mapping(pool, "backends")):
             weight, effective = _text(backend, "weight"), _text(backend, "effective_weight")
             table.add_row(
-                escape(pool_name),
-                escape(name),
+                _shown(pool_name),
+                _shown(name),
                 _text(backend, "address"),
                 *((_text(backend, "tier"), _text(backend, "zone")) if placed else ()),
                 _styled(_text(backend, "state")),
@@ -145,7 +145,7 @@ def _discovery(pool: str, discovery: Json) -> str:
     answer = f"{lasting(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
     working = discovery.get("working")
     state = "[green]works[/green]" if working else "[bold red]fails[/bold red]"
-    line = f"pool {escape(pool)}: {_text(discovery, 'source')} {state}: {_text(discovery, 'message')}"
+    line = f"pool {_shown(pool)}: {_text(discovery, 'source')} {state}: {_text(discovery, 'message')}"
     return (
         f"{line}; answered {answer}" if working else f"{line}; {_text(discovery, 'endpoints')} kept, answered {answer}"
     )
@@ -222,9 +222,14 @@ def _float(mapping: Json, key: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
+def _shown(text: str) -> str:
+    """Text of others, which neither drives the terminal nor is taken for markup."""
+    return escape(clipped(text))
+
+
 def _text(mapping: Json, key: str) -> str:
     value = mapping.get(key)
-    return "-" if value is None else escape(str(value))
+    return "-" if value is None else _shown(str(value))
 
 
 def _mapping(mapping: Json, key: str) -> Json:

@@ -51,7 +51,7 @@ from l4lb.garbage import uncollected
 from l4lb.observe.logs import ProcessLog
 from l4lb.observe.session_log import SessionLog
 from l4lb.observe.unforeseen import reported
-from l4lb.words import counted
+from l4lb.words import clipped, counted
 
 HEARTBEAT_MAX_AGE = 5.0
 """Seconds after which a worker that shows no sign of life is stuck, as for the watchdog (LB_HEARTBEAT_MAX_MS)."""
@@ -62,6 +62,9 @@ a control plane, and the restart ends them; but nobody checks backends meanwhile
 
 CONTROL_INTERVAL = 1.0
 """Seconds between two signs of life of the control plane."""
+
+PROBLEMS_SHOWN = 10
+"""Of a rejected reload, in the status. The answer to the request and the log have more."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ async def run(path: str, handover: socket.socket | None = None) -> int:
         return await _run(path, predecessor)
     except (ConfigError, StartError) as error:
         if predecessor is not None:
-            await predecessor.told_of_failure("; ".join(str(error).splitlines()))
+            await predecessor.told_of_failure(clipped("; ".join(str(error).splitlines()[:PROBLEMS_SHOWN])))
         raise
     except StopRequested as stop:
         if predecessor is not None:
@@ -313,7 +316,7 @@ class Daemon:
             with self._access_log.replacing(config.log.access), uncollected():
                 self._balancer.apply(plan)
         except ConfigError as error:
-            return self._rejected([str(problem) for problem in error.problems])
+            return self._rejected(error.sentences)
         except StartError as error:
             return self._rejected([str(error)])
         except Exception as error:
@@ -336,7 +339,7 @@ class Daemon:
             _log.error("%s", problem)
         _log.error("the reload of %s was rejected; the running configuration is unchanged", self._path)
         self._reloaded_at = time.time()
-        self._last_error = "; ".join(problems)
+        self._last_error = clipped("; ".join(problems[:PROBLEMS_SHOWN]))
         self._notifier.ready(f"serving {self._summary}; the last reload was rejected: {problems[0]}")
         return ReloadOutcome(applied=False, problems=problems)
 

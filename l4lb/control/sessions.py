@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from l4lb.config.units import shorten
 from l4lb.control.api import Session
 from l4lb.control.departures import SlotKey
 from l4lb.control.events import EventPump
@@ -13,6 +14,7 @@ from l4lb.control.state import State
 from l4lb.engine.api import Ending, Engine, SessionRecord
 from l4lb.errors import ControlError
 
+ID_MAX = 2**64 - 1
 LISTING_BATCH = 1024
 
 
@@ -39,8 +41,9 @@ class Sessions:
 
     async def kill(self, session: int) -> None:
         """ControlError if it is not there."""
-        if not await asyncio.to_thread(self._engine.kill_session, session):
-            raise ControlError(f"there is no session {session}; `l4lb sessions` shows who is there", 404)
+        known = 0 <= session <= ID_MAX and await asyncio.to_thread(self._engine.kill_session, session)
+        if not known:
+            raise ControlError(f"there is no session {shorten(session)[1:-1]}; `l4lb sessions` shows who is there", 404)
 
     async def kill_of(self, slot: int) -> int:
         """End those of a backend; how many."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from l4lb.control.tasks import keep_going
 from l4lb.discovery.guard import Belief, Endpoints, Rules
 from l4lb.discovery.source import ENDPOINTS_MAX, Answer, DiscoveryError, Endpoint, Source
 from l4lb.discovery.usable import usable
-from l4lb.words import counted
+from l4lb.words import clipped, counted, reason
 
 BACKOFF_MIN = 0.5
 BACKOFF_MAX = 30.0
@@ -191,11 +190,11 @@ class Follower:
             try:
                 await self._source.watch(self)
             except (DiscoveryError, OSError, TimeoutError, ValueError) as error:
-                self._failed(_shown(error))
+                self._failed(reason(error))
             except Exception as error:
                 if self._working:
                     _log.exception("%s failed in a way nobody foresaw", self._label)
-                self._failed(repr(error))
+                self._failed(clipped(repr(error)))
             # One that answers and breaks at once is broken all the same.
             failures = 1 if self._loop.time() - begun > BACKOFF_MAX else failures + 1
             await asyncio.sleep(backoff(failures, self._dice))
@@ -215,9 +214,3 @@ def _in_order(endpoints: Sequence[Endpoint]) -> Endpoints:
 
 def _name(endpoint: Endpoint) -> str:
     return endpoint.name
-
-
-def _shown(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno and not isinstance(error, TimeoutError):
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__

@@ -16,7 +16,7 @@ from l4lb.config.fields.addresses import read_backend
 from l4lb.config.units import shorten
 from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, Answer, DiscoveryError, Endpoint
 
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]{1,255}")
 
 
 def range_end(prefix: bytes) -> bytes:

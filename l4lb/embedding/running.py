@@ -227,7 +227,7 @@ def _loaded(source: Source, notes: tuple[str, ...] = ()) -> ConfigStatus:
 
 
 def _sentences(error: ConfigError | StartError) -> list[str]:
-    return list(map(str, error.problems)) if isinstance(error, ConfigError) else [str(error)]
+    return error.sentences if isinstance(error, ConfigError) else [str(error)]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from l4lb.control.tasks import keep_going
 from l4lb.health.machine import Finding, Health, finding
 from l4lb.health.pace import next_turn
 from l4lb.health.probes import NOBODY, Outcome, Result, Subject, Target, command, probe
+from l4lb.words import clipped
 
 CONCURRENCY = 64
 """Checks at once, unless whoever makes the scheduler can spare more descriptors."""
@@ -146,7 +147,7 @@ class Scheduler(Generic[Key]):
         found = finding(result.outcome, bytes_flowed=self._received(key) != received_before)
         watch.results_total[found.value] += 1
         watch.health = before.observe(found, settings, asyncio.get_running_loop().time())
-        watch.message = self._message(before, watch, result)
+        watch.message = clipped(self._message(before, watch, result))
         if found is not Finding.HINDERED:
             watch.checked.set()
         if watch.health.state is not watch.told:

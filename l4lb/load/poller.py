@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from l4lb.control.tasks import keep_going
+from l4lb.words import clipped, reason
 
 CONCURRENCY = 128
 JITTER = 0.1
@@ -90,20 +90,13 @@ class Poller(Generic[Key, SomeJob]):
             due = loop.time() + asked.job.interval * random.uniform(1 - JITTER, 1 + JITTER)
             async with self._places:
                 try:
-                    asked.message = await self._ask(key, asked.job)
+                    asked.message = clipped(await self._ask(key, asked.job))
                     asked.results_total["success"] += 1
                 except (OSError, TimeoutError, ValueError) as error:
-                    asked.message = _shown(error)
+                    asked.message = reason(error)
                     asked.results_total["failure"] += 1
                 except Exception as error:
-                    asked.message = f"internal error: {error!r}"
+                    asked.message = clipped(f"internal error: {error!r}")
                     asked.results_total["failure"] += 1
                     _log.exception("%s of %s failed in a way nobody foresaw", self._what, key)
             await asyncio.sleep(max(0.0, due - loop.time()))
-
-
-def _shown(error: Exception) -> str:
-    """What went wrong, without the address: whoever reads it knows that."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__

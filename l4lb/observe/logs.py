@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from l4lb.observe.writer import Writer
+from l4lb.words import MESSAGE_MAX, clipped
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
@@ -25,8 +26,9 @@ SAME_MESSAGE_BURST = 5
 SAME_TEMPLATE_BURST = 200  # generous: a rack of backends going down is worth a line each
 KEYS_MAX = 1024
 
-# Control characters could forge lines or drive the terminal of whoever reads the log.
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 13: "\\r", 9: "\\t"}
+TRACE_MAX = 16 * 1024
+REMARK_MAX = 64
+"""Characters that a message which is cut leaves for a remark of how often it came."""
 
 
 def timestamp(seconds: float) -> str:
@@ -36,7 +38,7 @@ def timestamp(seconds: float) -> str:
 
 def format_text(record: logging.LogRecord) -> str:
     line = f"{timestamp(record.created)} {record.levelname.lower():7} {record.name}: "
-    line += record.getMessage().translate(_ESCAPES)
+    line += clipped(record.getMessage())
     return f"{line}\n{_trace(record)}" if record.exc_info else line
 
 
@@ -54,7 +56,9 @@ def format_json(record: logging.LogRecord) -> str:
 
 def _trace(record: logging.LogRecord) -> str:
     assert record.exc_info
-    return logging.Formatter().formatException(record.exc_info)
+    # Control characters could forge lines or drive the terminal of whoever reads the log.
+    lines = logging.Formatter().formatException(record.exc_info)[-TRACE_MAX:].splitlines()
+    return "\n".join(clipped(line) for line in lines)
 
 
 class RepeatLimiter:
@@ -93,6 +97,7 @@ class _Handler(logging.Handler):
         try:
             now = time.monotonic()
             message = record.getMessage()
+            message = message if len(message) <= MESSAGE_MAX else f"{message[: MESSAGE_MAX - REMARK_MAX]}…"
             passes, same = self._same_message.admit((record.name, record.levelno, message), now)
             if not passes:
                 return
@@ -100,8 +105,9 @@ class _Handler(logging.Handler):
             if not passes:
                 return
             if held_back := max(same, alike):
-                record = logging.makeLogRecord(record.__dict__)
-                record.msg, record.args = f"{message} ({held_back} more like this were not logged)", None
+                message = f"{message} ({held_back} more like this were not logged)"
+            record = logging.makeLogRecord(record.__dict__)
+            record.msg, record.args = message, None
             self._write(self.format_line(record))
         except Exception:  # a mistake in a log call must not take the caller down
             self.handleError(record)

@@ -48,6 +48,19 @@ def test_status_shows_listeners_and_backends_line_by_line(l4lb: Run, control: Fa
     assert "0 of 4" in rows["[red]b"]
 
 
+def test_what_backends_and_sources_say_does_not_drive_the_terminal(l4lb: Run, control: FakeControl) -> None:
+    evil = "\x1b[2J\x9b31m\u202e\r\n"
+    backend = dataclasses.replace(backend_status(), health_message=f"said {evil}")
+    found = DiscoveryStatus(
+        source="dns", working=False, message=f"fails {evil}", age=None, endpoints=0, held=0, updates_total={}
+    )
+    control.current = make_status({"p": dataclasses.replace(pool_status({f"b{evil}": backend}), discovery=found)})
+    result = l4lb("status")
+    assert result.exit_code == 0, result.output
+    assert all(line.isprintable() for line in result.output.split("\n"))
+    assert r"said \x1b[2J" in result.output
+
+
 @pytest.mark.parametrize(
     ("load", "shown"),
     [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
 from l4lb.config import Address, Config, load_config
-from l4lb.errors import ConfigError
+from l4lb.errors import PROBLEMS_MAX, ConfigError
 from l4lb.load.exposition import Series
 from tests.config.conftest import Load, Problems, Write
 
@@ -379,3 +380,26 @@ pools:
 def test_a_line_end_behind_a_word_is_no_part_of_it(problems: Problems, pool: str) -> None:
     (problem,) = problems(f"listeners: {{web: {{bind: 127.0.0.1:80, pool: web}}}}\npools:\n  web: {pool}\n")
     assert r"\n" in problem
+
+
+def test_so_many_problems_are_said_and_the_rest_are_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "l4lb.yaml"
+    path.write_text("listeners:\n" + "".join(f"  n{number}: {number}\n" for number in range(3000)))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    error = caught.value
+    assert (len(error.problems), error.total) == (PROBLEMS_MAX, 3001)
+    assert [problem.line for problem in error.problems[:3]] == [1, 2, 3]
+    assert str(error).splitlines()[-1] == "error: 2001 more problems like these; mend these first"
+
+
+def test_a_problem_is_one_line_that_a_terminal_bears(tmp_path: Path) -> None:
+    path = tmp_path / "l4lb.yaml"
+    path.write_text(
+        'listeners: {"' + "\\x1b[2J" * 5000 + '": {bind: "' + "\\u202e" * 5000 + '", pool: "' + "x" * 5000 + '"}}'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    for sentence in caught.value.sentences:
+        assert sentence.isprintable()
+        assert len(sentence) <= 1024

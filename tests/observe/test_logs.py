@@ -63,6 +63,19 @@ def test_control_characters_cannot_forge_a_line() -> None:
     assert line.endswith(r"name x\n2026-01-01T00:00:00.000Z error l4lb: forged\x1b[2J\r\x00")
 
 
+def test_long_messages_and_tracebacks_are_cut_and_bear_no_control_characters() -> None:
+    with process_log() as lines:
+        logger.info("text %s", "\x1b" * 10**6)
+        try:
+            raise ValueError("\x1b[2J\u202e" * 10**5 + "\r")
+        except ValueError:
+            logger.exception("failed")
+        found = lines()
+    assert all(line.isprintable() for line in found)
+    assert sum(map(len, found)) < 25_000
+    assert len(found[0]) < 1100
+
+
 def test_the_level_is_for_our_loggers_and_libraries_only_warn() -> None:
     with process_log("debug") as lines:
         logger.debug("ours")

@@ -18,7 +18,7 @@ def _whole(pattern: str) -> str:
 
 
 _NAME = _whole(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
-_BACKEND_NAME = _whole(r"[^\s\x00-\x1f\x7f]{1,255}")
+_BACKEND_NAME = _whole(r"[^\s\x00-\x1f\x7f-\x9f]{1,255}")
 _USER = _whole(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _FILE_PATH = _whole(r"[^\x00-\x1f\x7f]{1,4095}")
 _URL_PATH = _whole(r"/[!-~]{0,2047}")
