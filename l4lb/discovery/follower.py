@@ -118,9 +118,9 @@ class Follower:
 
     def _say(self, template: str, said: Mapping[str, str], before: Mapping[str, str]) -> Mapping[str, str]:
         """Log what is new of it, within bounds. All of it, for the next time."""
-        news = [(name, reason) for name, reason in said.items() if before.get(name) != reason]
-        for name, reason in news[:REMARKS_SHOWN]:
-            _log.warning(template, self._label, name, shorten(reason, REMARK_MAX))
+        news = [(name, why) for name, why in said.items() if before.get(name) != why]
+        for name, why in news[:REMARKS_SHOWN]:
+            _log.warning(template, self._label, name, shorten(why, REMARK_MAX))
         if len(news) > REMARKS_SHOWN:
             _log.warning("%s: and so are %d more", self._label, len(news) - REMARKS_SHOWN)
         return said
@@ -148,8 +148,8 @@ class Follower:
         self._belief = belief
         self._message = counted(len(belief.endpoints), "endpoint") + (f", {belief.held} held" if belief.held else "")
         if self._unusable:
-            name, reason = next(iter(self._unusable.items()))
-            self._message += f"; {len(self._unusable)} left out ({name}: {shorten(reason, REMARK_MAX)})"
+            name, why = next(iter(self._unusable.items()))
+            self._message += clipped(f"; {len(self._unusable)} left out ({name}: {shorten(why, REMARK_MAX)})")
         if not self.answered.is_set():
             self._flush()
             self.answered.set()

@@ -13,7 +13,7 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from l4lb.admin import guard, server
+from l4lb.admin import backends, guard
 from l4lb.words import MESSAGE_MAX
 from tests.admin.fake_control import FakeControl
 from tests.admin.test_server import serving
@@ -33,6 +33,9 @@ PATHS = [
     "/api/v1/sessions",
     "/api/v1/reload",
     "/api/v1/upgrade",
+    "/api/v1/pools",
+    "/api/v1/pools/web/backends",
+    "/api/v1/pools/web/backends/a?force=maybe",
     "http://[/metrics",
     "http://other.example/metrics",
     "example:443",
@@ -205,7 +208,7 @@ def answered(batch: list[tuple[str, bytes]], tmp_path: Path, caplog: pytest.LogC
     caplog.clear()
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(guard, "HALF_CLOSED_TIMEOUT", 0.05)
-    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.05)
+    monkeypatch.setattr(backends, "REQUEST_TIMEOUT", 0.05)
 
     async def main() -> None:
         async with asyncio.timeout(60), serving(tmp_path, FakeControl()) as served:
