@@ -14,6 +14,7 @@ static void release_turn(struct lb_worker *worker, const struct lb_session *sess
 void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
     struct lb_backend_live *live = lb_account_live(worker, session);
 
+    busy = busy && session->has_capacity;
     if (session->busy == busy)
         return;
     session->busy = busy;
@@ -40,18 +41,28 @@ void lb_account_came(struct lb_worker *worker, struct lb_session *session) {
 void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot) {
     session->backend = slot;
     session->has_backend = true;
+    session->has_capacity = true;
     session->coming = true;
+    atomic_fetch_add(&lb_account_live(worker, session)->sessions, 1);
     lb_count_add(&lb_account_counters(worker, session)->connections_total, 1);
 }
 
-void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session) {
-    if (!session->has_backend)
+void lb_account_release_capacity(struct lb_worker *worker, struct lb_session *session) {
+    if (!session->has_capacity)
         return;
     lb_account_busy(worker, session, false);
     lb_account_came(worker, session);
-    session->has_backend = false;
+    session->has_capacity = false;
     lb_live_release(&lb_account_live(worker, session)->connections);
     lb_queue_call(lb_account_queue(worker, session));
+}
+
+void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session) {
+    lb_account_release_capacity(worker, session);
+    if (!session->has_backend)
+        return;
+    session->has_backend = false;
+    lb_live_release(&lb_account_live(worker, session)->sessions);
 }
 
 void lb_account_record(struct lb_worker *worker, const struct lb_session *session, enum l4lb_event_kind event,
@@ -76,7 +87,7 @@ void lb_account_describe(const struct lb_worker *worker, const struct lb_session
     static const uint8_t states[] = {
         [LB_SESSION_HEADER] = L4LB_SESSION_HEADER,   [LB_SESSION_HELLO] = L4LB_SESSION_HELLO,
         [LB_SESSION_CONNECT] = L4LB_SESSION_CONNECT, [LB_SESSION_QUEUE] = L4LB_SESSION_QUEUE,
-        [LB_SESSION_RELAY] = L4LB_SESSION_RELAY,     [LB_SESSION_LINGER] = L4LB_SESSION_RELAY};
+        [LB_SESSION_RELAY] = L4LB_SESSION_RELAY,     [LB_SESSION_LINGER] = L4LB_SESSION_CLOSING};
     uint64_t age_ns = worker->now_ns - session->started_ns;
 
     *out = (struct l4lb_session_record){
@@ -90,6 +101,7 @@ void lb_account_describe(const struct lb_worker *worker, const struct lb_session
         .path = session->up.spliced || session->down.spliced ? L4LB_PATH_SPLICE : L4LB_PATH_COPY,
         .retries = session->retries,
         .phase = session->phase.name,
+        .has_capacity = session->has_capacity,
         .turns = session->phase.turns,
         .started_ns = lb_clock_wall_ns() - age_ns,
         .duration_us = age_ns / LB_NS_PER_US,

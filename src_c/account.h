@@ -42,6 +42,9 @@ static inline struct lb_endings *lb_account_endings(struct lb_worker *worker, co
 /* Take up the connection and the turn that were reserved on backend `slot`: the first turn is expected at any moment.
  */
 void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot);
+/* The backend is done with it: give the connection, the turn and busy to others. It still is the session's backend. */
+void lb_account_release_capacity(struct lb_worker *worker, struct lb_session *session);
+/* It is no longer the session's backend. */
 void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session);
 
 void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy);

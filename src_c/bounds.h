@@ -89,6 +89,14 @@ enum {
      * are in a turn do not wait for all of them. */
     LB_LEAVE_BURST = 32,
 
+    /* A session that l4lb ends sends its FIN and reads on for this long after the client has acknowledged everything.
+     * Something that the client wrote meanwhile is still on its way, once lost and repeated perhaps. */
+    LB_LINGER_MS = 2000,
+    /* A drained session whose client still has to take something is looked at again after this long at least. */
+    LB_DELIVERY_LOOK_MS = 20,
+    /* When the engine stops, workers wait this long for clients to take what was sent. */
+    LB_STOP_MS = 1000,
+
     /* The average latency of a backend that nobody asks halves in this time. */
     LB_LATENCY_HALF_MS = 5000,
 

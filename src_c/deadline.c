@@ -10,10 +10,14 @@
 /* Bytes moved, a side ended, or a state began. */
 static uint64_t last_ms(const struct lb_session *session) { return session->last_ns / LB_NS_PER_MS; }
 
-static uint64_t over_ms(const struct lb_session *session) {
+uint64_t lb_deadline_overtime_ms(const struct lb_session *session) {
     uint64_t at_ms = session->lifetime_at_ms;
 
-    return at_ms == OFF || !lb_phase_busy(&session->phase) ? at_ms : 2 * at_ms - session->started_ns / LB_NS_PER_MS;
+    return at_ms == OFF ? OFF : 2 * at_ms - session->started_ns / LB_NS_PER_MS;
+}
+
+static uint64_t over_ms(const struct lb_session *session) {
+    return lb_phase_busy(&session->phase) ? lb_deadline_overtime_ms(session) : session->lifetime_at_ms;
 }
 
 /* How much silence is allowed now. */

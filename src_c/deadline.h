@@ -47,6 +47,9 @@ struct lb_deadline {
 /* The next deadline of a connected session. It may have passed already. */
 struct lb_deadline lb_deadline_next(const struct lb_worker *worker, const struct lb_session *session);
 
+/* When a session has lived twice its lifetime: nothing goes on after that. */
+uint64_t lb_deadline_overtime_ms(const struct lb_session *session);
+
 /* When the turn is over if nothing comes. Not while the client takes nothing: more of the answer may wait behind. */
 uint64_t lb_deadline_turn_ms(const struct lb_session *session);
 

@@ -213,7 +213,7 @@ static uint32_t slot_sessions(struct l4lb_engine *engine, enum l4lb_slot_kind ki
     case L4LB_SLOT_POOL:
         return atomic_load(&live->pools[slot].sessions);
     case L4LB_SLOT_BACKEND:
-        return atomic_load(&live->backends[slot].connections);
+        return atomic_load(&live->backends[slot].connections) + atomic_load(&live->backends[slot].sessions);
     }
     return 0;
 }

@@ -160,7 +160,8 @@ struct l4lb_options {
 
 int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out);
 int l4lb_engine_start(struct l4lb_engine *engine);
-/* Close every session and end the threads. The caller's listening sockets stay open. */
+/* Close every session and end the threads. Clients get a second to take what was sent to them; the kernel goes on
+ * delivering the rest for as long as it can. The caller's listening sockets stay open. */
 void l4lb_engine_stop(struct l4lb_engine *engine);
 void l4lb_engine_free(struct l4lb_engine *engine);
 
@@ -368,6 +369,7 @@ enum l4lb_session_state {
     L4LB_SESSION_RELAY,
     L4LB_SESSION_QUEUE,
     L4LB_SESSION_HELLO,
+    L4LB_SESSION_CLOSING, /* over; its peers may not have everything yet */
 };
 
 /* What a session is doing, as its bytes tell (see phase.h). */
@@ -394,6 +396,7 @@ struct l4lb_session_record {
     uint8_t path;  /* enum l4lb_path: splice once any byte was spliced */
     uint8_t retries;
     uint8_t phase;       /* enum l4lb_phase */
+    bool has_capacity;   /* is one of the connections of its backend */
     uint32_t turns;      /* begun */
     uint64_t started_ns; /* CLOCK_REALTIME */
     uint64_t duration_us;

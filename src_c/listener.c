@@ -210,7 +210,7 @@ void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next) {
     worker->snapshot = next;
 }
 
-void lb_listener_leave(struct lb_worker *worker) {
+void lb_listener_unwatch(struct lb_worker *worker) {
     struct lb_listen_socket *sockets;
 
     if (worker->snapshot == NULL)
@@ -221,7 +221,6 @@ void lb_listener_leave(struct lb_worker *worker) {
             lb_poll_remove(worker->epoll_fd, sockets[i].fd);
         sockets[i].watched = false;
     }
-    worker->snapshot = NULL;
     worker->paused = false;
     atomic_fetch_and(&worker->shared->paused, ~(1ull << worker->index));
 }

@@ -26,7 +26,7 @@ void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next);
 /* Watch paused sockets again if there is a place now. */
 void lb_listener_resume(struct lb_worker *worker);
 
-/* Before the thread ends: watch no socket and hold no snapshot. Clients that wait stay in the queues. */
-void lb_listener_leave(struct lb_worker *worker);
+/* Before the thread ends: watch no socket. Clients that wait stay in the queues. */
+void lb_listener_unwatch(struct lb_worker *worker);
 
 #endif

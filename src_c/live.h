@@ -8,7 +8,7 @@
  *
  * Owner:   the tables belong to the engine. Shared atomics: any worker. Counters: single-writer, see count.h.
  * Memory:  address space for every slot is reserved at start; pages are used as slots are.
- * Holds:   a backend's connections = sessions that hold a place on it, on all workers.
+ * Holds:   a backend's connections = sessions that hold capacity of it, on all workers. They are among its sessions.
  */
 #ifndef LB_LIVE_H
 #define LB_LIVE_H
@@ -25,10 +25,11 @@
 #include "queue.h"
 
 struct lb_backend_live {
-    _Alignas(LB_CACHE_LINE) atomic_uint connections;
-    lb_latency_t latency; /* to the first byte of a turn */
-    atomic_uint turns;    /* of them, those in a turn, and those so new that their first is expected at any moment */
-    atomic_uint busy;     /* of these, those in a turn */
+    _Alignas(LB_CACHE_LINE) atomic_uint connections; /* capacity taken */
+    atomic_uint sessions;                            /* whose backend this is: the slot is kept for them */
+    lb_latency_t latency;                            /* to the first byte of a turn */
+    atomic_uint turns; /* of them, those in a turn, and those so new that their first is expected at any moment */
+    atomic_uint busy;  /* of these, those in a turn */
     _Atomic uint64_t leaving_ms; /* quiet sessions are closed since then (CLOCK_MONOTONIC); 0 = they stay */
     atomic_uint generation;      /* changes when the slot is taken */
 };

@@ -8,6 +8,7 @@
 #include "affinity.h"
 #include "bounds.h"
 #include "count.h"
+#include "delivery.h"
 #include "listener.h"
 #include "poll_tag.h"
 #include "request.h"
@@ -151,11 +152,49 @@ void lb_loop_iterate(struct lb_worker *worker) {
         lb_session_table_trim(&worker->sessions);
 }
 
-static void close_all(struct lb_worker *worker) {
+static void kill_all(struct lb_worker *worker) {
     struct lb_session *session;
+    uint32_t index = 0;
 
-    while ((session = lb_session_table_next(&worker->sessions, 0)) != NULL)
+    while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
+        index = session->index + 1;
         lb_session_kill(worker, session, L4LB_CLOSE_SHUTDOWN);
+    }
+}
+
+/* Is a peer still taking what was sent to it? */
+static bool is_delivering(const struct lb_worker *worker) {
+    const struct lb_session *session;
+    uint32_t index = 0;
+
+    while ((session = lb_session_table_next(&worker->sessions, index)) != NULL) {
+        index = session->index + 1;
+        if (lb_delivery_pending(session) > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Sessions that linger are all there are now. */
+static void iterate_last(struct lb_worker *worker) {
+    struct epoll_event events[LB_POLL_BATCH];
+    int n = epoll_wait(worker->epoll_fd, events, LB_POLL_BATCH, LB_DELIVERY_LOOK_MS);
+
+    lb_worker_read_clock(worker);
+    for (int i = 0; i < n; i++)
+        dispatch(worker, &events[i]);
+    expire_timers(worker);
+    lb_request_work(worker);
+}
+
+static void close_all(struct lb_worker *worker) {
+    uint64_t until_ms = worker->now_ms + LB_STOP_MS;
+
+    kill_all(worker);
+    while (is_delivering(worker) && worker->now_ms < until_ms)
+        iterate_last(worker);
+    /* What lingers still is done with now. */
+    kill_all(worker);
 }
 
 static void *run(void *arg) {
@@ -163,8 +202,9 @@ static void *run(void *arg) {
 
     while (!atomic_load_explicit(&worker->shared->stopping, memory_order_acquire))
         lb_loop_iterate(worker);
+    lb_listener_unwatch(worker);
     close_all(worker);
-    lb_listener_leave(worker);
+    worker->snapshot = NULL;
     lb_request_work(worker);
     return NULL;
 }

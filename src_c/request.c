@@ -29,19 +29,25 @@ static int list_sessions(struct lb_worker *worker, const struct lb_request *requ
     return (int)n;
 }
 
+/* One that has sent its FINs was closed before; it just waits for its peers no longer. */
 static int kill_session(struct lb_worker *worker, uint64_t id) {
     uint32_t generation = (uint32_t)(id & ((1u << LB_SESSION_GENERATION_BITS) - 1));
     struct lb_session *session = lb_session_table_find(&worker->sessions, index_of(id), generation);
+    bool was_closed;
 
     if (session == NULL)
         return -ENOENT;
+    was_closed = session->state == LB_SESSION_LINGER && !session->resets;
     lb_session_kill(worker, session, L4LB_CLOSE_KILLED);
-    return 0;
+    return was_closed ? -ENOENT : 0;
 }
 
 /* ---- all sessions ------------------------------------------------------------------------------------------------ */
 
 static bool kill_if_of_backend(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
+    /* What lingers for its client alone is closed already. */
+    if (session->state == LB_SESSION_LINGER && !session->has_capacity)
+        return false;
     return session->has_backend && session->backend == request->backend &&
            lb_session_cut(worker, session, request->reason);
 }

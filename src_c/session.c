@@ -2,10 +2,8 @@
 #include "session.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 
 #include "account.h"
 #include "admission.h"
@@ -16,16 +14,14 @@
 #include "connect.h"
 #include "count.h"
 #include "deadline.h"
+#include "delivery.h"
 #include "histogram.h"
+#include "linger.h"
 #include "poll_tag.h"
 #include "proxy_header.h"
 #include "sock.h"
 #include "turn.h"
 #include "worker.h"
-
-/* A lingering session looks whether its bytes were acknowledged after this long; less and less often while they are
- * not: after another quarter of the time it has waited. */
-enum { LINGER_LOOK_MS = 20, LINGER_LOOK_SHARE = 4 };
 
 #define OFF UINT64_MAX
 
@@ -50,12 +46,16 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_session_table_give(&worker->sessions, session);
 }
 
+static void record_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    if (!session->has_pool)
+        return;
+    lb_count_add(&worker->counters.pools[session->pool].closed[reason], 1);
+    lb_account_record(worker, session, L4LB_EVENT_CLOSE, reason);
+}
+
 static void dispose_as(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason, bool reset_client,
                        bool reset_server) {
-    if (session->has_pool) {
-        lb_count_add(&worker->counters.pools[session->pool].closed[reason], 1);
-        lb_account_record(worker, session, L4LB_EVENT_CLOSE, reason);
-    }
+    record_close(worker, session, reason);
     dispose(worker, session, reset_client, reset_server);
 }
 
@@ -64,11 +64,28 @@ static void reject(struct lb_worker *worker, struct lb_session *session, enum l4
     dispose(worker, session, false, false);
 }
 
-void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
-    bool broken = session->state == LB_SESSION_LINGER;
+/* A session that finishes was recorded when it began to; one that passes a reset on ends only when that is done. */
+static void linger(struct lb_worker *worker, struct lb_session *session, bool over) {
+    if (!over)
+        return;
+    if (session->resets)
+        record_close(worker, session, (enum l4lb_close)session->close);
+    dispose(worker, session, false, false);
+}
 
-    dispose_as(worker, session, reason, broken || lb_relay_holds(&session->down),
-               broken || lb_relay_holds(&session->up));
+void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    bool cut_client = lb_relay_holds(&session->down), cut_server = lb_relay_holds(&session->up);
+
+    if (session->state == LB_SESSION_LINGER) {
+        lb_linger_end(worker, session);
+        session->close = (uint8_t)reason;
+        linger(worker, session, true);
+    } else if (session->state == LB_SESSION_RELAY) {
+        record_close(worker, session, reason);
+        linger(worker, session, lb_linger_finish(worker, session, cut_client, cut_server));
+    } else {
+        dispose_as(worker, session, reason, false, false);
+    }
 }
 
 /* The reason as it is counted for a session that has not reached a backend. */
@@ -99,58 +116,21 @@ void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum 
 
 /* ---- one side broke ---------------------------------------------------------------------------------------------- */
 
-static struct lb_side *lingering_side(struct lb_session *session) {
-    return session->client.fd >= 0 ? &session->client : &session->server;
-}
-
-/* Bytes that the kernel has sent or still has to send, and the peer has not acknowledged. */
-static uint32_t unacknowledged(int fd) {
-    int bytes = 0;
-    return ioctl(fd, SIOCOUTQ, &bytes) == -1 || bytes < 0 ? 0 : (uint32_t)bytes;
-}
-
-static void linger(struct lb_worker *worker, struct lb_session *session) {
-    struct lb_side *side = lingering_side(session);
-    uint32_t bytes = side->reset || side->error ? 0 : unacknowledged(side->fd);
-    uint64_t waited_ms;
-
-    if (bytes < session->linger_bytes)
-        session->last_ns = worker->now_ns;
-    session->linger_bytes = bytes;
-    waited_ms = (worker->now_ns - session->last_ns) / LB_NS_PER_MS;
-    if (bytes == 0 || waited_ms >= session->half_close_ms || worker->now_ms >= session->lifetime_at_ms) {
-        dispose_as(worker, session, (enum l4lb_close)session->close, true, true);
-        return;
-    }
-    lb_deadline_arm(worker, session,
-                    worker->now_ms + LB_MIN(LB_MAX((uint64_t)LINGER_LOOK_MS, waited_ms / LINGER_LOOK_SHARE),
-                                            session->half_close_ms - waited_ms));
-}
-
 static enum l4lb_close break_reason(const struct lb_session *session) {
     if (session->client.reset)
         return session->client.lost ? L4LB_CLOSE_CLIENT_LOST : L4LB_CLOSE_CLIENT_ABORT;
     return session->server.lost ? L4LB_CLOSE_SERVER_LOST : L4LB_CLOSE_SERVER_ABORT;
 }
 
-/* Pass a reset on. A reset makes the kernel forget what it has not delivered, so first that must be acknowledged. */
 static void break_off(struct lb_worker *worker, struct lb_session *session) {
-    bool by_client = session->client.reset;
-
     if (session->client.reset && session->server.reset) {
-        lb_session_close(worker, session, break_reason(session));
+        dispose_as(worker, session, break_reason(session), false, false);
         return;
     }
-    if (!by_client && session->first_byte_us == UINT64_MAX)
+    if (session->server.reset && session->first_byte_us == UINT64_MAX)
         lb_count_add(&lb_account_counters(worker, session)->resets_total, 1);
     session->close = (uint8_t)break_reason(session);
-    session->state = LB_SESSION_LINGER;
-    session->linger_bytes = UINT32_MAX;
-    lb_list_remove(&session->ready);
-    lb_relay_fini(&session->up, &worker->relays);
-    lb_relay_fini(&session->down, &worker->relays);
-    lb_sock_close(by_client ? &session->client.fd : &session->server.fd, false);
-    linger(worker, session);
+    linger(worker, session, lb_linger_reset(worker, session));
 }
 
 /* ---- relay ------------------------------------------------------------------------------------------------------- */
@@ -188,10 +168,13 @@ static bool settle(struct lb_worker *worker, struct lb_session *session) {
         break_off(worker, session);
         return false;
     }
-    if (down_over && !session->down.finished)
+    if (down_over && !session->down.finished) {
         lb_turn_over(worker, session);
+        /* The backend has closed, or at least said all that it will. The client may keep its side open for long. */
+        lb_account_release_capacity(worker, session);
+    }
     if (up_over && down_over) {
-        lb_session_close(worker, session, L4LB_CLOSE_NORMAL);
+        dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
         return false;
     }
     pass_end(&session->up, &session->server, &session->down);
@@ -229,6 +212,21 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
         lb_deadline_arm_relay(worker, session);
 }
 
+/* A client that still has to take something is not quiet: look again, less and less often while nothing moves. */
+static bool wait_for_delivery(struct lb_worker *worker, struct lb_session *session) {
+    uint64_t waited_ms = worker->now_ms - session->last_ns / LB_NS_PER_MS;
+
+    if (lb_delivery_pending(session) == 0)
+        return false;
+    session->leave_from_ms = worker->now_ms + LB_MAX((uint64_t)LB_DELIVERY_LOOK_MS, waited_ms / 4);
+    return true;
+}
+
+/* Deadlines that say that nothing happened. */
+static bool is_of_silence(enum lb_due due) {
+    return due == LB_DUE_SILENCE || due == LB_DUE_FIRST_BYTE || due == LB_DUE_LEAVE;
+}
+
 /* Do what this deadline of a connected session asks for. False if the session is gone. */
 static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_due due) {
     switch (due) {
@@ -243,6 +241,8 @@ static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_d
                          lb_session_has_asked(session) ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE);
         return false;
     case LB_DUE_LEAVE:
+        if (wait_for_delivery(worker, session))
+            return true;
         lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
         return false;
     case LB_DUE_COMING:
@@ -265,17 +265,25 @@ static void meet_deadlines(struct lb_worker *worker, struct lb_session *session)
         struct lb_deadline next = lb_deadline_next(worker, session);
         if (next.at_ms > worker->now_ms)
             break;
+        if (is_of_silence(next.kind) && lb_delivery_note(worker, session))
+            continue;
         if (!meet(worker, session, next.kind))
             return;
     }
     lb_deadline_arm_relay(worker, session);
 }
 
+static uint64_t quiet_at_ms(const struct lb_session *session, uint32_t quiet_ms) {
+    return session->last_ns / LB_NS_PER_MS + quiet_ms;
+}
+
 bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
                             enum l4lb_close reason) {
-    uint64_t quiet_at_ms = session->last_ns / LB_NS_PER_MS + quiet_ms;
-
-    if (!lb_session_is_quiet(session) || worker->now_ms < quiet_at_ms || lb_deadline_in_doubt(worker, session))
+    if (!lb_session_is_quiet(session) || worker->now_ms < quiet_at_ms(session, quiet_ms) ||
+        lb_deadline_in_doubt(worker, session))
+        return false;
+    (void)lb_delivery_note(worker, session);
+    if (worker->now_ms < quiet_at_ms(session, quiet_ms) || lb_delivery_pending(session) > 0)
         return false;
     lb_affinity_release(worker, session);
     lb_session_close(worker, session, reason);
@@ -285,10 +293,6 @@ bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session
 bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms) {
     bool due = worker->now_ms >= lb_deadline_leave_ms(worker, session);
 
-    if (due && wait_ms == 0) {
-        lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
-        return true;
-    }
     if (due)
         session->leave_from_ms = worker->now_ms + wait_ms;
     if (session->state == LB_SESSION_RELAY)
@@ -322,7 +326,7 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
         session->interval_at_ms = worker->now_ms + worker->snapshot->interval_ms;
     lb_account_record(worker, session, L4LB_EVENT_OPEN, L4LB_CLOSE_NORMAL);
     if (session->send_proxy != L4LB_SEND_PROXY_OFF && !send_proxy_header(session)) {
-        lb_session_close(worker, session, L4LB_CLOSE_SERVER_ABORT);
+        dispose_as(worker, session, L4LB_CLOSE_SERVER_ABORT, false, false);
         return;
     }
     run(worker, session);
@@ -556,7 +560,7 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
         run(worker, session);
         break;
     case LB_SESSION_LINGER:
-        linger(worker, session);
+        linger(worker, session, lb_linger_look(worker, session));
         break;
     case LB_SESSION_FREE:
         LB_BUG_ON(true);
@@ -581,7 +585,7 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
         meet_deadlines(worker, session);
         break;
     case LB_SESSION_LINGER:
-        linger(worker, session);
+        linger(worker, session, lb_linger_look(worker, session));
         break;
     case LB_SESSION_FREE:
         LB_BUG_ON(true);

@@ -10,15 +10,17 @@
  *                                            │ connected               │ no backend, no retries left
  *                                            ▼                         ▼
  *                                          RELAY ──────────────────► closed
- *                                            │ one side broke, and      ▲
- *                                            ▼ the other must read on   │
+ *                                            │ one side broke, or       ▲
+ *                                            ▼ l4lb ends it             │
  *                                          LINGER ──────────────────────┘
  *
  * Close fidelity: a FIN is passed on as a FIN after the last byte, per direction. A reset is passed on as a reset,
- * after the last byte has been acknowledged (LINGER waits for that).
+ * after the last byte has been acknowledged. A session that l4lb ends gives each peer all that was sent to it and a FIN
+ * (see linger.h for both).
  *
  * Owner:   one worker, from accept to close.
- * Memory:  a place in the session table. Holds places counted on the process, the listener and the backend.
+ * Memory:  a place in the session table. Holds places counted on the process and the listener, and capacity of the
+ *          backend for as long as it has a connection there.
  * Errors:  none: whatever goes wrong is a close reason.
  */
 #ifndef LB_SESSION_H
@@ -46,7 +48,7 @@ enum lb_session_state {
     LB_SESSION_CONNECT, /* connecting, or waiting to */
     LB_SESSION_QUEUE,   /* in the waiting room of its pool */
     LB_SESSION_RELAY,
-    LB_SESSION_LINGER, /* waiting until the rest is acknowledged, to reset then */
+    LB_SESSION_LINGER, /* over; its peers may not have everything yet */
 };
 
 enum lb_side_name { LB_CLIENT, LB_SERVER };
@@ -58,10 +60,12 @@ struct lb_session {
     uint32_t index;
     uint32_t generation;
     enum lb_session_state state : 8;
-    bool busy : 1;        /* counted as busy on `backend` */
-    bool coming : 1;      /* holds a turn on `backend` before it has one */
-    bool has_backend : 1; /* holds a place on `backend` */
-    bool has_pool : 1;    /* is counted on `pool` */
+    bool busy : 1;         /* counted as busy on `backend` */
+    bool coming : 1;       /* holds a turn on `backend` before it has one */
+    bool has_backend : 1;  /* `backend` is its backend: the slot is kept for it */
+    bool has_capacity : 1; /* holds a connection of `backend` */
+    bool has_pool : 1;     /* is counted on `pool` */
+    bool resets : 1;       /* lingers to pass a reset on */
     uint8_t retries;
     uint8_t n_tried;       /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;         /* enum l4lb_close, if it ends now: while connecting or lingering */
@@ -88,7 +92,7 @@ struct lb_session {
     uint32_t response_ms;
     uint32_t stream_gap_ms;
     uint32_t keepalive_ms;
-    uint32_t linger_bytes;   /* not acknowledged when last looked */
+    uint32_t pending_bytes;  /* not acknowledged when last looked, see delivery.h */
     uint64_t lifetime_at_ms; /* UINT64_MAX = off */
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
     uint64_t leave_from_ms;  /* it leaves a drained backend no sooner */
@@ -118,10 +122,11 @@ void lb_session_resume(struct lb_worker *worker, struct lb_session *session);
 
 void lb_session_timer(struct lb_worker *worker, struct lb_session *session);
 
-/* End it now. Whoever has bytes coming that will never come gets a reset. */
+/* End it. A peer gets a FIN after all that was sent to it, while the session lingers; but a reset, at once, if bytes
+ * that were read for it cannot be sent any more. One that lingers is done with at once. */
 void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
-/* Close because somebody asked: KILLED, DRAINED or SHUTDOWN. */
+/* End it by request: KILLED, DRAINED or SHUTDOWN. */
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
 /* Its backend is to have no sessions any more. BACKEND_DOWN and BETTER_UP send one that is still connecting elsewhere,

@@ -14,6 +14,10 @@ static bool was_just_drained(const struct lb_worker *worker, const struct lb_ses
     return lb_live_leaving_ms(&worker->shared->live.backends[session->backend]) >= worker->now_ms;
 }
 
+static bool is_or_was_connected(const struct lb_session *session) {
+    return session->state == LB_SESSION_RELAY || session->state == LB_SESSION_LINGER;
+}
+
 static void validate_timer(const struct lb_worker *worker, const struct lb_session *session) {
     struct lb_deadline next;
 
@@ -37,8 +41,9 @@ void lb_session_validate(const struct lb_worker *worker, const struct lb_session
     validate_pipe(&session->up);
     validate_pipe(&session->down);
     LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY);
-    LB_ASSERT_HOT(!session->busy || session->has_backend);
-    LB_ASSERT_HOT(!session->coming || session->has_backend);
+    LB_ASSERT_HOT(!session->has_capacity || session->has_backend);
+    LB_ASSERT_HOT(!session->has_capacity || session->server.fd >= 0 || !is_or_was_connected(session));
+    LB_ASSERT_HOT(session->has_capacity || (!session->busy && !session->coming));
 }
 
 #endif

@@ -3,11 +3,15 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 static void endpoint_from(const struct sockaddr_storage *address, struct l4lb_endpoint *out) {
     memset(out, 0, sizeof *out);
@@ -106,6 +110,22 @@ int lb_sock_error(int fd) {
     int error = 0;
     socklen_t len = sizeof error;
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1 ? errno : error;
+}
+
+uint32_t lb_sock_unacknowledged(int fd) {
+    int bytes = 0;
+    return ioctl(fd, SIOCOUTQ, &bytes) == -1 || bytes < 0 ? 0 : (uint32_t)bytes;
+}
+
+/* While the peer's window is closed, the kernel sends probes without data, which do not count. */
+bool lb_sock_since_sent(int fd, uint64_t *ago_ns) {
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == -1 || info.tcpi_retransmits > 0)
+        return false;
+    *ago_ns = info.tcpi_last_data_sent * LB_NS_PER_MS;
+    return true;
 }
 
 void lb_sock_nodelay(int fd) {

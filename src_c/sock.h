@@ -29,6 +29,13 @@ int lb_sock_error(int fd);
 /* The address a client connected to; family 0 when the kernel can't say. */
 void lb_sock_local(int fd, struct l4lb_endpoint *out);
 
+/* Bytes that were written and that the peer has not acknowledged; its FIN counts as one. */
+uint32_t lb_sock_unacknowledged(int fd);
+
+/* How long ago the kernel last sent this TCP peer something new. False if it cannot say: it is repeating what was lost,
+ * or the socket is none of TCP. */
+LB_MUST_CHECK bool lb_sock_since_sent(int fd, uint64_t *ago_ns);
+
 void lb_sock_nodelay(int fd);
 
 /* Wake the reader of fd only when this many bytes wait (or at FIN or an error). */

@@ -70,6 +70,8 @@ class SessionState(enum.IntEnum):
     RELAY = 2
     QUEUE = 3
     HELLO = 4
+    CLOSING = 5
+    """Over, but its peers may not have everything yet."""
 
 
 class Phase(enum.IntEnum):

@@ -764,8 +764,8 @@ static bool counters_are_listed(void) {
                 continue;
             after.queued[j] -= records[i].state == L4LB_SESSION_QUEUE && records[i].pool == pool->config.slot;
             for (int k = 0; k < MEMBERS; k++) {
-                bool here = records[i].state == L4LB_SESSION_RELAY && pool->members[k].there &&
-                            records[i].backend == pool->members[k].slot;
+                bool here =
+                    records[i].has_capacity && pool->members[k].there && records[i].backend == pool->members[k].slot;
                 after.members[j][k][0] -= here;
                 after.members[j][k][1] -= here && is_busy(&records[i]);
             }
