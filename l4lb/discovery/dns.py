@@ -21,10 +21,14 @@ import dns.resolver
 from l4lb.config.sections import discover
 from l4lb.discovery.records import Service, from_addresses, from_services
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Report
+from l4lb.pacing import every
 
 TTL_MIN = 1.0
 TTL_MAX = 3600.0
 """Seconds between two look-ups, whatever the time to live."""
+
+FIRST_INTERVAL = 5.0
+"""The same while no time to live is known."""
 
 JITTER = 0.1
 """Look-ups come later by up to this share, so that many balancers do not ask in step."""
@@ -40,17 +44,20 @@ class DnsSource:
 
     def __init__(self, settings: discover.DnsSource) -> None:
         self._settings = settings
+        self.interval = FIRST_INTERVAL
 
     async def watch(self, report: Report) -> NoReturn:
         resolver = _resolver(self._settings)
-        while True:
+        async for _ in every(TTL_MIN, 0.0):
             try:
                 async with asyncio.timeout(self._settings.timeout):
                     endpoints, ttl = await self._look_up(resolver)
             except TimeoutError:
                 raise TimeoutError(f"no answer within {self._settings.timeout:g}s") from None
             report.found(endpoints)
-            await asyncio.sleep(pause(ttl))
+            self.interval = pause(ttl)
+            await asyncio.sleep(self.interval)
+        raise AssertionError("rounds do not end")
 
     async def _look_up(self, resolver: dns.asyncresolver.Resolver) -> tuple[list[Endpoint], float]:
         """What there is now, and for how many seconds that holds."""

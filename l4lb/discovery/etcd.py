@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from l4lb.config.sections import discover
 from l4lb.discovery.keys import range_end, read_pairs
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Report
 from l4lb.discovery.web import lines, parsed, read_body, tls_context
+from l4lb.pacing import rounds
 from l4lb.words import clipped, reason
 
 REFRESH = 60.0
@@ -45,13 +47,14 @@ class EtcdSource:
 
     def __init__(self, settings: discover.EtcdSource) -> None:
         self._settings = settings
+        self.interval = math.inf
         self._prefix = settings.prefix.encode()
         self._member = 0
 
     async def watch(self, report: Report) -> NoReturn:
         settings, loop = self._settings, asyncio.get_running_loop()
         client = Client(await tls_context(settings.ca, settings.certificate, settings.key))
-        while True:
+        async for _ in rounds():
             pairs, revision = await self._read(client)
             await self._tell(pairs, report)
             begun = loop.time()
@@ -63,6 +66,7 @@ class EtcdSource:
                 heard = True
             if not heard and loop.time() - begun < SHORT_WATCH:
                 raise DiscoveryError("the member ends the watch at once")
+        raise AssertionError("rounds do not end")
 
     async def _tell(self, pairs: Pairs, report: Report) -> None:
         report.found(await asyncio.to_thread(read_pairs, tuple(pairs.items()), self._settings.prefix))
@@ -104,6 +108,8 @@ class EtcdSource:
                 result = shape.section(message, "result")
                 heard = True
                 if result.get("canceled"):
+                    if why := shape.text(result, "cancel_reason"):
+                        raise DiscoveryError(f"the watch was cancelled: {clipped(why)}")
                     # A compaction has swallowed the revision.
                     return heard
                 if events := shape.objects(result, "events"):

@@ -17,6 +17,7 @@ from l4lb.config.sections import discover
 from l4lb.discovery.inotify import Inotify
 from l4lb.discovery.source import ANSWER_MAX, ENDPOINTS_MAX, Answer, DiscoveryError, Report
 from l4lb.discovery.targets import parse_json, parse_yaml
+from l4lb.pacing import rounds
 
 REREAD = 30.0
 """Seconds after which the file is read again though nothing was heard of it."""
@@ -26,6 +27,9 @@ READ_TIMEOUT = 10.0
 
 SETTLE = 0.02
 """Seconds from the first sign of a change to reading: a program that replaces several files takes a moment."""
+
+SETTLE_MAX = 1.0
+"""Seconds from one reading to the next where a file changes without end."""
 
 FILES_MAX = 1024
 
@@ -38,11 +42,12 @@ class FileSource:
 
     def __init__(self, settings: discover.FileSource) -> None:
         self._path = settings.path
+        self.interval = REREAD
 
     async def watch(self, report: Report) -> NoReturn:
         inotify = Inotify()
         try:
-            while True:
+            async for _ in rounds(SETTLE, SETTLE_MAX):
                 inotify.watch(os.path.dirname(self._path) or ".")
                 inotify.changed.clear()
                 async with asyncio.timeout(READ_TIMEOUT):
@@ -52,6 +57,7 @@ class FileSource:
                     async with asyncio.timeout(REREAD):
                         await inotify.changed.wait()
                     await asyncio.sleep(SETTLE)
+            raise AssertionError("rounds do not end")
         finally:
             inotify.close()
 

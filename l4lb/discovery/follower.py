@@ -197,7 +197,7 @@ class Follower:
                 self._failed(clipped(repr(error)))
             # One that answers and breaks at once is broken all the same.
             failures = 1 if self._loop.time() - begun > BACKOFF_MAX else failures + 1
-            await asyncio.sleep(backoff(failures, self._dice))
+            await asyncio.sleep(min(backoff(failures, self._dice), max(self._source.interval, BACKOFF_MIN)))
 
     def _failed(self, message: str) -> None:
         self._updates_total["failure"] += 1

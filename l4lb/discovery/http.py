@@ -8,7 +8,6 @@ Source: https://prometheus.io/docs/prometheus/latest/http_sd/
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from typing import NoReturn
 
@@ -19,6 +18,7 @@ from l4lb.config.units import shorten
 from l4lb.discovery.source import DiscoveryError, Report
 from l4lb.discovery.targets import parse_json
 from l4lb.discovery.web import read_body, read_token, tls_context
+from l4lb.pacing import every
 
 _ETAG = re.compile(r"[!-~]{1,1024}", re.ASCII)
 
@@ -31,19 +31,19 @@ class HttpSource:
 
     def __init__(self, settings: discover.HttpSource) -> None:
         self._settings = settings
+        self.interval = settings.interval
 
     async def watch(self, report: Report) -> NoReturn:
-        interval, timeout, loop = self._settings.interval, self._settings.timeout, asyncio.get_running_loop()
+        timeout = self._settings.timeout
         client = Client(await tls_context(self._settings.ca))
         etag: str | None = None
-        while True:
-            due = loop.time() + interval * random.uniform(1 - JITTER, 1 + JITTER)
+        async for _ in every(self.interval, JITTER):
             try:
                 async with asyncio.timeout(timeout):
                     etag = await self._ask(client, etag, report)
             except TimeoutError:
                 raise TimeoutError(f"no whole answer within {timeout:g}s") from None
-            await asyncio.sleep(max(0.0, due - loop.time()))
+        raise AssertionError("rounds do not end")
 
     async def _ask(self, client: Client, etag: str | None, report: Report) -> str | None:
         """Ask once and report; the tag of the answer."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Sequence
 from typing import NoReturn
@@ -25,6 +26,7 @@ from l4lb.discovery.endpoint_slices import Slice, merge, read_slice
 from l4lb.discovery.kubernetes_cluster import REQUEST_TIMEOUT, Cluster, sign_in
 from l4lb.discovery.source import DiscoveryError, Report
 from l4lb.discovery.web import lines, parsed, read_body
+from l4lb.pacing import rounds
 from l4lb.words import clipped
 
 PAGE = 100
@@ -55,10 +57,11 @@ class KubernetesSource:
 
     def __init__(self, settings: discover.KubernetesSource) -> None:
         self._settings = settings
+        self.interval = math.inf
 
     async def watch(self, report: Report) -> NoReturn:
         loop = asyncio.get_running_loop()
-        while True:
+        async for _ in rounds():
             begun = loop.time()
             try:
                 await _Watch(self._settings, await sign_in(self._settings), report).run()
@@ -66,6 +69,7 @@ class KubernetesSource:
                 # Tokens rotate; whoever signs in again reads the new one. If that does not help, it is a failure.
                 if loop.time() - begun < REQUEST_TIMEOUT:
                     raise
+        raise AssertionError("rounds do not end")
 
 
 class _Watch:
@@ -80,12 +84,12 @@ class _Watch:
         self._version = ""
 
     async def run(self) -> NoReturn:
-        while True:
+        async for _ in rounds(RELIST_PAUSE, spread=(1, 2)):
             await self._list()
             with contextlib.suppress(_Gone):
-                while True:
+                async for _ in rounds():
                     await self._follow()
-            await asyncio.sleep(RELIST_PAUSE * random.uniform(1, 2))
+        raise AssertionError("rounds do not end")
 
     async def _list(self) -> None:
         slices: dict[str, Slice] = {}

@@ -70,6 +70,10 @@ class Report(Protocol):
 
 
 class Source(Protocol):
+    interval: float
+    """Seconds from one answer to the next when all is well; infinity where it is told of changes. One that failed is
+    asked again after no longer than that."""
+
     async def watch(self, report: Report) -> NoReturn:
         """Report what there is, and each change of it, until cancelled or broken.
 

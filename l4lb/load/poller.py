@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from l4lb.control.tasks import keep_going
+from l4lb.pacing import every
 from l4lb.words import clipped, reason
 
 CONCURRENCY = 128
@@ -84,10 +85,8 @@ class Poller(Generic[Key, SomeJob]):
             asked.task.cancel()
 
     async def _run(self, key: Key, asked: Asked[SomeJob]) -> None:
-        loop = asyncio.get_running_loop()
         await asyncio.sleep(asked.job.interval * random.uniform(0, JITTER))
-        while True:
-            due = loop.time() + asked.job.interval * random.uniform(1 - JITTER, 1 + JITTER)
+        async for _ in every(asked.job.interval, JITTER):
             async with self._places:
                 try:
                     asked.message = clipped(await self._ask(key, asked.job))
@@ -99,4 +98,3 @@ class Poller(Generic[Key, SomeJob]):
                     asked.message = clipped(f"internal error: {error!r}")
                     asked.results_total["failure"] += 1
                     _log.exception("%s of %s failed in a way nobody foresaw", self._what, key)
-            await asyncio.sleep(max(0.0, due - loop.time()))

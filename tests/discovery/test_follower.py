@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
@@ -27,6 +28,8 @@ def endpoints(names: str) -> list[Endpoint]:
 
 class Scripted:
     """A source that does what the test puts into it; an exception breaks it."""
+
+    interval = math.inf
 
     def __init__(self) -> None:
         self.steps: asyncio.Queue[Step | BaseException] = asyncio.Queue()

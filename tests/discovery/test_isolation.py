@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -86,6 +87,8 @@ MISBEHAVIOUR = st.one_of(
 
 class Scripted:
     """A source that does what it is given to do."""
+
+    interval = math.inf
 
     def __init__(self) -> None:
         self.steps: asyncio.Queue[Step] = asyncio.Queue()
