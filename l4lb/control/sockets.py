@@ -25,6 +25,9 @@ from l4lb.interfaces import IpSocketAddress, socket_address
 UNIX_MODE = 0o666
 """Clients of any user may connect; the directory decides who gets that far."""
 
+_IP_FREEBIND = 15
+"""From linux/in.h; the socket module has no name for it."""
+
 
 Rows = Sequence[Sequence[int]]
 """Descriptors of one bind: in each row one for every worker. One row, but for a bind taken over from more workers."""
@@ -188,7 +191,7 @@ class Sockets:
         try:
             ours = [bound for _, bound in self.binds] + list(self.inherited.addresses())
             if not any(_overlap(bound, address) for bound in ours):
-                _refuse_foreign_owner(address)
+                _refuse_foreign_owner(address, freebind=listener.freebind)
             for _ in range(self.workers):
                 sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
                 bind.sockets.append(sock)
@@ -199,6 +202,7 @@ class Sockets:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _set_tcp(sock, listener.tcp)
                 _choose_families(sock, address)
+                _set_freebind(sock, on=listener.freebind)
                 sock.bind(_bound(address, port))
                 port = sock.getsockname()[1]
             # All of them bound before any listens: from the first listen on, clients may come to each of them.
@@ -220,11 +224,12 @@ def _set_tcp(sock: socket.socket, tcp: model.Tcp) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round((tcp.user_timeout or 0.0) * 1000))
 
 
-def _refuse_foreign_owner(address: Address) -> None:
+def _refuse_foreign_owner(address: Address, *, freebind: bool) -> None:
     """SO_REUSEPORT would let us share the port with any process of the same user, and half of the clients go there."""
     with socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _choose_families(probe, address)
+        _set_freebind(probe, on=freebind)
         probe.bind(_bound(address, address.port))
 
 
@@ -236,6 +241,11 @@ def _choose_families(sock: socket.socket, address: Address) -> None:
     """[::] takes IPv4 too. Where 0.0.0.0 is bound beside it, the kernel prefers that for IPv4."""
     if address.is_ipv6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address.host != "::"))
+
+
+def _set_freebind(sock: socket.socket, *, on: bool) -> None:
+    """Whether the address need not be there yet. Of IPv6 sockets as well: the kernel has one flag for both."""
+    sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, int(on))
 
 
 def _overlap(one: Address, other: Address) -> bool:
@@ -299,7 +309,7 @@ def _advice(error: OSError) -> str:
         case errno.EADDRINUSE:
             return "stop what uses it, or choose another address"
         case errno.EADDRNOTAVAIL:
-            return "use an address of this host"
+            return "use an address of this host, or let the listener have freebind: true if the address comes later"
         case errno.ENODEV:
             return "name one of its interfaces"
         case errno.EACCES | errno.EPERM:

@@ -338,6 +338,19 @@ def test_address_of_another_host_is_refused_with_advice(sockets: Sockets) -> Non
         sockets.open_missing({"web": listener("192.0.2.1:80")})
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_that_is_not_there_yet_can_be_bound_if_the_listener_says_so(sockets: Sockets, host: str) -> None:
+    address = Address(host=host, port=8080)
+    wanted = listener(str(address)).model_copy(update={"freebind": True})
+    (key,) = sockets.open_missing({"web": wanted})
+    bind = sockets.binds[key]
+    assert bind.shown == str(address)
+    assert len(bind.sockets) == sockets.workers
+    sockets.close([key])
+    with pytest.raises(StartError, match="freebind: true if the address comes later"):
+        sockets.open_missing({"web": listener(str(address))})
+
+
 def test_closing_ends_listening(sockets: Sockets, free_port: int) -> None:
     keys = sockets.open_missing({"web": listener(f"127.0.0.1:{free_port}")})
     before = open_descriptors()

@@ -36,6 +36,9 @@ class Listener(Section):
     bind: Binds
     """One address or a list."""
 
+    freebind: bool = False
+    """Whether to bind addresses that this host does not have yet, such as a floating one."""
+
     pool: Name
     """The pool that serves these clients."""
 
