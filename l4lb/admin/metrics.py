@@ -41,10 +41,11 @@ class Family:
 
     def add_histogram(self, labels: str, histogram: Histogram) -> None:
         count = 0
+        before, braced = (f"{labels},", f"{{{labels}}}") if labels else ("", "")
         for bound, in_bucket in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
             count += in_bucket
-            self.lines.append(f'{self.name}_bucket{{{labels},le="{bound}"}} {count}\n')
-        self.lines.append(f"{self.name}_count{{{labels}}} {count}\n{self.name}_sum{{{labels}}} {histogram.sum}\n")
+            self.lines.append(f'{self.name}_bucket{{{before}le="{bound}"}} {count}\n')
+        self.lines.append(f"{self.name}_count{braced} {count}\n{self.name}_sum{braced} {histogram.sum}\n")
 
 
 def label_text(**labels: str) -> str:
@@ -109,6 +110,9 @@ def _global_families(status: Status) -> Iterator[Family]:
     )
     text = "Failures of the control plane that nobody foresaw; the process log has their tracebacks."
     yield _single("control_errors", "counter", text, status.control_errors_total)
+    lag = Family("l4lb_control_loop_lag_seconds", "histogram", "How late a timer of the control plane is.")
+    lag.add_histogram("", status.loop_lag)
+    yield lag
     yield _single("log_dropped", "counter", "Process log lines lost at a slow stderr.", status.log_dropped_total)
 
 

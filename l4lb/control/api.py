@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from l4lb.engine.api import (
+    NO_HISTOGRAM,
     BackendStatistics,
+    Histogram,
     ListenerStatistics,
     PoolStatistics,
     SessionRecord,
@@ -228,6 +230,7 @@ class Status:
     access_log_dropped_total: int = 0
     log_dropped_total: int = 0
     control_errors_total: int = 0
+    loop_lag: Histogram = NO_HISTOGRAM
     shutdown: ShutdownStatus | None = None
     upgrade: UpgradeStatus = UpgradeStatus()
 

@@ -49,6 +49,7 @@ from l4lb.engine import NativeEngine
 from l4lb.errors import ConfigError, ControlError, StartError
 from l4lb.garbage import uncollected
 from l4lb.observe.logs import ProcessLog
+from l4lb.observe.loop_lag import LoopLag
 from l4lb.observe.session_log import SessionLog
 from l4lb.observe.unforeseen import reported
 from l4lb.words import clipped, counted
@@ -130,6 +131,7 @@ class Daemon:
         self._inheritance, self._predecessor = inheritance, predecessor
         self._upgrades: Upgrades | None = None
         self._access_log = SessionLog()
+        self._loop_lag = LoopLag()
         self._notifier = Notifier()
         self._balancer = Balancer(
             self._engine,
@@ -234,6 +236,7 @@ class Daemon:
         self._stack.push_async_callback(tasks.close)
         tasks.start("reload", self._reloads.run())
         keep_up(self._balancer, tasks)
+        tasks.start("loop lag", self._loop_lag.run())
         if os.getpid() == 1:
             tasks.start("orphans", repeat("reaping orphans", REAP_INTERVAL, Orphans().reap))
         if self._notifier.watchdog_interval is not None and self._notifier.address:
@@ -368,6 +371,7 @@ class Daemon:
             access_log_dropped_total=self._access_log.dropped_total,
             log_dropped_total=self._process_log.dropped_total,
             control_errors_total=self._process_log.failures_total,
+            loop_lag=self._loop_lag.histogram,
             shutdown=self._shutdown.status(),
             upgrade=UpgradeStatus() if self._upgrades is None else self._upgrades.status,
         )

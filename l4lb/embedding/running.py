@@ -27,6 +27,7 @@ from l4lb.embedding.source import Source
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import NO_EVENTS, EventKind
 from l4lb.errors import ConfigError, ControlError, StartError
+from l4lb.observe.loop_lag import LoopLag
 from l4lb.observe.session_log import SessionLog
 
 OnClose = Callable[[Session], None]
@@ -50,6 +51,7 @@ class Running:
         with _start_error():
             self._engine = NativeEngine(options)
         self._access_log = SessionLog()
+        self._loop_lag = LoopLag()
         self._admin: AdminServer | None = None
         self.balancer = Balancer(
             self._engine,
@@ -80,6 +82,7 @@ class Running:
             tasks = Background()
             stack.push_async_callback(tasks.close)
             keep_up(self.balancer, tasks)
+            tasks.start("loop lag", self._loop_lag.run())
             self._stack = stack.pop_all()
 
     async def _start_admin(self, stack: contextlib.AsyncExitStack) -> None:
@@ -153,6 +156,7 @@ class Running:
             pools=self.balancer.pools(),
             workers=self.balancer.workers(),
             access_log_dropped_total=self._access_log.dropped_total,
+            loop_lag=self._loop_lag.histogram,
             shutdown=self._shutdown.status(),
         )
 
