@@ -8,28 +8,42 @@ import socket
 
 from l4lb.agent.protocol import LINE_MAX
 from l4lb.health.probes import Target
+from l4lb.health.probes.base import quoted
 from l4lb.health.probes.dial import dial
 
 _LINE_END = re.compile(rb"[\r\n]")
 
 
-async def ask(target: Target, timeout: float) -> str:
-    """The first line that the agent sends, within `timeout` for everything. OSError when there is none."""
-    loop = asyncio.get_running_loop()
-    received = b""
+async def ask(target: Target, timeout: float, send: bytes = b"") -> str:
+    """The first line that the agent sends, after it was sent something, within `timeout` for everything. OSError when
+    there is none."""
+    received = bytearray()
     try:
         async with asyncio.timeout(timeout):
             with socket.socket(target.family, socket.SOCK_STREAM) as sock:
                 sock.setblocking(False)
                 await dial(sock, target.address)
-                while len(received) < LINE_MAX and not _LINE_END.search(received):
-                    data = await loop.sock_recv(sock, LINE_MAX - len(received))
-                    if not data:
-                        break
-                    received += data
+                if send:
+                    await asyncio.get_running_loop().sock_sendall(sock, send)
+                await _read_line(sock, received)
     except TimeoutError:
-        raise TimeoutError(f"no answer within {timeout:g}s") from None
+        said = f", only {quoted(bytes(received))} without the end of a line" if received else ""
+        raise TimeoutError(f"no answer within {timeout:g}s{said}") from None
     line = _LINE_END.split(received, maxsplit=1)[0].decode("ascii", "replace").strip()
     if not line:
         raise ConnectionError("it said nothing")
     return line
+
+
+async def _read_line(sock: socket.socket, received: bytearray) -> None:
+    """Read until a line is whole. What came before the connection ended counts, whichever way it ended."""
+    loop = asyncio.get_running_loop()
+    try:
+        while len(received) < LINE_MAX and not _LINE_END.search(received):
+            data = await loop.sock_recv(sock, LINE_MAX - len(received))
+            if not data:
+                return
+            received += data
+    except ConnectionError:
+        if not received:
+            raise

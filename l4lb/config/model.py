@@ -24,7 +24,7 @@ from l4lb.config.sections.discover import Discover
 from l4lb.config.sections.geo import Geo
 from l4lb.config.sections.health import BackendHealth, Health, HealthTls, Progress, Step
 from l4lb.config.sections.listener import Listener, ProxyProtocol
-from l4lb.config.sections.load import Agent, Load, LoadLimits, LoadSignals
+from l4lb.config.sections.load import Agent, BackendAgent, Load, LoadLimits, LoadSignals
 from l4lb.config.sections.log import AccessLog, Log
 from l4lb.config.sections.passive import Passive
 from l4lb.config.sections.pool import Hash, Pool, Queue, Rebalance, Sticky, Timeouts
@@ -36,6 +36,7 @@ __all__ = [
     "Admin",
     "Agent",
     "Backend",
+    "BackendAgent",
     "BackendHealth",
     "Config",
     "Defaults",

@@ -206,6 +206,10 @@ def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> It
         loc: Loc = ("pools", pool_name, "backends", index)
         if name is not None and (first := seen.setdefault(name, loc)) is not loc:
             yield Conflict(loc, f"the pool has a backend {shorten(name)} already; give this one another name", first)
+        if _get(backend, "agent") is not None and _get(pool, "agent") is None:
+            yield Conflict(
+                (*loc, "agent"), "the pool has no agent, so none is asked; give the pool one: agent: {port: 9401}"
+            )
     size = _get(_get(pool, "hash"), "table_size")
     if _get(pool, "balance") in ("maglev", "source_hash") and isinstance(size, int) and len(backends) > size:
         message = f"{size} entries are too few for {len(backends)} backends; take a prime at least 100 times as large"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from l4lb.agent.protocol import NOTHING_SAID
 from l4lb.config import model
 from l4lb.control.api import AdminState
-from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
+from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State, health_of
 from l4lb.errors import ControlError
 
 
@@ -39,12 +39,13 @@ def resettled(pool: PoolEntry, entry: BackendEntry, config: model.Backend) -> Ba
     """After its operator gave it other settings. What was done to it stays, its state and its weight; what is known of
     a server at another address does not."""
     if entry.config.address == config.address:
-        return replace(entry, config=config)
+        changed = replace(entry, config=config)
+        return replace(changed, health=health_of(pool, changed, was_checked=pool.checks(entry.config)))
     return replace(
         entry,
         config=config,
         target=None,
-        health=pool.untested,
+        health=pool.untested(config),
         agent=NOTHING_SAID,
         usable_since=None,
         ejected=False,
@@ -58,7 +59,7 @@ def advised(pool: PoolEntry, entry: BackendEntry, line: str) -> BackendEntry:
 
 
 def _unknown_after_maint(pool: PoolEntry, before: BackendEntry, after: BackendEntry) -> BackendEntry:
-    """Nothing is known of a backend that is not checked."""
+    """Nothing is known of a backend that is neither checked nor scraped."""
     if (before.admin_state is AdminState.MAINT) == (after.admin_state is AdminState.MAINT):
         return after
-    return replace(after, health=pool.untested)
+    return replace(after, health=pool.untested(after.config), stalled=None)

@@ -44,7 +44,7 @@ def tell(
         state=entry.state,
         weight=entry.weight,
         health=entry.health,
-        checked=pool.checked,
+        checked=pool.checks(entry.config),
         check=None if checked is None else _tell_check(*checked, now),
         agent=_tell_agent(entry.agent),
         usable=None if entry.usable_since is None else _age(entry.usable_since, now),
@@ -123,7 +123,7 @@ def _recalled(entry: BackendEntry, pool: PoolEntry, told: BackendTold, now: floa
         entry = replace(entry, state=told.state, weight=told.weight, agent=agent)
     if _moved(entry, told):
         return entry
-    if pool.checked:
+    if pool.checks(entry.config):
         # A backend that served without checks goes on serving until a check says otherwise.
         entry = replace(entry, health=told.health if told.checked else HealthState.UP)
     health = pool.config.health

@@ -141,11 +141,14 @@ class PoolEntry:
     def checked(self) -> bool:
         return self.config.health is not None and self.config.health.type != "none"
 
-    @property
-    def untested(self) -> HealthState:
+    def checks(self, backend: model.Backend) -> bool:
+        """Whether this backend of it is checked."""
+        return self.checked and (backend.health is None or backend.health.type != "none")
+
+    def untested(self, backend: model.Backend) -> HealthState:
         """What is said of a backend that was not checked yet."""
         health = self.config.health
-        return HealthState.NONE if health is None or not self.checked else HealthState(health.start)
+        return HealthState.NONE if health is None or not self.checks(backend) else HealthState(health.start)
 
     @property
     def panic(self) -> bool:
@@ -361,9 +364,9 @@ def _merge_pool(
         before, target = old.backends.get(backend.name), targets.get(backend.address)
         if before is None:
             slot = take_slot(SlotKind.BACKEND)
-            entry = BackendEntry(slot=slot, config=backend, target=target, health=pool.untested)
+            entry = BackendEntry(slot=slot, config=backend, target=target, health=pool.untested(backend))
         else:
-            entry = _merge_backend(before, backend, target, pool, was_checked=old.checked)
+            entry = _merge_backend(before, backend, target, pool, was_checked=old.checks(before.config))
         backends[backend.name] = entry
     if config is old.config and all(entry is old.backends.get(name) for name, entry in backends.items()):
         return old
@@ -382,7 +385,7 @@ def _merge_backend(
             slot=before.slot,
             config=config,
             target=target,
-            health=pool.untested if moved else before.health,
+            health=pool.untested(config) if moved else before.health,
             readiness=before.readiness,
             usable_since=None if moved else before.usable_since,
             warm_until=before.warm_until,
@@ -396,7 +399,7 @@ def _merge_backend(
         entry,
         ejected=entry.ejected and pool.config.passive is not None,
         stalled=entry.stalled if watched else None,
-        health=_health(pool, entry, was_checked=was_checked),
+        health=health_of(pool, entry, was_checked=was_checked),
     )
 
 
@@ -416,8 +419,9 @@ def _with(entry: BackendEntry, **changes: Any) -> BackendEntry:
     return entry
 
 
-def _health(pool: PoolEntry, entry: BackendEntry, *, was_checked: bool) -> HealthState:
-    if not pool.checked:
-        return pool.untested
+def health_of(pool: PoolEntry, entry: BackendEntry, *, was_checked: bool) -> HealthState:
+    """The health of a backend under the settings that it and its pool have now."""
+    if not pool.checks(entry.config):
+        return HealthState.NONE
     # A backend that served without checks goes on serving until a check says otherwise.
     return entry.health if was_checked else HealthState.UP

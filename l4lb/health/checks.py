@@ -12,6 +12,9 @@ from l4lb.health.probes.tls import TlsFileError, context_of
 from l4lb.health.scheduler import Check
 from l4lb.interfaces import without_interface
 
+Place = model.Health | model.BackendHealth | model.Agent | model.BackendAgent
+"""What may name another address and another port."""
+
 _AS_THE_POOL = model.BackendHealth()
 
 
@@ -20,7 +23,7 @@ def checks_of(state: State) -> dict[BackendKey, Check]:
     return {
         key: _check(key, entry, pool, health, entry.target)
         for key, entry in state.backends()
-        if (pool := state.pools[key[0]]).checked
+        if (pool := state.pools[key[0]]).checks(entry.config)
         and (health := pool.config.health) is not None
         and entry.target is not None
         and entry.admin_state is not AdminState.MAINT
@@ -52,9 +55,9 @@ def _check(key: BackendKey, entry: BackendEntry, pool: PoolEntry, health: model.
     return Check(place, health, entry.health, subject)
 
 
-def check_target(target: Target, health: model.Health, own: model.BackendHealth) -> Target:
-    """Where to check: the backend itself, or another address or port. What the backend says goes before the pool's."""
-    address, port = own.address or health.address, own.port or health.port
+def check_target(target: Target, pool: Place, own: Place) -> Target:
+    """Where to ask: the backend itself, or another address or port. What the backend says goes before the pool's."""
+    address, port = own.address or pool.address, own.port or pool.port
     if isinstance(target.address, str):
         if address is None or port is None:
             return target

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urljoin
 
+from l4lb.bounded.answer import quoted
 from l4lb.bounded.client import Client
 from l4lb.bounded.url import Url
 from l4lb.load.exposition import ExpositionError, Signal, Wanted, read
@@ -15,6 +17,11 @@ INLINE_MAX = 64 * 1024
 """Bytes of an exposition that are read on the loop, in a few milliseconds at the worst. Larger ones get a thread."""
 
 KEEPALIVE = 15.0
+
+REDIRECTS_MAX = 3
+"""Redirects that one scrape follows."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _HEADERS = {"Accept": "text/plain;version=0.0.4,*/*;q=0.1"}
 
@@ -33,15 +40,29 @@ def fill(template: str, host: str, port: int) -> str:
 async def scrape(client: Client, url: str, wanted: Wanted, timeout: float) -> dict[Signal, float]:
     """The signals at `url`, within `timeout` for everything; else OSError, TimeoutError or ValueError."""
     try:
-        async with asyncio.timeout(timeout), client.request(Url.parse(url), _HEADERS) as response:
-            if response.status != 200:
-                raise ExpositionError(f"HTTP {response.status}")
-            body = await response.read(BODY_MAX)
+        async with asyncio.timeout(timeout):
+            body = await _body(client, url)
     except TimeoutError:
         raise TimeoutError(f"no answer within {timeout:g}s") from None
     if len(body) <= INLINE_MAX:
         return _read(body, wanted)
     return await asyncio.to_thread(_read, body, wanted)
+
+
+async def _body(client: Client, url: str) -> bytes:
+    """What is at `url`, or where the server says that it is instead, as long as that is the same host."""
+    for _ in range(1 + REDIRECTS_MAX):
+        asked = Url.parse(url)
+        async with client.request(asked, _HEADERS) as response:
+            if response.status == 200:
+                return await response.read(BODY_MAX)
+            elsewhere = response.header("location")
+            if response.status not in _REDIRECTS or elsewhere is None:
+                raise ExpositionError(f"HTTP {response.status}")
+            url = urljoin(url, elsewhere)
+            if Url.parse(url).host != asked.host:
+                raise ExpositionError(f"HTTP {response.status}, to another host: {quoted(elsewhere.encode())}")
+    raise ExpositionError(f"HTTP {response.status} more than {REDIRECTS_MAX} times")
 
 
 def _read(body: bytes, wanted: Wanted) -> dict[Signal, float]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from l4lb.agent.client import ask
 from l4lb.bounded.client import Client
 from l4lb.config import model
-from l4lb.control.api import LoadStatus
+from l4lb.control.api import AdminState, LoadStatus
 from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.engine.api import Engine
+from l4lb.health.checks import check_target
 from l4lb.health.probes import Target
 from l4lb.health.progress import Progress, Work
 from l4lb.load.exposition import SIGNALS, Readings, Series, Signal, Wanted
@@ -30,6 +31,8 @@ START_GRACE = 10.0
 
 STEP_MIN = 0.05
 """Seconds between two looks at the load of a pool, however often it is published."""
+
+_WHERE_THE_POOL_SAYS = model.BackendAgent()
 
 STALE_INTERVALS = 3
 """Intervals that numbers count for at least: one lost scrape is nothing."""
@@ -55,6 +58,7 @@ class Question:
 
     target: Target
     interval: float
+    send: bytes = b""
 
 
 @dataclass(slots=True)
@@ -138,7 +142,7 @@ class Weigher:
         self._on_stalled(key, why)
 
     async def _ask(self, key: BackendKey, question: Question) -> str:
-        line = await ask(question.target, question.interval)
+        line = await ask(question.target, question.interval, question.send)
         self._on_agent(key, line)
         return line
 
@@ -254,19 +258,23 @@ def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
         progress = None if health is None else health.progress
         for name, entry in pool.backends.items() if load is not None else ():
             # A unix socket has no host to be scraped at.
-            target = entry.target
+            target = None if entry.admin_state is AdminState.MAINT else entry.target
             if load is not None and target is not None and not isinstance(target.address, str):
                 url = fill(load.url, str(target.host), target.address[1])
                 yield (pool_name, name), Scrape(url, entry.slot, load, progress)
 
 
 def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
+    """An agent that has asked for maintenance itself may end it; one of a backend that the operator took out is left
+    in peace."""
     for pool_name, pool in state.pools.items():
         agent = pool.config.agent
         for name, entry in pool.backends.items() if agent is not None else ():
-            target = entry.target
-            if agent is not None and target is not None and not isinstance(target.address, str):
-                yield (pool_name, name), Question(target.at(agent.port), agent.interval)
+            if agent is None or entry.target is None or entry.state is AdminState.MAINT:
+                continue
+            target = check_target(entry.target, agent, entry.config.agent or _WHERE_THE_POOL_SAYS)
+            if not isinstance(target.address, str):
+                yield (pool_name, name), Question(target, agent.interval, agent.send or b"")
 
 
 def _wanted(job: Scrape) -> Wanted:

@@ -46,6 +46,7 @@ SECTIONS = {
     "pools.NAME.rebalance": "Rebalance",
     "pools.NAME.timeouts": "Timeouts",
     "pools.NAME.backends[].health": "BackendHealth",
+    "pools.NAME.backends[].agent": "BackendAgent",
     "pools.NAME.health": "Health",
     "pools.NAME.health.tls": "HealthTls",
     "pools.NAME.health.script[]": "Step",
@@ -140,7 +141,16 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     sections: list[BaseModel | None] = [
         *(config.process, config.admin, config.log, config.log.access, config.geo),
         *(listener, listener.proxy_protocol, listener.tcp),
-        *(pool, pool.backends[0], pool.backends[0].health, pool.hash, pool.queue, pool.sticky, pool.rebalance),
+        *(
+            pool,
+            pool.backends[0],
+            pool.backends[0].health,
+            pool.backends[0].agent,
+            pool.hash,
+            pool.queue,
+            pool.sticky,
+            pool.rebalance,
+        ),
         *(pool.timeouts, pool.tcp, pool.load, pool.agent, pool.passive),
         *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]

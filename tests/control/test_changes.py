@@ -76,7 +76,7 @@ def test_backend_that_fails_gets_no_new_session_and_says_why(answers: dict[int, 
             )
             status = stage.backend(B)
             assert (status.health_message, status.effective_weight, status.weight) == ("broken", 0, 1)
-            assert dict(status.health_checks_total) == {"success": 0, "failure": 1, "inconclusive": 0}
+            assert dict(status.health_checks_total) == {"success": 0, "failure": 1, "inconclusive": 0, "hindered": 0}
 
     run(main())
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from l4lb.config import Config
 from l4lb.control.api import AdminState, HealthState
+from l4lb.control.state import State, merge
 from l4lb.errors import StartError
 from l4lb.health.checks import checks_of, require_tls
 from l4lb.health.probes import Target
 from l4lb.health.scheduler import Check
-from tests.control.build import config, merged
+from tests.control.build import Slots, config, merged, targets
 
 BACKEND = "127.0.0.1:8080"
 
@@ -88,6 +90,34 @@ def test_who_is_not_checked() -> None:
     (key, entry) = next(state.backends())
     assert checks_of(state.with_backends({key: replace(entry, state=AdminState.MAINT)})) == {}
     assert len(checks_of(state.with_backends({key: replace(entry, state=AdminState.DRAIN)}))) == 1
+
+
+def test_a_single_backend_may_go_unchecked() -> None:
+    state = merged(
+        config(BACKEND, {"name": "b", "address": "127.0.0.1:8081", "health": {"type": "none"}}, pool={"health": {}})
+    )
+    assert list(checks_of(state)) == [("app", BACKEND)]
+    pool = state.pools["app"]
+    assert {name: entry.health for name, entry in pool.backends.items()} == {
+        BACKEND: HealthState.PENDING,
+        "b": HealthState.NONE,
+    }
+    assert pool.taking() == {"b"}
+
+
+def test_checks_that_end_and_begin_again_for_a_backend_take_nothing_out_of_service() -> None:
+    checked, unchecked = ({"name": "b", "address": BACKEND} | more for more in ({}, {"health": {"type": "none"}}))
+    before = merged(config(checked, pool={"health": {}}))
+    (key, entry) = next(before.backends())
+    down = before.with_backends({key: replace(entry, health=HealthState.DOWN)})
+    without = after(down, config(unchecked, pool={"health": {}}))
+    assert next(without.backends())[1].health is HealthState.NONE
+    again = after(without, config(checked, pool={"health": {}}))
+    assert next(again.backends())[1].health is HealthState.UP
+
+
+def after(state: State, one: Config) -> State:
+    return merge(state, one, targets(one), Slots())
 
 
 def test_file_of_tls_that_is_not_there_is_no_configuration_to_run(tmp_path: Path) -> None:

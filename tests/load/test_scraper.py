@@ -45,12 +45,19 @@ def test_a_server_is_asked_for_its_metrics_on_one_connection() -> None:
     ("answer", "message"),
     [
         (http("q 1\n", "503 Service Unavailable"), "HTTP 503"),
-        (http("", "302 Found", "Location: /other\r\n"), "HTTP 302"),
+        (http("", "302 Found"), "HTTP 302$"),
+        (http("", "307 Temporary Redirect", "Location: /metrics/\r\n"), "HTTP 307 more than 3 times"),
+        (
+            http("", "301 Moved", "Location: http://127.9.9.9/metrics\r\n"),
+            "HTTP 301, to another host: 'http://127.9.9.9",
+        ),
+        (http("", "301 Moved", "Location: //127.9.9.9/metrics\r\n"), "HTTP 301, to another host"),
+        (http("", "301 Moved", "Location: ftp://127.0.0.1/\r\n"), "a URL begins with http"),
         (http("<!doctype html><p>q 1</p>"), "a page"),
         (http("q 1\n" + "#" * (scraper.BODY_MAX + 1)), "larger than"),
         (b"nonsense\r\n\r\n", "nonsense"),
     ],
-    ids=["503", "302", "html", "large", "nonsense"],
+    ids=["503", "302", "loop", "other", "slashes", "ftp", "html", "large", "nonsense"],
 )
 def test_an_answer_without_metrics_is_a_failure(answer: bytes, message: str) -> None:
     async def main() -> None:
@@ -59,6 +66,28 @@ def test_an_answer_without_metrics_is_a_failure(answer: bytes, message: str) -> 
                 await scraped(f"http://{host}:{port}/metrics")
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    "location", ["/metrics/", "metrics/", "http://{host}:{port}/metrics/", "//{host}:{port}/metrics/", "?x=1"]
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_within_the_host_is_followed(location: str, status: int) -> None:
+    heads: list[bytes] = []
+
+    async def main() -> None:
+        def answer(head: bytes) -> bytes:
+            heads.append(head)
+            if len(heads) == 1:
+                to = location.format(host=host, port=port)
+                return http("moved", f"{status} Elsewhere", f"Location: {to}\r\n")
+            return http("q 4\n")
+
+        async with answering(answer) as (host, port):
+            assert await scraped(f"http://{host}:{port}/metrics") == {"queue": 4}
+
+    run(main())
+    assert heads[1].split()[1] == (b"/metrics?x=1" if location == "?x=1" else b"/metrics/")
 
 
 def test_bytes_that_are_no_text_spoil_only_their_line() -> None:

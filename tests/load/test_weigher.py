@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from l4lb.agent.protocol import NOTHING_SAID
 from l4lb.control.api import AdminState, HealthState
@@ -230,6 +231,74 @@ def test_an_agents_words_take_effect_and_what_it_does_not_mention_stays() -> Non
         (0, "maint", "none", 9, 9),
         (2, "ready", "none", 9, 10),
     ]
+
+
+def jobs(backend: object, **pool: Any) -> tuple[Any, Any]:
+    """What would be asked of this backend: its scrape and its agent."""
+    state = merged(config(backend, pool=pool))
+    return next(iter(dict(module._scrapes(state)).values()), None), next(
+        iter(dict(module._questions(state)).values()), None
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "agent", "expected"),
+    [
+        ({"address": A}, {"port": 9401}, ("127.0.0.1", 9401)),
+        ({"address": A, "agent": {"port": 9402}}, {"port": 9401}, ("127.0.0.1", 9402)),
+        ({"address": A, "agent": {"address": "10.1.0.1"}}, {"port": 9401}, ("10.1.0.1", 9401)),
+        ({"address": A, "agent": {"port": 9402}}, {"port": 9401, "address": "10.2.0.1"}, ("10.2.0.1", 9402)),
+        ({"address": "unix:/run/a", "agent": {"address": "10.1.0.1"}}, {"port": 9401}, ("10.1.0.1", 9401)),
+        ({"address": "unix:/run/a"}, {"port": 9401}, None),
+    ],
+)
+def test_each_backend_may_have_an_agent_of_its_own(backend: Any, agent: Any, expected: Any) -> None:
+    _, question = jobs(backend, agent=agent)
+    assert (None if question is None else question.target.address[:2]) == expected
+
+
+def test_an_agent_of_a_backend_needs_the_section_of_the_pool() -> None:
+    with pytest.raises(ValidationError, match="the pool has no agent"):
+        config({"address": A, "agent": {"port": 9402}})
+
+
+def test_in_maintenance_nobody_is_asked_unless_the_agent_itself_wants_it() -> None:
+    async def main() -> None:
+        async with staged() as stage:
+            agent = {"port": 9401, "interval": 3600}
+            await stage.apply({"name": "a", "address": A}, agent=agent, **LOADED)
+
+            def asked() -> tuple[bool, bool]:
+                weigher = stage.balancer._weigher
+                key = ("app", "a")
+                return weigher._scrapes.asked(key) is not None, weigher._agents.asked(key) is not None
+
+            assert asked() == (True, True)
+            stage.balancer.set_backend("app", "a", state=AdminState.MAINT)
+            assert asked() == (False, False)
+            stage.balancer.set_backend("app", "a", state=AdminState.READY)
+            assert asked() == (True, True)
+            stage.balancer._on_agent(("app", "a"), "maint")
+            assert asked() == (False, True)
+            stage.balancer._on_agent(("app", "a"), "ready")
+            assert asked() == (True, True)
+            stage.balancer.set_backend("app", "a", state=AdminState.DRAIN)
+            assert asked() == (True, True)
+
+    run(main())
+
+
+def test_work_that_stood_still_is_forgotten_in_maintenance() -> None:
+    async def main() -> None:
+        async with staged() as stage:
+            progress = {"type": "tcp", "interval": 3600, "progress": {"counter": "done", "running": "running"}}
+            await stage.apply({"name": "a", "address": A}, health=progress, **LOADED)
+            stage.balancer._on_stalled(("app", "a"), "stands still")
+            assert stage.backend("a").stalled
+            stage.balancer.set_backend("app", "a", state=AdminState.MAINT)
+            assert not stage.backend("a").stalled
+
+    run(main())
 
 
 def test_the_operator_wins_over_the_agent() -> None:

@@ -13,6 +13,7 @@ from l4lb.config.fields.numbers import Connections, Tier, Weight
 from l4lb.config.fields.words import BackendName, Name
 from l4lb.config.sections import Section
 from l4lb.config.sections.health import BackendHealth
+from l4lb.config.sections.load import BackendAgent
 
 
 class Backend(Section):
@@ -40,7 +41,10 @@ class Backend(Section):
     """Backends of a higher tier get what those of the lower ones cannot take."""
 
     health: BackendHealth | None = None
-    """Not given: it is checked where the pool says."""
+    """Not given: it is checked as the pool says."""
+
+    agent: BackendAgent | None = None
+    """Not given: its agent is where the pool says."""
 
     @model_validator(mode="before")
     @classmethod

@@ -174,7 +174,10 @@ class Health(Section):
 
 
 class BackendHealth(Section):
-    """Where one backend is checked, if not where the pool says."""
+    """How one backend is checked, if not as the pool says."""
+
+    type: Literal["none"] | None = None
+    """`none`: it is not checked, and counts as healthy."""
 
     address: IpAddress | None = None
     """Address to check instead of the one that serves."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from l4lb.config.fields.addresses import IpAddress
+from l4lb.config.fields.checks import Payload
 from l4lb.config.fields.durations import Interval, Timeout
 from l4lb.config.fields.numbers import Limit, Port
 from l4lb.config.fields.series import Chain
@@ -81,8 +83,24 @@ class Load(Section):
 class Agent(Section):
     """A program beside each backend that answers with a line of HAProxy's agent-check protocol."""
 
+    address: IpAddress | None = None
+    """Address to ask instead of the one of the backend."""
+
     port: Port
-    """Where it listens, on the address of the backend."""
+    """Where it listens."""
+
+    send: Payload | None = None
+    """What to send before the answer is read."""
 
     interval: Interval = 2.0
     """From the start of one question to the start of the next, and how long an answer may take."""
+
+
+class BackendAgent(Section):
+    """Where the agent of one backend is, if not where the pool says."""
+
+    address: IpAddress | None = None
+    """Address to ask instead of the one of the backend."""
+
+    port: Port | None = None
+    """Port to ask instead of the one of the pool."""
