@@ -6,6 +6,7 @@
 
 #include "balance.h"
 #include "count.h"
+#include "endpoint.h"
 #include "sticky.h"
 
 /* What the entry of a client names that may go anywhere. */
@@ -13,13 +14,9 @@ static const struct lb_sticky_target NOBODY = {.backend = UINT32_MAX};
 
 /* A client on a unix socket has nothing to be known by. */
 static bool key_of(const struct lb_session *session, struct lb_sticky_key *key) {
-    uint8_t address[16] = {[10] = 0xff, [11] = 0xff};
+    uint8_t address[16];
 
-    if (session->peer.family == AF_INET)
-        memcpy(address + 12, session->peer.address, 4);
-    else if (session->peer.family == AF_INET6)
-        memcpy(address, session->peer.address, 16);
-    else
+    if (!lb_endpoint_widen(&session->peer, address))
         return false;
     memcpy(key->words, address, sizeof address);
     return true;

@@ -85,7 +85,7 @@ struct load {
 };
 
 /* Nothing known: the first turn is free, a second one waits for what the first one tells. */
-static uint64_t latency_cost(const struct lb_backend *backend, uint32_t now_ms) {
+static uint64_t latency_cost(const struct lb_backend *backend, uint64_t now_ms) {
     uint64_t us = lb_latency_read(&backend->live->latency, now_ms), n = turns(backend);
 
     if (us == 0)

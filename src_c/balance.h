@@ -38,7 +38,7 @@
 struct lb_balance_request {
     uint64_t hash; /* of what the pool binds clients by, see enum l4lb_hash_key */
     uint32_t zone; /* of the client; 0 = none */
-    uint32_t now_ms;
+    uint64_t now_ms;
     uint32_t tried[LB_TRIED_MAX]; /* backend slots */
     uint32_t n_tried;
     uint32_t last_tried; /* meaningful when n_tried > 0 */

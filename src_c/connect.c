@@ -59,7 +59,7 @@ static int choose(struct lb_worker *worker, struct lb_session *session, const st
 
     if (at >= 0)
         return at;
-    request.now_ms = (uint32_t)worker->now_ms;
+    request.now_ms = worker->now_ms;
     request.hash = hash_of_client(session, pool);
     request.zone = lb_snapshot_zone(worker->snapshot, pool, &session->peer);
     memcpy(request.tried, session->tried, sizeof request.tried);

@@ -327,13 +327,12 @@ int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4
         add_up(out, &engine->shared.workers[i].counters.backends[slot], sizeof *out);
     out->connections = atomic_load(&engine->shared.live.backends[slot].connections);
     out->busy = atomic_load(&engine->shared.live.backends[slot].busy);
-    out->latency_us =
-        lb_latency_read(&engine->shared.live.backends[slot].latency, (uint32_t)(lb_clock_ns() / LB_NS_PER_MS));
+    out->latency_us = lb_latency_read(&engine->shared.live.backends[slot].latency, lb_clock_ns() / LB_NS_PER_MS);
     return 0;
 }
 
 int l4lb_read_pulses(const struct l4lb_engine *engine, const uint32_t *slots, size_t n, struct l4lb_pulse *out) {
-    uint32_t now_ms = (uint32_t)(lb_clock_ns() / LB_NS_PER_MS);
+    uint64_t now_ms = lb_clock_ns() / LB_NS_PER_MS;
 
     for (size_t i = 0; i < n; i++) {
         const struct lb_backend_live *live;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "endpoint.h"
 #include "hash.h"
 
 typedef unsigned __int128 address_t;
@@ -160,12 +161,6 @@ uint32_t lb_lpm_find(const struct lb_lpm *lpm, const uint8_t bytes[16]) {
 }
 
 uint32_t lb_lpm_find_peer(const struct lb_lpm *lpm, const struct l4lb_endpoint *peer) {
-    uint8_t address[16] = {[10] = 0xff, [11] = 0xff};
-
-    if (peer->family == AF_INET6)
-        return lb_lpm_find(lpm, peer->address);
-    if (peer->family != AF_INET)
-        return 0;
-    memcpy(address + 12, peer->address, 4);
-    return lb_lpm_find(lpm, address);
+    uint8_t address[16];
+    return lb_endpoint_widen(peer, address) ? lb_lpm_find(lpm, address) : 0;
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "endpoint.h"
+
 static const uint8_t signature[12] = "\r\n\r\n\0\r\nQUIT\n";
 static const char v1_start[] = "PROXY ";
 
@@ -189,8 +191,7 @@ static int parse_v2(const uint8_t *data, size_t len, struct lb_proxy_header *out
     return (int)total;
 }
 
-int lb_proxy_parse(const uint8_t *data, size_t len, struct lb_proxy_header *out) {
-    memset(out, 0, sizeof *out);
+static int parse(const uint8_t *data, size_t len, struct lb_proxy_header *out) {
     if (len == 0)
         return 0;
     if (memcmp(data, signature, LB_MIN(len, sizeof signature)) == 0)
@@ -198,6 +199,16 @@ int lb_proxy_parse(const uint8_t *data, size_t len, struct lb_proxy_header *out)
     if (memcmp(data, v1_start, LB_MIN(len, sizeof v1_start - 1)) == 0)
         return parse_v1(data, len, out);
     return -EPROTO;
+}
+
+int lb_proxy_parse(const uint8_t *data, size_t len, struct lb_proxy_header *out) {
+    int result;
+
+    memset(out, 0, sizeof *out);
+    result = parse(data, len, out);
+    lb_endpoint_unmap(&out->source);
+    lb_endpoint_unmap(&out->destination);
+    return result;
 }
 
 /* ---- out --------------------------------------------------------------------------------------------------------- */
@@ -233,15 +244,27 @@ static size_t build_v2(const struct l4lb_endpoint *source, const struct l4lb_end
     return len;
 }
 
+/* A header has one family for both ends. Where they differ, the IPv4 address is mapped into IPv6. */
+static void make_alike(struct l4lb_endpoint *endpoint, const struct l4lb_endpoint *other) {
+    if (endpoint->family == AF_INET && other->family == AF_INET6) {
+        (void)lb_endpoint_widen(endpoint, endpoint->address);
+        endpoint->family = AF_INET6;
+    }
+}
+
 size_t lb_proxy_build(enum l4lb_send_proxy version, const struct l4lb_endpoint *source,
                       const struct l4lb_endpoint *destination, uint8_t out[LB_PROXY_BUILD_MAX]) {
     static const char unknown[] = "PROXY UNKNOWN\r\n";
-    bool known = source->family == destination->family && (source->family == AF_INET || source->family == AF_INET6);
+    struct l4lb_endpoint from = *source, to = *destination;
+    bool known;
 
+    make_alike(&from, destination);
+    make_alike(&to, source);
+    known = from.family == to.family && (from.family == AF_INET || from.family == AF_INET6);
     if (version == L4LB_SEND_PROXY_V2)
-        return build_v2(source, destination, known, out);
+        return build_v2(&from, &to, known, out);
     if (known)
-        return build_v1(source, destination, out);
+        return build_v1(&from, &to, out);
     memcpy(out, unknown, sizeof unknown - 1);
     return sizeof unknown - 1;
 }

@@ -12,6 +12,18 @@ static char of_label(uint8_t byte) {
     return 0;
 }
 
+/* Four numbers with dots between them. IPv6 addresses have colons, and perhaps brackets, which no label has. */
+static bool is_ipv4(const char *text, size_t len) {
+    uint32_t dots = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] != '.' && (text[i] < '0' || text[i] > '9'))
+            return false;
+        dots += text[i] == '.';
+    }
+    return dots == 3;
+}
+
 bool lb_server_name_read(const void *text, size_t len, struct lb_server_name *out) {
     const uint8_t *bytes = text;
     size_t label = 0;
@@ -28,7 +40,7 @@ bool lb_server_name_read(const void *text, size_t len, struct lb_server_name *ou
         out->text[i] = c;
     }
     out->len = (uint32_t)len;
-    return label > 0;
+    return label > 0 && !is_ipv4(out->text, len);
 }
 
 uint64_t lb_server_name_hash(const struct lb_server_name *name) {

@@ -3,7 +3,7 @@
  * server_name - the name a TLS client asks for, in the one spelling in which names are compared and hashed.
  *
  * A host name in ASCII: labels of letters, digits, - and _ with dots between them, in lower case, without the dot of
- * the root. International names come as the A-labels that are in the handshake.
+ * the root. International names come as the A-labels that are in the handshake. An IP address is no name.
  *
  * Owner:   any thread; pure.
  * Source:  RFC 6066 §3 (HostName), RFC 1035 §2.3 (labels of 63 bytes, any case). The underscore is in use, whatever

@@ -464,9 +464,14 @@ static void read_header(struct lb_worker *worker, struct lb_session *session) {
         reject(worker, session, L4LB_REJECT_CLOSED);
         return;
     }
-    len = seen > 0 ? lb_proxy_parse(worker->relays.scratch, (size_t)seen, &header) : -EPROTO;
-    if (len == 0 && !client->hup)
+    len = seen > 0 ? lb_proxy_parse(worker->relays.scratch, (size_t)seen, &header) : 0;
+    if (len == 0 && seen > 0 && !client->hup)
         return;
+    if (len == 0 && (seen <= 0 || client->error)) {
+        /* It left: a header that never came, or broke off, is no bad header. */
+        reject(worker, session, L4LB_REJECT_CLOSED);
+        return;
+    }
     if (len <= 0 || recv(client->fd, worker->relays.scratch, (size_t)len, 0) != len) {
         reject(worker, session, L4LB_REJECT_PROXY_INVALID);
         return;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "endpoint.h"
 
 static void endpoint_from(const struct sockaddr_storage *address, struct l4lb_endpoint *out) {
     memset(out, 0, sizeof *out);
@@ -23,12 +24,8 @@ static void endpoint_from(const struct sockaddr_storage *address, struct l4lb_en
     } else if (address->ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
         out->port = ntohs(in6->sin6_port);
-        if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-            out->family = AF_INET;
-            memcpy(out->address, &in6->sin6_addr.s6_addr[12], 4);
-        } else {
-            memcpy(out->address, &in6->sin6_addr, 16);
-        }
+        memcpy(out->address, &in6->sin6_addr, 16);
+        lb_endpoint_unmap(out);
     }
 }
 
@@ -70,7 +67,7 @@ static void set_tcp(int fd, const struct l4lb_tcp *tcp) {
 }
 
 /* The kernel may pick the very port that it connects to. If nothing listens there, the socket is then connected to
- * itself (RFC 9293 3.5, simultaneous open), sends back what it is sent, and keeps the port from the one whose it is. */
+ * itself (RFC 9293 3.5, simultaneous open), sends back what it is sent, and keeps the port from its server. */
 static bool is_connected_to_itself(int fd, const struct sockaddr *address, socklen_t len) {
     static const uint8_t unspecified[16]; /* means this host */
     struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};

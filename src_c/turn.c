@@ -28,7 +28,7 @@ static void learn_latency(struct lb_worker *worker, struct lb_session *session, 
     bool head = before.place == 0 && session->phase.expected == LB_ENDING_NOT_LAST;
 
     if (after_head || (before.place == 0 && !head))
-        lb_latency_learn(&lb_account_live(worker, session)->latency, waited_us, (uint32_t)worker->now_ms);
+        lb_latency_learn(&lb_account_live(worker, session)->latency, waited_us, worker->now_ms);
 }
 
 void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {

@@ -360,6 +360,20 @@ TEST(latency_follows_peaks_at_once_and_forgets_them_slowly) {
     CHECK_EQ(lb_latency_read(&latency, 1 << 30), 1);
 }
 
+TEST(latency_is_forgotten_however_long_nothing_is_asked) {
+    static const uint64_t hour_ms = 3600000, days[] = {1, 24, 25, 49, 50, 51, 99, 100, 365};
+    lb_latency_t latency = 0;
+
+    lb_latency_learn(&latency, 30000000, hour_ms);
+    CHECK_EQ(lb_latency_read(&latency, hour_ms), 30000000);
+    /* A worker whose clock is a little behind. */
+    CHECK_EQ(lb_latency_read(&latency, hour_ms - 5), 30000000);
+    for (size_t i = 0; i < sizeof days / sizeof *days; i++) {
+        for (uint64_t hour = 0; hour < 24; hour++)
+            CHECK_EQ(lb_latency_read(&latency, (days[i] * 24 + 1 + hour) * hour_ms), 1);
+    }
+}
+
 TEST(bounded_maglev_never_gives_more_than_the_bound_and_keeps_most_clients) {
     static struct world world, free_world;
     uint32_t at_home = 0;

@@ -271,6 +271,45 @@ TEST(v2_shows_both_ends) {
     check_endpoint(&header.destination, AF_INET6, "2001:db8::2", 1);
 }
 
+/* What proxies with sockets for both families send. */
+TEST(an_ipv4_address_is_ipv4_however_a_header_spells_it) {
+    struct bytes bytes;
+    struct lb_proxy_header header;
+    uint8_t block[36] = {0};
+
+    CHECK(parse_text("PROXY TCP6 ::ffff:192.0.2.1 ::FFFF:c633:6402 1234 443\r\n", &header) > 0);
+    check_endpoint(&header.source, AF_INET, "192.0.2.1", 1234);
+    check_endpoint(&header.destination, AF_INET, "198.51.100.2", 443);
+
+    (void)inet_pton(AF_INET6, "::ffff:192.0.2.1", block);
+    (void)inet_pton(AF_INET6, "2001:db8::2", block + 16);
+    v2_start(&bytes, 0x21, 0x21);
+    put(&bytes, block, sizeof block);
+    v2_end(&bytes);
+    CHECK_EQ(parse(bytes.data, bytes.len, &header), 52);
+    check_endpoint(&header.source, AF_INET, "192.0.2.1", 0);
+    check_endpoint(&header.destination, AF_INET6, "2001:db8::2", 0);
+}
+
+TEST(ends_of_two_families_are_shown_in_one) {
+    uint8_t out[LB_PROXY_BUILD_MAX];
+    struct l4lb_endpoint four = {.family = AF_INET, .port = 1, .address = {192, 0, 2, 1}}, six = {.family = AF_INET6};
+    struct lb_proxy_header header;
+    static const char mapped[] = "PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 1 2\r\n";
+    size_t len;
+
+    (void)inet_pton(AF_INET6, "2001:db8::2", six.address);
+    six.port = 2;
+    len = lb_proxy_build(L4LB_SEND_PROXY_V1, &four, &six, out);
+    CHECK_EQ(len, sizeof mapped - 1);
+    CHECK_EQ(memcmp(out, mapped, len), 0);
+    len = lb_proxy_build(L4LB_SEND_PROXY_V2, &six, &four, out);
+    CHECK_EQ(out[13], 0x21);
+    CHECK_EQ(parse(out, len, &header), len);
+    check_endpoint(&header.source, AF_INET6, "2001:db8::2", 2);
+    check_endpoint(&header.destination, AF_INET, "192.0.2.1", 1);
+}
+
 TEST(v2_local_is_skipped_with_all_it_carries) {
     struct bytes bytes;
     struct lb_proxy_header header;
@@ -550,9 +589,9 @@ TEST(v2_is_built_byte_for_byte) {
     CHECK_EQ(memcmp(bytes.data, expected.data, expected.len), 0);
 }
 
-TEST(ends_without_a_common_family_are_shown_as_unknown) {
+TEST(ends_without_an_address_are_shown_as_unknown) {
     struct l4lb_endpoint ipv4 = {.family = AF_INET}, ipv6 = {.family = AF_INET6}, local = {.family = AF_UNIX};
-    const struct l4lb_endpoint *pairs[][2] = {{&ipv4, &ipv6}, {&ipv6, &ipv4}, {&local, &local}, {&local, &ipv4}};
+    const struct l4lb_endpoint *pairs[][2] = {{&ipv6, &local}, {&ipv4, &local}, {&local, &local}, {&local, &ipv4}};
 
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         struct lb_proxy_header header;

@@ -41,6 +41,17 @@ TEST(what_is_no_name_is_refused) {
     CHECK(is_refused("a\0b", 3));
 }
 
+TEST(an_address_is_no_name) {
+    static const char *const addresses[] = {"192.0.2.9",   "0.0.0.0", "255.255.255.255", "192.0.2.9.",
+                                            "2001:db8::1", "::1",     "[::1]",           "::ffff:192.0.2.9"};
+    static const char *const names[] = {"192.0.2.example", "a.192.0.2.9", "1.2.3.4.5", "1.2.3", "1", "192-0-2-9"};
+
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++)
+        CHECK(is_refused(addresses[i], strlen(addresses[i])));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        CHECK(reads_as(names[i], names[i]));
+}
+
 TEST(labels_and_names_have_the_lengths_that_dns_allows) {
     char text[LB_SERVER_NAME_MAX + 2];
 

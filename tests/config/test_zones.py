@@ -31,6 +31,13 @@ def test_zones_are_read(load: Load, geo: str) -> None:
     }
 
 
+def test_networks_of_mapped_addresses_are_networks_of_ipv4(load: Load, problems: Problems) -> None:
+    config = load('zones: {a: ["::ffff:10.0.0.0/104", "::ffff:0:0/96", "::/0", "::fffe:0:0/96"]}\n' + REST)
+    assert config.zones["a"] == tuple(map(ip_network, ["10.0.0.0/8", "0.0.0.0/0", "::/0", "::fffe:0:0/96"]))
+    (found,) = problems("zones: {a: [10.0.0.0/8], b: ['::ffff:10.0.0.0/104']}\n" + REST)
+    assert found.endswith("zones.b[0]: 10.0.0.0/8 is already in zone 'a' (l4lb.yaml:1:13)")
+
+
 def test_places_are_read(load: Load) -> None:
     config = load(
         """

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import MakeScene
 from tests.helpers import proxy_header
-from tests.helpers.peers import Backend, Background, End, Ended, Peer, refused
+from tests.helpers.peers import Backend, Background, End, Ended, Peer, Served, named, read_name, refused
 from tests.helpers.proxy_header import Header, extension, v1, v2, v2_raw
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import observe, wait_until
@@ -177,6 +177,19 @@ def test_end_inside_the_header_is_no_session(balance: MakeScene, backend: Backen
     getattr(client, end)()
     scene.wait_connections(0)
     assert not backend.pending()
+    rejected = scene.listener_status()["rejected_total"]
+    assert {reason: n for reason, n in rejected.items() if n} == {
+        "finish": {"proxy_invalid": 1},
+        "reset": {"closed": 1},
+    }[end]
+
+
+@pytest.mark.parametrize("end", ["finish", "reset"])
+def test_a_client_that_leaves_without_a_word_sent_no_bad_header(balance: MakeScene, backend: Backend, end: str) -> None:
+    scene = balance(backend, listener={"proxy_protocol": TRUSTED})
+    getattr(scene.connect(), end)()
+    wait_until(lambda: scene.listener_status()["rejected_total"]["closed"] == 1)
+    assert scene.listener_status()["rejected_total"]["proxy_invalid"] == 0
 
 
 def test_header_that_does_not_come_in_time_is_refused(balance: MakeScene, backend: Backend) -> None:
@@ -356,3 +369,54 @@ def test_refused_attempt_does_not_repeat_the_header(balance: MakeScene, backend:
             assert server.receive(7) == b"payload"
             server.close()
             client.close()
+
+
+# -- one client, one address -----------------------------------------------------------------------------------------
+
+MAPPED, MAPPED_DESTINATION = (f"::ffff:{SOURCE[0]}", SOURCE[1]), (f"::ffff:{DESTINATION[0]}", DESTINATION[1])
+SPELLINGS = {
+    "v1": v1(SOURCE, DESTINATION),
+    "v1-mapped": v1(MAPPED, MAPPED_DESTINATION),
+    "v1-mapped-in-hex": b"PROXY TCP6 ::FFFF:c000:24d 0:0:0:0:0:ffff:c633:6409 43210 8000\r\n",
+    "v2": v2(SOURCE, DESTINATION),
+    "v2-mapped": v2(MAPPED, MAPPED_DESTINATION),
+}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("header", SPELLINGS.values(), ids=SPELLINGS)
+def test_a_mapped_address_is_passed_on_and_logged_as_what_it_is(
+    balance: MakeScene, backend: Backend, header: bytes, version: str
+) -> None:
+    scene = balance(backend, listener={"proxy_protocol": TRUSTED}, pool={"send_proxy": version})
+    client = scene.connect()
+    client.send(header)
+    with backend.accept() as server:
+        shown = proxy_header.receive(server.sock)
+        assert (shown.source, shown.destination) == (SOURCE, DESTINATION)
+        assert finish(client, server, scene)["client"] == text(SOURCE)
+
+
+@pytest.mark.parametrize("balance_by", [{"balance": "maglev"}, {"sticky": {"ttl": "1h"}}], ids=["hash", "sticky"])
+def test_one_client_is_one_however_its_address_is_spelled(balance: MakeScene, balance_by: dict[str, Any]) -> None:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(Served(named(f"b{number}"))) for number in range(7)]
+        scene = balance(*servers, listener={"proxy_protocol": TRUSTED}, pool=balance_by)
+        reached = set()
+        for header in [*SPELLINGS.values()] * 2:
+            client = scene.connect()
+            client.send(header)
+            reached.add(read_name(client))
+    assert len(reached) == 1
+
+
+@pytest.mark.parametrize("network", ["192.0.2.0/24", "::ffff:192.0.2.0/120"])
+@pytest.mark.parametrize("header", SPELLINGS.values(), ids=SPELLINGS)
+def test_lists_have_a_client_however_it_is_spelled(
+    balance: MakeScene, backend: Backend, header: bytes, network: str
+) -> None:
+    scene = balance(backend, listener={"proxy_protocol": TRUSTED, "deny": [network]})
+    client = scene.connect()
+    client.send(header)
+    assert client.drain().count == 0
+    assert scene.listener_status()["rejected_total"]["denied"] == 1

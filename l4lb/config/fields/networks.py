@@ -25,7 +25,18 @@ DATABASES_MAX = 8
 
 NETWORK_PATTERN = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 
+_MAPPED_BITS = 96
+
 _NETWORK = re.compile(NETWORK_PATTERN, re.ASCII)
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Mapped addresses (::ffff:10.0.0.0/104) are IPv4: a network has one spelling, as each client has."""
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
 
 
 def read_network(value: Any) -> IPv4Network | IPv6Network:
@@ -36,7 +47,7 @@ def read_network(value: Any) -> IPv4Network | IPv6Network:
     # What the pattern refuses, the library would take as a netmask behind the slash, or as the inverse of one.
     if _NETWORK.fullmatch(text):
         with contextlib.suppress(ValueError):
-            return ip_network(text)
+            return _unmapped(ip_network(text))
         with contextlib.suppress(ValueError):
             network = ip_network(text, strict=False)
     if network is None:

@@ -23,7 +23,7 @@ _USER = _whole(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _FILE_PATH = _whole(r"[^\x00-\x1f\x7f]{1,4095}")
 _URL_PATH = _whole(r"/[!-~]{0,2047}")
 _HOST = _whole(r"[!-~]{1,255}")
-_SERVER_NAME = _whole(r"(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
+_SERVER_NAME = _whole(r"(?!(\*\.)?([0-9]+\.){3}[0-9]+$)(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 _URL = _whole(r"https?://[!-~]{1,2047}")
 _CERTIFICATE_NAME = _whole(r"[A-Za-z0-9_.:-]{1,253}")
 _SERVICE = _whole(r"[!-~]{0,255}")
@@ -43,7 +43,7 @@ PATTERN_HELP = {
     _CERTIFICATE_NAME: "the name in a certificate is expected, such as model.example or an IP address",
     _SERVICE: "the name of a service has no spaces, such as inference.GRPCInferenceService",
     _HOST: "a host name without spaces is expected, such as model.example",
-    _SERVER_NAME: "a server name is expected, such as model.example or *.model.example",
+    _SERVER_NAME: "a server name is expected, such as model.example or *.model.example; an address is none",
     _PLAIN_URL: "a URL is expected, such as http://registry.example/targets",
     ORIGIN: "a URL without a path is expected, such as http://10.0.0.5:2379",
     _DNS_NAME: "a name is expected, such as llama.ml.svc",
