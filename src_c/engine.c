@@ -558,7 +558,7 @@ int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint
 int l4lb_event_fd(const struct l4lb_engine *engine) { return engine->shared.event_fd; }
 
 int l4lb_take_events(struct l4lb_engine *engine, struct l4lb_session_record *out, size_t n) {
-    uint64_t ignored;
+    uint64_t ignored, one = 1;
     size_t taken = 0;
 
     /* Armed before looking: an event that comes while we look is either taken now or announced again. */
@@ -568,5 +568,8 @@ int l4lb_take_events(struct l4lb_engine *engine, struct l4lb_session_record *out
         while (taken < n && lb_events_pop(&engine->shared.workers[i].cross.events, &out[taken]))
             taken++;
     }
+    /* There may be more, and the eventfd must not be silent about them. */
+    if (taken == n)
+        (void)!write(engine->shared.event_fd, &one, sizeof one);
     return (int)taken;
 }

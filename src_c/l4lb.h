@@ -431,7 +431,7 @@ int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close
 
 /* An eventfd that becomes readable when session events wait. */
 int l4lb_event_fd(const struct l4lb_engine *engine);
-/* Take up to n events, oldest first within a worker; clears the eventfd. Returns how many. */
+/* Take up to n events, oldest first within a worker; clears the eventfd unless there may be more. Returns how many. */
 int l4lb_take_events(struct l4lb_engine *engine, struct l4lb_session_record *out, size_t n);
 
 #endif

@@ -98,7 +98,8 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
 
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
         config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_LATENCY ||
-        config->hash_key > L4LB_HASH_SNI || config->retries > L4LB_RETRIES_MAX)
+        config->hash_key > L4LB_HASH_SNI || config->send_proxy > L4LB_SEND_PROXY_V2 ||
+        config->retries > L4LB_RETRIES_MAX)
         return -EINVAL;
     if (config->balance == L4LB_MAGLEV && (config->table_size == 0 || config->table_size > L4LB_MAGLEV_TABLE_MAX))
         return -EINVAL;
@@ -180,7 +181,8 @@ static int build_listener(struct lb_listener *listener, const struct l4lb_listen
     before = before != NULL ? before : &none;
     if (config->slot >= LB_LISTENER_SLOTS || config->pool >= snapshot->n_pools)
         return -EINVAL;
-    if (config->proxy_mode != L4LB_PROXY_OFF && config->proxy_timeout_ms == 0)
+    if (config->proxy_mode > L4LB_PROXY_OPTIONAL ||
+        (config->proxy_mode != L4LB_PROXY_OFF && config->proxy_timeout_ms == 0))
         return -EINVAL;
     listener->slot = config->slot;
     listener->pool = config->pool;
@@ -267,9 +269,12 @@ static int build_indices(struct lb_snapshot *snapshot) {
 
 int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
                     const struct lb_snapshot *previous, struct lb_snapshot **out) {
-    struct lb_snapshot *snapshot = calloc(1, sizeof *snapshot);
+    struct lb_snapshot *snapshot;
     int result = -ENOMEM;
 
+    if ((config->events & ~(uint32_t)(L4LB_EVENT_OPEN | L4LB_EVENT_INTERVAL | L4LB_EVENT_CLOSE)) != 0)
+        return -EINVAL;
+    snapshot = calloc(1, sizeof *snapshot);
     if (snapshot == NULL)
         return -ENOMEM;
     snapshot->n_workers = n_workers;

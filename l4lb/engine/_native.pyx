@@ -546,7 +546,7 @@ cdef class NativeEngine:
         cdef int n = <int>batch
         events = []
         while n == <int>batch and <size_t>len(events) < limit:
-            n = l4lb_take_events(self.open(), records, batch)
+            n = l4lb_take_events(self.open(), records, min(batch, limit - <size_t>len(events)))
             for i in range(n):
                 events.append(to_record(&records[i]))
         return events
