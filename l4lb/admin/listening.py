@@ -56,6 +56,25 @@ class Listening:
             other.close()
         return found[0] if found else None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether no client reaches the unix socket: another file, or none, is where its own was."""
+        if self._path is None or UNIX not in self.sockets:
+            return False
+        try:
+            return self._identity not in (None, file_identity(self._path))
+        except OSError:
+            return True
+
+    def reopen(self) -> None:
+        """Put another unix socket in the place of one that is lost. StartError when that cannot be done."""
+        assert self._path is not None
+        opened = listen_unix(self._path)
+        self.sockets.pop(UNIX).close()
+        self.sockets[UNIX] = opened
+        self._borrowed.discard(UNIX)
+        self._identify()
+
     def _identify(self) -> None:
         # The file of a borrowed socket belongs to the socket unit.
         if self._path is not None and UNIX not in self._borrowed and os.path.exists(self._path):

@@ -18,8 +18,9 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from l4lb.admin import metrics, sockets, views
+from l4lb.admin import metrics, readiness, sockets, views
 from l4lb.admin.backends import Backends, find_pool
+from l4lb.admin.encoding import accepts_gzip
 from l4lb.admin.guard import ANSWER_TIMEOUT, HANDLER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
 from l4lb.admin.listening import UNIX, Listening
 from l4lb.admin.protocol import UNREADABLE, Protocol, error_answer
@@ -27,7 +28,7 @@ from l4lb.config.address import Address
 from l4lb.config.units import shorten
 from l4lb.control.api import Control
 from l4lb.control.inherited import Inherited
-from l4lb.errors import PROBLEMS_MAX, ControlError
+from l4lb.errors import ControlError
 from l4lb.words import clipped
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -60,7 +61,7 @@ class AdminServer:
             shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
         self._doors: dict[str, Door] = {}
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[str, asyncio.Server] = {}
 
     @property
     def tcp_address(self) -> tuple[str, int] | None:
@@ -115,14 +116,23 @@ class AdminServer:
         # The server closes its own copy: the socket outlives a pause.
         sock = listening.dup()
         try:
-            self._servers.append(await create(lambda: Guard(door, protocol), sock=sock, backlog=sockets.BACKLOG))
+            self._servers[name] = await create(lambda: Guard(door, protocol), sock=sock, backlog=sockets.BACKLOG)
         except BaseException:
             sock.close()
             raise
 
+    async def mend(self) -> None:
+        """Have the unix socket reachable again if its file was removed. StartError if something else is there."""
+        if self._listening.is_lost:
+            self._listening.reopen()
+            if (before := self._servers.pop(UNIX, None)) is not None:
+                before.close()
+                await self._open(UNIX, self._listening.sockets[UNIX])
+            _log.warning("the file of the admin socket was gone; it is there again")
+
     def pause(self) -> None:
         """Accept no connections for now, and end those there are: idle ones now, the others with their next answer."""
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         self._servers.clear()
         for door in self._doors.values():
@@ -132,7 +142,7 @@ class AdminServer:
     async def close(self) -> None:
         """Stop accepting, let requests in progress end for a moment, close everything. Idempotent."""
         self._listening.close()
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         await self._runner.cleanup()
         for door in self._doors.values():
@@ -145,11 +155,11 @@ class AdminServer:
         application.on_response_prepare.append(_set_headers)
         router = application.router
         router.add_get("/", self._get_root)
-        router.add_get("/metrics", self._get_metrics)
-        router.add_get("/healthz", self._get_healthz)
-        router.add_get("/readyz", self._get_readyz)
-        router.add_get("/api/v1/status", self._get_status)
-        router.add_get("/api/v1/sessions", self._get_sessions)
+        _add_get(router, "/metrics", self._get_metrics)
+        _add_get(router, "/healthz", self._get_healthz)
+        _add_get(router, "/readyz", self._get_readyz)
+        _add_get(router, "/api/v1/status", self._get_status)
+        _add_get(router, "/api/v1/sessions", self._get_sessions)
         router.add_delete("/api/v1/sessions/{session}", self._delete_session)
         Backends(self._control).add_to(router)
         router.add_get("/api/v1/autoscale/{pool}", self._get_autoscale)
@@ -221,12 +231,15 @@ class AdminServer:
     async def _get_healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"healthy": True})
 
-    async def _get_readyz(self, _request: web.Request) -> web.Response:
-        problems = views.readiness_problems(self._control.status())
-        if problems:
-            body = {"ready": False, "error": clipped("; ".join(problems[:10])), "problems": problems[:PROBLEMS_MAX]}
-            return web.json_response(body, status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return web.json_response({"ready": True})
+    async def _get_readyz(self, request: web.Request) -> web.Response:
+        status = self._control.status()
+        wanted = readiness.wanted_pools(request.query.items(), status.pools)
+        problems = readiness.problems(status, wanted)
+        warnings = readiness.warnings(status, wanted)
+        if self._listening.is_lost:
+            warnings.append("the file of the admin socket is gone or another's; reload (SIGHUP) to have it back")
+        body = readiness.body(problems, warnings)
+        return web.json_response(body, status=HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
 
     async def _get_status(self, request: web.Request) -> web.Response:
         status = self._control.status()
@@ -270,7 +283,7 @@ class AdminServer:
 
     async def _respond(self, request: web.Request, make_body: Callable[[], bytes], content_type: str) -> web.Response:
         """Make the body, and compress it if it is worth it, on the thread."""
-        gzip = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower()
+        gzip = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
 
         def make() -> tuple[bytes, bool]:
             body = make_body()
@@ -284,6 +297,12 @@ class AdminServer:
         if compressed:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
         return web.Response(body=body, headers=headers)
+
+
+def _add_get(router: web.UrlDispatcher, path: str, handler: Handler) -> None:
+    """With and without a slash at the end: scrapers and probes are configured by hand."""
+    router.add_get(path, handler)
+    router.add_get(f"{path}/", handler)
 
 
 async def _set_headers(_request: web.Request, response: web.StreamResponse) -> None:

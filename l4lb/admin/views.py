@@ -67,6 +67,7 @@ def _listener(listener: ListenerStatus) -> Json:
     statistics = listener.statistics
     return {
         "bind": list(listener.bind),
+        "lost": list(listener.lost),
         "pool": listener.pool,
         "connections": statistics.connections,
         "max_connections": listener.max_connections,
@@ -263,23 +264,3 @@ def autoscale_view(name: str, pool: PoolStatus) -> Json:
             "usable": sum(map(is_usable, backends)),
         },
     }
-
-
-def readiness_problems(status: Status) -> list[str]:
-    """What keeps l4lb from serving every listener and pool; empty when it is ready."""
-    problems = ["l4lb is stopping"] if status.stopping else []
-    problems += [f"listener '{name}' accepts on no address" for name, item in status.listeners.items() if not item.bind]
-    problems += [f"pool '{name}' {problem}" for name, pool in status.pools.items() if (problem := _pool_problem(pool))]
-    return problems
-
-
-def _pool_problem(pool: PoolStatus) -> str | None:
-    """Where nobody has to be there, nobody is missed: clients come, wait, and so have somebody started. But whoever
-    is started must be heard of."""
-    if any(is_usable(backend) for backend in pool.backends.values()):
-        return None
-    if not pool.scale_to_zero:
-        return "has no usable backend"
-    if pool.discovery is not None and pool.discovery.age is None:
-        return f"has not heard of its backends yet: {pool.discovery.source} does not answer"
-    return None

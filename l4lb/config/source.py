@@ -82,7 +82,7 @@ class Source:
             self._fail(Problem(*asked, "", f"the configuration is larger than {BYTES_MAX // 2**20} MiB"))
             return None
         try:
-            return data.decode()
+            return data.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             before = data[: error.start]
             column = len(before[before.rfind(b"\n") + 1 :].decode()) + 1

@@ -171,13 +171,15 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerStatus:
-    """`bind` holds the addresses really bound: port 0 shows as the port the kernel chose. `max_connections` is None
-    without a limit."""
+    """`bind` holds the addresses really bound: port 0 shows as the port the kernel chose. The `lost` ones are unix
+    sockets that no client reaches, because their file is gone or another's. `max_connections` is None without a limit.
+    """
 
     bind: Sequence[str]
     pool: str
     statistics: ListenerStatistics
     max_connections: int | None = None
+    lost: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +218,8 @@ class UpgradeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """`max_connections` is what the whole process may hold, whatever its listeners may."""
+    """`max_connections` is what the whole process may hold, whatever its listeners may. It has `started` when clients
+    are let in, after the first checks."""
 
     version: str
     pid: int
@@ -233,6 +236,7 @@ class Status:
     loop_lag: Histogram = NO_HISTOGRAM
     shutdown: ShutdownStatus | None = None
     upgrade: UpgradeStatus = UpgradeStatus()
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

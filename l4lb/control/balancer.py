@@ -128,7 +128,12 @@ class Balancer:
         if self._stopping:
             # Its listeners would take clients that nobody serves.
             raise StartError("the process is stopping and takes no new configuration; change it after the next start")
-        self._install(plan)
+        lost = self._sockets.set_lost_aside()
+        try:
+            self._install(plan)
+        except StartError:
+            self._sockets.put_back(lost)
+            raise
         self._planner.follow(plan.config)
 
     def _install(self, plan: Plan, wanted: Edits | None = None, known: State | None = None) -> None:

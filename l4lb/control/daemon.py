@@ -129,6 +129,7 @@ class Daemon:
         self._stack = stack
         self._engine = NativeEngine(options)
         self._inheritance, self._predecessor = inheritance, predecessor
+        self._admin: AdminServer | None = None
         self._upgrades: Upgrades | None = None
         self._access_log = SessionLog()
         self._loop_lag = LoopLag()
@@ -186,6 +187,7 @@ class Daemon:
         self._balancer.accept()
         if self._predecessor is not None:
             await admin.serve()
+        self._admin = admin
         estate = Estate(self._balancer, admin)
         self._upgrades = Upgrades(estate, self._command, self._on_replaced, self._inheritance.upgrades)
         workers = counted(self._engine.options.workers, "worker")
@@ -313,6 +315,7 @@ class Daemon:
         if self._upgrades is not None and self._upgrades.under_way:
             return self._rejected(["an upgrade is under way; reload once it is done"])
         self._notifier.reloading()
+        await self._mend_admin()
         try:
             config = await asyncio.to_thread(_load, self._path)
             plan = await self._balancer.prepare(config)
@@ -335,6 +338,13 @@ class Daemon:
             _log.warning("%s", note)
         self._notifier.ready(f"serving {self._summary}")
         return ReloadOutcome(applied=True, notes=notes)
+
+    async def _mend_admin(self) -> None:
+        if self._admin is not None:
+            try:
+                await self._admin.mend()
+            except StartError as error:
+                _log.warning("%s", error)
 
     def _rejected(self, problems: list[str]) -> ReloadOutcome:
         self._balancer.discard()
@@ -374,6 +384,7 @@ class Daemon:
             loop_lag=self._loop_lag.histogram,
             shutdown=self._shutdown.status(),
             upgrade=UpgradeStatus() if self._upgrades is None else self._upgrades.status,
+            started=self._upgrades is not None,
         )
 
     async def sessions(self) -> list[Session]:

@@ -26,9 +26,11 @@ from l4lb.load.weigher import Question, Weigher
 
 
 def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine: Engine) -> ListenerStatus:
-    binds = (sockets.binds.get(bind_key(name, address)) for address in listener.config.bind)
+    found = (sockets.binds.get(bind_key(name, address)) for address in listener.config.bind)
+    binds = [bind for bind in found if bind is not None]
     return ListenerStatus(
-        bind=tuple(bind.shown for bind in binds if bind is not None),
+        bind=tuple(bind.shown for bind in binds),
+        lost=tuple(bind.shown for bind in binds if bind.is_lost),
         pool=listener.config.pool,
         statistics=engine.listener_statistics(listener.slot),
         max_connections=listener.config.max_connections or None,

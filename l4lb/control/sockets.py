@@ -29,6 +29,9 @@ _IP_FREEBIND = 15
 """From linux/in.h; the socket module has no name for it."""
 
 
+_LOST = "(lost)"
+"""Takes the place of a listener's name."""
+
 Rows = Sequence[Sequence[int]]
 """Descriptors of one bind: in each row one for every worker. One row, but for a bind taken over from more workers."""
 
@@ -54,6 +57,15 @@ class Bind:
         fds = [sock.fileno() for sock in self.sockets]
         rows = [fds[start : start + workers] for start in range(0, len(fds), workers)]
         return [[row[worker % len(row)] for worker in range(workers)] for row in rows]
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no client reaches it: another file, or none, is where that of the unix socket was."""
+        path = self.address.path
+        if path is None or path.startswith("@"):
+            return False
+        found = _file_of(self.address)
+        return found is None or self.identity not in (None, found)
 
     @property
     def shown(self) -> str:
@@ -107,6 +119,22 @@ class Sockets:
             self.close(opened)
             raise
         return opened
+
+    def set_lost_aside(self) -> dict[BindKey, BindKey]:
+        """Have sockets that no client reaches any more opened anew with what is missing. They are kept, for clients in
+        their queues, by names that no listener has: so they are closed with what is not used. The names they had."""
+        lost = [key for key, bind in self.binds.items() if key[0] != _LOST and bind.is_lost]
+        aside = {(_LOST, key[1]): key for key in lost}
+        for name, key in aside.items():
+            # What is kept of them is as useless to a successor.
+            self.store.forget(key)
+            self.binds[name] = self.binds.pop(key)
+        return aside
+
+    def put_back(self, aside: Mapping[BindKey, BindKey]) -> None:
+        """They are not opened anew after all."""
+        for name, key in aside.items():
+            self.binds[key] = self.binds.pop(name)
 
     def settle(self, listeners: Mapping[str, model.Listener]) -> None:
         """These listeners run: give every bind the backlog and the TCP options its listener has now, for clients that
@@ -166,7 +194,8 @@ class Sockets:
         self.store.release()
 
     def _keep(self) -> None:
-        self.store.keep({key: bind.sockets for key, bind in self.binds.items() if not bind.borrowed})
+        kept = {key: bind.sockets for key, bind in self.binds.items() if not (bind.borrowed or key[0] == _LOST)}
+        self.store.keep(kept)
 
     def _take_over(self, key: BindKey, configured: Container[Address]) -> Bind | None:
         _, address = key

@@ -30,7 +30,7 @@ class Balancer:
             async with asyncio.timeout(READY_SECONDS):
                 while self.process.running:
                     with contextlib.suppress(aiohttp.ClientError, OSError):
-                        async with self._http.get("/readyz") as response:
+                        async with self._http.get("/readyz?pools=all") as response:
                             if response.ok:
                                 return
                             reason = (await response.text()).strip()

@@ -115,20 +115,36 @@ def test_large_answers_are_compressed_for_who_asks(run: Run, control: FakeContro
         async with served.tcp.get("/metrics", headers={"Accept-Encoding": "gzip"}, auto_decompress=False) as got:
             assert got.headers["Content-Encoding"] == "gzip"
             assert b'l4lb_backend_up{pool="p",backend="b199"} 1' in gzip.decompress(await got.read())
-        async with served.tcp.get("/metrics", headers={"Accept-Encoding": "identity"}) as got:
-            assert "Content-Encoding" not in got.headers
+        for refused in ("identity", "gzip;q=0, identity", "*;q=0"):
+            async with served.tcp.get("/metrics", headers={"Accept-Encoding": refused}) as got:
+                assert "Content-Encoding" not in got.headers
 
     run(case)
 
 
 def test_readiness_names_what_is_missing(run: Run, control: FakeControl) -> None:
     async def case(served: Served) -> None:
-        async with served.tcp.get("/readyz") as answer:
-            assert answer.status == 200
+        sentence = "pool 'lame' has no usable backend"
         control.current = make_status({"lame": pool_status({"a": backend_status(effective_weight=0)})})
         async with served.tcp.get("/readyz") as answer:
-            assert answer.status == 503
-            assert (await answer.json())["problems"] == ["pool 'lame' has no usable backend"]
+            assert answer.status == 200
+            assert (await answer.json())["warnings"] == [sentence]
+        for query in ("pool=lame", "pools=all"):
+            async with served.tcp.get(f"/readyz?{query}") as answer:
+                assert answer.status == 503
+                assert (await answer.json())["problems"] == [sentence]
+        async with served.tcp.get("/readyz?pool=none") as answer:
+            assert answer.status == 404
+            assert (await answer.json())["error"] == "there is no pool 'none'"
+
+    run(case)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/sessions"])
+def test_a_slash_at_the_end_is_no_other_place(run: Run, path: str) -> None:
+    async def case(served: Served) -> None:
+        async with served.tcp.get(f"{path}/") as answer:
+            assert answer.status == 200
 
     run(case)
 

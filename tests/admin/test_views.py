@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-
-import pytest
 
 from l4lb.admin import views
 from l4lb.control.api import (
     AdminState,
     AgentStatus,
-    DiscoveryStatus,
     EjectionStatus,
     HealthState,
-    ListenerStatus,
     LoadStatus,
 )
-from l4lb.engine.api import ListenerStatistics, SessionState
+from l4lb.engine.api import SessionState
 from tests.admin.fake_control import (
     backend_statistics,
     backend_status,
@@ -120,47 +115,10 @@ def test_a_session_shows_null_for_what_was_not_reached() -> None:
     assert view["client"] == "192.0.2.7:40001"
 
 
-def test_ready_means_every_listener_accepts_and_every_pool_can_serve() -> None:
-    assert views.readiness_problems(make_status()) == []
-
-
-def test_what_is_not_ready_is_named() -> None:
-    status = make_status(
-        {
-            "good": pool_status({"a": backend_status(), "b": backend_status(effective_weight=0)}),
-            "bad": pool_status({"a": backend_status(effective_weight=0, health=HealthState.DOWN)}),
-            "empty": pool_status({}),
-        },
-        listeners={
-            "deaf": ListenerStatus(
-                bind=(), pool="good", statistics=ListenerStatistics(connections=0, connections_total=0)
-            )
-        },
-        stopping=True,
-    )
-    problems = views.readiness_problems(status)
-    assert len(problems) == 4
-    for word in ("stopping", "'deaf'", "'bad'", "'empty'"):
-        assert any(word in problem for problem in problems)
-
-
-def test_nobody_is_missed_where_nobody_has_to_be_there() -> None:
-    down = backend_status(effective_weight=0, health=HealthState.DOWN)
-    pools = {name: pool_status({"a": down}, scale_to_zero=name == "asleep") for name in ("asleep", "broken")}
-    assert views.readiness_problems(make_status(pools)) == ["pool 'broken' has no usable backend"]
+def test_a_pool_shows_whether_it_may_be_empty() -> None:
+    pools = {name: pool_status({}, scale_to_zero=name == "asleep") for name in ("asleep", "broken")}
     shown = views.status_view(make_status(pools))["pools"]
     assert [shown[name]["scale_to_zero"] for name in pools] == [True, False]  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    ("age", "problems"), [(None, ["pool 'asleep' has not heard of its backends yet: dns does not answer"]), (9.0, [])]
-)
-def test_whoever_is_started_must_be_heard_of(age: float | None, problems: list[str]) -> None:
-    source = DiscoveryStatus(
-        source="dns", working=False, message="refused", age=age, endpoints=0, held=0, updates_total={}
-    )
-    pool = replace(pool_status({}, scale_to_zero=True), discovery=source)
-    assert views.readiness_problems(make_status({"asleep": pool})) == problems
 
 
 def test_an_autoscaler_reads_what_there_is_to_do_and_who_is_there() -> None:

@@ -236,7 +236,7 @@ def test_a_source_without_an_answer_does_not_keep_the_process_from_starting_or_s
         with connect(lb.address("main")) as client:
             client.ended()
         assert lb.status()["pools"]["main"]["discovery"]["age_s"] is None
-        assert lb.request("GET", "/readyz")[0] == 503
+        assert lb.request("GET", "/readyz?pools=all")[0] == 503
         assert lb.log.count("pool main: dns fails") == 1
 
 

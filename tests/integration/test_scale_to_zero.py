@@ -66,7 +66,7 @@ def names(clients: Iterable[Peer]) -> list[str]:
 def test_the_first_backend_that_is_found_serves_those_who_wait(balance: MakeScene, tmp_path: Path) -> None:
     path = tmp_path / "targets.json"
     scene = balance(pool=asleep(path))
-    assert scene.lb.request("GET", "/readyz")[0] == 200
+    assert scene.lb.request("GET", "/readyz?pools=all")[0] == 200
     assert autoscale(scene.lb, scene.pool) == {
         "pool": scene.pool,
         "demand": 0,
@@ -79,7 +79,7 @@ def test_the_first_backend_that_is_found_serves_those_who_wait(balance: MakeScen
     clients = asking(scene, 5)
     wait_demand(scene, 5, total=0)
     assert scene.lb.metric("l4lb_pool_queued", pool=scene.pool) == 5
-    assert scene.lb.request("GET", "/readyz")[0] == 200
+    assert scene.lb.request("GET", "/readyz?pools=all")[0] == 200
     with Served(named("woken")) as served:
         write(path, served)
         assert names(clients) == ["woken"] * 5
@@ -101,7 +101,7 @@ def test_a_backend_that_starts_is_waited_for_until_it_is_healthy(balance: MakeSc
         address = address_of(port)
     write(path, spelled(address))
     wait_demand(scene, 3, total=1, ready=1, usable=0)
-    assert scene.lb.request("GET", "/readyz")[0] == 200
+    assert scene.lb.request("GET", "/readyz?pools=all")[0] == 200
     with Served(named("woken"), *address):
         assert names(clients) == ["woken"] * 3
 
@@ -193,7 +193,7 @@ def test_a_reload_without_the_waiting_room_lets_those_who_wait_go(balance: MakeS
     scene.reload(pool={"scale_to_zero": False, "queue": None})
     assert [client.ended() for client in clients] == [End.FIN] * 5
     assert scene.closed() == {"SC no_backend": 5}
-    assert scene.lb.request("GET", "/readyz")[0] == 503
+    assert scene.lb.request("GET", "/readyz?pools=all")[0] == 503
 
 
 def settings(path: Path) -> Json:
