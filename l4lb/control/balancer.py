@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
+from l4lb.aside import Threads
 from l4lb.config import Address, Config
 from l4lb.control import edits, recall, report
 from l4lb.control.alarms import Alarms
@@ -60,6 +61,9 @@ from l4lb.words import counted
 FIRST_CHECKS_TIMEOUT = 5.0
 STOP_ACCEPTING_TIMEOUT = 5.0
 
+ENGINE_THREADS = 4
+"""For calls that wait for workers, two seconds at most."""
+
 POLL_INTERVAL = 0.001
 """Seconds between two looks at whether the workers let go of a socket. Whoever comes in between is reset."""
 
@@ -83,6 +87,7 @@ class Balancer:
         memory: Memory | None = None,
     ) -> None:
         self._engine = engine
+        self._threads = Threads("l4lb-engine", ENGINE_THREADS)
         self._state = State()
         self._config: Config | None = None
         self._accepting = True
@@ -100,13 +105,13 @@ class Balancer:
         self._composer = Composer(events)
         self._publisher = Publisher(self._publish)
         self._failover = Failover(self._publisher.soon)
-        self._cutter = Cutter(engine, lambda: self._state)
+        self._cutter = Cutter(engine, self._threads, lambda: self._state)
         self._found = Containment("what was discovered is not in use")
         self._changes = Containment("changes of its backends are not in use")
-        self._rebalancer = Rebalancer(engine, lambda: self._state)
+        self._rebalancer = Rebalancer(engine, self._threads, lambda: self._state)
         self._alarms = Alarms()
-        self._sessions = Sessions(engine, on_events)
-        self._housekeeping = Housekeeping(engine, self._sockets, self._sessions)
+        self._sessions = Sessions(engine, self._threads, on_events)
+        self._housekeeping = Housekeeping(engine, self._threads, self._sockets, self._sessions)
 
     # ---- the configuration -----------------------------------------------------------------------------------------
 
@@ -624,7 +629,8 @@ class Balancer:
         await self._scheduler.close()
         await self._weigher.close()
         self._sessions.close()
-        await asyncio.to_thread(self._engine.stop)
+        await self._threads.call(self._engine.stop)
+        self._threads.close()
         self._sessions.drain()
         self._sockets.close(list(self._sockets.binds))
         self._sockets.inherited.close()

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from l4lb.aside import Threads
 from l4lb.control.cuts import Cut, cuts
 from l4lb.control.state import State
 from l4lb.engine.api import Ending, Engine
@@ -25,8 +26,9 @@ _log = logging.getLogger(__name__)
 class Cutter:
     """`state` gives the state of the moment: a backend may leave it while another one waits for a worker."""
 
-    def __init__(self, engine: Engine, state: Callable[[], State]) -> None:
+    def __init__(self, engine: Engine, threads: Threads, state: Callable[[], State]) -> None:
         self._engine = engine
+        self._threads = threads
         self._state = state
         self._passed_on = State()
         self._waiting: dict[int, Cut] = {}
@@ -52,6 +54,6 @@ class Cutter:
         self.active.clear()
 
     async def _close(self, cut: Cut) -> None:
-        closed = await asyncio.to_thread(self._engine.kill_backend, cut.slot, cut.ending)
+        closed = await self._threads.call(self._engine.kill_backend, cut.slot, cut.ending)
         if closed:
             _log.warning("%s/%s: %s closed, as %s", *cut.key, counted(closed, "session"), _REASONS[cut.ending])

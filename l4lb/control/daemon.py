@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import l4lb
 from l4lb.admin.opening import listening_admin
 from l4lb.admin.server import AdminServer
+from l4lb.aside import LOAD_TIMEOUT, Aside
 from l4lb.config import Config, load_config
 from l4lb.control import capabilities, executable, listen_fds
 from l4lb.control.api import (
@@ -124,6 +125,7 @@ class Daemon:
         descriptors = raise_descriptor_limit()
         options = engine_options(config, descriptors, privileged=privileged)
         self._path = path
+        self._files = Aside("reading the configuration", LOAD_TIMEOUT)
         self._config = self._started_with = config
         self._process_log = process_log
         self._stack = stack
@@ -211,7 +213,7 @@ class Daemon:
     async def _look_at_reloads(self, user: str) -> None:
         """Say now, and not when it is too late, what the user that this process has become cannot read again."""
         try:
-            await asyncio.to_thread(_load, self._path)
+            await self._files.call(_load, self._path)
         except ConfigError as error:
             problem = error.problems[0]
             _log.warning("process.user: '%s' cannot read the configuration, so reloads will fail: %s", user, problem)
@@ -317,13 +319,13 @@ class Daemon:
         self._notifier.reloading()
         await self._mend_admin()
         try:
-            config = await asyncio.to_thread(_load, self._path)
+            config = await self._files.call(_load, self._path)
             plan = await self._balancer.prepare(config)
             with self._access_log.replacing(config.log.access), uncollected():
                 self._balancer.apply(plan)
         except ConfigError as error:
             return self._rejected(error.sentences)
-        except StartError as error:
+        except (StartError, TimeoutError) as error:
             return self._rejected([str(error)])
         except Exception as error:
             _log.exception("a reload failed in a way nobody foresaw")

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
+from l4lb.aside import Threads
 from l4lb.control.departures import Departure, SlotKey, departures
 from l4lb.control.sessions import Sessions
 from l4lb.control.sockets import BindKey, Sockets, bind_key
@@ -25,8 +26,9 @@ class Housekeeping:
     """`untidy` while a session or a worker may still use what is not there any more; `unused` while a socket is open
     that no listener has."""
 
-    def __init__(self, engine: Engine, sockets: Sockets, sessions: Sessions) -> None:
+    def __init__(self, engine: Engine, threads: Threads, sockets: Sockets, sessions: Sessions) -> None:
         self._engine = engine
+        self._threads = threads
         self._sockets = sockets
         self._sessions = sessions
         self._departures: dict[SlotKey, Departure] = {}
@@ -107,7 +109,7 @@ class Housekeeping:
             for slot in slots:
                 del self._leaving[slot]
             try:
-                await asyncio.to_thread(self._engine.set_leaving, slots, leaving)
+                await self._threads.call(self._engine.set_leaving, slots, leaving)
             except BaseException:
                 self._leaving = dict.fromkeys(slots, leaving) | self._leaving
                 raise
@@ -125,7 +127,7 @@ class Housekeeping:
     async def _end_patience(self) -> None:
         now = asyncio.get_running_loop().time()
         for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
-            killed = await asyncio.to_thread(self._engine.kill_backend, key[1], Ending.DRAINED)
+            killed = await self._threads.call(self._engine.kill_backend, key[1], Ending.DRAINED)
             del self._deadlines[key]
             if killed:
                 label = self._departures[key].label

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from l4lb.aside import Aside
 from l4lb.config import Address, Config
 from l4lb.control.api import DiscoveryStatus
 from l4lb.control.discovered import expand, mark, place
@@ -24,6 +25,9 @@ from l4lb.health.probes import Target
 
 REDISCOVERY_RETRY = 1.0
 """Seconds until what was found, and could not be used, is tried again."""
+
+FILES_TIMEOUT = 300.0
+"""Seconds for reading certificates, or databases. The largest take ten or so; a file system may hang for ever."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class Planner:
         targets: Mapping[Address, Target] | None = None,
     ) -> None:
         self._engine = engine
+        self._files = Aside("reading certificates and databases", FILES_TIMEOUT)
         self._targets = targets or {}
         self.rediscovered = asyncio.Event()
         self._discovery = Discovery(self.rediscovered.set, endpoints)
@@ -60,10 +65,10 @@ class Planner:
 
         StartError if a database, or a file that checks need, cannot be read.
         """
-        await asyncio.to_thread(require_tls, config)
+        await self._files.call(require_tls, config)
         compiled = NO_ZONES
         if config.zones:
-            compiled = await asyncio.to_thread(compile_zones, config, zones, self._engine.compile_zones)
+            compiled = await self._files.call(compile_zones, config, zones, self._engine.compile_zones)
         for selector in compiled.idle:
             _log.warning("zones: no database has a network of %s", selector)
         if wait:

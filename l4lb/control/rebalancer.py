@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from l4lb.aside import Threads
 from l4lb.control.rebalance import WINDOW, Share, allot, gained, surplus
 from l4lb.control.state import State
 from l4lb.engine.api import Engine
@@ -20,8 +21,9 @@ REBALANCE_INTERVAL = 0.25
 class Rebalancer:
     """`state` gives the state of the moment: it may change while a round waits for a worker."""
 
-    def __init__(self, engine: Engine, state: Callable[[], State]) -> None:
+    def __init__(self, engine: Engine, threads: Threads, state: Callable[[], State]) -> None:
         self._engine = engine
+        self._threads = threads
         self._state = state
         self._until: dict[str, float] = {}
         self._dice = random.Random()
@@ -52,6 +54,6 @@ class Rebalancer:
                 surpluses |= surplus({name: shares[name] for name in names})
             quiet_ms = round(pool.config.rebalance.quiet * 1000)
             for name, count in allot(surpluses, pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
-                await asyncio.to_thread(self._engine.close_quiet, pool.backends[name].slot, count, quiet_ms)
+                await self._threads.call(self._engine.close_quiet, pool.backends[name].slot, count, quiet_ms)
         if not self._until:
             self.active.clear()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 
+from l4lb.aside import Threads
 from l4lb.config.units import shorten
 from l4lb.control.api import Session
 from l4lb.control.departures import SlotKey
@@ -21,14 +21,15 @@ LISTING_BATCH = 1024
 class Sessions:
     """`on_events` gets the sessions that the access log asks for."""
 
-    def __init__(self, engine: Engine, on_events: Callable[[list[Session]], None]) -> None:
+    def __init__(self, engine: Engine, threads: Threads, on_events: Callable[[list[Session]], None]) -> None:
         self._engine = engine
+        self._threads = threads
         self._on_events = on_events
         self._names = Names()
         self._pump = EventPump(engine, self._deliver)
 
     async def all(self) -> list[Session]:
-        return [self._names.session(record) for record in await asyncio.to_thread(self._records)]
+        return [self._names.session(record) for record in await self._threads.call(self._records)]
 
     def _records(self) -> list[SessionRecord]:
         records: list[SessionRecord] = []
@@ -41,13 +42,13 @@ class Sessions:
 
     async def kill(self, session: int) -> None:
         """ControlError if it is not there."""
-        known = 0 <= session <= ID_MAX and await asyncio.to_thread(self._engine.kill_session, session)
+        known = 0 <= session <= ID_MAX and await self._threads.call(self._engine.kill_session, session)
         if not known:
             raise ControlError(f"there is no session {shorten(session)[1:-1]}; `l4lb sessions` shows who is there", 404)
 
     async def kill_of(self, slot: int) -> int:
         """End those of a backend; how many."""
-        return await asyncio.to_thread(self._engine.kill_backend, slot, Ending.KILLED)
+        return await self._threads.call(self._engine.kill_backend, slot, Ending.KILLED)
 
     def _deliver(self, records: list[SessionRecord]) -> None:
         self._on_events([self._names.session(record) for record in records])

@@ -17,6 +17,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from l4lb.aside import Aside
 from l4lb.bounded import shape
 from l4lb.bounded.answer import AnswerError
 from l4lb.bounded.client import Client, Response
@@ -47,13 +48,14 @@ class EtcdSource:
 
     def __init__(self, settings: discover.EtcdSource) -> None:
         self._settings = settings
+        self._files = Aside("reading a file")
         self.interval = math.inf
         self._prefix = settings.prefix.encode()
         self._member = 0
 
     async def watch(self, report: Report) -> NoReturn:
         settings, loop = self._settings, asyncio.get_running_loop()
-        client = Client(await tls_context(settings.ca, settings.certificate, settings.key))
+        client = Client(await tls_context(self._files, settings.ca, settings.certificate, settings.key))
         async for _ in rounds():
             pairs, revision = await self._read(client)
             await self._tell(pairs, report)

@@ -13,6 +13,7 @@ import glob
 import os
 from typing import NoReturn
 
+from l4lb.aside import Aside
 from l4lb.config.sections import discover
 from l4lb.discovery.inotify import Inotify
 from l4lb.discovery.source import ANSWER_MAX, ENDPOINTS_MAX, Answer, DiscoveryError, Report
@@ -21,9 +22,6 @@ from l4lb.pacing import rounds
 
 REREAD = 30.0
 """Seconds after which the file is read again though nothing was heard of it."""
-
-READ_TIMEOUT = 10.0
-"""Seconds that reading may take: the file system may be one that hangs."""
 
 SETTLE = 0.02
 """Seconds from the first sign of a change to reading: a program that replaces several files takes a moment."""
@@ -42,17 +40,15 @@ class FileSource:
 
     def __init__(self, settings: discover.FileSource) -> None:
         self._path = settings.path
+        self._files = Aside(f"reading {settings.path}")
         self.interval = REREAD
 
     async def watch(self, report: Report) -> NoReturn:
         inotify = Inotify()
         try:
             async for _ in rounds(SETTLE, SETTLE_MAX):
-                inotify.watch(os.path.dirname(self._path) or ".")
                 inotify.changed.clear()
-                async with asyncio.timeout(READ_TIMEOUT):
-                    answer = await asyncio.to_thread(read, self._path)
-                report.found(answer)
+                report.found(await self._files.call(self._read, inotify))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(REREAD):
                         await inotify.changed.wait()
@@ -60,6 +56,11 @@ class FileSource:
             raise AssertionError("rounds do not end")
         finally:
             inotify.close()
+
+    def _read(self, inotify: Inotify) -> Answer:
+        # First, so that no change is missed. It looks for the directory, so it may hang as well.
+        inotify.watch(os.path.dirname(self._path) or ".")
+        return read(self._path)
 
 
 def read(path: str) -> Answer:

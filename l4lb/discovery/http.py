@@ -11,6 +11,7 @@ import asyncio
 import re
 from typing import NoReturn
 
+from l4lb.aside import Aside
 from l4lb.bounded.client import Client
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
@@ -31,11 +32,12 @@ class HttpSource:
 
     def __init__(self, settings: discover.HttpSource) -> None:
         self._settings = settings
+        self._files = Aside("reading a file")
         self.interval = settings.interval
 
     async def watch(self, report: Report) -> NoReturn:
         timeout = self._settings.timeout
-        client = Client(await tls_context(self._settings.ca))
+        client = Client(await tls_context(self._files, self._settings.ca))
         etag: str | None = None
         async for _ in every(self.interval, JITTER):
             try:
@@ -54,7 +56,7 @@ class HttpSource:
         if etag is not None:
             headers["If-None-Match"] = etag
         if self._settings.token_file is not None:
-            headers["Authorization"] = f"Bearer {await read_token(self._settings.token_file)}"
+            headers["Authorization"] = f"Bearer {await read_token(self._files, self._settings.token_file)}"
         # A redirect would take the token elsewhere.
         async with client.request(Url.parse(self._settings.url), headers) as response:
             if response.status == 304 and etag is not None:

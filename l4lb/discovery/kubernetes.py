@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 
+from l4lb.aside import Aside
 from l4lb.bounded import shape
 from l4lb.bounded.answer import AnswerError
 from l4lb.bounded.client import Client, Response
@@ -57,6 +58,7 @@ class KubernetesSource:
 
     def __init__(self, settings: discover.KubernetesSource) -> None:
         self._settings = settings
+        self._files = Aside("reading a file")
         self.interval = math.inf
 
     async def watch(self, report: Report) -> NoReturn:
@@ -64,7 +66,7 @@ class KubernetesSource:
         async for _ in rounds():
             begun = loop.time()
             try:
-                await _Watch(self._settings, await sign_in(self._settings), report).run()
+                await _Watch(self._settings, await sign_in(self._settings, self._files), report).run()
             except _Unauthorized:
                 # Tokens rotate; whoever signs in again reads the new one. If that does not help, it is a failure.
                 if loop.time() - begun < REQUEST_TIMEOUT:

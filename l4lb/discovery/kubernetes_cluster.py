@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from l4lb.aside import Aside
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
 from l4lb.discovery.source import DiscoveryError
@@ -36,21 +37,21 @@ class Cluster:
     authorization: Callable[[], Awaitable[Mapping[str, str]]]
 
 
-async def sign_in(settings: discover.KubernetesSource) -> Cluster:
+async def sign_in(settings: discover.KubernetesSource, files: Aside) -> Cluster:
     """Read the files that say how. DiscoveryError if they do not."""
-    client, config = await asyncio.to_thread(_library)
+    client, config = await files.call(_library)
     configuration = client.Configuration()
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT):
             if settings.kubeconfig is None:
-                namespace = await asyncio.to_thread(_as_service_account, config, configuration)
+                namespace = await files.call(_as_service_account, config, configuration)
             else:
                 await config.load_kube_config(
                     settings.kubeconfig, client_configuration=configuration, persist_config=False
                 )
-                _, context = await asyncio.to_thread(config.list_kube_config_contexts, settings.kubeconfig)
+                _, context = await files.call(config.list_kube_config_contexts, settings.kubeconfig)
                 namespace = ((context or {}).get("context") or {}).get("namespace")
-            tls = await asyncio.to_thread(_tls, configuration)
+            tls = await files.call(_tls, configuration)
             url = Url.parse(configuration.host)
     except config.ConfigException as error:
         raise DiscoveryError(f"the cluster cannot be reached: {error}") from error

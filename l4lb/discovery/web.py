@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
+from l4lb.aside import Aside
 from l4lb.bounded.client import Response
 from l4lb.bounded.documents import SMALL, DocumentError, read_json
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError
@@ -20,7 +21,9 @@ PAUSE = 0.01
 """Seconds of such a pause, so that a server which never stops sending is no more than one of many."""
 
 
-async def tls_context(ca: str | None, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext | None:
+async def tls_context(
+    files: Aside, ca: str | None, certificate: str | None = None, key: str | None = None
+) -> ssl.SSLContext | None:
     """How to trust a server, and who to be: the files, or what the system trusts. DiscoveryError for a bad file."""
     if ca is None and certificate is None:
         return None
@@ -32,13 +35,13 @@ async def tls_context(ca: str | None, certificate: str | None = None, key: str |
         return context
 
     try:
-        return await asyncio.to_thread(load)
+        return await files.call(load)
     except (OSError, ValueError) as error:
         named = ", ".join(path for path in (ca, certificate, key) if path)
         raise DiscoveryError(f"the certificates cannot be used ({named}): {error}") from error
 
 
-async def read_token(path: str) -> str:
+async def read_token(files: Aside, path: str) -> str:
     """The token in a file, read now: tokens rotate. DiscoveryError if there is none."""
 
     def read() -> str:
@@ -46,7 +49,7 @@ async def read_token(path: str) -> str:
             return file.read(TOKEN_MAX).strip()
 
     try:
-        token = await asyncio.to_thread(read)
+        token = await files.call(read)
     except (OSError, ValueError) as error:
         raise DiscoveryError(f"the token cannot be read: {path}: {error}") from error
     if not token or not token.isprintable():

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import l4lb
 from l4lb.admin.server import AdminServer
+from l4lb.aside import LOAD_TIMEOUT, Aside
 from l4lb.config import Config
 from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Settings, Status, UpgradeOutcome
 from l4lb.control.balancer import Balancer
@@ -42,10 +43,11 @@ class Running:
     Made by `run`; whoever has it calls `close`.
     """
 
-    def __init__(self, source: Source, config: Config, on_close: OnClose | None) -> None:
+    def __init__(self, source: Source, config: Config, files: Aside, on_close: OnClose | None) -> None:
         descriptors = free_descriptors()
         options = engine_options(config, descriptors, privileged=os.geteuid() == 0)
         self._source = source
+        self._files = files
         self._config = self._started_with = config
         self._on_close = on_close
         with _start_error():
@@ -124,7 +126,7 @@ class Running:
                 raise
 
     async def _apply(self, source: Source) -> tuple[str, ...]:
-        config = await asyncio.to_thread(sources.read, source)
+        config = await self._files.call(sources.read, source)
         try:
             plan = await self.balancer.prepare(config)
             with self._access_log.replacing(config.log.access):
@@ -245,6 +247,7 @@ def _start_error() -> Iterator[None]:
 
 async def run(source: Source, on_close: OnClose | None) -> Running:
     """A balancer that accepts clients. ConfigError, StartError, or being cancelled, leaves nothing behind."""
-    running = Running(source, await asyncio.to_thread(sources.read, source), on_close)
+    files = Aside("reading the configuration", LOAD_TIMEOUT)
+    running = Running(source, await files.call(sources.read, source), files, on_close)
     await running.start()
     return running

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from l4lb.aside import Aside
 from l4lb.config.sections.discover import FileSource as Settings
 from l4lb.discovery import file as module
 from l4lb.discovery.file import FileSource, read
@@ -202,5 +205,40 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
                 await recorder.wait_names(A)
             await failure(source(tmp_path / "no.json"))
         assert len(os.listdir("/proc/self/fd")) == before
+
+    run(main())
+
+
+def test_a_file_system_that_hangs_holds_one_thread_and_is_read_once_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "targets.json"
+    path.write_text(groups(A))
+    hanging, release, reading = threading.Event(), threading.Event(), module.read
+
+    def read(given: str) -> Any:
+        if hanging.is_set():
+            release.wait()
+        return reading(given)
+
+    monkeypatch.setattr(module, "read", read)
+
+    async def main() -> None:
+        one = source(path)
+        one._files = Aside("reading", timeout=0.02)
+        async with watched(one) as recorder:
+            await recorder.wait_names(A)
+            before = threading.active_count()
+            hanging.set()
+            replace(path, groups(A, B))
+            assert "takes longer" in await recorder.wait_error()
+            for _ in range(3):
+                assert "takes longer" in await failure(one)
+            assert threading.active_count() == before + 1
+            hanging.clear()
+            release.set()
+        one._files = Aside("reading")
+        async with watched(one) as recorder:
+            await recorder.wait_names(A, B)
 
     run(main())

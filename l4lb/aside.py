@@ -1,0 +1,84 @@
+"""Work that must not hold the event loop, on threads that nothing else has to wait for.
+
+What reads files may hang for ever: a file system can. Each reader has an `Aside`, so that it has one thread at most,
+and no end of a loop or of the process waits for that thread. Calls that wait for workers are bounded. They share the
+few `Threads` of a balancer, which no reader can take away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+READ_TIMEOUT = 10.0
+"""Seconds that reading a small file may take."""
+
+LOAD_TIMEOUT = 120.0
+"""Seconds that reading a configuration may take: the largest take a few."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Aside:
+    """Runs one call at a time. `timeout` is for each, with the wait for the one before it."""
+
+    def __init__(self, name: str, timeout: float = READ_TIMEOUT) -> None:
+        self._name = name
+        self._timeout = timeout
+        self._out: asyncio.Future[Any] | None = None
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `function` returns or raises. TimeoutError if that takes too long; then the thread still is at it, and
+        the next call waits for it."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                while self._out is not None and not self._out.done():
+                    await asyncio.wait({self._out})
+                result: T = await asyncio.shield(self._begin(functools.partial(function, *args, **kwargs)))
+                return result
+        except TimeoutError:
+            raise TimeoutError(f"{self._name} takes longer than {self._timeout:g}s") from None
+
+    def _begin(self, work: Callable[[], object]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        self._out = future = loop.create_future()
+        # An outcome that comes too late is no error of anyone.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        threading.Thread(target=_run, args=(loop, future, work), name=self._name, daemon=True).start()
+        return future
+
+
+def _run(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], work: Callable[[], object]) -> None:
+    tell: Callable[[Any], None] = future.set_result
+    try:
+        outcome: object = work()
+    except BaseException as error:
+        tell, outcome = future.set_exception, error
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(_tell, future, tell, outcome)
+
+
+def _tell(future: asyncio.Future[Any], tell: Callable[[Any], None], outcome: object) -> None:
+    if not future.done():
+        tell(outcome)
+
+
+class Threads:
+    """A few threads for calls that end in time."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self._executor = ThreadPoolExecutor(count, name)
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, functools.partial(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what is under way."""
+        self._executor.shutdown(cancel_futures=True)
