@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import socket
@@ -11,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from l4lb.health.machine import UNDECIDED_MAX
 from tests.conftest import MakeScene
-from tests.helpers.balancer import Balancer
+from tests.helpers.balancer import Balancer, Json, UnixConnection
 from tests.helpers.leaks import assert_quiet
 from tests.helpers.network import isolated
 from tests.helpers.peers import Backend, Background, End, Ended, Peer, Served, connect, echo, named, read_name
@@ -68,6 +70,50 @@ def test_no_descriptor_left_pauses_accepting_without_a_spin(spare: int) -> None:
         latest.send(b"d")
         assert latest.receive(1) == b"d"
         assert len(lb.log.splitlines()) < 100
+
+
+@pytest.mark.parametrize(
+    "health",
+    [{"type": "tcp"}, {"type": "redis"}, {"type": "exec", "command": ["/bin/true"]}],
+    ids=lambda health: health["type"],
+)
+def test_no_descriptor_left_takes_no_backend_down(health: dict[str, object]) -> None:
+    pool = {"health": health | {"interval": "20ms", "fall": 1}, "passive": {"failures": 1}}
+    with Served(pong) as served, Balancer(config(served, **pool)) as lb, contextlib.ExitStack() as stack:
+        address = lb.address("main")
+        # It is open already: another one would need a descriptor.
+        asking = UnixConnection(str(lb.socket_path), 10)
+        stack.callback(asking.close)
+
+        def backend() -> Json:
+            asking.request("GET", "/api/v1/status")
+            (found,) = json.load(asking.getresponse())["pools"]["main"]["backends"].values()
+            return dict(found)
+
+        wait_until(lambda: backend()["health"] == "up")
+        before = backend()["health_checks_total"]
+        limit_descriptors(lb.pid, 0)
+        try:
+            # They take the numbers that are left below the limit, and then wait.
+            waiting = [stack.enter_context(connect(address)) for _ in range(2 * _gaps(lb.pid) + 10)]
+            wait_until(lambda: backend()["health_checks_total"]["hindered"] > UNDECIDED_MAX + 20)
+            during = backend()
+        finally:
+            restore_descriptors(lb.pid)
+        assert during["health"] == "up"
+        assert during["health_message"].startswith("checks hindered: ")
+        assert during["health_checks_total"]["failure"] == before["failure"]
+        waiting[-1].send(b"PING\r\n")
+        assert waiting[-1].receive(1) == b"+"
+        wait_until(lambda: backend()["health_checks_total"]["success"] > during["health_checks_total"]["success"])
+        assert " is down" not in lb.log
+        assert "ejected" not in lb.log
+
+
+def pong(peer: Peer) -> None:
+    if peer.read_first():
+        peer.send(b"+PONG\r\n")
+    peer.drain()
 
 
 def test_no_pipe_left_falls_back_to_copying(balance: MakeScene, backend: Backend) -> None:

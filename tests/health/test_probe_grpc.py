@@ -87,7 +87,7 @@ def test_tls(tmp_path: Path) -> None:
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the answer is not HTTP/2: 'HTTP/1.1 400"),
         (b"\0" * 8000, "the answer is not HTTP/2"),
         (b"", "the connection ended without an answer"),
-        (b"\0\0\0\4\0\0\0\0\0" * 20000, "too large"),
+        (b"\0\0\0\4\0\0\0\0\0" * 20000, "more than 256 frames"),
     ],
 )
 def test_server_that_speaks_something_else(answer: bytes, words: str) -> None:

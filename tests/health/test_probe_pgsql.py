@@ -135,6 +135,18 @@ def test_messages_may_come_in_pieces_and_between_others() -> None:
         assert check(server.address, type="pgsql", user="u") == success("logged in")
 
 
+def test_what_came_before_a_reset_counts() -> None:
+    def handle(peer: Peer) -> None:
+        (length,) = struct.unpack("!I", peer.receive(4))
+        peer.receive(length - 4)
+        peer.send(message(b"R", b"\0\0\0\3"))
+        peer.wait_acknowledged()
+        peer.reset()
+
+    with Served(handle) as server:
+        assert check(server.address, type="pgsql", user="u") == success("asks for a password (password)")
+
+
 def test_what_is_missing_is_said_when_time_is_over() -> None:
     with Served(scripted(message(b"R", bytes(4)))) as server:
         result = check(server.address, type="pgsql", user="u", timeout=SHORT)

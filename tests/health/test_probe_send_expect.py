@@ -49,6 +49,17 @@ def test_answer_that_comes_byte_by_byte_behind_other_bytes() -> None:
         assert check(server.address, **PING) == GOOD
 
 
+def test_what_came_before_a_reset_counts() -> None:
+    def handle(peer: Peer) -> None:
+        peer.receive(6)
+        peer.send(b"+PONG\r\n")
+        peer.wait_acknowledged()
+        peer.reset()
+
+    with Served(handle) as server:
+        assert check(server.address, **PING) == GOOD
+
+
 def test_hex_is_bytes() -> None:
     script = {"send": "hex:50494e470d0a", "expect": "hex:00ff"}
     with Served(answering(b"\x01\x00", b"\xff\x02")) as server:

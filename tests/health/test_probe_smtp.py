@@ -75,6 +75,18 @@ def test_silence_and_half_a_line_are_told_apart() -> None:
         )
 
 
+def test_what_came_before_a_reset_counts() -> None:
+    def handle(peer: Peer) -> None:
+        peer.send(b"220 x\r\n")
+        peer.receive(16)
+        peer.send(b"250 x\r\n")
+        peer.wait_acknowledged()
+        peer.reset()
+
+    with Served(handle) as server:
+        assert check(server.address, type="smtp") == success("HELO is answered with 250")
+
+
 def test_another_hello() -> None:
     def handle(peer: Peer) -> None:
         peer.send(b"220 x\r\n")

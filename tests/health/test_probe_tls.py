@@ -142,3 +142,14 @@ def test_proxy_header_comes_before_the_handshake(ca: Authority) -> None:
 
     with Served(handle) as server:
         assert check(server.address, type="https", tls={"ca": ca.file}, subject=Subject(send_proxy="v1")).ok
+
+
+def test_stream_that_ends_without_a_word_of_tls_is_at_its_end(ca: Authority) -> None:
+    """Many servers close without close_notify."""
+
+    def handle(peer: Peer) -> None:
+        peer.read_first()
+        peer.send(b"HTTP/1.0 200 OK\r\n\r\nready")
+
+    with SecureServer(ca.server_context("127.0.0.1"), handle) as server:
+        assert check(server.address, type="https", tls={"ca": ca.file}, body="^ready$") == success("HTTP 200")

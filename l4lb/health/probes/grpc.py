@@ -29,6 +29,9 @@ from l4lb.health.probes.connection import Connection
 from l4lb.health.probes.http import authority
 
 ANSWER_MAX = 65536
+FRAMES_MAX = 256
+"""Frames of one answer: a server needs less than ten."""
+
 PATH = "/grpc.health.v1.Health/Check"
 
 _SERVING = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -73,6 +76,7 @@ class _Frames:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._left = FRAMES_MAX
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._buffer += data
@@ -84,6 +88,9 @@ class _Frames:
                 return
             frame = bytes(self._buffer[:size])
             del self._buffer[:size]
+            self._left -= 1
+            if self._left < 0:
+                raise AnswerError(f"the answer has more than {FRAMES_MAX} frames")
             if frame[3] != _GOAWAY:
                 yield frame
             elif error := int.from_bytes(frame[13:17]):

@@ -20,6 +20,9 @@ from l4lb.health.probes.dialogue import ANSWER_MAX, Dialogue
 _CAPABILITIES = 0x00000001 | 0x00000200 | 0x00002000 | 0x00008000 | 0x00080000
 """LONG_PASSWORD, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, PLUGIN_AUTH."""
 
+ROUNDS_MAX = 8
+"""Packets of the server in one login."""
+
 _UTF8 = 33
 _OK, _MORE, _SWITCH, _ERROR = 0x00, 0x01, 0xFE, 0xFF
 _FAST_OK = b"\1\3"
@@ -59,7 +62,7 @@ async def _log_in(dialogue: Dialogue, health: Health, sequence: int, plugin: byt
     proof = _proof(plugin if plugin in _PROOFS else b"mysql_native_password", password, salt)
     body = struct.pack("<IIB23x", _CAPABILITIES, 1 << 24, _UTF8) + user + b"\0" + bytes([len(proof)]) + proof
     await dialogue.ask("the login", _framed(sequence + 1, body + plugin + b"\0"), "OK")
-    while True:
+    for _ in range(ROUNDS_MAX):
         sequence, reply = await _packet(dialogue)
         kind = reply[0] if reply else -1
         if kind == _OK:
@@ -72,6 +75,7 @@ async def _log_in(dialogue: Dialogue, health: Health, sequence: int, plugin: byt
             raise AnswerError("the server wants to see the password itself (caching_sha2_password); log in once by TLS")
         elif kind != _MORE:
             raise dialogue.unexpected(reply)
+    raise AnswerError("the login does not come to an end")
 
 
 async def _is_read_only(dialogue: Dialogue) -> bool:

@@ -17,6 +17,9 @@ from l4lb.health.probes.connection import Connection
 from l4lb.health.probes.dialogue import ANSWER_MAX, Dialogue
 from l4lb.health.probes.scram import Scram
 
+ROUNDS_MAX = 8
+"""Requests of the server to authenticate in one login: SCRAM needs four."""
+
 _VERSION_3 = 3 << 16
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 _TERMINATE = b"X\0\0\0\4"
@@ -71,7 +74,7 @@ class _Login:
 
     async def run(self) -> str | None:
         """None once logged in; the method when the server asks for a password that is not there."""
-        while True:
+        for _ in range(ROUNDS_MAX):
             body = await _until(self._dialogue, b"R")
             if len(body) < 4:
                 raise self._dialogue.unexpected(body)
@@ -85,6 +88,7 @@ class _Login:
                 continue
             answer = await self._answer(kind, rest, self._password)
             await self._dialogue.ask("the password", _message(b"p", answer), "to be let in")
+        raise AnswerError("the login does not come to an end")
 
     async def _answer(self, kind: int, rest: bytes, password: str) -> bytes:
         if kind == _SASL and b"SCRAM-SHA-256" in rest.split(b"\0"):
