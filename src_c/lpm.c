@@ -8,12 +8,10 @@
 #include <string.h>
 
 #include "endpoint.h"
-#include "hash.h"
 
 typedef unsigned __int128 address_t;
 
 struct lb_lpm {
-    uint64_t digest; /* of what it was made of */
     atomic_uint n_users;
     size_t n;
     address_t *starts; /* ascending; starts[0] == 0 */
@@ -84,27 +82,16 @@ static void flatten(struct lb_lpm *lpm, const struct range *ranges, size_t n) {
 static const struct range mapped = {
     .first = (address_t)0xffff << 32, .last = (address_t)0xffff << 32 | 0xffffffff, .value = 0};
 
-static uint64_t digest_of(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n) {
-    uint64_t digest = lb_hash_bytes(prefixes, n * sizeof *prefixes, n);
-    return values == NULL ? digest : lb_hash_bytes(values, n * sizeof *values, digest);
-}
-
-int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n, struct lb_lpm *like,
-               struct lb_lpm **out) {
-    uint64_t digest = digest_of(prefixes, values, n);
+int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n, struct lb_lpm **out) {
     struct range *ranges = NULL;
     struct lb_lpm *lpm = NULL;
     int result = -ENOMEM;
 
-    if (like != NULL && like->digest == digest) {
-        *out = lb_lpm_share(like);
-        return 0;
-    }
     ranges = calloc(n + 1, sizeof *ranges);
     lpm = calloc(1, sizeof *lpm);
     if (ranges == NULL || lpm == NULL)
         goto fail;
-    *lpm = (struct lb_lpm){.digest = digest, .n_users = 1};
+    *lpm = (struct lb_lpm){.n_users = 1};
     lpm->starts = aligned_alloc(_Alignof(address_t), (2 * n + 3) * sizeof *lpm->starts);
     lpm->values = calloc(2 * n + 3, sizeof *lpm->values);
     if (lpm->starts == NULL || lpm->values == NULL)

@@ -22,10 +22,8 @@
 
 struct lb_lpm;
 
-/* values[i] belongs to prefixes[i]; NULL means 1 for all. `like` may be NULL; if it was made of the same prefixes and
- * values, it gets one more user instead. */
-LB_MUST_CHECK int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n, struct lb_lpm *like,
-                             struct lb_lpm **out);
+/* values[i] belongs to prefixes[i]; NULL means 1 for all. Of no prefixes comes a table that finds nothing. */
+LB_MUST_CHECK int lb_lpm_new(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n, struct lb_lpm **out);
 /* One user more, or less; freed with the last. NULL is nobody's. */
 struct lb_lpm *lb_lpm_share(struct lb_lpm *lpm);
 void lb_lpm_free(struct lb_lpm *lpm);

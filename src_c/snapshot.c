@@ -146,10 +146,6 @@ int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_live
 
 /* ---- listeners --------------------------------------------------------------------------------------------------- */
 
-static int build_lpm(const struct l4lb_prefix *prefixes, size_t n, struct lb_lpm *like, struct lb_lpm **out) {
-    return n == 0 ? 0 : lb_lpm_new(prefixes, NULL, n, like, out);
-}
-
 /* Does it matter to this pool which server name a client gives? */
 static bool wants_name(const struct lb_pool *pool) {
     return pool->balance == L4LB_MAGLEV && pool->hash_key == L4LB_HASH_SNI;
@@ -172,13 +168,7 @@ static int build_routes(struct lb_listener *listener, const struct l4lb_listener
 }
 
 static int build_listener(struct lb_listener *listener, const struct l4lb_listener_config *config,
-                          const struct lb_snapshot *snapshot, struct lb_live *live,
-                          const struct lb_snapshot *previous) {
-    static const struct lb_listener none;
-    const struct lb_listener *before = previous != NULL ? lb_snapshot_listener(previous, config->slot) : NULL;
-    int result;
-
-    before = before != NULL ? before : &none;
+                          const struct lb_snapshot *snapshot, struct lb_live *live) {
     if (config->slot >= LB_LISTENER_SLOTS || config->pool >= snapshot->n_pools)
         return -EINVAL;
     if (config->proxy_mode > L4LB_PROXY_OPTIONAL ||
@@ -190,14 +180,10 @@ static int build_listener(struct lb_listener *listener, const struct l4lb_listen
     listener->proxy_mode = config->proxy_mode;
     listener->proxy_timeout_ms = config->proxy_timeout_ms;
     listener->live = &live->listeners[config->slot];
-    result = build_routes(listener, config, snapshot);
-    if (result == 0)
-        result = build_lpm(config->allow, config->n_allow, before->allow, &listener->allow);
-    if (result == 0)
-        result = build_lpm(config->deny, config->n_deny, before->deny, &listener->deny);
-    if (result == 0)
-        result = build_lpm(config->proxy_from, config->n_proxy_from, before->proxy_from, &listener->proxy_from);
-    return result;
+    listener->allow = lb_lpm_share(config->allow);
+    listener->deny = lb_lpm_share(config->deny);
+    listener->proxy_from = lb_lpm_share(config->proxy_from);
+    return build_routes(listener, config, snapshot);
 }
 
 static int by_fd(const void *a, const void *b) {
@@ -295,7 +281,7 @@ int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct
     }
     for (; snapshot->n_listeners < config->n_listeners; snapshot->n_listeners++) {
         uint32_t i = snapshot->n_listeners;
-        result = build_listener(&snapshot->listeners[i], &config->listeners[i], snapshot, live, previous);
+        result = build_listener(&snapshot->listeners[i], &config->listeners[i], snapshot, live);
         if (result < 0) {
             snapshot->n_listeners++;
             goto fail;

@@ -61,7 +61,7 @@ static void time_lpm(void) {
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         struct lb_lpm *lpm;
         double start = now();
-        check(lb_lpm_new(prefixes, NULL, PREFIXES, NULL, &lpm));
+        check(lb_lpm_new(prefixes, NULL, PREFIXES, &lpm));
         build = least(build, now() - start);
         start = now();
         for (int i = 0; i < LOOKUPS; i++) {

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from l4lb.config.data import DataTree
 from l4lb.config.fields import FROM_FILE
+from l4lb.config.lists import NetworkFiles
 from l4lb.config.messages import sentence
 from l4lb.config.model import Config
 from l4lb.config.rules import KEY, Loc
@@ -29,6 +30,7 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
     """
     source = Source(os.environ if environ is None else environ)
     tree = source.read(os.fspath(path))
+    NetworkFiles(source.problems, source.files).put_into(tree)
     config = _read(tree, source.problems, FROM_FILE) if source.complete else None
     if config is None or source.problems:
         order = {file: index for index, file in enumerate(source.files)}
@@ -45,11 +47,16 @@ def read_config(data: Mapping[str, Any]) -> Config:
     problems: list[Problem] = []
     config = None
     try:
-        config = _read(DataTree(problems).build(data), problems, None)
+        tree = DataTree(problems).build(data)
+        NetworkFiles(problems, []).put_into(tree)
+        config = _read(tree, problems, None)
     except SyntaxProblem as error:
         problems.append(error.problem)
     if config is None or problems:
-        raise ConfigError([replace(problem, line=0, column=0) for problem in sorted(problems)])
+        # Only the files that it names have lines.
+        raise ConfigError(
+            [problem if problem.file else replace(problem, line=0, column=0) for problem in sorted(problems)]
+        )
     return config
 
 

@@ -23,6 +23,22 @@ DEPTH_MAX = 8
 PATH_MAX = 4096
 
 
+def read_regular(path: str, most: int) -> bytes:
+    """The first bytes of a file, if it is one. OSError or ValueError if not."""
+    # Without O_NONBLOCK, opening a FIFO would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise ValueError("it is a directory")
+        if not stat.S_ISREG(mode):
+            raise ValueError("it is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
+
+
 @dataclass(slots=True)
 class Source:
     """Reads a file and what it includes into one tree.
@@ -72,7 +88,7 @@ class Source:
 
     def _text(self, path: str, asked: Place) -> str | None:
         try:
-            data = self._bytes(path)
+            data = read_regular(path, self._bytes_left + 1)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self._fail(Problem(*asked, "", f"cannot read {_quoted(path)}: {reason}"))
@@ -89,17 +105,6 @@ class Source:
             place = Place(path, before.count(b"\n") + 1, column)
             self._fail(Problem(*place, "", "these bytes are not UTF-8; save the file as UTF-8"))
             return None
-
-    def _bytes(self, path: str) -> bytes:
-        # Without O_NONBLOCK, opening a FIFO would wait for someone to write to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(mode):
-                raise ValueError("it is a directory")
-            if not stat.S_ISREG(mode):
-                raise ValueError("it is not a regular file")
-            return file.read(self._bytes_left + 1)
 
     def _patterns(self, include: Node) -> Iterator[Scalar]:
         for node in include.nodes if isinstance(include, Items) else [include]:

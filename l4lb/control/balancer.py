@@ -122,7 +122,7 @@ class Balancer:
         answer. At the start nobody has to wait for those here: clients are held instead, see `find_backends`.
         StartError if a database, or a file that checks need, cannot be read.
         """
-        return await self._planner.prepare(config, self._state.zones, wait=self._config is not None)
+        return await self._planner.prepare(config, self._state, wait=self._config is not None)
 
     def discard(self) -> None:
         """Let go of what was prepared and will not be applied."""
@@ -234,7 +234,7 @@ class Balancer:
         targets = await self._planner.look_up_found(self._config)
         try:
             # The configuration that runs now: it may be another one than before the look-up.
-            self._install(Plan(self._config, targets, self._state.zones))
+            self._install(Plan(self._config, targets, self._state.zones, self._state.access))
         except StartError as error:
             self._found.refuse(error)
             self._planner.retry_later()
@@ -318,7 +318,7 @@ class Balancer:
     def _edit(self, wanted: Edits, known: State) -> None:
         assert self._config is not None
         try:
-            self._install(Plan(self._config, {}, self._state.zones), wanted, known)
+            self._install(Plan(self._config, {}, self._state.zones, self._state.access), wanted, known)
         except StartError as error:
             raise ControlError(str(error), 409) from error
 

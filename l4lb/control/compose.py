@@ -136,10 +136,10 @@ def _listener(
         pool=pool_indices[config.pool],
         fds=sockets,
         max_connections=config.max_connections,
-        allow=listener.allow,
-        deny=listener.deny,
+        allow=listener.access.allow,
+        deny=listener.access.deny,
         proxy_mode=ProxyMode.OFF if proxy is None else ProxyMode[proxy.mode.upper()],
-        proxy_from=listener.proxy_from,
+        proxy_from=listener.access.proxy_from,
         proxy_timeout_ms=0 if proxy is None else _ms(proxy.timeout),
         routes=tuple((name, pool_indices[pool]) for name, pool in config.sni.items()),
     )

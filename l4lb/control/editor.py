@@ -87,5 +87,5 @@ class Editor:
 
     async def _look_up(self, wanted: Edits, key: BackendKey) -> None:
         edit = wanted.get(key)
-        if edit is not None and edit.now is not None and edit.now.address.is_name:
+        if edit is not None and edit.now is not None and edit.now.address.is_open:
             await self._planner.look_up([edit.now.address])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from l4lb.aside import Aside
 from l4lb.config import Address, Config
+from l4lb.control.access import Access, compile_access
 from l4lb.control.api import DiscoveryStatus
 from l4lb.control.discovered import expand, mark, place
 from l4lb.control.resolve import literal, resolve
@@ -34,12 +35,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A configuration with its names resolved and its zones compiled. What sources find is laid over it when it is
-    used, see `Planner.merge`."""
+    """A configuration with its names resolved, its zones and the lists of its listeners compiled. What sources find is
+    laid over it when it is used, see `Planner.merge`."""
 
     config: Config
     targets: Mapping[Address, Target]
     zones: Zones
+    access: Mapping[str, Access]
 
 
 class Planner:
@@ -60,21 +62,22 @@ class Planner:
         self.rediscovered = asyncio.Event()
         self._discovery = Discovery(self.rediscovered.set, endpoints)
 
-    async def prepare(self, config: Config, zones: Zones, *, wait: bool) -> Plan:
-        """A plan for `config`. `zones` are those that run; `wait` for the first answers of sources that are new.
+    async def prepare(self, config: Config, state: State, *, wait: bool) -> Plan:
+        """A plan for `config`. `state` is what runs; `wait` for the first answers of sources that are new.
 
         StartError if a database, or a file that checks need, cannot be read.
         """
         await self._files.call(require_tls, config)
-        compiled = NO_ZONES
+        compile_networks, compiled = self._engine.compile_networks, NO_ZONES
         if config.zones:
-            compiled = await self._files.call(compile_zones, config, zones, self._engine.compile_zones)
+            compiled = await self._files.call(compile_zones, config, state.zones, compile_networks)
+        access = await self._files.call(compile_access, config, state.access, compile_networks)
         for selector in compiled.idle:
             _log.warning("zones: no database has a network of %s", selector)
         if wait:
             await self._discovery.prepare(config)
         addresses = _addresses(expand(config, self._discovery.found(config)))
-        return Plan(config, await resolve(addresses, self._targets), compiled)
+        return Plan(config, await resolve(addresses, self._targets), compiled, access)
 
     def discard(self) -> None:
         """Let go of what was prepared and will not be applied."""
@@ -104,7 +107,9 @@ class Planner:
             for address in _addresses(expanded)
             if (target := plan.targets.get(address) or literal(address) or self._targets.get(address)) is not None
         }
-        merged = merge(place(old, plan.config, found), expanded, targets, take_slot, plan.zones, kept, give_slot)
+        merged = merge(
+            place(old, plan.config, found), expanded, targets, take_slot, plan.zones, kept, give_slot, plan.access
+        )
         for name in kept:
             targets |= {one.config.address: one.target for one in merged.pools[name].backends.values() if one.target}
         return mark(merged, plan.config, found), targets

@@ -13,6 +13,7 @@ from typing import Any
 
 from l4lb.agent.protocol import NOTHING_SAID, Verdict
 from l4lb.config import Address, Config, model
+from l4lb.control.access import NO_ACCESS, Access
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.containment import PoolFaults
 from l4lb.control.failback import Candidate, Seat, kept, ranks
@@ -20,7 +21,6 @@ from l4lb.control.panic import Standing, is_panic
 from l4lb.control.zones import NO_ZONES, Zones
 from l4lb.discovery.source import Readiness
 from l4lb.engine.api import SlotKind
-from l4lb.engine.packing import pack_networks
 from l4lb.health.probes import Target
 
 BackendKey = tuple[str, str]
@@ -250,13 +250,9 @@ class PoolEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerEntry:
-    """The networks are packed for the data plane once, not for each snapshot."""
-
     slot: int
     config: model.Listener
-    allow: bytes
-    deny: bytes
-    proxy_from: bytes
+    access: Access
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +260,11 @@ class State:
     listeners: Mapping[str, ListenerEntry] = field(default_factory=dict)
     pools: Mapping[str, PoolEntry] = field(default_factory=dict)
     zones: Zones = NO_ZONES
+
+    @property
+    def access(self) -> dict[str, Access]:
+        """Of each listener."""
+        return {name: listener.access for name, listener in self.listeners.items()}
 
     def backends(self) -> Iterator[tuple[BackendKey, BackendEntry]]:
         for pool_name, pool in self.pools.items():
@@ -304,9 +305,12 @@ def merge(
     zones: Zones = NO_ZONES,
     kept: Container[str] = (),
     give_slot: Callable[[SlotKind, int], object] = lambda _kind, _slot: None,
+    access: Mapping[str, Access] = {},
 ) -> State:
-    """The state that `config` asks for, with its compiled zones. `take_slot` is called for what is new, and `give_slot`
-    for what was taken for a pool that cannot be. PoolFaults has all of those. The pools in `kept` stay as they are.
+    """The state that `config` asks for, with its compiled zones and the `access` of its listeners.
+
+    `take_slot` is called for what is new, and `give_slot` for what was taken for a pool that cannot be. PoolFaults has
+    all of those. The pools in `kept` stay as they are.
 
     A pool that stays as it was is the same object, here and wherever a state is changed: that is how others see what
     there is to do.
@@ -330,14 +334,7 @@ def merge(
     for name, listener in config.listeners.items():
         known = old.listeners.get(name)
         slot = take_slot(SlotKind.LISTENER) if known is None else known.slot
-        proxy = listener.proxy_protocol
-        listeners[name] = ListenerEntry(
-            slot=slot,
-            config=listener,
-            allow=pack_networks(listener.allow),
-            deny=pack_networks(listener.deny),
-            proxy_from=b"" if proxy is None else pack_networks(proxy.from_),
-        )
+        listeners[name] = ListenerEntry(slot=slot, config=listener, access=access.get(name, NO_ACCESS))
     return State(listeners=listeners, pools=pools, zones=zones)
 
 

@@ -5,12 +5,15 @@ What the file says of an address counts; else what the last database says that k
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 from l4lb.config import Config
-from l4lb.engine.api import ZoneTable
+from l4lb.config.fields.networks import NetworkFile
+from l4lb.engine.api import NetworkTable
 from l4lb.errors import StartError
 from l4lb.geo import database
 from l4lb.geo.prefixes import Prefix, join, overlay, prefix
@@ -20,7 +23,7 @@ PREFIXES_MAX = 2_000_000
 """Networks of all zones together, once neighbours are joined. The databases of the whole world have about half as many.
 Each takes up to 40 bytes in the table, and about 200 while it is compiled."""
 
-Compile = Callable[[bytes, bytes], ZoneTable]
+Compile = Callable[[bytes, bytes], NetworkTable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Zones:
     """`numbers` has each name's number, `idle` the selectors that no database knows; `source` is what it is made of."""
 
     numbers: Mapping[str, int] = field(default_factory=dict)
-    table: ZoneTable | None = None
+    table: NetworkTable | None = None
     idle: tuple[Selector, ...] = ()
     source: object = None
 
@@ -73,11 +76,21 @@ def _found(path: str, chooser: Chooser) -> Iterator[Prefix]:
 
 def _written(config: Config, numbers: Mapping[str, int]) -> list[Prefix]:
     return [
-        prefix(entry, numbers[name])
+        written
         for name, entries in config.zones.items()
         for entry in entries
         if not isinstance(entry, Selector)
+        for written in _prefixes(entry, numbers[name])
     ]
+
+
+def _prefixes(entry: IPv4Network | IPv6Network | NetworkFile, zone: int) -> Iterator[Prefix]:
+    if isinstance(entry, NetworkFile):
+        yield from (
+            (int.from_bytes(address), length, zone) for address, length in struct.iter_unpack("16sB", entry.packed)
+        )
+    else:
+        yield prefix(entry, zone)
 
 
 def _packed(prefixes: Sequence[Prefix]) -> tuple[bytes, bytes]:

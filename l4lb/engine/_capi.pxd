@@ -85,13 +85,10 @@ cdef extern from "l4lb.h" nogil:
         uint32_t connections_max
         const int *fds
         size_t n_binds
-        const l4lb_prefix *allow
-        size_t n_allow
-        const l4lb_prefix *deny
-        size_t n_deny
+        lb_lpm *allow
+        lb_lpm *deny
         l4lb_proxy_mode proxy_mode
-        const l4lb_prefix *proxy_from
-        size_t n_proxy_from
+        lb_lpm *proxy_from
         uint64_t proxy_timeout_ms
         const l4lb_route *routes
         size_t n_routes

@@ -56,7 +56,7 @@ cdef extern from "maglev.h":
     int lb_maglev_build(uint32_t *table, uint32_t table_size, const lb_maglev_member *members, size_t n_members)
 
 cdef extern from "lpm.h":
-    int lb_lpm_new(const l4lb_prefix *prefixes, const uint32_t *values, size_t n, lb_lpm *like, lb_lpm **out) nogil
+    int lb_lpm_new(const l4lb_prefix *prefixes, const uint32_t *values, size_t n, lb_lpm **out) nogil
     void lb_lpm_free(lb_lpm *lpm) nogil
 
 CLOSE_REASONS = tuple(
@@ -119,24 +119,31 @@ cdef size_t fill_prefixes(const l4lb_prefix **out, bytes packed) except? 0:
     return len(packed) // sizeof(l4lb_prefix)
 
 
-cdef class ZoneTable:
+cdef class NetworkTable:
     """A compiled table. Snapshots share it: it is freed with the last of them, or with this object if that is later."""
 
     cdef lb_lpm *_lpm
 
-    def __cinit__(self, bytes networks, bytes numbers):
+    def __cinit__(self, bytes networks, bytes numbers=None):
         cdef const l4lb_prefix *prefixes
-        cdef const uint32_t *values = <const uint32_t *><const char *>numbers
+        cdef const uint32_t *values = NULL
         cdef size_t n = fill_prefixes(&prefixes, networks)
         cdef int result
-        if <size_t>len(numbers) != n * sizeof(uint32_t):
-            raise ValueError("every network needs a number of 4 bytes")
+        if numbers is not None:
+            values = <const uint32_t *><const char *>numbers
+            if <size_t>len(numbers) != n * sizeof(uint32_t):
+                raise ValueError("every network needs a number of 4 bytes")
         with nogil:
-            result = lb_lpm_new(prefixes, values, n, NULL, &self._lpm)
+            result = lb_lpm_new(prefixes, values, n, &self._lpm)
         check(result)
 
     def __dealloc__(self):
         lb_lpm_free(self._lpm)
+
+
+cdef lb_lpm *lpm_of(table) except? NULL:
+    """Borrows it: the snapshot that is made of it shares it."""
+    return NULL if table is None else (<NetworkTable?>table)._lpm
 
 
 def maglev_table(names, weights, uint32_t size):
@@ -216,10 +223,10 @@ cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_wo
     out.connections_max = spec.max_connections
     out.fds = fds
     out.n_binds = len(spec.fds)
-    out.n_allow = fill_prefixes(&out.allow, spec.allow)
-    out.n_deny = fill_prefixes(&out.deny, spec.deny)
+    out.allow = lpm_of(spec.allow)
+    out.deny = lpm_of(spec.deny)
     out.proxy_mode = <l4lb_proxy_mode><int>spec.proxy_mode
-    out.n_proxy_from = fill_prefixes(&out.proxy_from, spec.proxy_from)
+    out.proxy_from = lpm_of(spec.proxy_from)
     out.proxy_timeout_ms = spec.proxy_timeout_ms
     for i, (name, pool) in enumerate(spec.routes):
         routes[i].name = arena.keep(name.encode())
@@ -368,7 +375,7 @@ cdef class NativeEngine:
         config.n_listeners = len(snapshot.listeners)
         config.pools = pools
         config.n_pools = len(snapshot.pools)
-        config.zones = NULL if snapshot.zones is None else (<ZoneTable?>snapshot.zones)._lpm
+        config.zones = lpm_of(snapshot.zones)
         config.events = <uint32_t><int>snapshot.events
         config.interval_ms = snapshot.interval_ms
         check(l4lb_publish(self.open(), &config))
@@ -379,8 +386,8 @@ cdef class NativeEngine:
         fill_pool(arena, config, pool)
         check(l4lb_check_pool(self.open(), config))
 
-    def compile_zones(self, networks, numbers):
-        return ZoneTable(networks, numbers)
+    def compile_networks(self, networks, numbers=None):
+        return NetworkTable(networks, numbers)
 
     def reclaim(self):
         return l4lb_reclaim(self.open())

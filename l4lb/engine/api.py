@@ -153,11 +153,15 @@ class PoolSpec:
     backends: Sequence[BackendSpec] = ()
 
 
+class NetworkTable(Protocol):
+    """Networks as the data plane looks them up, each with a number or without (`Engine.compile_networks`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSpec:
     """`fds` holds, for each bind address, one listening socket for each worker.
 
-    Networks are packed (`l4lb.engine.packing.pack_networks`): there may be many, and most snapshots do not change them.
+    Without `allow` everyone is let in, without `deny` nobody is turned away; a table of no networks has nobody in it.
     `routes` are server names, or `*.suffix`, with the pool of each; `pool` is for all other clients.
     """
 
@@ -165,16 +169,12 @@ class ListenerSpec:
     pool: int
     fds: Sequence[Sequence[int]]
     max_connections: int = 0
-    allow: bytes = b""
-    deny: bytes = b""
+    allow: NetworkTable | None = None
+    deny: NetworkTable | None = None
     proxy_mode: ProxyMode = ProxyMode.OFF
-    proxy_from: bytes = b""
+    proxy_from: NetworkTable | None = None
     proxy_timeout_ms: int = 5_000
     routes: Sequence[tuple[str, int]] = ()
-
-
-class ZoneTable(Protocol):
-    """Which zone each network is in, as the data plane looks it up (`Engine.compile_zones`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ class Snapshot:
 
     listeners: Sequence[ListenerSpec] = ()
     pools: Sequence[PoolSpec] = ()
-    zones: ZoneTable | None = None
+    zones: NetworkTable | None = None
     events: EventKind = NO_EVENTS
     interval_ms: int = 0
 
@@ -354,9 +354,9 @@ class Engine(Protocol):
     def check_pool(self, pool: PoolSpec) -> None:
         """Whether `publish` would take this pool: ValueError or OSError if not. It changes nothing."""
 
-    def compile_zones(self, networks: bytes, numbers: bytes) -> ZoneTable:
-        """A table of packed networks (`l4lb.engine.packing`) and the zone number of each, 4 bytes in this machine's
-        order. The longest network counts, and of equal ones the last. Any thread; takes long for many."""
+    def compile_networks(self, networks: bytes, numbers: bytes | None = None) -> NetworkTable:
+        """A table of packed networks (`l4lb.engine.packing`) and, for zones, the number of each, 4 bytes in this
+        machine's order. The longest network counts, and of equal ones the last. Any thread; takes long for many."""
 
     def reclaim(self) -> int:
         """Free retired snapshots; how many are left. At 0, sockets the newest snapshot lacks may be closed."""

@@ -15,6 +15,7 @@
 #include <poll.h>
 
 #include "l4lb.h"
+#include "lpm.h"
 
 enum { WORKERS = 4, ROOMS = 3, PLACES = 3, LONG_MS = 600000, ASK_MS = 10000 };
 
@@ -45,9 +46,11 @@ static inline void publish(const struct house *house) {
     struct l4lb_pool_config pools[ROOMS];
     struct l4lb_listener_config listeners[ROOMS];
     const struct l4lb_prefix local = {.address = {[10] = 0xff, 0xff, 127}, .length = 104};
+    struct lb_lpm *trusted;
     const struct l4lb_config config = {
         .listeners = listeners, .n_listeners = house->n_rooms, .pools = pools, .n_pools = house->n_rooms};
 
+    CHECK_OK(lb_lpm_new(&local, NULL, 1, &trusted));
     for (uint32_t i = 0; i < house->n_rooms; i++) {
         const struct room *room = &house->rooms[i];
         pools[i] = room->pool;
@@ -56,11 +59,11 @@ static inline void publish(const struct house *house) {
                                                      .fds = room->fds,
                                                      .n_binds = 1,
                                                      .proxy_mode = room->proxy ? L4LB_PROXY_REQUIRE : L4LB_PROXY_OFF,
-                                                     .proxy_from = &local,
-                                                     .n_proxy_from = 1,
+                                                     .proxy_from = trusted,
                                                      .proxy_timeout_ms = LONG_MS};
     }
     CHECK_OK(l4lb_publish(house->engine, &config));
+    lb_lpm_free(trusted);
 }
 
 /* And wait until everybody goes by it. */

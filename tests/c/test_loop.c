@@ -106,13 +106,15 @@ TEST(quiet_sessions_are_closed_in_parts_and_no_more_than_asked_for) {
 TEST(timers_of_one_tick_expire_in_parts) {
     static struct lone lone;
     const struct l4lb_prefix everywhere = {.address = {[10] = 0xff, 0xff}, .length = 96};
+    struct lb_lpm *trusted;
 
     lone_init(&lone);
     lone.listener.proxy_mode = L4LB_PROXY_REQUIRE;
-    lone.listener.proxy_from = &everywhere;
-    lone.listener.n_proxy_from = 1;
+    CHECK_OK(lb_lpm_new(&everywhere, NULL, 1, &trusted));
+    lone.listener.proxy_from = trusted;
     lone.listener.proxy_timeout_ms = LONE_LONG_MS;
     lone_publish(&lone);
+    lb_lpm_free(trusted);
     open_many(&lone, LB_SESSION_HEADER);
     for (uint32_t index = 0; index < MANY; index++)
         lb_timer_arm(&lone.worker.wheel, &lb_session_table_next(&lone.worker.sessions, index)->timer, 0);

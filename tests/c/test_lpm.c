@@ -69,7 +69,7 @@ static uint32_t find(const struct lb_lpm *lpm, const char *text) {
 static struct lb_lpm *build(const struct l4lb_prefix *prefixes, const uint32_t *values, size_t n) {
     struct lb_lpm *lpm = NULL;
 
-    CHECK_OK(lb_lpm_new(prefixes, values, n, NULL, &lpm));
+    CHECK_OK(lb_lpm_new(prefixes, values, n, &lpm));
     return lpm;
 }
 
@@ -248,11 +248,11 @@ TEST(impossible_input_is_refused) {
     uint32_t nothing = 0;
     struct lb_lpm *lpm = NULL;
 
-    CHECK_EQ(lb_lpm_new(&prefix, NULL, 1, NULL, &lpm), -EINVAL);
+    CHECK_EQ(lb_lpm_new(&prefix, NULL, 1, &lpm), -EINVAL);
     prefix.length = 255;
-    CHECK_EQ(lb_lpm_new(&prefix, NULL, 1, NULL, &lpm), -EINVAL);
+    CHECK_EQ(lb_lpm_new(&prefix, NULL, 1, &lpm), -EINVAL);
     prefix.length = 8;
-    CHECK_EQ(lb_lpm_new(&prefix, &nothing, 1, NULL, &lpm), -EINVAL);
+    CHECK_EQ(lb_lpm_new(&prefix, &nothing, 1, &lpm), -EINVAL);
     CHECK(lpm == NULL);
     lb_lpm_free(NULL);
 }
@@ -291,7 +291,7 @@ TEST(peers_are_found_by_their_address_and_others_nowhere) {
     struct l4lb_endpoint peer = {.family = AF_INET};
     struct lb_lpm *lpm;
 
-    CHECK_OK(lb_lpm_new(prefixes, values, 2, NULL, &lpm));
+    CHECK_OK(lb_lpm_new(prefixes, values, 2, &lpm));
     memcpy(peer.address, prefixes[0].address + 12, 4);
     CHECK_EQ(lb_lpm_find_peer(lpm, &peer), 4);
     peer.address[0] = 11;
@@ -310,7 +310,7 @@ TEST(a_shared_table_lives_until_its_last_user_lets_go) {
     struct l4lb_prefix prefix = prefix_of("10.0.0.0", 8);
     struct lb_lpm *lpm;
 
-    CHECK_OK(lb_lpm_new(&prefix, NULL, 1, NULL, &lpm));
+    CHECK_OK(lb_lpm_new(&prefix, NULL, 1, &lpm));
     CHECK(lb_lpm_share(lpm) == lpm);
     lb_lpm_free(lpm);
     CHECK_EQ(lb_lpm_find(lpm, prefix.address), 1);

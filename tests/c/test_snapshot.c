@@ -90,6 +90,29 @@ TEST(sockets_are_in_order_of_their_descriptors) {
     lb_live_fini(&draft.live);
 }
 
+TEST(lists_of_networks_are_shared_with_what_made_them) {
+    static const struct l4lb_prefix prefix = {.address = {[10] = 0xff, 0xff, 127}, .length = 104};
+    static struct draft draft;
+    struct lb_snapshot *snapshot;
+    struct lb_lpm *lists[3];
+
+    draft_init(&draft);
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(lb_lpm_new(&prefix, NULL, 1, &lists[i]));
+    draft.listener.allow = lists[0];
+    draft.listener.deny = lists[1];
+    draft.listener.proxy_from = lists[2];
+    CHECK_OK(lb_snapshot_new(&draft.config, 1, &draft.live, NULL, &snapshot));
+    for (int i = 0; i < 3; i++)
+        lb_lpm_free(lists[i]);
+    CHECK(snapshot->listeners[0].allow == lists[0]);
+    CHECK(snapshot->listeners[0].deny == lists[1]);
+    CHECK(snapshot->listeners[0].proxy_from == lists[2]);
+    CHECK_EQ(lb_lpm_find(lists[0], prefix.address), 1);
+    lb_snapshot_free(snapshot);
+    lb_live_fini(&draft.live);
+}
+
 /* ---- what is refused --------------------------------------------------------------------------------------------- */
 
 /* Each sets one value to what has no meaning. */

@@ -113,7 +113,7 @@ struct world {
     int unused_fds[UNUSED_FDS]; /* to be closed once no worker listens there */
     uint32_t n_unused_fds;
     uint32_t n_names;
-    struct lb_lpm *zones;
+    struct lb_lpm *zones, *local, *unwanted;
     struct account accounts[3][SLOTS_SEEN];
     struct totals totals;
     uint64_t address_space; /* when it was over */
@@ -319,9 +319,7 @@ static void publish(void) {
     struct l4lb_backend_config backends[POOLS][MEMBERS];
     struct l4lb_pool_config pools[POOLS];
     struct l4lb_listener_config listeners[DOORS];
-    const struct l4lb_prefix local = {.address = {[10] = 0xff, 0xff, 127}, .length = 104};
     const struct l4lb_route route = {.name = "*.example", .pool = 0};
-    const struct l4lb_prefix unwanted = {.address = {[10] = 0xff, 0xff, 192, 0, 2, 3}, .length = 128};
     struct l4lb_config config = {.listeners = listeners,
                                  .pools = pools,
                                  .zones = world.zones,
@@ -347,10 +345,8 @@ static void publish(void) {
                 .fds = door->fds,
                 .n_binds = 1,
                 .proxy_mode = door->proxy ? L4LB_PROXY_REQUIRE : L4LB_PROXY_OFF,
-                .proxy_from = &local,
-                .n_proxy_from = door->trusted,
-                .deny = &unwanted,
-                .n_deny = 1,
+                .proxy_from = door->trusted ? world.local : NULL,
+                .deny = world.unwanted,
                 .proxy_timeout_ms = 200,
                 .routes = &route,
                 .n_routes = door->routes,
@@ -786,15 +782,18 @@ static bool counters_are_listed(void) {
 /* ---- the storm --------------------------------------------------------------------------------------------------- */
 
 /* Clients are local, or somewhere in 192.0.2.0/28 as their headers say. */
-static void make_zones(void) {
+static void make_tables(void) {
     static const struct l4lb_prefix networks[ZONES] = {
         {.address = {[10] = 0xff, 0xff, 127}, .length = 104},
         {.address = {[10] = 0xff, 0xff, 192, 0, 2, 0}, .length = 126},
         {.address = {[10] = 0xff, 0xff, 192, 0, 2, 4}, .length = 126},
     };
     static const uint32_t numbers[ZONES] = {1, 2, 3};
+    static const struct l4lb_prefix unwanted = {.address = {[10] = 0xff, 0xff, 192, 0, 2, 3}, .length = 128};
 
-    CHECK_OK(lb_lpm_new(networks, numbers, ZONES, NULL, &world.zones));
+    CHECK_OK(lb_lpm_new(networks, numbers, ZONES, &world.zones));
+    CHECK_OK(lb_lpm_new(networks, NULL, 1, &world.local));
+    CHECK_OK(lb_lpm_new(&unwanted, NULL, 1, &world.unwanted));
 }
 
 static void begin(uint64_t seed) {
@@ -805,7 +804,7 @@ static void begin(uint64_t seed) {
     CHECK_OK(l4lb_engine_new(&options, &world.engine));
     world.backends = storm_backends_start(world.name, seed + 1000);
     world.clients = storm_clients_start(world.name, seed + 2000, AT_ONCE);
-    make_zones();
+    make_tables();
     for (int i = 0; i < POOLS; i++)
         add_pool(&world.pools[i]);
     for (unsigned i = 0; i < DOORS; i++)
@@ -957,6 +956,8 @@ static void run(uint64_t seed, uint64_t ms) {
     check_that_every_place_is_free();
     l4lb_engine_free(world.engine);
     lb_lpm_free(world.zones);
+    lb_lpm_free(world.local);
+    lb_lpm_free(world.unwanted);
     for (uint32_t i = 0; i < world.n_unused_fds; i++)
         (void)close(world.unused_fds[i]);
     storm_backends_stop(world.backends);

@@ -120,6 +120,7 @@ def test_every_yaml_block_loads(block: str, tmp_path: Path) -> None:
         pool = next(iter(given.get("pools", {"web": None})))
         block += yaml.safe_dump({"listeners": {"web": {"bind": "127.0.0.1:8080", "pool": pool}}})
     path = tmp_path / "l4lb.yaml"
+    (tmp_path / "deny.lst").write_text("192.0.2.7\n")
     path.write_text(with_database(block, tmp_path))
     load_config(path, {})
 

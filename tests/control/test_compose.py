@@ -10,6 +10,7 @@ import pytest
 
 from l4lb.config import Address
 from l4lb.config.model import Log
+from l4lb.control.access import compile_access
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.compose import Composer
 from l4lb.control.containment import PoolFaults
@@ -28,7 +29,7 @@ from l4lb.engine.api import (
 )
 from l4lb.engine.packing import pack_networks
 from tests.control.build import Slots, config, merged, targets
-from tests.helpers.fake_engine import FakeZoneTable
+from tests.helpers.fake_engine import FakeTable
 
 A, B = "127.0.0.1:9001", "[::1]:9002"
 FDS = {("web", Address.parse("127.0.0.1:0")): [[3, 4]]}
@@ -77,8 +78,9 @@ def test_every_setting_reaches_the_data_plane() -> None:
         },
         zones={"near": ["10.1.0.0/16"], "far": ["10.2.0.0/16"]},
     )
-    zones = compile_zones(wanted, NO_ZONES, FakeZoneTable)
-    state = merge(State(), wanted, targets(wanted), Slots(), zones)
+    zones = compile_zones(wanted, NO_ZONES, FakeTable)
+    access = compile_access(wanted, {}, FakeTable)
+    state = merge(State(), wanted, targets(wanted), Slots(), zones, access=access)
     slots = [backend.slot for _, backend in state.backends()]
     fds = {("", Address.parse("127.0.0.1:80")): [[5, 6]], ("", Address.parse("unix:/run/web.sock")): [[7, 7]]}
     assert Composer().compose(state, fds, QUIET) == Snapshot(
@@ -88,10 +90,10 @@ def test_every_setting_reaches_the_data_plane() -> None:
                 pool=0,
                 fds=((5, 6), (7, 7)),
                 max_connections=5,
-                allow=pack_networks([ip_network("10.0.0.0/8")]),
-                deny=pack_networks([ip_network("10.9.0.0/16"), ip_network("::1")]),
+                allow=FakeTable(pack_networks([ip_network("10.0.0.0/8")])),
+                deny=FakeTable(pack_networks([ip_network("10.9.0.0/16"), ip_network("::1")])),
                 proxy_mode=ProxyMode.OPTIONAL,
-                proxy_from=pack_networks([ip_network("127.0.0.0/8")]),
+                proxy_from=FakeTable(pack_networks([ip_network("127.0.0.0/8")])),
                 proxy_timeout_ms=2500,
             ),
         ),

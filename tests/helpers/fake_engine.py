@@ -30,11 +30,11 @@ SlotKey = tuple[SlotKind, int]
 
 
 @dataclass(frozen=True)
-class FakeZoneTable:
+class FakeTable:
     """What it was compiled from."""
 
     networks: bytes
-    numbers: bytes
+    numbers: bytes | None = None
 
 
 @dataclass
@@ -115,9 +115,9 @@ class FakeEngine:
         if self.refuses(pool):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    def compile_zones(self, networks: bytes, numbers: bytes) -> FakeZoneTable:
+    def compile_networks(self, networks: bytes, numbers: bytes | None = None) -> FakeTable:
         self.compiled += 1
-        return FakeZoneTable(networks, numbers)
+        return FakeTable(networks, numbers)
 
     def reclaim(self) -> int:
         return self.retired

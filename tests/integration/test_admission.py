@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import MakeScene
@@ -66,6 +68,49 @@ def test_reload_replaces_the_lists_for_new_clients_only(balance: MakeScene) -> N
         assert scene.connect().read_all() == b""
         client.send(b"b")
         assert client.receive(1) == b"b"
+
+
+def test_a_file_of_networks_is_read_again_at_each_reload(balance: MakeScene, tmp_path: Path) -> None:
+    file = tmp_path / "deny.lst"
+    file.write_text("# blocked\n127.0.0.2\n")
+    with Served(named("b")) as served:
+        scene = balance(served, listener={"deny": ["127.0.0.3", {"file": str(file)}]})
+
+        def turned_away() -> list[str]:
+            sources = [f"127.0.0.{number}" for number in range(1, 5)]
+            return [source for source in sources if not admitted(scene.address, source)]
+
+        assert turned_away() == ["127.0.0.2", "127.0.0.3"]
+        file.write_text("127.0.0.4/31\n127.0.0.2\n127.0.0.1\n")
+        assert turned_away() == ["127.0.0.2", "127.0.0.3"], "not before a reload"
+        scene.reload()
+        assert turned_away() == ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
+        file.write_text("127.0.0.2\nnonsense\n")
+        status, answer = scene.lb.request("POST", "/api/v1/reload")
+        assert status == 422
+        assert f"{file}:2:1: error: 'nonsense' is not a network" in answer["error"]
+        assert turned_away() == ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"], "all or nothing"
+
+
+def test_an_allow_list_that_lost_its_content_lets_nobody_in(balance: MakeScene, tmp_path: Path) -> None:
+    file = tmp_path / "allow.lst"
+    file.write_text("127.0.0.1\n")
+    with Served(named("b")) as served:
+        scene = balance(served, listener={"allow": {"file": str(file)}})
+        assert admitted(scene.address, "127.0.0.1")
+        file.write_text("")
+        scene.reload()
+        assert not admitted(scene.address, "127.0.0.1")
+
+
+def test_a_hundred_thousand_networks_are_looked_up(balance: MakeScene, tmp_path: Path) -> None:
+    file = tmp_path / "deny.lst"
+    lines = [f"10.{number >> 8 & 255}.{number & 255}.{(number >> 16) * 16}/28" for number in range(100_000)]
+    file.write_text("\n".join([*lines, "127.0.0.9/32"]))
+    with Served(named("b")) as served:
+        scene = balance(served, listener={"deny": {"file": str(file)}})
+        assert admitted(scene.address, "127.0.0.1")
+        assert not admitted(scene.address, "127.0.0.9")
 
 
 @pytest.mark.parametrize("limit", [1, 7])

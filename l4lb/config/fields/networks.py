@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any
 
@@ -23,11 +25,28 @@ ZONES_MAX = 255
 
 DATABASES_MAX = 8
 
+FILE_NETWORKS_MAX = 1_000_000
+"""Networks in one file."""
+
 NETWORK_PATTERN = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 
 _MAPPED_BITS = 96
 
 _NETWORK = re.compile(NETWORK_PATTERN, re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFile:
+    """The networks of a file, packed: 16 bytes of address, IPv4 mapped into IPv6, and one of length for each."""
+
+    path: str
+    packed: bytes = field(default=b"", repr=False)
+
+    def __str__(self) -> str:
+        return self.path
+
+
+ListEntry = IPv4Network | IPv6Network | NetworkFile
 
 
 def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
@@ -57,32 +76,51 @@ def read_network(value: Any) -> IPv4Network | IPv6Network:
 
 _NETWORK_SCHEMA: Schema = {"type": "string", "pattern": NETWORK_PATTERN, "examples": ["10.0.0.0/8", "2001:db8::/32"]}
 
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(read_network)]
+_FILE_SCHEMA: Schema = {
+    "type": "object",
+    "properties": {"file": {"type": "string"}},
+    "required": ["file"],
+    "additionalProperties": False,
+}
+
+
+def read_entry(value: Any) -> ListEntry:
+    """What may be in a list of networks: one, or a file of them, which is read by now."""
+    if isinstance(value, NetworkFile):
+        return value
+    if isinstance(value, Mapping):
+        raise ValueError("a network is expected, or {file: PATH} with the name of a file that has one on each line")
+    return read_network(value)
+
+
 Networks = Annotated[
-    tuple[Network, ...],
+    tuple[Annotated[ListEntry, BeforeValidator(read_entry)], ...],
     Field(max_length=NETWORKS_MAX),
     BeforeValidator(one_or_many),
-    list_schema(_NETWORK_SCHEMA, NETWORKS_MAX),
+    list_schema({"anyOf": [_NETWORK_SCHEMA, _FILE_SCHEMA]}, NETWORKS_MAX),
 ]
 
 
-def read_zone_entry(value: Any) -> IPv4Network | IPv6Network | Selector:
+def read_zone_entry(value: Any) -> ListEntry | Selector:
     """What may be in a zone: a network, or what a database says of some."""
     if isinstance(value, Selector):
         return value
     if isinstance(value, str) and selector.is_selector(value):
         return Selector.parse(value)
     try:
-        return read_network(value)
+        return read_entry(value)
     except ValueError as error:
         raise ValueError(f"{error}; or country:DE, continent:EU or asn:64500") from None
 
 
 Zone = Annotated[
-    tuple[Annotated[IPv4Network | IPv6Network | Selector, BeforeValidator(read_zone_entry)], ...],
+    tuple[Annotated[ListEntry | Selector, BeforeValidator(read_zone_entry)], ...],
     Field(max_length=NETWORKS_MAX),
     BeforeValidator(one_or_many),
-    list_schema({"anyOf": [_NETWORK_SCHEMA, {"type": "string", "pattern": f"^({selector.PATTERN})$"}]}, NETWORKS_MAX),
+    list_schema(
+        {"anyOf": [_NETWORK_SCHEMA, {"type": "string", "pattern": f"^({selector.PATTERN})$"}, _FILE_SCHEMA]},
+        NETWORKS_MAX,
+    ),
 ]
 Databases = Annotated[
     tuple[FilePath, ...],
