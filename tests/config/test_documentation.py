@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,30 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
     }
     assert set(Config.model_fields) == {"process", "admin", "log", "defaults", "geo", "zones", "listeners", "pools"}
     assert config.zones
+
+
+def enumerations(schema: Any) -> Iterator[tuple[str, list[str]]]:
+    """Every key whose value is one of some words, and those."""
+    for key, value in schema.get("properties", {}).items():
+        found = [choice for choice in (value, *value.get("anyOf", ()), value.get("items", {})) if "enum" in choice]
+        found += [choice for choice in value.get("items", {}).get("anyOf", ()) if "enum" in choice]
+        yield from ((key, choice["enum"]) for choice in found)
+    for choice in schema.get("anyOf", ()):
+        yield from enumerations(choice)
+
+
+def test_the_commented_example_names_every_word_that_a_key_takes() -> None:
+    """On the line of the key, or in the comments below it."""
+    text = "".join((ROOT / "conf" / name).read_text() for name in ("l4lb.yaml", "discovery.yaml"))
+    entries = re.sub(r"\n {30,}#", " ", text).splitlines()
+    checked = 0
+    for definition in json_schema()["$defs"].values():
+        for key, words in enumerations(definition):
+            lines = " ".join(line for line in entries if re.search(rf"\b{key}:", line))
+            missing = [word for word in words if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", lines)]
+            assert not missing, (key, missing)
+            checked += 1
+    assert checked > 20
 
 
 def test_the_example_of_discovery_has_every_key_of_each_source() -> None:
