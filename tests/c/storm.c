@@ -416,6 +416,7 @@ const struct storm_address *storm_backend(const struct storm_backends *all, enum
 /* ---- clients ----------------------------------------------------------------------------------------------------- */
 
 enum { VISITS = 512, FRAMES = 4, PATIENCE_MS = 2500, STALL_MS = 400, THINK_MS = 60, NEW_AT_ONCE = 8 };
+enum { SLOW_STEP_MIN = 2048, SLOW_STEP_MAX = 8192, SLOW_PAUSE_MS = 4, SLOW_BUFFER = 4096, LATE_MS = 1500 };
 
 enum manner {
     ORDERLY,
@@ -447,6 +448,8 @@ struct visit {
     uint64_t leaves_ms;
     uint64_t reads_ms; /* not before */
     uint64_t asks_ms;  /* not before */
+    uint32_t step;     /* bytes that it reads at a time; 0 = as many as there are */
+    uint32_t pause_ms; /* between two reads, at most */
 };
 
 struct storm_clients {
@@ -494,6 +497,23 @@ static void draw_manner(struct visit *visit) {
         visit->reads_ms = now_ms + up_to(random, STALL_MS);
 }
 
+/* How a client reads that has all the time in the world: mostly at once. A slow one has a small buffer and takes its
+ * time between reads; a late one begins to read long after everything was sent to it. */
+static void draw_reading(struct visit *visit) {
+    struct check_random *random = &visit->random;
+    uint32_t draw = check_random_below(random, 100);
+    int buffer = SLOW_BUFFER;
+
+    if (draw < 10) {
+        visit->step = SLOW_STEP_MIN + up_to(random, SLOW_STEP_MAX - SLOW_STEP_MIN);
+        visit->pause_ms = SLOW_PAUSE_MS;
+    }
+    if (draw < 20)
+        (void)setsockopt(visit->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    if (draw >= 15 && draw < 25)
+        visit->reads_ms = storm_now_ms() + up_to(random, LATE_MS);
+}
+
 /* Version 1, mostly right: sometimes it is nonsense, and sometimes its end is missing. */
 static void draw_head(struct visit *visit) {
     uint32_t draw = check_random_below(&visit->random, 100);
@@ -528,7 +548,9 @@ static void come(struct storm_clients *clients, struct visit *visit) {
     visit->asks_at_once = chance(&visit->random, 30);
     visit->finishes_early = chance(&visit->random, 50);
     visit->leaves_ms = UINT64_MAX;
-    if (!visit->calm)
+    if (visit->calm)
+        draw_reading(visit);
+    else
         draw_manner(visit);
     if (door.proxy)
         draw_head(visit);
@@ -585,6 +607,7 @@ static ssize_t ask(struct visit *visit) {
 /* Returns what take() does. Where no answer is due, the next thing is the end. */
 static ssize_t hear(struct visit *visit) {
     const struct frame *frame;
+    uint64_t left;
     uint8_t byte;
     ssize_t n;
 
@@ -594,7 +617,10 @@ static ssize_t hear(struct visit *visit) {
         return n == -1 ? -errno : n;
     }
     frame = &visit->frames[visit->answering];
-    n = take(visit->fd, ~frame->seed, visit->answered, frame->answer - visit->answered);
+    left = frame->answer - visit->answered;
+    n = take(visit->fd, ~frame->seed, visit->answered, visit->step > 0 && visit->step < left ? visit->step : left);
+    if (n > 0 && visit->pause_ms > 0)
+        visit->reads_ms = storm_now_ms() + up_to(&visit->random, visit->pause_ms);
     if (n > 0) {
         visit->answered += (uint64_t)n;
         visit->moved += (uint64_t)n;
@@ -662,7 +688,7 @@ static void visit_steps(struct storm_clients *clients, struct visit *visit, shor
             }
             idle = n < 0;
         }
-        if (now_ms >= visit->reads_ms) {
+        if (now_ms >= visit->reads_ms) { /* which a slow reader moves on */
             n = hear(visit);
             if (n <= 0 && !is_later(n) && n != -ENOTCONN) {
                 is_over(clients, visit, n);
