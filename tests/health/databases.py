@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import trustme
+
 from tests.applications.conftest import COMMAND_DEADLINE, daemon, program, run
 from tests.applications.test_postgres import as_postgres, newest_server
 from tests.helpers.peers import Address, refused
@@ -54,6 +56,8 @@ class Postgres:
         options = {"listen_addresses": host, "port": str(port), "unix_socket_directories": "", "fsync": "off"}
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         words += ["-c", "log_connections=off", "-c", "log_min_messages=info"]
+        if (self.data / "server.key").exists():
+            words += ["-c", "ssl=on"]
         command = [*as_postgres(), program("postgres", self.programs), "-D", str(self.data), *words]
         ready = [program("pg_isready", self.programs), "-q", "-h", host, "-p", str(port)]
         with daemon(*command, log=self.log) as process:
@@ -86,6 +90,17 @@ def new_primary(directory: Path) -> Postgres:
     hba = data / "pg_hba.conf"
     hba.write_text("".join(rules) + "host all all 127.0.0.0/8 trust\n" + hba.read_text())
     return server
+
+
+def certify(server: Postgres, leaf: trustme.LeafCert) -> None:
+    """Let a server that is not running yet offer TLS."""
+    key = server.data / "server.key"
+    key.write_bytes(leaf.private_key_pem.bytes())
+    key.chmod(0o600)
+    (server.data / "server.crt").write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    if as_postgres():
+        for name in ("server.key", "server.crt"):
+            shutil.chown(server.data / name, "postgres")
 
 
 def new_replica(primary: Postgres) -> Postgres:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from l4lb.health.probes import Outcome, Result, failure, success
-from tests.health.databases import Postgres, new_primary, new_replica
+from tests.health.certificates import Authority, authority
+from tests.health.databases import Postgres, certify, new_primary, new_replica
 from tests.health.probing import SHORT, check
 from tests.helpers.peers import Peer, Served
 from tests.helpers.waiting import wait_until
@@ -20,16 +21,21 @@ SECRETS = {"scram": "s3cret, ü", "md5": "m", "plain": "p w"}
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[Postgres, Postgres]]:
-    with (
-        tempfile.TemporaryDirectory(prefix="l4lb-test-") as directory,
-        new_primary(Path(directory)).running() as primary,
-    ):
-        for user, password in SECRETS.items():
-            method = "md5" if user == "md5" else "scram-sha-256"
-            primary.sql(f"SET password_encryption = '{method}'; CREATE USER {user} PASSWORD '{password}'")
-        with new_replica(primary).running() as replica:
-            yield primary, replica
+def servers(ca: Authority) -> Iterator[tuple[Postgres, Postgres]]:
+    with tempfile.TemporaryDirectory(prefix="l4lb-test-") as directory:
+        primary = new_primary(Path(directory))
+        certify(primary, ca.issue("db.example")[0])
+        with primary.running():
+            for user, password in SECRETS.items():
+                method = "md5" if user == "md5" else "scram-sha-256"
+                primary.sql(f"SET password_encryption = '{method}'; CREATE USER {user} PASSWORD '{password}'")
+            with new_replica(primary).running() as replica:
+                yield primary, replica
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("ca"))
 
 
 def ask(server: Postgres, **settings: Any) -> Result:
@@ -65,6 +71,28 @@ def test_a_server_that_asks_for_a_password_lives(servers: tuple[Postgres, Postgr
     assert ask(primary, user=user) == success(f"asks for a password ({method})")
     assert not ask(primary, user=user, role="primary").ok
     assert "give health.password, or trust the user" in ask(primary, user=user, role="primary").message
+
+
+@pytest.mark.parametrize("account", [{}, {"user": "scram", "password": SECRETS["scram"]}])
+def test_through_tls(servers: tuple[Postgres, Postgres], ca: Authority, account: dict[str, str]) -> None:
+    primary, _ = servers
+    tls = {"ca": ca.file, "server_name": "db.example"}
+    assert ask(primary, role="primary", tls=tls, **account) == success("primary")
+    assert ask(primary, tls={"ca": ca.file}, **account).message.startswith("TLS: ")
+    assert ask(primary, tls={"verify": False}, **account) == success("logged in")
+
+
+@pytest.mark.parametrize(("answer", "came"), [(b"N", "'N'"), (b"Sx", "'Sx'"), (b"E\0\0\0\4", r"'E\x00\x00\x00\x04'")])
+def test_a_server_without_tls_is_told(answer: bytes, came: str) -> None:
+    def handle(peer: Peer) -> None:
+        assert peer.receive(8) == b"\0\0\0\x08\x04\xd2\x16\x2f"
+        peer.send(answer)
+        peer.drain()
+
+    with Served(handle) as server:
+        assert check(server.address, type="pgsql", user="u", tls={}) == failure(
+            f"SSLRequest: expected S, but {came} came"
+        )
 
 
 def test_what_the_server_objects_to_is_shown(servers: tuple[Postgres, Postgres]) -> None:

@@ -136,6 +136,20 @@ def test_what_came_before_something_was_sent_is_no_answer_to_it() -> None:
         assert result == Result(Outcome.TIMEOUT, r"no answer to step 2 ('PING\r\n') within 0.2s")
 
 
+def test_steps_in_a_row_that_only_send_are_one_question() -> None:
+    def handle(peer: Peer) -> None:
+        assert peer.receive(1) == b"a"
+        peer.send(b"one")
+        assert peer.receive(1) == b"b"
+        peer.send(b"two")
+        peer.drain()
+
+    script = [{"send": "a"}, {"send": "b"}, {"expect": "one"}, {"expect": "two"}]
+    with Served(handle) as server:
+        for _ in range(20):
+            assert check(server.address, type="send_expect", script=script) == GOOD
+
+
 def test_what_the_kernel_still_has_when_something_is_sent_is_no_answer_to_it() -> None:
     def chatty(peer: Peer) -> None:
         peer.send(b"+PONG\r\n")
@@ -163,6 +177,7 @@ def readable(sock: socket.socket) -> bool:
 
 def test_endless_answer_is_cut_off() -> None:
     def flood(peer: Peer) -> None:
+        peer.receive(6)
         while True:
             peer.send(b"x" * 65536)
 

@@ -12,7 +12,7 @@ import pytest
 from l4lb.health.probes import NOBODY, Outcome, Result, Subject, failure, success
 from tests.health.certificates import Authority, SecureServer, authority
 from tests.health.probing import check
-from tests.helpers.peers import Peer, Served
+from tests.helpers.peers import Backend, Peer, Served
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -153,3 +153,9 @@ def test_stream_that_ends_without_a_word_of_tls_is_at_its_end(ca: Authority) -> 
 
     with SecureServer(ca.server_context("127.0.0.1"), handle) as server:
         assert check(server.address, type="https", tls={"ca": ca.file}, body="^ready$") == success("HTTP 200")
+
+
+def test_handshake_that_does_not_come_is_named(ca: Authority) -> None:
+    with Backend() as backend:
+        result = check(backend.address, type="tcp", tls={"ca": ca.file}, timeout=0.2)
+        assert result == Result(Outcome.TIMEOUT, "no answer to the TLS handshake within 0.2s")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import select
 import socket
 import threading
 import uuid
@@ -16,10 +17,12 @@ from typing import Any
 import pytest
 
 from l4lb.config.model import Health
-from l4lb.health.probes import Outcome, Result, Subject, Target, failure, probe, success
+from l4lb.health.probes import Outcome, Result, Subject, Target, failure, http, probe, success
+from l4lb.health.probes.base import AnswerError
+from l4lb.health.probes.connection import Connection, new_socket
 from tests.applications.conftest import daemon, program
 from tests.health.probing import NO_ANSWER, SHORT, check, target
-from tests.helpers.loops import run
+from tests.helpers.loops import eventually, run
 from tests.helpers.peers import Address, Backend, End, Peer, Served, blackhole, listen, refused, spelled
 from tests.helpers.waiting import wait_until
 
@@ -78,16 +81,19 @@ def test_tcp_check_ends_as_a_client_does_that_has_nothing_to_say(place: dict[str
     """A server logs resets; and sockets in TIME_WAIT would fill tables of the kernel."""
     with Backend(**place) as backend:
         address = address_of(backend)
+        before = waiting_sockets(address)
         check(address)
         with backend.accept() as peer:
             assert peer.ended() is End.FIN
-            assert isinstance(address, str) or not waiting_sockets(address[1])
+            assert waiting_sockets(address) <= before
 
 
-def waiting_sockets(port: int) -> list[str]:
+def waiting_sockets(address: Address) -> set[str]:
     """Connections of clients to this port that are in TIME_WAIT."""
+    if isinstance(address, str):
+        return set()
     lines = [line.split() for path in ("tcp", "tcp6") for line in Path("/proc/net", path).read_text().splitlines()[1:]]
-    return [line[1] for line in lines if line[3] == "06" and int(line[2].rpartition(":")[2], 16) == port]
+    return {line[1] for line in lines if line[3] == "06" and int(line[2].rpartition(":")[2], 16) == address[1]}
 
 
 def test_tcp_refused() -> None:
@@ -193,6 +199,25 @@ def test_http_what_is_missing_of_an_answer_is_said(more: dict[str, Any]) -> None
         result = check_http(web.address, timeout=SHORT, **more)
         what = "body" if "body" in more else "head"
         assert f"expected the end of the {what} behind 200, but 'HTTP/1.1 200 OK" in result.message
+
+
+def test_http_answer_that_came_before_the_request_is_none() -> None:
+    async def main(address: Address) -> str:
+        with new_socket(target(address)) as sock:
+            connection = Connection(sock)
+            await connection.open(address, "off")
+            await eventually(lambda: select.select([sock], [], [], 0)[0])
+            with pytest.raises(AnswerError) as error:
+                await http.ask(connection, target(address), Health(type="http"), Subject())
+            return str(error.value)
+
+    def early(peer: Peer) -> None:
+        peer.send(OK)
+        peer.finish()
+        peer.drain()
+
+    with Served(early) as served:
+        assert run(main(served.address)) == "the connection ended without an answer"
 
 
 def test_http_status_is_taken_as_soon_as_it_is_there() -> None:

@@ -71,6 +71,7 @@ class Connection:
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str | None) -> None:
         """Shake hands; ssl.SSLError says what is wrong with the peer."""
+        self.question, self.expected = "the TLS handshake", ""
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         while True:
             try:
@@ -81,7 +82,7 @@ class Connection:
             else:
                 break
         await self._flush()
-        self._tls = tls
+        self._tls, self.question = tls, ""
 
     @property
     def protocol(self) -> str | None:

@@ -27,6 +27,7 @@ _SHOWN_MAX = 64
 async def ask(connection: Connection, target: Target, health: Health, subject: Subject) -> Result:
     connection.question = f"{health.method} {health.path}"
     connection.expected = "a status"
+    connection.forget()
     await connection.send(request(target, health, subject))
     answer, body = Answer(), bytearray()
     while not _suffices(answer, body, health):

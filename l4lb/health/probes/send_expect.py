@@ -1,6 +1,7 @@
 """send_expect: says what the script says, and looks for its answers, however they are cut into pieces.
 
-What came before something is sent is forgotten: it cannot be an answer to that.
+What came before something is sent is forgotten: it cannot be an answer to that. Steps in a row that only send are one
+question.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ LOOK = 0.01
 
 
 async def ask(connection: Connection, health: Health) -> Result:
+    asking = False
     for number, step in enumerate(health.script, 1):
         connection.question = f"step {number}"
         if step.send is not None:
             connection.question += f" ({quoted(step.send)})"
-            connection.forget()
+            if not asking:
+                connection.forget()
             await connection.send(step.send)
+        asking = step.expect is None and not step.match
         if step.match:
             await _match(connection, step)
         if step.expect is not None:
