@@ -15,6 +15,7 @@
 #include "histogram.h"
 #include "poll_tag.h"
 #include "sock.h"
+#include "source.h"
 
 _Static_assert(L4LB_RETRIES_MAX < UINT8_MAX, "attempts are counted in a byte");
 
@@ -102,7 +103,8 @@ static void try_again_soon(struct lb_worker *worker, struct lb_session *session,
 static int open_server(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
                        const struct lb_backend *backend) {
     struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
-    int result = lb_sock_connect((const struct sockaddr *)&backend->address, backend->address_len, &pool->tcp);
+    int result = lb_sources_connect(pool->sources, worker->source_turn++, (const struct sockaddr *)&backend->address,
+                                    backend->address_len, &pool->tcp);
 
     if (result == -EAGAIN) {
         try_again_soon(worker, session, pool);

@@ -46,14 +46,15 @@ enum l4lb_event_kind { L4LB_EVENT_OPEN = 1, L4LB_EVENT_INTERVAL = 2, L4LB_EVENT_
 
 enum l4lb_slot_kind { L4LB_SLOT_LISTENER, L4LB_SLOT_POOL, L4LB_SLOT_BACKEND };
 
-/* Maximum weight of a backend, the largest accepted Maglev and sticky tables, the most routes of a listener, and the
- * most retries of a session. */
+/* Maximum weight of a backend, the largest accepted Maglev and sticky tables, the most routes of a listener, the most
+ * retries of a session, and the most source addresses of a pool. */
 enum {
     L4LB_WEIGHT_MAX = 65535,
     L4LB_MAGLEV_TABLE_MAX = 5000011,
     L4LB_STICKY_ENTRIES_MAX = 10000000,
     L4LB_ROUTES_MAX = 16384,
-    L4LB_RETRIES_MAX = 250
+    L4LB_RETRIES_MAX = 250,
+    L4LB_SOURCES_MAX = 64
 };
 
 /* What the kernel accepts, tcp(7). */
@@ -86,6 +87,12 @@ struct l4lb_backend_config {
     socklen_t address_len;
 };
 
+/* An address of this host, with port 0. */
+struct l4lb_source {
+    const struct sockaddr *address;
+    socklen_t address_len;
+};
+
 /* Times are milliseconds; 0 means off. */
 struct l4lb_pool_config {
     uint32_t slot;
@@ -103,13 +110,15 @@ struct l4lb_pool_config {
     uint64_t response_ms; /* these three replace idle_ms in their phase */
     uint64_t stream_gap_ms;
     uint64_t keepalive_ms;
-    uint64_t hello_ms;       /* how long clients of listeners with this pool may take to give a server name */
-    struct l4lb_tcp tcp;     /* of the connections to its backends, from the first packet on */
-    uint32_t queue_size;     /* sessions that wait when no backend has a place; 0 = none does */
-    uint64_t queue_ms;       /* how long each */
-    uint8_t abort_on_close;  /* a client that sent a FIN before it has a backend has left */
-    uint32_t sticky_entries; /* clients whose backend is remembered; 0 = none */
-    uint64_t sticky_ttl_ms;  /* for how long after their last session */
+    uint64_t hello_ms;                 /* how long clients of listeners with this pool may take to give a server name */
+    struct l4lb_tcp tcp;               /* of the connections to its backends, from the first packet on */
+    uint32_t queue_size;               /* sessions that wait when no backend has a place; 0 = none does */
+    uint64_t queue_ms;                 /* how long each */
+    uint8_t abort_on_close;            /* a client that sent a FIN before it has a backend has left */
+    uint32_t sticky_entries;           /* clients whose backend is remembered; 0 = none */
+    uint64_t sticky_ttl_ms;            /* for how long after their last session */
+    const struct l4lb_source *sources; /* that connections to backends come from, in turn; at most L4LB_SOURCES_MAX */
+    size_t n_sources;
     const struct l4lb_backend_config *backends;
     size_t n_backends;
 };

@@ -125,12 +125,15 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->queue_ms = config->queue_ms;
     pool->abort_on_close = config->abort_on_close != 0;
     pool->live = &live->pools[config->slot];
-    result = build_sticky(pool, config, live, previous);
+    result = lb_sources_new(config->sources, config->n_sources, &pool->sources);
+    if (result == 0)
+        result = build_sticky(pool, config, live, previous);
     return result < 0 ? result : build_backends(pool, config, live, previous);
 }
 
 static void fini_pool(struct lb_pool *pool) {
     free(pool->backends);
+    lb_sources_free(pool->sources);
     lb_group_fini(&pool->whole);
     lb_spill_free(pool->spill);
     lb_sticky_put(pool->sticky);

@@ -24,6 +24,7 @@
 #include "live.h"
 #include "lpm.h"
 #include "routes.h"
+#include "source.h"
 #include "spill.h"
 #include "sticky.h"
 
@@ -52,6 +53,7 @@ struct lb_pool {
     struct lb_backend *backends; /* in order of tiers, and in a tier as they were given */
     struct lb_group whole;       /* all of them; not built where there is `spill` */
     struct lb_spill *spill;      /* NULL where the pool has one tier and no zones to tell apart */
+    struct lb_sources *sources;  /* NULL = the kernel chooses where connections come from */
     struct lb_sticky *sticky;    /* NULL = clients are not remembered */
     uint64_t sticky_ttl_ms;
     struct lb_pool_live *live; /* borrowed from the engine */

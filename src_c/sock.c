@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "source.h"
+
 #include "clock.h"
 #include "endpoint.h"
 
@@ -80,7 +82,14 @@ static bool is_connected_to_itself(int fd, const struct sockaddr *address, sockl
                                       memcmp(other.address, unspecified, sizeof unspecified) == 0);
 }
 
-int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct l4lb_tcp *tcp) {
+/* The port is chosen when it connects: then each backend has all ports of the source to itself. */
+static int bind_to(int fd, const struct lb_source *source) {
+    set_number(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    return bind(fd, (const struct sockaddr *)&source->address, source->address_len) == -1 ? -EADDRNOTAVAIL : 0;
+}
+
+int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct lb_source *source,
+                    const struct l4lb_tcp *tcp) {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int error = 0;
 
@@ -88,9 +97,11 @@ int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct 
         return -errno;
     if (address->sa_family != AF_UNIX)
         set_tcp(fd, tcp);
-    if (connect(fd, address, len) == -1 && errno != EINPROGRESS)
+    if (source != NULL)
+        error = bind_to(fd, source);
+    if (error == 0 && connect(fd, address, len) == -1 && errno != EINPROGRESS)
         error = -errno;
-    else if (address->sa_family != AF_UNIX && is_connected_to_itself(fd, address, len))
+    if (error == 0 && address->sa_family != AF_UNIX && is_connected_to_itself(fd, address, len))
         error = -ECONNREFUSED;
     if (error == 0)
         return fd;

@@ -13,12 +13,17 @@
 #include "base.h"
 #include "l4lb.h"
 
+struct lb_source;
+
 /* Accept one client. `peer` gets its address; an IPv4 address mapped into IPv6 is shown as IPv4. */
 LB_MUST_CHECK int lb_sock_accept(int listener, struct l4lb_endpoint *peer);
 
-/* Start a connection. Returns the socket, connecting or connected. The options count for connecting too. -EAGAIN when
- * the backlog of a unix socket is full; -ECONNREFUSED for a socket that would be connected to itself. */
-LB_MUST_CHECK int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct l4lb_tcp *tcp);
+/* Start a connection, from `source` or, where that is NULL, from where the kernel chooses. Returns the socket,
+ * connecting or connected. The options count for connecting too. -EAGAIN when the backlog of a unix socket is full;
+ * -ECONNREFUSED for a socket that would be connected to itself; -EADDRNOTAVAIL when this host does not have the source,
+ * or no port is left for it. */
+LB_MUST_CHECK int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct lb_source *source,
+                                  const struct l4lb_tcp *tcp);
 
 /* Does this error say that the kernel gave the peer up? All others of a connection say that the peer ended it. */
 bool lb_sock_is_lost(int error);

@@ -72,6 +72,7 @@ struct lb_worker {
     uint64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
     uint64_t now_ms;
     uint64_t turn;
+    uint32_t source_turn;       /* which source address is next */
     uint64_t rest_until_ms;     /* the system refused a socket: accept no sooner */
     bool paused;                /* some listening socket is not watched */
     struct lb_waiting *called;  /* sessions of ours that were called from the waiting room, in order */

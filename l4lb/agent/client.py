@@ -9,7 +9,7 @@ import socket
 from l4lb.agent.protocol import LINE_MAX
 from l4lb.health.probes import Target
 from l4lb.health.probes.base import quoted
-from l4lb.health.probes.dial import dial
+from l4lb.health.probes.dial import come_from, dial
 
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -22,6 +22,7 @@ async def ask(target: Target, timeout: float, send: bytes = b"") -> str:
         async with asyncio.timeout(timeout):
             with socket.socket(target.family, socket.SOCK_STREAM) as sock:
                 sock.setblocking(False)
+                come_from(sock, target.sources)
                 await dial(sock, target.address)
                 if send:
                     await asyncio.get_running_loop().sock_sendall(sock, send)

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from l4lb.bounded.answer import Answer, AnswerError
@@ -26,7 +26,10 @@ CONNECT_PATIENCE = 2.0
 
 ADDRESSES_MAX = 16
 
-Origin = tuple[bool, str, int]
+Sources = tuple[str, ...]
+"""IP addresses to connect from; none is any."""
+
+Origin = tuple[bool, str, int, Sources]
 
 
 @dataclass(slots=True)
@@ -105,23 +108,23 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def request(
-        self, url: Url, headers: Mapping[str, str], *, method: str = "GET", body: bytes = b""
+        self, url: Url, headers: Mapping[str, str], *, method: str = "GET", body: bytes = b"", sources: Sources = ()
     ) -> AsyncIterator[Response]:
         """Ask, and wait for the head of the answer."""
         message = _message(url, headers, method, body)
-        link, response = await self._asked(url, message)
+        link, response = await self._asked(url, sources, message)
         reusable = False
         try:
             yield response
             reusable = response.answer.reusable
         finally:
             if reusable and self._keep:
-                self._put(url, link)
+                self._put(_origin(url, sources), link)
             else:
                 await link.stack.aclose()
 
-    async def _asked(self, url: Url, message: bytes) -> tuple[_Link, Response]:
-        kept = self._take(url)
+    async def _asked(self, url: Url, sources: Sources, message: bytes) -> tuple[_Link, Response]:
+        kept = self._take(_origin(url, sources))
         if kept is not None:
             response = Response(kept.connection, Answer())
             try:
@@ -130,7 +133,7 @@ class Client:
                 # The server may have closed it meanwhile, which is no news of the server.
                 if response.answer.begun:
                     raise
-        link = await self._open(url)
+        link = await self._open(url, sources)
         return await self._ask(link, Response(link.connection, Answer()), message)
 
     @staticmethod
@@ -145,18 +148,17 @@ class Client:
 
     # ---- connections -----------------------------------------------------------------------------------------------
 
-    def _take(self, url: Url) -> _Link | None:
-        link = self._kept.pop(_origin(url), None)
+    def _take(self, origin: Origin) -> _Link | None:
+        link = self._kept.pop(origin, None)
         if link is not None and link.expiry is not None:
             link.expiry.cancel()
         return link
 
-    def _put(self, url: Url, link: _Link) -> None:
-        loop, origin = asyncio.get_running_loop(), _origin(url)
-        if (other := self._take(url)) is not None:
-            loop.create_task(other.stack.aclose())
+    def _put(self, origin: Origin, link: _Link) -> None:
+        if (other := self._take(origin)) is not None:
+            asyncio.get_running_loop().create_task(other.stack.aclose())
         self._kept[origin] = link
-        link.expiry = loop.call_later(self._keep, self._expire, origin, link)
+        link.expiry = asyncio.get_running_loop().call_later(self._keep, self._expire, origin, link)
 
     def _expire(self, origin: Origin, link: _Link) -> None:
         if self._kept.get(origin) is link:
@@ -169,11 +171,11 @@ class Client:
             link.expiry.cancel()
         await link.stack.aclose()
 
-    async def _open(self, url: Url) -> _Link:
+    async def _open(self, url: Url, sources: Sources) -> _Link:
         """A connection to the first address that takes one."""
         if url.secure and self._tls is None:
             self._tls = await asyncio.to_thread(ssl.create_default_context)
-        targets = await _targets(url.host, url.port)
+        targets = [replace(target, sources=sources) for target in await _targets(url.host, url.port)]
         for target in targets[:-1]:
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(CONNECT_PATIENCE):
@@ -201,8 +203,8 @@ def _tls_in_words() -> Iterator[None]:
         raise AnswerError(str(error)) from error
 
 
-def _origin(url: Url) -> Origin:
-    return url.secure, url.host, url.port
+def _origin(url: Url, sources: Sources) -> Origin:
+    return url.secure, url.host, url.port, sources
 
 
 def _message(url: Url, headers: Mapping[str, str], method: str, body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from l4lb.config.address import Address
-from l4lb.config.fields.addresses import read_backend, read_bind
+from l4lb.config.fields.addresses import read_backend, read_bind, read_source
 from l4lb.config.fields.networks import ZONES_MAX, read_zone_entry
 from l4lb.config.fields.shape import one_or_many
 from l4lb.config.sections.discover import SOURCES, Discover
@@ -186,6 +186,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
         if isinstance(backends, Sequence) and not isinstance(backends, str):
             total += len(backends)
             yield from _backend_conflicts(name, pool, backends)
+            yield from _source_conflicts(name, pool, backends)
         yield from _tcp_conflicts(("pools", name, "tcp"), _get(pool, "tcp"))
         yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"), _get(pool, "load"))
         yield from _load_conflicts(("pools", name, "load"), _get(pool, "load"))
@@ -214,6 +215,23 @@ def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> It
     if _get(pool, "balance") in ("maglev", "source_hash") and isinstance(size, int) and len(backends) > size:
         message = f"{size} entries are too few for {len(backends)} backends; take a prime at least 100 times as large"
         yield Conflict(("pools", pool_name, "hash", "table_size"), message)
+
+
+def _source_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> Iterator[Conflict]:
+    """Each source once, and one of the family of each backend."""
+    seen: dict[str, Loc] = {}
+    for index, item in enumerate(one_or_many(_get(pool, "source"))):
+        source, loc = _read(read_source, item), ("pools", pool_name, "source", index)
+        if source is not None and (first := seen.setdefault(source, loc)) is not loc:
+            yield Conflict(loc, f"{source} is there already; name it once", first)
+    families = {":" in source for source in seen}
+    for index, backend in enumerate(backends):
+        address = _read(read_backend, _get(backend, "address") if isinstance(backend, Mapping) else backend)
+        if not seen or address is None or address.is_unix or address.is_name or address.is_ipv6 in families:
+            continue
+        mine, other = ("IPv6", "IPv4") if address.is_ipv6 else ("IPv4", "IPv6")
+        message = f"{address} is {mine}, and source has only {other} addresses; add one of {mine}"
+        yield Conflict(("pools", pool_name, "backends", index), message)
 
 
 def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:

@@ -22,6 +22,7 @@ from l4lb.engine.api import (
     Snapshot,
     TcpSpec,
 )
+from l4lb.health.probes.dial import source_address
 
 _BALANCE = {
     "round_robin": Balance.ROUND_ROBIN,
@@ -170,6 +171,7 @@ def _pool(pool: PoolEntry, zones: Mapping[str, int]) -> PoolSpec:
         abort_on_close=config.abort_on_close,
         sticky_entries=0 if config.sticky is None else config.sticky.entries,
         sticky_ttl_ms=0 if config.sticky is None else _ms(config.sticky.ttl),
+        sources=tuple(source_address(source) for source in config.source),
         backends=tuple(
             _backend(backend, weights[name], zones, usable=name in taking) for name, backend in pool.backends.items()
         ),

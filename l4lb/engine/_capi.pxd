@@ -49,6 +49,10 @@ cdef extern from "l4lb.h" nogil:
     enum l4lb_slot_kind:
         pass
 
+    struct l4lb_source:
+        const sockaddr *address
+        socklen_t address_len
+
     struct l4lb_pool_config:
         uint32_t slot
         l4lb_balance balance
@@ -72,6 +76,8 @@ cdef extern from "l4lb.h" nogil:
         uint8_t abort_on_close
         uint32_t sticky_entries
         uint64_t sticky_ttl_ms
+        const l4lb_source *sources
+        size_t n_sources
         const l4lb_backend_config *backends
         size_t n_backends
 

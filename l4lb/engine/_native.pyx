@@ -172,6 +172,15 @@ cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
     return 0
 
 
+cdef const l4lb_source *fill_sources(Arena arena, sources) except NULL:
+    cdef l4lb_source *out = <l4lb_source *>arena.take(len(sources), sizeof(l4lb_source))
+    for i, (family, address) in enumerate(sources):
+        packed = pack_address(family, address)
+        out[i].address = <const sockaddr *>arena.keep(packed)
+        out[i].address_len = len(packed)
+    return out
+
+
 cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     cdef l4lb_backend_config *backends = <l4lb_backend_config *>arena.take(
         len(spec.backends), sizeof(l4lb_backend_config)
@@ -203,6 +212,8 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.abort_on_close = spec.abort_on_close
     out.sticky_entries = spec.sticky_entries
     out.sticky_ttl_ms = spec.sticky_ttl_ms
+    out.sources = fill_sources(arena, spec.sources)
+    out.n_sources = len(spec.sources)
     out.backends = backends
     out.n_backends = len(spec.backends)
     return 0

@@ -150,6 +150,7 @@ class PoolSpec:
     abort_on_close: bool = False
     sticky_entries: int = 0
     sticky_ttl_ms: int = 0
+    sources: Sequence[tuple[socket.AddressFamily, SocketAddress]] = ()
     backends: Sequence[BackendSpec] = ()
 
 

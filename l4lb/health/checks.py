@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from l4lb.config import Config, model
 from l4lb.control.api import AdminState
 from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
@@ -52,7 +54,7 @@ def _check(key: BackendKey, entry: BackendEntry, pool: PoolEntry, health: model.
         # Whoever listens elsewhere need not understand what the backend does.
         send_proxy=health.send_proxy or (pool.config.send_proxy if place == target else "off"),
     )
-    return Check(place, health, entry.health, subject)
+    return Check(replace(place, sources=pool.config.source), health, entry.health, subject)
 
 
 def check_target(target: Target, pool: Place, own: Place) -> Target:

@@ -6,7 +6,7 @@ import asyncio
 from urllib.parse import urljoin
 
 from l4lb.bounded.answer import quoted
-from l4lb.bounded.client import Client
+from l4lb.bounded.client import Client, Sources
 from l4lb.bounded.url import Url
 from l4lb.load.exposition import ExpositionError, Signal, Wanted, read
 
@@ -37,11 +37,14 @@ def fill(template: str, host: str, port: int) -> str:
     return template.replace("{host}", shown).replace("{port}", str(port))
 
 
-async def scrape(client: Client, url: str, wanted: Wanted, timeout: float) -> dict[Signal, float]:
-    """The signals at `url`, within `timeout` for everything; else OSError, TimeoutError or ValueError."""
+async def scrape(
+    client: Client, url: str, wanted: Wanted, timeout: float, sources: Sources = ()
+) -> dict[Signal, float]:
+    """The signals at `url`, asked from one of these addresses, within `timeout` for everything; else OSError,
+    TimeoutError or ValueError."""
     try:
         async with asyncio.timeout(timeout):
-            body = await _body(client, url)
+            body = await _body(client, url, sources)
     except TimeoutError:
         raise TimeoutError(f"no answer within {timeout:g}s") from None
     if len(body) <= INLINE_MAX:
@@ -49,11 +52,11 @@ async def scrape(client: Client, url: str, wanted: Wanted, timeout: float) -> di
     return await asyncio.to_thread(_read, body, wanted)
 
 
-async def _body(client: Client, url: str) -> bytes:
+async def _body(client: Client, url: str, sources: Sources) -> bytes:
     """What is at `url`, or where the server says that it is instead, as long as that is the same host."""
     for _ in range(1 + REDIRECTS_MAX):
         asked = Url.parse(url)
-        async with client.request(asked, _HEADERS) as response:
+        async with client.request(asked, _HEADERS, sources=sources) as response:
             if response.status == 200:
                 return await response.read(BODY_MAX)
             elsewhere = response.header("location")

@@ -46,6 +46,7 @@ class Scrape:
     slot: int
     settings: model.Load
     progress: model.Progress | None = None
+    sources: tuple[str, ...] = ()
 
     @property
     def interval(self) -> float:
@@ -124,7 +125,7 @@ class Weigher:
         if self._client is None:
             self._client = new_client()
         at, traffic = asyncio.get_running_loop().time(), self._traffic(job.slot)
-        readings = await scrape(self._client, job.url, _wanted(job), job.settings.timeout)
+        readings = await scrape(self._client, job.url, _wanted(job), job.settings.timeout, job.sources)
         self._note_progress(key, job, at, readings)
         tracks = self._pools[key[0]].tracks
         tracks[key[1]] = observe(tracks[key[1]], Sample(at, readings, traffic), _rules(job.settings))
@@ -261,7 +262,7 @@ def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
             target = None if entry.admin_state is AdminState.MAINT else entry.target
             if load is not None and target is not None and not isinstance(target.address, str):
                 url = fill(load.url, str(target.host), target.address[1])
-                yield (pool_name, name), Scrape(url, entry.slot, load, progress)
+                yield (pool_name, name), Scrape(url, entry.slot, load, progress, pool.config.source)
 
 
 def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
@@ -274,6 +275,7 @@ def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
                 continue
             target = check_target(entry.target, agent, entry.config.agent or _WHERE_THE_POOL_SAYS)
             if not isinstance(target.address, str):
+                target = replace(target, sources=pool.config.source)
                 yield (pool_name, name), Question(target, agent.interval, agent.send or b"")
 
 

@@ -32,7 +32,7 @@ static int listen_on(uint16_t *port) {
 
 static int connect_to(uint16_t port) {
     struct sockaddr_in address = loopback(port);
-    return lb_sock_connect((const struct sockaddr *)&address, sizeof address, &no_tcp);
+    return lb_sock_connect((const struct sockaddr *)&address, sizeof address, NULL, &no_tcp);
 }
 
 /* A port that nothing listens on, which the kernel gives to sockets that connect: it prefers those with the parity of
@@ -93,11 +93,11 @@ TEST(a_full_backlog_of_a_unix_socket_is_told_from_a_refusal) {
     (void)CHECK_SYS(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)));
     (void)CHECK_SYS(getsockname(listener, (struct sockaddr *)&address, &len));
     (void)CHECK_SYS(listen(listener, 0));
-    first = lb_sock_connect((const struct sockaddr *)&address, len, &no_tcp);
+    first = lb_sock_connect((const struct sockaddr *)&address, len, NULL, &no_tcp);
     CHECK(first >= 0);
-    CHECK_EQ(lb_sock_connect((const struct sockaddr *)&address, len, &no_tcp), -EAGAIN);
+    CHECK_EQ(lb_sock_connect((const struct sockaddr *)&address, len, NULL, &no_tcp), -EAGAIN);
     (void)close(listener);
-    CHECK_EQ(lb_sock_connect((const struct sockaddr *)&address, len, &no_tcp), -ECONNREFUSED);
+    CHECK_EQ(lb_sock_connect((const struct sockaddr *)&address, len, NULL, &no_tcp), -ECONNREFUSED);
     (void)close(first);
 }
 

@@ -39,7 +39,9 @@ class Servers:
         self.readings: dict[str, dict[Signal, float]] = {}
         self.asked: list[str] = []
 
-    async def scrape(self, _session: object, url: str, _wanted: Wanted, _timeout: float) -> dict[Signal, float]:
+    async def scrape(
+        self, _session: object, url: str, _wanted: Wanted, _timeout: float, _sources: object
+    ) -> dict[Signal, float]:
         self.asked.append(url)
         if url not in self.readings:
             raise ConnectionRefusedError

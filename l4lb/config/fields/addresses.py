@@ -121,3 +121,27 @@ def _read_ip(value: Any) -> str:
 
 
 IpAddress = Annotated[str, BeforeValidator(_read_ip), WithJsonSchema({"type": "string"})]
+
+
+def read_source(value: Any) -> str:
+    """An address of this host, to connect from."""
+    text = _read_ip(value)
+    address = ip_address(text)
+    if address.is_unspecified:
+        raise ValueError(f"{text} is every address; name one of this host, or leave source out")
+    if address.is_multicast or text == "255.255.255.255":
+        raise ValueError(f"{text} is no address of one host; name one of this host")
+    if address.is_link_local and address.version == 6:
+        raise ValueError(f"{text} is link-local; connections to link-local backends need no source")
+    return text
+
+
+SOURCES_MAX = 64
+"""The data plane has the same limit."""
+
+Sources = Annotated[
+    tuple[Annotated[str, BeforeValidator(read_source)], ...],
+    Field(max_length=SOURCES_MAX),
+    BeforeValidator(one_or_many),
+    list_schema({"type": "string"}),
+]

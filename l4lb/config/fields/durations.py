@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
 from l4lb.config.fields.shape import Schema, is_number
-from l4lb.config.units import DURATION_PATTERN, SECONDS_MAX, format_duration, parse_duration
+from l4lb.config.units import DURATION_PATTERN, SECONDS_MAX, format_duration, parse_duration, shorten
 
 KEEPALIVE_MAX = 32_767.0
 """The kernel's, tcp(7)."""
@@ -48,10 +48,19 @@ Patience = Annotated[float, _duration(0.0), _DURATION_SCHEMA]
 
 PatienceOrOff = Annotated[float | None, _duration(0.0, off=True), _DURATION_OR_OFF_SCHEMA]
 
+
+def _read_failback(value: Any) -> Any:
+    if value == "on":
+        return "0s"
+    if isinstance(value, str) and value != "off" and not value[:1].isdigit():
+        raise ValueError(f"{shorten(value)} is not known here; write on, off, or a duration such as 5m")
+    return value
+
+
 FailbackOrOff = Annotated[
     float | None,
     _duration(0.0, off=True),
-    BeforeValidator(lambda value: "0s" if value == "on" else value),
+    BeforeValidator(_read_failback),
     WithJsonSchema({"anyOf": [_WRITTEN, {"enum": ["on", "off"]}]}),
 ]
 """How long to wait before going back: `on` is not at all, `off` for ever."""

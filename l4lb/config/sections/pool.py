@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from l4lb.config.fields.addresses import Sources
 from l4lb.config.fields.durations import FailbackOrOff, Interval, PatienceOrOff, Timeout, TimeoutOrOff
 from l4lb.config.fields.numbers import MaxLoad, Percentage, QueueSize, Rate, Retries, StickyEntries, TableSize
 from l4lb.config.sections import Section
@@ -140,6 +141,9 @@ class Pool(Section):
 
     retries: Retries = 3
     """Attempts after the first that failed to connect."""
+
+    source: Sources = ()
+    """Addresses of this host that connections to backends come from, in turn; none given leaves it to the kernel."""
 
     send_proxy: Literal["off", "v1", "v2"] = "off"
     """Version of the PROXY header that tells backends who the client is."""

@@ -12,6 +12,7 @@ from l4lb.config.model import Health
 from l4lb.health.probes import command, http, mysql, pgsql, redis, send_expect, smtp
 from l4lb.health.probes.base import AnswerError, Outcome, Result, Subject, Target, failure, success
 from l4lb.health.probes.connection import Connection, new_socket
+from l4lb.health.probes.dial import SourceError
 from l4lb.health.probes.dialogue import unanswered
 from l4lb.health.probes.tls import TlsFileError, context_of, server_name
 
@@ -46,6 +47,8 @@ async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Re
         return failure(f"TLS: {error.verify_message}")
     except ssl.SSLError as error:
         return failure(f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}")
+    except SourceError as error:
+        return Result(Outcome.HINDERED, str(error.strerror))
     except OSError as error:
         # The loop puts the address into `strerror`; the status shows that already.
         outcome = Outcome.HINDERED if error.errno in _OURS else Outcome.FAILURE

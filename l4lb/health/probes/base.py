@@ -15,10 +15,11 @@ SendProxy = Literal["off", "v1", "v2"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a backend is checked."""
+    """Where a backend is checked, and from which IP addresses; where none of its family is given, from any."""
 
     family: socket.AddressFamily
     address: SocketAddress
+    sources: tuple[str, ...] = ()
 
     @property
     def host(self) -> str | None:

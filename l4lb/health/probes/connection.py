@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from l4lb.engine.api import SocketAddress
 from l4lb.health.probes.base import AnswerError, SendProxy, Target
-from l4lb.health.probes.dial import dial
+from l4lb.health.probes.dial import come_from, dial
 
 CHUNK = 16384
 
@@ -180,6 +180,7 @@ def new_socket(target: Target) -> socket.socket:
         sock.setblocking(False)
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        come_from(sock, target.sources)
     except BaseException:
         sock.close()
         raise

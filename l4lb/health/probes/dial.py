@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import struct
+from collections.abc import Sequence
 
 from l4lb.engine.api import SocketAddress
 
@@ -16,7 +17,33 @@ FULL_PAUSE_MIN = 0.004
 FULL_PAUSE_MAX = 0.1
 """Seconds between two tries at a unix socket whose backlog is full, at most; each pause is drawn at random."""
 
+_IP_BIND_ADDRESS_NO_PORT = 24
+"""From linux/in.h: the port is chosen when the socket connects. The socket module has no name for it before 3.13."""
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def source_address(source: str) -> tuple[socket.AddressFamily, SocketAddress]:
+    """What to bind to come from this IP address."""
+    return (socket.AF_INET6, (source, 0, 0, 0)) if ":" in source else (socket.AF_INET, (source, 0))
+
+
+class SourceError(OSError):
+    """This host has none of the addresses that it should connect from."""
+
+
+def come_from(sock: socket.socket, sources: Sequence[str]) -> None:
+    """Have the socket come from one of these IP addresses, if one is of its family. SourceError if this host has none
+    of those."""
+    wanted = [address for family, address in map(source_address, sources) if family == sock.family]
+    for address in random.sample(wanted, len(wanted)):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind(address)
+            return
+    if wanted:
+        hosts = ", ".join(str(address[0]) for address in wanted)
+        raise SourceError(errno.EADDRNOTAVAIL, f"this host has no address to connect from ({hosts}); see source")
 
 
 async def dial(sock: socket.socket, address: SocketAddress) -> None:
