@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -22,10 +23,12 @@ BACKEND = f"{BACKENDS}/{{backend:.+}}"
 
 
 class Backends:
-    """Handlers of requests about backends; `control` does what they ask."""
+    """Handlers of requests about backends; `control` does what they ask. Answers to those that are public hide what
+    is not for everybody."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, is_public: Callable[[web.Request], bool]) -> None:
         self._control = control
+        self._is_public = is_public
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/api/v1/pools", self._get_pools)
@@ -41,7 +44,8 @@ class Backends:
         return web.json_response({"pools": pools})
 
     async def _get(self, request: web.Request) -> web.Response:
-        return self._shown(request.match_info["pool"], request.match_info["backend"], HTTPStatus.OK)
+        pool, backend = request.match_info["pool"], request.match_info["backend"]
+        return self._shown(pool, backend, HTTPStatus.OK, public=self._is_public(request))
 
     async def _post(self, request: web.Request) -> web.Response:
         pool = request.match_info["pool"]
@@ -70,9 +74,10 @@ class Backends:
         pool, backend = request.match_info["pool"], request.match_info["backend"]
         return web.json_response({"killed": await self._control.kill_sessions(pool, backend)})
 
-    def _shown(self, pool: str, backend: str, status: HTTPStatus) -> web.Response:
+    def _shown(self, pool: str, backend: str, status: HTTPStatus, *, public: bool = False) -> web.Response:
         """The backend, and the process that counts its connections: another one may have some too."""
         running = self._control.status()
+        running = views.public(running) if public else running
         shown = views.backend_view(find_backend(running, pool, backend))
         return web.json_response(shown | {"name": backend, "pid": running.pid}, status=status)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -24,19 +24,44 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Door:
-    """One socket: what its clients may do and how many there may be."""
+    """One socket: what its clients may do and how many there may be, in all and from one address.
+
+    Where there is no room for another client, the one that has kept l4lb waiting for longest is closed: strangers who
+    only hold connections turn nobody away. `on_lost` is called when a client has left.
+    """
 
     name: str
     may_change: bool
     connections_max: int
+    of_one_max: int
+    on_lost: Callable[[], object]
     guards: dict[asyncio.Transport, Guard] = field(default_factory=dict)
+
+    def make_room(self, source: str) -> bool:
+        """Whether there is room for another client from `source` now."""
+        by_source: dict[str, list[Guard]] = {source: []}
+        for guard in self.guards.values():
+            by_source.setdefault(guard.source, []).append(guard)
+        if len(by_source[source]) >= self.of_one_max:
+            return _close_one(by_source[source])
+        if len(self.guards) < self.connections_max:
+            return True
+        return any(_close_one(guards) for guards in sorted(by_source.values(), key=len, reverse=True))
+
+
+def _close_one(guards: Iterable[Guard]) -> bool:
+    """Close the one that has kept l4lb waiting for longest; False if none does."""
+    waiting = [guard for guard in guards if not guard.answers]
+    if waiting:
+        min(waiting, key=lambda guard: guard.waits_since).abort()
+    return bool(waiting)
 
 
 class Guard(asyncio.Protocol):
     """Passes everything on to `inner`, within the bounds.
 
-    `idle` is set by whoever handles requests: between two of them, but not before the first one. `leaving` says that
-    the connection has to end with the next answer.
+    Whoever handles requests says when one `begins` and is `done`. `idle` is true between two of them, but not before
+    the first one, `answers` in them. `leaving` says that the connection has to end with the next answer.
     """
 
     def __init__(self, door: Door, make_inner: Callable[[], asyncio.Protocol]) -> None:
@@ -46,8 +71,28 @@ class Guard(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._spoken = False
+        self.source = ""
+        self.waits_since = 0.0
         self.idle = False
+        self.answers = False
         self.leaving = False
+
+    def begins(self) -> None:
+        """A request is handled."""
+        self.idle, self.answers = False, True
+        self.set_deadline(HANDLER_TIMEOUT)
+
+    def done(self) -> None:
+        """Its answer may be sent."""
+        self.idle, self.answers = True, False
+        self.waits_since = asyncio.get_running_loop().time()
+        self.set_deadline(ANSWER_TIMEOUT)
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        assert self._transport is not None
+        self.door.guards.pop(self._transport, None)
+        self._transport.abort()
 
     def leave(self) -> None:
         """End the connection as soon as its client can miss nothing."""
@@ -58,8 +103,11 @@ class Guard(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
         self._transport = transport = cast(asyncio.Transport, transport)
-        if len(self.door.guards) >= self.door.connections_max:
-            _log.warning("the %s is full: %d connections; closing new ones", self.door.name, self.door.connections_max)
+        peer = transport.get_extra_info("peername")
+        self.source = str(peer[0]) if isinstance(peer, tuple) else ""
+        self.waits_since = asyncio.get_running_loop().time()
+        if not self.door.make_room(self.source):
+            _log.warning("the %s is full: every connection awaits an answer; closing new ones", self.door.name)
             transport.write(_FULL)
             transport.close()
             self.set_deadline(REQUEST_TIMEOUT)
@@ -83,6 +131,8 @@ class Guard(asyncio.Protocol):
         self.door.guards.pop(self._transport, None)
         if self._inner is not None:
             self._inner.connection_lost(exc)
+        # The descriptor is closed right after this.
+        asyncio.get_running_loop().call_soon(self.door.on_lost)
 
     def data_received(self, data: bytes) -> None:
         self._spoken = True

@@ -24,7 +24,7 @@ def listening_admin(
     StartError if what the file wants cannot be had.
     """
     path = settings.socket or _default_socket(owner)
-    admin = AdminServer(control, path, settings.listen, inherited)
+    admin = AdminServer(control, path, settings.listen, inherited, settings.hosts)
     try:
         admin.listen()
     except StartError as error:
@@ -34,7 +34,7 @@ def listening_admin(
         # Nobody asked for this socket. Another l4lb may have it.
         _log.warning("%s; running without an admin socket", error)
         path = None
-        admin = AdminServer(control, None, settings.listen, inherited)
+        admin = AdminServer(control, None, settings.listen, inherited, settings.hosts)
         admin.listen()
     if owner is not None and path is not None:
         os.chown(path, *owner, follow_symlinks=False)

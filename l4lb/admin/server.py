@@ -12,17 +12,19 @@ import json
 import logging
 import socket
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from l4lb.admin import metrics, readiness, sockets, views
+from l4lb.admin import metrics, readiness, views
+from l4lb.admin.accepting import Acceptor, Reserve
 from l4lb.admin.backends import Backends, find_pool
 from l4lb.admin.encoding import accepts_gzip
-from l4lb.admin.guard import ANSWER_TIMEOUT, HANDLER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
-from l4lb.admin.listening import UNIX, Listening
+from l4lb.admin.guard import ANSWER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
+from l4lb.admin.hosts import is_expected
+from l4lb.admin.listening import TCP, UNIX, Listening
 from l4lb.admin.protocol import UNREADABLE, Protocol, error_answer
 from l4lb.config.address import Address
 from l4lb.config.units import shorten
@@ -37,6 +39,7 @@ BODY_BYTES_MAX = 64 * 1024
 LINE_BYTES_MAX = 8190
 # Apart for each socket: however many scrapers hold the TCP one, the operator still gets in by the unix one.
 CONNECTIONS_MAX = 64
+OF_ONE_ADDRESS_MAX = {UNIX: CONNECTIONS_MAX, TCP: CONNECTIONS_MAX // 2}
 SHUTDOWN_TIMEOUT = 2.0
 COMPRESS_FROM = 16 * 1024
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
@@ -49,9 +52,16 @@ class AdminServer:
     same."""
 
     def __init__(
-        self, control: Control, socket_path: str | None, listen: Address | None, inherited: Inherited | None = None
+        self,
+        control: Control,
+        socket_path: str | None,
+        listen: Address | None,
+        inherited: Inherited | None = None,
+        hosts: Sequence[str] = (),
     ) -> None:
         self._control = control
+        self._hosts = hosts
+        self._reserve = Reserve()
         self._listening = Listening(socket_path, listen, inherited or Inherited())
         self._process_metrics = metrics.ProcessMetrics()
         self._executor = ThreadPoolExecutor(1, "l4lb-admin")
@@ -61,7 +71,7 @@ class AdminServer:
             shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
         self._doors: dict[str, Door] = {}
-        self._servers: dict[str, asyncio.Server] = {}
+        self._acceptors: dict[str, Acceptor] = {}
 
     @property
     def tcp_address(self) -> tuple[str, int] | None:
@@ -94,12 +104,14 @@ class AdminServer:
         if self._runner.server is None:
             await self._runner.setup()
         for name, sock in self._listening.sockets.items():
-            await self._open(name, sock)
+            self._open(name, sock)
 
-    async def _open(self, name: str, listening: socket.socket) -> None:
+    def _open(self, name: str, listening: socket.socket) -> None:
         server = self._runner.server
         assert server is not None
-        door = self._doors.setdefault(name, Door(name, may_change=name == UNIX, connections_max=CONNECTIONS_MAX))
+        door = self._doors.setdefault(
+            name, Door(name, name == UNIX, CONNECTIONS_MAX, OF_ONE_ADDRESS_MAX[name], self._reserve.fill)
+        )
         loop = asyncio.get_running_loop()
         protocol = functools.partial(
             Protocol,
@@ -112,42 +124,40 @@ class AdminServer:
             lingering_time=REQUEST_TIMEOUT,
             auto_decompress=False,
         )
-        create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
-        # The server closes its own copy: the socket outlives a pause.
-        sock = listening.dup()
-        try:
-            self._servers[name] = await create(lambda: Guard(door, protocol), sock=sock, backlog=sockets.BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
+        self._acceptors[name] = Acceptor(listening, lambda: Guard(door, protocol), self._reserve)
 
-    async def mend(self) -> None:
+    def mend(self) -> None:
         """Have the unix socket reachable again if its file was removed. StartError if something else is there."""
         if self._listening.is_lost:
-            self._listening.reopen()
-            if (before := self._servers.pop(UNIX, None)) is not None:
+            if (before := self._acceptors.pop(UNIX, None)) is not None:
                 before.close()
-                await self._open(UNIX, self._listening.sockets[UNIX])
+            try:
+                self._listening.reopen()
+            finally:
+                if before is not None:
+                    self._open(UNIX, self._listening.sockets[UNIX])
             _log.warning("the file of the admin socket was gone; it is there again")
 
     def pause(self) -> None:
         """Accept no connections for now, and end those there are: idle ones now, the others with their next answer."""
-        for server in self._servers.values():
-            server.close()
-        self._servers.clear()
+        for acceptor in self._acceptors.values():
+            acceptor.close()
+        self._acceptors.clear()
         for door in self._doors.values():
             for guard in list(door.guards.values()):
                 guard.leave()
 
     async def close(self) -> None:
         """Stop accepting, let requests in progress end for a moment, close everything. Idempotent."""
+        for acceptor in self._acceptors.values():
+            acceptor.close()
+        self._acceptors.clear()
         self._listening.close()
-        for server in self._servers.values():
-            server.close()
         await self._runner.cleanup()
         for door in self._doors.values():
             for transport in list(door.guards):
                 transport.abort()
+        self._reserve.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _application(self) -> web.Application:
@@ -161,7 +171,7 @@ class AdminServer:
         _add_get(router, "/api/v1/status", self._get_status)
         _add_get(router, "/api/v1/sessions", self._get_sessions)
         router.add_delete("/api/v1/sessions/{session}", self._delete_session)
-        Backends(self._control).add_to(router)
+        Backends(self._control, self._is_public).add_to(router)
         router.add_get("/api/v1/autoscale/{pool}", self._get_autoscale)
         router.add_post("/api/v1/reload", self._post_reload)
         router.add_post("/api/v1/upgrade", self._post_upgrade)
@@ -172,20 +182,23 @@ class AdminServer:
         guard = self._guard(request)
         if guard is None:
             return error_answer(HTTPStatus.SERVICE_UNAVAILABLE, "the connection is closed")
-        guard.idle = False
-        guard.set_deadline(HANDLER_TIMEOUT)
+        guard.begins()
         try:
             answer = await self._answer(request, handler, guard)
         finally:
-            guard.idle = True
-            guard.set_deadline(ANSWER_TIMEOUT)
+            guard.done()
         if guard.leaving:
             answer.force_close()
         return answer
 
-    @staticmethod
-    async def _answer(request: web.Request, handler: Handler, guard: Guard) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, handler: Handler, guard: Guard) -> web.StreamResponse:
         try:
+            host = request.headers.get(hdrs.HOST, "")
+            if not guard.door.may_change and not is_expected(host, self._hosts):
+                raise ControlError(
+                    f"the Host {shorten(host)} is not known to be this one; ask by address, or add it to admin.hosts",
+                    HTTPStatus.FORBIDDEN,
+                )
             if request.method not in SAFE_METHODS and not guard.door.may_change:
                 return error_answer(
                     HTTPStatus.FORBIDDEN, "changes need the admin socket; this address is for reading only"
@@ -204,6 +217,11 @@ class AdminServer:
             _log.exception("the admin request %s %s failed", request.method, request.path)
             return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the process log has the details")
 
+    def _is_public(self, request: web.Request) -> bool:
+        """Whether it came by the address that everybody may read."""
+        guard = self._guard(request)
+        return guard is None or not guard.door.may_change
+
     def _guard(self, request: web.Request) -> Guard | None:
         transport = request.transport
         if transport is None:
@@ -214,6 +232,8 @@ class AdminServer:
         """The paths there are, with their methods."""
         paths: dict[str, list[str]] = {}
         for resource in request.app.router.resources():
+            if resource.canonical.endswith("/") and resource.canonical != "/":
+                continue
             methods = sorted(route.method for route in resource if route.method != hdrs.METH_HEAD)
             paths.setdefault(resource.canonical, []).extend(methods)
         return web.json_response({"paths": paths})
@@ -243,6 +263,7 @@ class AdminServer:
 
     async def _get_status(self, request: web.Request) -> web.Response:
         status = self._control.status()
+        status = views.public(status) if self._is_public(request) else status
         return await self._respond(request, lambda: _dump(views.status_view(status)), "application/json")
 
     async def _get_sessions(self, request: web.Request) -> web.Response:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from l4lb.control.api import (
     AdminState,
     AgentStatus,
@@ -22,6 +25,24 @@ from l4lb.observe.access import client_address
 from l4lb.observe.logs import timestamp
 
 Json = dict[str, object]
+
+
+HIDDEN = "shown on the admin socket only"
+
+
+def public(status: Status) -> Status:
+    """What everybody may read who reaches the admin address: without what programs and scripts of checks quote."""
+    pools = {name: replace(pool, backends=_public(pool.backends)) for name, pool in status.pools.items()}
+    return replace(status, pools=pools)
+
+
+def _public(backends: Mapping[str, BackendStatus]) -> Mapping[str, BackendStatus]:
+    if not any(backend.output for backend in backends.values()):
+        return backends
+    return {
+        name: replace(backend, health_message=HIDDEN) if backend.output and backend.health_message else backend
+        for name, backend in backends.items()
+    }
 
 
 def status_view(status: Status) -> Json:

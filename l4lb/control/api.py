@@ -86,7 +86,8 @@ class BackendStatus:
     perhaps no whole number while load, an agent or slow start hold it back. `flaps` is how often in a row it went down
     soon after it came up, as far as that counts. `stalled` says that its work stands still. `max_connections` and
     `max_busy` are the limits in force, as its agent has them; None is no limit.
-    `changed` are the keys that were given other values at run time than the file has."""
+    `changed` are the keys that were given other values at run time than the file has. A `health_message` that quotes
+    a program or a script is an `output`: not for everybody."""
 
     address: str
     tier: int
@@ -107,6 +108,7 @@ class BackendStatus:
     max_busy: int | None = None
     origin: Origin = Origin.FILE
     changed: Sequence[str] = ()
+    output: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

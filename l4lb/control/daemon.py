@@ -317,7 +317,7 @@ class Daemon:
         if self._upgrades is not None and self._upgrades.under_way:
             return self._rejected(["an upgrade is under way; reload once it is done"])
         self._notifier.reloading()
-        await self._mend_admin()
+        self._mend_admin()
         try:
             config = await self._files.call(_load, self._path)
             plan = await self._balancer.prepare(config)
@@ -341,10 +341,10 @@ class Daemon:
         self._notifier.ready(f"serving {self._summary}")
         return ReloadOutcome(applied=True, notes=notes)
 
-    async def _mend_admin(self) -> None:
+    def _mend_admin(self) -> None:
         if self._admin is not None:
             try:
-                await self._admin.mend()
+                self._admin.mend()
             except StartError as error:
                 _log.warning("%s", error)
 

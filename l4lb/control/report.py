@@ -52,6 +52,7 @@ def pool_status(
     weights = pool.effective_weights()
     # Who leaves the waiting room meanwhile is seen twice, rather than not at all.
     statistics = engine.pool_statistics(pool.slot)
+    quotes = pool.config.health is not None and pool.config.health.type in ("exec", "send_expect")
     return PoolStatus(
         balance=pool.config.balance,
         panic=pool.panic,
@@ -80,6 +81,7 @@ def pool_status(
                 max_busy=backend.config.max_busy or None,
                 origin=origins.of(backend_name),
                 changed=origins.changed(backend_name),
+                output=quotes,
             )
             for backend_name, backend in pool.backends.items()
         },

@@ -90,7 +90,7 @@ class Running:
     async def _start_admin(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._config.admin
         if settings.socket is not None or settings.listen is not None:
-            self._admin = AdminServer(self, settings.socket, settings.listen)
+            self._admin = AdminServer(self, settings.socket, settings.listen, hosts=settings.hosts)
             await self._admin.start()
             stack.push_async_callback(self._admin.close)
 

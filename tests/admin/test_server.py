@@ -19,7 +19,7 @@ import uvloop
 from l4lb.admin import backends, guard, server
 from l4lb.admin.server import AdminServer
 from l4lb.config import Address
-from l4lb.control.api import AdminState, ReloadOutcome, UpgradeOutcome
+from l4lb.control.api import AdminState, ReloadOutcome, Session, UpgradeOutcome
 from l4lb.errors import ControlError, StartError
 from tests.admin.fake_control import FakeControl, backend_status, make_session, make_status, pool_status
 from tests.helpers.loops import eventually, turns
@@ -408,7 +408,7 @@ def test_half_a_body_is_cut_off(run: Run, control: FakeControl, monkeypatch: pyt
 def test_a_client_that_does_not_read_its_answer_is_cut_off(
     run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "ANSWER_TIMEOUT", 0.05)
+    monkeypatch.setattr(guard, "ANSWER_TIMEOUT", 0.05)
     control.live = [make_session(n) for n in range(5_000)]
 
     async def case(served: Served) -> None:
@@ -447,27 +447,118 @@ def test_garbage_is_refused_and_others_are_served(run: Run, garbage: bytes) -> N
     run(case)
 
 
-def test_connections_beyond_the_limit_are_told_and_the_other_socket_still_serves(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def doors_have(served: Served, count: int) -> None:
+    await eventually(lambda: len(served.server._doors["admin address"].guards) == count)
+
+
+def test_clients_that_only_hold_connections_turn_nobody_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_MAX", 3)
 
     async def case(served: Served) -> None:
         assert served.server.tcp_address is not None
-        pairs = [await asyncio.open_connection(*served.server.tcp_address) for _ in range(3)]
-        await eventually(lambda: len(served.server._doors["admin address"].guards) == 3)
+        pairs = []
+        for count in range(3):
+            pairs.append(await asyncio.open_connection(*served.server.tcp_address))
+            pairs[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost:")
+            await doors_have(served, count + 1)
+        async with served.tcp.get("/healthz") as got:
+            assert got.status == 200
+        await doors_have(served, 3)
+        # The one that has waited for longest had to go.
+        with suppress(ConnectionResetError):
+            assert await pairs[0][0].read() == b""
+        for _, writer in pairs:
+            writer.close()
+
+    run(case)
+
+
+def test_one_address_gets_no_more_than_its_share(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(server.OF_ONE_ADDRESS_MAX, "admin address", 2)
+
+    async def case(served: Served) -> None:
+        assert served.server.tcp_address is not None
+        host, port = served.server.tcp_address
+        other = await asyncio.open_connection(host, port, local_addr=("127.0.0.2", 0))
+        await doors_have(served, 1)
+        pairs = [await asyncio.open_connection(host, port) for _ in range(5)]
+        for reader, _ in pairs[:3]:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        await doors_have(served, 3)
+        for reader, writer in (other, *pairs[3:]):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        for _, writer in (other, *pairs):
+            writer.close()
+
+    run(case)
+
+
+def test_connections_beyond_the_limit_are_told_while_all_others_are_answered(
+    run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
+    held = asyncio.Event()
+
+    async def sessions() -> list[Session]:
+        await held.wait()
+        return []
+
+    monkeypatch.setattr(control, "sessions", sessions)
+
+    async def case(served: Served) -> None:
+        assert served.server.tcp_address is not None
+        answers = [asyncio.ensure_future(served.tcp.get("/api/v1/sessions")) for _ in range(2)]
+        await eventually(
+            lambda: [guard.answers for guard in served.server._doors["admin address"].guards.values()] == [True, True]
+        )
         reader, writer = await asyncio.open_connection(*served.server.tcp_address)
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert "too many connections" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
         async with served.unix.get("/healthz") as got:
             assert got.status == 200
-        pairs.pop()[1].close()
-        await eventually(lambda: len(served.server._doors["admin address"].guards) == 2)
-        async with served.tcp.get("/healthz") as got:
+        held.set()
+        for done in answers:
+            async with await done as got:
+                assert got.status == 200
+        writer.close()
+
+    run(case)
+
+
+def test_names_that_a_stranger_may_have_are_answered_by_the_admin_socket_only(run: Run) -> None:
+    async def case(served: Served) -> None:
+        for host, status in (
+            ("rebound.example", 403),
+            ("localhost:9400", 200),
+            ("l4lb.ml.svc", 200),
+            ("10.0.0.1", 200),
+        ):
+            async with served.tcp.get("/api/v1/status", headers={"Host": host}) as got:
+                assert got.status == status
+        async with served.tcp.get("/metrics", headers={"Host": "rebound.example"}) as got:
+            assert "admin.hosts" in (await got.json())["error"]
+        async with served.unix.get("/api/v1/status", headers={"Host": "rebound.example"}) as got:
             assert got.status == 200
-        for _, other in [*pairs, (reader, writer)]:
-            other.close()
+
+    run(case)
+
+
+def test_what_programs_of_checks_say_is_shown_by_the_admin_socket_only(run: Run, control: FakeControl) -> None:
+    secret = backend_status(health_message="exit status 1: password=12345", output=True)
+    control.current = make_status({"p": pool_status({"a": secret, "b": backend_status(health_message="connected")})})
+
+    async def case(served: Served) -> None:
+        for client, shown in ((served.unix, True), (served.tcp, False)):
+            for path in ("/api/v1/status", "/api/v1/pools/p/backends/a", "/metrics"):
+                async with client.get(path) as got:
+                    text = await got.text()
+                    assert got.status == 200
+                    assert ("12345" in text) is (shown and path != "/metrics")
+            async with client.get("/api/v1/pools/p/backends/b") as got:
+                assert (await got.json())["health_message"] == "connected"
 
     run(case)
 

@@ -116,6 +116,37 @@ def pong(peer: Peer) -> None:
     peer.drain()
 
 
+def test_the_last_descriptor_is_the_operators() -> None:
+    """However low the limit is set at run time, also below what is open."""
+    with Served(echo) as served, Balancer(config(served)) as lb, contextlib.ExitStack() as stack:
+        address = lb.address("main")
+        clients = [stack.enter_context(connect(address)) for _ in range(30)]
+        for client in clients:
+            client.send(b"a")
+            assert client.receive(1) == b"a"
+        for spare in (0, -20):
+            limit_descriptors(lb.pid, spare)
+            try:
+                # More connections than there are descriptors in reserve, one after the other, and two at once.
+                for _ in range(20):
+                    assert lb.request("GET", "/healthz")[0] == 200
+                    assert lb.request("GET", "/api/v1/status")[0] == 200
+                    assert lb.fetch("GET", "/metrics")[0] == 200
+                with contextlib.closing(UnixConnection(str(lb.socket_path), 10)) as held:
+                    held.request("GET", "/healthz")
+                    assert held.getresponse().read()
+                    name = lb.status()["pools"]["main"]["backends"].popitem()[0]
+                    change = {"state": "drain"}
+                    assert lb.request("PATCH", f"/api/v1/pools/main/backends/{name}", change)[0] == 200
+                assert_quiet(lb.pid, 0.5)
+                clients[0].send(b"b")
+                assert clients[0].receive(1) == b"b"
+            finally:
+                restore_descriptors(lb.pid)
+            lb.reload()
+        assert len(lb.log.splitlines()) < 100
+
+
 def test_no_pipe_left_falls_back_to_copying(balance: MakeScene, backend: Backend) -> None:
     with Balancer(config(backend)) as lb, connect(lb.address("main")) as client, backend.accept() as server:
         address = lb.address("main")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4lb.config.fields.addresses import TcpBind, UnixPath
+from l4lb.config.fields.addresses import HostNames, TcpBind, UnixPath
 from l4lb.config.sections import Section
 
 
@@ -15,3 +15,6 @@ class Admin(Section):
 
     listen: TcpBind | None = None
     """Address of the read-only HTTP server: metrics, health and status."""
+
+    hosts: HostNames = ()
+    """Host names by which that address is asked, beside addresses and names that no stranger can have."""
