@@ -46,12 +46,19 @@ class Aside:
             raise TimeoutError(f"{self._name} takes longer than {self._timeout:g}s") from None
 
     def _begin(self, work: Callable[[], object]) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        self._out = future = loop.create_future()
-        # An outcome that comes too late is no error of anyone.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        threading.Thread(target=_run, args=(loop, future, work), name=self._name, daemon=True).start()
-        return future
+        self._out = in_thread(self._name, work)
+        return self._out
+
+
+def in_thread(name: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """Run `function` on a thread of its own, for which nothing waits at the end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    # An outcome that comes too late is no error of anyone.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    work = functools.partial(function, *args, **kwargs)
+    threading.Thread(target=_run, args=(loop, future, work), name=name, daemon=True).start()
+    return future
 
 
 def _run(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], work: Callable[[], object]) -> None:

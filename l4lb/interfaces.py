@@ -1,4 +1,4 @@
-"""Interfaces of link-local IPv6 addresses: `fe80::1%eth0` to and from what the socket module takes."""
+"""Parts of a host that are not for its peers: the interface of `fe80::1%eth0`, and the last dot of a name."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def host_text(address: IpSocketAddress) -> str:
     return f"{address[0]}%{address[3]}" if len(address) == 4 and address[3] else address[0]
 
 
-def without_interface(host: str) -> str:
-    """The address as peers know it: interfaces have other names there."""
-    return host.partition("%")[0]
+def known_to_peers(host: str) -> str:
+    """The host as certificates, TLS and HTTP have it: without the interface, which has another name there, and without
+    the last dot, which only keeps search domains away."""
+    return host.partition("%")[0].removesuffix(".")
 
 
 def _number(interface: str) -> int:

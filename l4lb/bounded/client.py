@@ -14,12 +14,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
+from l4lb.aside import in_thread
 from l4lb.bounded.answer import Answer, AnswerError
 from l4lb.bounded.url import Url
 from l4lb.engine.api import SocketAddress
 from l4lb.health.probes import base
 from l4lb.health.probes.base import Target
 from l4lb.health.probes.connection import Connection, connected
+from l4lb.interfaces import known_to_peers
 
 CONNECT_PATIENCE = 2.0
 """Seconds for one of several addresses of a name, before the next one is tried."""
@@ -185,7 +187,7 @@ class Client:
     async def _connect(self, target: Target, url: Url) -> _Link:
         stack = contextlib.AsyncExitStack()
         context = self._tls if url.secure else None
-        name = self._server_name or url.host
+        name = self._server_name or known_to_peers(url.host)
         with _tls_in_words():
             return _Link(await stack.enter_async_context(connected(target, "off", context, name)), stack)
 
@@ -223,5 +225,5 @@ async def _targets(host: str, port: int) -> list[Target]:
         with contextlib.suppress(OSError):
             socket.inet_pton(family, host)
             return [Target(family, (host, port))]
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await in_thread("l4lb-name", socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return [Target(family, cast(SocketAddress, address)) for family, _, _, _, address in found[:ADDRESSES_MAX]]

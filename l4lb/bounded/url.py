@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from l4lb.interfaces import without_interface
+from l4lb.interfaces import known_to_peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Url:
     @property
     def authority(self) -> str:
         """As it stands in a Host header."""
-        plain = without_interface(self.host)
+        plain = known_to_peers(self.host)
         host = f"[{plain}]" if ":" in plain else plain
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 

@@ -114,7 +114,8 @@ def _ipv4_or_name(host: str, text: str) -> str:
         return "0.0.0.0"
     if not host:
         raise ValueError(f"{shorten(text)} has no host; write *{text} for every IPv4 address, or 127.0.0.1{text}")
-    labels = host.split(".")
+    # A last dot says that the name is whole: search domains do not apply.
+    labels = host.removesuffix(".").split(".")
     if _NUMERIC.fullmatch(labels[-1]):
         try:
             # As strict as ipaddress, but not in Python: a file may have ten thousand of them.

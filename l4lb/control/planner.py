@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from l4lb.aside import Aside
@@ -15,7 +15,7 @@ from l4lb.config import Address, Config
 from l4lb.control.access import Access, compile_access
 from l4lb.control.api import DiscoveryStatus
 from l4lb.control.discovered import expand, mark, place
-from l4lb.control.resolve import literal, resolve
+from l4lb.control.resolve import Resolver, literal
 from l4lb.control.state import State, merge
 from l4lb.control.zones import NO_ZONES, Zones, compile_zones
 from l4lb.discovery.discovery import Discovery
@@ -29,6 +29,9 @@ REDISCOVERY_RETRY = 1.0
 
 FILES_TIMEOUT = 300.0
 """Seconds for reading certificates, or databases. The largest take ten or so; a file system may hang for ever."""
+
+FOUND_PATIENCE = 0.2
+"""Seconds that names which a source finds are waited for. Later ones are used when they are there."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +61,9 @@ class Planner:
     ) -> None:
         self._engine = engine
         self._files = Aside("reading certificates and databases", FILES_TIMEOUT)
-        self._targets = targets or {}
         self.rediscovered = asyncio.Event()
+        # A late answer is used as what a source finds is.
+        self._resolver = Resolver(self.rediscovered.set, targets)
         self._discovery = Discovery(self.rediscovered.set, endpoints)
 
     async def prepare(self, config: Config, state: State, *, wait: bool) -> Plan:
@@ -77,7 +81,7 @@ class Planner:
         if wait:
             await self._discovery.prepare(config)
         addresses = _addresses(expand(config, self._discovery.found(config)))
-        return Plan(config, await resolve(addresses, self._targets), compiled, access)
+        return Plan(config, await self._resolver.look_up(addresses), compiled, access)
 
     def discard(self) -> None:
         """Let go of what was prepared and will not be applied."""
@@ -105,7 +109,8 @@ class Planner:
         targets = {
             address: target
             for address in _addresses(expanded)
-            if (target := plan.targets.get(address) or literal(address) or self._targets.get(address)) is not None
+            if (target := plan.targets.get(address) or literal(address) or self._resolver.targets.get(address))
+            is not None
         }
         merged = merge(
             place(old, plan.config, found), expanded, targets, take_slot, plan.zones, kept, give_slot, plan.access
@@ -116,13 +121,12 @@ class Planner:
 
     def keep(self, targets: Mapping[Address, Target]) -> None:
         """These are in use: they stay where a name cannot be looked up."""
-        self._targets = targets
+        self._resolver.keep(targets)
 
-    async def look_up(self, names: Iterable[Address]) -> Mapping[Address, Target]:
-        """Where these names lead now; that is kept."""
-        targets = await resolve(names, self._targets)
-        self._targets = {**self._targets, **targets}
-        return targets
+    async def look_up(self, names: Collection[Address]) -> Mapping[Address, Target]:
+        """Where these names, which are all in use, lead now; that is kept."""
+        self._resolver.forget(names)
+        return await self._resolver.look_up(names)
 
     # ---- what sources find later -----------------------------------------------------------------------------------
 
@@ -130,8 +134,9 @@ class Planner:
         """Targets of what is found by now, beside those in use."""
         found = self._discovery.found(config)
         names = {endpoint.address for endpoints in found.values() for endpoint in endpoints if endpoint.address.is_open}
-        targets = await resolve(names - self._targets.keys(), self._targets)
-        return {**self._targets, **targets}
+        new = {name for name in names - self._resolver.targets.keys() if not self._resolver.is_failing(name)}
+        # Whoever is silent must not hold up what other sources have found.
+        return {**self._resolver.targets, **await self._resolver.look_up(new, FOUND_PATIENCE)}
 
     def retry_later(self) -> None:
         """What was found could not be used; it may be possible soon."""
@@ -139,7 +144,7 @@ class Planner:
 
     def known(self, config: Config) -> tuple[Mapping[str, Endpoints], Mapping[Address, Target]]:
         """What sources have found, and where names lead: for another planner to begin with."""
-        return self._discovery.found(config), self._targets
+        return self._discovery.found(config), self._resolver.targets
 
     @property
     def waiting(self) -> bool:
@@ -151,8 +156,9 @@ class Planner:
         return self._discovery.status(pool, now)
 
     async def close(self) -> None:
-        """Stop following sources."""
+        """Stop following sources and looking names up."""
         await self._discovery.close()
+        await self._resolver.close()
 
 
 def _addresses(config: Config) -> set[Address]:

@@ -15,7 +15,7 @@ from l4lb.engine import NativeEngine
 from l4lb.engine.api import EngineOptions
 from l4lb.errors import StartError
 from l4lb.health.probes.base import Target, ip_target
-from l4lb.interfaces import without_interface
+from l4lb.interfaces import known_to_peers
 
 
 def rehearse(config: Config) -> None:
@@ -41,4 +41,4 @@ def _target(address: Address) -> Target | None:
     """Where an address leads; an interface need not be there yet."""
     if address.interface is None or address.host is None:
         return literal(address)
-    return ip_target(f"{without_interface(address.host)}%1", address.port or 0)
+    return ip_target(f"{known_to_peers(address.host)}%1", address.port or 0)

@@ -12,7 +12,7 @@ from l4lb.health.probes import load
 from l4lb.health.probes.base import Subject, Target, ip_target
 from l4lb.health.probes.tls import TlsFileError, context_of
 from l4lb.health.scheduler import Check
-from l4lb.interfaces import without_interface
+from l4lb.interfaces import known_to_peers
 
 Place = model.Health | model.BackendHealth | model.Agent | model.BackendAgent
 """What may name another address and another port."""
@@ -74,4 +74,4 @@ def _elsewhere(address: str, port: int) -> Target:
         return ip_target(address, port)
     except OSError:
         # Its interface is not there. Without one the check fails, and says so, while other checks go on.
-        return ip_target(without_interface(address), port)
+        return ip_target(known_to_peers(address), port)

@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from l4lb.config import Address
+from l4lb.control import resolve
 from l4lb.control.api import AdminState, HealthState, Session
 from l4lb.errors import StartError
 from l4lb.health.probes import Result
@@ -160,16 +161,18 @@ def test_same_configuration_again_keeps_sockets_and_slots() -> None:
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
-def test_name_that_does_not_resolve_waits_and_is_used_once_it_does(answers: dict[int, Result]) -> None:
+def test_name_that_does_not_resolve_waits_and_is_used_once_it_does(
+    answers: dict[int, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         found: list[Any] = []
 
-        async def getaddrinfo(_host: str, port: int, **_options: Any) -> Any:
+        def ask(_name: str) -> list[str]:
             if not found:
                 raise socket.gaierror(-2, "Name or service not known")
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found[0], port))]
+            return found
 
-        asyncio.get_running_loop().getaddrinfo = getaddrinfo  # type: ignore[method-assign, assignment]
+        monkeypatch.setattr(resolve, "ask_system", ask)
         async with staged() as stage:
             await stage.apply(config({"name": "a", "address": "model.example:80"}))
             assert stage.usable() == {"a": False}

@@ -1,61 +1,70 @@
-"""From configured addresses to socket addresses, with a resolver that the test plays."""
+"""Names become addresses, each by itself; failures, silence and reordered answers change nothing."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pytest
 
 from l4lb.config import Address
-from l4lb.control.resolve import CONCURRENCY, literal, resolve
+from l4lb.control import resolve
+from l4lb.control.resolve import Resolver, choose, literal
 from l4lb.health.probes import Target
-from tests.helpers.loops import eventually, run, turns
+from tests.helpers.loops import eventually, run
 
 NAME = Address.parse("model.example:8000")
+OTHER = Address.parse("other.example:8000")
 NEW = Target(socket.AF_INET, ("192.0.2.1", 8000))
 OLD = Target(socket.AF_INET, ("192.0.2.9", 8000))
 
-
-def answer(*hosts: str, port: int = 8000) -> list[tuple[Any, ...]]:
-    """What getaddrinfo gives."""
-    return [
-        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
-        if ":" in host
-        else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
-        for host in hosts
-    ]
+Ask = Callable[[str], Sequence[str]]
 
 
-GetAddrInfo = Callable[..., Awaitable[Any]]
+class Names:
+    """Answers by name; a name that is `silent` gets none until it is no longer."""
+
+    def __init__(self, **hosts: list[str]) -> None:
+        self.hosts = {f"{name}.example": found for name, found in hosts.items()}
+        self.silent: dict[str, threading.Event] = {}
+        self.asked: list[str] = []
+
+    def hush(self, name: str) -> threading.Event:
+        self.silent[name] = threading.Event()
+        return self.silent[name]
+
+    def __call__(self, name: str) -> Sequence[str]:
+        self.asked.append(name)
+        if name in self.silent:
+            self.silent[name].wait()
+        if not (found := self.hosts.get(name)):
+            raise socket.gaierror(-2, "Name or service not known")
+        return found
 
 
-def resolve_with(
-    getaddrinfo: GetAddrInfo, *addresses: Address, known: Mapping[Address, Target] | None = None
-) -> dict[Address, Target]:
-    """What `resolve` finds on a loop that looks names up like this."""
+@contextlib.asynccontextmanager
+async def resolving(
+    ask: Names, known: Mapping[Address, Target] | None = None
+) -> AsyncIterator[tuple[Resolver, list[int]]]:
+    late: list[int] = []
+    resolver = Resolver(lambda: late.append(1), known, ask)
+    try:
+        yield resolver, late
+    finally:
+        for event in ask.silent.values():
+            event.set()
+        await resolver.close()
 
+
+def found(ask: Names, *addresses: Address, known: Mapping[Address, Target] | None = None) -> dict[Address, Target]:
     async def main() -> dict[Address, Target]:
-        asyncio.get_running_loop().getaddrinfo = getaddrinfo  # type: ignore[method-assign, assignment]
-        return await resolve(addresses, known or {})
+        async with resolving(ask, known) as (resolver, _):
+            return await resolver.look_up(addresses)
 
     return run(main())
-
-
-def answering(*hosts: str) -> GetAddrInfo:
-    async def getaddrinfo(_host: str, port: int, **_options: Any) -> Any:
-        return answer(*hosts, port=port)
-
-    return getaddrinfo
-
-
-def failing(error: Exception) -> GetAddrInfo:
-    async def getaddrinfo(_host: str, _port: int, **_options: Any) -> Any:
-        raise error
-
-    return getaddrinfo
 
 
 @pytest.mark.parametrize(
@@ -63,6 +72,9 @@ def failing(error: Exception) -> GetAddrInfo:
     [
         ("10.0.0.1:80", Target(socket.AF_INET, ("10.0.0.1", 80))),
         ("[2001:db8::1]:80", Target(socket.AF_INET6, ("2001:db8::1", 80))),
+        ("[fe80::1%lo]:80", Target(socket.AF_INET6, ("fe80::1", 80, 0, 1))),
+        ("[fe80::1%7]:80", Target(socket.AF_INET6, ("fe80::1", 80, 0, 7))),
+        ("[fe80::1%nowhere0]:80", None),
         ("unix:/run/x.sock", Target(socket.AF_UNIX, "/run/x.sock")),
         ("unix:@x", Target(socket.AF_UNIX, "\0x")),
         ("model.example:80", None),
@@ -73,73 +85,110 @@ def test_literals_need_no_look_up(text: str, target: Target | None) -> None:
 
 
 def test_only_names_are_looked_up_and_each_once() -> None:
-    asked: list[tuple[str, int]] = []
-
-    async def getaddrinfo(host: str, port: int, **_options: Any) -> Any:
-        asked.append((host, port))
-        return answer("192.0.2.1", port=port)
-
-    fixed = Address.parse("10.0.0.1:80")
-    found = resolve_with(getaddrinfo, NAME, fixed, NAME)
-    assert asked == [("model.example", 8000)]
-    assert found == {NAME: NEW, fixed: literal(fixed)}
+    ask, fixed, twin = Names(model=["192.0.2.1"]), Address.parse("10.0.0.1:80"), Address.parse("model.example:9000")
+    assert found(ask, NAME, fixed, NAME, twin) == {
+        NAME: NEW,
+        fixed: literal(fixed),
+        twin: Target(socket.AF_INET, ("192.0.2.1", 9000)),
+    }
+    assert ask.asked == ["model.example"]
 
 
-@pytest.mark.parametrize(
-    "error", [socket.gaierror(-2, "Name or service not known"), OSError(5, "broken"), TimeoutError()]
-)
-def test_failure_keeps_what_is_known(error: Exception) -> None:
-    assert resolve_with(failing(error), NAME, known={NAME: OLD}) == {NAME: OLD}
-
-
-def test_name_that_never_resolved_has_no_target() -> None:
-    assert resolve_with(failing(socket.gaierror(-2, "Name or service not known")), NAME) == {}
+def test_failure_keeps_what_is_known() -> None:
+    assert found(Names(), NAME, known={NAME: OLD}) == {NAME: OLD}
+    assert found(Names(), NAME) == {}
 
 
 def test_answers_in_another_order_change_nothing() -> None:
     hosts = ["192.0.2.3", "2001:db8::1", "192.0.2.1", "192.0.2.2"]
     for turn in range(len(hosts)):
-        assert resolve_with(answering(*hosts[turn:], *hosts[:turn]), NAME) == {NAME: NEW}
+        assert found(Names(model=hosts[turn:] + hosts[:turn]), NAME) == {NAME: NEW}
+
+
+def test_an_address_in_use_stays_as_long_as_it_is_among_the_answers() -> None:
+    assert found(Names(model=["192.0.2.1", "192.0.2.9"]), NAME, known={NAME: OLD}) == {NAME: OLD}
+    assert found(Names(model=["192.0.2.1"]), NAME, known={NAME: OLD}) == {NAME: NEW}
+    assert choose(["192.0.2.1", "2001:db8::1"], "2001:db8::1") == "2001:db8::1"
 
 
 def test_ipv6_is_used_when_there_is_nothing_else() -> None:
     expected = Target(socket.AF_INET6, ("2001:db8::1", 8000))
-    assert resolve_with(answering("2001:db8::2", "2001:db8::1"), NAME) == {NAME: expected}
+    assert found(Names(model=["2001:db8::2", "2001:db8::1"]), NAME) == {NAME: expected}
 
 
-def test_new_answer_replaces_the_old_one() -> None:
-    assert resolve_with(answering("192.0.2.1"), NAME, known={NAME: OLD}) == {NAME: NEW}
+def test_names_that_are_silent_hold_up_no_other_and_count_when_they_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "CONCURRENCY", 1000)
+    dead = [Address(host=f"n{number}.example", port=80) for number in range(300)]
+
+    async def main() -> None:
+        ask = Names(other=["192.0.2.1"], n0=["192.0.2.5"])
+        for name in dead:
+            ask.hush(name.host or "")
+        async with resolving(ask) as (resolver, late):
+            assert await resolver.look_up(dead, patience=0.01) == {}
+            assert await resolver.look_up([OTHER, *dead], patience=0.05) == {
+                OTHER: Target(NEW.family, ("192.0.2.1", 8000))
+            }
+            assert sorted(ask.asked) == sorted({name.host for name in dead} | {"other.example"})
+            assert (late, resolver.is_failing(dead[0])) == ([], True)
+            ask.silent["n0.example"].set()
+            await eventually(lambda: late)
+            assert not resolver.is_failing(dead[0])
+            answered = await resolver.look_up(dead[:1])
+            assert answered == {dead[0]: Target(socket.AF_INET, ("192.0.2.5", 80))}
+
+    run(main())
 
 
-def test_resolver_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def getaddrinfo(_host: str, _port: int, **_options: Any) -> Any:
-        await asyncio.Event().wait()
+def test_names_that_were_late_leave_places_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "CONCURRENCY", 4)
+    monkeypatch.setattr(resolve, "SLOW_CONCURRENCY", 2)
+    slow = [Address(host=f"n{number}.example", port=80) for number in range(4)]
 
-    monkeypatch.setattr("l4lb.control.resolve.RESOLVE_TIMEOUT", 0.01)
-    assert resolve_with(getaddrinfo, NAME, known={NAME: OLD}) == {NAME: OLD}
+    async def main() -> None:
+        ask = Names(other=["192.0.2.1"])
+        for name in slow:
+            ask.hush(name.host or "")
+        async with resolving(ask) as (resolver, _):
+            await resolver.look_up(slow, patience=0.01)
+            for event in ask.silent.values():
+                event.set()
+            await eventually(lambda: not resolver._running)
+            for name in slow:
+                ask.hush(name.host or "")
+            await resolver.look_up(slow, patience=0.01)
+            # All four are under way or wait for one of the two places of slow names: others have all of theirs.
+            assert await resolver.look_up([OTHER]) == {OTHER: Target(NEW.family, ("192.0.2.1", 8000))}
+
+    run(main())
 
 
-def test_number_of_look_ups_at_once_is_bounded() -> None:
-    now, most = 0, 0
+def test_each_trouble_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        ask = Names()
+        gone = Address.parse("[fe80::1%nowhere0]:80")
+        async with resolving(ask) as (resolver, _):
+            for _ in range(3):
+                await resolver.look_up([NAME, gone])
+            ask.hosts["model.example"] = ["192.0.2.1"]
+            await resolver.look_up([NAME, gone])
 
-    async def main() -> int:
-        go = asyncio.Event()
+    with caplog.at_level(logging.INFO):
+        run(main())
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "cannot resolve [fe80::1%nowhere0]:80: this host has no interface nowhere0; keeping what is known",
+        "cannot resolve model.example: Name or service not known; keeping what is known",
+        "model.example resolves now",
+    ]
 
-        async def getaddrinfo(_host: str, port: int, **_options: Any) -> Any:
-            nonlocal now, most
-            now += 1
-            most = max(most, now)
-            await go.wait()
-            now -= 1
-            return answer("192.0.2.1", port=port)
 
-        asyncio.get_running_loop().getaddrinfo = getaddrinfo  # type: ignore[method-assign, assignment]
-        names = [Address(host=f"n{number}.example", port=80) for number in range(3 * CONCURRENCY)]
-        found = asyncio.ensure_future(resolve(names, {}))
-        await eventually(lambda: now == CONCURRENCY)
-        await turns()
-        go.set()
-        return len(await found)
+def test_what_is_not_in_use_is_forgotten() -> None:
+    async def main() -> None:
+        async with resolving(Names(model=["192.0.2.1"])) as (resolver, _):
+            await resolver.look_up([NAME, OTHER])
+            assert (resolver.targets, resolver.is_failing(OTHER)) == ({NAME: NEW}, True)
+            resolver.keep({})
+            resolver.forget([NAME])
+            assert (resolver.targets, resolver.is_failing(OTHER)) == ({}, False)
 
-    assert run(main()) == 3 * CONCURRENCY
-    assert most == CONCURRENCY
+    run(main())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l4lb.config import Address
-from l4lb.control import planner
+from l4lb.control import planner, resolve
 from l4lb.control.balancer import Balancer
 from l4lb.control.upkeep import DISCOVERY_INTERVAL
 from l4lb.discovery import discovery, follower
@@ -37,7 +39,9 @@ JSON = st.recursive(
 HOSTS = st.one_of(
     st.ip_addresses().map(str),
     st.text("0123456789.:%[]\x00\x80 -", max_size=12),
-    st.sampled_from(["fe80::1%lo", "fe80::1%nowhere0", "fe80::1", "::ffff:127.0.0.1", "0", "::"]),
+    st.sampled_from(
+        ["fe80::1%lo", "fe80::1%nowhere0", "fe80::1", "::ffff:127.0.0.1", "0", "::", "silent.example", "gone.example."]
+    ),
 )
 ENDPOINTS = st.builds(
     Endpoint,
@@ -113,12 +117,23 @@ class Recording(NativeEngine):
 
 @pytest.fixture(autouse=True, scope="module")
 def _hurry() -> Any:
+    """One name is silent, all others are not there."""
+    answer = threading.Event()
+
+    def ask(name: str) -> list[str]:
+        if name == "silent.example":
+            answer.wait()
+        raise socket.gaierror(-2, "Name or service not known")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(follower, "BACKOFF_MIN", 0.0001)
         patch.setattr(follower, "BACKOFF_MAX", 0.001)
         patch.setattr(follower, "QUIET", 0.001)
         patch.setattr(planner, "REDISCOVERY_RETRY", 0.001)
+        patch.setattr(planner, "FOUND_PATIENCE", 0.001)
+        patch.setattr(resolve, "ask_system", ask)
         yield
+        answer.set()
 
 
 @settings(deadline=None, max_examples=40)

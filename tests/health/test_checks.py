@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from l4lb.bounded.url import Url
 from l4lb.config import Config
+from l4lb.config.model import Health
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.state import State, merge
 from l4lb.errors import StartError
 from l4lb.health.checks import checks_of, require_tls
 from l4lb.health.probes import Target
+from l4lb.health.probes.base import Subject
+from l4lb.health.probes.http import authority
+from l4lb.health.probes.tls import server_name
 from l4lb.health.scheduler import Check
 from tests.control.build import Slots, config, merged, targets
 
@@ -125,3 +130,16 @@ def test_file_of_tls_that_is_not_there_is_no_configuration_to_run(tmp_path: Path
     with pytest.raises(StartError, match=r"^pools\.app\.health\.tls: cannot use .*gone\.pem: No such file"):
         require_tls(config(BACKEND, pool={"health": {"type": "https", "tls": {"ca": str(gone)}}}))
     require_tls(config(BACKEND, pool={"health": {"type": "https"}}))
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("app.example.", "app.example"), ("fe80::1%eth0", "[fe80::1]"), ("2001:db8::1", "[2001:db8::1]")],
+)
+def test_peers_are_told_neither_the_last_dot_of_a_name_nor_an_interface(host: str, shown: str) -> None:
+    subject, target = Subject(host=host), Target(socket.AF_INET, ("127.0.0.1", 8443))
+    assert authority(target, subject, https=True) == f"{shown}:8443"
+    health = Health.model_validate({"type": "https"})
+    assert server_name(health, subject, target) == shown.strip("[]")
+    url = Url.parse(f"https://[{host}]:8443/x" if ":" in host else f"https://{host}:8443/x")
+    assert url.authority == f"{shown}:8443"

@@ -15,7 +15,7 @@ from l4lb.config.model import Health
 from l4lb.health.probes.base import AnswerError, Result, Subject, Target, failure, quoted, success
 from l4lb.health.probes.connection import Connection
 from l4lb.health.probes.patterns import TooSlow, objection
-from l4lb.interfaces import without_interface
+from l4lb.interfaces import known_to_peers
 
 BODY_MAX = 65536
 """Bytes of a body in which patterns are looked for; the rest is not read."""
@@ -110,6 +110,6 @@ def authority(target: Target, subject: Subject, *, https: bool) -> str:
     """Host and port as they stand in a request; the port only where it is not the usual one."""
     if target.family == socket.AF_UNIX or isinstance(target.address, str):
         return "localhost"
-    host, port = without_interface(subject.host or target.address[0]), target.address[1]
+    host, port = known_to_peers(subject.host or target.address[0]), target.address[1]
     usual = http.client.HTTPS_PORT if https else http.client.HTTP_PORT
     return (f"[{host}]" if ":" in host else host) + (f":{port}" if port != usual else "")

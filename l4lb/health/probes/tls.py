@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from l4lb.config.model import Health, HealthTls
 from l4lb.health.probes.base import Subject, Target
-from l4lb.interfaces import without_interface
+from l4lb.interfaces import known_to_peers
 
 CONTEXTS_MAX = 1024
 """Contexts that are kept; pools that share their settings share one."""
@@ -60,7 +60,7 @@ def server_name(health: Health, subject: Subject, target: Target) -> str:
         host = health.host
         return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     if subject.host is not None:
-        return without_interface(subject.host)
+        return known_to_peers(subject.host)
     return "localhost" if isinstance(target.address, str) else target.address[0]
 
 
