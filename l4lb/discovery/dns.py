@@ -14,11 +14,11 @@ from typing import NoReturn
 import dns.asyncresolver
 import dns.exception
 import dns.message
-import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
 from l4lb.config.sections import discover
+from l4lb.discovery.name_server import NameServer
 from l4lb.discovery.records import Service, from_addresses, from_services
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Report
 from l4lb.pacing import every
@@ -116,10 +116,9 @@ def _resolver(settings: discover.DnsSource) -> dns.asyncresolver.Resolver:
     except dns.exception.DNSException as error:
         raise DiscoveryError(f"the system has no name servers; give servers ({error})") from error
     if settings.servers:
-        resolver.nameservers = [
-            dns.nameserver.Do53Nameserver(str(server.host), server.port or 53) for server in settings.servers
-        ]
+        resolver.nameservers = [NameServer(str(server.host), server.port or 53) for server in settings.servers]
     else:
+        resolver.nameservers = [NameServer(str(server), resolver.port) for server in resolver.nameservers]
         resolver.use_search_by_default = True
     resolver.lifetime = settings.timeout
     resolver.use_edns(0, 0, EDNS_PAYLOAD)
