@@ -85,6 +85,12 @@ enum {
     /* The same where the end of the answer was not told by its last piece, as it is as a rule in that pool; and where
      * all of the answer was next to nothing. */
     LB_LEAVE_DOUBT_MS = 15000,
+    /* A client that asks again at once is never quiet for so long. The longer it has been about to leave, the less it
+     * takes; and once it has a response whose end is certain, nothing. */
+    LB_LEAVE_SOON_AFTER_MS = 5000,
+    LB_LEAVE_SOON_MS = 100,
+    LB_LEAVE_LATE_AFTER_MS = 15000,
+    LB_LEAVE_LATE_MS = 10,
     /* Of many that are quiet when their backend begins to leave, a worker closes so many each millisecond: those who
      * are in a turn do not wait for all of them. */
     LB_LEAVE_BURST = 32,

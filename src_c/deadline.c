@@ -4,6 +4,7 @@
 #include "base.h"
 #include "bounds.h"
 #include "clock.h"
+#include "hash.h"
 
 #define OFF UINT64_MAX
 
@@ -36,7 +37,7 @@ static uint32_t silence_ms(const struct lb_session *session) {
         of_phase = session->stream_gap_ms;
         break;
     case LB_PHASE_QUIET:
-        of_phase = session->keepalive_ms;
+        of_phase = lb_session_is_owed(session) ? session->stream_gap_ms : session->keepalive_ms;
         break;
     }
     return of_phase > 0 ? of_phase : session->idle_ms;
@@ -71,12 +72,46 @@ bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_sessio
            (may_be_acknowledgement(piece) || lb_endings_tell(&worker->counters.endings[session->pool]));
 }
 
+/* Each session has its own moment in which it begins to leave, the same whenever it is asked for. */
+static uint64_t leaves_from_ms(const struct lb_backend_live *backend, const struct lb_session *session,
+                               uint64_t leaving_ms) {
+    uint64_t share = lb_hash_mix((uint64_t)session->generation << 32 | session->index) >> 32;
+    uint32_t spread_ms = atomic_load_explicit(&backend->leave_spread_ms, memory_order_relaxed);
+
+    return leaving_ms + (spread_ms * share >> 32);
+}
+
+bool lb_deadline_is_certain(const struct lb_worker *worker, const struct lb_session *session) {
+    return session->phase.name == LB_PHASE_QUIET && session->phase.piece.place > 0 &&
+           lb_endings_are_certain(&worker->counters.endings[session->pool], session->phase.piece);
+}
+
+/* How much silence it takes to leave, when it has been about to for `age_ms`. A client that asks again and again is
+ * never silent for long, but one that has its whole response can be left behind that. */
+static uint64_t leave_silence_ms(const struct lb_worker *worker, const struct lb_session *session, uint64_t age_ms) {
+    if (age_ms >= LB_LEAVE_SOON_AFTER_MS && lb_deadline_is_certain(worker, session))
+        return 0;
+    if (lb_deadline_in_doubt(worker, session))
+        return LB_LEAVE_DOUBT_MS;
+    if (age_ms >= LB_LEAVE_LATE_AFTER_MS)
+        return LB_LEAVE_LATE_MS;
+    return age_ms >= LB_LEAVE_SOON_AFTER_MS ? LB_LEAVE_SOON_MS : LB_LEAVE_QUIET_MS;
+}
+
 uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session) {
-    if (!session->has_backend || !lb_session_is_quiet(session) ||
-        lb_live_leaving_ms(&worker->shared->live.backends[session->backend]) == 0)
+    const struct lb_backend_live *backend;
+    uint64_t leaving_ms, from_ms, age_ms;
+
+    if (!session->has_backend || !lb_session_is_quiet(session))
         return OFF;
-    return LB_MAX(session->leave_from_ms,
-                  last_ms(session) + (lb_deadline_in_doubt(worker, session) ? LB_LEAVE_DOUBT_MS : LB_LEAVE_QUIET_MS));
+    backend = &worker->shared->live.backends[session->backend];
+    leaving_ms = lb_live_leaving_ms(backend);
+    if (leaving_ms == 0)
+        return OFF;
+    from_ms = leaves_from_ms(backend, session, leaving_ms);
+    age_ms = worker->now_ms - LB_MIN(worker->now_ms, from_ms);
+    from_ms = LB_MAX(from_ms, session->leave_from_ms);
+    return LB_MAX(from_ms, last_ms(session) + leave_silence_ms(worker, session, age_ms));
 }
 
 struct lb_deadline lb_deadline_next(const struct lb_worker *worker, const struct lb_session *session) {
@@ -114,7 +149,9 @@ void lb_deadline_arm_relay(struct lb_worker *worker, struct lb_session *session)
 static bool is_client_silent(const struct lb_session *session) {
     if (!session->client.can_write || !session->server.can_write)
         return !session->client.can_write;
-    return lb_session_half_closed(session) ? session->down.finished : !lb_phase_busy(&session->phase);
+    if (lb_session_half_closed(session))
+        return session->down.finished;
+    return !lb_phase_busy(&session->phase) && !lb_session_is_owed(session);
 }
 
 enum l4lb_close lb_deadline_silence_reason(const struct lb_session *session) {
@@ -124,7 +161,7 @@ enum l4lb_close lb_deadline_silence_reason(const struct lb_session *session) {
         return by_client ? L4LB_CLOSE_CLIENT_HALF_CLOSE : L4LB_CLOSE_SERVER_HALF_CLOSE;
     if (session->phase.name == LB_PHASE_WAIT && session->response_ms > 0)
         return L4LB_CLOSE_SERVER_RESPONSE;
-    if (session->phase.name == LB_PHASE_STREAM && session->stream_gap_ms > 0)
+    if ((session->phase.name == LB_PHASE_STREAM || lb_session_is_owed(session)) && session->stream_gap_ms > 0)
         return by_client ? L4LB_CLOSE_CLIENT_STREAM_GAP : L4LB_CLOSE_SERVER_STREAM_GAP;
     if (session->phase.name == LB_PHASE_QUIET && session->keepalive_ms > 0)
         return L4LB_CLOSE_CLIENT_KEEPALIVE;

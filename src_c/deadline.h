@@ -56,6 +56,9 @@ uint64_t lb_deadline_turn_ms(const struct lb_session *session);
 /* When a quiet session leaves a backend that is drained. */
 uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session);
 
+/* True if the last answer is complete: in this pool, nothing ever followed a piece like its last one. */
+bool lb_deadline_is_certain(const struct lb_worker *worker, const struct lb_session *session);
+
 /* True if only silence suggests that the last answer is complete, in a pool where its last piece normally tells. */
 bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session);
 

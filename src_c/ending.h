@@ -70,6 +70,9 @@ void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool la
 /* Are the ends of answers told here, as a rule? Then silence after anything else is in doubt. */
 bool lb_endings_tell(const struct lb_endings *endings);
 
+/* Were there enough pieces like this one, and all of them the last of their answers? */
+bool lb_endings_are_certain(const struct lb_endings *endings, struct lb_piece piece);
+
 /* Forget everything. */
 void lb_endings_clear(struct lb_endings *endings);
 

@@ -525,7 +525,8 @@ int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close
     return ask_all(engine, &question, timeout_ms);
 }
 
-int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, int timeout_ms) {
+int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, uint32_t spread_ms,
+                     int timeout_ms) {
     const struct lb_request question = {.kind = LB_REQUEST_LEAVE};
 
     for (size_t i = 0; i < n; i++) {
@@ -534,8 +535,10 @@ int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n
     }
     for (size_t i = 0; i < n; i++) {
         struct lb_backend_live *backend = &engine->shared.live.backends[slots[i]];
-        if (!leaving || lb_live_leaving_ms(backend) == 0)
-            atomic_store(&backend->leaving_ms, leaving ? lb_clock_ns() / LB_NS_PER_MS : 0);
+        if (leaving && lb_live_leaving_ms(backend) != 0)
+            continue;
+        atomic_store(&backend->leave_spread_ms, spread_ms);
+        atomic_store(&backend->leaving_ms, leaving ? lb_clock_ns() / LB_NS_PER_MS : 0);
     }
     return leaving ? ask_all(engine, &question, timeout_ms) : 0;
 }

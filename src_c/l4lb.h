@@ -420,10 +420,13 @@ int l4lb_list_sessions(struct l4lb_engine *engine, uint32_t worker, uint64_t aft
                        size_t n, int timeout_ms);
 /* Close one session (close reason KILLED). -ENOENT when it is gone. Any thread. */
 int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
-/* These backends are to be left: their sessions are closed (close reason DRAINED) once they have been quiet for a
- * second, while turns go on to their end. All of them at once take one look at each session, however many they are.
- * Returns how many sessions were quiet already and are closed now, or in a moment if there are many. Any thread. */
-int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, int timeout_ms);
+/* Drain these backends, or stop draining them. Each of their sessions closes (DRAINED) once it has been quiet for a
+ * second; requests in flight finish. Sessions that are never quiet for so long take less and less silence as the drain
+ * gets older, down to none behind a response whose end is certain. With spread_ms the sessions begin to leave one after
+ * the other within that time. One call looks at each session once. Returns how many were quiet already and are closed
+ * in a moment. Any thread. */
+int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, uint32_t spread_ms,
+                     int timeout_ms);
 /* Close up to n sessions of a backend that have been quiet for quiet_ms (close reason REBALANCED); the longest quiet
  * ones of a worker need not be first. Where the last pieces of answers are known, only sessions whose answer ended with
  * one. Returns how many. Any thread. */

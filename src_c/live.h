@@ -31,6 +31,7 @@ struct lb_backend_live {
     atomic_uint turns; /* of them, those in a turn, and those so new that their first is expected at any moment */
     atomic_uint busy;  /* of these, those in a turn */
     _Atomic uint64_t leaving_ms; /* quiet sessions are closed since then (CLOCK_MONOTONIC); 0 = they stay */
+    atomic_uint leave_spread_ms; /* they begin to leave one after the other within this time */
     atomic_uint generation;      /* changes when the slot is taken */
 };
 

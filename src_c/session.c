@@ -177,10 +177,14 @@ static bool settle(struct lb_worker *worker, struct lb_session *session) {
         dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
         return false;
     }
+    if (up_over && !session->up.finished)
+        session->owed = lb_phase_busy(&session->phase);
     pass_end(&session->up, &session->server, &session->down);
     pass_end(&session->down, &session->client, &session->up);
     return true;
 }
+
+static void meet_deadlines(struct lb_worker *worker, struct lb_session *session);
 
 static void run(struct lb_worker *worker, struct lb_session *session) {
     uint64_t up_before = session->up.bytes, down_before = session->down.bytes;
@@ -209,15 +213,22 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
     if (up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN)
         lb_list_append(&worker->ready, &session->ready);
     if (settle(worker, session))
-        lb_deadline_arm_relay(worker, session);
+        meet_deadlines(worker, session);
 }
 
-/* A client that still has to take something is not quiet: look again, less and less often while nothing moves. */
-static bool wait_for_delivery(struct lb_worker *worker, struct lb_session *session) {
+static bool has_sent_more(const struct lb_session *session) {
+    uint8_t byte;
+    return recv(session->client.fd, &byte, 1, MSG_PEEK) > 0;
+}
+
+/* A client that still has to take something is not quiet, unless it is only the end of its last response; nor is one
+ * whose next request is here already. True if it may not leave yet. */
+static bool wait_to_leave(struct lb_worker *worker, struct lb_session *session) {
     uint64_t waited_ms = worker->now_ms - session->last_ns / LB_NS_PER_MS;
 
-    if (lb_delivery_pending(session) == 0)
+    if (!has_sent_more(session) && (lb_deadline_is_certain(worker, session) || lb_delivery_pending(session) == 0))
         return false;
+    /* Look again, less and less often while nothing moves. */
     session->leave_from_ms = worker->now_ms + LB_MAX((uint64_t)LB_DELIVERY_LOOK_MS, waited_ms / 4);
     return true;
 }
@@ -241,7 +252,7 @@ static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_d
                          lb_session_has_asked(session) ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE);
         return false;
     case LB_DUE_LEAVE:
-        if (wait_for_delivery(worker, session))
+        if (wait_to_leave(worker, session))
             return true;
         lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
         return false;

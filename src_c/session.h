@@ -66,6 +66,7 @@ struct lb_session {
     bool has_capacity : 1; /* holds a connection of `backend` */
     bool has_pool : 1;     /* is counted on `pool` */
     bool resets : 1;       /* lingers to pass a reset on */
+    bool owed : 1;         /* the client ended its request with a FIN: the response ends with the backend's */
     uint8_t retries;
     uint8_t n_tried;       /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;         /* enum l4lb_close, if it ends now: while connecting or lingering */
@@ -146,8 +147,15 @@ bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint
 /* This relay of a session has been quiet too long. */
 void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay);
 
+/* Is the rest of a response on its way, as far as anybody can tell, though the client sends nothing any more? */
+static inline bool lb_session_is_owed(const struct lb_session *session) {
+    return session->owed && !session->down.finished &&
+           (session->phase.name != LB_PHASE_QUIET || session->phase.expected != LB_ENDING_LAST);
+}
+
+/* One side has finished, and the other owes it nothing. */
 static inline bool lb_session_half_closed(const struct lb_session *session) {
-    return session->up.finished || session->down.finished;
+    return (session->up.finished || session->down.finished) && !lb_session_is_owed(session);
 }
 
 static inline bool lb_session_has_asked(const struct lb_session *session) { return session->phase.turns > 0; }
@@ -155,7 +163,7 @@ static inline bool lb_session_has_asked(const struct lb_session *session) { retu
 /* Connected, in no turn, and nothing on its way. */
 static inline bool lb_session_is_quiet(const struct lb_session *session) {
     return session->state == LB_SESSION_RELAY && !session->coming && !lb_phase_busy(&session->phase) &&
-           !lb_relay_holds(&session->up) && !lb_relay_holds(&session->down);
+           !lb_session_is_owed(session) && !lb_relay_holds(&session->up) && !lb_relay_holds(&session->down);
 }
 
 #endif

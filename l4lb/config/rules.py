@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from l4lb.config.address import Address
 from l4lb.config.fields.addresses import read_backend, read_bind, read_source
 from l4lb.config.fields.networks import ZONES_MAX, read_zone_entry
-from l4lb.config.fields.shape import one_or_many
+from l4lb.config.fields.shape import is_number, one_or_many
 from l4lb.config.sections.discover import SOURCES, Discover
-from l4lb.config.units import shorten
+from l4lb.config.units import parse_duration, shorten
 from l4lb.geo.selector import Selector
 from l4lb.presets import PRESETS
 
@@ -24,6 +24,9 @@ LISTENERS_MAX = 16_000
 POOLS_MAX = 16_000
 BACKENDS_MAX = 64_000
 """Kept below the data plane's slots, so that a reload can replace some while their sessions end."""
+
+DRAIN_TIMEOUT = "10m"
+"""Of a pool that does not say."""
 
 PROBE_KEYS = ("keepalive_interval", "keepalive_probes")
 
@@ -194,6 +197,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
             message = "clients wait in the queue for somebody to be started; give the pool one: queue: {timeout: 10m}"
             yield Conflict(("pools", name, "scale_to_zero"), message)
         yield from _discover_conflicts(("pools", name, "discover"), _get(pool, "discover"))
+        yield from _drain_conflicts(("pools", name), pool)
     if len(pools) > POOLS_MAX:
         yield Conflict(("pools",), f"{len(pools)} pools are more than the {POOLS_MAX} that fit")
     if total > BACKENDS_MAX:
@@ -240,6 +244,15 @@ def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:
         for key in PROBE_KEYS:
             if key in tcp:
                 yield Conflict((*loc, key), "only keepalive uses it, and that is not given; write keepalive: 60s too")
+
+
+def _drain_conflicts(loc: Loc, pool: Any) -> Iterator[Conflict]:
+    """Sessions that would leave after they were closed."""
+    spread = _seconds(_get(pool, "drain_spread"))
+    patience = _seconds(pool.get("drain_timeout", DRAIN_TIMEOUT)) if isinstance(pool, Mapping) else None
+    if spread is not None and patience is not None and spread > patience:
+        message = "sessions of a removed backend are closed sooner, after drain_timeout; write a shorter drain_spread"
+        yield Conflict((*loc, "drain_spread"), message)
 
 
 def _place_conflicts(pools: Mapping[Any, Any], zones: Mapping[Any, Any]) -> Iterator[Conflict]:
@@ -362,6 +375,11 @@ def backend_name(backend: Any) -> str | None:
 
 def _get(item: Any, key: str) -> Any:
     return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
+
+
+def _seconds(duration: Any) -> float | None:
+    """None where it is no duration, or off."""
+    return _read(parse_duration, duration) if isinstance(duration, str) else duration if is_number(duration) else None
 
 
 def _read(reader: Callable[[Any], T], value: Any) -> T | None:

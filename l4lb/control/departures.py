@@ -14,13 +14,14 @@ SlotKey = tuple[SlotKind, int]
 @dataclass(frozen=True, slots=True)
 class Departure:
     """`patience` is how many seconds the sessions of a backend may go on; None is for ever. `closes_quiet` says that
-    those that are quiet go at once."""
+    those that are quiet go at once, spread over `spread` seconds."""
 
     kind: SlotKind
     slot: int
     label: str
     patience: float | None = None
     closes_quiet: bool = False
+    spread: float = 0.0
 
 
 def departures(old: State, new: State) -> Iterator[Departure]:
@@ -36,5 +37,11 @@ def departures(old: State, new: State) -> Iterator[Departure]:
             yield Departure(SlotKind.POOL, pool.slot, pool_name)
         for name, backend in pool.backends.items():
             if now is None or name not in now.backends:
-                label, patience = f"{pool_name}/{name}", pool.config.drain_timeout
-                yield Departure(SlotKind.BACKEND, backend.slot, label, patience, pool.closes_quiet)
+                yield Departure(
+                    SlotKind.BACKEND,
+                    backend.slot,
+                    f"{pool_name}/{name}",
+                    pool.config.drain_timeout,
+                    pool.closes_quiet,
+                    pool.config.drain_spread,
+                )

@@ -33,7 +33,8 @@ class Housekeeping:
         self._sessions = sessions
         self._departures: dict[SlotKey, Departure] = {}
         self._deadlines: dict[SlotKey, float] = {}
-        self._leaving: dict[int, bool] = {}
+        self._leaving: dict[int, float | None] = {}
+        """Slots of backends and the seconds over which their quiet sessions are to leave; None is to stay."""
         self._all_leave = False
         self.untidy = asyncio.Event()
         self.unused = asyncio.Event()
@@ -49,7 +50,7 @@ class Housekeeping:
             key = (departure.kind, departure.slot)
             self._departures[key] = departure
             if departure.closes_quiet:
-                self._leaving[departure.slot] = True
+                self._leaving[departure.slot] = departure.spread
             if departure.patience is not None:
                 self._deadlines[key] = now + departure.patience
 
@@ -60,13 +61,15 @@ class Housekeeping:
         for key in keys:
             known, closing, backend = before.closing_quiet(key), after.closing_quiet(key), after.find(key)
             if backend is not None and known is not None and closing is not None and known is not closing:
-                self._leaving[backend.slot] = closing
+                self._leaving[backend.slot] = after.pools[key[0]].config.drain_spread if closing else None
 
     def see_off(self, state: State) -> None:
         """From now on the quiet sessions of all backends leave, but where the pool keeps them."""
         self._all_leave = True
         pools = [pool for pool in state.pools.values() if pool.closes_quiet]
-        self._leaving |= {backend.slot: True for pool in pools for backend in pool.backends.values()}
+        self._leaving |= {
+            backend.slot: pool.config.drain_spread for pool in pools for backend in pool.backends.values()
+        }
         self.untidy.set()
 
     def note_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:
@@ -104,14 +107,15 @@ class Housekeeping:
     async def _leave(self) -> None:
         """Have quiet sessions leave backends that are drained or gone, and stay at the others."""
         while self._leaving:
-            leaving = next(iter(self._leaving.values()))
-            slots = [slot for slot, wanted in self._leaving.items() if wanted is leaving]
+            spread = next(iter(self._leaving.values()))
+            slots = [slot for slot, wanted in self._leaving.items() if wanted == spread]
             for slot in slots:
                 del self._leaving[slot]
             try:
-                await self._threads.call(self._engine.set_leaving, slots, leaving)
+                spread_ms = round((spread or 0.0) * 1000)
+                await self._threads.call(self._engine.set_leaving, slots, spread is not None, spread_ms)
             except BaseException:
-                self._leaving = dict.fromkeys(slots, leaving) | self._leaving
+                self._leaving = {**dict.fromkeys(slots, spread), **self._leaving}
                 raise
 
     def _give_slots(self) -> None:

@@ -534,7 +534,7 @@ cdef class NativeEngine:
             result = l4lb_kill_backend(engine, slot, reason, WAIT_MS)
         return check(result)
 
-    def set_leaving(self, slots, bint leaving):
+    def set_leaving(self, slots, bint leaving, uint32_t spread_ms=0):
         cdef l4lb_engine *engine = self.open()
         cdef Arena arena = Arena()
         cdef size_t i, n = len(slots)
@@ -543,7 +543,7 @@ cdef class NativeEngine:
         for i in range(n):
             numbers[i] = slots[i]
         with nogil:
-            result = l4lb_set_leaving(engine, numbers, n, leaving, WAIT_MS)
+            result = l4lb_set_leaving(engine, numbers, n, leaving, spread_ms, WAIT_MS)
         return check(result)
 
     def close_quiet(self, uint32_t slot, uint32_t limit, uint32_t quiet_ms):

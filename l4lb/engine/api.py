@@ -390,9 +390,10 @@ class Engine(Protocol):
     def kill_backend(self, slot: int, ending: Ending) -> int:
         """Close every session of a backend for this reason; how many. Any thread; may wait for the workers."""
 
-    def set_leaving(self, slots: Sequence[int], leaving: bool) -> int:
-        """Close the sessions of these backends once they are quiet, from now on or no longer; how many are already. Any
-        thread; may wait for the workers."""
+    def set_leaving(self, slots: Sequence[int], leaving: bool, spread_ms: int = 0) -> int:
+        """Close the sessions of these backends once they are quiet, from now on or no longer; how many are already.
+        With `spread_ms` they begin to leave one after the other within that time. Any thread; may wait for the
+        workers."""
 
     def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:
         """Close up to `limit` sessions of a backend that have been quiet so long; how many. Any thread; may wait for

@@ -54,6 +54,31 @@ TEST(a_turn_with_a_known_end_in_overtime_is_the_last_one) {
     pair_fini(&pair);
 }
 
+/* It is never quiet for a millisecond, so it can be closed only behind a response: with all of it, and before the next
+ * request, or the backend would have that. */
+TEST(a_client_that_asks_again_at_once_is_drained_between_two_turns) {
+    static struct pair pair;
+    int server, client;
+    uint8_t data[200];
+    ssize_t got;
+
+    pair_init(&pair);
+    client = pair_open(&pair, &server);
+    pair_teach_end(client, server);
+    pair_drain(&pair);
+    while ((got = send(client, data, 100, MSG_NOSIGNAL)) == 100 &&
+           (got = recv(server, data, 100, MSG_WAITALL)) == 100) {
+        CHECK_EQ(send(server, data, 200, MSG_NOSIGNAL), 200);
+        CHECK_EQ(recv(client, data, 200, MSG_WAITALL), 200);
+    }
+    CHECK(got <= 0);
+    CHECK_EQ(recv(client, data, 1, 0), 0);
+    CHECK_EQ(pair_closed(&pair, L4LB_CLOSE_DRAINED), 1);
+    (void)close(client);
+    (void)close(server);
+    pair_fini(&pair);
+}
+
 /* ---- what the client has not got yet ------------------------------------------------------------------------------
  */
 

@@ -99,14 +99,14 @@ TEST(an_answer_with_a_known_end_leaves_a_drained_backend_as_any_other_does) {
         ask(world);
         drain(world);
         CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
-        move_to(world, START_MS + 5000);
+        move_to(world, START_MS + 500);
         respond(world, endings[i]);
         if (endings[i] == LB_ENDING_UNKNOWN) {
-            CHECK_NEXT(world, LB_DUE_TURN, START_MS + 5000 + LB_QUIET_FIRST_MS + 1);
-            move_to(world, START_MS + 5000 + LB_QUIET_FIRST_MS + 1);
+            CHECK_NEXT(world, LB_DUE_TURN, START_MS + 500 + LB_QUIET_FIRST_MS + 1);
+            move_to(world, START_MS + 500 + LB_QUIET_FIRST_MS + 1);
             (void)lb_phase_expire(&world->session.phase, world->worker.now_ns);
         }
-        CHECK_NEXT(world, LB_DUE_LEAVE, START_MS + 5000 + LB_LEAVE_QUIET_MS);
+        CHECK_NEXT(world, LB_DUE_LEAVE, START_MS + 500 + LB_LEAVE_QUIET_MS);
     }
 }
 
@@ -121,6 +121,97 @@ TEST(an_end_in_doubt_waits_longer_to_leave) {
     respond(world, LB_ENDING_UNKNOWN);
     world->session.phase.name = LB_PHASE_QUIET;
     CHECK_NEXT(world, LB_DUE_LEAVE, START_MS + LB_LEAVE_DOUBT_MS);
+}
+
+TEST(the_older_a_drain_the_less_silence_it_takes_to_leave) {
+    static const struct {
+        uint64_t age_ms, silence_ms;
+    } stages[] = {
+        {0, LB_LEAVE_QUIET_MS}, {LB_LEAVE_SOON_AFTER_MS, LB_LEAVE_SOON_MS}, {LB_LEAVE_LATE_AFTER_MS, LB_LEAVE_LATE_MS}};
+
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
+        struct world *world = fresh();
+        uint64_t at_ms = START_MS + stages[i].age_ms;
+        drain(world);
+        move_to(world, at_ms);
+        ask(world);
+        respond(world, LB_ENDING_LAST);
+        CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + stages[i].silence_ms);
+        /* Behind an end that nothing ever followed it leaves at once, but in the beginning: it may be quiet soon. */
+        for (int j = 0; j < 8; j++)
+            lb_endings_learn(world->endings, world->session.phase.piece, true);
+        CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + (stages[i].age_ms == 0 ? LB_LEAVE_QUIET_MS : 0));
+        /* One that went on, once, takes the certainty away. */
+        lb_endings_learn(world->endings, world->session.phase.piece, false);
+        CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + stages[i].silence_ms);
+    }
+}
+
+TEST(sessions_of_a_drain_that_is_spread_leave_one_after_the_other) {
+    enum { SPREAD_MS = 100000, SESSIONS = 1000, PARTS = 10 };
+    struct world *world = fresh();
+    uint32_t parts[PARTS] = {0};
+
+    world->session.idle_ms = UINT32_MAX;
+    drain(world);
+    atomic_store(&world->backends[0].leave_spread_ms, SPREAD_MS);
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        uint64_t at_ms;
+        world->session.index = i;
+        world->session.generation = 1 + i % 3;
+        at_ms = lb_deadline_leave_ms(&world->worker, &world->session);
+        CHECK(at_ms >= START_MS + LB_LEAVE_QUIET_MS && at_ms < START_MS + SPREAD_MS);
+        CHECK_EQ(lb_deadline_leave_ms(&world->worker, &world->session), at_ms);
+        parts[(at_ms - START_MS) * PARTS / SPREAD_MS]++;
+    }
+    for (int i = 0; i < PARTS; i++)
+        CHECK(parts[i] > SESSIONS / PARTS / 2 && parts[i] < SESSIONS / PARTS * 2);
+}
+
+static void finish(struct world *world, bool client) {
+    world->session.up.finished = client;
+    world->session.down.finished = !client;
+    world->session.owed = client && lb_phase_busy(&world->session.phase);
+}
+
+TEST(half_close_is_for_those_who_are_owed_nothing) {
+    struct world *world = fresh();
+
+    finish(world, true);
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + HALF_CLOSE_MS);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_HALF_CLOSE);
+    world = fresh();
+    finish(world, false);
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + HALF_CLOSE_MS);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_CLIENT_HALF_CLOSE);
+    /* The response was over before the client finished. */
+    world = fresh();
+    ask(world);
+    respond(world, LB_ENDING_LAST);
+    finish(world, true);
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + HALF_CLOSE_MS);
+}
+
+TEST(a_response_that_is_owed_has_the_time_that_responses_have) {
+    struct world *world = fresh();
+
+    ask(world);
+    finish(world, true);
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_IDLE);
+    world->session.response_ms = 7000;
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + 7000);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_RESPONSE);
+    /* It began and paused. It ends with the backend's FIN, so this was not the end, and a drain waits for it. */
+    respond(world, LB_ENDING_UNKNOWN);
+    move_to(world, START_MS + 2000);
+    (void)lb_phase_expire(&world->session.phase, world->worker.now_ns);
+    drain(world);
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_IDLE);
+    world->session.stream_gap_ms = 9000;
+    CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + 9000);
+    CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_STREAM_GAP);
 }
 
 TEST(a_turn_gets_its_lifetime_once_more_and_not_a_moment_after_its_end) {

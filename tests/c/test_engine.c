@@ -541,13 +541,13 @@ TEST(quiet_sessions_of_all_backends_that_are_left_go_and_no_other) {
     WAIT_UNTIL(backend_stats(&world, 0).connections + backend_stats(&world, 1).connections == SESSIONS);
     for (int i = 0; i < LB_LEAVE_QUIET_MS + 500; i++)
         rest();
-    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, true, WAIT_MS), SESSIONS / 2);
+    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, true, 0, WAIT_MS), SESSIONS / 2);
     WAIT_UNTIL(backend_stats(&world, 0).connections == 0);
     CHECK_EQ(backend_stats(&world, 1).connections, SESSIONS / 2);
     CHECK_EQ(closed(&world, L4LB_CLOSE_DRAINED), SESSIONS / 2);
-    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, false, WAIT_MS), 0);
+    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, false, 0, WAIT_MS), 0);
     left[1] = UINT32_MAX;
-    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, true, WAIT_MS), -EINVAL);
+    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, true, 0, WAIT_MS), -EINVAL);
     for (int i = 0; i < SESSIONS; i++)
         (void)close(fds[i]);
     world_fini(&world);

@@ -522,7 +522,7 @@ static void trouble_a_backend(void) {
         CHECK(l4lb_close_quiet(world.engine, member->slot, 1 + below(3), below(50), ASK_MS) >= 0);
         break;
     default:
-        CHECK(l4lb_set_leaving(world.engine, &member->slot, 1, chance(50), ASK_MS) >= 0);
+        CHECK(l4lb_set_leaving(world.engine, &member->slot, 1, chance(50), below(3) * 100, ASK_MS) >= 0);
     }
 }
 

@@ -155,6 +155,8 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         ("retries: true", "true", "retries: a whole number is expected, not 'True'"),
         ("retries: ~", "~", "retries: there is no value; give one, or remove the key"),
         ("drain_timeout: 30", "30", "drain_timeout: 30 has no unit; write 30s for seconds (units: ms, s, m, h, d)"),
+        ("drain_spread: off", "off", "drain_spread: this timer cannot be off; write a duration such as 5s"),
+        ("drain_spread: 11m", "11m", "drain_spread: sessions of a removed backend are closed sooner, after drain_tim"),
         ("timeouts: {idle: off}", "off", "timeouts.idle: this timer cannot be off; write a duration such as 5s"),
         ("timeouts: {connect: 0s}", "0s", "timeouts.connect: a duration from 1ms to 365d is expected"),
         ("tcp: {keepalive: 500ms}", "500ms", "tcp.keepalive: a duration from 1s to 32767s is expected"),

@@ -62,7 +62,7 @@ def test_what_is_changed_while_housekeeping_waits_for_a_worker_is_seen_to_next(
     async def main() -> None:
         asked, answer = threading.Event(), threading.Event()
 
-        def set_leaving(_slots: Sequence[int], _leaving: bool) -> int:
+        def set_leaving(_slots: Sequence[int], _leaving: bool, _spread_ms: int) -> int:
             asked.set()
             answer.wait(10)
             return 0
@@ -105,6 +105,30 @@ def test_quiet_sessions_leave_with_their_backend_unless_the_pool_keeps_them() ->
             stage.balancer.see_off()
             await stage.balancer.tidy()
             assert stage.engine.leaving == {slots[B]: False}
+
+    run(main())
+
+
+def test_quiet_sessions_leave_over_the_time_that_their_pool_says() -> None:
+    """Of backends that are drained, that left, and of all when the process stops."""
+
+    async def main() -> None:
+        async with staged() as stage:
+            spread = {"drain_spread": 2.5}
+            await stage.apply(config(A, B, C, pool=spread))
+            slots = {one.name: one.slot for one in stage.engine.snapshot.pools[0].backends}
+            stage.engine.in_use |= {(SlotKind.BACKEND, slot) for slot in slots.values()}
+            stage.balancer.set_backend("app", B, state=AdminState.DRAIN)
+            await stage.apply(config(A, B, pool=spread))
+            await stage.balancer.tidy()
+            assert stage.engine.spreads == {slots[B]: 2500, slots[C]: 2500}
+            stage.balancer.set_backend("app", B, state=AdminState.READY)
+            await stage.balancer.tidy()
+            assert stage.engine.leaving[slots[B]] is False
+            stage.balancer.see_off()
+            await stage.balancer.tidy()
+            assert stage.engine.leaving == dict.fromkeys(slots.values(), True)
+            assert stage.engine.spreads == dict.fromkeys(slots.values(), 2500)
 
     run(main())
 

@@ -60,6 +60,7 @@ class FakeEngine:
     endings: list[tuple[int, Ending]] = field(default_factory=list)
     kill_error: Exception | None = None
     leaving: dict[int, bool] = field(default_factory=dict)
+    spreads: dict[int, int] = field(default_factory=dict)
     closed_quiet: list[tuple[int, int, int]] = field(default_factory=list)
     compiled: int = 0
     killed_sessions: list[int] = field(default_factory=list)
@@ -191,8 +192,9 @@ class FakeEngine:
         self.killed_backends.append(slot)
         return 1
 
-    def set_leaving(self, slots: Sequence[int], leaving: bool) -> int:
+    def set_leaving(self, slots: Sequence[int], leaving: bool, spread_ms: int = 0) -> int:
         self.leaving |= dict.fromkeys(slots, leaving)
+        self.spreads |= dict.fromkeys(slots, spread_ms)
         return 0
 
     def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:

@@ -46,6 +46,9 @@ TimeoutOrOff = Annotated[float | None, _duration(0.001, off=True), _DURATION_OR_
 Patience = Annotated[float, _duration(0.0), _DURATION_SCHEMA]
 """A wait that may be nothing at all: 0s."""
 
+Spread = Annotated[float, _duration(0.0, most=86400.0), _DURATION_SCHEMA]
+"""A time over which many do something, each in a moment of its own; 0s is all at once."""
+
 PatienceOrOff = Annotated[float | None, _duration(0.0, off=True), _DURATION_OR_OFF_SCHEMA]
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from l4lb.config.fields.addresses import Sources
-from l4lb.config.fields.durations import FailbackOrOff, Interval, PatienceOrOff, Timeout, TimeoutOrOff
+from l4lb.config.fields.durations import FailbackOrOff, Interval, PatienceOrOff, Spread, Timeout, TimeoutOrOff
 from l4lb.config.fields.numbers import MaxLoad, Percentage, QueueSize, Rate, Retries, StickyEntries, TableSize
 from l4lb.config.sections import Section
 from l4lb.config.sections.backend import Backend
@@ -202,6 +202,9 @@ class Pool(Section):
 
     drain_timeout: PatienceOrOff = 600.0
     """How long a backend that left the file keeps turns in flight; off is for ever."""
+
+    drain_spread: Spread = Field(default=0.0, json_schema_extra={"default": "0s"})
+    """Quiet sessions of a backend that is drained or gone, or of l4lb when it stops, leave spread over this time."""
 
     drain_quiet: Literal["close", "keep"] = "close"
     """What becomes of quiet sessions where their backend is drained or gone, or l4lb stops: closed at once, or kept as

@@ -1,0 +1,87 @@
+"""How sessions end that l4lb ends: with every byte, between two turns, and not before a response that is owed."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from tests.conftest import MakeScene
+from tests.helpers.peers import Backend, Background, End, Ended, Peer, Served
+from tests.helpers.waiting import observe, wait_until
+
+QUESTION = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(100)
+
+
+def test_a_response_is_waited_for_longer_than_half_close_if_the_client_ended_its_request(
+    balance: MakeScene, backend: Backend
+) -> None:
+    scene = balance(backend, pool={"timeouts": {"half_close": "200ms"}})
+    client, server = scene.pair(backend)
+    client.send(QUESTION)
+    client.finish()
+    assert server.drain() == Ended(len(QUESTION), End.FIN)
+    # More than half_close before the response, and more than half_close within it.
+    for _ in range(2):
+        observe(0.6)
+        server.send(ANSWER)
+        assert client.receive(len(ANSWER)) == ANSWER
+    observe(0.6)
+    server.finish()
+    assert client.ended() is End.FIN
+    scene.wait_closed("-- normal")
+
+
+def test_a_backend_that_has_closed_has_its_place_back_though_the_client_stays(
+    balance: MakeScene, backend: Backend
+) -> None:
+    scene = balance({"address": backend.address, "max_connections": 1}, pool={"queue": {"timeout": "1m"}})
+    client, server = scene.pair(backend)
+    client.send(QUESTION)
+    assert server.receive(len(QUESTION)) == QUESTION
+    with scene.connect() as waiting:
+        wait_until(lambda: scene.pool_status()["queued"] == 1)
+        server.send(ANSWER)
+        server.close()
+        with backend.accept() as next_server:
+            assert client.drain() == Ended(len(ANSWER), End.FIN)
+            waiting.send(QUESTION)
+            assert next_server.receive(len(QUESTION)) == QUESTION
+
+
+def ask_on(client: Peer) -> int:
+    """Ask again and again, at once, until the connection is closed before a response; how many there were."""
+    answers = 0
+    while True:
+        with contextlib.suppress(OSError):
+            client.send(QUESTION)
+        try:
+            first = client.sock.recv(1)
+        except ConnectionResetError:
+            return answers
+        if not first:
+            return answers
+        assert first + client.receive(len(ANSWER) - 1) == ANSWER
+        answers += 1
+
+
+def answer_all(peer: Peer) -> None:
+    while peer.sock.recv(len(QUESTION)):
+        peer.send(ANSWER)
+
+
+@pytest.mark.slow
+def test_clients_that_ask_again_at_once_are_drained_with_every_response_whole(balance: MakeScene) -> None:
+    with Served(answer_all) as served:
+        scene = balance(served)
+        clients = [scene.connect() for _ in range(12)]
+        asking = [Background(lambda client=client: ask_on(client)) for client in clients]  # type: ignore[misc]
+        wait_until(lambda: scene.backend_status()["connections"] == 12)
+        path = f"/api/v1/pools/{scene.pool}/backends/b0"
+        assert scene.lb.request("PATCH", path, {"state": "drain"})[0] == 200
+        wait_until(lambda: scene.backend_status()["connections"] == 0, deadline=60)
+        for one in asking:
+            answers = one.result()
+            assert isinstance(answers, int)
+            assert answers > 0
