@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from l4lb.admin import views
 from l4lb.admin.guard import REQUEST_TIMEOUT
 from l4lb.admin.requests import BackendChange, validation_sentence
-from l4lb.control.api import AdminState, BackendStatus, Control, PoolStatus, Status
+from l4lb.control.api import AdminState, Control
 from l4lb.errors import ControlError
 
 BACKENDS = "/api/v1/pools/{pool}/backends"
@@ -76,10 +76,9 @@ class Backends:
 
     def _shown(self, pool: str, backend: str, status: HTTPStatus, *, public: bool = False) -> web.Response:
         """The backend, and the process that counts its connections: another one may have some too."""
-        running = self._control.status()
-        running = views.public(running) if public else running
-        shown = views.backend_view(find_backend(running, pool, backend))
-        return web.json_response(shown | {"name": backend, "pid": running.pid}, status=status)
+        found = self._control.backend(pool, backend)
+        shown = views.backend_view(views.public_backend(found) if public else found)
+        return web.json_response(shown | {"name": backend, "pid": self._control.pid}, status=status)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
@@ -106,17 +105,3 @@ def _flag(request: web.Request, name: str) -> bool:
     if value in ("", "1", "true"):
         return True
     raise ControlError(f"{name} is true or false", HTTPStatus.BAD_REQUEST)
-
-
-def find_pool(status: Status, name: str) -> PoolStatus:
-    pool = status.pools.get(name)
-    if pool is None:
-        raise ControlError(f"there is no pool '{name}'", HTTPStatus.NOT_FOUND)
-    return pool
-
-
-def find_backend(status: Status, pool: str, name: str) -> BackendStatus:
-    backend = find_pool(status, pool).backends.get(name)
-    if backend is None:
-        raise ControlError(f"there is no backend '{name}' in pool '{pool}'", HTTPStatus.NOT_FOUND)
-    return backend

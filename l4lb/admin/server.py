@@ -20,7 +20,7 @@ from aiohttp import hdrs, web
 
 from l4lb.admin import metrics, readiness, views
 from l4lb.admin.accepting import Acceptor, Reserve
-from l4lb.admin.backends import Backends, find_pool
+from l4lb.admin.backends import Backends
 from l4lb.admin.encoding import accepts_gzip
 from l4lb.admin.guard import ANSWER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
 from l4lb.admin.hosts import is_expected
@@ -284,7 +284,10 @@ class AdminServer:
 
     async def _get_autoscale(self, request: web.Request) -> web.Response:
         name = request.match_info["pool"]
-        return web.json_response(views.autoscale_view(name, find_pool(self._control.status(), name)))
+        pool = self._control.status().pools.get(name)
+        if pool is None:
+            raise ControlError(f"there is no pool '{name}'", HTTPStatus.NOT_FOUND)
+        return web.json_response(views.autoscale_view(name, pool))
 
     async def _post_reload(self, _request: web.Request) -> web.Response:
         outcome = await self._control.reload()

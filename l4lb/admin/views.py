@@ -39,10 +39,12 @@ def public(status: Status) -> Status:
 def _public(backends: Mapping[str, BackendStatus]) -> Mapping[str, BackendStatus]:
     if not any(backend.output for backend in backends.values()):
         return backends
-    return {
-        name: replace(backend, health_message=HIDDEN) if backend.output and backend.health_message else backend
-        for name, backend in backends.items()
-    }
+    return {name: public_backend(backend) for name, backend in backends.items()}
+
+
+def public_backend(backend: BackendStatus) -> BackendStatus:
+    """One backend as everybody may read it."""
+    return replace(backend, health_message=HIDDEN) if backend.output and backend.health_message else backend
 
 
 def status_view(status: Status) -> Json:

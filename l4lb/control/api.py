@@ -270,8 +270,15 @@ class UpgradeOutcome:
 
 
 class Control(Protocol):
+    @property
+    def pid(self) -> int:
+        """The process that counts the sessions."""
+
     def status(self) -> Status:
         """Everything, read now."""
+
+    def backend(self, pool: str, backend: str) -> BackendStatus:
+        """One backend, read now. ControlError(404) for an unknown one."""
 
     async def sessions(self) -> list[Session]:
         """Every live session."""

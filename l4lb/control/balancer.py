@@ -22,6 +22,7 @@ from l4lb.control import edits, recall, report
 from l4lb.control.alarms import Alarms
 from l4lb.control.api import (
     AdminState,
+    BackendStatus,
     HealthState,
     ListenerStatus,
     PoolFaultStatus,
@@ -109,6 +110,7 @@ class Balancer:
         self._found = Containment("what was discovered is not in use")
         self._changes = Containment("changes of its backends are not in use")
         self._rebalancer = Rebalancer(engine, self._threads, lambda: self._state)
+        self._reporter = report.Reporter(self._scheduler, self._weigher, self._outliers, engine)
         self._alarms = Alarms()
         self._sessions = Sessions(engine, self._threads, on_events)
         self._housekeeping = Housekeeping(engine, self._threads, self._sockets, self._sessions)
@@ -460,14 +462,21 @@ class Balancer:
         now = asyncio.get_running_loop().time()
         if self._config is None:
             return {}
-        parts = (self._scheduler, self._weigher, self._outliers, self._engine)
         origins = edits.origins(self._config, self._editor.edits)
         return {
-            name: report.pool_status(
-                name, pool, *parts, now, self._planner.status(name, now), origins[name], self._faults(name)
+            name: self._reporter.pool(
+                name, pool, now, self._planner.status(name, now), origins[name], self._faults(name)
             )
             for name, pool in self._state.pools.items()
         }
+
+    def backend(self, pool: str, backend: str) -> BackendStatus:
+        """One of them: with thousands, all would take long. ControlError for one that is not there."""
+        key, now = (pool, backend), asyncio.get_running_loop().time()
+        find(self._state, key)
+        assert self._config is not None
+        origins, known = edits.origins(self._config, self._editor.edits, [pool])[pool], self._state.pools[pool]
+        return self._reporter.backend(key, known, known.effective_weights()[backend], origins, now)
 
     def _faults(self, pool: str) -> PoolFaultStatus:
         parts = self._found, self._changes

@@ -24,6 +24,7 @@ from l4lb.config import Config, load_config
 from l4lb.control import capabilities, executable, listen_fds
 from l4lb.control.api import (
     AdminState,
+    BackendStatus,
     ConfigStatus,
     ReloadOutcome,
     Session,
@@ -388,6 +389,13 @@ class Daemon:
             upgrade=UpgradeStatus() if self._upgrades is None else self._upgrades.status,
             started=self._upgrades is not None,
         )
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    def backend(self, pool: str, backend: str) -> BackendStatus:
+        return self._balancer.backend(pool, backend)
 
     async def sessions(self) -> list[Session]:
         return await self._balancer.sessions()

@@ -58,10 +58,10 @@ class Editor:
         """Add a backend; its name."""
         running = self._running()
         wanted, name = edits.added(self.edits, running.config, running.state, pool, settings)
-        await self._look_up(wanted, (pool, name))
-        # Again, as other things may have happened meanwhile.
-        running = self._running()
-        wanted, name = edits.added(self.edits, running.config, running.state, pool, settings)
+        if await self._look_up(wanted, (pool, name)):
+            # Other things may have happened meanwhile.
+            running = self._running()
+            wanted, name = edits.added(self.edits, running.config, running.state, pool, settings)
         self._install(wanted, running.state)
         _log.info("%s/%s is added at run time", pool, name)
         return name
@@ -69,9 +69,10 @@ class Editor:
     async def change(self, key: BackendKey, settings: Settings, state: AdminState | None, weight: int | None) -> None:
         """Give a backend other settings, and perhaps another state or weight."""
         running = self._running()
-        await self._look_up(edits.changed(self.edits, running.config, running.state, key, settings), key)
-        running = self._running()
         wanted = edits.changed(self.edits, running.config, running.state, key, settings)
+        if await self._look_up(wanted, key):
+            running = self._running()
+            wanted = edits.changed(self.edits, running.config, running.state, key, settings)
         pool, entry = running.state.pools[key[0]], running.state.pools[key[0]].backends[key[1]]
         now = edits.over(running.config, wanted).pools[key[0]].backends
         config = next(backend for backend in now if backend.name == key[1])
@@ -85,7 +86,10 @@ class Editor:
         self._install(edits.removed(self.edits, running.config, running.state, key), running.state)
         _log.info("%s/%s is removed at run time", *key)
 
-    async def _look_up(self, wanted: Edits, key: BackendKey) -> None:
+    async def _look_up(self, wanted: Edits, key: BackendKey) -> bool:
+        """Look up where a backend is, if it has a name there; whether that took a while."""
         edit = wanted.get(key)
-        if edit is not None and edit.now is not None and edit.now.address.is_open:
-            await self._planner.look_up([edit.now.address])
+        if edit is None or edit.now is None or not edit.now.address.is_open:
+            return False
+        await self._planner.look_up([edit.now.address])
+        return True

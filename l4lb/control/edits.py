@@ -87,12 +87,12 @@ class Origins:
         return tuple(name for name, edit in self.edits.items() if edit.now is None)
 
 
-def origins(config: Config, edits: Edits) -> dict[str, Origins]:
-    """By pool."""
+def origins(config: Config, edits: Edits, pools: Iterable[str] | None = None) -> dict[str, Origins]:
+    """By pool, of all or of some."""
     edited = _by_pool(edits)
     return {
-        name: Origins({backend.name for backend in pool.backends}, edited.get(name, {}))
-        for name, pool in config.pools.items()
+        name: Origins({backend.name for backend in config.pools[name].backends}, edited.get(name, {}))
+        for name in (config.pools if pools is None else pools)
     }
 
 

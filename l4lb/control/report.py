@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from l4lb.control.api import (
     AdminState,
     AgentStatus,
@@ -37,64 +39,72 @@ def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine
     )
 
 
-def pool_status(
-    name: str,
-    pool: PoolEntry,
-    scheduler: Scheduler[BackendKey],
-    weigher: Weigher,
-    outliers: Outliers,
-    engine: Engine,
-    now: float,
-    discovery: DiscoveryStatus | None,
-    origins: Origins,
-    fault: PoolFaultStatus,
-) -> PoolStatus:
-    weights = pool.effective_weights()
-    # Who leaves the waiting room meanwhile is seen twice, rather than not at all.
-    statistics = engine.pool_statistics(pool.slot)
-    quotes = pool.config.health is not None and pool.config.health.type in ("exec", "send_expect")
-    return PoolStatus(
-        balance=pool.config.balance,
-        panic=pool.panic,
-        backends={
-            backend_name: BackendStatus(
-                address=str(backend.config.address),
-                tier=backend.config.tier,
-                zone=backend.config.zone,
-                state=backend.admin_state,
-                health=backend.agreed_health,
-                health_message=_message(
-                    backend,
-                    watch := scheduler.watch((name, backend_name)),
-                    ejection := outliers.status((name, backend_name), now),
-                ),
-                health_checks_total={} if watch is None else watch.results_total,
-                weight=backend.current_weight,
-                effective_weight=weights[backend_name],
-                statistics=engine.backend_statistics(backend.slot),
-                load=weigher.load((name, backend_name), backend, now),
-                agent=_agent_status(weigher.agent((name, backend_name))),
-                ejection=ejection,
-                flaps=0 if watch is None else watch.health.flaps,
-                stalled=backend.stalled is not None,
-                max_connections=backend.max_connections or None,
-                max_busy=backend.config.max_busy or None,
-                origin=origins.of(backend_name),
-                changed=origins.changed(backend_name),
-                output=quotes,
-            )
-            for backend_name, backend in pool.backends.items()
-        },
-        statistics=statistics,
-        scale_to_zero=pool.config.scale_to_zero,
-        discovery=discovery,
-        failover=failover_status(pool, now),
-        fault=fault,
-        ejections_withheld_total=outliers.withheld(name),
-        queue_size=None if pool.config.queue is None else pool.config.queue.size,
-        sticky_entries=None if pool.config.sticky is None else pool.config.sticky.entries,
-        removed=origins.removed,
-    )
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Asks those who know something of backends."""
+
+    scheduler: Scheduler[BackendKey]
+    weigher: Weigher
+    outliers: Outliers
+    engine: Engine
+
+    def pool(
+        self,
+        name: str,
+        pool: PoolEntry,
+        now: float,
+        discovery: DiscoveryStatus | None,
+        origins: Origins,
+        fault: PoolFaultStatus,
+    ) -> PoolStatus:
+        weights = pool.effective_weights()
+        # Who leaves the waiting room meanwhile is seen twice, rather than not at all.
+        statistics = self.engine.pool_statistics(pool.slot)
+        return PoolStatus(
+            balance=pool.config.balance,
+            panic=pool.panic,
+            backends={
+                backend_name: self.backend((name, backend_name), pool, weights[backend_name], origins, now)
+                for backend_name in pool.backends
+            },
+            statistics=statistics,
+            scale_to_zero=pool.config.scale_to_zero,
+            discovery=discovery,
+            failover=failover_status(pool, now),
+            fault=fault,
+            ejections_withheld_total=self.outliers.withheld(name),
+            queue_size=None if pool.config.queue is None else pool.config.queue.size,
+            sticky_entries=None if pool.config.sticky is None else pool.config.sticky.entries,
+            removed=origins.removed,
+        )
+
+    def backend(
+        self, key: BackendKey, pool: PoolEntry, effective_weight: float, origins: Origins, now: float
+    ) -> BackendStatus:
+        backend, health = pool.backends[key[1]], pool.config.health
+        watch, ejection = self.scheduler.watch(key), self.outliers.status(key, now)
+        return BackendStatus(
+            address=str(backend.config.address),
+            tier=backend.config.tier,
+            zone=backend.config.zone,
+            state=backend.admin_state,
+            health=backend.agreed_health,
+            health_message=_message(backend, watch, ejection),
+            health_checks_total={} if watch is None else watch.results_total,
+            weight=backend.current_weight,
+            effective_weight=effective_weight,
+            statistics=self.engine.backend_statistics(backend.slot),
+            load=self.weigher.load(key, backend, now),
+            agent=_agent_status(self.weigher.agent(key)),
+            ejection=ejection,
+            flaps=0 if watch is None else watch.health.flaps,
+            stalled=backend.stalled is not None,
+            max_connections=backend.max_connections or None,
+            max_busy=backend.config.max_busy or None,
+            origin=origins.of(key[1]),
+            changed=origins.changed(key[1]),
+            output=health is not None and health.type in ("exec", "send_expect"),
+        )
 
 
 def _message(backend: BackendEntry, watch: Watch | None, ejection: EjectionStatus | None) -> str:

@@ -15,7 +15,16 @@ import l4lb
 from l4lb.admin.server import AdminServer
 from l4lb.aside import LOAD_TIMEOUT, Aside
 from l4lb.config import Config
-from l4lb.control.api import AdminState, ConfigStatus, ReloadOutcome, Session, Settings, Status, UpgradeOutcome
+from l4lb.control.api import (
+    AdminState,
+    BackendStatus,
+    ConfigStatus,
+    ReloadOutcome,
+    Session,
+    Settings,
+    Status,
+    UpgradeOutcome,
+)
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, free_descriptors
 from l4lb.control.restart import restart_notes
@@ -161,6 +170,13 @@ class Running:
             loop_lag=self._loop_lag.histogram,
             shutdown=self._shutdown.status(),
         )
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    def backend(self, pool: str, backend: str) -> BackendStatus:
+        return self.balancer.backend(pool, backend)
 
     async def sessions(self) -> list[Session]:
         return await self.balancer.sessions()

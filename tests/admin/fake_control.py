@@ -201,6 +201,16 @@ class FakeControl:
             self._set("llama", "a", statistics=backend_statistics(connections=self.connections_left.pop(0)))
         return self.current
 
+    @property
+    def pid(self) -> int:
+        return self.current.pid
+
+    def backend(self, pool: str, backend: str) -> BackendStatus:
+        pools = self.status().pools
+        if pool not in pools or backend not in pools[pool].backends:
+            raise ControlError(f"there is no backend '{backend}' in pool '{pool}'", 404)
+        return pools[pool].backends[backend]
+
     async def sessions(self) -> list[Session]:
         return self.live
 
