@@ -7,7 +7,7 @@ wrong within one. They never raise: what is not of the right shape is for the mo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from l4lb.config.address import Address
 from l4lb.config.fields.addresses import read_backend, read_bind, read_source
 from l4lb.config.fields.networks import ZONES_MAX, read_zone_entry
 from l4lb.config.fields.shape import is_number, one_or_many
+from l4lb.config.loops import Door, find_loops
 from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.config.units import parse_duration, shorten
 from l4lb.geo.selector import Selector
@@ -144,6 +145,8 @@ def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
     if isinstance(pools, Mapping):
         yield from _pool_conflicts(pools)
         yield from _place_conflicts(pools, zones if isinstance(zones, Mapping) else {})
+    if isinstance(listeners, Mapping) and isinstance(pools, Mapping):
+        yield from _loop_conflicts(listeners, pools)
     if isinstance(zones, Mapping):
         yield from _zone_conflicts(zones, has_database=data.get("geo") is not None)
 
@@ -236,6 +239,39 @@ def _source_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> Ite
         mine, other = ("IPv6", "IPv4") if address.is_ipv6 else ("IPv4", "IPv6")
         message = f"{address} is {mine}, and source has only {other} addresses; add one of {mine}"
         yield Conflict(("pools", pool_name, "backends", index), message)
+
+
+def _loop_conflicts(listeners: Mapping[Any, Any], pools: Mapping[Any, Any]) -> Iterator[Conflict]:
+    """Backends that are listeners of this process, in a circle."""
+    doors = {name: _door(listener) for name, listener in listeners.items()}
+    ports = {bind.port for door in doors.values() for bind in door.binds}
+    addresses = {name: _addresses_at(_get(pool, "backends"), ports) for name, pool in pools.items()}
+    for loop in find_loops(doors, addresses):
+        address = addresses[loop.pool][loop.backend]
+        message = f"{address} is l4lb itself, and clients would come back to it without end; give another server"
+        yield Conflict(("pools", loop.pool, "backends", loop.backend), message, ("listeners", loop.listener, "bind"))
+
+
+def _door(listener: Any) -> Door:
+    binds = (_read(read_bind, item) for item in one_or_many(_get(listener, "bind")))
+    pool, routes = _get(listener, "pool"), _get(listener, "sni")
+    return Door(
+        [bind for bind in binds if bind is not None and bind.port != 0],
+        {pool} if isinstance(pool, str) else set(pool) if isinstance(pool, Mapping) else set(),
+        {str(name).lower(): str(pool) for name, pool in routes.items()} if isinstance(routes, Mapping) else {},
+    )
+
+
+def _addresses_at(backends: Any, ports: Set[int | None]) -> dict[int, Address]:
+    """The addresses that have one of these ports, and those of unix sockets. Only they are read: there may be many."""
+    found: dict[int, Address] = {}
+    for index, backend in enumerate(backends if isinstance(backends, Sequence) else ()):
+        value = backend if isinstance(backend, str | Address) else _get(backend, "address")
+        port = str(value).rpartition(":")[2]
+        if not port.isdecimal() or int(port) in ports:
+            address = _read(read_backend, value)
+            found |= {} if address is None else {index: address}
+    return found
 
 
 def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:

@@ -41,6 +41,7 @@ from l4lb.control.failover import Failover
 from l4lb.control.fd_store import Store, no_store
 from l4lb.control.housekeeping import Housekeeping
 from l4lb.control.inherited import Inherited
+from l4lb.control.loops import LoopGuard
 from l4lb.control.memory import BackendTold, Memory, StickyBatch
 from l4lb.control.operate import advised, find, operated
 from l4lb.control.outliers import Outliers
@@ -100,6 +101,7 @@ class Balancer:
         self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)
         memory = memory or Memory()
+        self._loops = LoopGuard(self._sockets)
         self._planner = Planner(engine, memory.endpoints, memory.targets)
         self._transfer = Transfer(engine, self._planner, self._scheduler, self._outliers, memory.backends, memory.seats)
         self._editor = Editor(self._planner, self._editable, self._edit, memory.edits)
@@ -200,6 +202,7 @@ class Balancer:
 
         try:
             merged, targets = self._planner.merge(plan, old, take_slot, give_slot, kept)
+            merged = self._loops.guarded(merged)
             # Who is found before the first client comes was there before l4lb was.
             first = self._config is None or not (self._accepting or self._stopping)
             if self._config is None:
@@ -252,12 +255,16 @@ class Balancer:
             return
         names = {backend.config.address for _, backend in self._state.backends() if backend.config.address.is_open}
         targets = await self._planner.look_up(names)
-        changed = {}
-        for key, backend in self._state.backends():
-            target = targets.get(backend.config.address, backend.target)
-            if target != backend.target:
-                _log.info("%s/%s is now at %s", *key, target and target.address)
-                changed[key] = replace(backend, target=target)
+        moved = {
+            key: replace(backend, target=target)
+            for key, backend in self._state.backends()
+            if (target := targets.get(backend.config.address, backend.target)) != backend.target
+        }
+        guarded = self._loops.guarded(self._state.with_backends(moved))
+        before = dict(self._state.backends())
+        changed = {key: entry for key, entry in guarded.backends() if entry.target != before[key].target}
+        for key, entry in changed.items():
+            _log.info("%s/%s is now at %s", *key, entry.target and entry.target.address)
         if changed:
             self._change(changed)
             self._publisher.now()

@@ -277,9 +277,9 @@ def test_a_mistake_in_a_pool_is_told_at_its_place(problems: Problems, keys: str,
         ("bind: []", "bind", "bind: the list is empty; give at least one entry"),
         ("bind: web.example:80", "web", "bind: 'web.example:80' is a name; give the IP address to listen on, or *:80"),
         (
-            "bind: ['*:80', '*:80']",
-            "'*:80']",
-            "bind[1]: 0.0.0.0:80 is already taken by listener 'web' (l4lb.yaml:3:16)",
+            "bind: ['*:81', '*:81']",
+            "'*:81']",
+            "bind[1]: 0.0.0.0:81 is already taken by listener 'web' (l4lb.yaml:3:16)",
         ),
         ("allow: 10.0.0.1/8", "10.", "allow: '10.0.0.1/8' has bits set after its prefix; write 10.0.0.0/8"),
         ("allow: [10.0.0.0/255.0.0.0]", "10.", "allow[0]: '10.0.0.0/255.0.0.0' is not a network; write 10.0.0.0/8"),
@@ -305,7 +305,7 @@ def test_a_mistake_in_a_pool_is_told_at_its_place(problems: Problems, keys: str,
     ],
 )
 def test_a_mistake_in_a_listener_is_told_at_its_place(problems: Problems, keys: str, at: str, problem: str) -> None:
-    bind = "" if keys.startswith("bind") else ", bind: '127.0.0.1:80'"
+    bind = "" if keys.startswith("bind") else ", bind: '127.0.0.1:81'"
     pool = "" if keys.startswith("pool") else ", pool: web"
     (found,) = problems(f"{POOLS}listeners:\n  web: {{{keys}{bind}{pool}}}\n")
     assert found.startswith(f"l4lb.yaml:3:{9 + keys.index(at)}: error: listeners.web.{problem}")
@@ -340,7 +340,7 @@ def test_two_listeners_cannot_have_the_same_address(problems: Problems) -> None:
 
 
 def test_port_0_and_both_wildcards_are_no_clash(load: Load) -> None:
-    binds = "['*:0', '*:0', '*:80', '[::]:80', '127.0.0.1:80']"
+    binds = "['*:0', '*:0', '*:81', '[::]:81', '127.0.0.1:81']"
     assert len(load(f"{POOLS}listeners: {{web: {{bind: {binds}, pool: web}}}}").listeners["web"].bind) == 5
 
 
