@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 from l4lb.config.address import Address
-from l4lb.interfaces import without_interface
+from l4lb.interfaces import known_to_peers
 from l4lb.own_addresses import own_addresses
 
 K = TypeVar("K")
@@ -130,8 +130,9 @@ class _Places:
         return self._find_own()
 
     def at(self, address: Address) -> Iterator[str]:
-        hosts = _LOCALHOST if address.host == "localhost" else (address.host,)
-        for spot in [_spot(address)] if address.is_unix else [(host, address.port) for host in hosts if host]:
+        host = address.host or ""
+        hosts = _LOCALHOST if known_to_peers(host) == "localhost" else (host,)
+        for spot in [_spot(address)] if address.is_unix else [(host, address.port) for host in hosts]:
             if (name := self._listeners.get(spot) or self._at_any(*spot)) is not None:
                 yield name
 
@@ -142,7 +143,7 @@ class _Places:
         return name if name is not None and self._is_own(host) else None
 
     def _is_own(self, host: str) -> bool:
-        plain = without_interface(host)
+        plain = known_to_peers(host)
         try:
             return ip_address(plain).is_loopback or plain in self._own
         except ValueError:
