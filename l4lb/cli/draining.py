@@ -1,12 +1,15 @@
 """Waits until a drained backend has no session left, and says meanwhile how far it is.
 
-Quiet sessions are closed by l4lb itself, so who is left is in a turn, or has been quiet for a moment only.
+Quiet sessions are closed by l4lb itself, so those that are left are in a turn, have been quiet for a moment only, or
+still have to take their response. When it takes long, it says how many there are of each.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 
 import click
 
@@ -19,8 +22,41 @@ POLL_INTERVAL = 0.5
 LINE_INTERVAL = 1.0
 """Least seconds between two lines of progress, where they cannot replace each other."""
 
+EXPLAIN_INTERVAL = 5.0
+"""Seconds of waiting before it says what for, and between two looks at the sessions for that."""
+
+QUIET = 1.0
+"""Seconds of silence after which a session leaves a drained backend, in the beginning of the drain."""
+
 AWAY_MAX = 10.0
 """Seconds for which l4lb may be out of reach: it may be about to be replaced."""
+
+
+def causes(sessions: Sequence[Json], pool: str, backend: str) -> str:
+    """What is waited for: `2 in a request, 1 never idle for 1 s`; empty if the backend has no sessions."""
+    found = Counter(
+        _cause(session) for session in sessions if (session.get("pool"), session.get("backend")) == (pool, backend)
+    )
+    return ", ".join(
+        f"{found[cause]} {cause}" for cause in (_CONNECTING, _BUSY, _RESTLESS, _UNFINISHED) if found[cause]
+    )
+
+
+_CONNECTING = "connecting"
+_BUSY = "in a request"
+_RESTLESS = f"never idle for {QUIET:g} s"
+_UNFINISHED = "idle (response unread or in doubt, or drain_spread)"
+
+
+def _cause(session: Json) -> str | None:
+    state, phase, idle = session.get("state"), session.get("phase"), session.get("idle_s")
+    if state == "closing":
+        return None
+    if state != "relay":
+        return _CONNECTING
+    if phase in ("wait", "stream"):
+        return _BUSY
+    return _RESTLESS if isinstance(idle, int | float) and idle < QUIET else _UNFINISHED
 
 
 class Drain:
@@ -41,6 +77,8 @@ class Drain:
         self._kill = kill
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._progress = _Progress()
+        self._causes = ""
+        self._explain_at = time.monotonic() + EXPLAIN_INTERVAL
 
     @property
     def left(self) -> str:
@@ -67,9 +105,23 @@ class Drain:
         return tables.number(self._seen, "connections") > 0
 
     def _show(self) -> None:
-        numbers = f"{self._label}: draining, {self.left} left, {tables.number(self._seen, 'busy')} busy"
+        self._explain()
+        numbers = f"{self._label}: draining, {self.left} left, {tables.number(self._seen, 'busy')} busy{self._causes}"
         deadline = "" if self._deadline is None else f", {lasting(max(0.0, self._deadline - time.monotonic()))} to go"
         self._progress.show(numbers, deadline)
+
+    def _explain(self) -> None:
+        """Look what it is that takes so long. Without an answer the wait goes on unexplained."""
+        if time.monotonic() < self._explain_at:
+            return
+        self._explain_at = time.monotonic() + EXPLAIN_INTERVAL
+        try:
+            sessions = self._client.sessions().get("sessions")
+        except ClientError:
+            return
+        found = causes(sessions, *self._names) if isinstance(sessions, list) else ""
+        how = "" if self._kill else "; --timeout and --kill close them"
+        self._causes = f" ({found}{how})" if found else ""
 
     def _end(self) -> None:
         """The time is over: close the rest, or give up."""

@@ -136,6 +136,10 @@ def sessions(socket_path: str, as_json: bool) -> None:
 def drain(target: str, socket_path: str, wait: bool, timeout: float | None, and_kill: bool, as_json: bool) -> None:
     """Send a backend no new sessions; let requests in flight come to their end, and close what is quiet.
 
+    Sessions are closed once they are quiet for a second, and for less and less as the drain gets older; behind a
+    response whose end is certain, at once. With --wait it says what it waits for: requests in flight, connections that
+    are never idle, responses that their clients have not read. --kill closes them.
+
     With --wait, exits with 0 once no session is left, and with 1 if --timeout came first, or if the backend was set
     back to ready or left the configuration meanwhile. Ctrl-C ends the wait, not the draining.
 

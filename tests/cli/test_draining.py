@@ -71,6 +71,38 @@ def test_progress_says_what_is_busy_and_how_long_there_is_to_go(
     assert result.stderr == "llama/a: draining, 3 connections left, 2 busy, 59m 59s to go\n"
 
 
+def test_what_takes_long_is_named_by_cause(l4lb: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "EXPLAIN_INTERVAL", 0.0)
+    control.connections_left = [1, 1, 0]
+    l4lb_says = l4lb("drain", "llama/a", "--wait").stderr
+    sessions = json.loads(l4lb("sessions", "--json").stdout)["sessions"]
+    said = draining.causes(sessions, "llama", "a")
+    assert said
+    assert l4lb_says.splitlines()[0].endswith(f"busy ({said}; --timeout and --kill close them)")
+
+
+def test_causes_are_counted_for_the_backend_alone() -> None:
+    def session(**changed: object) -> dict[str, object]:
+        usual = {"pool": "llama", "backend": "a", "state": "relay", "phase": "quiet", "idle_s": 0.2}
+        return usual | changed
+
+    sessions = [
+        session(),
+        session(),
+        session(phase="wait"),
+        session(phase="stream", idle_s=70),
+        session(phase="new", idle_s=3.5),
+        session(state="connect", phase="new"),
+        session(state="closing"),
+        session(backend="b"),
+        session(pool="other"),
+    ]
+    assert draining.causes(sessions, "llama", "a") == (
+        "1 connecting, 2 in a request, 2 never idle for 1 s, 1 idle (response unread or in doubt, or drain_spread)"
+    )
+    assert draining.causes([], "llama", "a") == ""
+
+
 def test_progress_is_not_written_more_often_than_every_second(
     l4lb: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
