@@ -7,6 +7,9 @@ import os
 MESSAGE_MAX = 1024
 """Characters of a message that may have text of others in it: in the status, in the log, in answers."""
 
+QUOTED_MAX = 60
+"""Bytes of a peer that a message shows."""
+
 
 def counted(count: int, noun: str) -> str:
     """`1 connection`, `2 connections`."""
@@ -30,6 +33,13 @@ def clipped(text: str, most: int = MESSAGE_MAX) -> str:
     if not text.isprintable():
         text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def quoted(data: bytes, most: int = QUOTED_MAX) -> str:
+    """Bytes of a peer as one short, printable piece of a message."""
+    text = repr(data[:most])[2:-1]
+    cut = len(data) > most or len(text) > 2 * most
+    return f"'{text[: 2 * most]}'{'…' if cut else ''}"
 
 
 def reason(error: BaseException) -> str:

@@ -8,8 +8,8 @@ import socket
 
 from l4lb.agent.protocol import LINE_MAX
 from l4lb.health.probes import Target
-from l4lb.health.probes.base import quoted
 from l4lb.health.probes.dial import come_from, dial
+from l4lb.words import quoted
 
 _LINE_END = re.compile(rb"[\r\n]")
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from l4lb.words import QUOTED_MAX, quoted
+
 HEAD_MAX = 64 * 1024
 """Bytes of a head, those of the interim answers before it included."""
 
@@ -24,8 +26,6 @@ STATUS_LINE_MAX = 1024
 CHUNK_LINE_MAX = 1024
 FRAMING_MAX = 64 * 1024
 """Bytes around the chunks of a body, beyond as many as the body has itself."""
-
-QUOTED_MAX = 60
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.([0-9]) {1,8}([1-9][0-9][0-9])(?=[ \r\n]|$)")
@@ -140,7 +140,7 @@ class Answer:
 
     def _frame(self) -> None:
         """How the body is framed, by the head."""
-        coding, length = self.headers.get("transfer-encoding", ""), self.headers.get("content-length")
+        coding, length = self.headers.get("transfer-encoding", ""), _agreed(self.headers.get("content-length"))
         if self.status in _EMPTY:
             self.ended = True
         elif coding.lower() == "chunked":
@@ -213,8 +213,7 @@ class Answer:
         return bytes(self._buffer[at:end]).rstrip(b"\r"), end + 1
 
 
-def quoted(data: bytes) -> str:
-    """Bytes of a server as one short, printable piece of a message."""
-    text = repr(data[:QUOTED_MAX])[2:-1]
-    cut = len(data) > QUOTED_MAX or len(text) > 2 * QUOTED_MAX
-    return f"'{text[: 2 * QUOTED_MAX]}'{'…' if cut else ''}"
+def _agreed(value: str | None) -> str | None:
+    """A header that was repeated may have become a list; where all of it is the same, that counts."""
+    parts = {part.strip() for part in (value or "").split(",")}
+    return parts.pop() if value is not None and len(parts) == 1 else value

@@ -235,6 +235,7 @@ LENIENT = [
     b"HTTP/2.0 200 OK\r\n\r\nok",
     b"\r\n\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nX-Thing : 1\r\nno colon\r\n: no name\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.1 200 OK\r\nX: folded\r\n  line\r\nContent-Length: 2\r\n\r\nok",
@@ -482,7 +483,9 @@ def test_a_host_without_descriptors_says_nothing_of_the_backend(settings: dict[s
         assert (result.outcome, result.message) == (Outcome.HINDERED, "Too many open files")
 
 
-@pytest.mark.parametrize("error", [errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL])
+@pytest.mark.parametrize(
+    "error", [errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL, errno.EAGAIN]
+)
 def test_other_shortages_of_this_host_say_nothing_of_the_backend(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Short(socket.socket):
         def connect_ex(self, _address: object) -> int:

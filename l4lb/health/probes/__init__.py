@@ -21,8 +21,10 @@ __all__ = ["NOBODY", "Outcome", "Result", "Subject", "Target", "failure", "probe
 LATE = 0.25
 """A deadline that is noticed so many seconds late says that this process had no time, not that the backend is slow."""
 
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL})
-"""What this host lacks when it says so. ENOSPC is about what may be watched by epoll."""
+_OURS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
+"""What this host lacks when it says so. ENOSPC is about what epoll may watch; a full backlog is never EAGAIN here."""
 
 NOBODY = Subject()
 

@@ -78,13 +78,3 @@ def failure(message: str) -> Result:
 
 class AnswerError(Exception):
     """The answer is none, or too much. `str()` is one line."""
-
-
-QUOTED_MAX = 60
-
-
-def quoted(data: bytes, most: int = QUOTED_MAX) -> str:
-    """Bytes of a peer as one short, printable piece of a message."""
-    text = repr(data[:most])[2:-1]
-    cut = len(data) > most or len(text) > 2 * most
-    return f"'{text[: 2 * most]}'{'…' if cut else ''}"

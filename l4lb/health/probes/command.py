@@ -15,7 +15,8 @@ import subprocess
 from collections.abc import Iterator
 
 from l4lb.config.model import Health
-from l4lb.health.probes.base import Outcome, Result, Subject, Target, failure, quoted, success
+from l4lb.health.probes.base import Outcome, Result, Subject, Target, failure, success
+from l4lb.words import quoted
 
 CONCURRENCY = 16
 """Programs at once, of all pools: each is a process."""

@@ -24,9 +24,10 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 
 from l4lb.config.model import Health
-from l4lb.health.probes.base import AnswerError, Result, Subject, Target, failure, quoted, success
+from l4lb.health.probes.base import AnswerError, Result, Subject, Target, failure, success
 from l4lb.health.probes.connection import Connection
 from l4lb.health.probes.http import authority
+from l4lb.words import quoted
 
 ANSWER_MAX = 65536
 FRAMES_MAX = 256

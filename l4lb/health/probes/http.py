@@ -12,10 +12,11 @@ import socket
 from l4lb.bounded import answer as bounded
 from l4lb.bounded.answer import Answer
 from l4lb.config.model import Health
-from l4lb.health.probes.base import AnswerError, Result, Subject, Target, failure, quoted, success
+from l4lb.health.probes.base import AnswerError, Result, Subject, Target, failure, success
 from l4lb.health.probes.connection import Connection
 from l4lb.health.probes.patterns import TooSlow, objection
 from l4lb.interfaces import known_to_peers
+from l4lb.words import quoted
 
 BODY_MAX = 65536
 """Bytes of a body in which patterns are looked for; the rest is not read."""
@@ -29,7 +30,7 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
     connection.expected = "a status"
     connection.forget()
     await connection.send(request(target, health, subject))
-    answer, body = Answer(), bytearray()
+    answer, body, problem = Answer(), bytearray(), "the head of the answer does not end"
     while not _suffices(answer, body, health):
         try:
             data = await connection.receive()
@@ -39,6 +40,7 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
         except bounded.AnswerError as error:
             if not answer.early_status:
                 raise AnswerError(str(error)) from None
+            problem = str(error)
             break
         except OSError:
             if not answer.early_status:
@@ -47,7 +49,7 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
         connection.heard += data[: max(0, _SHOWN_MAX - len(connection.heard))]
         if status := answer.early_status:
             connection.expected = f"the end of the {'body' if answer.status else 'head'} behind {status}"
-    return _judge(answer, bytes(body[:BODY_MAX]), health)
+    return _judge(answer, bytes(body[:BODY_MAX]), health, problem)
 
 
 def _suffices(answer: Answer, body: bytearray, health: Health) -> bool:
@@ -59,7 +61,8 @@ def _suffices(answer: Answer, body: bytearray, health: Health) -> bool:
     return answer.status != 0 or not health.answer_headers
 
 
-def _judge(answer: Answer, body: bytes, health: Health) -> Result:
+def _judge(answer: Answer, body: bytes, health: Health, problem: str) -> Result:
+    """`problem` is what is wrong with the head where it is not whole."""
     status = answer.early_status
     if not status:
         raise AnswerError("the connection ended without an answer")
@@ -69,7 +72,7 @@ def _judge(answer: Answer, body: bytes, health: Health) -> Result:
     if not health.answer_headers and not health.body:
         return success(message)
     if not answer.status:
-        return failure(f"{message}, but the head of the answer does not end")
+        return failure(f"{message}, but {problem}")
     try:
         wrong = _wrong_header(answer, health) or objection(health.body, body, "the body")
     except TooSlow as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import regex
 
-from l4lb.health.probes.base import quoted
+from l4lb.words import quoted
 
 PATTERN_TIMEOUT = 0.05
 """Seconds that a pattern may take: some take for ever on some texts."""
