@@ -252,6 +252,17 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
             "no",
             "load.limits.cpu: a number from 0.001 to 1000000, or off,",
         ),
+        (
+            "load: {signals: {cpu: a}, url: 'http://{host}:99999/'}",
+            "'http",
+            "load.url: 'http://{host}:99999/' cannot be used here: the port of a URL is 1 to 65535",
+        ),
+        ("load: {signals: {cpu: a}, url: 'http://[::1/'}", "'http", "load.url: 'http://[::1/' cannot be used here: "),
+        (
+            "discover: {http: {url: 'http://a:b/'}}",
+            "'http",
+            "discover.http.url: 'http://a:b/' cannot be used here: the port",
+        ),
         ("load: {signals: {cpu: a}, url: 'ftp://x'}", "'ftp", "load.url: 'ftp://x' cannot be used here; a URL is"),
         ("load: {signals: {cpu: a}, url: 'http://{ip}/'}", "'http", "load.url: '{ip}' stands for nothing; use {host}"),
         ("backends: 10.0.0.1:80", "10.", "backends: a list is expected, not '10.0.0.1:80'"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+
+from l4lb.bounded.url import Url as ParsedUrl
+from l4lb.config.units import shorten
 
 ROUTES_MAX = 16_384
 """Server names of one listener; the data plane has the same limit."""
@@ -51,6 +54,16 @@ PATTERN_HELP = {
     _KEY_PREFIX: "the beginning of keys is expected, without spaces, such as /l4lb/llama/",
 }
 
+
+def _parsed(text: str) -> str:
+    """A URL whose parts can be read, as it is when a server is asked."""
+    try:
+        ParsedUrl.parse(text.replace("{host}", "host").replace("{port}", "1"))
+    except ValueError as error:
+        raise ValueError(f"{shorten(text)} cannot be used here: {error}") from None
+    return text
+
+
 Name = Annotated[str, StringConstraints(strict=True, pattern=_NAME)]
 """Listeners and pools have names that need no quoting in a shell, a URL or a metric."""
 
@@ -60,15 +73,15 @@ BackendName = Annotated[str, StringConstraints(strict=True, pattern=_BACKEND_NAM
 User = Annotated[str, StringConstraints(strict=True, pattern=_USER)]
 FilePath = Annotated[str, StringConstraints(strict=True, pattern=_FILE_PATH)]
 UrlPath = Annotated[str, StringConstraints(strict=True, pattern=_URL_PATH)]
-Url = Annotated[str, StringConstraints(strict=True, pattern=_URL)]
+Url = Annotated[str, StringConstraints(strict=True, pattern=_URL), AfterValidator(_parsed)]
 ServerName = Annotated[str, StringConstraints(strict=True, pattern=_SERVER_NAME, max_length=SERVER_NAME_MAX)]
 """A name in a TLS handshake, in any case, or `*.` and the end of such names."""
 
 Routes = Annotated[dict[ServerName, Name], Field(max_length=ROUTES_MAX)]
 """Which pool serves which server name."""
 
-PlainUrl = Annotated[str, StringConstraints(strict=True, pattern=_PLAIN_URL)]
-Origin = Annotated[str, StringConstraints(strict=True, pattern=ORIGIN)]
+PlainUrl = Annotated[str, StringConstraints(strict=True, pattern=_PLAIN_URL), AfterValidator(_parsed)]
+Origin = Annotated[str, StringConstraints(strict=True, pattern=ORIGIN), AfterValidator(_parsed)]
 DnsName = Annotated[str, StringConstraints(strict=True, pattern=_DNS_NAME)]
 KubernetesName = Annotated[str, StringConstraints(strict=True, pattern=_KUBERNETES_NAME)]
 KeyPrefix = Annotated[str, StringConstraints(strict=True, pattern=_KEY_PREFIX)]
