@@ -54,7 +54,7 @@ class DnsSource:
                     endpoints, ttl = await self._look_up(resolver)
             except TimeoutError:
                 raise TimeoutError(f"no answer within {self._settings.timeout:g}s") from None
-            report.found(endpoints)
+            await report.found(endpoints)
             self.interval = pause(ttl)
             await asyncio.sleep(self.interval)
         raise AssertionError("rounds do not end")

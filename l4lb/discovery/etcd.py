@@ -71,7 +71,7 @@ class EtcdSource:
         raise AssertionError("rounds do not end")
 
     async def _tell(self, pairs: Pairs, report: Report) -> None:
-        report.found(await asyncio.to_thread(read_pairs, tuple(pairs.items()), self._settings.prefix))
+        await report.found(await asyncio.to_thread(read_pairs, tuple(pairs.items()), self._settings.prefix))
 
     async def _read(self, client: Client) -> tuple[Pairs, int]:
         """All pairs, and the revision they are of, from the first member that answers."""

@@ -48,7 +48,7 @@ class FileSource:
         try:
             async for _ in rounds(SETTLE, SETTLE_MAX):
                 inotify.changed.clear()
-                report.found(await self._files.call(self._read, inotify))
+                await report.found(await self._files.call(self._read, inotify))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(REREAD):
                         await inotify.changed.wait()

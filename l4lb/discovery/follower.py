@@ -27,6 +27,9 @@ QUIET = 0.1
 PATIENCE = 1.0
 """Seconds after which they are passed on even if more keep coming."""
 
+JUDGED_AT_ONCE = 512
+"""Endpoints that are judged on the loop, within milliseconds. More belong on a thread."""
+
 REMARKS_SHOWN = 10
 """Entries of one answer that are named in the log; the others are a number."""
 
@@ -101,16 +104,21 @@ class Follower:
 
     # ---- what the source reports -----------------------------------------------------------------------------------
 
-    def found(self, answer: Answer | Sequence[Endpoint]) -> None:
+    async def found(self, answer: Answer | Sequence[Endpoint]) -> None:
         answer = answer if isinstance(answer, Answer) else Answer(list(answer))
         if len(answer.endpoints) > ENDPOINTS_MAX:
             raise DiscoveryError(f"{len(answer.endpoints)} endpoints are more than the {ENDPOINTS_MAX} that fit")
+        good, wrong = await self._judged(answer.endpoints)
         self._works()
-        good, wrong = usable(answer.endpoints, self._good)
         self._good = frozenset(good)
         self._note_unusable({**answer.unusable, **wrong})
         self._notes = self._say("%s: %s: %s", answer.notes, self._notes)
         self._believe(self._belief.answered(_in_order(good), self._loop.time(), self._rules))
+
+    async def _judged(self, endpoints: Sequence[Endpoint]) -> tuple[list[Endpoint], dict[str, str]]:
+        if len(endpoints) <= JUDGED_AT_ONCE:
+            return usable(endpoints, self._good)
+        return await asyncio.to_thread(usable, endpoints, self._good)
 
     def _note_unusable(self, unusable: Mapping[str, str]) -> None:
         self._unusable = self._say("%s: %s is left out: %s", unusable, self._unusable)

@@ -70,5 +70,5 @@ class HttpSource:
             body = await read_body(response)
             tag = response.header("ETag") or ""
         answer = await asyncio.to_thread(parse_json, body)
-        report.found(answer)
+        await report.found(answer)
         return tag if _ETAG.fullmatch(tag) else None

@@ -171,7 +171,7 @@ class _Watch:
         return {_name(item): read_slice(item, self._settings.port) for item in items}
 
     async def _tell(self) -> None:
-        self._report.found(await asyncio.to_thread(merge, tuple(self._slices.values())))
+        await self._report.found(await asyncio.to_thread(merge, tuple(self._slices.values())))
 
     async def _request(self, **parameters: str | int) -> contextlib.AbstractAsyncContextManager[Response]:
         query = {"labelSelector": f"kubernetes.io/service-name={self._settings.service}", **parameters}

@@ -62,7 +62,7 @@ class DiscoveryError(Exception):
 class Report(Protocol):
     """Where a source tells what it finds. To be called on the event loop."""
 
-    def found(self, answer: Answer | Sequence[Endpoint]) -> None:
+    async def found(self, answer: Answer | Sequence[Endpoint]) -> None:
         """These are all there are. To be called again after each change; the same answer twice does no harm."""
 
     def unchanged(self) -> None:

@@ -19,7 +19,7 @@ class Recorder:
         self.confirmed = 0
         self.error: Exception | None = None
 
-    def found(self, answer: Answer | Sequence[Endpoint]) -> None:
+    async def found(self, answer: Answer | Sequence[Endpoint]) -> None:
         answer = answer if isinstance(answer, Answer) else Answer(list(answer))
         self.answers.append(answer.endpoints)
         self.unusable.append(answer.unusable)

@@ -41,7 +41,8 @@ class Scripted:
             step = await self.steps.get()
             if isinstance(step, BaseException):
                 raise step
-            step(report)
+            if (found := step(report)) is not None:
+                await found
 
     def find(self, names: str) -> None:
         self.steps.put_nowait(lambda report: report.found(endpoints(names)))

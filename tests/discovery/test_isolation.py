@@ -99,7 +99,8 @@ class Scripted:
 
     async def watch(self, report: Report) -> NoReturn:
         while True:
-            (await self.steps.get())(report)
+            if (found := (await self.steps.get())(report)) is not None:
+                await found
 
 
 class Recording(NativeEngine):

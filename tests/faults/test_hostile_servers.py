@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import threading
 import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 import pytest
 import uvloop
 import yaml
 
 from l4lb.agent.client import ask
+from l4lb.config.address import Address
 from l4lb.config.model import Health
 from l4lb.config.sections import discover
 from l4lb.discovery.dns import DnsSource
 from l4lb.discovery.etcd import EtcdSource
+from l4lb.discovery.follower import Follower
 from l4lb.discovery.http import HttpSource
 from l4lb.discovery.kubernetes import KubernetesSource
-from l4lb.discovery.source import DiscoveryError, Source
+from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Source
 from l4lb.health.probes import Outcome, Target, probe
 from l4lb.load.exposition import Series
 from l4lb.load.scraper import new_client, scrape
@@ -161,7 +164,7 @@ def test_a_scrape_and_an_agent_take_no_long_step(ports: dict[str, int], animal: 
 class Nobody:
     """Satisfies `Report`."""
 
-    def found(self, _answer: Any) -> None:
+    async def found(self, _answer: Any) -> None:
         pass
 
     def unchanged(self) -> None:
@@ -217,6 +220,35 @@ def test_a_name_server_causes_no_long_step(ports: dict[str, int], answer: str, r
     }
     source = DnsSource(discover.DnsSource.model_validate(settings | ({"port": 80} if record == "A" else {})))
     visit(lambda: follow(source))
+
+
+class Once:
+    """Satisfies `Source`: one answer, and nothing more."""
+
+    interval = math.inf
+
+    def __init__(self, answer: list[Endpoint]) -> None:
+        self._answer = answer
+
+    async def watch(self, report: Any) -> NoReturn:
+        await report.found(self._answer)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("host", ["10.0.{}.{}", "fe80::{}:{}"], ids=["good", "useless"])
+def test_an_answer_of_as_many_endpoints_as_fit_takes_no_long_step(host: str) -> None:
+    answer = [
+        Endpoint(str(number), Address(host.format(number >> 8, number & 255), 80)) for number in range(ENDPOINTS_MAX)
+    ]
+
+    async def main() -> None:
+        settings = discover.Discover.model_validate({"dns": {"name": "a.test", "port": 80}})
+        follower = Follower("p", settings, Once(answer), lambda: None)
+        await asyncio.wait_for(follower.answered.wait(), 60)
+        await follower.close()
+
+    visit(main)
 
 
 def hostile_config(ports: dict[str, int], good: Backend) -> dict[str, Any]:
