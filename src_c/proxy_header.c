@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -12,7 +13,7 @@
 static const uint8_t signature[12] = "\r\n\r\n\0\r\nQUIT\n";
 static const char v1_start[] = "PROXY ";
 
-enum { V2_FIXED = 16, V2_LOCAL = 0x20, V2_PROXY = 0x21, TLV_CRC32C = 0x03, TLV_FIXED = 3 };
+enum { V2_FIXED = 16, V2_LOCAL = 0x20, V2_PROXY = 0x21, TLV_CRC32C = 0x03, TLV_NOOP = 0x04, TLV_FIXED = 3 };
 enum { V2_INET_BYTES = 12, V2_INET6_BYTES = 36, V2_UNIX_BYTES = 216 };
 
 /* ---- version 1 --------------------------------------------------------------------------------------------------- */
@@ -147,7 +148,13 @@ static void load_endpoint(struct l4lb_endpoint *out, int family, const uint8_t *
     out->port = (uint16_t)(port[0] << 8 | port[1]);
 }
 
+static void show_tlvs(struct lb_proxy_header *out, const uint8_t *data, size_t at, size_t total) {
+    out->tlvs = data + at;
+    out->tlvs_len = total - at;
+}
+
 static int parse_v2(const uint8_t *data, size_t len, struct lb_proxy_header *out) {
+    static const size_t bytes_of_family[] = {0, V2_INET_BYTES, V2_INET6_BYTES, V2_UNIX_BYTES};
     const uint8_t *body = data + V2_FIXED;
     size_t total, address_bytes;
 
@@ -166,21 +173,16 @@ static int parse_v2(const uint8_t *data, size_t len, struct lb_proxy_header *out
         out->local = true;
         return (int)total;
     }
-    switch (data[13] >> 4) {
-    case 1:
-        address_bytes = V2_INET_BYTES;
-        break;
-    case 2:
-        address_bytes = V2_INET6_BYTES;
-        break;
-    case 3:
-        address_bytes = V2_UNIX_BYTES;
-        break;
-    default:
+    if (data[13] >> 4 == 0) {
+        /* It says nothing of addresses, and may have anything instead of them. */
+        if (tlvs_are_sound(data, V2_FIXED, total))
+            show_tlvs(out, data, V2_FIXED, total);
         return (int)total;
     }
+    address_bytes = bytes_of_family[data[13] >> 4];
     if (total < V2_FIXED + address_bytes || !tlvs_are_sound(data, V2_FIXED + address_bytes, total))
         return -EPROTO;
+    show_tlvs(out, data, V2_FIXED + address_bytes, total);
     if (address_bytes == V2_INET_BYTES) {
         load_endpoint(&out->source, AF_INET, body, 4, body + 8);
         load_endpoint(&out->destination, AF_INET, body + 4, 4, body + 10);
@@ -225,8 +227,20 @@ static size_t build_v1(const struct l4lb_endpoint *source, const struct l4lb_end
     return (size_t)len;
 }
 
+static size_t put_tlvs(const struct lb_proxy_tlvs *tlvs, uint8_t *out, size_t len) {
+    static const uint8_t checksum[TLV_FIXED + 4] = {TLV_CRC32C, 0, 4};
+
+    memcpy(out + len, tlvs->data, tlvs->len);
+    len += tlvs->len;
+    if (tlvs->has_checksum) {
+        memcpy(out + len, checksum, sizeof checksum);
+        len += sizeof checksum;
+    }
+    return len;
+}
+
 static size_t build_v2(const struct l4lb_endpoint *source, const struct l4lb_endpoint *destination, bool known,
-                       uint8_t *out) {
+                       const struct lb_proxy_tlvs *tlvs, uint8_t *out) {
     size_t address_len = source->family == AF_INET ? 4 : 16, len = V2_FIXED;
     const struct l4lb_endpoint *ends[] = {source, destination};
 
@@ -239,9 +253,39 @@ static size_t build_v2(const struct l4lb_endpoint *source, const struct l4lb_end
         out[len++] = (uint8_t)(ends[i]->port >> 8);
         out[len++] = (uint8_t)ends[i]->port;
     }
-    out[14] = 0;
+    if (tlvs != NULL)
+        len = put_tlvs(tlvs, out, len);
+    out[14] = (uint8_t)((len - V2_FIXED) >> 8);
     out[15] = (uint8_t)(len - V2_FIXED);
+    if (tlvs != NULL && tlvs->has_checksum) {
+        uint32_t checksum = htonl(crc32c(out, len, len - sizeof checksum));
+        memcpy(out + len - sizeof checksum, &checksum, sizeof checksum);
+    }
     return len;
+}
+
+int lb_proxy_tlvs_new(const struct lb_proxy_header *header, struct lb_proxy_tlvs **out) {
+    struct lb_proxy_tlvs *tlvs;
+
+    *out = NULL;
+    if (header->tlvs_len == 0)
+        return 0;
+    tlvs = malloc(sizeof *tlvs + header->tlvs_len);
+    if (tlvs == NULL)
+        return -ENOMEM;
+    *tlvs = (struct lb_proxy_tlvs){0};
+    for (size_t at = 0, len; at < header->tlvs_len; at += len) {
+        const uint8_t *tlv = header->tlvs + at;
+        len = TLV_FIXED + ((size_t)tlv[1] << 8 | tlv[2]);
+        if (tlv[0] == TLV_CRC32C) {
+            tlvs->has_checksum = true;
+        } else if (tlv[0] != TLV_NOOP) {
+            memcpy(tlvs->data + tlvs->len, tlv, len);
+            tlvs->len = (uint16_t)(tlvs->len + len);
+        }
+    }
+    *out = tlvs;
+    return 0;
 }
 
 /* A header has one family for both ends. Where they differ, the IPv4 address is mapped into IPv6. */
@@ -253,7 +297,8 @@ static void make_alike(struct l4lb_endpoint *endpoint, const struct l4lb_endpoin
 }
 
 size_t lb_proxy_build(enum l4lb_send_proxy version, const struct l4lb_endpoint *source,
-                      const struct l4lb_endpoint *destination, uint8_t out[LB_PROXY_BUILD_MAX]) {
+                      const struct l4lb_endpoint *destination, const struct lb_proxy_tlvs *tlvs,
+                      uint8_t out[LB_PROXY_BUILD_MAX]) {
     static const char unknown[] = "PROXY UNKNOWN\r\n";
     struct l4lb_endpoint from = *source, to = *destination;
     bool known;
@@ -262,7 +307,7 @@ size_t lb_proxy_build(enum l4lb_send_proxy version, const struct l4lb_endpoint *
     make_alike(&to, source);
     known = from.family == to.family && (from.family == AF_INET || from.family == AF_INET6);
     if (version == L4LB_SEND_PROXY_V2)
-        return build_v2(&from, &to, known, out);
+        return build_v2(&from, &to, known, tlvs, out);
     if (known)
         return build_v1(&from, &to, out);
     memcpy(out, unknown, sizeof unknown - 1);

@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -27,6 +28,14 @@
 
 /* ---- close ------------------------------------------------------------------------------------------------------- */
 
+static void drop_tlvs(struct lb_session *session) {
+    if (!session->has_tlvs)
+        return;
+    free(session->tlvs);
+    session->has_tlvs = false;
+    session->leave_from_ms = 0;
+}
+
 /* The one way out. */
 static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
     lb_relay_fini(&session->up, &worker->relays);
@@ -37,6 +46,7 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_connect_leave_queue(worker, session);
     lb_sock_close(&session->client.fd, reset_client);
     lb_sock_close(&session->server.fd, reset_server);
+    drop_tlvs(session);
     lb_account_leave_backend(worker, session);
     lb_affinity_leave(worker, session);
     if (session->has_pool)
@@ -320,7 +330,8 @@ static bool send_proxy_header(struct lb_session *session) {
 
     if (session->destination.family == 0)
         lb_sock_local(session->client.fd, &session->destination);
-    len = lb_proxy_build((enum l4lb_send_proxy)session->send_proxy, &session->peer, &session->destination, header);
+    len = lb_proxy_build((enum l4lb_send_proxy)session->send_proxy, &session->peer, &session->destination,
+                         session->has_tlvs ? session->tlvs : NULL, header);
     session->up.sent = true;
     return send(session->server.fd, header, len, MSG_NOSIGNAL) == (ssize_t)len;
 }
@@ -340,6 +351,7 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
         dispose_as(worker, session, L4LB_CLOSE_SERVER_ABORT, false, false);
         return;
     }
+    drop_tlvs(session);
     run(worker, session);
 }
 
@@ -461,6 +473,14 @@ static void begin(struct lb_worker *worker, struct lb_session *session, const st
         read_hello(worker, session);
 }
 
+/* What else the header says of the client is for the backend. */
+static int keep_tlvs(struct lb_session *session, const struct lb_proxy_header *header) {
+    int result = lb_proxy_tlvs_new(header, &session->tlvs);
+
+    session->has_tlvs = result == 0 && session->tlvs != NULL;
+    return result;
+}
+
 /* The header is looked at until it is whole and only then taken, so that not one byte behind it is touched. */
 static void read_header(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
@@ -481,6 +501,10 @@ static void read_header(struct lb_worker *worker, struct lb_session *session) {
     if (len == 0 && (seen <= 0 || client->error)) {
         /* It left: a header that never came, or broke off, is no bad header. */
         reject(worker, session, L4LB_REJECT_CLOSED);
+        return;
+    }
+    if (len > 0 && keep_tlvs(session, &header) < 0) {
+        reject(worker, session, L4LB_REJECT_RESOURCE);
         return;
     }
     if (len <= 0 || recv(client->fd, worker->relays.scratch, (size_t)len, 0) != len) {

@@ -67,6 +67,7 @@ struct lb_session {
     bool has_pool : 1;     /* is counted on `pool` */
     bool resets : 1;       /* lingers to pass a reset on */
     bool owed : 1;         /* the client ended its request with a FIN: the response ends with the backend's */
+    bool has_tlvs : 1;     /* its own, see `tlvs` */
     uint8_t retries;
     uint8_t n_tried;       /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;         /* enum l4lb_close, if it ends now: while connecting or lingering */
@@ -96,7 +97,10 @@ struct lb_session {
     uint32_t pending_bytes;  /* not acknowledged when last looked, see delivery.h */
     uint64_t lifetime_at_ms; /* UINT64_MAX = off */
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
-    uint64_t leave_from_ms;  /* it leaves a drained backend no sooner */
+    union {
+        struct lb_proxy_tlvs *tlvs; /* with has_tlvs, which ends when it is connected: its header has them */
+        uint64_t leave_from_ms;     /* in RELAY: it leaves a drained backend no sooner */
+    };
 
     uint64_t server_name; /* hash of the one in its ClientHello; 0 = none is known */
 

@@ -300,10 +300,10 @@ TEST(ends_of_two_families_are_shown_in_one) {
 
     (void)inet_pton(AF_INET6, "2001:db8::2", six.address);
     six.port = 2;
-    len = lb_proxy_build(L4LB_SEND_PROXY_V1, &four, &six, out);
+    len = lb_proxy_build(L4LB_SEND_PROXY_V1, &four, &six, NULL, out);
     CHECK_EQ(len, sizeof mapped - 1);
     CHECK_EQ(memcmp(out, mapped, len), 0);
-    len = lb_proxy_build(L4LB_SEND_PROXY_V2, &six, &four, out);
+    len = lb_proxy_build(L4LB_SEND_PROXY_V2, &six, &four, NULL, out);
     CHECK_EQ(out[13], 0x21);
     CHECK_EQ(parse(out, len, &header), len);
     check_endpoint(&header.source, AF_INET6, "2001:db8::2", 2);
@@ -541,12 +541,88 @@ static size_t built(enum l4lb_send_proxy version, const struct l4lb_endpoint *so
     size_t len;
 
     CHECK(exact != NULL);
-    len = lb_proxy_build(version, source, destination, exact);
+    len = lb_proxy_build(version, source, destination, NULL, exact);
     CHECK(len <= LB_PROXY_BUILD_MAX);
     out->len = 0;
     put(out, exact, len);
     free(exact);
     return len;
+}
+
+/* The header of these bytes as it is passed on, with the source moved to another family. */
+static void passed_on(const struct bytes *in, uint16_t family, struct bytes *out) {
+    struct l4lb_endpoint ends[2] = {{.family = family, .port = 1}, {.family = family, .port = 2}};
+    struct lb_proxy_tlvs *tlvs;
+    struct lb_proxy_header header;
+    uint8_t *exact = malloc(LB_PROXY_BUILD_MAX);
+
+    CHECK(exact != NULL);
+    CHECK_EQ(lb_proxy_parse(in->data, in->len, &header), (int)in->len);
+    CHECK_EQ(lb_proxy_tlvs_new(&header, &tlvs), 0);
+    out->len = 0;
+    put(out, exact, lb_proxy_build(L4LB_SEND_PROXY_V2, &ends[0], &ends[1], tlvs, exact));
+    free(tlvs);
+    free(exact);
+}
+
+TEST(extensions_are_passed_on_but_for_padding_and_with_a_checksum_of_their_own) {
+    struct bytes in = {0}, out = {0};
+    struct lb_proxy_header header;
+    static const uint8_t kept[] = {0x02, 0, 2, 'h', 'i', 0xEA, 0, 1, 7};
+    uint32_t crc;
+
+    v2_start(&in, 0x21, 0x11);
+    put(&in, "\300\0\2\1\306\63\144\2\4\322\1\273", 12);
+    put_tlv(&in, 0x02, "hi", 2);
+    put_tlv(&in, 0x04, "....", 4);
+    put_tlv(&in, 0xEA, "\7", 1);
+    v2_end(&in);
+    passed_on(&in, AF_INET6, &out);
+    CHECK_EQ(lb_proxy_parse(out.data, out.len, &header), (int)out.len);
+    CHECK_EQ(header.tlvs_len, sizeof kept);
+    CHECK_EQ(memcmp(header.tlvs, kept, sizeof kept), 0);
+    /* With a checksum on the way in there is one on the way out. It is of the header that goes out. */
+    put_tlv(&in, 0x03, "\0\0\0\0", 4);
+    v2_end(&in);
+    crc = htonl(crc32c(in.data, in.len));
+    memcpy(in.data + in.len - 4, &crc, 4);
+    passed_on(&in, AF_INET, &out);
+    CHECK_EQ(lb_proxy_parse(out.data, out.len, &header), (int)out.len);
+    CHECK_EQ(header.tlvs_len, sizeof kept + 7);
+    CHECK_EQ(memcmp(header.tlvs, kept, sizeof kept), 0);
+}
+
+TEST(the_longest_header_is_passed_on_whole) {
+    struct bytes in = {0}, out = {0};
+    static uint8_t value[LB_PROXY_HEADER_MAX];
+    struct lb_proxy_header header;
+
+    v2_start(&in, 0x21, 0x00);
+    put_tlv(&in, 0xE0, value, LB_PROXY_HEADER_MAX - 16 - 3);
+    v2_end(&in);
+    passed_on(&in, AF_INET6, &out);
+    CHECK_EQ(out.len, LB_PROXY_HEADER_MAX + 36);
+    CHECK(out.len <= LB_PROXY_BUILD_MAX);
+    CHECK_EQ(lb_proxy_parse(out.data, out.len, &header), -EPROTO); /* longer than what is read */
+}
+
+TEST(a_header_of_the_proxy_itself_has_nothing_to_pass_on) {
+    struct bytes in = {0};
+    struct lb_proxy_header header;
+
+    v2_start(&in, 0x20, 0x11);
+    put(&in, "\300\0\2\1\306\63\144\2\4\322\1\273", 12);
+    put_tlv(&in, 0x02, "hi", 2);
+    v2_end(&in);
+    CHECK_EQ(lb_proxy_parse(in.data, in.len, &header), (int)in.len);
+    CHECK_EQ(header.tlvs_len, 0);
+    /* What an unspecified family has instead of addresses need not be extensions. */
+    in.len = 0;
+    v2_start(&in, 0x21, 0x00);
+    put(&in, "junk", 4);
+    v2_end(&in);
+    CHECK_EQ(lb_proxy_parse(in.data, in.len, &header), (int)in.len);
+    CHECK_EQ(header.tlvs_len, 0);
 }
 
 TEST(what_is_built_parses_back_to_the_same) {

@@ -14,11 +14,13 @@ UNSPECIFIED, TCP4, UDP4, TCP6, UNIX_STREAM = 0x00, 0x11, 0x12, 0x21, 0x31
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a header says; the endpoints are None when it names none."""
+    """What a header says; the endpoints are None when it names none. `extensions` are the TLVs of version 2, as they
+    are."""
 
     version: int
     source: tuple[str, int] | None
     destination: tuple[str, int] | None
+    extensions: bytes = b""
 
 
 def v1(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
@@ -62,11 +64,11 @@ def receive(sock: socket.socket) -> Header:
     body = _exactly(sock, length)
     assert command in (LOCAL, PROXY), command
     if command == LOCAL or family not in (TCP4, TCP6):
-        return Header(2, None, None)
+        return Header(2, None, None, body)
     size = 4 if family == TCP4 else 16
     ports = struct.unpack("!HH", body[2 * size : 2 * size + 4])
     source, destination = (str(ip_address(body[at : at + size])) for at in (0, size))
-    return Header(2, (source, ports[0]), (destination, ports[1]))
+    return Header(2, (source, ports[0]), (destination, ports[1]), body[2 * size + 4 :])
 
 
 def _exactly(sock: socket.socket, length: int) -> bytes:
