@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
 from l4lb.cli.parameters import duration
-from l4lb.errors import ConfigError, StartError
+from l4lb.errors import ConfigError, Problem, StartError
 
 EXIT_CONFIG = 2
 
 
-def _reachable(_context: click.Context, _parameter: click.Parameter, path: str) -> str:
+def _reachable(path: str) -> str:
     """The path as it was given, if it leads anywhere."""
     try:
         os.path.abspath(path)
@@ -31,7 +33,7 @@ _config_option = click.option(
     "path",
     required=True,
     metavar="FILE",
-    callback=_reachable,
+    callback=lambda _context, _parameter, path: _reachable(path),
     help="The configuration file (YAML).",
 )
 
@@ -67,29 +69,49 @@ def run(path: str) -> None:
 
 
 @click.command()
-@_config_option
-def check(path: str) -> None:
-    """Validate a configuration file; bind, resolve and contact nothing.
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("-c", "--config", "path", metavar="FILE", help="The same as FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
+def check(file: str | None, path: str | None, as_json: bool) -> None:
+    """Validate a configuration file; bind, resolve and contact nothing. `-` is the standard input.
 
     Exits with 0 if the file is valid, else prints every problem with its line and column and exits with 2.
 
     \b
-    Example:
-      l4lb check -c /etc/l4lb/l4lb.yaml
+    Examples:
+      l4lb check /etc/l4lb/l4lb.yaml
+      l4lb check -c - < l4lb.yaml
+      l4lb check --json l4lb.yaml | jq '.problems[].message'
     """
+    if (file is None) == (path is None):
+        raise click.UsageError("give one FILE, or - for the standard input")
+    wanted = file or path or ""
+    problems = _problems(_reachable(wanted))
+    if as_json:
+        click.echo(json.dumps({"valid": not problems, "problems": [asdict(problem) for problem in problems]}, indent=2))
+    elif problems:
+        click.echo("\n".join(map(str, problems)), err=True)
+    else:
+        click.echo(f"{wanted}: valid")
+    sys.exit(EXIT_CONFIG if problems else 0)
+
+
+def _problems(path: str) -> Sequence[Problem]:
+    """What is wrong with a file."""
     from l4lb.config import load_config
+    from l4lb.config.source import BYTES_MAX
     from l4lb.control.rehearsal import rehearse
     from l4lb.garbage import uncollected
 
+    data = sys.stdin.buffer.read(BYTES_MAX + 1) if path == "-" else None
     try:
         with uncollected():
-            rehearse(load_config(path))
+            rehearse(load_config(path, data=data))
     except ConfigError as error:
-        _show_problems(error)
+        return error.problems
     except StartError as error:
-        click.echo(f"{path}: error: {error}", err=True)
-        sys.exit(EXIT_CONFIG)
-    click.echo(f"{path}: valid")
+        return [Problem(path, 1, 1, "", str(error))]
+    return []
 
 
 @click.command()

@@ -22,14 +22,16 @@ from l4lb.errors import ConfigError, Problem
 from l4lb.geo import database
 
 
-def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration file at `path` and the files it includes.
+def load_config(
+    path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, *, data: bytes | None = None
+) -> Config:
+    """Read the configuration file at `path`, or that with this `data`, and the files it includes.
 
     Nothing is resolved, bound or contacted; databases are only looked into. `environ` stands in for the environment.
     ConfigError has every problem, in the order of the files and of the lines in them; nothing else is raised.
     """
     source = Source(os.environ if environ is None else environ)
-    tree = source.read(os.fspath(path))
+    tree = source.read(os.fspath(path), data)
     NetworkFiles(source.problems, source.files).put_into(tree)
     config = _read(tree, source.problems, FROM_FILE) if source.complete else None
     if config is None or source.problems:

@@ -55,17 +55,20 @@ class Source:
     _budget: Budget = field(default_factory=Budget)
     _identities: set[str] = field(default_factory=set)
 
-    def read(self, path: str) -> Section:
+    def read(self, path: str, data: bytes | None = None) -> Section:
+        """The tree of the file at `path`, or of one that has this `data`."""
         root = Section(Place(path, 1, 1), {})
-        self._read_into(root, path, Place(path, 1, 1), ())
+        self._read_into(root, path, Place(path, 1, 1), (), data)
         return root
 
-    def _read_into(self, root: Section, path: str, asked: Place, parents: tuple[str, ...]) -> None:
+    def _read_into(
+        self, root: Section, path: str, asked: Place, parents: tuple[str, ...], data: bytes | None = None
+    ) -> None:
         """Add what the file holds to `root`. `asked` is where a failure to read it is reported."""
         identity = _identity(path)
         self.files.append(path)
         self._identities.add(identity)
-        text = self._text(path, asked)
+        text = self._text(path, asked, data)
         if text is None:
             return
         try:
@@ -86,9 +89,9 @@ class Source:
             for pattern in self._patterns(include):
                 self._include(root, path, pattern, (*parents, identity))
 
-    def _text(self, path: str, asked: Place) -> str | None:
+    def _text(self, path: str, asked: Place, data: bytes | None) -> str | None:
         try:
-            data = read_regular(path, self._bytes_left + 1)
+            data = read_regular(path, self._bytes_left + 1) if data is None else data
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self._fail(Problem(*asked, "", f"cannot read {_quoted(path)}: {reason}"))

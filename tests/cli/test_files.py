@@ -50,6 +50,33 @@ def test_every_problem_of_a_file_is_a_line_and_exits_with_2(bad: str) -> None:
     assert second.startswith(f"{bad}:4:14: error: pools.web.balance: 'best' is not known here")
 
 
+def test_a_file_may_stand_alone_or_come_from_the_standard_input(good: str, bad: str) -> None:
+    assert l4lb("check", good).stdout == f"{good}: valid\n"
+    for arguments in (("-",), ("-c", "-")):
+        result = CliRunner().invoke(main, ["check", *arguments], input=GOOD)
+        assert (result.exit_code, result.stdout) == (0, "-: valid\n")
+    result = CliRunner().invoke(main, ["check", "-"], input=BAD)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("-:1:49: error: listeners.web.pool: there is no pool 'wbe'")
+    assert l4lb("check", good, "-c", bad).exit_code == 2
+    assert "larger than" in CliRunner().invoke(main, ["check", "-"], input="#" * (17 << 20)).stderr
+
+
+def test_problems_can_be_had_as_json(good: str, bad: str) -> None:
+    assert json.loads(l4lb("check", good, "--json").stdout) == {"valid": True, "problems": []}
+    result = l4lb("check", bad, "--json")
+    assert (result.exit_code, result.stderr) == (2, "")
+    answer = json.loads(result.stdout)
+    assert answer["valid"] is False
+    assert answer["problems"][0] == {
+        "file": bad,
+        "line": 1,
+        "column": 49,
+        "path": "listeners.web.pool",
+        "message": "there is no pool 'wbe'",
+    }
+
+
 def test_a_file_that_is_not_there_exits_with_2(tmp_path: Path) -> None:
     result = l4lb("check", "-c", f"{tmp_path}/none.yaml")
     assert result.exit_code == 2

@@ -372,3 +372,18 @@ def test_status_writes_backends_out_as_yaml(l4lb: Run, control: FakeControl) -> 
         "pools": {"llama": {"backends": [{"name": "a$${b}", "address": "127.0.0.1:8001"}]}}
     }
     assert l4lb("status", "--yaml", "--json").exit_code == 2
+
+
+def test_outcomes_can_be_had_as_json(l4lb: Run, control: FakeControl) -> None:
+    control.outcome = ReloadOutcome(applied=True, notes=["a note"])
+    assert json.loads(l4lb("reload", "--json").stdout) == {"applied": True, "notes": ["a note"]}
+    control.outcome = ReloadOutcome(applied=False, problems=["one", "two"])
+    result = l4lb("reload", "--json")
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert json.loads(result.stdout)["problems"] == ["one", "two"]
+    assert json.loads(l4lb("upgrade", "--json").stdout)["pid"] == 4712
+    control.upgraded = UpgradeOutcome(reason="no room")
+    result = l4lb("upgrade", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["upgraded"]) == (2, False)
+    session = control.live[0].record.id
+    assert json.loads(l4lb("kill", str(session), "--json").stdout) == {"session": session, "killed": True}

@@ -1,0 +1,84 @@
+"""What the commands that talk to a running l4lb have in common."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec
+
+import click
+
+from l4lb.admin.sockets import DEFAULT_SOCKET
+from l4lb.cli import tables
+from l4lb.cli.client import AdminClient, ClientError, Json
+from l4lb.cli.draining import Drain
+from l4lb.words import clipped, counted
+
+EXIT_FAILED = 1
+EXIT_REJECTED = 2
+EXIT_INTERRUPTED = 130
+
+P = ParamSpec("P")
+
+socket_option = click.option(
+    "--socket",
+    "socket_path",
+    envvar="L4LB_SOCKET",
+    default=DEFAULT_SOCKET,
+    show_default=True,
+    show_envvar=True,
+    metavar="PATH",
+    help="The admin socket.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
+backend_argument = click.argument("target", metavar="POOL/BACKEND")
+
+
+def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Show a ClientError as one sentence and exit with 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ClientError as error:
+            fail(str(error))
+
+    return wrapped
+
+
+def fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
+    click.echo(f"Error: {clipped(sentence)}", err=True)
+    sys.exit(code)
+
+
+def split(target: str) -> tuple[str, str]:
+    pool, separator, backend = target.partition("/")
+    if not (pool and separator and backend):
+        raise click.BadParameter(f"'{target}' is not POOL/BACKEND; `l4lb status` shows the names")
+    return pool, backend
+
+
+def print_json(value: Json) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def change(target: str, socket_path: str, change: Json, *, as_json: bool) -> None:
+    report(target, AdminClient(socket_path).change_backend(*split(target), change), as_json=as_json)
+
+
+def report(target: str, backend: Json, *, as_json: bool) -> None:
+    if as_json:
+        print_json(backend)
+        return
+    connections = counted(tables.number(backend, "connections"), "connection")
+    click.echo(f"{target}: {backend['state']}, weight {backend['weight']}, {connections}")
+
+
+def wait_drained(target: str, draining: Drain) -> Json:
+    try:
+        return draining.wait()
+    except KeyboardInterrupt:
+        fail(f"{target} goes on draining, {draining.left} left; `l4lb ready {target}` ends that", EXIT_INTERRUPTED)
