@@ -47,6 +47,7 @@ from l4lb.control.systemd import Notifier
 from l4lb.control.tasks import Background, Coalesced, repeat
 from l4lb.control.upgrade import Estate, Upgrades
 from l4lb.control.upkeep import keep_up
+from l4lb.control.watchdog import Watchdog
 from l4lb.engine import NativeEngine
 from l4lb.errors import ConfigError, ControlError, StartError
 from l4lb.garbage import uncollected
@@ -55,16 +56,6 @@ from l4lb.observe.loop_lag import LoopLag
 from l4lb.observe.session_log import SessionLog
 from l4lb.observe.unforeseen import reported
 from l4lb.words import clipped, counted
-
-HEARTBEAT_MAX_AGE = 5.0
-"""Seconds after which a worker that shows no sign of life is stuck, as for the watchdog (LB_HEARTBEAT_MAX_MS)."""
-
-CONTROL_MAX_AGE = 300.0
-"""Seconds for which the control plane may stand still before the watchdog has it all restarted. Sessions go on without
-a control plane, and the restart ends them; but nobody checks backends meanwhile."""
-
-CONTROL_INTERVAL = 1.0
-"""Seconds between two signs of life of the control plane."""
 
 PROBLEMS_SHOWN = 10
 """Of a rejected reload, in the status. The answer to the request and the log have more."""
@@ -137,6 +128,7 @@ class Daemon:
         self._access_log = SessionLog()
         self._loop_lag = LoopLag()
         self._notifier = Notifier()
+        self._watchdog = Watchdog(self._engine, self._notifier)
         self._balancer = Balancer(
             self._engine,
             self._access_log.write,
@@ -232,7 +224,7 @@ class Daemon:
 
     def _on_replaced(self, pid: int) -> None:
         _log.info("upgraded: process %d serves now, and this one leaves", pid)
-        self._engine.stop_watchdog()
+        self._watchdog.stop()
         self._notifier.main_pid(pid)
         self._shutdown.request()
 
@@ -244,25 +236,7 @@ class Daemon:
         tasks.start("loop lag", self._loop_lag.run())
         if os.getpid() == 1:
             tasks.start("orphans", repeat("reaping orphans", REAP_INTERVAL, Orphans().reap))
-        if self._notifier.watchdog_interval is not None and self._notifier.address:
-            self._start_watchdog(os.fsencode(self._notifier.address), self._notifier.watchdog_interval)
-            show = repeat("the watchdog", CONTROL_INTERVAL, self._show_life, longest=CONTROL_INTERVAL)
-            tasks.start("watchdog", show)
-
-    def _start_watchdog(self, address: bytes, interval: float) -> None:
-        """It sends its first message at once: the manager's time runs since the last one of a predecessor."""
-        try:
-            self._engine.start_watchdog(address, max(1, round(interval * 1000)), round(CONTROL_MAX_AGE * 1000))
-        except OSError as error:
-            _log.error("cannot start the watchdog: %s; the service manager may restart this process", error.strerror)
-
-    async def _show_life(self) -> None:
-        """The control plane works. What the watchdog does not say of workers is said in the log."""
-        self._engine.control_works()
-        oldest = min(worker.heartbeat_ns for worker in self._balancer.workers())
-        age = (time.monotonic_ns() - oldest) / 1e9
-        if age >= HEARTBEAT_MAX_AGE:
-            _log.error("a worker shows no sign of life for %.1f s", age)
+        self._watchdog.start(tasks)
 
     # ---- signals ---------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ PARTS = {
     "l4lb.control.balancer:Balancer.resolve_again": "resolving names failed",
     "l4lb.control.balancer:Balancer._publish": "changes of backends could not be passed on to the data plane",
     "l4lb.control.balancer:Balancer._note_changes": "a part of the control plane failed",
-    "l4lb.control.daemon:Daemon._show_life": "the watchdog failed",
+    "l4lb.control.watchdog:Watchdog._show_life": "the watchdog failed",
     "l4lb.control.daemon:Daemon._reopen_logs": LOOP,
     "l4lb.control.daemon:Daemon._reload": "what was requested failed in a way nobody foresaw",
     "l4lb.control.daemon:load_config": "a reload failed in a way nobody foresaw",

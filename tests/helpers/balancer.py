@@ -138,8 +138,8 @@ class Balancer:
         finally:
             self.close()
 
-    def spawn(self) -> None:
-        """Start the process without waiting for anything."""
+    def spawn(self, stderr: int | None = None) -> None:
+        """Start the process without waiting for anything. Its log goes to `stderr`, if that is given."""
         env = self.env | {"NOTIFY_SOCKET": str(self.directory / "notify")}
         command = [*self.prefix, *self.command, "run", "-c", str(self.file)]
         with self.log_path.open("ab") as log:
@@ -149,7 +149,7 @@ class Balancer:
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log if self.stdout is None else self.stdout,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
                 start_new_session=True,
             )
 

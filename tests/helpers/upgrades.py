@@ -115,7 +115,7 @@ class Program:
         program = self._directory / f"version-{self._versions}" / "bin" / "l4lb"
         program.parent.mkdir(parents=True)
         program.write_text(
-            f"#!{sys.executable}\n{body}\nfrom l4lb.cli import main\nmain(prog_name='l4lb')\n",
+            f"#!{sys.executable}\n{body}\nfrom l4lb.__main__ import main\nmain()\n",
         )
         program.chmod(0o755)
         link = self._directory / "new"

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from tests.helpers.balancer import START_DEADLINE, Balancer, Json, child_environment
-from tests.helpers.peers import Backend, Served, ask, echo, named
-from tests.helpers.upgrades import taking_care_of_orphans, upgrade
+from tests.helpers.peers import Backend, Served, ask, connect, echo, named
+from tests.helpers.upgrades import Installed, taking_care_of_orphans, upgrade
 from tests.helpers.waiting import wait_until
 
 FIRST_IMPORT = """
@@ -194,6 +194,50 @@ def test_a_start_that_fails_does_not_say_that_it_stopped() -> None:
             assert "stopped" not in lb.log
         finally:
             lb.close()
+
+
+HUNG_UP = """
+import os, signal
+from l4lb.control.daemon import Daemon
+start = Daemon.start
+async def hung_up(self):
+    os.kill(os.getpid(), signal.SIGHUP)
+    await start(self)
+Daemon.start = hung_up
+"""
+"""Makes a program that gets SIGHUP while it starts."""
+
+
+def test_a_successor_that_is_told_to_reload_while_it_starts_does_so_once_it_serves() -> None:
+    with taking_care_of_orphans(), Served(named("only")) as served, Installed(config(served)) as lb:
+        lb.program.install(HUNG_UP)
+        upgrade(lb)
+        lb.wait_log("reloaded")
+        assert ask(lb.address("main")) == "only"
+
+
+def test_a_terminal_is_told_that_a_second_interrupt_waits_for_nothing() -> None:
+    terminal, end = os.openpty()
+    with Served(echo) as served:
+        lb = Balancer(config(served))
+        lb.write(config(served) | {"process": {"drain_timeout": "1h"}})
+        try:
+            lb.spawn(stderr=end)
+            lb.wait_notified("READY=1", START_DEADLINE)
+            with connect(lb.address("main")) as client:
+                client.send(b"question")
+                assert client.receive(8) == b"question"
+                client.send(b"x" * 1000)
+                lb.signal(signal.SIGINT)
+                said = b""
+                while b"press Ctrl-C again to close them now" not in said:
+                    said += os.read(terminal, 4096)
+                lb.signal(signal.SIGINT)
+                lb.wait_exit()
+        finally:
+            lb.close()
+            os.close(terminal)
+            os.close(end)
 
 
 # ---- what the parent left --------------------------------------------------------------------------------------------

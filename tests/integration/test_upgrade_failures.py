@@ -93,6 +93,8 @@ def runs(lb: Balancer) -> list[int]:
 def unharmed(lb: Balancer) -> Iterator[None]:
     """The same process goes on; no client notices; nothing is left of the attempt."""
     pid, path = lb.popen.pid, lb.socket_path.stat().st_ino
+    # The loop opens what it needs for streams with the first one.
+    lb.status()
     before = settled(lambda: holdings(pid))
     load = Load(lb.address("main"))
     yield
