@@ -13,7 +13,7 @@ from l4lb.config.units import shorten
 from l4lb.control.api import DiscoveryStatus
 from l4lb.control.tasks import keep_going
 from l4lb.discovery.guard import Belief, Endpoints, Rules
-from l4lb.discovery.source import ENDPOINTS_MAX, Answer, DiscoveryError, Endpoint, Source
+from l4lb.discovery.source import ENDPOINTS_MAX, Answer, DiscoveryError, Endpoint, NothingThere, Source
 from l4lb.discovery.usable import usable
 from l4lb.words import clipped, counted, reason
 
@@ -29,6 +29,9 @@ PATIENCE = 1.0
 
 JUDGED_AT_ONCE = 512
 """Endpoints that are judged on the loop, within milliseconds. More belong on a thread."""
+
+MISSES = 3
+"""Answers of name servers in a row that lack an endpoint, before it is gone."""
 
 REMARKS_SHOWN = 10
 """Entries of one answer that are named in the log; the others are a number."""
@@ -59,7 +62,7 @@ class Follower:
         self._label = f"pool {pool}: {settings.kind}"
         self._source = source
         self._on_change = on_change
-        self._rules = Rules(settings.max_removed, settings.hold)
+        self._rules = Rules(settings.max_removed, settings.hold, MISSES if settings.kind == "dns" else 0)
         self._belief = Belief()
         self._working = True
         self._message = "not answered yet"
@@ -80,6 +83,8 @@ class Follower:
         """Keep these until the source has answered."""
         if not self.answered.is_set():
             self.endpoints = endpoints
+            if self._rules.misses:
+                self._belief = Belief(endpoints)
 
     async def close(self) -> None:
         """Stop watching, and wait until nothing is under way. What was found is still there."""
@@ -197,6 +202,11 @@ class Follower:
             begun = self._loop.time()
             try:
                 await self._source.watch(self)
+            except NothingThere as error:
+                if self._rules.hold == 0:
+                    await self.found(())
+                else:
+                    self._failed(str(error))
             except (DiscoveryError, OSError, TimeoutError, ValueError) as error:
                 self._failed(reason(error))
             except Exception as error:

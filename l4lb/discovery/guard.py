@@ -1,13 +1,16 @@
 """What is believed of an answer: one that suddenly has far fewer endpoints, or none, is more often a fault than true.
 
 What such an answer lacks is kept for a while. If the source then still works and still says so, it is believed. An
-endpoint that was draining is expected to go. Pure.
+endpoint that was draining is expected to go.
+
+Name servers often show a part of what there is, another part each time. So one answer that lacks an endpoint says
+little: it has to be missing for a while, and in several answers in a row. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from l4lb.discovery.source import Endpoint, Readiness
 
@@ -18,10 +21,21 @@ _GOING = (Readiness.DRAINING, Readiness.LAST_RESORT)
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`max_removed` is a share from 0 to 1; `hold` is seconds."""
+    """`max_removed` is a share from 0 to 1; `hold` is seconds. Where answers may be parts, an endpoint is gone after so
+    many `misses` in a row; 0 where each answer is all there is."""
 
     max_removed: float
     hold: float
+    misses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An endpoint that was in no answer `since` then, in so many `answers`."""
+
+    endpoint: Endpoint
+    since: float
+    answers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +46,7 @@ class Belief:
     believed: Endpoints | None = None
     answer: Endpoints = ()
     held_since: float | None = None
+    missing: tuple[Missing, ...] = ()
 
     @property
     def endpoints(self) -> Endpoints:
@@ -45,15 +60,33 @@ class Belief:
     @property
     def held(self) -> int:
         """How many endpoints are there only because the last answer is not believed."""
-        return 0 if self.held_since is None else len(self.endpoints) - len(self.answer)
+        return len(self.missing) if self.held_since is None else len(self.endpoints) - len(self.answer)
 
     def answered(self, answer: Sequence[Endpoint], now: float, rules: Rules) -> Belief:
         """After another answer of the source."""
         answer = tuple(answer)
+        if rules.misses and rules.hold:
+            return self._remembering(answer, now, rules)
         if self.believed is None or not _suspicious(self.believed, answer, rules):
             return Belief(answer)
         held = Belief(self.believed, answer, now if self.held_since is None else self.held_since)
         return held.persisted(now, rules)
+
+    def _remembering(self, answer: Endpoints, now: float, rules: Rules) -> Belief:
+        """After an answer that may be a part of what there is."""
+        told = {endpoint.name for endpoint in answer}
+        before = {one.endpoint.name: one for one in self.missing}
+        missing = []
+        for endpoint in self.believed or ():
+            if endpoint.name in told:
+                continue
+            known = before.get(endpoint.name)
+            one = Missing(endpoint, now) if known is None else replace(known, answers=known.answers + 1)
+            if one.answers < rules.misses or now < one.since + rules.hold:
+                missing.append(one)
+        # In the order of names, which does not tell what was missing in which answer.
+        believed = sorted((*answer, *(one.endpoint for one in missing)), key=lambda one: one.name)
+        return Belief(tuple(believed), missing=tuple(missing))
 
     def persisted(self, now: float, rules: Rules) -> Belief:
         """After the source was found to say the same as last, still."""

@@ -15,6 +15,8 @@ import dns.message
 import dns.nameserver
 import dns.query
 
+from l4lb.interfaces import socket_address
+
 SMALL = 2048
 """Bytes of an answer that are read in a few milliseconds."""
 
@@ -44,7 +46,7 @@ class NameServer(dns.nameserver.Do53Nameserver):
             async with asyncio.timeout(timeout):
                 with socket.socket(dns.inet.af_for_address(self.address), kind) as sock:
                     sock.setblocking(False)
-                    await asyncio.get_running_loop().sock_connect(sock, (self.address, self.port))
+                    await asyncio.get_running_loop().sock_connect(sock, socket_address(self.address, self.port))
                     return await ask(sock, request)
         except TimeoutError:
             raise dns.exception.Timeout(timeout=timeout) from None  # type: ignore[no-untyped-call]

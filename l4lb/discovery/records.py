@@ -10,6 +10,9 @@ from ipaddress import ip_address
 from l4lb.config import Address
 from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, Endpoint
 
+PARTS_MAX = 720
+"""Into so many parts a weight is divided, so that up to six addresses share it exactly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -26,21 +29,35 @@ def from_addresses(addresses: Iterable[str], port: int) -> list[Endpoint]:
     return [Endpoint(str(address), address) for address in (_address(text, port) for text in addresses)]
 
 
-def from_services(services: Sequence[Service], addresses: Mapping[str, Sequence[str]]) -> list[Endpoint]:
-    """One endpoint for each record whose target has an address: of several the lowest, IPv4 before IPv6.
+def from_services(
+    services: Sequence[Service], addresses: Mapping[str, Sequence[str]], before: Mapping[str, str] | None = None
+) -> list[Endpoint]:
+    """An endpoint for each address of each record's target. The first is called by target and port, the others by their
+    address too; `before` has the address that each name had, which it keeps while it is there.
 
     Priorities become tiers. Weights become small numbers of the same proportions, so that records that share evenly
-    have the weight 1 however many they are.
+    have the weight 1 however many they are; the addresses of a target share its weight.
     """
     priorities = sorted({service.priority for service in services})
     tiers = {priority: min(tier, TIER_MAX) for tier, priority in enumerate(priorities)}
-    weights = small_weights([service.weight for service in services])
-    return [
-        Endpoint(f"{service.target}:{service.port}", _address(_lowest(found), service.port), weight, None, tier)
-        for service, weight in zip(services, weights, strict=True)
-        for tier in (tiers[service.priority],)
-        if (found := addresses.get(service.target))
-    ]
+    found = [_sorted(addresses.get(service.target, ())) for service in services]
+    parts = min(math.lcm(*(len(hosts) or 1 for hosts in found)), PARTS_MAX)
+    weights = small_weights(
+        [service.weight * parts // (len(hosts) or 1) for service, hosts in zip(services, found, strict=True)]
+    )
+    endpoints: list[Endpoint] = []
+    for service, hosts, weight in zip(services, found, weights, strict=True):
+        name = f"{service.target}:{service.port}"
+        first = (before or {}).get(name)
+        for host in hosts:
+            called = name if host == (first if first in hosts else hosts[0]) else f"{name}@{host}"
+            endpoints.append(Endpoint(called, _address(host, service.port), weight, None, tiers[service.priority]))
+    return endpoints
+
+
+def _sorted(addresses: Iterable[str]) -> list[str]:
+    """Each once, in a fixed order."""
+    return [str(ip) for ip in sorted({ip_address(text) for text in addresses}, key=lambda ip: (ip.version, int(ip)))]
 
 
 def small_weights(weights: Sequence[int]) -> list[int]:
@@ -48,10 +65,6 @@ def small_weights(weights: Sequence[int]) -> list[int]:
     divisor = math.gcd(*weights) or 1
     scale = max(1.0, max(weights, default=0) / divisor / WEIGHT_MAX)
     return [max(1, round(weight / divisor / scale)) for weight in weights]
-
-
-def _lowest(addresses: Sequence[str]) -> str:
-    return min(addresses, key=lambda text: (ip_address(text).version, ip_address(text)))
 
 
 def _address(text: str, port: int) -> Address:

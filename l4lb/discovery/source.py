@@ -59,6 +59,10 @@ class DiscoveryError(Exception):
     """A source did not answer, or not with endpoints: `str()` says why, in a few words."""
 
 
+class NothingThere(DiscoveryError):
+    """The source did answer, but with nothing at all: a fault, unless all answers are believed."""
+
+
 class Report(Protocol):
     """Where a source tells what it finds. To be called on the event loop."""
 

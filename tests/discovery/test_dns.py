@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import dns.asyncresolver
+import dns.message
 import dns.rcode
+import dns.rdatatype
 import pytest
 
+from l4lb import hosts
 from l4lb.config.sections.discover import DnsSource as Settings
 from l4lb.discovery import dns as module
 from l4lb.discovery.dns import DnsSource
+from l4lb.discovery.lookups import EDNS_PAYLOAD
 from tests.discovery.recorder import failure, watched
 from tests.helpers.loops import eventually, run
 from tests.helpers.name_server import NameServer
@@ -31,12 +37,15 @@ def server() -> Iterator[NameServer]:
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A time to live of a second is one of 20 ms."""
     monkeypatch.setattr(module, "TTL_MIN", 0.02)
-    monkeypatch.setattr(module, "TTL_MAX", 0.02)
+    monkeypatch.setattr(module, "pause", lambda ttl, most: 0.02)
 
 
 def source(*servers: NameServer, name: str = NAME, **settings: Any) -> DnsSource:
     given = {"name": name, "port": 80, "servers": [server.address for server in servers], "timeout": 5.0} | settings
     return DnsSource(Settings.model_validate(given))
+
+
+PAUSE = module.pause
 
 
 def test_all_answers_count(server: NameServer) -> None:
@@ -46,7 +55,7 @@ def test_all_answers_count(server: NameServer) -> None:
 
     run(main())
     assert {transport for transport, _, _ in server.asked} == {"udp"}
-    assert server.payloads == {module.EDNS_PAYLOAD}
+    assert server.payloads == {EDNS_PAYLOAD}
 
 
 def test_it_is_asked_again_when_the_time_to_live_is_over(server: NameServer) -> None:
@@ -62,7 +71,7 @@ def test_it_is_asked_again_when_the_time_to_live_is_over(server: NameServer) -> 
 def test_the_shortest_time_to_live_counts(server: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
 
-    def pause(ttl: float) -> float:
+    def pause(ttl: float, _most: float) -> float:
         seen.append(ttl)
         return 60.0
 
@@ -75,16 +84,14 @@ def test_the_shortest_time_to_live_counts(server: NameServer, monkeypatch: pytes
             async with watched(asked) as recorder:
                 await eventually(lambda: len(recorder.answers) == 1)
 
-    monkeypatch.setattr(module, "TTL_MAX", 3600.0)
     run(main())
     assert seen == [1234, 1234]
 
 
 def test_look_ups_are_bounded_and_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TTL_MIN", 1.0)
-    monkeypatch.setattr(module, "TTL_MAX", 100.0)
     for ttl, least in ((0, 1.0), (1, 1.0), (30, 30.0), (10**6, 100.0)):
-        drawn = {module.pause(ttl) for _ in range(50)}
+        drawn = {PAUSE(ttl, 100.0) for _ in range(50)}
         assert least <= min(drawn) < max(drawn) <= least * (1 + module.JITTER)
 
 
@@ -180,12 +187,13 @@ def test_services_have_ports_weights_and_tiers(server: NameServer) -> None:
 
     async def main() -> None:
         async with watched(source(server, name=SERVICE, port=None, record="SRV")) as recorder:
-            await recorder.wait_names("a.test:8000", "b.test:8001", "c.test:8000")
+            await recorder.wait_names("a.test:8000", "b.test:8001", "c.test:8000", "c.test:8000@127.0.0.3")
             found = {one.name: (str(one.address), one.weight, one.tier) for one in recorder.last}
             assert found == {
                 "a.test:8000": ("127.0.0.1:8000", 1, 0),
                 "b.test:8001": ("[::1]:8001", 2, 0),
                 "c.test:8000": ("127.0.0.2:8000", 1, 1),
+                "c.test:8000@127.0.0.3": ("127.0.0.3:8000", 1, 1),
             }
 
     run(main())
@@ -257,3 +265,156 @@ def test_nothing_is_left_open(server: NameServer) -> None:
         assert descriptors() <= before
 
     run(main())
+
+
+def misbehaving(server: NameServer, change: Callable[[dns.message.Message, dns.message.Message], object]) -> None:
+    """Let the server change each answer before it is sent; no answer if the change says False."""
+    answers = server.answers
+
+    def changed(data: bytes, transport: str) -> list[bytes]:
+        query = dns.message.from_wire(data)
+        sent = []
+        for wire in answers(data, transport):
+            response = dns.message.from_wire(wire)
+            if change(query, response) is not False:
+                sent.append(response.to_wire(max_size=65535))
+        return sent
+
+    server.answers = changed  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("rcode", [dns.rcode.SERVFAIL, dns.rcode.NOTIMP, dns.rcode.REFUSED, dns.rcode.FORMERR])
+def test_a_type_that_fails_does_not_void_the_addresses_of_another(server: NameServer, rcode: dns.rcode.Rcode) -> None:
+    def refuse(query: dns.message.Message, response: dns.message.Message) -> None:
+        if query.question[0].rdtype == dns.rdatatype.AAAA:
+            response.answer.clear()
+            response.set_rcode(rcode)
+
+    misbehaving(server, refuse)
+
+    async def main() -> None:
+        async with watched(source(server, record=["A", "AAAA"])) as recorder:
+            await recorder.wait_names("127.0.0.1:80", "127.0.0.2:80")
+        del server.records[NAME, "A"]
+        server.records[NAME, "TXT"] = ["x"]
+        assert dns.rcode.to_text(rcode) in await failure(source(server, record=["A", "AAAA"]))
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["FORMERR", "FORMERR without a question", "NOTIMP", "BADVERS", "dropped"])
+def test_a_server_that_does_not_know_edns_is_asked_without_it(server: NameServer, how: str) -> None:
+    def refuse(query: dns.message.Message, response: dns.message.Message) -> object:
+        response.use_edns(-1)
+        if query.edns < 0:
+            return None
+        response.answer.clear()
+        if how == "dropped":
+            return False
+        if how == "BADVERS":
+            response.use_edns(0)
+        if how.endswith("question"):
+            response.question.clear()
+        response.set_rcode(dns.rcode.from_text(how.partition(" ")[0]))
+        return None
+
+    misbehaving(server, refuse)
+
+    async def main() -> None:
+        async with watched(source(server, timeout=1.0 if how == "dropped" else 5.0)) as recorder:
+            await recorder.wait_names("127.0.0.1:80", "127.0.0.2:80")
+            await eventually(lambda: len(recorder.answers) > 3)
+
+    run(main())
+    # Once it is known, it is not tried each time.
+    assert len(server.asked) < 8
+
+
+def test_a_type_that_did_not_come_along_is_asked_for(server: NameServer) -> None:
+    services(server, "0 0 8000 a.test.", a=["127.0.0.1"])
+    server.additional = {("a.test", "AAAA"): ["2001:db8::7"]}
+
+    async def main() -> None:
+        async with watched(source(server, name=SERVICE, port=None, record="SRV")) as recorder:
+            await recorder.wait_names("a.test:8000")
+            assert str(recorder.last[0].address) == "127.0.0.1:8000"
+        del server.records["a.test", "A"]
+        async with watched(source(server, name=SERVICE, port=None, record="SRV")) as recorder:
+            await recorder.wait_names("a.test:8000")
+            assert str(recorder.last[0].address) == "[2001:db8::7]:8000"
+
+    run(main())
+
+
+def test_a_target_keeps_its_address_while_it_has_it(server: NameServer) -> None:
+    services(server, "0 0 8000 a.test.", a=["127.0.0.5"])
+
+    async def main() -> None:
+        async with watched(source(server, name=SERVICE, port=None, record="SRV")) as recorder:
+            await recorder.wait_names("a.test:8000")
+            services(server, "0 0 8000 a.test.", a=["127.0.0.3", "127.0.0.5"])
+            await recorder.wait_names("a.test:8000", "a.test:8000@127.0.0.3")
+            assert {one.name: one.address.host for one in recorder.last}["a.test:8000"] == "127.0.0.5"
+
+    run(main())
+
+
+@pytest.fixture
+def system(server: NameServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NameServer:
+    """The servers and names of the system: one server, a search list, and a file of hosts."""
+    (tmp_path / "hosts").write_text("127.0.0.9 listed.lan\n127.0.0.10 listed.lan\n::1 listed.lan six.lan\n")
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\nsearch one.test two.test\n")
+    monkeypatch.setattr(hosts, "PATH", str(tmp_path / "hosts"))
+    read = dns.asyncresolver.Resolver.read_resolv_conf
+
+    def redirected(self: dns.asyncresolver.Resolver, _path: str) -> None:
+        read(self, str(tmp_path / "resolv.conf"))
+        self.port = server.port
+
+    monkeypatch.setattr(dns.asyncresolver.Resolver, "read_resolv_conf", redirected)
+    return server
+
+
+def test_names_of_the_hosts_file_need_no_server(system: NameServer) -> None:
+    async def main() -> None:
+        async with watched(source(name="Listed.lan")) as recorder:
+            await recorder.wait_names("127.0.0.9:80", "127.0.0.10:80")
+        async with watched(source(name="listed.lan.", record=["A", "AAAA"])) as recorder:
+            await recorder.wait_names("127.0.0.9:80", "127.0.0.10:80", "[::1]:80")
+
+    run(main())
+    assert system.asked == []
+
+
+def test_a_target_in_the_hosts_file_is_one(system: NameServer) -> None:
+    system.records = {(SERVICE, "SRV"): ["0 0 80 six.lan."]}
+
+    async def main() -> None:
+        async with watched(source(name=SERVICE, port=None, record="SRV")) as recorder:
+            await recorder.wait_names("six.lan:80")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("app", ["app.one.test", "app.two.test"]),
+        ("app.x", ["app.x", "app.x.one.test", "app.x.two.test"]),
+    ],
+)
+def test_search_domains_go_on_behind_one_that_fails(system: NameServer, name: str, asked: list[str]) -> None:
+    system.records = {(asked[-1], "A"): ["127.0.0.7"]}
+
+    def fail(query: dns.message.Message, response: dns.message.Message) -> None:
+        if ".one." in query.question[0].name.to_text():
+            response.set_rcode(dns.rcode.SERVFAIL)
+
+    misbehaving(system, fail)
+
+    async def main() -> None:
+        async with watched(source(name=name)) as recorder:
+            await recorder.wait_names("127.0.0.7:80")
+
+    run(main())
+    assert [one for _, one, _ in system.asked][: len(asked)] == asked

@@ -16,7 +16,7 @@ from l4lb.config import Address
 from l4lb.config.sections.discover import Discover
 from l4lb.discovery import follower as module
 from l4lb.discovery.follower import BACKOFF_MAX, BACKOFF_MIN, PATIENCE, QUIET, Follower, backoff, due
-from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Report
+from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, NothingThere, Report
 from tests.helpers.loops import eventually, run, turns
 
 Step = Callable[[Report], object]
@@ -274,5 +274,31 @@ def test_nothing_happens_after_the_end() -> None:
         await turns()
         assert stage.changes == 1
         assert stage.names == "abcd"
+
+    run(main())
+
+
+def test_an_answer_without_anything_is_believed_where_all_answers_are() -> None:
+    async def main() -> None:
+        for settings, left in (({"hold": 0}, ""), ({}, "ab")):
+            async with staged(**settings) as stage:
+                stage.source.find("ab")
+                await stage.follower.answered.wait()
+                stage.source.fail(NothingThere("it has none"))
+                await eventually(lambda: stage.source.watches > 1)
+                await eventually(lambda: stage.names == left)  # noqa: B023
+                assert stage.status.working is (left == "")
+
+    run(main())
+
+
+def test_a_source_with_an_interval_is_asked_again_no_later_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "backoff", lambda _failures, _dice: 3600.0)
+
+    async def main() -> None:
+        async with staged() as stage:
+            stage.source.interval = 0.001
+            stage.source.fail()
+            await eventually(lambda: stage.source.watches > 1)
 
     run(main())

@@ -126,3 +126,44 @@ def test_nothing_is_invented_and_nobody_told_is_left_out(steps: list[tuple[set[s
         if confirmed:
             later = belief.persisted(now + RULES.hold, RULES)
             assert set(names(later)) == told
+
+
+PARTS = Rules(max_removed=0.5, hold=30.0, misses=3)
+
+
+def seen(*answers: tuple[float, str], rules: Rules = PARTS) -> Belief:
+    belief = Belief()
+    for now, answer in answers:
+        belief = belief.answered(endpoints(answer), now, rules)
+    return belief
+
+
+def test_answers_that_show_a_part_each_change_nothing() -> None:
+    one = seen((0, "abc"), (1, "cde"))
+    assert one.endpoints == one.answered(endpoints("abc"), 2.0, PARTS).endpoints
+
+
+def test_answers_that_show_a_part_each_add_up() -> None:
+    belief = seen(*((float(second), "abc" if second % 2 else "cde") for second in range(1000)))
+    assert (names(belief), belief.held) == ("abcde", 2)
+
+
+@pytest.mark.parametrize(
+    ("answers", "left"),
+    [
+        ([(0, "ab"), (10, "a"), (20, "a"), (39, "a")], "ab"),  # not for long enough
+        ([(0, "ab"), (10, "a"), (50, "a")], "ab"),  # not often enough
+        ([(0, "ab"), (10, "a"), (20, "a"), (40, "a")], "a"),
+        ([(0, "ab"), (10, "a"), (20, "ab"), (30, "a"), (40, "a"), (50, "a")], "ab"),  # it was back
+        ([(0, "ab"), (10, "c"), (20, "c"), (30, "c")], "abc"),  # what is new is used at once
+        ([(0, "ab"), (10, "c"), (20, "c"), (40, "c")], "c"),
+    ],
+)
+def test_an_endpoint_is_gone_once_it_was_missing_often_and_for_long(
+    answers: list[tuple[float, str]], left: str
+) -> None:
+    assert names(seen(*answers)) == left
+
+
+def test_without_a_hold_a_part_is_believed_at_once() -> None:
+    assert names(seen((0, "abc"), (1, "a"), rules=replace(PARTS, hold=0.0))) == "a"

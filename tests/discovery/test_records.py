@@ -20,12 +20,32 @@ def test_every_address_is_a_backend_called_by_it() -> None:
 
 def test_services_are_called_by_their_target_wherever_it_is() -> None:
     services = [Service(10, 30, 8000, "a.test"), Service(10, 60, 8001, "b.test"), Service(20, 0, 8000, "c.test")]
-    addresses = {"a.test": ["10.0.0.9", "10.0.0.10", "2001:db8::1"], "b.test": ["2001:db8::2"], "c.test": ["10.0.0.3"]}
+    addresses = {"a.test": ["10.0.0.9"], "b.test": ["2001:db8::2"], "c.test": ["10.0.0.3"]}
     assert from_services(services, addresses) == [
         Endpoint("a.test:8000", Address("10.0.0.9", 8000), 1, None, 0),
         Endpoint("b.test:8001", Address("2001:db8::2", 8001), 2, None, 0),
         Endpoint("c.test:8000", Address("10.0.0.3", 8000), 1, None, 1),
     ]
+
+
+def test_all_addresses_of_a_target_are_backends_that_share_its_weight() -> None:
+    services = [Service(0, 10, 80, "a.test"), Service(0, 10, 80, "b.test")]
+    addresses = {"a.test": ["10.0.0.10", "10.0.0.9", "10.0.0.9"], "b.test": ["10.0.0.1"]}
+
+    def found(before: dict[str, str]) -> dict[str, tuple[str | None, int]]:
+        return {one.name: (one.address.host, one.weight) for one in from_services(services, addresses, before)}
+
+    assert found({}) == {
+        "a.test:80": ("10.0.0.9", 1),
+        "a.test:80@10.0.0.10": ("10.0.0.10", 1),
+        "b.test:80": ("10.0.0.1", 2),
+    }
+    kept = found({"a.test:80": "10.0.0.10", "b.test:80": "10.0.0.2"})
+    assert (kept["a.test:80"][0], kept["a.test:80@10.0.0.9"][0], kept["b.test:80"][0]) == (
+        "10.0.0.10",
+        "10.0.0.9",
+        "10.0.0.1",
+    )
 
 
 def test_priorities_become_tiers_in_their_order_and_the_last_tier_has_the_rest() -> None:

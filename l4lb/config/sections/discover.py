@@ -29,6 +29,9 @@ class DnsSource(Section):
     timeout: Timeout = 5.0
     """For a whole look-up, all servers and attempts together."""
 
+    max_ttl: Interval = 3600.0
+    """The longest time to live that is heeded: look-ups come at least so often."""
+
 
 class FileSource(Section):
     """A file of targets as Prometheus reads it (file_sd), followed as it changes."""
