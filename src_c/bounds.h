@@ -43,6 +43,11 @@ enum {
     LB_LAST_BURST_MAX = 8192,
     LB_LAST_BURST_PART = 32,
 
+    /* Clients that have not shown their PROXY header or server name may hold this part of the sessions of the process,
+     * and so many in any case. */
+    LB_NEWCOMERS_SHARE = 4,
+    LB_NEWCOMERS_MIN = 4,
+
     /* After the system refuses another socket, accepting rests this long. */
     LB_ACCEPT_REST_MS = 100,
 

@@ -254,6 +254,7 @@ enum l4lb_close {
     X(PROXY_INVALID, "proxy_invalid")        \
     X(PROXY_TIMEOUT, "proxy_timeout")        \
     X(CLOSED, "closed")                      \
+    X(SILENT, "silent")                      \
     X(RESOURCE, "resource")
 /* clang-format on */
 

@@ -18,6 +18,7 @@
 #include "delivery.h"
 #include "histogram.h"
 #include "linger.h"
+#include "newcomers.h"
 #include "poll_tag.h"
 #include "proxy_header.h"
 #include "sock.h"
@@ -40,6 +41,7 @@ static void drop_tlvs(struct lb_session *session) {
 static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
     lb_relay_fini(&session->up, &worker->relays);
     lb_relay_fini(&session->down, &worker->relays);
+    lb_newcomers_leave(worker, session);
     lb_list_remove(&session->ready);
     lb_timer_disarm(&worker->wheel, &session->timer);
     /* Before the client can see that it is over: nobody waits who was told. */
@@ -391,6 +393,7 @@ static uint32_t clamp_ms(uint64_t ms) { return ms > UINT32_MAX ? UINT32_MAX : (u
 static void enter_pool(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
     const struct lb_pool *pool = &worker->snapshot->pools[index];
 
+    lb_newcomers_leave(worker, session);
     session->pool = pool->slot;
     session->has_pool = true;
     atomic_fetch_add(&pool->live->sessions, 1);
@@ -461,6 +464,15 @@ static void expire_hello(struct lb_worker *worker, struct lb_session *session) {
         start(worker, session, listener->pool);
 }
 
+/* It is waited for until it has said what decides about it. */
+static void welcome(struct lb_worker *worker, struct lb_session *session) {
+    struct lb_session *oldest;
+
+    lb_newcomers_join(worker, session);
+    while ((oldest = lb_newcomers_excess(worker, session)) != NULL)
+        reject(worker, oldest, L4LB_REJECT_SILENT);
+}
+
 /* The client is let in. */
 static void begin(struct lb_worker *worker, struct lb_session *session, const struct lb_listener *listener) {
     if (listener->hello_ms == 0) {
@@ -469,6 +481,7 @@ static void begin(struct lb_worker *worker, struct lb_session *session, const st
     }
     session->state = LB_SESSION_HELLO;
     lb_deadline_arm(worker, session, worker->now_ms + listener->hello_ms);
+    welcome(worker, session);
     if (session->client.can_read)
         read_hello(worker, session);
 }
@@ -556,10 +569,12 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
         reject(worker, session, L4LB_REJECT_RESOURCE);
         return;
     }
-    if (expects_header)
+    if (expects_header) {
         lb_deadline_arm(worker, session, worker->now_ms + listener->proxy_timeout_ms);
-    else
+        welcome(worker, session);
+    } else {
         begin(worker, session, listener);
+    }
 }
 
 /* ---- what happens ------------------------------------------------------------------------------------------------ */

@@ -65,6 +65,7 @@ struct lb_session {
     bool has_backend : 1;  /* `backend` is its backend: the slot is kept for it */
     bool has_capacity : 1; /* holds a connection of `backend` */
     bool has_pool : 1;     /* is counted on `pool` */
+    bool is_newcomer : 1;  /* is counted as one, see newcomers.h */
     bool resets : 1;       /* lingers to pass a reset on */
     bool owed : 1;         /* the client ended its request with a FIN: the response ends with the backend's */
     bool has_tlvs : 1;     /* its own, see `tlvs` */
@@ -74,7 +75,7 @@ struct lb_session {
     uint8_t send_proxy;    /* enum l4lb_send_proxy, what the backend of this attempt expects */
     uint32_t sticky_place; /* held in the sticky table `sticky_table` of its pool; 0 = none */
     uint32_t sticky_table; /* id of the table that it joined last; 0 = none */
-    struct lb_list ready;  /* on the worker's list of sessions that had their turn but are not through */
+    struct lb_list ready;  /* on the worker's list of newcomers, or of sessions that had their turn but go on */
     struct lb_timer timer;
     struct lb_waiting waiting;
     struct lb_side client;

@@ -46,7 +46,8 @@ void lb_session_validate(const struct lb_worker *worker, const struct lb_session
     validate_timer(worker, session);
     validate_pipe(&session->up);
     validate_pipe(&session->down);
-    LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY);
+    LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY || session->is_newcomer);
+    LB_ASSERT_HOT(session->is_newcomer == (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO));
     LB_ASSERT_HOT(!session->has_capacity || session->has_backend);
     LB_ASSERT_HOT(!session->has_capacity || session->server.fd >= 0 || !is_or_was_connected(session));
     LB_ASSERT_HOT(session->has_capacity || (!session->busy && !session->coming));

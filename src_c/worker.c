@@ -23,6 +23,7 @@ int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *s
     worker->shared = shared;
     worker->cross.wake_fd = -1;
     lb_list_init(&worker->ready);
+    lb_list_init(&worker->newcomers);
     lb_list_init(&worker->relays.quiet);
     lb_list_init(&worker->relays.bulk);
     worker->relays.stats = &worker->stats;

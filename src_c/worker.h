@@ -52,6 +52,7 @@ struct lb_shared {
     int event_fd;
     _Atomic(struct lb_snapshot *) snapshot;
     _Alignas(LB_CACHE_LINE) atomic_uint sessions;    /* places taken */
+    _Alignas(LB_CACHE_LINE) atomic_uint newcomers;   /* of them, those of clients that have not said enough */
     _Alignas(LB_CACHE_LINE) _Atomic uint64_t paused; /* bit per worker with a paused listening socket */
     atomic_bool stopping;
     atomic_bool event_armed; /* the control thread wants to be told of the next event */
@@ -68,6 +69,7 @@ struct lb_worker {
     struct lb_wheel wheel;
     struct lb_relays relays;
     struct lb_list ready;
+    struct lb_list newcomers; /* the oldest first */
     struct lb_rng rng;
     uint64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
     uint64_t now_ms;

@@ -23,6 +23,7 @@
 #include "affinity.h"
 #include "listener.h"
 #include "loop.h"
+#include "lpm.h"
 #include "session.h"
 #include "snapshot.h"
 #include "worker.h"
@@ -117,16 +118,30 @@ static inline void lone_init(struct lone *lone) {
 static inline void lone_fini(struct lone *lone) {
     struct lb_session *session;
 
+    lb_listener_unwatch(&lone->worker);
     while ((session = lb_session_table_next(&lone->worker.sessions, 0)) != NULL)
         lb_session_kill(&lone->worker, session, L4LB_CLOSE_SHUTDOWN);
     CHECK_EQ(atomic_load(&lone->shared.sessions), 0);
-    lb_listener_leave(&lone->worker);
     lb_worker_fini(&lone->worker);
     lb_snapshot_free(atomic_load(&lone->shared.snapshot));
     lb_live_fini(&lone->shared.live);
     (void)close(lone->front_fd);
     for (int i = 0; i < LONE_BACKENDS; i++)
         (void)close(lone->back_fds[i]);
+}
+
+/* Publish with every peer having to show a PROXY header. */
+static inline void lone_expect_headers(struct lone *lone) {
+    const struct l4lb_prefix everywhere = {.address = {[10] = 0xff, 0xff}, .length = 96};
+    struct lb_lpm *trusted;
+
+    CHECK_OK(lb_lpm_new(&everywhere, NULL, 1, &trusted));
+    lone->listener.proxy_mode = L4LB_PROXY_REQUIRE;
+    lone->listener.proxy_timeout_ms = LONE_LONG_MS;
+    lone->listener.proxy_from = trusted;
+    lone_publish(lone);
+    lb_lpm_free(trusted);
+    lone->listener.proxy_from = NULL;
 }
 
 /* A client that has connected; the worker has not seen it yet. */

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakeScene
-from tests.helpers.peers import Address, Backend, Served, connect, echo, named
+from tests.helpers.peers import Address, Backend, Served, connect, echo, named, read_name
 from tests.helpers.waiting import wait_until
 
 
@@ -130,3 +131,28 @@ def test_listener_limit_is_exact_under_two_workers(balance: MakeScene, limit: in
                 open_now.remove(client)
         assert highest <= limit
         assert scene.listener_status()["connections_total"] == 40
+
+
+@pytest.mark.parametrize("waits_for", ["header", "name"])
+def test_silent_clients_do_not_keep_out_those_of_another_listener(balance: MakeScene, waits_for: str) -> None:
+    """They hold a quarter of the connections of the process, whatever they come for."""
+    proxied = {"proxy_protocol": {"from": ["127.0.0.0/8"], "timeout": "1h"}}
+    named_pool = {"balance": "maglev", "hash": {"key": "sni"}, "timeouts": {"hello": "1h"}}
+    with Served(named("b")) as served, ExitStack() as stack:
+        scene = balance(
+            served,
+            process={"max_connections": 40},
+            listener=proxied if waits_for == "header" else {},
+            pool=named_pool if waits_for == "name" else {},
+            sections={
+                "listeners": {"other": {"bind": "127.0.0.1:0", "pool": "other"}},
+                "pools": {"other": {"backends": [str(served)]}},
+            },
+        )
+        for _ in range(80):
+            stack.enter_context(connect(scene.address))
+        # A quarter stays, and each of two workers keeps one in any case.
+        wait_until(lambda: scene.listener_status()["connections_total"] == 80)
+        wait_until(lambda: scene.listener_status()["rejected_total"]["silent"] >= 80 - 12)
+        others = [stack.enter_context(connect(scene.lb.address("other"))) for _ in range(20)]
+        assert [read_name(other) for other in others] == ["b"] * 20
