@@ -27,6 +27,9 @@ LISTENER = f"{PREFIX}.5"
 NODES = {f"node-{number}": f"{PREFIX}.2{number}" for number in (1, 2)}
 ONE, TWO = NODES
 TIME = 90.0
+PATRONI = "type: http, path: /primary, port: 8008, status: [200]"
+SERVER = "type: pgsql, role: primary, user: bench, database: postgres"
+"""What the check of the primary asks: the file's way, and the one without Patroni."""
 
 
 class Cluster:
@@ -35,7 +38,7 @@ class Cluster:
     `leader` is who holds the leader lock; the servers that are not it do not find out by themselves.
     """
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, check: str) -> None:
         self.programs, self.prefix = newest_server(), as_postgres()
         if self.prefix:
             directory.chmod(0o755)
@@ -52,7 +55,11 @@ class Cluster:
         self.join(TWO, ONE)
         for name in NODES:
             stack.enter_context(self.patroni(name))
-        self.balancer: Balancer = stack.enter_context(example("postgres"))
+        self.balancer: Balancer = example("postgres")
+        text = self.balancer.file.read_text()
+        self.balancer.file.write_text(text.replace(PATRONI, check))
+        assert PATRONI in text
+        stack.enter_context(self.balancer)
         self.wait_primary(ONE)
 
     def program(self, name: str) -> str:
@@ -183,11 +190,12 @@ class Session:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="l4lb-test-") as directory, ExitStack() as stack:
-        yield Cluster(Path(directory), stack)
+        yield Cluster(Path(directory), stack, getattr(request, "param", PATRONI))
 
 
+@pytest.mark.parametrize("cluster", [PATRONI, SERVER], ids=["patroni", "pgsql"], indirect=True)
 def test_failovers_lose_no_transaction_and_answer_with_nothing_stale(cluster: Cluster) -> None:
     with Writer(lambda: Session(cluster.program("psql"))) as writer:
         writer.wait_for_more()
