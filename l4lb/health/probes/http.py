@@ -49,7 +49,7 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
         connection.heard += data[: max(0, _SHOWN_MAX - len(connection.heard))]
         if status := answer.early_status:
             connection.expected = f"the end of the {'body' if answer.status else 'head'} behind {status}"
-    return _judge(answer, bytes(body[:BODY_MAX]), health, problem)
+    return await _judge(answer, bytes(body[:BODY_MAX]), health, problem)
 
 
 def _suffices(answer: Answer, body: bytearray, health: Health) -> bool:
@@ -61,7 +61,7 @@ def _suffices(answer: Answer, body: bytearray, health: Health) -> bool:
     return answer.status != 0 or not health.answer_headers
 
 
-def _judge(answer: Answer, body: bytes, health: Health, problem: str) -> Result:
+async def _judge(answer: Answer, body: bytes, health: Health, problem: str) -> Result:
     """`problem` is what is wrong with the head where it is not whole."""
     status = answer.early_status
     if not status:
@@ -74,19 +74,19 @@ def _judge(answer: Answer, body: bytes, health: Health, problem: str) -> Result:
     if not answer.status:
         return failure(f"{message}, but {problem}")
     try:
-        wrong = _wrong_header(answer, health) or objection(health.body, body, "the body")
+        wrong = await _wrong_header(answer, health) or await objection(health.body, body, "the body")
     except TooSlow as error:
         return failure(f"{message}, but {error}")
     return success(message) if wrong is None else failure(f"{message}, but {wrong}")
 
 
-def _wrong_header(answer: Answer, health: Health) -> str | None:
+async def _wrong_header(answer: Answer, health: Health) -> str | None:
     for name, pattern in health.answer_headers:
         value = answer.headers.get(name.lower())
         if value is None:
             if not pattern.startswith("!"):
                 return f"there is no header {quoted(name.encode())}"
-        elif wrong := objection((pattern,), value, f"the header {quoted(name.encode())}"):
+        elif wrong := await objection((pattern,), value, f"the header {quoted(name.encode())}"):
             return wrong
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import regex
@@ -12,24 +13,40 @@ PATTERN_TIMEOUT = 0.05
 """Seconds that a pattern may take: some take for ever on some texts."""
 
 
+INLINE_TIMEOUT = 0.002
+"""Seconds of that on the event loop."""
+
+
 class TooSlow(Exception):
     """A pattern took too long. `str()` says which."""
 
 
-def objection(patterns: Iterable[str], data: bytes | str, what: str) -> str | None:
+async def objection(patterns: Iterable[str], data: bytes | str, what: str) -> str | None:
     """Why the data are not as they should be, None if they are. TooSlow when that cannot be said in time."""
     text = data if isinstance(data, str) else data.decode("utf-8", "replace")
     for pattern in patterns:
         unwanted = pattern.startswith("!")
-        if is_found(pattern.removeprefix("!"), text) is unwanted:
+        if await is_found(pattern.removeprefix("!"), text) is unwanted:
             verb = "matches" if unwanted else "does not match"
             return f"{what} {verb} {quoted(pattern.encode())}: {quoted(text.encode())}"
     return None
 
 
-def is_found(pattern: str, text: str) -> bool:
+async def is_found(pattern: str, text: str) -> bool:
+    """Whether the text has the pattern. TooSlow when that cannot be said in time.
+
+    What takes more than a moment goes on on a thread, which does not keep the interpreter.
+    """
     try:
-        return regex.search(pattern, text, timeout=PATTERN_TIMEOUT) is not None
+        return regex.search(pattern, text, timeout=INLINE_TIMEOUT) is not None
+    except TimeoutError:
+        pass
+    try:
+        return await asyncio.to_thread(_search, pattern, text)
     except TimeoutError:
         shown = quoted(pattern.encode())
         raise TooSlow(f"the pattern {shown} took longer than {PATTERN_TIMEOUT * 1000:g} ms") from None
+
+
+def _search(pattern: str, text: str) -> bool:
+    return regex.search(pattern, text, timeout=PATTERN_TIMEOUT, concurrent=True) is not None

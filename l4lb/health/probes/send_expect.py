@@ -60,9 +60,9 @@ async def _match(connection: Connection, step: Step) -> None:
             if not connection.heard:
                 await _more(connection)
             heard = connection.heard.decode("utf-8", "replace")
-            if wrong := objection(unwanted, heard, "the answer"):
+            if wrong := await objection(unwanted, heard, "the answer"):
                 raise AnswerError(f"{connection.question}: {wrong}")
-            if all(is_found(pattern, heard) for pattern in wanted):
+            if all([await is_found(pattern, heard) for pattern in wanted]):
                 return
             await asyncio.sleep(LOOK)
             await _more(connection)
