@@ -14,6 +14,7 @@ static void release_turn(struct lb_worker *worker, const struct lb_session *sess
 void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
     struct lb_backend_live *live = lb_account_live(worker, session);
 
+    LB_OWNER(worker);
     busy = busy && session->has_capacity;
     if (session->busy == busy)
         return;
@@ -31,6 +32,7 @@ void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool 
 }
 
 void lb_account_came(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
     if (!session->coming)
         return;
     session->coming = false;
@@ -39,6 +41,7 @@ void lb_account_came(struct lb_worker *worker, struct lb_session *session) {
 }
 
 void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot) {
+    LB_OWNER(worker);
     session->backend = slot;
     session->has_backend = true;
     session->has_capacity = true;
@@ -48,6 +51,7 @@ void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *sessi
 }
 
 void lb_account_release_capacity(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
     if (!session->has_capacity)
         return;
     lb_account_busy(worker, session, false);
@@ -58,6 +62,7 @@ void lb_account_release_capacity(struct lb_worker *worker, struct lb_session *se
 }
 
 void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
     lb_account_release_capacity(worker, session);
     if (!session->has_backend)
         return;

@@ -230,6 +230,7 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
     struct lb_queue *queue = lb_account_queue(worker, session);
     struct lb_waiting **at = &worker->called;
 
+    LB_OWNER(worker);
     if (session->state != LB_SESSION_QUEUE || !lb_queue_leave(queue, &session->waiting))
         return;
     /* It is on the worker's list, in the mailbox, or being answered right now. */
@@ -248,6 +249,7 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
     if (has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)))
         return over(session, session->state == LB_SESSION_QUEUE ? L4LB_CLOSE_CLIENT_ABORT_QUEUE
                                                                 : L4LB_CLOSE_CLIENT_ABORT_CONNECT);
@@ -284,6 +286,7 @@ static enum lb_connect fail(struct lb_worker *worker, struct lb_session *session
 enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *session, uint32_t events) {
     uint8_t byte;
 
+    LB_OWNER(worker);
     if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
         if (recv(session->server.fd, &byte, 1, MSG_PEEK) == -1 && errno != EAGAIN)
             return fail(worker, session, -errno);
@@ -310,6 +313,7 @@ static enum lb_connect resume(struct lb_worker *worker, struct lb_session *sessi
 }
 
 enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
     if (worker->now_ms >= session->lifetime_at_ms)
         return over(session, L4LB_CLOSE_LIFETIME);
     if (session->state == LB_SESSION_QUEUE)

@@ -86,6 +86,7 @@ bool lb_linger_look(struct lb_worker *worker, struct lb_session *session) {
     uint64_t patience_ms = LB_LINGER_MS, waited_ms, next_ms;
     uint32_t bytes;
 
+    LB_OWNER(worker);
     look_at(worker, session, &session->server);
     look_at(worker, session, &session->client);
     if (is_over(session))
@@ -118,6 +119,7 @@ static void begin(struct lb_worker *worker, struct lb_session *session, bool res
 }
 
 bool lb_linger_finish(struct lb_worker *worker, struct lb_session *session, bool cut_client, bool cut_server) {
+    LB_OWNER(worker);
     begin(worker, session, false);
     finish_side(worker, session, &session->server, cut_server);
     finish_side(worker, session, &session->client, cut_client);
@@ -125,12 +127,14 @@ bool lb_linger_finish(struct lb_worker *worker, struct lb_session *session, bool
 }
 
 bool lb_linger_reset(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
     begin(worker, session, true);
     close_side(worker, session, session->client.reset ? &session->client : &session->server, false);
     return lb_linger_look(worker, session);
 }
 
 void lb_linger_end(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
     look_at(worker, session, &session->server);
     look_at(worker, session, &session->client);
     give_up(worker, session, session->resets);

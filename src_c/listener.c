@@ -112,6 +112,7 @@ void lb_listener_accept(struct lb_worker *worker, int fd) {
     struct lb_listen_socket *sock = find(worker, worker->snapshot, fd);
     uint32_t burst;
 
+    LB_OWNER(worker);
     if (sock == NULL || !sock->watched)
         return;
     burst = sock->last_turn + 1 == worker->turn ? LB_MIN(2 * sock->burst, (uint32_t)LB_ACCEPT_BURST_MAX) : 1;
@@ -151,6 +152,7 @@ void lb_listener_resume(struct lb_worker *worker) {
     struct lb_listen_socket *sockets;
     bool all = true;
 
+    LB_OWNER(worker);
     if (worker->snapshot == NULL || worker->now_ms < worker->rest_until_ms)
         return;
     sockets = lb_snapshot_sockets(worker->snapshot, worker->index);
@@ -186,6 +188,7 @@ void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next) {
     struct lb_listen_socket *after = lb_snapshot_sockets(next, worker->index), *after_end = after + next->n_sockets;
     struct lb_listen_socket *before = NULL, *before_end = NULL;
 
+    LB_OWNER(worker);
     if (worker->snapshot != NULL) {
         before = lb_snapshot_sockets(worker->snapshot, worker->index);
         before_end = before + worker->snapshot->n_sockets;
@@ -213,6 +216,7 @@ void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next) {
 void lb_listener_unwatch(struct lb_worker *worker) {
     struct lb_listen_socket *sockets;
 
+    LB_OWNER(worker);
     if (worker->snapshot == NULL)
         return;
     sockets = lb_snapshot_sockets(worker->snapshot, worker->index);

@@ -200,12 +200,15 @@ static void close_all(struct lb_worker *worker) {
 static void *run(void *arg) {
     struct lb_worker *worker = arg;
 
+    worker->owner = pthread_self();
+    worker->owned = true;
     while (!atomic_load_explicit(&worker->shared->stopping, memory_order_acquire))
         lb_loop_iterate(worker);
     lb_listener_unwatch(worker);
     close_all(worker);
     worker->snapshot = NULL;
     lb_request_work(worker);
+    worker->owned = false;
     return NULL;
 }
 

@@ -111,6 +111,7 @@ static bool may_begin(const struct lb_worker *worker) {
 void lb_request_work(struct lb_worker *worker) {
     bool done = true;
 
+    LB_OWNER(worker);
     if (may_begin(worker)) {
         worker->request = atomic_exchange(&worker->cross.request, NULL);
         worker->scan.next = 0;

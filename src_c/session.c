@@ -86,8 +86,11 @@ static void linger(struct lb_worker *worker, struct lb_session *session, bool ov
 }
 
 void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
-    bool cut_client = lb_relay_holds(&session->down), cut_server = lb_relay_holds(&session->up);
+    bool cut_client = lb_relay_holds(&session->down);
+    /* What is still on its way to a backend that is down would keep its capacity until it is up again. */
+    bool cut_server = lb_relay_holds(&session->up) || reason == L4LB_CLOSE_BACKEND_DOWN;
 
+    LB_OWNER(worker);
     if (session->state == LB_SESSION_LINGER) {
         lb_linger_end(worker, session);
         session->close = (uint8_t)reason;
@@ -115,6 +118,7 @@ static enum l4lb_close while_connecting(enum l4lb_close reason) {
 }
 
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    LB_OWNER(worker);
     if (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO) {
         reject(worker, session, L4LB_REJECT_CLOSED);
         return;
@@ -183,7 +187,8 @@ static bool settle(struct lb_worker *worker, struct lb_session *session) {
     if (down_over && !session->down.finished) {
         lb_turn_over(worker, session);
         /* The backend has closed, or at least said all that it will. The client may keep its side open for long. */
-        lb_account_release_capacity(worker, session);
+        if (!session->down.sink_gone)
+            lb_account_release_capacity(worker, session);
     }
     if (up_over && down_over) {
         dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
@@ -302,6 +307,7 @@ static uint64_t quiet_at_ms(const struct lb_session *session, uint32_t quiet_ms)
 
 bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
                             enum l4lb_close reason) {
+    LB_OWNER(worker);
     if (!lb_session_is_quiet(session) || worker->now_ms < quiet_at_ms(session, quiet_ms) ||
         lb_deadline_in_doubt(worker, session))
         return false;
@@ -316,6 +322,7 @@ bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session
 bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms) {
     bool due = worker->now_ms >= lb_deadline_leave_ms(worker, session);
 
+    LB_OWNER(worker);
     if (due)
         session->leave_from_ms = worker->now_ms + wait_ms;
     if (session->state == LB_SESSION_RELAY)
@@ -369,6 +376,7 @@ bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l
     bool moves_on = reason == L4LB_CLOSE_BACKEND_DOWN || reason == L4LB_CLOSE_BETTER_UP;
     enum lb_connect result;
 
+    LB_OWNER(worker);
     if (session->state != LB_SESSION_CONNECT || !moves_on) {
         lb_session_kill(worker, session, reason);
         return true;
@@ -382,6 +390,7 @@ bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l
 void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry) {
     struct lb_session *session = container_of(entry, struct lb_session, waiting);
 
+    LB_OWNER(worker);
     go_on(worker, session, lb_connect_next(worker, session));
 }
 
@@ -540,6 +549,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     struct lb_session *session = lb_session_table_take(&worker->sessions);
     struct lb_poll_tag tag = {.kind = LB_POLL_CLIENT};
 
+    LB_OWNER(worker);
     if (session == NULL) {
         lb_count_add(&worker->counters.listeners[listener->slot].rejected[L4LB_REJECT_RESOURCE], 1);
         lb_sock_close(&fd, false);
@@ -582,6 +592,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
 void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum lb_side_name name, uint32_t events) {
     struct lb_side *side = name == LB_CLIENT ? &session->client : &session->server;
 
+    LB_OWNER(worker);
     if ((events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
         side->can_read = true;
     if ((events & EPOLLPRI) != 0)
@@ -622,9 +633,13 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
     }
 }
 
-void lb_session_resume(struct lb_worker *worker, struct lb_session *session) { run(worker, session); }
+void lb_session_resume(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
+    run(worker, session);
+}
 
 void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
     switch (session->state) {
     case LB_SESSION_HEADER:
         reject(worker, session, L4LB_REJECT_PROXY_TIMEOUT);
@@ -651,5 +666,6 @@ void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay) {
     struct lb_session *session =
         relay->from_client ? container_of(relay, struct lb_session, up) : container_of(relay, struct lb_session, down);
 
+    LB_OWNER(worker);
     lb_relay_quieten(relay, relay->from_client ? &session->client : &session->server, &worker->relays);
 }

@@ -83,6 +83,7 @@ void lb_worker_read_clock(struct lb_worker *worker) {
 void lb_worker_record(struct lb_worker *worker, const struct l4lb_session_record *record) {
     uint64_t one = 1;
 
+    LB_OWNER(worker);
     if (!lb_events_push(&worker->cross.events, record)) {
         lb_count_add(&worker->stats.events_dropped_total, 1);
         return;

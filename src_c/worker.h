@@ -85,6 +85,8 @@ struct lb_worker {
     struct lb_scan rejoin;      /* how far that is */
     struct lb_counters counters;
     struct l4lb_worker_stats stats;
+    pthread_t owner; /* the thread of its loop ... */
+    bool owned;      /* ... while it runs */
 
     struct {
         pthread_t thread;
@@ -99,6 +101,9 @@ struct lb_worker {
 LB_MUST_CHECK int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *shared,
                                  const struct l4lb_options *options);
 void lb_worker_fini(struct lb_worker *worker);
+
+/* The first line of what only the worker's own thread may call. Before and after its loop runs, any thread may. */
+#define LB_OWNER(worker) LB_ASSERT_HOT(!(worker)->owned || pthread_equal((worker)->owner, pthread_self()))
 
 /* Once a turn: everything within it happens at the same time. */
 void lb_worker_read_clock(struct lb_worker *worker);

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session_validate.h"
+
+#include <sys/wait.h>
+
+#include "check.h"
+#include "clock.h"
+
+/* A session as it should be. */
+struct world {
+    struct lb_shared shared;
+    struct lb_worker worker;
+    struct lb_backend_live backends[1];
+    struct lb_endings endings[1];
+    struct lb_session session;
+};
+
+enum { IDLE_MS = 60000, START_MS = 1000000 };
+
+static struct world *fresh(void) {
+    static struct world world;
+    struct lb_session *session = &world.session;
+
+    memset(&world, 0, sizeof world);
+    world.shared.live.backends = world.backends;
+    world.worker.shared = &world.shared;
+    world.worker.counters.endings = world.endings;
+    world.worker.now_ms = START_MS;
+    world.worker.now_ns = START_MS * LB_NS_PER_MS;
+    lb_wheel_init(&world.worker.wheel, START_MS);
+    session->state = LB_SESSION_RELAY;
+    session->has_pool = session->has_backend = session->has_capacity = true;
+    session->client = session->server = (struct lb_side){.fd = 1, .can_write = true};
+    lb_relay_init(&session->up, true);
+    lb_relay_init(&session->down, false);
+    lb_list_init(&session->ready);
+    lb_timer_init(&session->timer);
+    lb_phase_init(&session->phase);
+    session->idle_ms = IDLE_MS;
+    session->lifetime_at_ms = session->interval_at_ms = UINT64_MAX;
+    session->last_ns = world.worker.now_ns;
+    lb_timer_arm(&world.worker.wheel, &session->timer, START_MS + IDLE_MS);
+    return &world;
+}
+
+static void none(struct world *world) { (void)world; }
+
+static void disarm(struct world *world) { lb_timer_disarm(&world->worker.wheel, &world->session.timer); }
+
+static void arm_late(struct world *world) {
+    lb_timer_arm(&world->worker.wheel, &world->session.timer, START_MS + IDLE_MS + 1);
+}
+
+static void drain_unseen(struct world *world) { atomic_store(&world->backends[0].leaving_ms, START_MS - 1); }
+
+static void lose_the_backend(struct world *world) { world->session.has_backend = false; }
+
+static void close_the_server(struct world *world) { world->session.server.fd = -1; }
+
+static void stay_busy(struct world *world) {
+    world->session.has_capacity = false;
+    world->session.busy = true;
+}
+
+static void queue_with_capacity(struct world *world) { world->session.state = LB_SESSION_QUEUE; }
+
+static void be_ready_while_connecting(struct world *world) {
+    world->session.state = LB_SESSION_CONNECT;
+    lb_list_append(&world->worker.ready, &world->session.ready);
+}
+
+static void linger_with_a_buffer(struct world *world) {
+    static struct lb_buffer buffer;
+
+    world->session.state = LB_SESSION_LINGER;
+    world->session.up.held = &buffer;
+}
+
+static void *wait_for_a_signal(void *arg) {
+    (void)pause();
+    return arg;
+}
+
+static void belong_to_another_thread(struct world *world) {
+    CHECK_EQ(pthread_create(&world->worker.owner, NULL, wait_for_a_signal, NULL), 0);
+    world->worker.owned = true;
+}
+
+/* Validates in a process of its own, as it may end. True if it does. */
+static bool ends(void (*harm)(struct world *)) {
+    int status;
+    pid_t pid = CHECK_SYS(fork());
+
+    if (pid == 0) {
+        struct world *world = fresh();
+        lb_list_init(&world->worker.ready);
+        CHECK(freopen("/dev/null", "we", stderr) != NULL);
+        (void)signal(SIGABRT, SIG_DFL);
+        harm(world);
+        lb_session_validate(&world->worker, &world->session);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+TEST(a_session_as_it_should_be_passes) { CHECK(!ends(none)); }
+
+TEST(a_session_that_breaks_a_promise_ends_the_process) {
+    void (*const harms[])(struct world *) = {disarm,
+                                             arm_late,
+                                             drain_unseen,
+                                             lose_the_backend,
+                                             close_the_server,
+                                             stay_busy,
+                                             queue_with_capacity,
+                                             be_ready_while_connecting,
+                                             linger_with_a_buffer,
+                                             belong_to_another_thread};
+
+    for (size_t i = 0; i < sizeof harms / sizeof harms[0]; i++)
+        CHECK(ends(harms[i]));
+}
+
+TEST_MAIN()
