@@ -66,10 +66,9 @@ def _tell(name: str, pool: PoolEntry, before: Seat, after: Seat) -> None:
 
 def failover_status(pool: PoolEntry, now: float) -> FailoverStatus | None:
     """Where the pool is and why; None if it has no choice: a single tier, and no order in it."""
-    candidates = pool.candidates()
-    if len({candidate.rank for candidate in candidates.values()}) < 2:
+    if len(pool.backends) < 2 or not (pool.by_backend or len({one.config.tier for one in pool.backends.values()}) > 1):
         return None
-    taking = pool.taking()
+    candidates, taking = pool.candidates(), pool.taking()
     if not taking:
         return FailoverStatus(current=None, held=(), message="no backend is usable")
     at = min(candidates[name].rank for name in taking)

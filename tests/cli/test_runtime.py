@@ -17,6 +17,7 @@ from l4lb.control.api import (
     AdminState,
     DiscoveryStatus,
     EjectionStatus,
+    FailoverStatus,
     LoadStatus,
     Origin,
     ReloadOutcome,
@@ -101,6 +102,20 @@ def test_status_shows_how_a_source_does(l4lb: Run, control: FakeControl, values:
     pool = dataclasses.replace(pool_status({}), discovery=discovery)
     control.current = make_status({"llama": pool})
     assert line in [" ".join(shown.split()) for shown in l4lb("status").output.splitlines()]
+
+
+def test_status_says_why_a_better_backend_is_not_used(l4lb: Run, control: FakeControl) -> None:
+    failover = FailoverStatus(current="tier 1", held=("a",), message="stays at tier 1: failback is off")
+    pool = dataclasses.replace(pool_status({"a": backend_status()}), failover=failover)
+    control.current = make_status({"db": pool})
+    assert "pool db stays at tier 1: failback is off" in l4lb("status").output
+    assert json.loads(l4lb("status", "--json").output)["pools"]["db"]["failover"] == {
+        "current": "tier 1",
+        "held": ["a"],
+        "message": "stays at tier 1: failback is off",
+    }
+    control.current = make_status({"db": dataclasses.replace(pool, failover=dataclasses.replace(failover, held=()))})
+    assert "stays at" not in l4lb("status").output
 
 
 def test_status_shows_places_where_there_are_any_and_panic(l4lb: Run, control: FakeControl) -> None:
