@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from l4lb.control.api import HealthState
 from l4lb.control.state import PoolEntry, State
+from l4lb.control.tables import table_size
 
 _log = logging.getLogger(__name__)
 
@@ -15,6 +16,7 @@ class Alarms:
     def __init__(self) -> None:
         self._turning_away: set[str] = set()
         self._panicking: set[str] = set()
+        self._outgrown: dict[str, int] = {}
 
     def forget(self, state: State) -> None:
         """Forget the pools that are not there any more."""
@@ -35,6 +37,21 @@ class Alarms:
         fate = "are turned away" if pool.config.queue is None else "wait"
         level = logging.INFO if pool.config.scale_to_zero else logging.ERROR
         _log.log(level, "pool %s has no usable backend: its clients %s", name, fate)
+
+    def look_for_tables(self, state: State) -> None:
+        """Tell of pools that have more backends than places in the table that the file gives them."""
+        outgrown = {}
+        for name, pool in state.pools.items():
+            given, size = pool.config.hash.table_size, table_size(pool)
+            if size != given:
+                outgrown[name] = size
+                if self._outgrown.get(name) != size:
+                    _log.warning(
+                        "pool %s has %d backends, more than the %d entries of hash.table_size, so it gets %d; "
+                        "take a prime at least 100 times as large as their number",
+                        *(name, len(pool.backends), given, size),
+                    )
+        self._outgrown = outgrown
 
     def look_for_panic(self, state: State) -> None:
         """Tell of pools that panic, or have calmed down."""

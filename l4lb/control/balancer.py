@@ -175,6 +175,7 @@ class Balancer:
             lambda: self._found.forget(state.pools),
             lambda: self._changes.forget(state.pools),
             lambda: self._alarms.look_for_panic(state),
+            lambda: self._alarms.look_for_tables(state),
             lambda: self._sockets.settle(listeners),
             lambda: self._housekeeping.note_sockets({} if self._stopping else state.listeners),
             self._check,

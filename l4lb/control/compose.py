@@ -9,6 +9,7 @@ from l4lb.config import model
 from l4lb.control.containment import PoolFaults
 from l4lb.control.sockets import BindKey, Rows, bind_key
 from l4lb.control.state import BackendEntry, ListenerEntry, PoolEntry, State
+from l4lb.control.tables import table_size
 from l4lb.engine.api import (
     NO_EVENTS,
     BackendSpec,
@@ -151,7 +152,7 @@ def _pool(pool: PoolEntry, zones: Mapping[str, int]) -> PoolSpec:
     return PoolSpec(
         slot=pool.slot,
         balance=_BALANCE[config.balance],
-        table_size=config.hash.table_size,
+        table_size=table_size(pool),
         max_load=0 if config.hash.max_load is None else round(config.hash.max_load * 100),
         hash_key=HashKey[config.hash.key.upper()],
         retries=config.retries,

@@ -8,14 +8,14 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/en
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from l4lb.bounded import shape
 from l4lb.config import Address
 from l4lb.config.fields.addresses import read_backend
 from l4lb.config.units import shorten
-from l4lb.discovery.source import DiscoveryError, Endpoint, Readiness
+from l4lb.discovery.source import Answer, DiscoveryError, Endpoint, Readiness
 from l4lb.words import clipped
 
 Port = int | str | None
@@ -44,6 +44,7 @@ class Slice:
     entries: tuple[Entry, ...]
     port_found: bool
     empty: bool
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_slice(data: shape.Object, port: Port) -> Slice:
@@ -55,7 +56,16 @@ def read_slice(data: shape.Object, port: Port) -> Slice:
     family = shape.text(data, "addressType")
     if family not in _FAMILIES:
         raise DiscoveryError(f"an EndpointSlice has the unknown address type {shorten(family)}")
-    return Slice(tuple(_entries(endpoints, family, number)), port_found=True, empty=not endpoints)
+    entries: list[Entry] = []
+    unusable: dict[str, str] = {}
+    for index, endpoint in enumerate(endpoints):
+        try:
+            entries += _entry(endpoint, family, number)
+        except ValueError as error:
+            unusable[f"endpoint {index + 1} of {shorten(shape.text(shape.section(data, 'metadata'), 'name'))}"] = str(
+                error
+            )
+    return Slice(tuple(entries), port_found=True, empty=not endpoints, unusable=unusable)
 
 
 def _port(ports: Iterable[shape.Object], wanted: Port) -> int | None:
@@ -64,6 +74,9 @@ def _port(ports: Iterable[shape.Object], wanted: Port) -> int | None:
     if wanted is None and len(found) > 1:
         shown = clipped(", ".join(name or shorten(number)[1:-1] for name, number in found[:16]), 200)
         raise DiscoveryError(f"the Service has several ports ({shown}); give port")
+    if not found and isinstance(wanted, int):
+        # A headless Service may have no ports: its pods are reached at any.
+        return wanted
     for name, number in found:
         if number is None:
             # A port without a number stands for all ports.
@@ -77,47 +90,58 @@ def _port(ports: Iterable[shape.Object], wanted: Port) -> int | None:
     return None
 
 
-def _entries(endpoints: Iterable[shape.Object], family: str, port: int) -> Iterator[Entry]:
-    for endpoint in endpoints:
-        conditions = shape.section(endpoint, "conditions")
-        ready = conditions.get("ready") is not False
-        serving = ready if conditions.get("serving") is None else bool(conditions["serving"])
-        if conditions.get("terminating"):
-            readiness = Readiness.DRAINING
-        else:
-            readiness = Readiness.READY if ready else Readiness.NOT_READY
-        hints = shape.objects(shape.section(endpoint, "hints"), "forZones")
-        # All addresses of an endpoint are the same; the API has one (API reference, `addresses`).
-        for host in shape.items(endpoint, "addresses")[:1]:
-            address = _address(host if isinstance(host, str) else shorten(host), port)
-            yield Entry(
-                name=shape.text(shape.section(endpoint, "targetRef"), "name") or str(address),
-                address=address,
-                family=family,
-                readiness=readiness,
-                serving=serving,
-                zone=shape.text(endpoint, "zone") or None,
-                hints=tuple(filter(None, (shape.text(hint, "name") for hint in hints))),
-            )
+def _entry(endpoint: shape.Object, family: str, port: int) -> Iterator[Entry]:
+    """The entry of an endpoint; none if it has no address. ValueError says what is wrong with it."""
+    conditions = shape.section(endpoint, "conditions")
+    ready = conditions.get("ready") is not False
+    serving = ready if conditions.get("serving") is None else bool(conditions["serving"])
+    if conditions.get("terminating"):
+        readiness = Readiness.DRAINING
+    else:
+        readiness = Readiness.READY if ready else Readiness.NOT_READY
+    hints = shape.objects(shape.section(endpoint, "hints"), "forZones")
+    # All addresses of an endpoint are the same; the API has one (API reference, `addresses`).
+    for host in shape.items(endpoint, "addresses")[:1]:
+        address = _address(host if isinstance(host, str) else shorten(host), port)
+        yield Entry(
+            name=shape.text(shape.section(endpoint, "targetRef"), "name") or str(address),
+            address=address,
+            family=family,
+            readiness=readiness,
+            serving=serving,
+            zone=shape.text(endpoint, "zone") or None,
+            hints=tuple(filter(None, (shape.text(hint, "name") for hint in hints))),
+        )
 
 
 def _address(host: str, port: int) -> Address:
     return read_backend(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
-def merge(slices: Iterable[Slice]) -> list[Endpoint]:
+def merge(slices: Iterable[Slice]) -> Answer:
     """The endpoints of all slices. DiscoveryError if there are some, but not at the port that is asked for."""
     slices = list(slices)
     if not any(one.port_found for one in slices) and any(not one.empty for one in slices):
         raise DiscoveryError("the Service does not have the port that is asked for")
-    best: dict[str, Entry] = {}
-    for entry in sorted((entry for one in slices for entry in one.entries), key=_preference):
-        best.setdefault(entry.name, entry)
-    entries = _last_resort(list(best.values()))
+    entries = _last_resort(_distinct(entry for one in slices for entry in one.entries))
     hinted = all(entry.hints for entry in entries if entry.readiness in (Readiness.READY, Readiness.LAST_RESORT))
-    return [
+    unusable = {name: why for one in slices for name, why in one.unusable.items()}
+    endpoints = [
         Endpoint(entry.name, entry.address, zone=_zone(entry, hinted), readiness=entry.readiness) for entry in entries
     ]
+    return Answer(endpoints, unusable)
+
+
+def _distinct(entries: Iterable[Entry]) -> list[Entry]:
+    """One entry of each pod, the best; the other addresses at which it is ready too, in the same family, are called by
+    their host besides. That is as kube-proxy has it, to which addresses are all that counts."""
+    kept: dict[str, Entry] = {}
+    for entry in sorted(entries, key=_preference):
+        best = kept.setdefault(entry.name, entry)
+        if entry.family == best.family and entry.readiness is Readiness.READY and entry.address != best.address:
+            name = f"{entry.name}@{entry.address.host}"
+            kept.setdefault(name, replace(entry, name=name))
+    return list(kept.values())
 
 
 def _preference(entry: Entry) -> tuple[int, int, bool, Address, str, tuple[str, ...]]:

@@ -26,7 +26,7 @@ def a_slice(*endpoints: Any, ports: Any = ({"name": "http", "port": 8000, "proto
 
 
 def found(*slices: Any, port: Any = None) -> list[Endpoint]:
-    return merge(read_slice(one, port) for one in slices)
+    return merge(read_slice(one, port) for one in slices).endpoints
 
 
 def readiness(*conditions: Any) -> list[Readiness]:
@@ -125,7 +125,7 @@ def test_the_port_that_is_asked_for(ports: Any, port: Any, expected: int) -> Non
         (TWO, "grpc", "does not have the port"),
         (TWO, 1, "does not have the port"),
         (({"name": "", "port": None},), None, "for all ports; give the number"),
-        ([], 8000, "does not have the port"),
+        ([], "http", "does not have the port"),
         (None, None, "does not have the port"),
     ],
 )
@@ -164,8 +164,8 @@ def test_hints_count_where_everybody_ready_has_one() -> None:
 def test_what_is_no_endpoint_slice_is_refused() -> None:
     with pytest.raises(DiscoveryError, match="unknown address type"):
         found(a_slice(addressType="IPX"))
-    with pytest.raises(ValueError, match="does not hold an IPv4 address"):
-        found(a_slice(endpoint("10.0.0.300")))
+    with pytest.raises(ValueError, match="is no list"):
+        found({"addressType": "IPv4", "endpoints": {}})
 
 
 CONDITION = st.none() | st.booleans()
@@ -191,3 +191,37 @@ def test_how_endpoints_are_spread_over_slices_does_not_matter(
     apart = [a_slice(*shuffled[index::number]) for index in range(number)]
     key = {one.name: one for one in together}
     assert {one.name: one for one in found(*apart)} == key
+
+
+def test_all_addresses_at_which_a_pod_is_ready_are_backends() -> None:
+    pods = [endpoint("10.0.0.2", "a"), endpoint("10.0.0.1", "a"), endpoint("10.0.0.3", "b")]
+    gone = endpoint("10.0.0.9", "a", conditions={"ready": False})
+    assert {one.name: one.address.host for one in found(a_slice(*pods, gone), a_slice(pods[0]))} == {
+        "a": "10.0.0.1",
+        "a@10.0.0.2": "10.0.0.2",
+        "b": "10.0.0.3",
+    }
+
+
+def test_an_endpoint_that_is_wrong_is_left_out_alone() -> None:
+    good = endpoint("10.0.0.1", "a")
+    for wrong in (
+        good | {"targetRef": "Pod/a"},
+        good | {"conditions": "ready"},
+        endpoint("fe80::1", "b"),
+        endpoint("not an address", "b"),
+        endpoint("10.0.0.300", "b"),
+        {"addresses": [None]},
+        {"addresses": "10.0.0.1"},
+    ):
+        answer = merge([read_slice(a_slice(wrong, endpoint("10.0.0.2", "c")), None)])
+        assert [one.name for one in answer.endpoints] == ["c"]
+        assert len(answer.unusable) == 1
+
+
+@pytest.mark.parametrize("ports", [None, []])
+def test_a_service_without_ports_is_reached_at_the_number_that_is_given(ports: Any) -> None:
+    (one,) = found(a_slice(endpoint("10.0.0.1", "a"), ports=ports), port=9000)
+    assert str(one.address) == "10.0.0.1:9000"
+    with pytest.raises(DiscoveryError, match="does not have the port"):
+        found(a_slice(endpoint("10.0.0.1", "a"), ports=ports), port="http")

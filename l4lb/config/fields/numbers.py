@@ -91,13 +91,13 @@ Limit = Annotated[
 
 
 def _prime(value: Any) -> Any:
-    if isinstance(value, int) and 2 <= value <= TABLE_SIZE_MAX and not _is_prime(value):
-        above = next(number for number in range(value, TABLE_SIZE_MAX + 1) if _is_prime(number))
+    if isinstance(value, int) and 2 <= value <= TABLE_SIZE_MAX and not is_prime(value):
+        above = next(number for number in range(value, TABLE_SIZE_MAX + 1) if is_prime(number))
         raise ValueError(f"{value} is not a prime number; the next one is {above}")
     return value
 
 
-def _is_prime(number: int) -> bool:
+def is_prime(number: int) -> bool:
     return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
