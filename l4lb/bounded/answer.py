@@ -65,13 +65,7 @@ class Answer:
     @property
     def early_status(self) -> int:
         """The status as soon as its line is whole; 0 before that, and for an interim answer."""
-        if self.status:
-            return self.status
-        line = _STATUS_LINE.match(self._buffer)
-        if line is None or self._buffer.find(b"\n", line.start(2), STATUS_LINE_MAX) < 0:
-            return 0
-        status = int(line[2])
-        return status if status >= 200 or status == 101 else 0
+        return self.status or early_status(self._buffer)
 
     def feed(self, data: bytes) -> bytes:
         """What of the body is in these bytes. AnswerError when they are no answer."""
@@ -211,6 +205,15 @@ class Answer:
             self._searched = len(self._buffer)
             return b"", None
         return bytes(self._buffer[at:end]).rstrip(b"\r"), end + 1
+
+
+def early_status(begin: bytes | bytearray) -> int:
+    """The status that an answer begins with, if its line is whole and it is not an interim one; else 0."""
+    line = _STATUS_LINE.match(begin)
+    if line is None or begin.find(b"\n", line.start(2), STATUS_LINE_MAX) < 0:
+        return 0
+    status = int(line[2])
+    return status if status >= 200 or status == 101 else 0
 
 
 def _agreed(value: str | None) -> str | None:

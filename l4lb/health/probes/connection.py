@@ -150,15 +150,29 @@ class Connection:
 
     async def _sees_the_end(self) -> bool:
         """Whether the peer ends the stream soon, behind a short rest."""
-        left = REST_MAX
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PARTING):
-                while left > 0:
-                    data = await self._loop.sock_recv(self._sock, CHUNK)
-                    if not data:
-                        return True
-                    left -= len(data)
+        over, left = self._loop.time() + PARTING, REST_MAX
+        while left > 0:
+            try:
+                data = self._sock.recv(CHUNK)
+            except BlockingIOError:
+                if not await self._readable(over):
+                    return False
+                continue
+            if not data:
+                return True
+            left -= len(data)
         return False
+
+    async def _readable(self, over: float) -> bool:
+        """Whether there is something to read before that time. A timeout of asyncio costs several times as much."""
+        ready: asyncio.Future[bool] = self._loop.create_future()
+        timer = self._loop.call_at(over, _settle, ready, False)
+        self._loop.add_reader(self._sock.fileno(), _settle, ready, True)
+        try:
+            return await ready
+        finally:
+            self._loop.remove_reader(self._sock.fileno())
+            timer.cancel()
 
     async def _flush(self) -> None:
         if data := self._outgoing.read():
@@ -171,6 +185,11 @@ class Connection:
             raise AnswerError("the connection ended in the TLS handshake")
         else:
             self._incoming.write_eof()
+
+
+def _settle(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
 def new_socket(target: Target) -> socket.socket:

@@ -30,13 +30,24 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
     connection.expected = "a status"
     connection.forget()
     await connection.send(request(target, health, subject))
+    first = await connection.receive()
+    if not health.answer_headers and not health.body and (status := bounded.early_status(first)):
+        # Most checks end here, without a parser.
+        return _of_status(status, health)
+    return await _read(connection, health, first)
+
+
+async def _read(connection: Connection, health: Health, data: bytes) -> Result:
     answer, body, problem = Answer(), bytearray(), "the head of the answer does not end"
-    while not _suffices(answer, body, health):
+    while data:
+        connection.heard += data[: max(0, _SHOWN_MAX - len(connection.heard))]
         try:
-            data = await connection.receive()
-            if not data:
-                break
             body += answer.feed(data)
+            if _suffices(answer, body, health):
+                break
+            if status := answer.early_status:
+                connection.expected = f"the end of the {'body' if answer.status else 'head'} behind {status}"
+            data = await connection.receive()
         except bounded.AnswerError as error:
             if not answer.early_status:
                 raise AnswerError(str(error)) from None
@@ -46,9 +57,6 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
             if not answer.early_status:
                 raise
             break
-        connection.heard += data[: max(0, _SHOWN_MAX - len(connection.heard))]
-        if status := answer.early_status:
-            connection.expected = f"the end of the {'body' if answer.status else 'head'} behind {status}"
     return await _judge(answer, bytes(body[:BODY_MAX]), health, problem)
 
 
@@ -61,16 +69,18 @@ def _suffices(answer: Answer, body: bytearray, health: Health) -> bool:
     return answer.status != 0 or not health.answer_headers
 
 
+def _of_status(status: int, health: Health) -> Result:
+    return (success if status in health.status else failure)(f"HTTP {status}")
+
+
 async def _judge(answer: Answer, body: bytes, health: Health, problem: str) -> Result:
     """`problem` is what is wrong with the head where it is not whole."""
     status = answer.early_status
     if not status:
         raise AnswerError("the connection ended without an answer")
-    message = f"HTTP {status}"
-    if status not in health.status:
-        return failure(message)
-    if not health.answer_headers and not health.body:
-        return success(message)
+    result, message = _of_status(status, health), f"HTTP {status}"
+    if not result.ok or (not health.answer_headers and not health.body):
+        return result
     if not answer.status:
         return failure(f"{message}, but {problem}")
     try:
