@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import glob
+import itertools
 import os
 from typing import NoReturn
 
@@ -67,13 +68,15 @@ def read(path: str) -> Answer:
     """The answer of the file at `path`, or of all files that match its last part. DiscoveryError or OSError."""
     directory, last = os.path.split(path)
     if not _PATTERN & set(last):
-        return _read_one(path)
-    found = sorted(glob.glob(os.path.join(glob.escape(directory), last)))
+        answer, _ = _read_one(path, ANSWER_MAX)
+        return answer
+    found = sorted(itertools.islice(glob.iglob(os.path.join(glob.escape(directory), last)), FILES_MAX + 1))
     if len(found) > FILES_MAX:
-        raise DiscoveryError(f"{len(found)} files are more than the {FILES_MAX} that are read")
-    whole = Answer()
+        raise DiscoveryError(f"there are more than the {FILES_MAX} files that are read")
+    whole, left = Answer(), ANSWER_MAX
     for one in found:
-        answer = _read_one(one)
+        answer, size = _read_one(one, left)
+        left -= size
         whole.endpoints += answer.endpoints
         if len(whole.endpoints) > ENDPOINTS_MAX:
             raise DiscoveryError(f"there are more than the {ENDPOINTS_MAX} targets that fit in {len(found)} files")
@@ -82,19 +85,21 @@ def read(path: str) -> Answer:
     return whole
 
 
-def _read_one(path: str) -> Answer:
+def _read_one(path: str, most: int) -> tuple[Answer, int]:
+    """The answer of one file, and its size, which is at most what is left of the bytes of an answer."""
     parse = _SUFFIXES.get(os.path.splitext(path)[1])
     if parse is None:
         raise DiscoveryError(f"{path} ends in none of {', '.join(_SUFFIXES)}")
     try:
         with open(path, "rb", opener=_open) as file:
-            body = file.read(ANSWER_MAX + 1)
+            body = file.read(most + 1)
     except OSError as error:
         raise DiscoveryError(f"{path}: {error.strerror or error}") from error
-    if len(body) > ANSWER_MAX:
-        raise DiscoveryError(f"{path} is larger than {ANSWER_MAX // 2**20} MiB")
+    if len(body) > most:
+        together = "" if most == ANSWER_MAX else ", with the files before it,"
+        raise DiscoveryError(f"{path}{together} is larger than {ANSWER_MAX // 2**20} MiB")
     try:
-        return parse(body)
+        return parse(body), len(body)
     except DiscoveryError as error:
         raise DiscoveryError(f"{path}: {error}") from error
 

@@ -192,6 +192,20 @@ def test_reading_waits_for_no_writer_and_reads_no_giant(tmp_path: Path) -> None:
         read(str(tmp_path / "a.txt"))
 
 
+def test_the_files_of_a_pattern_are_one_answer_in_size_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.json").write_text(groups(A))
+    size = len(groups(A))
+    monkeypatch.setattr(module, "ANSWER_MAX", 3 * size)
+    assert len(read(str(tmp_path / "*.json")).endpoints) == 3
+    monkeypatch.setattr(module, "ANSWER_MAX", 3 * size - 1)
+    with pytest.raises(DiscoveryError, match=r"2\.json, with the files before it, is larger than"):
+        read(str(tmp_path / "*.json"))
+    monkeypatch.setattr(module, "FILES_MAX", 2)
+    with pytest.raises(DiscoveryError, match="more than the 2 files"):
+        read(str(tmp_path / "*.json"))
+
+
 def test_nothing_is_left_open(tmp_path: Path) -> None:
     path = tmp_path / "targets.json"
     path.write_text(groups(A))
