@@ -283,5 +283,12 @@ def test_session_is_killed_or_known_to_be_gone() -> None:
                 await stage.balancer.kill_session(8)
             assert info.value.status == 404
             assert stage.engine.killed_sessions == [7, 8]
+            # Numbers that the data plane has no room for.
+            for number in (2**64, -1, 10**20, 10**5000):
+                with pytest.raises(ControlError, match="there is no session") as info:
+                    await stage.balancer.kill_session(number)
+                assert info.value.status == 404
+                assert len(str(info.value)) < 200
+            assert stage.engine.killed_sessions == [7, 8]
 
     run(main())
