@@ -93,7 +93,8 @@ static uint64_t leave_silence_ms(const struct lb_worker *worker, const struct lb
         return 0;
     if (lb_deadline_in_doubt(worker, session))
         return LB_LEAVE_DOUBT_MS;
-    if (age_ms >= LB_LEAVE_LATE_AFTER_MS)
+    /* An end that was only likely was not waited for: a backend that pauses there is not to be cut off. */
+    if (age_ms >= LB_LEAVE_LATE_AFTER_MS && session->phase.expected != LB_ENDING_LAST)
         return LB_LEAVE_LATE_MS;
     return age_ms >= LB_LEAVE_SOON_AFTER_MS ? LB_LEAVE_SOON_MS : LB_LEAVE_QUIET_MS;
 }

@@ -4,18 +4,20 @@
 #include <string.h>
 
 #include "base.h"
+#include "bounds.h"
 #include "hash.h"
 
 /* How much is enough, and how sure is sure. */
 enum {
-    SEEN_MIN = 2,    /* proofs before a piece is held for the last one */
-    LATER_MIN = 4,   /* the same of later pieces, of which there are more */
-    HEADS_MIN = 8,   /* proofs before a first or second piece is held for not the last */
-    SURE = 16,       /* times as often one as the other */
-    VERY_SURE = 64,  /* a wrong "not the last" costs more: it keeps a backend busy */
-    TOLD_MIN = 8,    /* ends that were told before silence is in doubt */
-    CERTAIN_MIN = 8, /* proofs, and not one of the contrary, before a piece is the last one for certain */
-    CHANCE_MIN = 4,  /* last pieces there would be by chance, before their absence means something */
+    SEEN_MIN = 2,       /* proofs before a piece is held for the last one */
+    LATER_MIN = 4,      /* the same of later pieces, of which there are more */
+    HEADS_MIN = 8,      /* proofs before a first or second piece is held for not the last */
+    SURE = 16,          /* times as often one as the other */
+    VERY_SURE = 64,     /* a wrong "not the last" costs more: it keeps a backend busy */
+    TOLD_MIN = 8,       /* ends that were told before silence is in doubt */
+    CERTAIN_MIN = 16,   /* proofs before a piece is the last one for certain, */
+    CERTAIN_SURE = 256, /* times as many as there are of the contrary */
+    CHANCE_MIN = 4,     /* last pieces there would be by chance, before their absence means something */
     COUNT_MAX = 1 << 14,
     EXACT_MAX = 1 << 8,
 };
@@ -143,12 +145,22 @@ void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool la
         halve(&endings->steps[i]);
 }
 
-static bool is_certain(struct lb_ending_counts counts) { return counts.last >= CERTAIN_MIN && counts.not_last == 0; }
-
+/* The finest grain of which enough is known decides. How large the pieces of a bulk transfer are is up to buffers and
+ * timing, so there only a size that was seen counts. */
 bool lb_endings_are_certain(const struct lb_endings *endings, struct lb_piece piece) {
-    return is_certain(exact_counts(endings, piece)) ||
-           is_certain(endings->classes[piece.place - 1][class_of(piece.bytes)]) ||
-           (piece.place == LB_PIECE_PLACES && is_certain(endings->steps[piece.step]));
+    static const struct lb_ending_counts nothing;
+    bool small = piece.bytes <= LB_COPY_BYTES;
+    const struct lb_ending_counts grains[] = {
+        exact_counts(endings, piece),
+        small && piece.place == LB_PIECE_PLACES ? endings->steps[piece.step] : nothing,
+        small ? endings->classes[piece.place - 1][class_of(piece.bytes)] : nothing,
+    };
+
+    for (size_t i = 0; i < sizeof grains / sizeof grains[0]; i++) {
+        if (grains[i].last + grains[i].not_last >= CERTAIN_MIN)
+            return grains[i].last >= CERTAIN_MIN && grains[i].last >= CERTAIN_SURE * grains[i].not_last;
+    }
+    return false;
 }
 
 bool lb_endings_tell(const struct lb_endings *endings) {

@@ -70,7 +70,7 @@ void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool la
 /* Are the ends of answers told here, as a rule? Then silence after anything else is in doubt. */
 bool lb_endings_tell(const struct lb_endings *endings);
 
-/* Were there enough pieces like this one, and all of them the last of their answers? */
+/* Were there enough pieces like this one, and nearly all of them the last of their responses? */
 bool lb_endings_are_certain(const struct lb_endings *endings, struct lb_piece piece);
 
 /* Forget everything. */

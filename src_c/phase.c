@@ -85,17 +85,31 @@ static unsigned add_piece(struct lb_phase *phase, uint64_t bytes, uint64_t now_n
     return LB_TURN_PIECE | (before > 0 ? LB_TURN_WENT_ON : LB_TURN_ANSWERED);
 }
 
-unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
+static unsigned extend_piece(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
+    phase->piece.bytes = LB_MIN(phase->piece.bytes + bytes, (uint64_t)LB_PIECE_BYTES_MAX) & LB_PIECE_BYTES_MAX;
+    phase->server_ns = now_ns;
+    return LB_TURN_PIECE;
+}
+
+static unsigned server_bytes(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
     switch ((enum lb_phase_name)phase->name) {
     case LB_PHASE_NEW: /* a greeting */
         return 0;
     case LB_PHASE_WAIT:
-    case LB_PHASE_STREAM:
         return add_piece(phase, bytes, now_ns);
+    case LB_PHASE_STREAM:
+        return phase->open ? extend_piece(phase, bytes, now_ns) : add_piece(phase, bytes, now_ns);
     case LB_PHASE_QUIET:
         return bytes < LB_NOISE_BYTES ? 0 : LB_TURN_RESUMED | add_piece(phase, bytes, now_ns);
     }
     return 0;
+}
+
+unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, bool more, uint64_t now_ns) {
+    unsigned events = server_bytes(phase, bytes, now_ns);
+
+    phase->open = more;
+    return events;
 }
 
 uint64_t lb_phase_ends_ns(const struct lb_phase *phase) {

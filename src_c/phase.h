@@ -46,6 +46,7 @@ struct lb_phase {
     bool has_gap;          /* `gap_us` means something */
     bool reported;         /* the end of this turn was reported, too early as it turned out */
     uint8_t expected;      /* enum lb_ending of `piece`; the owner sets it when lb_phase_server() says LB_TURN_PIECE */
+    bool open;             /* the rest of `piece` is still to be read: nothing can be said about it yet */
     uint32_t turns;        /* begun */
     struct lb_piece piece; /* the latest of the answer */
     uint32_t gap_us;       /* smoothed gap between two pieces of an answer */
@@ -58,9 +59,10 @@ struct lb_phase {
 
 static inline void lb_phase_init(struct lb_phase *phase) { *phase = (struct lb_phase){.name = LB_PHASE_NEW}; }
 
-/* Bytes came. Both return what that meant (enum lb_phase_event). */
+/* Bytes came. Both return what that meant (enum lb_phase_event). With `more`, the backend's bytes are a part of what is
+ * there: their piece goes on with the next ones. */
 unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns);
-unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns);
+unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, bool more, uint64_t now_ns);
 
 /* Time passed: ends the turn if its answer has been silent for long enough. */
 unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns);

@@ -203,6 +203,19 @@ static bool settle(struct lb_worker *worker, struct lb_session *session) {
 
 static void meet_deadlines(struct lb_worker *worker, struct lb_session *session);
 
+/* Both directions may have moved in one run. What the client sent was read first: where no response was in flight, it
+ * is a request, and the backend's bytes are its response. Otherwise they are the rest of the response before it. */
+static void note_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
+    bool request_first = up > 0 && session->up.asked && !lb_phase_busy(&session->phase);
+
+    if (request_first)
+        lb_turn_client_bytes(worker, session, up);
+    if (down > 0)
+        lb_turn_server_bytes(worker, session, down, more);
+    if (up > 0 && !request_first)
+        lb_turn_client_bytes(worker, session, up);
+}
+
 static void run(struct lb_worker *worker, struct lb_session *session) {
     uint64_t up_before = session->up.bytes, down_before = session->down.bytes;
     enum lb_relay_result up, down;
@@ -218,10 +231,8 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
         session->last_ns = worker->now_ns;
     else
         lb_count_add(&worker->stats.idle_wakeups_total, 1);
-    if (session->down.bytes != down_before)
-        lb_turn_server_bytes(worker, session, session->down.bytes - down_before);
-    if (session->up.bytes != up_before)
-        lb_turn_client_bytes(worker, session, session->up.bytes - up_before);
+    note_bytes(worker, session, session->up.bytes - up_before, session->down.bytes - down_before,
+               down == LB_RELAY_AGAIN);
 
     if (up == LB_RELAY_NOMEM || down == LB_RELAY_NOMEM) {
         dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
@@ -233,13 +244,19 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
         meet_deadlines(worker, session);
 }
 
-static bool has_sent_more(const struct lb_session *session) {
+static bool has_unread(const struct lb_side *side) {
     uint8_t byte;
-    return recv(session->client.fd, &byte, 1, MSG_PEEK) > 0;
+    return recv(side->fd, &byte, 1, MSG_PEEK) > 0;
 }
 
-/* A client that still has to take something is not quiet, unless it is only the end of its last response; nor is one
- * whose next request is here already. True if it may not leave yet. */
+/* Bytes have arrived that no relay has read: the next request, or more of the response where the last run was cut short
+ * or the socket waits for a larger piece. */
+static bool has_sent_more(const struct lb_session *session) {
+    return has_unread(&session->client) || has_unread(&session->server);
+}
+
+/* A client that still has to take something is not quiet, unless it is only the end of its last response; nor is a
+ * session with bytes to read. True if it may not leave yet. */
 static bool wait_to_leave(struct lb_worker *worker, struct lb_session *session) {
     uint64_t waited_ms = worker->now_ms - session->last_ns / LB_NS_PER_MS;
 
@@ -312,7 +329,7 @@ bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session
         lb_deadline_in_doubt(worker, session))
         return false;
     (void)lb_delivery_note(worker, session);
-    if (worker->now_ms < quiet_at_ms(session, quiet_ms) || lb_delivery_pending(session) > 0)
+    if (worker->now_ms < quiet_at_ms(session, quiet_ms) || lb_delivery_pending(session) > 0 || has_sent_more(session))
         return false;
     lb_affinity_release(worker, session);
     lb_session_close(worker, session, reason);

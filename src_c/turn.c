@@ -31,7 +31,7 @@ static void learn_latency(struct lb_worker *worker, struct lb_session *session, 
         lb_latency_learn(&lb_account_live(worker, session)->latency, waited_us, worker->now_ms);
 }
 
-void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
+void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes, bool more) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
     struct lb_endings *endings = lb_account_endings(worker, session);
     struct lb_phase *phase = &session->phase;
@@ -39,7 +39,7 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
     struct lb_piece before = phase->piece;
     uint64_t silence_us = (worker->now_ns - phase->server_ns) / LB_NS_PER_US;
     uint64_t waited_us = (worker->now_ns - phase->client_ns) / LB_NS_PER_US;
-    unsigned events = lb_phase_server(phase, bytes, worker->now_ns);
+    unsigned events = lb_phase_server(phase, bytes, more, worker->now_ns);
 
     lb_relay_end_run(&session->up);
     lb_count_add(&counters->received_bytes_total, bytes);
@@ -48,7 +48,7 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
         lb_count_add(&counters->answered_total, 1);
     }
     if ((events & LB_TURN_PIECE) != 0) {
-        phase->expected = (uint8_t)lb_endings_ask(endings, phase->piece);
+        phase->expected = more ? LB_ENDING_UNKNOWN : (uint8_t)lb_endings_ask(endings, phase->piece);
         learn_latency(worker, session, waited_us, before, expected);
     }
     if ((events & LB_TURN_WENT_ON) != 0) {

@@ -9,13 +9,15 @@
 #ifndef LB_TURN_H
 #define LB_TURN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "session.h"
 #include "worker.h"
 
-/* Bytes came through. Those of the client may be known to ask for nothing (lb_relay.asked). */
-void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes);
+/* Bytes came through. Those of the client may be known to ask for nothing (lb_relay.asked). Those of the backend may be
+ * a part of what is there to be read, and there are `more`. */
+void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes, bool more);
 void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes);
 
 /* Time passed: the turn may be over. */

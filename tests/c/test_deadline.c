@@ -52,7 +52,7 @@ static void ask(struct world *world) {
 }
 
 static void respond(struct world *world, enum lb_ending ending) {
-    (void)lb_phase_server(&world->session.phase, 200, world->worker.now_ns);
+    (void)lb_phase_server(&world->session.phase, 200, false, world->worker.now_ns);
     world->session.phase.expected = (uint8_t)ending;
     world->session.first_byte_us = 1;
     world->session.last_ns = world->worker.now_ns;
@@ -127,7 +127,7 @@ TEST(the_older_a_drain_the_less_silence_it_takes_to_leave) {
     static const struct {
         uint64_t age_ms, silence_ms;
     } stages[] = {
-        {0, LB_LEAVE_QUIET_MS}, {LB_LEAVE_SOON_AFTER_MS, LB_LEAVE_SOON_MS}, {LB_LEAVE_LATE_AFTER_MS, LB_LEAVE_LATE_MS}};
+        {0, LB_LEAVE_QUIET_MS}, {LB_LEAVE_SOON_AFTER_MS, LB_LEAVE_SOON_MS}, {LB_LEAVE_LATE_AFTER_MS, LB_LEAVE_SOON_MS}};
 
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
         struct world *world = fresh();
@@ -138,13 +138,27 @@ TEST(the_older_a_drain_the_less_silence_it_takes_to_leave) {
         respond(world, LB_ENDING_LAST);
         CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + stages[i].silence_ms);
         /* Behind an end that nothing ever followed it leaves at once, but in the beginning: it may be quiet soon. */
-        for (int j = 0; j < 8; j++)
+        for (int j = 0; j < 16; j++)
             lb_endings_learn(world->endings, world->session.phase.piece, true);
         CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + (stages[i].age_ms == 0 ? LB_LEAVE_QUIET_MS : 0));
         /* One that went on, once, takes the certainty away. */
         lb_endings_learn(world->endings, world->session.phase.piece, false);
         CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + stages[i].silence_ms);
     }
+}
+
+TEST(a_silence_that_was_waited_for_takes_the_least_more_of_it_in_the_end) {
+    struct world *world = fresh();
+    uint64_t at_ms = START_MS + LB_LEAVE_LATE_AFTER_MS;
+
+    drain(world);
+    move_to(world, at_ms);
+    ask(world);
+    respond(world, LB_ENDING_UNKNOWN);
+    CHECK_NEXT(world, LB_DUE_TURN, at_ms + LB_QUIET_FIRST_MS + 1);
+    move_to(world, at_ms + LB_QUIET_FIRST_MS + 1);
+    (void)lb_phase_expire(&world->session.phase, world->worker.now_ns);
+    CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + LB_LEAVE_LATE_MS);
 }
 
 TEST(sessions_of_a_drain_that_is_spread_leave_one_after_the_other) {

@@ -23,7 +23,7 @@ TEST(a_question_and_its_answer_are_one_turn) {
     CHECK_EQ(phase.name, LB_PHASE_WAIT);
     CHECK(lb_phase_busy(&phase));
     CHECK_EQ(lb_phase_client(&phase, 1 << 20, 20 * MS), 0);
-    CHECK_EQ(lb_phase_server(&phase, 1000, 500 * MS), LB_TURN_PIECE | LB_TURN_ANSWERED);
+    CHECK_EQ(lb_phase_server(&phase, 1000, false, 500 * MS), LB_TURN_PIECE | LB_TURN_ANSWERED);
     CHECK_EQ(phase.name, LB_PHASE_STREAM);
     CHECK(lb_phase_busy(&phase));
     CHECK_EQ(phase.client_ns, 20 * MS);
@@ -44,7 +44,7 @@ TEST(silence_ends_an_answer) {
     uint64_t end;
 
     (void)lb_phase_client(&phase, 100, 10 * MS);
-    (void)lb_phase_server(&phase, 1000, 30 * MS);
+    (void)lb_phase_server(&phase, 1000, false, 30 * MS);
     end = lb_phase_ends_ns(&phase);
     CHECK_EQ(end, 30 * MS + (uint64_t)LB_QUIET_FIRST_MS * MS);
     CHECK_EQ(lb_phase_expire(&phase, end - 1), 0);
@@ -59,7 +59,7 @@ TEST(the_next_question_ends_the_answer_before_it) {
     struct lb_phase phase = fresh();
 
     (void)lb_phase_client(&phase, 100, 0);
-    (void)lb_phase_server(&phase, 1000, 5 * MS);
+    (void)lb_phase_server(&phase, 1000, false, 5 * MS);
     CHECK_EQ(lb_phase_client(&phase, 100, 6 * MS), LB_TURN_PROVEN | LB_TURN_ENDED | LB_TURN_BEGAN);
     CHECK_EQ(phase.duration_ns, 5 * MS);
     CHECK_EQ(phase.turns, 2);
@@ -70,7 +70,7 @@ TEST(small_frames_of_the_client_are_no_question_while_an_answer_comes) {
     struct lb_phase phase = fresh();
 
     (void)lb_phase_client(&phase, 100, 0);
-    (void)lb_phase_server(&phase, 1000, 5 * MS);
+    (void)lb_phase_server(&phase, 1000, false, 5 * MS);
     CHECK_EQ(lb_phase_client(&phase, LB_NOISE_BYTES - 1, 6 * MS), 0);
     CHECK_EQ(phase.name, LB_PHASE_STREAM);
     CHECK_EQ(phase.turns, 1);
@@ -80,7 +80,7 @@ TEST(a_short_question_counts_in_silence) {
     struct lb_phase phase = fresh();
 
     CHECK_EQ(lb_phase_client(&phase, 1, 0), LB_TURN_BEGAN);
-    (void)lb_phase_server(&phase, 1, 1 * MS);
+    (void)lb_phase_server(&phase, 1, false, 1 * MS);
     (void)lb_phase_expire(&phase, 10000ull * MS);
     CHECK_EQ(lb_phase_client(&phase, 1, 10001ull * MS), LB_TURN_PROVEN | LB_TURN_BEGAN);
     CHECK_EQ(phase.turns, 2);
@@ -89,7 +89,7 @@ TEST(a_short_question_counts_in_silence) {
 TEST(a_greeting_is_no_turn) {
     struct lb_phase phase = fresh();
 
-    CHECK_EQ(lb_phase_server(&phase, 80, 1 * MS), 0);
+    CHECK_EQ(lb_phase_server(&phase, 80, false, 1 * MS), 0);
     CHECK_EQ(phase.name, LB_PHASE_NEW);
     CHECK_EQ(phase.turns, 0);
 }
@@ -99,10 +99,10 @@ TEST(an_answer_that_goes_on_after_all_is_the_same_turn_and_ends_once) {
     uint64_t end;
 
     (void)lb_phase_client(&phase, 100, 0);
-    (void)lb_phase_server(&phase, 1000, 5 * MS);
+    (void)lb_phase_server(&phase, 1000, false, 5 * MS);
     end = lb_phase_ends_ns(&phase);
     CHECK_EQ(lb_phase_expire(&phase, end), LB_TURN_ENDED);
-    CHECK_EQ(lb_phase_server(&phase, 1000, end + 100 * MS), LB_TURN_RESUMED | LB_TURN_PIECE | LB_TURN_WENT_ON);
+    CHECK_EQ(lb_phase_server(&phase, 1000, false, end + 100 * MS), LB_TURN_RESUMED | LB_TURN_PIECE | LB_TURN_WENT_ON);
     CHECK(lb_phase_busy(&phase));
     CHECK_EQ(phase.turns, 1);
     CHECK_EQ(lb_phase_expire(&phase, end + 5000ull * MS), 0);
@@ -113,9 +113,9 @@ TEST(small_frames_of_the_backend_do_not_break_silence) {
     struct lb_phase phase = fresh();
 
     (void)lb_phase_client(&phase, 100, 0);
-    (void)lb_phase_server(&phase, 1000, 5 * MS);
+    (void)lb_phase_server(&phase, 1000, false, 5 * MS);
     (void)lb_phase_expire(&phase, 1000 * MS);
-    CHECK_EQ(lb_phase_server(&phase, LB_NOISE_BYTES - 1, 2000ull * MS), 0);
+    CHECK_EQ(lb_phase_server(&phase, LB_NOISE_BYTES - 1, false, 2000ull * MS), 0);
     CHECK_EQ(phase.name, LB_PHASE_QUIET);
 }
 
@@ -131,12 +131,12 @@ TEST(patience_follows_the_pace_of_the_stream) {
         uint64_t now = 1000ull * MS, pace = (uint64_t)paces_ms[i] * MS, patience;
         (void)lb_phase_client(&phase, 100, now);
         now += 300 * MS;
-        (void)lb_phase_server(&phase, 1000, now);
+        (void)lb_phase_server(&phase, 1000, false, now);
         for (int token = 0; token < 500; token++) {
             uint64_t next = now + pace * 3 / 4 + lb_rng_below(&rng, (uint32_t)(pace / 2));
             CHECK_EQ(lb_phase_expire(&phase, next), 0);
             now = next;
-            CHECK_EQ(lb_phase_server(&phase, 100, now), LB_TURN_PIECE | LB_TURN_WENT_ON);
+            CHECK_EQ(lb_phase_server(&phase, 100, false, now), LB_TURN_PIECE | LB_TURN_WENT_ON);
         }
         patience = lb_phase_ends_ns(&phase) - now;
         CHECK(patience >= (uint64_t)LB_QUIET_MIN_MS * MS);
@@ -148,13 +148,13 @@ TEST(the_next_piece_shows_that_the_one_before_was_not_the_last) {
     struct lb_phase phase = fresh();
 
     (void)lb_phase_client(&phase, 100, 0);
-    (void)lb_phase_server(&phase, 200, 5 * MS);
+    (void)lb_phase_server(&phase, 200, false, 5 * MS);
     CHECK_EQ(phase.piece.place, 1);
     CHECK_EQ(phase.piece.bytes, 200);
-    CHECK_EQ(lb_phase_server(&phase, 20, 6 * MS), LB_TURN_PIECE | LB_TURN_WENT_ON);
+    CHECK_EQ(lb_phase_server(&phase, 20, false, 6 * MS), LB_TURN_PIECE | LB_TURN_WENT_ON);
     CHECK_EQ(phase.piece.place, 2);
     for (int i = 0; i < 3; i++)
-        CHECK_EQ(lb_phase_server(&phase, 30, 7 * MS), LB_TURN_PIECE | LB_TURN_WENT_ON);
+        CHECK_EQ(lb_phase_server(&phase, 30, false, 7 * MS), LB_TURN_PIECE | LB_TURN_WENT_ON);
     CHECK_EQ(phase.piece.place, 3);
     CHECK_EQ(phase.piece.bytes, 30);
     CHECK_EQ(lb_phase_client(&phase, 100, 8 * MS), LB_TURN_PROVEN | LB_TURN_ENDED | LB_TURN_BEGAN);
@@ -166,11 +166,11 @@ TEST(a_piece_that_answers_end_with_ends_the_turn_at_once) {
     struct lb_phase phase = fresh();
 
     (void)lb_phase_client(&phase, 100, 0);
-    (void)lb_phase_server(&phase, 200, 5 * MS);
+    (void)lb_phase_server(&phase, 200, false, 5 * MS);
     phase.expected = LB_ENDING_LAST;
     CHECK_EQ(lb_phase_expire(&phase, 5 * MS), LB_TURN_ENDED);
     CHECK_EQ(phase.name, LB_PHASE_QUIET);
-    CHECK_EQ(lb_phase_server(&phase, 200, 6 * MS), LB_TURN_RESUMED | LB_TURN_PIECE | LB_TURN_WENT_ON);
+    CHECK_EQ(lb_phase_server(&phase, 200, false, 6 * MS), LB_TURN_RESUMED | LB_TURN_PIECE | LB_TURN_WENT_ON);
     CHECK_EQ(phase.expected, LB_ENDING_UNKNOWN);
 }
 
@@ -178,7 +178,7 @@ TEST(a_piece_that_is_never_the_last_is_followed_by_patience) {
     struct lb_phase phase = fresh();
 
     (void)lb_phase_client(&phase, 100, 0);
-    (void)lb_phase_server(&phase, 200, 5 * MS);
+    (void)lb_phase_server(&phase, 200, false, 5 * MS);
     phase.expected = LB_ENDING_NOT_LAST;
     CHECK_EQ(lb_phase_expire(&phase, 5 * MS + (uint64_t)LB_QUIET_NOT_LAST_MS * MS - 1), 0);
     CHECK_EQ(lb_phase_expire(&phase, 5 * MS + (uint64_t)LB_QUIET_NOT_LAST_MS * MS), LB_TURN_ENDED);
@@ -192,7 +192,7 @@ TEST(an_ended_backend_ends_the_turn) {
     CHECK_EQ(lb_phase_over(&phase), 0);
     CHECK(!lb_phase_busy(&phase));
     (void)lb_phase_client(&phase, 100, 2 * MS);
-    (void)lb_phase_server(&phase, 200, 5 * MS);
+    (void)lb_phase_server(&phase, 200, false, 5 * MS);
     CHECK_EQ(lb_phase_over(&phase), LB_TURN_ENDED);
     CHECK_EQ(phase.duration_ns, 3 * MS);
     CHECK_EQ(lb_phase_over(&phase), 0);
@@ -207,7 +207,7 @@ TEST(patience_has_an_upper_bound) {
     for (int i = 0; i < 50; i++) {
         now += 3600ull * 1000 * MS;
         (void)lb_phase_expire(&phase, now - 1);
-        (void)lb_phase_server(&phase, 1000, now);
+        (void)lb_phase_server(&phase, 1000, false, now);
         CHECK(lb_phase_ends_ns(&phase) - now <= (uint64_t)LB_QUIET_MAX_MS * MS);
     }
 }
@@ -231,7 +231,7 @@ TEST(random_traffic_keeps_the_books) {
                 events = lb_phase_client(&phase, bytes, now);
                 break;
             case 1:
-                events = lb_phase_server(&phase, bytes, now);
+                events = lb_phase_server(&phase, bytes, false, now);
                 break;
             case 2:
                 events = lb_phase_expire(&phase, now);
@@ -248,6 +248,21 @@ TEST(random_traffic_keeps_the_books) {
             CHECK(ended <= begun);
         }
     }
+}
+
+TEST(a_piece_that_is_read_in_parts_is_one_piece_and_does_not_end_before_the_last_part) {
+    struct lb_phase phase;
+
+    lb_phase_init(&phase);
+    (void)lb_phase_client(&phase, 100, 0);
+    CHECK_EQ(lb_phase_server(&phase, 1000, true, 5 * MS), LB_TURN_PIECE | LB_TURN_ANSWERED);
+    CHECK_EQ(lb_phase_server(&phase, 2000, true, 6 * MS), LB_TURN_PIECE);
+    CHECK_EQ(lb_phase_server(&phase, 30, false, 7 * MS), LB_TURN_PIECE);
+    CHECK_EQ(phase.piece.bytes, 3030);
+    CHECK_EQ(phase.piece.place, 1);
+    CHECK_EQ(lb_phase_server(&phase, 50, false, 8 * MS), LB_TURN_PIECE | LB_TURN_WENT_ON);
+    CHECK_EQ(phase.piece.bytes, 50);
+    CHECK_EQ(phase.piece.place, 2);
 }
 
 TEST_MAIN()

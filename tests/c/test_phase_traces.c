@@ -35,7 +35,8 @@ struct replay {
 /* What src_c/turn.c does with the phase. */
 static void take_piece(struct replay *replay, struct lb_phase *phase, char from, uint64_t bytes, uint64_t now_ns) {
     struct lb_piece before = phase->piece;
-    unsigned events = from == '>' ? lb_phase_client(phase, bytes, now_ns) : lb_phase_server(phase, bytes, now_ns);
+    unsigned events =
+        from == '>' ? lb_phase_client(phase, bytes, now_ns) : lb_phase_server(phase, bytes, false, now_ns);
 
     if ((events & LB_TURN_PIECE) != 0)
         phase->expected = (uint8_t)lb_endings_ask(&replay->endings, phase->piece);

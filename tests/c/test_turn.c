@@ -46,7 +46,7 @@ TEST(a_request_begins_a_turn_and_silence_after_the_response_ends_it) {
     CHECK_EQ(stats()->sent_bytes_total, REQUEST);
     CHECK(session->busy);
     pass_ms(30);
-    lb_turn_server_bytes(&lone.worker, session, RESPONSE);
+    lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
     CHECK_EQ(stats()->answered_total, 1);
     CHECK_EQ(stats()->received_bytes_total, RESPONSE);
     CHECK_EQ(count(&stats()->first_byte), 1);
@@ -68,7 +68,7 @@ TEST(a_turn_does_not_end_before_its_time) {
     session = connected(&client);
     request(session);
     pass_ms(1);
-    lb_turn_server_bytes(&lone.worker, session, RESPONSE);
+    lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
     lb_turn_expire(&lone.worker, session);
     CHECK(session->busy);
     CHECK_EQ(count(&stats()->turn), 0);
@@ -85,12 +85,31 @@ TEST(the_end_of_a_response_is_known_at_once_when_it_was_learnt) {
     for (int i = 0; i < 12; i++) {
         request(session);
         pass_ms(5);
-        lb_turn_server_bytes(&lone.worker, session, RESPONSE);
+        lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
         pass_ms(5);
     }
     CHECK(!session->busy);
     CHECK_EQ(session->phase.expected, LB_ENDING_LAST);
     CHECK_EQ(count(&stats()->turn), 12);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST(a_response_that_is_read_in_parts_goes_on_whatever_the_parts_look_like) {
+    struct lb_session *session;
+    int client;
+
+    lone_init(&lone);
+    session = connected(&client);
+    for (int i = 0; i < 12; i++) {
+        request(session);
+        pass_ms(5);
+        lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
+        pass_ms(5);
+    }
+    request(session);
+    lb_turn_server_bytes(&lone.worker, session, RESPONSE, true);
+    CHECK(session->busy);
     (void)close(client);
     lone_fini(&lone);
 }
@@ -103,7 +122,7 @@ TEST(a_client_that_takes_nothing_keeps_the_turn_open) {
     session = connected(&client);
     request(session);
     pass_ms(5);
-    lb_turn_server_bytes(&lone.worker, session, RESPONSE);
+    lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
     session->client.can_write = false;
     pass_ms(LB_QUIET_MAX_MS + 1);
     lb_turn_expire(&lone.worker, session);
