@@ -68,7 +68,8 @@ static bool may_be_acknowledgement(struct lb_piece piece) {
 bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session) {
     struct lb_piece piece = session->phase.piece;
 
-    return piece.place > 0 && session->phase.expected != LB_ENDING_LAST &&
+    /* The size of a piece of a bulk transfer tells nothing, whatever it is as a rule. */
+    return piece.place > 0 && piece.bytes <= LB_COPY_BYTES && session->phase.expected != LB_ENDING_LAST &&
            (may_be_acknowledgement(piece) || lb_endings_tell(&worker->counters.endings[session->pool]));
 }
 
@@ -99,6 +100,21 @@ static uint64_t leave_silence_ms(const struct lb_worker *worker, const struct lb
     return age_ms >= LB_LEAVE_SOON_AFTER_MS ? LB_LEAVE_SOON_MS : LB_LEAVE_QUIET_MS;
 }
 
+bool lb_deadline_leaves_behind(const struct lb_worker *worker, const struct lb_session *session) {
+    const struct lb_backend_live *backend = &worker->shared->live.backends[session->backend];
+    uint64_t from_ms = leaves_from_ms(backend, session, lb_live_leaving_ms(backend));
+
+    return session->client.can_write && session->phase.name == LB_PHASE_QUIET &&
+           worker->now_ms >= from_ms + LB_LEAVE_SOON_AFTER_MS;
+}
+
+/* The silence that lets a session leave began here. */
+static uint64_t silent_from_ms(const struct lb_worker *worker, const struct lb_session *session) {
+    return lb_deadline_leaves_behind(worker, session)
+               ? LB_MAX(session->phase.server_ns, session->phase.client_ns) / LB_NS_PER_MS
+               : last_ms(session);
+}
+
 uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session) {
     const struct lb_backend_live *backend;
     uint64_t leaving_ms, from_ms, age_ms;
@@ -112,7 +128,7 @@ uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_se
     from_ms = leaves_from_ms(backend, session, leaving_ms);
     age_ms = worker->now_ms - LB_MIN(worker->now_ms, from_ms);
     from_ms = LB_MAX(from_ms, session->leave_from_ms);
-    return LB_MAX(from_ms, last_ms(session) + leave_silence_ms(worker, session, age_ms));
+    return LB_MAX(from_ms, silent_from_ms(worker, session) + leave_silence_ms(worker, session, age_ms));
 }
 
 struct lb_deadline lb_deadline_next(const struct lb_worker *worker, const struct lb_session *session) {

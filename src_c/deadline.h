@@ -59,6 +59,10 @@ uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_se
 /* True if the last answer is complete: in this pool, nothing ever followed a piece like its last one. */
 bool lb_deadline_is_certain(const struct lb_worker *worker, const struct lb_session *session);
 
+/* True if the session leaves although its client still has to take the end of its last response: the FIN follows behind
+ * that. So it is in an old drain once the backend is silent, unless it only waits for room. */
+bool lb_deadline_leaves_behind(const struct lb_worker *worker, const struct lb_session *session);
+
 /* True if only silence suggests that the last answer is complete, in a pool where its last piece normally tells. */
 bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session);
 

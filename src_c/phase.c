@@ -64,8 +64,10 @@ unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns
         phase->client_ns = now_ns;
         return 0;
     case LB_PHASE_STREAM:
-        if (bytes < LB_NOISE_BYTES)
+        if (bytes < LB_NOISE_BYTES) {
+            phase->client_ns = now_ns;
             return 0;
+        }
         ended = end(phase);
         begin(phase, now_ns);
         return proven | ended | LB_TURN_BEGAN;

@@ -255,12 +255,13 @@ static bool has_sent_more(const struct lb_session *session) {
     return has_unread(&session->client) || has_unread(&session->server);
 }
 
-/* A client that still has to take something is not quiet, unless it is only the end of its last response; nor is a
- * session with bytes to read. True if it may not leave yet. */
+/* A client that still has to take something is not quiet, unless it is only the end of its last response, behind which
+ * the FIN can be sent; nor is a session with bytes to read. True if it may not leave yet. */
 static bool wait_to_leave(struct lb_worker *worker, struct lb_session *session) {
     uint64_t waited_ms = worker->now_ms - session->last_ns / LB_NS_PER_MS;
 
-    if (!has_sent_more(session) && (lb_deadline_is_certain(worker, session) || lb_delivery_pending(session) == 0))
+    if (!has_sent_more(session) && (lb_deadline_is_certain(worker, session) ||
+                                    lb_deadline_leaves_behind(worker, session) || lb_delivery_pending(session) == 0))
         return false;
     /* Look again, less and less often while nothing moves. */
     session->leave_from_ms = worker->now_ms + LB_MAX((uint64_t)LB_DELIVERY_LOOK_MS, waited_ms / 4);

@@ -59,7 +59,7 @@ class Habit:
 
 BUSY = Habit(length=2000)
 THINKING = Habit(length=20_000, think=0.3)
-BULK = Habit(length=1 << 20)
+BULK = Habit(length=1 << 20, think=0.2)
 SLOW = Habit(length=1 << 20, receive_buffer=1 << 14, step=1 << 14, pause=0.01)
 LATE = Habit(length=3 << 20, receive_buffer=1 << 16, late=1.6)
 
