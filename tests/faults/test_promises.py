@@ -117,8 +117,8 @@ class Operator:
         assert status == 200, body
 
     def reload(self) -> None:
-        """Change the way to balance, and let a backend come and go. Those that are drained stay as they are: what the file
-        says of a backend counts for more than what was said before."""
+        """Change the way to balance, and let a backend come and go. The others stay as they are in the file: a change
+        there counts for more than a drain before it."""
         web = self._config["pools"]["web"]
         web["balance"] = self._random.choice(["round_robin", "least_busy", "least_connections", "power_of_two"])
         web["backends"] = web["backends"][: len(self._names)]
