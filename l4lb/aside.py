@@ -2,7 +2,8 @@
 
 What reads files may hang for ever: a file system can. Each reader has an `Aside`, so that it has one thread at most,
 and no end of a loop or of the process waits for that thread. Calls that wait for workers are bounded. They share the
-few `Threads` of a balancer, which no reader can take away.
+few `Threads` of a balancer, which no reader can take away. Work that only computes, on input of a bounded size, is for
+`asyncio.to_thread`.
 """
 
 from __future__ import annotations

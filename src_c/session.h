@@ -132,7 +132,7 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session);
  * that were read for it cannot be sent any more. One that lingers is done with at once. */
 void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
-/* End it by request: KILLED, DRAINED or SHUTDOWN. */
+/* End it by request. While it has no backend yet, another reason may be counted, or that its client was rejected. */
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
 /* Its backend is to have no sessions any more. BACKEND_DOWN and BETTER_UP send one that is still connecting elsewhere,

@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from l4lb.aside import in_thread
+from l4lb.aside import Aside, in_thread
 from l4lb.bounded.answer import Answer, AnswerError
 from l4lb.bounded.url import Url
 from l4lb.engine.api import SocketAddress
 from l4lb.health.probes import base
 from l4lb.health.probes.base import Target
-from l4lb.health.probes.connection import Connection, connected
+from l4lb.health.probes.connection import Connection, connected, tls_in_words
 from l4lb.interfaces import known_to_peers
 
 CONNECT_PATIENCE = 2.0
@@ -107,6 +107,7 @@ class Client:
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, server_name: str | None = None, keep: float = 0.0) -> None:
         self._tls = tls
+        self._files = Aside("reading the certificates that this host trusts")
         self._server_name = server_name
         self._keep = keep
         self._kept: dict[Origin, _Link] = {}
@@ -184,7 +185,7 @@ class Client:
     async def _open(self, url: Url, sources: Sources) -> _Link:
         """A connection to the first address that takes one."""
         if url.secure and self._tls is None:
-            self._tls = await asyncio.to_thread(ssl.create_default_context)
+            self._tls = await self._files.call(ssl.create_default_context)
         targets = [replace(target, sources=sources) for target in await _targets(url.host, url.port)]
         for target in targets[:-1]:
             with contextlib.suppress(OSError):
@@ -205,10 +206,8 @@ def _tls_in_words() -> Iterator[None]:
     """What goes wrong in TLS is AnswerError: the numbers of such errors are no numbers of the system."""
     try:
         yield
-    except ssl.CertificateError as error:
-        raise AnswerError(f"TLS: {error.verify_message}") from error
     except ssl.SSLError as error:
-        raise AnswerError(f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}") from error
+        raise AnswerError(tls_in_words(error)) from error
     except base.AnswerError as error:
         raise AnswerError(str(error)) from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from l4lb.aside import Threads
-from l4lb.config.units import shorten
 from l4lb.control.api import Session
 from l4lb.control.departures import SlotKey
 from l4lb.control.events import EventPump
@@ -13,6 +12,7 @@ from l4lb.control.names import Names
 from l4lb.control.state import State
 from l4lb.engine.api import Ending, Engine, SessionRecord
 from l4lb.errors import ControlError
+from l4lb.words import clipped
 
 ID_MAX = 2**64 - 1
 LISTING_BATCH = 1024
@@ -44,7 +44,9 @@ class Sessions:
         """ControlError if it is not there."""
         known = 0 <= session <= ID_MAX and await self._threads.call(self._engine.kill_session, session)
         if not known:
-            raise ControlError(f"there is no session {shorten(session)[1:-1]}; `l4lb sessions` shows who is there", 404)
+            raise ControlError(
+                f"there is no session {clipped(str(session), 60)}; `l4lb sessions` shows who is there", 404
+            )
 
     async def kill_of(self, slot: int) -> int:
         """End those of a backend; how many."""

@@ -15,11 +15,11 @@ from l4lb.aside import Aside
 from l4lb.bounded.client import Client
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
-from l4lb.config.units import shorten
 from l4lb.discovery.source import DiscoveryError, Report
 from l4lb.discovery.targets import parse_json
 from l4lb.discovery.web import read_body, read_token, tls_context
 from l4lb.pacing import every
+from l4lb.words import clipped
 
 _ETAG = re.compile(r"[!-~]{1,1024}", re.ASCII)
 
@@ -66,7 +66,7 @@ class HttpSource:
                 raise DiscoveryError(f"HTTP {response.status}")
             kind = (response.header("Content-Type") or "of no type").partition(";")[0].strip().lower()
             if kind != "application/json":
-                raise DiscoveryError(f"the answer is {shorten(kind)[1:-1]}; application/json is expected")
+                raise DiscoveryError(f"the answer is {clipped(kind, 60)}; application/json is expected")
             body = await read_body(response)
             tag = response.header("ETag") or ""
         answer = await asyncio.to_thread(parse_json, body)

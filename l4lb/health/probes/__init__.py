@@ -11,7 +11,7 @@ import ssl
 from l4lb.config.model import Health
 from l4lb.health.probes import command, http, mysql, pgsql, redis, send_expect, smtp
 from l4lb.health.probes.base import AnswerError, Outcome, Result, Subject, Target, failure, success
-from l4lb.health.probes.connection import Connection, new_socket
+from l4lb.health.probes.connection import Connection, new_socket, tls_in_words
 from l4lb.health.probes.dial import SourceError
 from l4lb.health.probes.dialogue import unanswered
 from l4lb.health.probes.tls import TlsFileError, context_of, server_name
@@ -45,10 +45,8 @@ async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Re
         if loop.time() - deadline > LATE and health.type != "exec":
             return Result(Outcome.HINDERED, f"l4lb noticed the deadline {loop.time() - deadline:.1f}s late")
         return Result(Outcome.TIMEOUT, f"{str(error) or 'no answer'} within {health.timeout:g}s")
-    except ssl.CertificateError as error:
-        return failure(f"TLS: {error.verify_message}")
     except ssl.SSLError as error:
-        return failure(f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}")
+        return failure(tls_in_words(error))
     except SourceError as error:
         return Result(Outcome.HINDERED, str(error.strerror))
     except OSError as error:

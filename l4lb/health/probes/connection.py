@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from l4lb.engine.api import SocketAddress
 from l4lb.health.probes.base import AnswerError, SendProxy, Target
-from l4lb.health.probes.dial import come_from, dial
+from l4lb.health.probes.dial import come_from, dial, reset_on_close
 
 CHUNK = 16384
 
@@ -26,7 +26,6 @@ PARTING = 0.05
 REST_MAX = 65536
 """Bytes that are read and forgotten: behind an answer, or before something is asked."""
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _FIN_ON_CLOSE = struct.pack("ii", 0, 0)
 
 PROXY_LOCAL: Mapping[SendProxy, bytes] = {
@@ -198,12 +197,19 @@ def new_socket(target: Target) -> socket.socket:
     try:
         sock.setblocking(False)
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            reset_on_close(sock)
         come_from(sock, target.sources)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def tls_in_words(error: ssl.SSLError) -> str:
+    """What is wrong with the peer, or with its certificate."""
+    if isinstance(error, ssl.CertificateError):
+        return f"TLS: {error.verify_message}"
+    return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
 
 
 @contextlib.asynccontextmanager

@@ -46,6 +46,10 @@ def come_from(sock: socket.socket, sources: Sequence[str]) -> None:
         raise SourceError(errno.EADDRNOTAVAIL, f"this host has no address to connect from ({hosts}); see source")
 
 
+def reset_on_close(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
 async def dial(sock: socket.socket, address: SocketAddress) -> None:
     """Connect a non-blocking socket: what the loop's `sock_connect` does, for half its price. The caller sets the
     deadline.
@@ -65,7 +69,7 @@ async def dial(sock: socket.socket, address: SocketAddress) -> None:
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error == 0 and _is_connected_to_itself(sock):
         # A plain close would keep the port for a minute, and its server could not start.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        reset_on_close(sock)
         error = errno.ECONNREFUSED
     if error != 0:
         raise OSError(error, os.strerror(error))
