@@ -1,15 +1,22 @@
-"""Clients that come and go, and clients that stay and stream, all the while something else happens."""
+"""Clients that come and go, and clients that stay and stream, all the while something else happens.
+
+A connection that streams may be closed between two exchanges when its backend or its balancer is drained, as one of HTTP
+may be between a response and the next request. Within an exchange it may not.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable
 
 from tests.helpers.patterns import pattern
-from tests.helpers.peers import Address, Background, connect
+from tests.helpers.peers import Address, Background, Peer, connect
 
 CLIENTS = 3
+PART = 4000
+"""Bytes of one exchange of a stream."""
 
 
 class Load:
@@ -38,15 +45,28 @@ class Load:
 
     def _streamer(self, key: int) -> Callable[[], int]:
         def stream() -> int:
-            with connect(self._address) as client:
-                while not self._stop.is_set():
-                    offset = self.streamed[key]
-                    client.send_pattern(key, 4000, offset)
-                    client.receive_pattern(key, 4000, offset)
-                    self.streamed[key] += 4000
-            return 1
+            sessions = 0
+            while not self._stop.is_set():
+                sessions += 1
+                with connect(self._address) as client:
+                    while not self._stop.is_set() and self._exchange(client, key):
+                        pass
+            return sessions
 
         return stream
+
+    def _exchange(self, client: Peer, key: int) -> bool:
+        """False if the connection was closed before it."""
+        offset = self.streamed[key]
+        with contextlib.suppress(BrokenPipeError):
+            client.send_pattern(key, PART, offset)
+        first = client.sock.recv(PART)
+        if not first:
+            return False
+        assert first == pattern(key, offset, len(first))
+        client.receive_pattern(key, PART - len(first), offset + len(first))
+        self.streamed[key] += PART
+        return True
 
     def alive(self) -> bool:
         return all(one.running() for one in self._running)
