@@ -1,7 +1,7 @@
 """Clients that come and go, and clients that stay and stream, all the while something else happens.
 
-A connection that streams may be closed between two exchanges when its backend or its balancer is drained, as one of HTTP
-may be between a response and the next request. Within an exchange it may not.
+A connection that streams may be closed between two exchanges when its backend or its balancer is drained, as one of
+HTTP may be between a response and the next request. Within an exchange it may not.
 """
 
 from __future__ import annotations
