@@ -182,6 +182,11 @@ class Balancer:
                 self.notified += self._notify.recv(4096, socket.MSG_DONTWAIT).decode().splitlines()
         return word in self.notified
 
+    def hear(self) -> None:
+        """Take the service notifications that have come: a queue without room keeps a thread of the balancer waiting."""
+        while select.select([self._notify], [], [], 0)[0]:
+            self.notified += self._notify.recv(4096).decode().splitlines()
+
     def stop(self) -> None:
         """Ask for a clean stop; AssertionError when it is not clean."""
         if self.popen.poll() is None:

@@ -43,6 +43,7 @@ def test_storm_loses_nothing_and_grows_nothing(by: str, tmp_path: Path) -> None:
         def reload(turn: int) -> None:
             if by == "api":
                 lb.reload(weather.config(turn))
+                lb.hear()
                 return
             lb.write(weather.config(turn))
             lb.signal(signal.SIGHUP)
