@@ -183,7 +183,7 @@ class Balancer:
         return word in self.notified
 
     def hear(self) -> None:
-        """Take the service notifications that have come: a queue without room keeps a thread of the balancer waiting."""
+        """Take the service notifications that have come: a queue without room keeps a thread waiting."""
         while select.select([self._notify], [], [], 0)[0]:
             self.notified += self._notify.recv(4096).decode().splitlines()
 
