@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from l4lb.cli import columns
 from l4lb.cli.client import Json
+from l4lb.cli.columns import Column
 from l4lb.words import clipped, counted, lasting
 
 # Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
@@ -46,8 +47,8 @@ def print_status(status: Json) -> None:
         console.print(f"[bold red]last upgrade failed:[/bold red] {_shown(str(failure))}", highlight=False)
     if status.get("stopping"):
         console.print(_stopping(_mapping(status, "shutdown")), highlight=False)
-    console.print(_listeners_table(_mapping(status, "listeners")))
-    console.print(_backends_table(_mapping(status, "pools")))
+    console.print(_listeners_table(_mapping(status, "listeners"), console.width))
+    console.print(_backends_table(_mapping(status, "pools"), console.width))
     for name, pool in _items(_mapping(status, "pools")):
         if fault := pool.get("fault"):
             console.print(
@@ -79,53 +80,71 @@ def _stopping(shutdown: Json) -> str:
     )
 
 
-def _listeners_table(listeners: Json) -> Table:
-    table = _table("listener", "bind", "pool", "connections>", "total>", "rejected>")
+_LISTENER = (
+    Column("listener", shrinks=True),
+    Column("bind", shrinks=True),
+    Column("pool", shrinks=True),
+    Column("connections", right=True),
+    Column("total", right=True, leaves=1),
+    Column("rejected", right=True, leaves=2),
+)
+
+
+def _listeners_table(listeners: Json, width: int) -> Table:
+    rows = []
     for name, listener in _items(listeners):
         bind = listener.get("bind")
         rejected = sum(
             number(_mapping(listener, "rejected_total"), key) for key in _mapping(listener, "rejected_total")
         )
-        table.add_row(
-            _shown(name),
-            _shown(", ".join(map(str, bind)) if isinstance(bind, list) else ""),
-            _text(listener, "pool"),
-            _text(listener, "connections"),
-            _text(listener, "connections_total"),
-            str(rejected),
+        rows.append(
+            (
+                _shown(name),
+                _shown(", ".join(map(str, bind)) if isinstance(bind, list) else ""),
+                _text(listener, "pool"),
+                _text(listener, "connections"),
+                _text(listener, "connections_total"),
+                str(rejected),
+            )
         )
-    return table
+    return columns.table(_LISTENER, rows, width)
 
 
-def _backends_table(pools: Json) -> Table:
-    placed = any(
-        backend.get("tier") or backend.get("zone")
-        for _, pool in _items(pools)
-        for _, backend in _items(_mapping(pool, "backends"))
+def _backend_columns(backends: list[tuple[str, Json]]) -> tuple[Column, ...]:
+    """What says nothing of these backends leaves a narrow terminal first."""
+    is_named = any(backend.get("address") != name for name, backend in backends)
+    is_loaded = any(_mapping(backend, "load") for _, backend in backends)
+    is_placed = any(backend.get("tier") or backend.get("zone") for _, backend in backends)
+    return (
+        Column("pool", shrinks=True),
+        Column("backend", shrinks=True),
+        Column("address", shrinks=True, leaves=7 if is_named else 1),
+        *((Column("tier", right=True), Column("zone", shrinks=True, leaves=6)) if is_placed else ()),
+        Column("state"),
+        Column("health"),
+        Column("weight", right=True),
+        Column("load", right=True, leaves=8 if is_loaded else 2),
+        Column("connections", right=True),
+        Column("total", right=True, leaves=5),
+        Column("in", right=True, leaves=3),
+        Column("out", right=True, leaves=4),
+        Column("message", shrinks=True),
     )
-    table = _table(
-        "pool",
-        "backend",
-        "address",
-        *(("tier>", "zone") if placed else ()),
-        "state",
-        "health",
-        "weight>",
-        "load>",
-        "connections>",
-        "total>",
-        "in>",
-        "out>",
-        "message",
-    )
-    for pool_name, pool in _items(pools):
-        for name, backend in _items(_mapping(pool, "backends")):
-            weight, effective = _text(backend, "weight"), _text(backend, "effective_weight")
-            table.add_row(
-                _shown(pool_name),
+
+
+def _backends_table(pools: Json, width: int) -> Table:
+    of_pools = [(pool, *item) for pool, found in _items(pools) for item in _items(_mapping(found, "backends"))]
+    shown = _backend_columns([(name, backend) for _, name, backend in of_pools])
+    is_placed = any(column.name == "tier" for column in shown)
+    rows = []
+    for pool, name, backend in of_pools:
+        weight, effective = _text(backend, "weight"), _text(backend, "effective_weight")
+        rows.append(
+            (
+                _shown(pool),
                 _shown(name),
                 _text(backend, "address"),
-                *((_text(backend, "tier"), _text(backend, "zone")) if placed else ()),
+                *((_text(backend, "tier"), _text(backend, "zone")) if is_placed else ()),
                 _styled(_text(backend, "state")),
                 _styled(_health(backend)),
                 weight if weight == effective else f"{effective} of {weight}",
@@ -136,7 +155,8 @@ def _backends_table(pools: Json) -> Table:
                 size(number(backend, "bytes_out")),
                 _text(backend, "health_message"),
             )
-    return table
+        )
+    return columns.table(shown, rows, width)
 
 
 def _discovery(pool: str, discovery: Json) -> str:
@@ -179,11 +199,25 @@ def _load(load: Json) -> str:
     return f"{shown}, {lasting(_float(load, 'age_s'))} old" if load.get("stale") else shown
 
 
+_SESSION = (
+    Column("session", right=True),
+    Column("listener", shrinks=True, leaves=2),
+    Column("client", shrinks=True),
+    Column("pool", shrinks=True, leaves=6),
+    Column("backend", shrinks=True),
+    Column("state", leaves=3),
+    Column("age", right=True),
+    Column("idle", right=True),
+    Column("in", right=True, leaves=4),
+    Column("out", right=True, leaves=5),
+    Column("path", leaves=1),
+)
+
+
 def print_sessions(answer: Json) -> None:
-    table = _table("session>", "listener", "client", "pool", "backend", "state", "age>", "idle>", "in>", "out>", "path")
     sessions = answer.get("sessions")
-    for session in sessions if isinstance(sessions, list) else ():
-        table.add_row(
+    rows = [
+        (
             _text(session, "session"),
             _text(session, "listener"),
             _text(session, "client"),
@@ -196,8 +230,10 @@ def print_sessions(answer: Json) -> None:
             size(number(session, "bytes_out")),
             _text(session, "path"),
         )
+        for session in (sessions if isinstance(sessions, list) else ())
+    ]
     console = _console()
-    console.print(table) if table.row_count else console.print("no sessions")
+    console.print(columns.table(_SESSION, rows, console.width) if rows else "no sessions")
 
 
 def size(count: int) -> str:
@@ -245,14 +281,6 @@ def _items(mapping: Json) -> Iterator[tuple[str, Json]]:
 def _styled(word: str) -> str:
     style = _STYLES.get(word)
     return f"[{style}]{word}[/{style}]" if style else word
-
-
-def _table(*columns: str) -> Table:
-    """A table with these columns; a name that ends in `>` is a column of numbers."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name.removesuffix(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
-    return table
 
 
 def _console() -> Console:

@@ -98,7 +98,7 @@ class Shutdown:
         self._requested.set()
         self._began_at = began_at = asyncio.get_running_loop().time()
         self._deadline = None if patience is None else began_at + patience
-        words = progress(self._status(began_at))
+        words = self._progress(began_at)
         self._notifier.stopping(words)
         _log.info("stopping: no new clients; %s", words)
         if sys.stderr.isatty() and self._balancer.session_count() > 0:
@@ -127,19 +127,22 @@ class Shutdown:
             if now < told_at + STATUS_INTERVAL:
                 continue
             told_at = now
-            status = self._status(began_at)
+            words = self._progress(began_at)
             # Also without sessions: those of the process before this one end when the service manager loses patience.
-            self._notifier.stopping(progress(status))
-            if status.sessions == 0:
+            self._notifier.stopping(words)
+            sessions = self._balancer.session_count()
+            if sessions == 0:
                 continue
-            if now >= logged_at + LOG_INTERVAL or 2 * status.sessions <= logged:
-                logged_at, logged = now, status.sessions
-                _log.info("stopping: %s", progress(status))
+            if now >= logged_at + LOG_INTERVAL or 2 * sessions <= logged:
+                logged_at, logged = now, sessions
+                _log.info("stopping: %s", words)
 
-
-def progress(status: ShutdownStatus) -> str:
-    """`waiting for 3 sessions to end, 2 of them busy, 9m 40s left`; without sessions it waits for those of another."""
-    left = "" if status.left is None else f", {lasting(status.left)} left"
-    if status.sessions == 0:
-        return f"waiting for the process that was replaced to end{left}"
-    return f"waiting for {counted(status.sessions, 'session')} to end, {status.busy} of them busy{left}"
+    def _progress(self, began_at: float) -> str:
+        """`waiting for 3 sessions to end, 2 of them busy, 9m 40s left`, or what else the process waits for."""
+        status = self._status(began_at)
+        left = "" if status.left is None else f", {lasting(status.left)} left"
+        if status.sessions > 0:
+            return f"waiting for {counted(status.sessions, 'session')} to end, {status.busy} of them busy{left}"
+        if self._accompanied():
+            return f"waiting for the process that was replaced to end{left}"
+        return "no session is left"

@@ -74,3 +74,9 @@ def test_what_starts_is_waited_for_without_a_stop() -> None:
         assert await Shutdown(cast(Balancer, Leaving()), Recorder()).unless_requested(answer()) == 7
 
     asyncio.run(start())
+
+
+def test_a_process_without_sessions_waits_for_no_other_one() -> None:
+    recorder = Recorder()
+    asyncio.run(Shutdown(cast(Balancer, Leaving()), recorder).drain(600.0))
+    assert recorder.said == ["no session is left"]

@@ -1,0 +1,84 @@
+"""Chooses the columns of a table that a terminal has room for, so that each row stays on one line.
+
+Columns leave in the order of their `leaves` until the rest fits. Columns that `shrink` are then cut, the widest first;
+numbers and words of the program are never cut. Pure but for the table of `rich` that comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+SHRUNK_MIN = 12
+"""Cells that a column keeps when it shrinks, if it has as many."""
+
+GAP = 3
+"""Cells between two columns of a table; both edges together take two."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """`leaves` is when it leaves a table that is too wide, the lowest first; None is never."""
+
+    name: str
+    right: bool = False
+    shrinks: bool = False
+    leaves: int | None = None
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """The rows, in cells with markup, as a table of `width` at most if that can be had."""
+    natural = [_width(column.name, [row[i] for row in rows]) for i, column in enumerate(columns)]
+    kept = _kept(columns, natural, width)
+    widths = _shrunk([columns[i] for i in kept], [natural[i] for i in kept], width)
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for i, cells in zip(kept, widths, strict=True):
+        result.add_column(
+            columns[i].name,
+            justify="right" if columns[i].right else "left",
+            width=cells,
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in rows:
+        result.add_row(*(row[i] for i in kept))
+    return result
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    return max(len(name), *(Text.from_markup(cell).cell_len for cell in cells), 0)
+
+
+def _least(column: Column, natural: int) -> int:
+    return min(natural, max(SHRUNK_MIN, len(column.name))) if column.shrinks else natural
+
+
+def _taken(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1) + 2
+
+
+def _kept(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
+    """The places of the columns that there is room for, in their order."""
+    kept = list(range(len(columns)))
+    leaving = sorted((column.leaves, i) for i, column in enumerate(columns) if column.leaves is not None)
+    for _, i in leaving:
+        if _taken([_least(columns[k], natural[k]) for k in kept]) <= width:
+            break
+        kept.remove(i)
+    return kept
+
+
+def _shrunk(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
+    widths = list(natural)
+    excess = _taken(widths) - width
+    while excess > 0:
+        spare = {i: widths[i] for i, column in enumerate(columns) if widths[i] > _least(column, natural[i])}
+        if not spare:
+            break
+        widths[max(spare, key=lambda i: spare[i])] -= 1
+        excess -= 1
+    return widths
