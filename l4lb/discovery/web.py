@@ -31,7 +31,8 @@ async def tls_context(
     def load() -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca)
         if certificate is not None:
-            context.load_cert_chain(certificate, key)
+            # A key behind a password would ask for it on the terminal.
+            context.load_cert_chain(certificate, key, password=lambda: b"")
         return context
 
     try:

@@ -10,7 +10,7 @@ from l4lb.control.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.errors import StartError
 from l4lb.health.probes import load
 from l4lb.health.probes.base import Subject, Target, ip_target
-from l4lb.health.probes.tls import TlsFileError, context_of
+from l4lb.health.probes.tls import TlsFileError, load_context
 from l4lb.health.scheduler import Check
 from l4lb.interfaces import known_to_peers
 
@@ -38,7 +38,7 @@ def require_tls(config: Config) -> None:
         if pool.health is not None:
             load(pool.health)
             try:
-                context_of(pool.health)
+                load_context(pool.health)
             except TlsFileError as error:
                 raise StartError(f"pools.{name}.health.tls: cannot use {error}") from None
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import ssl
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, failure, success
+from l4lb.config.model import Health
+from l4lb.health.probes import NOBODY, Outcome, Result, Subject, failure, probe, success, tls
 from tests.health.certificates import Authority, SecureServer, authority
-from tests.health.probing import check
+from tests.health.probing import check, target
+from tests.helpers.loops import run
 from tests.helpers.peers import Backend, Peer, Served
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -34,8 +39,8 @@ def ca(tmp_path: Path) -> Authority:
     return authority(tmp_path)
 
 
-def secure(server: SecureServer, subject: Subject = NOBODY, **tls: Any) -> Result:
-    return check(server.address, type="https", tls=tls, subject=subject)
+def secure(server: SecureServer, subject: Subject = NOBODY, **settings: Any) -> Result:
+    return check(server.address, type="https", tls=settings, subject=subject)
 
 
 def test_certificate_of_the_address(ca: Authority) -> None:
@@ -130,6 +135,51 @@ def test_file_that_was_replaced_counts_from_the_next_check(ca: Authority, tmp_pa
         file.write_bytes(Path(ca.file).read_bytes())
         os.utime(file, ns=(1, 1))
         assert secure(server, ca=str(file)).ok
+
+
+@pytest.fixture
+def hung(tmp_path: Path) -> Iterator[Path]:
+    """Opening it takes until the end of the test."""
+    path = tmp_path / "hung.pem"
+    os.mkfifo(path)
+    yield path
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_file_that_hangs_hinders_its_own_checks_and_no_other(
+    ca: Authority, hung: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "PATIENCE", 0.2)
+    with SecureServer(ca.server_context("127.0.0.1"), answer) as server:
+
+        async def both() -> tuple[Result, Result, bool]:
+            stuck = asyncio.ensure_future(probe_with(server, str(hung)))
+            other = await probe_with(server, ca.file)
+            was_first = not stuck.done()
+            return await stuck, other, was_first
+
+        of_hung, other, was_first = run(both())
+        assert (other, was_first) == (success("HTTP 200"), True)
+        assert of_hung == hindered(f"health.tls: reading {hung} takes longer than 0.2s")
+
+
+def test_file_that_begins_to_hang_leaves_checks_what_it_held(
+    ca: Authority, hung: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "PATIENCE", 0.2)
+    file = hung.with_name("moved.pem")
+    file.write_bytes(Path(ca.file).read_bytes())
+    with SecureServer(ca.server_context("127.0.0.1"), answer) as server:
+        assert secure(server, ca=str(file)).ok
+        hung.rename(file)
+        file.with_name(hung.name).symlink_to(file)
+        assert secure(server, ca=str(file)).ok
+
+
+def probe_with(server: SecureServer, file: str) -> Coroutine[Any, Any, Result]:
+    settings = Health.model_validate({"type": "https", "timeout": 10, "tls": {"ca": file}})
+    return probe(target(server.address), settings)
 
 
 def test_proxy_header_comes_before_the_handshake(ca: Authority) -> None:

@@ -32,14 +32,18 @@ _log = logging.getLogger(__name__)
 
 
 async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Result:
-    """Check once, within `health.timeout` for everything but taking leave. Never raises but CancelledError."""
+    """Check once, within `health.timeout` for everything but TLS files and taking leave. Never raises but
+    CancelledError."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + health.timeout
     try:
+        if (context := await context_of(health)) is not None:
+            # Time for files of this host is no time of the backend.
+            deadline = loop.time() + health.timeout
         if health.type == "exec":
             async with asyncio.timeout_at(deadline):
                 return await command.run(target, health, subject)
-        return await _asked(target, health, subject, deadline)
+        return await _asked(target, health, subject, context, deadline)
     except TimeoutError as error:
         # Seeing a program off takes time of its own.
         if loop.time() - deadline > LATE and health.type != "exec":
@@ -63,8 +67,10 @@ async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Re
         return Result(Outcome.HINDERED, f"internal error: {error!r}")
 
 
-async def _asked(target: Target, health: Health, subject: Subject, deadline: float) -> Result:
-    context, name = context_of(health), server_name(health, subject, target)
+async def _asked(
+    target: Target, health: Health, subject: Subject, context: ssl.SSLContext | None, deadline: float
+) -> Result:
+    name = server_name(health, subject, target)
     with new_socket(target) as sock:
         connection = Connection(sock)
         try:

@@ -1,18 +1,28 @@
-"""TLS of checks: contexts are made once, and anew when a file of theirs has changed."""
+"""TLS of checks: contexts are made once, and anew when a file of theirs has changed.
+
+Files are looked at on threads, because a file system can hang: one at a time for each settings. Checks go on with what
+is known then.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
+from l4lb.aside import in_thread
 from l4lb.config.model import Health, HealthTls
 from l4lb.health.probes.base import Subject, Target
 from l4lb.interfaces import known_to_peers
 
 CONTEXTS_MAX = 1024
 """Contexts that are kept; pools that share their settings share one."""
+
+PATIENCE = 1.0
+"""Seconds that a look at files may take before checks use what is known of them."""
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -29,7 +39,18 @@ class _Kept:
     context: ssl.SSLContext
 
 
-_contexts: dict[tuple[HealthTls, str], _Kept] = {}
+_Key = tuple[HealthTls, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    begun: float
+    context: asyncio.Future[ssl.SSLContext]
+
+
+_contexts: dict[_Key, _Kept] = {}
+_looks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Look]] = WeakKeyDictionary()
+"""Those that are not over."""
 
 
 def settings_of(health: Health) -> HealthTls | None:
@@ -37,17 +58,49 @@ def settings_of(health: Health) -> HealthTls | None:
     return health.tls or (HealthTls() if health.type == "https" else None)
 
 
-def context_of(health: Health) -> ssl.SSLContext | None:
+async def context_of(health: Health) -> ssl.SSLContext | None:
     """The context of a check; None for one in the clear. TlsFileError when a file cannot be used."""
     tls = settings_of(health)
     if tls is None:
         return None
-    key, changed = (tls, health.type), _changed(tls)
+    key = (tls, health.type)
     kept = _contexts.get(key)
+    if kept is not None and not _paths(tls):
+        return kept.context
+    loop, look = asyncio.get_running_loop(), _look(key)
+    try:
+        async with asyncio.timeout_at(max(look.begun + PATIENCE, loop.time())):
+            return await asyncio.shield(look.context)
+    except TimeoutError:
+        if kept is None:
+            named = ", ".join(_paths(tls)) or "what the system trusts"
+            raise TlsFileError(f"reading {named} takes longer than {PATIENCE:g}s") from None
+        return kept.context
+
+
+def load_context(health: Health) -> None:
+    """Have the context of a check ready. Reads files here and now; TlsFileError when one cannot be used."""
+    if (tls := settings_of(health)) is not None:
+        _current((tls, health.type))
+
+
+def _look(key: _Key) -> _Look:
+    """The look at the files that is under way, or a new one."""
+    loop = asyncio.get_running_loop()
+    looks = _looks.setdefault(loop, {})
+    if key not in looks:
+        looks[key] = _Look(loop.time(), in_thread("l4lb-tls", _current, key))
+        looks[key].context.add_done_callback(lambda _: looks.pop(key))
+    return looks[key]
+
+
+def _current(key: _Key) -> ssl.SSLContext:
+    tls, kind = key
+    changed, kept = _changed(tls), _contexts.get(key)
     if kept is None or kept.changed != changed:
         if len(_contexts) >= CONTEXTS_MAX:
             _contexts.clear()
-        kept = _contexts[key] = _Kept(changed, _make(tls, "h2" if health.type == "grpc" else None))
+        kept = _contexts[key] = _Kept(changed, _make(tls, "h2" if kind == "grpc" else None))
     return kept.context
 
 
@@ -65,8 +118,11 @@ def server_name(health: Health, subject: Subject, target: Target) -> str:
 
 
 def _changed(tls: HealthTls) -> _Changed:
-    paths = (path for path in (tls.ca, tls.certificate, tls.key) if path is not None)
-    return tuple(_modified(path) for path in paths)
+    return tuple(_modified(path) for path in _paths(tls))
+
+
+def _paths(tls: HealthTls) -> list[str]:
+    return [path for path in (tls.ca, tls.certificate, tls.key) if path is not None]
 
 
 def _modified(path: str) -> int:
