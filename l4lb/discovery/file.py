@@ -20,9 +20,13 @@ from l4lb.discovery.inotify import Inotify
 from l4lb.discovery.source import ANSWER_MAX, ENDPOINTS_MAX, Answer, DiscoveryError, Report
 from l4lb.discovery.targets import parse_json, parse_yaml
 from l4lb.pacing import rounds
+from l4lb.words import reason
 
 REREAD = 30.0
 """Seconds after which the file is read again though nothing was heard of it."""
+
+RETRY = 5.0
+"""The same, after a failure: a directory that is not there cannot be watched."""
 
 SETTLE = 0.02
 """Seconds from the first sign of a change to reading: a program that replaces several files takes a moment."""
@@ -49,9 +53,15 @@ class FileSource:
         try:
             async for _ in rounds(SETTLE, SETTLE_MAX):
                 inotify.changed.clear()
-                await report.found(await self._files.call(self._read, inotify))
+                patience = REREAD
+                try:
+                    await report.found(await self._files.call(self._read, inotify))
+                except (DiscoveryError, OSError, TimeoutError) as error:
+                    # Whoever mends the file is heard at once, however long it has been wrong.
+                    report.failed(reason(error))
+                    patience = RETRY
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(REREAD):
+                    async with asyncio.timeout(patience):
                         await inotify.changed.wait()
                     await asyncio.sleep(SETTLE)
             raise AssertionError("rounds do not end")

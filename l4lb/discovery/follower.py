@@ -142,6 +142,13 @@ class Follower:
         self._works()
         self._believe(self._belief.persisted(self._loop.time(), self._rules))
 
+    def failed(self, message: str) -> None:
+        self._updates_total["failure"] += 1
+        if self._working:
+            kept = counted(len(self.endpoints), "backend")
+            _log.warning("%s fails: %s; keeping the %s known, trying again", self._label, message, kept)
+        self._working, self._message = False, message
+
     def _works(self) -> None:
         if not self._working:
             _log.info("%s works again", self._label)
@@ -206,23 +213,16 @@ class Follower:
                 if self._rules.hold == 0:
                     await self.found(())
                 else:
-                    self._failed(str(error))
+                    self.failed(str(error))
             except (DiscoveryError, OSError, TimeoutError, ValueError) as error:
-                self._failed(reason(error))
+                self.failed(reason(error))
             except Exception as error:
                 if self._working:
                     _log.exception("%s failed in a way nobody foresaw", self._label)
-                self._failed(clipped(repr(error)))
+                self.failed(clipped(repr(error)))
             # One that answers and breaks at once is broken all the same.
             failures = 1 if self._loop.time() - begun > BACKOFF_MAX else failures + 1
             await asyncio.sleep(min(backoff(failures, self._dice), max(self._source.interval, BACKOFF_MIN)))
-
-    def _failed(self, message: str) -> None:
-        self._updates_total["failure"] += 1
-        if self._working:
-            kept = counted(len(self.endpoints), "backend")
-            _log.warning("%s fails: %s; keeping the %s known, trying again", self._label, message, kept)
-        self._working, self._message = False, message
 
 
 def _in_order(endpoints: Sequence[Endpoint]) -> Endpoints:

@@ -72,6 +72,9 @@ class Report(Protocol):
     def unchanged(self) -> None:
         """What was found last is still so."""
 
+    def failed(self, message: str) -> None:
+        """There is no answer now. For a source that goes on by itself; any other raises an error."""
+
 
 class Source(Protocol):
     interval: float

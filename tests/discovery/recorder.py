@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from l4lb.discovery.source import Answer, Endpoint, Source
+from l4lb.discovery.source import Answer, DiscoveryError, Endpoint, Source
 from tests.helpers.loops import eventually
 
 
@@ -26,6 +26,9 @@ class Recorder:
 
     def unchanged(self) -> None:
         self.confirmed += 1
+
+    def failed(self, message: str) -> None:
+        self.error = DiscoveryError(message)
 
     @property
     def names(self) -> list[str] | None:

@@ -16,7 +16,7 @@ from l4lb.discovery import file as module
 from l4lb.discovery.file import FileSource, read
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError
 from tests.discovery.recorder import failure, watched
-from tests.helpers.loops import run
+from tests.helpers.loops import eventually, run
 
 A, B, C = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
 
@@ -160,6 +160,41 @@ def test_a_file_that_goes_is_a_failure(tmp_path: Path) -> None:
             await recorder.wait_names(A)
             path.unlink()
             await recorder.wait_error()
+
+    run(main())
+
+
+def test_a_file_that_is_mended_is_read_at_once_however_often_it_was_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 3600)
+    path = tmp_path / "targets.json"
+    path.write_text(groups(A))
+
+    async def main() -> None:
+        async with watched(source(path)) as recorder:
+            await recorder.wait_names(A)
+            for wrong in ("[", "{}", '[{"targets": 1}]'):
+                recorder.error = None
+                replace(path, wrong)
+                assert str(path) in await recorder.wait_error()
+            recorder.error = None
+            replace(path, groups(A, B))
+            await recorder.wait_names(A, B)
+
+    run(main())
+
+
+def test_a_directory_that_is_not_there_yet_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY", 0.01)
+    path = tmp_path / "sub" / "targets.json"
+
+    async def main() -> None:
+        async with watched(source(path)) as recorder:
+            assert "No such file" in await recorder.wait_error()
+            path.parent.mkdir()
+            path.write_text(groups(A))
+            await eventually(lambda: recorder.names == [A])
 
     run(main())
 

@@ -170,6 +170,9 @@ class Nobody:
     def unchanged(self) -> None:
         pass
 
+    def failed(self, message: str) -> None:
+        pass
+
 
 async def follow(source: Source) -> None:
     """For a while: it fails, if at all, in a way that is foreseen."""
