@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery.h"
 
+#include <sys/socket.h>
+
 #include "base.h"
 #include "clock.h"
 #include "sock.h"
@@ -11,6 +13,15 @@ static uint32_t pending(const struct lb_side *side) {
 
 uint32_t lb_delivery_pending(const struct lb_session *session) {
     return pending(&session->client) + pending(&session->server);
+}
+
+static bool has_unread(const struct lb_side *side) {
+    uint8_t byte;
+    return recv(side->fd, &byte, 1, MSG_PEEK) > 0;
+}
+
+bool lb_delivery_has_unread(const struct lb_session *session) {
+    return has_unread(&session->client) || has_unread(&session->server);
 }
 
 /* When the kernel last sent this peer something new, which it does when the peer has taken what it had. 0 = the kernel

@@ -10,15 +10,16 @@
 #include "admission.h"
 #include "affinity.h"
 #include "base.h"
-#include "client_hello.h"
 #include "clock.h"
 #include "connect.h"
 #include "count.h"
 #include "deadline.h"
 #include "delivery.h"
+#include "greeting.h"
 #include "histogram.h"
 #include "linger.h"
 #include "newcomers.h"
+#include "overdue.h"
 #include "poll_tag.h"
 #include "proxy_header.h"
 #include "sock.h"
@@ -201,7 +202,12 @@ static bool settle(struct lb_worker *worker, struct lb_session *session) {
     return true;
 }
 
-static void meet_deadlines(struct lb_worker *worker, struct lb_session *session);
+static void meet_deadlines(struct lb_worker *worker, struct lb_session *session) {
+    enum l4lb_close reason;
+
+    if (lb_overdue_meet(worker, session, &reason))
+        lb_session_close(worker, session, reason);
+}
 
 /* Both directions may have moved in one run. What the client sent was read first: where no response was in flight, it
  * is a request, and the backend's bytes are its response. Otherwise they are the rest of the response before it. */
@@ -244,81 +250,6 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
         meet_deadlines(worker, session);
 }
 
-static bool has_unread(const struct lb_side *side) {
-    uint8_t byte;
-    return recv(side->fd, &byte, 1, MSG_PEEK) > 0;
-}
-
-/* Bytes have arrived that no relay has read: the next request, or more of the response where the last run was cut short
- * or the socket waits for a larger piece. */
-static bool has_sent_more(const struct lb_session *session) {
-    return has_unread(&session->client) || has_unread(&session->server);
-}
-
-/* A client that still has to take something is not quiet, unless it is only the end of its last response, behind which
- * the FIN can be sent; nor is a session with bytes to read. True if it may not leave yet. */
-static bool wait_to_leave(struct lb_worker *worker, struct lb_session *session) {
-    uint64_t waited_ms = worker->now_ms - session->last_ns / LB_NS_PER_MS;
-
-    if (!has_sent_more(session) && (lb_deadline_is_certain(worker, session) ||
-                                    lb_deadline_leaves_behind(worker, session) || lb_delivery_pending(session) == 0))
-        return false;
-    /* Look again, less and less often while nothing moves. */
-    session->leave_from_ms = worker->now_ms + LB_MAX((uint64_t)LB_DELIVERY_LOOK_MS, waited_ms / 4);
-    return true;
-}
-
-/* Deadlines that say that nothing happened. */
-static bool is_of_silence(enum lb_due due) {
-    return due == LB_DUE_SILENCE || due == LB_DUE_FIRST_BYTE || due == LB_DUE_LEAVE;
-}
-
-/* Do what this deadline of a connected session asks for. False if the session is gone. */
-static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_due due) {
-    switch (due) {
-    case LB_DUE_SILENCE:
-        lb_session_close(worker, session, lb_deadline_silence_reason(session));
-        return false;
-    case LB_DUE_LIFETIME:
-        lb_session_close(worker, session, L4LB_CLOSE_LIFETIME);
-        return false;
-    case LB_DUE_FIRST_BYTE:
-        lb_session_close(worker, session,
-                         lb_session_has_asked(session) ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE);
-        return false;
-    case LB_DUE_LEAVE:
-        if (wait_to_leave(worker, session))
-            return true;
-        lb_session_close(worker, session, L4LB_CLOSE_DRAINED);
-        return false;
-    case LB_DUE_COMING:
-        lb_account_came(worker, session);
-        return true;
-    case LB_DUE_TURN:
-        lb_turn_expire(worker, session);
-        return true;
-    case LB_DUE_INTERVAL:
-        lb_account_record(worker, session, L4LB_EVENT_INTERVAL, L4LB_CLOSE_NORMAL);
-        session->interval_at_ms =
-            worker->snapshot->interval_ms > 0 ? worker->now_ms + worker->snapshot->interval_ms : OFF;
-        return true;
-    }
-    return true;
-}
-
-static void meet_deadlines(struct lb_worker *worker, struct lb_session *session) {
-    for (;;) {
-        struct lb_deadline next = lb_deadline_next(worker, session);
-        if (next.at_ms > worker->now_ms)
-            break;
-        if (is_of_silence(next.kind) && lb_delivery_note(worker, session))
-            continue;
-        if (!meet(worker, session, next.kind))
-            return;
-    }
-    lb_deadline_arm_relay(worker, session);
-}
-
 static uint64_t quiet_at_ms(const struct lb_session *session, uint32_t quiet_ms) {
     return session->last_ns / LB_NS_PER_MS + quiet_ms;
 }
@@ -330,7 +261,8 @@ bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session
         lb_deadline_in_doubt(worker, session))
         return false;
     (void)lb_delivery_note(worker, session);
-    if (worker->now_ms < quiet_at_ms(session, quiet_ms) || lb_delivery_pending(session) > 0 || has_sent_more(session))
+    if (worker->now_ms < quiet_at_ms(session, quiet_ms) || lb_delivery_pending(session) > 0 ||
+        lb_delivery_has_unread(session))
         return false;
     lb_affinity_release(worker, session);
     lb_session_close(worker, session, reason);
@@ -441,56 +373,6 @@ static void start(struct lb_worker *worker, struct lb_session *session, uint32_t
     go_on(worker, session, lb_connect_next(worker, session));
 }
 
-/* What the listener does with a client whose first bytes are these. */
-static uint32_t route(const struct lb_listener *listener, struct lb_session *session, enum lb_hello hello,
-                      const struct lb_server_name *name) {
-    int pool = -ENOENT;
-
-    if (hello == LB_HELLO_NAMED) {
-        session->server_name = lb_server_name_hash(name);
-        if (listener->routes != NULL)
-            pool = lb_routes_find(listener->routes, name);
-    }
-    return pool >= 0 ? (uint32_t)pool : listener->pool;
-}
-
-/* The first bytes are looked at and left where they are: the backend gets them as they came. Whoever sends what is no
- * ClientHello, or only a part of one and a FIN, has no server name. */
-static void read_hello(struct lb_worker *worker, struct lb_session *session) {
-    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
-    struct lb_side *client = &session->client;
-    struct lb_server_name name;
-    enum lb_hello hello;
-    ssize_t seen;
-
-    if (listener == NULL) {
-        reject(worker, session, L4LB_REJECT_CLOSED);
-        return;
-    }
-    seen = client->error ? -1 : recv(client->fd, worker->relays.scratch, LB_COPY_BYTES, MSG_PEEK);
-    if (seen == -1 && !client->error && errno == EAGAIN)
-        return;
-    if (seen == -1) {
-        enter_pool(worker, session, listener->pool);
-        lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT);
-        return;
-    }
-    hello = lb_client_hello_parse(worker->relays.scratch, (size_t)seen, &name);
-    if (hello == LB_HELLO_MORE && seen < LB_COPY_BYTES && !client->hup)
-        return;
-    start(worker, session, route(listener, session, hello, &name));
-}
-
-/* It said too little for too long: it may be waiting for the server to speak first. */
-static void expire_hello(struct lb_worker *worker, struct lb_session *session) {
-    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
-
-    if (listener == NULL)
-        reject(worker, session, L4LB_REJECT_CLOSED);
-    else
-        start(worker, session, listener->pool);
-}
-
 /* It is waited for until it has said what decides about it. */
 static void welcome(struct lb_worker *worker, struct lb_session *session) {
     struct lb_session *oldest;
@@ -500,66 +382,30 @@ static void welcome(struct lb_worker *worker, struct lb_session *session) {
         reject(worker, oldest, L4LB_REJECT_SILENT);
 }
 
-/* The client is let in. */
-static void begin(struct lb_worker *worker, struct lb_session *session, const struct lb_listener *listener) {
-    if (listener->hello_ms == 0) {
-        start(worker, session, listener->pool);
-        return;
+/* What follows from what the client has said. */
+static void greet(struct lb_worker *worker, struct lb_session *session, struct lb_greeted greeted) {
+    switch (greeted.how) {
+    case LB_GREETING_WAIT:
+        break;
+    case LB_GREETING_HELLO:
+        session->state = LB_SESSION_HELLO;
+        lb_deadline_arm(worker, session,
+                        worker->now_ms + lb_snapshot_listener(worker->snapshot, session->listener)->hello_ms);
+        welcome(worker, session);
+        if (session->client.can_read)
+            greet(worker, session, lb_greeting_read_hello(worker, session));
+        break;
+    case LB_GREETING_POOL:
+        start(worker, session, greeted.pool);
+        break;
+    case LB_GREETING_LEFT:
+        enter_pool(worker, session, greeted.pool);
+        lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT);
+        break;
+    case LB_GREETING_REJECT:
+        reject(worker, session, greeted.reason);
+        break;
     }
-    session->state = LB_SESSION_HELLO;
-    lb_deadline_arm(worker, session, worker->now_ms + listener->hello_ms);
-    welcome(worker, session);
-    if (session->client.can_read)
-        read_hello(worker, session);
-}
-
-/* What else the header says of the client is for the backend. */
-static int keep_tlvs(struct lb_session *session, const struct lb_proxy_header *header) {
-    int result = lb_proxy_tlvs_new(header, &session->tlvs);
-
-    session->has_tlvs = result == 0 && session->tlvs != NULL;
-    return result;
-}
-
-/* The header is looked at until it is whole and only then taken, so that not one byte behind it is touched. */
-static void read_header(struct lb_worker *worker, struct lb_session *session) {
-    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
-    struct lb_side *client = &session->client;
-    ssize_t seen = recv(client->fd, worker->relays.scratch, LB_PROXY_HEADER_MAX, MSG_PEEK);
-    struct lb_proxy_header header;
-    int len;
-
-    if (seen == -1 && errno == EAGAIN)
-        return;
-    if (listener == NULL) {
-        reject(worker, session, L4LB_REJECT_CLOSED);
-        return;
-    }
-    len = seen > 0 ? lb_proxy_parse(worker->relays.scratch, (size_t)seen, &header) : 0;
-    if (len == 0 && seen > 0 && !client->hup)
-        return;
-    if (len == 0 && (seen <= 0 || client->error)) {
-        /* It left: a header that never came, or broke off, is no bad header. */
-        reject(worker, session, L4LB_REJECT_CLOSED);
-        return;
-    }
-    if (len > 0 && keep_tlvs(session, &header) < 0) {
-        reject(worker, session, L4LB_REJECT_RESOURCE);
-        return;
-    }
-    if (len <= 0 || recv(client->fd, worker->relays.scratch, (size_t)len, 0) != len) {
-        reject(worker, session, L4LB_REJECT_PROXY_INVALID);
-        return;
-    }
-    if (!header.local && header.source.family != 0) {
-        session->peer = header.source;
-        session->destination = header.destination;
-    }
-    if (!lb_admission_permits(listener, &session->peer)) {
-        reject(worker, session, L4LB_REJECT_DENIED);
-        return;
-    }
-    begin(worker, session, listener);
 }
 
 void lb_session_open(struct lb_worker *worker, const struct lb_listener *listener, int fd,
@@ -601,7 +447,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
         lb_deadline_arm(worker, session, worker->now_ms + listener->proxy_timeout_ms);
         welcome(worker, session);
     } else {
-        begin(worker, session, listener);
+        greet(worker, session, lb_greeting_admit(listener));
     }
 }
 
@@ -624,11 +470,11 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
 
     switch (session->state) {
     case LB_SESSION_HEADER:
-        read_header(worker, session);
+        greet(worker, session, lb_greeting_read_header(worker, session));
         break;
     case LB_SESSION_HELLO:
         if (side->can_read)
-            read_hello(worker, session);
+            greet(worker, session, lb_greeting_read_hello(worker, session));
         break;
     case LB_SESSION_CONNECT:
         if (name == LB_SERVER)
@@ -660,10 +506,8 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     switch (session->state) {
     case LB_SESSION_HEADER:
-        reject(worker, session, L4LB_REJECT_PROXY_TIMEOUT);
-        break;
     case LB_SESSION_HELLO:
-        expire_hello(worker, session);
+        greet(worker, session, lb_greeting_expire(worker, session));
         break;
     case LB_SESSION_CONNECT:
     case LB_SESSION_QUEUE:
