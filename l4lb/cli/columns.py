@@ -1,7 +1,7 @@
 """Chooses the columns of a table that a terminal has room for, so that each row stays on one line.
 
-Columns leave in the order of their `leaves` until the rest fits. Columns that `shrink` are then cut, the widest first;
-numbers and words of the program are never cut. Pure but for the table of `rich` that comes out.
+Columns leave in the order of their `leaves` until the rest fits. Columns with a `least` width are then cut down to that, the
+widest first; numbers and words of the program are never cut. Pure but for the table of `rich` that comes out.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-SHRUNK_MIN = 12
-"""Cells that a column keeps when it shrinks, if it has as many."""
-
 GAP = 3
 """Cells between two columns of a table; both edges together take two."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """`leaves` is when it leaves a table that is too wide, the lowest first; None is never."""
+    """`least` is how many cells a text keeps when it is cut; None is all. `leaves` is when the column leaves a table that
+    is too wide, the lowest first; None is never."""
 
     name: str
     right: bool = False
-    shrinks: bool = False
+    least: int | None = None
     leaves: int | None = None
 
 
@@ -54,7 +52,7 @@ def _width(name: str, cells: Sequence[str]) -> int:
 
 
 def _least(column: Column, natural: int) -> int:
-    return min(natural, max(SHRUNK_MIN, len(column.name))) if column.shrinks else natural
+    return natural if column.least is None else min(natural, max(column.least, len(column.name)))
 
 
 def _taken(widths: Sequence[int]) -> int:

@@ -81,9 +81,9 @@ def _stopping(shutdown: Json) -> str:
 
 
 _LISTENER = (
-    Column("listener", shrinks=True),
-    Column("bind", shrinks=True),
-    Column("pool", shrinks=True),
+    Column("listener", least=12),
+    Column("bind", least=21),
+    Column("pool", least=12),
     Column("connections", right=True),
     Column("total", right=True, leaves=1),
     Column("rejected", right=True, leaves=2),
@@ -116,10 +116,10 @@ def _backend_columns(backends: list[tuple[str, Json]]) -> tuple[Column, ...]:
     is_loaded = any(_mapping(backend, "load") for _, backend in backends)
     is_placed = any(backend.get("tier") or backend.get("zone") for _, backend in backends)
     return (
-        Column("pool", shrinks=True),
-        Column("backend", shrinks=True),
-        Column("address", shrinks=True, leaves=7 if is_named else 1),
-        *((Column("tier", right=True), Column("zone", shrinks=True, leaves=6)) if is_placed else ()),
+        Column("pool", least=12),
+        Column("backend", least=22),
+        Column("address", least=21, leaves=7 if is_named else 1),
+        *((Column("tier", right=True), Column("zone", least=8, leaves=6)) if is_placed else ()),
         Column("state"),
         Column("health"),
         Column("weight", right=True),
@@ -128,7 +128,7 @@ def _backend_columns(backends: list[tuple[str, Json]]) -> tuple[Column, ...]:
         Column("total", right=True, leaves=5),
         Column("in", right=True, leaves=3),
         Column("out", right=True, leaves=4),
-        Column("message", shrinks=True),
+        Column("message", least=12),
     )
 
 
@@ -201,10 +201,10 @@ def _load(load: Json) -> str:
 
 _SESSION = (
     Column("session", right=True),
-    Column("listener", shrinks=True, leaves=2),
-    Column("client", shrinks=True),
-    Column("pool", shrinks=True, leaves=6),
-    Column("backend", shrinks=True),
+    Column("listener", least=12, leaves=2),
+    Column("client", least=21),
+    Column("pool", least=12, leaves=6),
+    Column("backend", least=22),
     Column("state", leaves=3),
     Column("age", right=True),
     Column("idle", right=True),

@@ -10,11 +10,11 @@ from rich.console import Console
 from l4lb.cli.columns import Column, table
 
 COLUMNS = (
-    Column("name", shrinks=True),
-    Column("address", shrinks=True, leaves=2),
+    Column("name", least=12),
+    Column("address", least=12, leaves=2),
     Column("state"),
     Column("total", right=True, leaves=1),
-    Column("message", shrinks=True),
+    Column("message", least=12),
 )
 ROWS = (
     ("a", "10.0.0.1:8080", "[green]ready[/green]", "123456789", "HTTP 200"),
