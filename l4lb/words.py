@@ -43,7 +43,7 @@ def quoted(data: bytes, most: int = QUOTED_MAX) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, without the address, which whoever reads it knows."""
+    """Why something failed, without the address, which is known where it is read."""
     if isinstance(error, OSError) and error.errno and not isinstance(error, TimeoutError):
         return os.strerror(error.errno)
     return clipped(str(error)) or type(error).__name__

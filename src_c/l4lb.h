@@ -135,10 +135,10 @@ struct l4lb_listener_config {
     uint32_t connections_max; /* 0 = no limit; beyond it clients wait in the backlog */
     const int *fds;           /* listening sockets, n_binds * n_workers: bind b of worker w at [b * n_workers + w] */
     size_t n_binds;
-    struct lb_lpm *allow; /* networks (lpm.h), as all of these shared, not copied; NULL = everyone */
-    struct lb_lpm *deny;  /* wins over allow; NULL = nobody */
+    struct lb_lpm *allow; /* networks (lpm.h), as all of these shared, not copied; NULL = all */
+    struct lb_lpm *deny;  /* wins over allow; NULL = none */
     enum l4lb_proxy_mode proxy_mode;
-    struct lb_lpm *proxy_from; /* peers whose PROXY header is believed; NULL = nobody */
+    struct lb_lpm *proxy_from; /* peers whose PROXY header is believed; NULL = none */
     uint64_t proxy_timeout_ms; /* from accept to the complete header */
     const struct l4lb_route *routes;
     size_t n_routes;

@@ -18,7 +18,7 @@ PACKAGE = Path(l4lb.__file__).parent
 
 
 class Clock:
-    """Time that only passes when somebody sleeps, or says so."""
+    """Time that only passes in a sleep, or when it is told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0

@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 class Door:
     """One socket: what its clients may do and how many there may be, in all and from one address.
 
-    Where there is no room for another client, the one that has kept l4lb waiting for longest is closed: strangers who
-    only hold connections turn nobody away. `on_lost` is called when a client has left.
+    Where there is no room for another client, the one that has kept l4lb waiting for longest is closed: strangers that
+    only hold connections turn no other client away. `on_lost` is called when a client has left.
     """
 
     name: str
@@ -60,7 +60,7 @@ def _close_one(guards: Iterable[Guard]) -> bool:
 class Guard(asyncio.Protocol):
     """Passes everything on to `inner`, within the bounds.
 
-    Whoever handles requests says when one `begins` and is `done`. `idle` is true between two of them, but not before
+    The handler of requests says when one `begins` and is `done`. `idle` is true between two of them, but not before
     the first one, `answers` in them. `leaving` says that the connection has to end with the next answer.
     """
 

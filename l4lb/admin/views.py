@@ -31,7 +31,7 @@ HIDDEN = "shown on the admin socket only"
 
 
 def public(status: Status) -> Status:
-    """What everybody may read who reaches the admin address: without what programs and scripts of checks quote."""
+    """What any client of the admin address may read: all but what programs and scripts of checks quote."""
     pools = {name: replace(pool, backends=_public(pool.backends)) for name, pool in status.pools.items()}
     return replace(status, pools=pools)
 

@@ -1,7 +1,7 @@
 """Chooses the columns of a table that a terminal has room for, so that each row stays on one line.
 
-Columns leave in the order of their `leaves` until the rest fits. Columns with a `least` width are then cut down to that, the
-widest first; numbers and words of the program are never cut. Pure but for the table of `rich` that comes out.
+Columns leave in the order of their `leaves` until the rest fits. Columns with a `least` width are then cut down to
+that, the widest first; numbers and words of the program are never cut. Pure but for the table of `rich` that comes out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ GAP = 3
 
 @dataclass(frozen=True)
 class Column:
-    """`least` is how many cells a text keeps when it is cut; None is all. `leaves` is when the column leaves a table that
-    is too wide, the lowest first; None is never."""
+    """`least` is how many cells a text keeps when it is cut; None is all. `leaves` says in which order columns leave a
+    table that is too wide, the lowest first; None is never."""
 
     name: str
     right: bool = False

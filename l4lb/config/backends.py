@@ -19,7 +19,7 @@ PLACE = ("pools", "", "backends", 0)
 
 
 PROBLEMS_MAX = 8
-"""Who asks may be a stranger to the keys; no answer has to list all mistakes, and each sentence takes time to make."""
+"""A client may not know the keys at all; no answer has to list every mistake, and each sentence takes time."""
 
 
 def read_backend(settings: Mapping[str, Any]) -> model.Backend:

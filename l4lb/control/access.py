@@ -1,4 +1,4 @@
-"""Whom each listener lets in, turns away and believes: lists of networks, compiled for the data plane.
+"""Which clients each listener lets in, turns away and believes: lists of networks, compiled for the data plane.
 
 A list may have a million networks, so it is compiled on another thread, once for all listeners that have it, and again
 only when it has changed.

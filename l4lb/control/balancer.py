@@ -204,7 +204,7 @@ class Balancer:
         try:
             merged, targets = self._planner.merge(plan, old, take_slot, give_slot, kept)
             merged = self._loops.guarded(merged)
-            # Who is found before the first client comes was there before l4lb was.
+            # Backends that are found before the first client comes were there before l4lb was.
             first = self._config is None or not (self._accepting or self._stopping)
             if self._config is None:
                 merged = self._transfer.recall(merged, now)

@@ -1,6 +1,6 @@
 """Closes the sessions that `on_down` and `on_up` give up, once the data plane sends no more to their backends.
 
-Whoever owns it tells it of each state that the data plane was given, and calls `round` while it is `active`.
+Its owner tells it of each state that the data plane was given, and calls `round` while it is `active`.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ class Daemon:
         estate = Estate(self._balancer, admin)
         self._upgrades = Upgrades(estate, self._command, self._on_replaced, self._inheritance.upgrades)
         workers = counted(self._engine.options.workers, "worker")
-        _log.info("l4lb %s serves %s with %s", l4lb.__version__, self._summary, workers)
+        _log.info("l4lb %s serves %s with %s%s", l4lb.__version__, self._summary, workers, self._unusable)
         self._notifier.ready(f"serving {self._summary}")
         self._start_tasks()
 
@@ -406,6 +406,13 @@ class Daemon:
         backends = sum(len(pool.backends) for pool in self._config.pools.values())
         listeners, pools = len(self._config.listeners), len(self._config.pools)
         return f"{counted(listeners, 'listener')}, {counted(pools, 'pool')}, {counted(backends, 'backend')}"
+
+    @property
+    def _unusable(self) -> str:
+        """How many backends can be used, where that is not all of them; empty if it is."""
+        backends = [backend for pool in self._balancer.state.pools.values() for backend in pool.backends.values()]
+        usable = sum(backend.usable for backend in backends)
+        return "" if usable == len(backends) else f"; {usable} of {counted(len(backends), 'backend')} usable so far"
 
 
 def _load(path: str) -> Config:

@@ -135,7 +135,7 @@ class Planner:
         found = self._discovery.found(config)
         names = {endpoint.address for endpoints in found.values() for endpoint in endpoints if endpoint.address.is_open}
         new = {name for name in names - self._resolver.targets.keys() if not self._resolver.is_failing(name)}
-        # Whoever is silent must not hold up what other sources have found.
+        # A name server that is silent must not hold up what other sources have found.
         return {**self._resolver.targets, **await self._resolver.look_up(new, FOUND_PATIENCE)}
 
     def retry_later(self) -> None:

@@ -41,7 +41,7 @@ def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Asks those who know something of backends."""
+    """Asks all parts that know something of backends."""
 
     scheduler: Scheduler[BackendKey]
     weigher: Weigher
@@ -58,7 +58,7 @@ class Reporter:
         fault: PoolFaultStatus,
     ) -> PoolStatus:
         weights = pool.effective_weights()
-        # Who leaves the waiting room meanwhile is seen twice, rather than not at all.
+        # A client that leaves the waiting room meanwhile is seen twice, rather than not at all.
         statistics = self.engine.pool_statistics(pool.slot)
         return PoolStatus(
             balance=pool.config.balance,

@@ -22,7 +22,7 @@ from l4lb.interfaces import IpSocketAddress, host_text
 from l4lb.words import reason
 
 PATIENCE = 2.0
-"""Seconds that somebody waits for all names together. What comes later is not lost."""
+"""Seconds that a caller waits for all names together. What comes later is not lost."""
 
 CONCURRENCY = 256
 SLOW_CONCURRENCY = 64
@@ -62,8 +62,8 @@ def choose(found: Sequence[str], current: str | None) -> str:
 
 
 class Resolver:
-    """Owns the look-ups. `known` is where names led before; `on_late` is called on the loop after an answer that nobody
-    waited for any more."""
+    """Owns the look-ups. `known` is where names led before; `on_late` is called on the loop after an answer that came
+    too late for its caller."""
 
     def __init__(
         self, on_late: Callable[[], None], known: Mapping[Address, Target] | None = None, ask: LookUp | None = None

@@ -45,7 +45,7 @@ class Sessions:
         known = 0 <= session <= ID_MAX and await self._threads.call(self._engine.kill_session, session)
         if not known:
             raise ControlError(
-                f"there is no session {clipped(str(session), 60)}; `l4lb sessions` shows who is there", 404
+                f"there is no session {clipped(str(session), 60)}; `l4lb sessions` lists those there are", 404
             )
 
     async def kill_of(self, slot: int) -> int:

@@ -78,7 +78,7 @@ class Notifier:
                     self._waiting.popleft()
 
     def _try(self, message: bytes, *, timeout: float) -> bool:
-        """Whether the message is out of the way: taken, or for nobody. False while the manager has no room for it."""
+        """Whether the message is out of the way: taken, or no manager is there. False while the manager is busy."""
         try:
             self._send(message, (), timeout=timeout)
         except (BlockingIOError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Reaching the API of a Kubernetes cluster: where it is, whom to trust and how to sign in.
+"""Reaching the API of a Kubernetes cluster: where it is, which authority to trust and how to sign in.
 
 All of that is kubernetes-asyncio's to find out; it is only needed, and only loaded, by a pool that asks Kubernetes. The
 requests themselves are not made by it: its client has no bounds.

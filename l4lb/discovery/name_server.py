@@ -56,7 +56,7 @@ class NameServer(dns.nameserver.Do53Nameserver):
         await loop.sock_sendall(sock, wire)
         for _ in range(UNWANTED_MAX):
             answer = await loop.sock_recv(sock, DATAGRAM_MAX)
-            # What has another number is somebody's guess, or an answer that came too late.
+            # An answer with another number was forged, or came too late.
             if answer[:2] != wire[:2]:
                 continue
             try:

@@ -162,7 +162,7 @@ class NetworkTable(Protocol):
 class ListenerSpec:
     """`fds` holds, for each bind address, one listening socket for each worker.
 
-    Without `allow` everyone is let in, without `deny` nobody is turned away; a table of no networks has nobody in it.
+    Without `allow` every client is let in, without `deny` none is turned away; a table of no networks matches none.
     `routes` are server names, or `*.suffix`, with the pool of each; `pool` is for all other clients.
     """
 

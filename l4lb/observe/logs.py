@@ -56,7 +56,7 @@ def format_json(record: logging.LogRecord) -> str:
 
 def _trace(record: logging.LogRecord) -> str:
     assert record.exc_info
-    # Control characters could forge lines or drive the terminal of whoever reads the log.
+    # Control characters could forge lines or drive the terminal in which the log is read.
     lines = logging.Formatter().formatException(record.exc_info)[-TRACE_MAX:].splitlines()
     return "\n".join(clipped(line) for line in lines)
 

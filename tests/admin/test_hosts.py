@@ -1,4 +1,4 @@
-"""A name that a stranger can have does not read the admin address through somebody's browser."""
+"""A name that a stranger can have does not read the admin address through a visitor's browser."""
 
 from __future__ import annotations
 

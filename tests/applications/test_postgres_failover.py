@@ -35,7 +35,7 @@ SERVER = "type: pgsql, role: primary, user: bench, database: postgres"
 class Cluster:
     """Two servers, of which the first is the primary, and the balancer in front of them. The third node is not there.
 
-    `leader` is who holds the leader lock; the servers that are not it do not find out by themselves.
+    `leader` names the holder of the leader lock; the servers that are not it do not find out by themselves.
     """
 
     def __init__(self, directory: Path, stack: ExitStack, check: str) -> None:
@@ -131,7 +131,7 @@ class Cluster:
         asked = subprocess.run([*client, "postgres"], capture_output=True, text=True, check=False, timeout=TIME)
         if asked.stdout.strip() == "t":
             return "/replica"
-        return "/primary" if asked.stdout.strip() == "f" and self.leader in (name, "whoever") else None
+        return "/primary" if asked.stdout.strip() == "f" and self.leader in (name, "any") else None
 
     @contextlib.contextmanager
     def patroni(self, name: str) -> Iterator[None]:
@@ -207,7 +207,7 @@ def test_failovers_lose_no_transaction_and_answer_with_nothing_stale(cluster: Cl
         writer.wait_for_more()
         # The old primary comes back and takes itself for one; its Patroni believes it.
         before = set(writer.acknowledged)
-        cluster.leader = "whoever"
+        cluster.leader = "any"
         cluster.start(ONE)
         cluster.wait_primary(ONE)
         writer.wait_for_more()
@@ -236,7 +236,7 @@ def test_a_server_that_lost_its_role_is_written_to_no_more(cluster: Cluster) -> 
         # It lives on, cut off from the leader lock: only its sessions could still write to it.
         with writer.held():
             cluster.wait_in_step()
-            cluster.leader = "nobody"
+            cluster.leader = "none"
             cluster.wait_no_primary(ONE)
             written = cluster.numbers(ONE)
             cluster.promote(TWO)

@@ -284,8 +284,7 @@ TEST(a_backend_that_reads_slowly_is_neither_idle_nor_late) {
     pair_fini(&pair);
 }
 
-/* ---- whom a session that is over still costs something ------------------------------------------------------------
- */
+/* ---- what a session that is over still holds -------------------------------------------------------------------- */
 
 TEST(a_backend_whose_connection_is_closed_has_its_capacity_back) {
     static const bool by_reset[] = {true, false};

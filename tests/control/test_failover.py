@@ -210,7 +210,7 @@ def test_a_pool_stays_at_its_tier_over_reloads_until_that_fails() -> None:
                 assert "failback is off" in status.failover.message
                 tiers = (TIERS[0], TIERS[1] | {"weight": weight}, TIERS[2])
                 await stage.apply(config(*tiers, pool=CHECKED | pool | {"retries": weight}))
-            # An operator who wants to go back drains what is current.
+            # To go back, an operator drains what is current.
             stage.balancer.set_backend("app", "b", state=AdminState.DRAIN)
             stage.balancer.set_backend("app", "c", state=AdminState.DRAIN)
             assert stage.usable() == {"a": True, "b": False, "c": False}

@@ -1,4 +1,4 @@
-"""Files of unix sockets that somebody else removes or replaces: it is told, and a reload puts them back."""
+"""Files of unix sockets that another program removes or replaces: readiness tells, and a reload puts them back."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.helpers.balancer import START_DEADLINE, Balancer, Json, child_environment
-from tests.helpers.peers import Backend, Served, ask, connect, echo, named
+from tests.helpers.peers import Backend, Served, ask, connect, echo, named, refused
 from tests.helpers.upgrades import Installed, taking_care_of_orphans, upgrade
 from tests.helpers.waiting import wait_until
 
@@ -194,6 +194,14 @@ def test_a_start_that_fails_does_not_say_that_it_stopped() -> None:
             assert "stopped" not in lb.log
         finally:
             lb.close()
+
+
+def test_a_start_tells_how_many_backends_are_usable_if_some_are_not() -> None:
+    with Served(echo) as served, refused() as other:
+        settings = config(served, health={"type": "tcp"})
+        settings["pools"]["main"]["backends"].append(str(other))
+        with Balancer(settings) as lb:
+            lb.wait_log("; 1 of 2 backends usable so far")
 
 
 HUNG_UP = """
