@@ -90,12 +90,20 @@ enum {
     /* The same where the end of the answer was not told by its last piece, as it is as a rule in that pool; and where
      * all of the answer was next to nothing. */
     LB_LEAVE_DOUBT_MS = 15000,
+    /* The same behind a stream, where nothing tells a pause from the end. */
+    LB_LEAVE_STREAM_MS = 5000,
     /* A client that asks again at once is never quiet for so long. The longer it has been about to leave, the less it
-     * takes; and once it has a response whose end is certain, nothing. */
+     * takes, if the last piece looks like the end of a response; and once that is certain, nothing. */
     LB_LEAVE_SOON_AFTER_MS = 5000,
     LB_LEAVE_SOON_MS = 100,
     LB_LEAVE_LATE_AFTER_MS = 15000,
     LB_LEAVE_LATE_MS = 10,
+    /* Without such a sign it takes this many turns to be taken for a client that is never quiet. */
+    LB_LEAVE_BUSY_TURNS = 8,
+    /* An answer that has come in smaller pieces than this for this long is a stream: it may pause anywhere. */
+    LB_BULK_PIECE_BYTES = 4096,
+    LB_PACED_MS = 96,
+    LB_PACE_TICK_MS = 16,
     /* Of many that are quiet when their backend begins to leave, a worker closes so many each millisecond: those who
      * are in a turn do not wait for all of them. */
     LB_LEAVE_BURST = 32,

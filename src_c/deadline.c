@@ -87,17 +87,29 @@ bool lb_deadline_is_certain(const struct lb_worker *worker, const struct lb_sess
            lb_endings_are_certain(&worker->counters.endings[session->pool], session->phase.piece);
 }
 
+bool lb_deadline_may_have_paused(const struct lb_session *session) {
+    return session->phase.paced && session->phase.expected != LB_ENDING_LAST;
+}
+
+/* A client that has asked often is believed to have whole responses: by then its pool knows what more follows. */
+static bool is_busy(const struct lb_phase *phase) { return phase->turns >= LB_LEAVE_BUSY_TURNS; }
+
 /* How much silence it takes to leave, when it has been about to for `age_ms`. A client that asks again and again is
- * never silent for long, but one that has its whole response can be left behind that. */
+ * never silent for long, but one that has its whole response can be left behind that. Where the end is not even likely,
+ * the silence that ended the turn was waited for: in the end, little more is needed. A stream gets its second even
+ * behind a likely end. */
 static uint64_t leave_silence_ms(const struct lb_worker *worker, const struct lb_session *session, uint64_t age_ms) {
     if (age_ms >= LB_LEAVE_SOON_AFTER_MS && lb_deadline_is_certain(worker, session))
         return 0;
     if (lb_deadline_in_doubt(worker, session))
         return LB_LEAVE_DOUBT_MS;
-    /* An end that was only likely was not waited for: a backend that pauses there is not to be cut off. */
-    if (age_ms >= LB_LEAVE_LATE_AFTER_MS && session->phase.expected != LB_ENDING_LAST)
-        return LB_LEAVE_LATE_MS;
-    return age_ms >= LB_LEAVE_SOON_AFTER_MS ? LB_LEAVE_SOON_MS : LB_LEAVE_QUIET_MS;
+    if (lb_deadline_may_have_paused(session))
+        return LB_LEAVE_STREAM_MS;
+    if (session->phase.paced)
+        return LB_LEAVE_QUIET_MS;
+    if (session->phase.expected == LB_ENDING_LAST)
+        return age_ms >= LB_LEAVE_SOON_AFTER_MS ? LB_LEAVE_SOON_MS : LB_LEAVE_QUIET_MS;
+    return age_ms >= LB_LEAVE_LATE_AFTER_MS && is_busy(&session->phase) ? LB_LEAVE_LATE_MS : LB_LEAVE_QUIET_MS;
 }
 
 bool lb_deadline_leaves_behind(const struct lb_worker *worker, const struct lb_session *session) {

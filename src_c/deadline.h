@@ -66,6 +66,9 @@ bool lb_deadline_leaves_behind(const struct lb_worker *worker, const struct lb_s
 /* True if only silence suggests that the last answer is complete, in a pool where its last piece normally tells. */
 bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session);
 
+/* True if the response has come bit by bit and nothing says that it is complete: it may only have paused. */
+bool lb_deadline_may_have_paused(const struct lb_session *session);
+
 /* Why it is closed when silence has been too long. */
 enum l4lb_close lb_deadline_silence_reason(const struct lb_session *session);
 

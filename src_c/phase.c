@@ -9,6 +9,7 @@ static void begin(struct lb_phase *phase, uint64_t now_ns) {
     phase->name = LB_PHASE_WAIT;
     phase->turns++;
     phase->reported = false;
+    phase->coming = phase->paced = false;
     phase->piece = (struct lb_piece){0};
     phase->turn_ns = phase->client_ns = now_ns;
 }
@@ -112,6 +113,20 @@ unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, bool more, uint
 
     phase->open = more;
     return events;
+}
+
+void lb_phase_pace(struct lb_phase *phase, uint64_t bytes, bool waits, uint64_t now_ns) {
+    uint16_t tick = (uint16_t)(now_ns / (LB_PACE_TICK_MS * LB_NS_PER_MS));
+
+    if (waits || bytes >= LB_BULK_PIECE_BYTES) {
+        phase->coming = false;
+        return;
+    }
+    if (!phase->coming)
+        phase->coming_tick = tick;
+    else if ((uint16_t)(tick - phase->coming_tick) >= LB_PACED_MS / LB_PACE_TICK_MS)
+        phase->paced = true;
+    phase->coming = true;
 }
 
 uint64_t lb_phase_ends_ns(const struct lb_phase *phase) {

@@ -43,10 +43,13 @@ enum lb_phase_event {
 
 struct lb_phase {
     uint8_t name;          /* enum lb_phase_name */
-    bool has_gap;          /* `gap_us` means something */
-    bool reported;         /* the end of this turn was reported, too early as it turned out */
-    uint8_t expected;      /* enum lb_ending of `piece`; the owner sets it when lb_phase_server() says LB_TURN_PIECE */
-    bool open;             /* the rest of `piece` is still to be read: nothing can be said about it yet */
+    bool has_gap : 1;      /* `gap_us` means something */
+    bool reported : 1;     /* the end of this turn was reported, too early as it turned out */
+    bool open : 1;         /* the rest of `piece` is still to be read: nothing can be said about it yet */
+    bool coming : 1;       /* since `coming_tick`, the answer has come in small pieces that the client took at once */
+    bool paced : 1;        /* and did so for LB_PACED_MS: it is a stream, whose pauses say nothing */
+    uint8_t expected : 2;  /* enum lb_ending of `piece`; the owner sets it when lb_phase_server() says LB_TURN_PIECE */
+    uint16_t coming_tick;  /* in LB_PACE_TICK_MS */
     uint32_t turns;        /* begun */
     struct lb_piece piece; /* the latest of the answer */
     uint32_t gap_us;       /* smoothed gap between two pieces of an answer */
@@ -63,6 +66,10 @@ static inline void lb_phase_init(struct lb_phase *phase) { *phase = (struct lb_p
  * there: their piece goes on with the next ones. */
 unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns);
 unsigned lb_phase_server(struct lb_phase *phase, uint64_t bytes, bool more, uint64_t now_ns);
+
+/* These bytes belong to the answer: find out whether it is a stream. With `waits`, more are there, or wait for the
+ * client to take these: the backend does not set the pace. */
+void lb_phase_pace(struct lb_phase *phase, uint64_t bytes, bool waits, uint64_t now_ns);
 
 /* Time passed: ends the turn if its answer has been silent for long enough. */
 unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns);

@@ -257,6 +257,8 @@ static uint64_t quiet_at_ms(const struct lb_session *session, uint32_t quiet_ms)
 bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
                             enum l4lb_close reason) {
     LB_OWNER(worker);
+    if (lb_deadline_may_have_paused(session))
+        quiet_ms = LB_MAX(quiet_ms, (uint32_t)LB_LEAVE_STREAM_MS);
     if (!lb_session_is_quiet(session) || worker->now_ms < quiet_at_ms(session, quiet_ms) ||
         lb_deadline_in_doubt(worker, session))
         return false;

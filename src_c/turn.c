@@ -39,8 +39,11 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
     struct lb_piece before = phase->piece;
     uint64_t silence_us = (worker->now_ns - phase->server_ns) / LB_NS_PER_US;
     uint64_t waited_us = (worker->now_ns - phase->client_ns) / LB_NS_PER_US;
+    bool is_noise = lb_h2_follows(&session->up.h2) && phase->name == LB_PHASE_QUIET && bytes < LB_NOISE_BYTES;
     unsigned events = lb_phase_server(phase, bytes, more, worker->now_ns);
 
+    if (!is_noise) /* such as a PING of HTTP/2, which belongs to no response */
+        lb_phase_pace(phase, bytes, more || !session->client.can_write, worker->now_ns);
     lb_relay_end_run(&session->up);
     lb_count_add(&counters->received_bytes_total, bytes);
     if (session->first_byte_us == UINT64_MAX) {
@@ -48,7 +51,7 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
         lb_count_add(&counters->answered_total, 1);
     }
     if ((events & LB_TURN_PIECE) != 0) {
-        phase->expected = more ? LB_ENDING_UNKNOWN : (uint8_t)lb_endings_ask(endings, phase->piece);
+        phase->expected = (more ? LB_ENDING_UNKNOWN : lb_endings_ask(endings, phase->piece)) & 3;
         learn_latency(worker, session, waited_us, before, expected);
     }
     if ((events & LB_TURN_WENT_ON) != 0) {

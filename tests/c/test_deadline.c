@@ -53,7 +53,7 @@ static void ask(struct world *world) {
 
 static void respond(struct world *world, enum lb_ending ending) {
     (void)lb_phase_server(&world->session.phase, 200, false, world->worker.now_ns);
-    world->session.phase.expected = (uint8_t)ending;
+    world->session.phase.expected = ending & 3;
     world->session.first_byte_us = 1;
     world->session.last_ns = world->worker.now_ns;
     (void)lb_phase_expire(&world->session.phase, world->worker.now_ns);
@@ -153,12 +153,75 @@ TEST(a_silence_that_was_waited_for_takes_the_least_more_of_it_in_the_end) {
 
     drain(world);
     move_to(world, at_ms);
+    /* As long as the client has not asked often, a response may go on, and has its second. */
+    for (int i = 1; i <= LB_LEAVE_BUSY_TURNS; i++) {
+        ask(world);
+        respond(world, LB_ENDING_UNKNOWN);
+        CHECK_NEXT(world, LB_DUE_TURN, at_ms + LB_QUIET_FIRST_MS + 1);
+        move_to(world, at_ms + LB_QUIET_FIRST_MS + 1);
+        (void)lb_phase_expire(&world->session.phase, world->worker.now_ns);
+        CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + (i < LB_LEAVE_BUSY_TURNS ? LB_LEAVE_QUIET_MS : LB_LEAVE_LATE_MS));
+        at_ms = world->worker.now_ms;
+    }
+}
+
+/* The backend sends `bytes` again and again for a second, and then no more. */
+static void stream(struct world *world, uint64_t bytes, bool waits) {
+    struct lb_phase *phase = &world->session.phase;
+
+    for (int i = 0; i < 50; i++) {
+        move_to(world, world->worker.now_ms + 20);
+        (void)lb_phase_server(phase, bytes, false, world->worker.now_ns);
+        lb_phase_pace(phase, bytes, waits, world->worker.now_ns);
+        world->session.last_ns = world->worker.now_ns;
+    }
+    phase->name = LB_PHASE_QUIET;
+}
+
+static struct world *late_in_a_drain(uint64_t age_ms) {
+    struct world *world = fresh();
+
+    drain(world);
+    move_to(world, START_MS + age_ms);
+    for (int i = 0; i < LB_LEAVE_BUSY_TURNS; i++) {
+        ask(world);
+        world->session.phase.name = LB_PHASE_QUIET;
+    }
     ask(world);
-    respond(world, LB_ENDING_UNKNOWN);
-    CHECK_NEXT(world, LB_DUE_TURN, at_ms + LB_QUIET_FIRST_MS + 1);
-    move_to(world, at_ms + LB_QUIET_FIRST_MS + 1);
-    (void)lb_phase_expire(&world->session.phase, world->worker.now_ns);
-    CHECK_NEXT(world, LB_DUE_LEAVE, at_ms + LB_LEAVE_LATE_MS);
+    return world;
+}
+
+TEST(a_stream_may_pause_however_old_the_drain_is) {
+    static const uint64_t ages_ms[] = {0, LB_LEAVE_SOON_AFTER_MS, LB_LEAVE_LATE_AFTER_MS};
+    /* Events, and tokens so short that they resume no response. */
+    static const uint64_t sizes[] = {100, 6};
+
+    for (size_t i = 0; i < 6; i++) {
+        struct world *world = late_in_a_drain(ages_ms[i / 2]);
+        stream(world, sizes[i % 2], false);
+        /* Of a few bytes in all there is doubt in any case. */
+        world->session.phase.piece.bytes = 100;
+        CHECK_NEXT(world, LB_DUE_LEAVE, world->worker.now_ms + LB_LEAVE_STREAM_MS);
+        /* A piece that only resembles an end is believed as it is at the beginning of a drain. */
+        world->session.phase.expected = LB_ENDING_LAST;
+        CHECK_NEXT(world, LB_DUE_LEAVE, world->worker.now_ms + LB_LEAVE_QUIET_MS);
+        /* The next request begins anew. */
+        ask(world);
+        CHECK(!world->session.phase.paced);
+    }
+}
+
+TEST(a_transfer_that_takes_long_is_no_stream) {
+    static const struct {
+        uint64_t bytes;
+        bool waits;
+    } kinds[] = {{20000, false}, {1000, true}};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct world *world = late_in_a_drain(LB_LEAVE_LATE_AFTER_MS);
+        stream(world, kinds[i].bytes, kinds[i].waits);
+        CHECK_NEXT(world, LB_DUE_LEAVE, world->worker.now_ms + LB_LEAVE_LATE_MS);
+    }
 }
 
 TEST(sessions_of_a_drain_that_is_spread_leave_one_after_the_other) {

@@ -39,7 +39,7 @@ static void take_piece(struct replay *replay, struct lb_phase *phase, char from,
         from == '>' ? lb_phase_client(phase, bytes, now_ns) : lb_phase_server(phase, bytes, false, now_ns);
 
     if ((events & LB_TURN_PIECE) != 0)
-        phase->expected = (uint8_t)lb_endings_ask(&replay->endings, phase->piece);
+        phase->expected = lb_endings_ask(&replay->endings, phase->piece) & 3;
     if ((events & (LB_TURN_WENT_ON | LB_TURN_PROVEN)) != 0)
         lb_endings_learn(&replay->endings, before, (events & LB_TURN_PROVEN) != 0);
     if (phase->expected == LB_ENDING_LAST)

@@ -85,3 +85,27 @@ def test_clients_that_ask_again_at_once_are_drained_with_every_response_whole(ba
             answers = one.result()
             assert isinstance(answers, int)
             assert answers > 0
+
+
+TOKEN = b"data: a\n\n"
+
+
+@pytest.mark.slow
+def test_a_stream_that_pauses_is_not_cut_by_a_drain_of_any_age(balance: MakeScene, backend: Backend) -> None:
+    scene = balance(backend)
+    client, server = scene.pair(backend)
+    client.send(QUESTION)
+    assert server.receive(len(QUESTION)) == QUESTION
+    scene.lb.request("PATCH", f"/api/v1/pools/{scene.pool}/backends/b0", {"state": "drain"})
+    # Steadily for longer than it takes a drain to want less silence, with a pause now and then.
+    for pause in (0.2, 0.6, 2.0, 0.6, 2.0):
+        for _ in range(40):
+            server.send(TOKEN)
+            assert client.receive(len(TOKEN)) == TOKEN
+            observe(0.03)
+        observe(pause)
+    server.send(TOKEN)
+    server.finish()
+    assert client.drain() == Ended(len(TOKEN), End.FIN)
+    client.finish()
+    scene.wait_closed("-- normal")
