@@ -103,7 +103,10 @@ static unsigned server_bytes(struct lb_phase *phase, uint64_t bytes, uint64_t no
     case LB_PHASE_STREAM:
         return phase->open ? extend_piece(phase, bytes, now_ns) : add_piece(phase, bytes, now_ns);
     case LB_PHASE_QUIET:
-        return bytes < LB_NOISE_BYTES ? 0 : LB_TURN_RESUMED | add_piece(phase, bytes, now_ns);
+        if (bytes >= LB_NOISE_BYTES)
+            return LB_TURN_RESUMED | add_piece(phase, bytes, now_ns);
+        phase->server_ns = now_ns; /* it may be a token: no silence, if no answer either */
+        return 0;
     }
     return 0;
 }
