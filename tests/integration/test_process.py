@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.helpers.balancer import START_DEADLINE, Balancer, Json, child_environment
-from tests.helpers.peers import Backend, Served, ask, connect, echo, named, refused
+from tests.helpers.peers import Backend, Served, ask, connect, echo, named, refused, spelled
 from tests.helpers.upgrades import Installed, taking_care_of_orphans, upgrade
 from tests.helpers.waiting import wait_until
 
@@ -199,7 +199,7 @@ def test_a_start_that_fails_does_not_say_that_it_stopped() -> None:
 def test_a_start_tells_how_many_backends_are_usable_if_some_are_not() -> None:
     with Served(echo) as served, refused() as other:
         settings = config(served, health={"type": "tcp"})
-        settings["pools"]["main"]["backends"].append(str(other))
+        settings["pools"]["main"]["backends"].append(spelled(other))
         with Balancer(settings) as lb:
             lb.wait_log("; 1 of 2 backends usable so far")
 
@@ -255,7 +255,7 @@ def test_nothing_of_an_unkind_parent_matters(tmp_path: Path) -> None:
     """Signals ignored and blocked, no rights for files, few descriptors: it works, and so do its checks."""
     masks = tmp_path / "masks"
     check = tmp_path / "check"
-    check.write_text(f"#!/bin/sh\ngrep -E 'Sig(Blk|Ign)' /proc/$$/status > {masks}\n")
+    check.write_text(f"#!/bin/sh\nexec grep -E 'Sig(Blk|Ign)' /proc/self/status > {masks}\n")
     check.chmod(0o755)
     health = {"type": "exec", "command": [str(check)], "interval": "10s"}
     prefix = (sys.executable, "-c", UNKIND_PARENT)
