@@ -14,6 +14,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_va
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from l4lb.config import rules
+from l4lb.config.defaults import merge_defaults
 from l4lb.config.fields.addresses import Binds
 from l4lb.config.fields.networks import Zone
 from l4lb.config.fields.words import Name
@@ -94,7 +95,7 @@ class Config(Section):
     def _read_as_a_whole(cls, data: Any, read: ModelWrapValidatorHandler[Config]) -> Config:
         if not isinstance(data, Mapping):
             return read(data)
-        merged = rules.merge_defaults(data, frozenset(Listener.model_fields), frozenset(Pool.model_fields))
+        merged = merge_defaults(data, frozenset(Listener.model_fields), frozenset(Pool.model_fields))
         details = [_conflict_details(conflict) for conflict in rules.find_conflicts(merged)]
         try:
             config = read(merged)

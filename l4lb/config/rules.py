@@ -1,4 +1,4 @@
-"""What the parts of a configuration must be to each other: defaults handed down, names that meet, addresses that clash.
+"""What the parts of a configuration must be to each other: names that meet, addresses that clash.
 
 These rules look at the plain data of a file, so they find what is wrong between sections even when something else is
 wrong within one. They never raise: what is not of the right shape is for the model to refuse.
@@ -19,7 +19,6 @@ from l4lb.config.loops import Door, find_loops
 from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.config.units import parse_duration, shorten
 from l4lb.geo.selector import Selector
-from l4lb.presets import PRESETS
 
 LISTENERS_MAX = 16_000
 POOLS_MAX = 16_000
@@ -30,8 +29,6 @@ DRAIN_TIMEOUT = "10m"
 """Of a pool that does not say."""
 
 PROBE_KEYS = ("keepalive_interval", "keepalive_probes")
-
-_MERGED_BY_KEY = ("timeouts", "tcp")
 
 HTTP_TYPES = ("http", "https")
 DATABASE_TYPES = ("redis", "pgsql", "mysql")
@@ -73,68 +70,6 @@ class Conflict:
     loc: Loc
     message: str
     first: Loc | None = None
-
-
-def merge_defaults(data: Mapping[str, Any], listener_keys: frozenset[str], pool_keys: frozenset[str]) -> dict[str, Any]:
-    """The data with every default, and every preset, written into the listeners and pools that are silent about it.
-
-    What a pool says itself comes first, then its preset, then the defaults, then a preset that they name.
-    """
-    merged = dict(data)
-    defaults = data.get("defaults")
-    for section, keys in (("listeners", listener_keys), ("pools", pool_keys)):
-        items = data.get(section)
-        if isinstance(items, Mapping):
-            common = defaults if isinstance(defaults, Mapping) else {}
-            given = {key: value for key, value in common.items() if key in keys}
-            fill = _with_preset if section == "pools" else _as_it_is
-            merged[section] = {name: fill(_with_defaults(fill(item), given)) for name, item in items.items()}
-    if isinstance(pools := merged.get("pools"), Mapping):
-        merged["pools"] = {name: _with_no_backends(pool) for name, pool in pools.items()}
-    return merged
-
-
-def _with_no_backends(pool: Any) -> Any:
-    """A pool that finds its backends need not list any."""
-    if isinstance(pool, Mapping) and pool.get("discover") is not None:
-        return {"backends": [], **pool}
-    return pool
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
-
-
-def _with_preset(pool: Any) -> Any:
-    name = _get(pool, "preset")
-    if not isinstance(pool, Mapping) or not isinstance(name, str) or name not in PRESETS:
-        return pool
-    return _filled(pool, PRESETS[name].settings)
-
-
-def _filled(own: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` with what `common` has beside it, key by key. A section of another `type` is another thing."""
-    merged = {**common, **own}
-    for key in own.keys() & common.keys():
-        ours, theirs = own[key], common[key]
-        if (
-            isinstance(ours, Mapping)
-            and isinstance(theirs, Mapping)
-            and ours.get("type", theirs.get("type")) == theirs.get("type")
-        ):
-            merged[key] = _filled(ours, theirs)
-    return merged
-
-
-def _with_defaults(item: Any, defaults: Mapping[str, Any]) -> Any:
-    if not isinstance(item, Mapping):
-        return item
-    merged = {**defaults, **item}
-    for key in _MERGED_BY_KEY:
-        own, common = item.get(key), defaults.get(key)
-        if isinstance(own, Mapping) and isinstance(common, Mapping):
-            merged[key] = {**common, **own}
-    return merged
 
 
 def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:

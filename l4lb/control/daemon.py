@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import l4lb
 from l4lb.admin.opening import listening_admin
@@ -23,12 +23,8 @@ from l4lb.aside import LOAD_TIMEOUT, Aside
 from l4lb.config import Config, load_config
 from l4lb.control import capabilities, executable, listen_fds
 from l4lb.control.api import (
-    AdminState,
-    BackendStatus,
     ConfigStatus,
     ReloadOutcome,
-    Session,
-    Settings,
     Status,
     UpgradeOutcome,
     UpgradeStatus,
@@ -37,6 +33,7 @@ from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, raise_descriptor_limit
 from l4lb.control.fd_store import Store
 from l4lb.control.inherited import BindKey
+from l4lb.control.operated import Operated
 from l4lb.control.orphans import REAP_INTERVAL, Orphans
 from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
@@ -101,7 +98,7 @@ async def _run(path: str, predecessor: Predecessor | None) -> int:
         process_log.close()
 
 
-class Daemon:
+class Daemon(Operated):
     """Ties the balancer to its file, its logs, its signals and its service manager. Satisfies `Control`."""
 
     def __init__(
@@ -129,7 +126,7 @@ class Daemon:
         self._loop_lag = LoopLag()
         self._notifier = Notifier()
         self._watchdog = Watchdog(self._engine, self._notifier)
-        self._balancer = Balancer(
+        self.balancer = Balancer(
             self._engine,
             self._access_log.write,
             checks_at_once=checks_at_once(descriptors),
@@ -138,7 +135,7 @@ class Daemon:
             memory=inheritance.memory,
         )
         self._reloads = Coalesced(self._reload)
-        self._shutdown = Shutdown(self._balancer, self._notifier, lambda: predecessor is not None and predecessor.lives)
+        self._shutdown = Shutdown(self.balancer, self._notifier, lambda: predecessor is not None and predecessor.lives)
         # Now: what it names may be gone when it is wanted.
         self._command = executable.command(path)
         self._started_at = time.monotonic()
@@ -156,19 +153,19 @@ class Daemon:
         account = find_user(config.process.user) if config.process.user and os.geteuid() == 0 else None
         self._engine.start()
         self._stack.push_async_callback(self._close)
-        plan = await self._shutdown.unless_requested(self._balancer.prepare(config))
+        plan = await self._shutdown.unless_requested(self.balancer.prepare(config))
         owner = None if account is None else (account.pw_uid, account.pw_gid)
         admin = listening_admin(self, config.admin, self._inheritance.inherited, owner)
         self._stack.push_async_callback(admin.close)
         if self._predecessor is None:
             await admin.serve()
-        self._balancer.hold()
+        self.balancer.hold()
         with uncollected():
-            self._balancer.apply(plan)
+            self.balancer.apply(plan)
         kept = self._inheritance.kept()
         self._inheritance.inherited.settle()
         if account is not None:
-            self._balancer.sockets.give_to(account.pw_uid, account.pw_gid)
+            self.balancer.sockets.give_to(account.pw_uid, account.pw_gid)
             become(account)
             await self._look_at_reloads(account.pw_name)
         elif config.process.user is not None:
@@ -176,14 +173,14 @@ class Daemon:
         # Only now: the user that writes it has to open it again after a rotation.
         with self._access_log.replacing(config.log.access):
             self._handle_signals()
-        await self._shutdown.unless_requested(self._balancer.find_backends())
+        await self._shutdown.unless_requested(self.balancer.find_backends())
         if self._predecessor is not None:
             await self._take_over(self._predecessor, kept, admin)
-        self._balancer.accept()
+        self.balancer.accept()
         if self._predecessor is not None:
             await admin.serve()
         self._admin = admin
-        estate = Estate(self._balancer, admin)
+        estate = Estate(self.balancer, admin)
         self._upgrades = Upgrades(estate, self._command, self._on_replaced, self._inheritance.upgrades)
         workers = counted(self._engine.options.workers, "worker")
         _log.info("l4lb %s serves %s with %s%s", l4lb.__version__, self._summary, workers, self._unusable)
@@ -198,7 +195,7 @@ class Daemon:
         await self._shutdown.drain(self._config.process.drain_timeout)
 
     async def _close(self) -> None:
-        await self._balancer.close()
+        await self.balancer.close()
         self._access_log.close()
         if self._shutdown.outcome is not None:
             _log.info("%s", self._shutdown.outcome)
@@ -213,13 +210,13 @@ class Daemon:
 
     async def _take_over(self, predecessor: Predecessor, kept: Sequence[BindKey], admin: AdminServer) -> None:
         """Have the predecessor let go; what it was told meanwhile counts here."""
-        self._balancer.recall_clients(self._inheritance.memory.sticky)
+        self.balancer.recall_clients(self._inheritance.memory.sticky)
         news = await predecessor.lets_go(kept, self._shutdown.wait_requested())
-        self._balancer.recall_operator(news.backends)
-        self._balancer.recall_seats(news.seats)
-        self._balancer.recall_clients(news.sticky)
+        self.balancer.recall_operator(news.backends)
+        self.balancer.recall_seats(news.seats)
+        self.balancer.recall_clients(news.sticky)
         await predecessor.leaves()
-        self._balancer.sockets.own()
+        self.balancer.sockets.own()
         admin.listening.own()
 
     def _on_replaced(self, pid: int) -> None:
@@ -232,7 +229,7 @@ class Daemon:
         tasks = Background()
         self._stack.push_async_callback(tasks.close)
         tasks.start("reload", self._reloads.run())
-        keep_up(self._balancer, tasks)
+        keep_up(self.balancer, tasks)
         tasks.start("loop lag", self._loop_lag.run())
         if os.getpid() == 1:
             tasks.start("orphans", repeat("reaping orphans", REAP_INTERVAL, Orphans().reap))
@@ -252,7 +249,7 @@ class Daemon:
         )
 
     def _on_restart(self) -> None:
-        self._balancer.leave_sockets()
+        self.balancer.leave_sockets()
         self._shutdown.request()
 
     def _on_upgrade(self) -> None:
@@ -295,9 +292,9 @@ class Daemon:
         self._mend_admin()
         try:
             config = await self._files.call(_load, self._path)
-            plan = await self._balancer.prepare(config)
+            plan = await self.balancer.prepare(config)
             with self._access_log.replacing(config.log.access), uncollected():
-                self._balancer.apply(plan)
+                self.balancer.apply(plan)
         except ConfigError as error:
             return self._rejected(error.sentences)
         except (StartError, TimeoutError) as error:
@@ -324,7 +321,7 @@ class Daemon:
                 _log.warning("%s", error)
 
     def _rejected(self, problems: list[str]) -> ReloadOutcome:
-        self._balancer.discard()
+        self.balancer.discard()
         for problem in problems:
             _log.error("%s", problem)
         _log.error("the reload of %s was rejected; the running configuration is unchanged", self._path)
@@ -337,13 +334,13 @@ class Daemon:
 
     def status(self) -> Status:
         with uncollected():
-            pools = self._balancer.pools()
+            pools = self.balancer.pools()
         return Status(
             version=l4lb.__version__,
             pid=os.getpid(),
             uptime_seconds=time.monotonic() - self._started_at,
             stopping=self._shutdown.requested,
-            max_connections=self._balancer.max_connections,
+            max_connections=self.balancer.max_connections,
             config=ConfigStatus(
                 file=self._path,
                 loaded_at=self._loaded_at,
@@ -352,9 +349,9 @@ class Daemon:
                 last_error=self._last_error,
                 restart_notes=tuple(restart_notes(self._started_with, self._config)),
             ),
-            listeners=self._balancer.listeners(),
+            listeners=self.balancer.listeners(),
             pools=pools,
-            workers=self._balancer.workers(),
+            workers=self.balancer.workers(),
             access_log_dropped_total=self._access_log.dropped_total,
             log_dropped_total=self._process_log.dropped_total,
             control_errors_total=self._process_log.failures_total,
@@ -363,41 +360,6 @@ class Daemon:
             upgrade=UpgradeStatus() if self._upgrades is None else self._upgrades.status,
             started=self._upgrades is not None,
         )
-
-    @property
-    def pid(self) -> int:
-        return os.getpid()
-
-    def backend(self, pool: str, backend: str) -> BackendStatus:
-        return self._balancer.backend(pool, backend)
-
-    async def sessions(self) -> list[Session]:
-        return await self._balancer.sessions()
-
-    async def kill_session(self, session: int) -> None:
-        await self._balancer.kill_session(session)
-
-    async def kill_sessions(self, pool: str, backend: str) -> int:
-        return await self._balancer.kill_sessions(pool, backend)
-
-    def set_backend(
-        self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
-    ) -> None:
-        self._balancer.set_backend(pool, backend, state=state, weight=weight)
-
-    def written(self) -> Mapping[str, Sequence[Settings]]:
-        return self._balancer.written()
-
-    async def add_backend(self, pool: str, settings: Settings) -> str:
-        return await self._balancer.add_backend(pool, settings)
-
-    async def change_backend(
-        self, pool: str, backend: str, settings: Settings, *, state: AdminState | None = None, weight: int | None = None
-    ) -> None:
-        await self._balancer.change_backend(pool, backend, settings, state=state, weight=weight)
-
-    async def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> int:
-        return await self._balancer.remove_backend(pool, backend, force=force)
 
     # ---- details ---------------------------------------------------------------------------------------------------
 

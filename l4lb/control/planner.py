@@ -15,8 +15,9 @@ from l4lb.config import Address, Config
 from l4lb.control.access import Access, compile_access
 from l4lb.control.api import DiscoveryStatus
 from l4lb.control.discovered import expand, mark, place
+from l4lb.control.merge import merge
 from l4lb.control.resolve import Resolver, literal
-from l4lb.control.state import State, merge
+from l4lb.control.state import State
 from l4lb.control.zones import NO_ZONES, Zones, compile_zones
 from l4lb.discovery.discovery import Discovery
 from l4lb.discovery.guard import Endpoints

@@ -8,8 +8,9 @@ from __future__ import annotations
 from l4lb.config import Address, Config
 from l4lb.control.compose import Composer
 from l4lb.control.containment import PoolFaults, refused
+from l4lb.control.merge import merge
 from l4lb.control.resolve import literal
-from l4lb.control.state import State, merge
+from l4lb.control.state import State
 from l4lb.control.zones import Zones
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import EngineOptions

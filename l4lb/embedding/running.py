@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import l4lb
@@ -16,17 +16,15 @@ from l4lb.admin.server import AdminServer
 from l4lb.aside import LOAD_TIMEOUT, Aside
 from l4lb.config import Config
 from l4lb.control.api import (
-    AdminState,
-    BackendStatus,
     ConfigStatus,
     ReloadOutcome,
     Session,
-    Settings,
     Status,
     UpgradeOutcome,
 )
 from l4lb.control.balancer import Balancer
 from l4lb.control.capacity import checks_at_once, engine_options, free_descriptors
+from l4lb.control.operated import Operated
 from l4lb.control.restart import restart_notes
 from l4lb.control.shutdown import Shutdown
 from l4lb.control.systemd import Notifier
@@ -46,7 +44,7 @@ OnClose = Callable[[Session], None]
 _log = logging.getLogger(__name__)
 
 
-class Running:
+class Running(Operated):
     """Balancer, admin server and access log, as `config` has them, which is what `source` says. Satisfies `Control`.
 
     Made by `run`; whoever has it calls `close`.
@@ -170,41 +168,6 @@ class Running:
             loop_lag=self._loop_lag.histogram,
             shutdown=self._shutdown.status(),
         )
-
-    @property
-    def pid(self) -> int:
-        return os.getpid()
-
-    def backend(self, pool: str, backend: str) -> BackendStatus:
-        return self.balancer.backend(pool, backend)
-
-    async def sessions(self) -> list[Session]:
-        return await self.balancer.sessions()
-
-    async def kill_session(self, session: int) -> None:
-        await self.balancer.kill_session(session)
-
-    async def kill_sessions(self, pool: str, backend: str) -> int:
-        return await self.balancer.kill_sessions(pool, backend)
-
-    def set_backend(
-        self, pool: str, backend: str, *, state: AdminState | None = None, weight: int | None = None
-    ) -> None:
-        self.balancer.set_backend(pool, backend, state=state, weight=weight)
-
-    def written(self) -> Mapping[str, Sequence[Settings]]:
-        return self.balancer.written()
-
-    async def add_backend(self, pool: str, settings: Settings) -> str:
-        return await self.balancer.add_backend(pool, settings)
-
-    async def change_backend(
-        self, pool: str, backend: str, settings: Settings, *, state: AdminState | None = None, weight: int | None = None
-    ) -> None:
-        await self.balancer.change_backend(pool, backend, settings, state=state, weight=weight)
-
-    async def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> int:
-        return await self.balancer.remove_backend(pool, backend, force=force)
 
     async def reload(self) -> ReloadOutcome:
         try:

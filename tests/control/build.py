@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from l4lb.config import Address, Config
+from l4lb.control.merge import merge
 from l4lb.control.resolve import literal
-from l4lb.control.state import State, merge
+from l4lb.control.state import State
 from l4lb.engine.api import EventKind, Path, Phase, SessionRecord, SessionState, SlotKind
 from l4lb.health.probes import Target
 

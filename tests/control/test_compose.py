@@ -14,7 +14,8 @@ from l4lb.control.access import compile_access
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.compose import Composer
 from l4lb.control.containment import PoolFaults
-from l4lb.control.state import State, merge
+from l4lb.control.merge import merge
+from l4lb.control.state import State
 from l4lb.control.zones import NO_ZONES, compile_zones
 from l4lb.engine.api import (
     BackendSpec,

@@ -9,7 +9,8 @@ from l4lb.config import Address, model
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.compose import Composer
 from l4lb.control.discovered import expand, mark, place
-from l4lb.control.state import BackendEntry, State, merge
+from l4lb.control.merge import merge
+from l4lb.control.state import BackendEntry, State
 from l4lb.control.zones import Zones
 from l4lb.discovery.source import Endpoint, Readiness
 from tests.control.build import Slots, config, targets

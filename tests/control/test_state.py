@@ -9,7 +9,8 @@ import pytest
 from l4lb.agent.protocol import NOTHING_SAID
 from l4lb.config import Address
 from l4lb.control.api import AdminState, HealthState
-from l4lb.control.state import BackendEntry, State, merge
+from l4lb.control.merge import merge
+from l4lb.control.state import BackendEntry, State
 from l4lb.engine.api import SlotKind
 from tests.control.build import Slots, config, merged, slots_of, targets
 

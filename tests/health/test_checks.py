@@ -13,7 +13,8 @@ from l4lb.bounded.url import Url
 from l4lb.config import Config
 from l4lb.config.model import Health
 from l4lb.control.api import AdminState, HealthState
-from l4lb.control.state import State, merge
+from l4lb.control.merge import merge
+from l4lb.control.state import State
 from l4lb.errors import StartError
 from l4lb.health.checks import checks_of, require_tls
 from l4lb.health.probes import Target

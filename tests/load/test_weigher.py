@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from l4lb.agent.protocol import NOTHING_SAID
 from l4lb.control.api import AdminState, HealthState
 from l4lb.control.balancer import Balancer
-from l4lb.control.state import State, merge
+from l4lb.control.merge import merge
+from l4lb.control.state import State
 from l4lb.control.tasks import Background, repeat
 from l4lb.engine.api import EngineOptions, Pulse
 from l4lb.load import weigher as module
