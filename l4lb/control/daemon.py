@@ -372,7 +372,7 @@ class Daemon(Operated):
     @property
     def _unusable(self) -> str:
         """How many backends can be used, where that is not all of them; empty if it is."""
-        backends = [backend for pool in self._balancer.state.pools.values() for backend in pool.backends.values()]
+        backends = [backend for pool in self.balancer.state.pools.values() for backend in pool.backends.values()]
         usable = sum(backend.usable for backend in backends)
         return "" if usable == len(backends) else f"; {usable} of {counted(len(backends), 'backend')} usable so far"
 
