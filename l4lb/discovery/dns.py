@@ -64,10 +64,10 @@ class DnsSource:
         if answer is None or answer.rrset is None:
             raise NothingThere(f"{name} has no SRV records")
         services = [
-            Service(record.priority, record.weight, record.port, target)
+            Service(record.priority, record.weight, record.port, record.target.to_text(omit_final_dot=True).lower())
             for record in answer.rrset
-            # A target of "." says that there is no such service.
-            if (target := record.target.to_text(omit_final_dot=True).lower()) and record.port
+            # The root as a target says that there is no such service.
+            if record.target.labels != (b"",) and record.port
         ]
         if len(services) > ENDPOINTS_MAX:
             raise DiscoveryError(f"{len(services)} records are more than the {ENDPOINTS_MAX} that fit")

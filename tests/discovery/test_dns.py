@@ -221,8 +221,19 @@ def test_services_whose_targets_are_gone_are_left_out_unless_all_are(server: Nam
             await recorder.wait_names("a.test:8000")
         services(server, "0 0 8000 gone.test.")
         assert "no target of the SRV records" in await failure(asked)
-        services(server, "0 0 0 .")
-        assert "no target of the SRV records" in await failure(asked)
+        for nothing in ("0 0 0 .", "0 0 8000 ."):
+            services(server, nothing)
+            assert "no target of the SRV records" in await failure(asked)
+
+    run(main())
+
+
+def test_a_record_that_says_there_is_no_such_service_spoils_no_other(server: NameServer) -> None:
+    services(server, "0 0 8000 a.test.", "1 0 8000 .", "0 0 0 b.test.", a=["127.0.0.1"], b=["127.0.0.2"])
+
+    async def main() -> None:
+        async with watched(source(server, name=SERVICE, port=None, record="SRV")) as recorder:
+            await recorder.wait_names("a.test:8000")
 
     run(main())
 
