@@ -57,7 +57,7 @@ class FileSource:
                 try:
                     await report.found(await self._files.call(self._read, inotify))
                 except (DiscoveryError, OSError, TimeoutError) as error:
-                    # Whoever mends the file is heard at once, however long it has been wrong.
+                    # A mended file is noticed at once, however long it has been wrong.
                     report.failed(reason(error))
                     patience = RETRY
                 with contextlib.suppress(TimeoutError):
