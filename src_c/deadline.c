@@ -166,11 +166,13 @@ void lb_deadline_arm(struct lb_worker *worker, struct lb_session *session, uint6
     lb_timer_arm(&worker->wheel, &session->timer, LB_MIN(at_ms, over_ms(session)));
 }
 
-void lb_deadline_arm_relay(struct lb_worker *worker, struct lb_session *session) {
-    uint64_t at_ms = lb_deadline_next(worker, session).at_ms;
+void lb_deadline_arm_next(struct lb_worker *worker, struct lb_session *session, struct lb_deadline next) {
+    if (!lb_timer_armed(&session->timer) || session->timer.expires_ms > next.at_ms)
+        lb_timer_arm(&worker->wheel, &session->timer, next.at_ms);
+}
 
-    if (!lb_timer_armed(&session->timer) || session->timer.expires_ms > at_ms)
-        lb_timer_arm(&worker->wheel, &session->timer, at_ms);
+void lb_deadline_arm_relay(struct lb_worker *worker, struct lb_session *session) {
+    lb_deadline_arm_next(worker, session, lb_deadline_next(worker, session));
 }
 
 /* Whose turn was it? Of one that takes no bytes; else of one that has not finished yet; else of one that owes an

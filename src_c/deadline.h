@@ -78,4 +78,7 @@ void lb_deadline_arm(struct lb_worker *worker, struct lb_session *session, uint6
 /* Arm the timer of a connected session for its next deadline, unless it fires sooner anyway. */
 void lb_deadline_arm_relay(struct lb_worker *worker, struct lb_session *session);
 
+/* The same when the next deadline is known. */
+void lb_deadline_arm_next(struct lb_worker *worker, struct lb_session *session, struct lb_deadline next);
+
 #endif

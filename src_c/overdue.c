@@ -64,16 +64,15 @@ static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_d
 }
 
 bool lb_overdue_meet(struct lb_worker *worker, struct lb_session *session, enum l4lb_close *reason) {
+    struct lb_deadline next;
+
     LB_OWNER(worker);
-    for (;;) {
-        struct lb_deadline next = lb_deadline_next(worker, session);
-        if (next.at_ms > worker->now_ms)
-            break;
+    while ((next = lb_deadline_next(worker, session)).at_ms <= worker->now_ms) {
         if (is_of_silence(next.kind) && lb_delivery_note(worker, session))
             continue;
         if (meet(worker, session, next.kind, reason))
             return true;
     }
-    lb_deadline_arm_relay(worker, session);
+    lb_deadline_arm_next(worker, session, next);
     return false;
 }
