@@ -17,7 +17,7 @@ from l4lb.cli import main
 from tests.helpers.balancer import Balancer, Json
 from tests.helpers.leaks import holdings
 from tests.helpers.load import Load
-from tests.helpers.peers import Background, Served, ask, connect, echo, named
+from tests.helpers.peers import Backend, Background, Served, ask, connect, echo, named
 from tests.helpers.upgrades import Installed, failed_upgrade, follow, taking_care_of_orphans, upgrade
 from tests.helpers.waiting import settled, wait_until
 
@@ -136,8 +136,9 @@ def test_a_wrong_file_is_named_with_its_line(served: Served) -> None:
 
 def test_an_address_that_is_taken_leaves_the_files_of_sockets_alone(served: Served, tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
-    with Balancer(config(served, listeners={"main": {"bind": ["127.0.0.1:0", f"unix:{path}"], "pool": "main"}})) as lb:
-        taken = f"{served.address[0]}:{served.address[1]}"
+    only = {"main": {"bind": ["127.0.0.1:0", f"unix:{path}"], "pool": "main"}}
+    with Backend() as other, Balancer(config(served, listeners=only)) as lb:
+        taken = str(other)
         listeners = {
             "main": {"bind": ["127.0.0.1:0", f"unix:{path}"], "pool": "main"},
             "other": {"bind": taken, "pool": "main"},
