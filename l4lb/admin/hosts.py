@@ -6,9 +6,12 @@ is answered to that name. So only names that no stranger can have are answered, 
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Collection
 from ipaddress import ip_address
+
+_NAME = re.compile(r"[a-z0-9._-]*")
 
 _PRIVATE = ("localhost", "local", "internal", "svc")
 """Last labels that are not for sale: RFC 6761 and 6762, ICANN's choice for private use, and services of Kubernetes."""
@@ -35,7 +38,7 @@ def _host(header: str) -> str | None:
         host, bracket, rest = header[1:].partition("]")
         return host if bracket and _is_address(host) and (not rest or rest.startswith(":")) else None
     host, _, port = header.partition(":")
-    return host.removesuffix(".") if port == "" or port.isdecimal() else None
+    return host.removesuffix(".") if _NAME.fullmatch(host) and (port == "" or port.isdecimal()) else None
 
 
 def _is_address(host: str) -> bool:
