@@ -39,6 +39,7 @@ from l4lb.control.privileges import become, find_user
 from l4lb.control.restart import restart_notes
 from l4lb.control.shutdown import Shutdown, StopRequested
 from l4lb.control.signals import STOP, handle_signals, ignore_signals
+from l4lb.control.state import BackendEntry
 from l4lb.control.succession import Inheritance, Predecessor
 from l4lb.control.systemd import Notifier
 from l4lb.control.tasks import Background, Coalesced, repeat
@@ -364,17 +365,21 @@ class Daemon(Operated):
     # ---- details ---------------------------------------------------------------------------------------------------
 
     @property
+    def _backends(self) -> list[BackendEntry]:
+        """Those that sources found among them."""
+        return [backend for pool in self.balancer.state.pools.values() for backend in pool.backends.values()]
+
+    @property
     def _summary(self) -> str:
-        backends = sum(len(pool.backends) for pool in self._config.pools.values())
         listeners, pools = len(self._config.listeners), len(self._config.pools)
-        return f"{counted(listeners, 'listener')}, {counted(pools, 'pool')}, {counted(backends, 'backend')}"
+        backends = counted(len(self._backends), "backend")
+        return f"{counted(listeners, 'listener')}, {counted(pools, 'pool')}, {backends}"
 
     @property
     def _unusable(self) -> str:
         """How many backends can be used, where that is not all of them; empty if it is."""
-        backends = [backend for pool in self.balancer.state.pools.values() for backend in pool.backends.values()]
-        usable = sum(backend.usable for backend in backends)
-        return "" if usable == len(backends) else f"; {usable} of {counted(len(backends), 'backend')} usable so far"
+        usable, backends = sum(backend.usable for backend in self._backends), len(self._backends)
+        return "" if usable == backends else f"; {usable} of {counted(backends, 'backend')} usable so far"
 
 
 def _load(path: str) -> Config:

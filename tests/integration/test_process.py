@@ -201,6 +201,7 @@ def test_a_start_tells_how_many_backends_are_usable_if_some_are_not() -> None:
         settings = config(served, health={"type": "tcp"})
         settings["pools"]["main"]["backends"].append(spelled(other))
         with Balancer(settings) as lb:
+            lb.wait_log("1 pool, 2 backends with ")
             lb.wait_log("; 1 of 2 backends usable so far")
 
 
