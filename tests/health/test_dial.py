@@ -11,6 +11,7 @@ import pytest
 from l4lb.engine.api import SocketAddress
 from l4lb.health.probes.dial import dial
 from tests.helpers.loops import run
+from tests.helpers.peers import Peer
 
 
 def dialled(sock: socket.socket, address: SocketAddress) -> None:
@@ -59,6 +60,26 @@ def test_a_unix_socket_without_a_server_is_refused_at_once(tmp_path: Path) -> No
         listener.bind(path)
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(ConnectionRefusedError):
         dialled(sock, path)
+
+
+@pytest.mark.parametrize("said", [b"up\n", b""])
+def test_a_server_that_breaks_off_at_once_is_heard_if_it_said_something(said: bytes) -> None:
+    async def main(server: socket.socket, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        dialling = asyncio.create_task(dial(sock, server.getsockname()))
+        await asyncio.sleep(0)
+        peer, _ = server.accept()
+        peer.send(said)
+        Peer(peer).reset()
+        if not said:
+            with pytest.raises(ConnectionResetError):
+                await dialling
+            return
+        await dialling
+        assert sock.recv(10) == said
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as sock:
+        run(main(server, sock))
 
 
 def test_another_socket_of_this_host_is_connected_to() -> None:

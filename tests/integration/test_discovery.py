@@ -143,7 +143,8 @@ def test_who_is_quiet_leaves_with_its_backend_and_a_turn_has_the_time_of_its_poo
         write(path, b)
         wait_backends(scene, b)
         assert quiet[0].ended() is quiet[1].ended() is End.FIN
-        assert len(scene.lb.sessions()) == 1
+        quiet[0].close()
+        wait_until(lambda: len(scene.lb.sessions()) == 1, what=scene.lb.sessions)
         # It gets no answer.
         assert working[0].ended() is working[1].ended()
         scene.wait_closed("DD drained", "DD drained")

@@ -67,6 +67,9 @@ async def dial(sock: socket.socket, address: SocketAddress) -> None:
         finally:
             loop.remove_writer(sock.fileno())
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error == errno.ECONNRESET and _has_something_to_read(sock):
+        # A refusal has another number: this server accepted, spoke, and broke off before the loop looked.
+        return
     if error == 0 and _is_connected_to_itself(sock):
         # A plain close would keep the port for a minute, and its server could not start.
         reset_on_close(sock)
@@ -81,6 +84,13 @@ async def _connect_ex(sock: socket.socket, address: SocketAddress) -> int:
         await asyncio.sleep(random.uniform(0, pause))
         pause = min(2 * pause, FULL_PAUSE_MAX)
     return error
+
+
+def _has_something_to_read(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(1, socket.MSG_PEEK) != b""
+    except OSError:
+        return False
 
 
 def _is_connected_to_itself(sock: socket.socket) -> bool:
