@@ -4,6 +4,7 @@
 #include <string.h>
 
 enum { PREFACE_LEN = 24, LENGTH_LEN = 3, TYPE_AT = 3, HEADER_LEN = 9 };
+enum { METHOD_MAX = 16 };
 enum { DATA = 0, HEADERS = 1, CONTINUATION = 9 };
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -11,12 +12,25 @@ static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 _Static_assert(sizeof preface == PREFACE_LEN + 1, "24 bytes and what ends a string");
 _Static_assert(sizeof(struct lb_h2) == 4, "what a relay has room for");
 
+/* A method and a space; the first letters of the method may have come before. */
+static bool is_http1(const uint8_t *data, size_t len) {
+    size_t n = 0;
+
+    while (n < len && n < METHOD_MAX && data[n] >= 'A' && data[n] <= 'Z')
+        n++;
+    return n > 0 && n < len && data[n] == ' ';
+}
+
+static bool is_resp(const uint8_t *data, size_t len) {
+    return len > 1 && data[0] == '*' && data[1] >= '1' && data[1] <= '9';
+}
+
 /* How many of these bytes belong to the preface. */
 static size_t take_preface(struct lb_h2 *h2, const uint8_t *data, size_t len) {
     size_t n = LB_MIN(len, PREFACE_LEN - (size_t)h2->at);
 
     if (memcmp(data, preface + h2->at, n) != 0) {
-        h2->name = LB_H2_NONE;
+        h2->name = is_http1(data, len) || (h2->at == 0 && is_resp(data, len)) ? LB_H2_REQUESTS : LB_H2_NONE;
     } else if (h2->at + n == PREFACE_LEN) {
         h2->at = 0;
         h2->name = LB_H2_FRAMES;
@@ -43,7 +57,7 @@ bool lb_h2_take(struct lb_h2 *h2, const uint8_t *data, size_t len) {
     if (h2->name == LB_H2_PREFACE) {
         i = take_preface(h2, data, len);
         asks = i > 0;
-        if (h2->name == LB_H2_NONE)
+        if (!lb_h2_follows(h2))
             return true;
     }
     while (i < len) {

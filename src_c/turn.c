@@ -2,6 +2,8 @@
 #include "turn.h"
 
 #include "account.h"
+#include "base.h"
+#include "bounds.h"
 #include "clock.h"
 #include "count.h"
 #include "deadline.h"
@@ -67,7 +69,9 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
 
 void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct lb_piece before = session->phase.piece;
-    unsigned events = session->up.asked ? lb_phase_client(&session->phase, bytes, worker->now_ns) : 0;
+    /* Where every message is a request, short ones are too. */
+    uint64_t size = session->up.h2.name == LB_H2_REQUESTS ? LB_MAX(bytes, (uint64_t)LB_NOISE_BYTES) : bytes;
+    unsigned events = session->up.asked ? lb_phase_client(&session->phase, size, worker->now_ns) : 0;
 
     session->up.asked = false;
     lb_relay_end_run(&session->down);

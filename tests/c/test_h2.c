@@ -208,4 +208,44 @@ TEST(garbage_after_the_preface_is_survived) {
     }
 }
 
+static enum lb_h2_name known_as(const char *first) {
+    struct lb_h2 h2 = {0};
+
+    CHECK(lb_h2_take(&h2, (const uint8_t *)first, strlen(first)));
+    return (enum lb_h2_name)h2.name;
+}
+
+TEST(clients_whose_every_message_is_a_request_are_known_by_how_they_begin) {
+    CHECK_EQ(known_as("GET / HTTP/1.1\r\n"), LB_H2_REQUESTS);
+    CHECK_EQ(known_as("POST /v1/completions HTTP/1.1\r\n"), LB_H2_REQUESTS);
+    CHECK_EQ(known_as("PROPFIND / HTTP/1.1\r\n"), LB_H2_REQUESTS);
+    CHECK_EQ(known_as("*1\r\n$4\r\nPING\r\n"), LB_H2_REQUESTS);
+}
+
+TEST(other_clients_are_not_taken_for_them) {
+    static const char *const others[] = {"SSH-2.0-x\r\n",
+                                         "AMQP\1",
+                                         "\x16\x03\x01",
+                                         "get / HTTP/1.1",
+                                         "GET",
+                                         " GET / ",
+                                         "*",
+                                         "*-1",
+                                         "AUTHENTICATEFORALONGTIME x",
+                                         "U\1\1\1"};
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        CHECK_EQ(known_as(others[i]), LB_H2_NONE);
+}
+
+TEST(a_method_that_begins_as_the_preface_does_may_come_in_two_pieces) {
+    struct lb_h2 h2 = {0};
+
+    CHECK(lb_h2_take(&h2, (const uint8_t *)"P", 1));
+    CHECK(lb_h2_follows(&h2));
+    CHECK(lb_h2_take(&h2, (const uint8_t *)"OST / HTTP/1.1", 14));
+    CHECK_EQ(h2.name, LB_H2_REQUESTS);
+    CHECK(!lb_h2_follows(&h2));
+}
+
 TEST_MAIN()

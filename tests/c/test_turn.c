@@ -149,6 +149,25 @@ TEST(bytes_that_ask_for_nothing_begin_no_turn) {
     lone_fini(&lone);
 }
 
+TEST(a_short_message_in_the_middle_of_a_response_is_a_request_where_every_message_is_one) {
+    for (int known = 0; known < 2; known++) {
+        struct lb_session *session;
+        int client;
+
+        lone_init(&lone);
+        session = connected(&client);
+        session->up.h2.name = known ? LB_H2_REQUESTS : LB_H2_NONE;
+        request(session);
+        pass_ms(5);
+        lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
+        session->up.asked = true;
+        lb_turn_client_bytes(&lone.worker, session, LB_NOISE_BYTES - 1);
+        CHECK_EQ(stats()->turns_total, 1 + known);
+        (void)close(client);
+        lone_fini(&lone);
+    }
+}
+
 TEST(no_turn_outlives_its_backend) {
     struct lb_session *session;
     int client;

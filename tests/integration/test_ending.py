@@ -50,12 +50,12 @@ def test_a_backend_that_has_closed_has_its_place_back_though_the_client_stays(
             assert next_server.receive(len(QUESTION)) == QUESTION
 
 
-def ask_on(client: Peer) -> int:
+def ask_on(client: Peer, question: bytes) -> int:
     """Ask again and again, at once, until the connection is closed before a response; how many there were."""
     answers = 0
     while True:
         with contextlib.suppress(OSError):
-            client.send(QUESTION)
+            client.send(question)
         try:
             first = client.sock.recv(1)
         except ConnectionResetError:
@@ -66,17 +66,23 @@ def ask_on(client: Peer) -> int:
         answers += 1
 
 
-def answer_all(peer: Peer) -> None:
-    while peer.sock.recv(len(QUESTION)):
-        peer.send(ANSWER)
+SHORTEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+COMMAND = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"
 
 
 @pytest.mark.slow
-def test_clients_that_ask_again_at_once_are_drained_with_every_response_whole(balance: MakeScene) -> None:
+@pytest.mark.parametrize("question", [QUESTION, SHORTEST, COMMAND], ids=["usual", "shortest", "redis"])
+def test_clients_that_ask_again_at_once_are_drained_with_every_response_whole(
+    balance: MakeScene, question: bytes
+) -> None:
+    def answer_all(peer: Peer) -> None:
+        while peer.sock.recv(len(question)):
+            peer.send(ANSWER)
+
     with Served(answer_all) as served:
         scene = balance(served)
         clients = [scene.connect() for _ in range(12)]
-        asking = [Background(lambda client=client: ask_on(client)) for client in clients]  # type: ignore[misc]
+        asking = [Background(lambda client=client: ask_on(client, question)) for client in clients]  # type: ignore[misc]
         wait_until(lambda: scene.backend_status()["connections"] == 12)
         path = f"/api/v1/pools/{scene.pool}/backends/b0"
         assert scene.lb.request("PATCH", path, {"state": "drain"})[0] == 200
