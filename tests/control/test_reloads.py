@@ -48,7 +48,7 @@ def test_hundreds_of_changes_leave_nothing_of_themselves(tmp_path: Path) -> None
     for _ in range(4):
         with listen() as closed:
             nobody.append(spelled(closed.getsockname()))
-    weather = Weather(tmp_path, nobody[:3], nobody[3], authority(tmp_path).file)
+    weather = Weather(tmp_path, nobody[:3], nobody[3], authority(tmp_path).file, nobody[0])
 
     async def main() -> None:
         engine = Engine(EngineOptions(workers=2, max_connections=100))

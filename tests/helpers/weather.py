@@ -38,12 +38,14 @@ def storm_config(turn: int, *backends: object) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """`secure` speaks TLS, with a certificate for b.test of `authority`."""
+    """`secure` speaks TLS, with a certificate for b.test of `authority`. `answering` is behind the listener `answers`,
+    with a weight that changes all the time."""
 
     directory: Path
     backends: Sequence[str]
     secure: str
     authority: str
+    answering: str
 
     def config(self, turn: int) -> Json:
         config = storm_config(turn, *self.backends)
@@ -54,6 +56,8 @@ class Weather:
             # Another setting is another writer on the same file.
             "access": {"interval": f"{60 + turn % 5}s"},
         }
+        pools["answers"] = {"backends": [{"name": "only", "address": self.answering, "weight": 1 + turn % 4}]}
+        listeners["answers"] = {"bind": "127.0.0.1:0", "pool": "answers"}
         if turn % 3 == 1:
             main["sticky"] = {"entries": 1000 + turn % 2}
             main["passive"] = {}

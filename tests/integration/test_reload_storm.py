@@ -11,6 +11,7 @@ import pytest
 
 from tests.health.certificates import SecureServer, authority
 from tests.helpers.balancer import Balancer
+from tests.helpers.keepalive import LATE, SLOW, Crowd, respond
 from tests.helpers.leaks import holdings, resident_bytes
 from tests.helpers.load import Load
 from tests.helpers.peers import Background, Peer, Served, connect, echo
@@ -37,7 +38,8 @@ def test_storm_loses_nothing_and_grows_nothing(by: str, tmp_path: Path) -> None:
         backends = [stack.enter_context(Served(echo)) for _ in range(3)]
         trusted = authority(tmp_path)
         secure = stack.enter_context(SecureServer(trusted.server_context("b.test"), echo))
-        weather = Weather(tmp_path, [str(backend) for backend in backends], str(secure), trusted.file)
+        answering = stack.enter_context(Served(respond))
+        weather = Weather(tmp_path, [str(backend) for backend in backends], str(secure), trusted.file, str(answering))
         lb = stack.enter_context(Balancer(weather.config(0)))
 
         def reload(turn: int) -> None:
@@ -55,6 +57,7 @@ def test_storm_loses_nothing_and_grows_nothing(by: str, tmp_path: Path) -> None:
             _exchange(client)
         before = settled(lambda: holdings(lb.pid))
         load = Load(lb.address("main"))
+        readers = Crowd(lb.address("answers"), SLOW, LATE)
         for turn in range(WARM_UP):
             reload(turn)
         memory = resident_bytes(lb.pid)
@@ -68,6 +71,8 @@ def test_storm_loses_nothing_and_grows_nothing(by: str, tmp_path: Path) -> None:
         # As at the start, so everything has to be as it was.
         reload(0)
         assert load.alive()
+        readers.finish()
+        assert all(reader.requests > 0 for reader in readers.clients)
         assert resident_bytes(lb.pid) - memory < 12 * MIB
         assert lb.address("main") == address
         sessions = load.stop()
@@ -90,8 +95,9 @@ def test_storm_loses_nothing_and_grows_nothing(by: str, tmp_path: Path) -> None:
             if any(codes.values())
         }
         assert closed == {"normal": sessions}
-        wait_until(lambda: sum(1 for _ in lb.access()) == sessions)
-        assert {line["backend"] for line in lb.access()} <= {"first", "second", "third"}
+        wait_until(lambda: sum(line["pool"] == "main" for line in lb.access()) == sessions)
+        backends_of_main = {line["backend"] for line in lb.access() if line["pool"] == "main"}
+        assert backends_of_main <= {"first", "second", "third"}
         for client in held:
             client.close()
 
