@@ -12,7 +12,6 @@ from l4lb.control.names import Names
 from l4lb.control.state import State
 from l4lb.engine.api import Ending, Engine, SessionRecord
 from l4lb.errors import ControlError
-from l4lb.words import clipped
 
 ID_MAX = 2**64 - 1
 LISTING_BATCH = 1024
@@ -44,9 +43,9 @@ class Sessions:
         """ControlError if it is not there."""
         known = 0 <= session <= ID_MAX and await self._threads.call(self._engine.kill_session, session)
         if not known:
-            raise ControlError(
-                f"there is no session {clipped(str(session), 60)}; `l4lb sessions` lists those there are", 404
-            )
+            # The text of a number costs more than its length.
+            named = session if abs(session) <= ID_MAX else "with so large a number"
+            raise ControlError(f"there is no session {named}; `l4lb sessions` lists those there are", 404)
 
     async def kill_of(self, slot: int) -> int:
         """End those of a backend; how many."""
