@@ -174,6 +174,11 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
         if (kind == L4LB_SLOT_BACKEND)
             clear(&counters->backends[slot], sizeof counters->backends[slot]);
     }
+    if (kind == L4LB_SLOT_POOL) {
+        atomic_store(&engine->shared.live.pools[slot].turn.turn, 0);
+        for (uint32_t i = 0; i < LB_TURNS; i++)
+            atomic_store(&lb_live_turns(&engine->shared.live, slot)[i].turn, 0);
+    }
     if (kind == L4LB_SLOT_BACKEND) {
         atomic_fetch_add(&engine->shared.live.backends[slot].generation, 1);
         atomic_store(&engine->shared.live.backends[slot].leaving_ms, 0);

@@ -856,6 +856,29 @@ TEST(a_slot_is_given_back_only_when_nothing_uses_it) {
     world_fini(&world);
 }
 
+TEST(a_pool_in_a_slot_that_was_used_before_begins_with_its_first_backend) {
+    static struct world world;
+    static const struct l4lb_config nothing;
+    uint32_t used;
+    int fd;
+
+    world_init(&world, &usual);
+    used = world.pool.slot;
+    fd = established(&world);
+    (void)close(fd);
+    WAIT_UNTIL(sessions_now(&world) == 0);
+    CHECK_EQ(backend_stats(&world, 0).connections_total, 1);
+    CHECK_OK(l4lb_publish(world.engine, &nothing));
+    WAIT_UNTIL(l4lb_reclaim(world.engine) == 0 && l4lb_slot_give(world.engine, L4LB_SLOT_POOL, used) == 0);
+    while ((world.pool.slot = slot(&world, L4LB_SLOT_POOL)) != used)
+        CHECK_OK(l4lb_slot_give(world.engine, L4LB_SLOT_POOL, world.pool.slot));
+    CHECK_OK(l4lb_publish(world.engine, &world.config));
+    fd = established(&world);
+    CHECK_EQ(backend_stats(&world, 0).connections_total, 2);
+    (void)close(fd);
+    world_fini(&world);
+}
+
 TEST(slots_end_when_all_are_taken_and_not_before) {
     static struct world world;
     int taken, n = SERVERS;

@@ -265,7 +265,9 @@ def test_nothing_of_an_unkind_parent_matters(tmp_path: Path) -> None:
         assert lb.status()["pools"]["main"]["backends"][str(served)]["health"] == "up"
         assert ask(lb.address("main")) == "only"
         fields = dict(line.split(":\t") for line in masks.read_text().splitlines())
-        assert (int(fields["SigBlk"], 16), int(fields["SigIgn"], 16)) == (0, 0)
+        # Two signals are kept by the C library to itself: none of its processes can change what they inherit there.
+        left = ~(1 << 31 | 1 << 32)
+        assert (int(fields["SigBlk"], 16) & left, int(fields["SigIgn"], 16) & left) == (0, 0)
         wait_until(lambda: list(lb.access_lines()))
         lb.access_path.rename(tmp_path / "rotated")
         lb.signal(signal.SIGUSR1)
