@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @pytest.fixture(scope="package", autouse=True)
 def _warm() -> None:
+    # A shell that starts the tests in the background has them ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     warm_up()
 
 
