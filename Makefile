@@ -62,6 +62,7 @@ lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/clang-format --dry-run --Werror src_c/*.[ch] tests/c/*.[ch]
 
 format: $(TOOLS)

@@ -22,10 +22,11 @@ from multiprocessing.connection import Connection
 import uvloop
 
 from l4lb.config.model import Health
-from l4lb.control.api import HealthState
 from l4lb.health import scheduler as module
-from l4lb.health.probes import NOBODY, Result, Subject, Target, probe
+from l4lb.health.probes import NOBODY, Result, Subject, probe
 from l4lb.health.scheduler import Check, Scheduler
+from l4lb.net.target import Target
+from l4lb.status import HealthState
 
 CHECKS_AT_ONCE = 1024
 WARM_UP = 3.0

@@ -7,14 +7,14 @@ that importing the package costs next to nothing. What `status` and `sessions` r
 import importlib
 import sys
 
+from l4lb._version import __version__
+
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all of this
 if TYPE_CHECKING:
     from l4lb.config import Config, load_config, read_config
     from l4lb.embedding import AsyncBalancer, Balancer
     from l4lb.errors import ConfigError, ControlError, L4lbError, Problem, StartError
     from l4lb.types import Session, Status
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncBalancer",

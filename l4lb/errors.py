@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4lb.words import clipped, counted
+from l4lb.base.text import clipped, counted
 
 
 class L4lbError(Exception):

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from l4lb.control.api import (
+from l4lb.engine.api import (
+    BackendStatistics,
+    EventKind,
+    Histogram,
+    ListenerStatistics,
+    Path,
+    Phase,
+    PoolStatistics,
+    SessionRecord,
+    SessionState,
+    StickyStatistics,
+    WorkerStatistics,
+)
+from l4lb.status import (
     AdminState,
     AgentStatus,
     BackendStatus,
@@ -16,19 +29,6 @@ from l4lb.control.api import (
     Session,
     ShutdownStatus,
     Status,
-)
-from l4lb.engine.api import (
-    BackendStatistics,
-    EventKind,
-    Histogram,
-    ListenerStatistics,
-    Path,
-    Phase,
-    PoolStatistics,
-    SessionRecord,
-    SessionState,
-    StickyStatistics,
-    WorkerStatistics,
 )
 
 __all__ = [

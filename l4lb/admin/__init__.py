@@ -1,1 +1,1 @@
-"""The admin server: metrics, health and a JSON API over HTTP. It asks `control.api.Control` and decides nothing."""
+"""The admin server: metrics, health and a JSON API over HTTP. It asks `status.Control` and decides nothing."""

@@ -14,8 +14,8 @@ from pydantic_core import from_json
 from l4lb.admin import views
 from l4lb.admin.guard import REQUEST_TIMEOUT
 from l4lb.admin.requests import BackendChange, validation_sentence
-from l4lb.control.api import AdminState, Control
 from l4lb.errors import ControlError
+from l4lb.status import AdminState, Control
 
 BACKENDS = "/api/v1/pools/{pool}/backends"
 # A backend's default name is its address, which holds slashes when it is a unix path.

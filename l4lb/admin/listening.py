@@ -6,9 +6,9 @@ import os
 import socket
 from collections.abc import Iterable
 
-from l4lb.admin.sockets import file_identity, listen_tcp, listen_unix, unlink_if_same
 from l4lb.config.address import Address
-from l4lb.control.inherited import Inherited
+from l4lb.sockets.admin import file_identity, listen_tcp, listen_unix, unlink_if_same
+from l4lb.sockets.inherited import Inherited
 
 UNIX = "admin socket"
 TCP = "admin address"

@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias, TypeVar
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from l4lb.admin.views import is_up, whole
-from l4lb.control.api import AdminState, BackendStatus, Status
 from l4lb.engine.api import BackendStatistics, Histogram, StickyStatistics, WorkerStatistics
+from l4lb.status import AdminState, BackendStatus, Status
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

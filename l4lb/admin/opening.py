@@ -6,11 +6,11 @@ import logging
 import os
 
 from l4lb.admin.server import AdminServer
-from l4lb.admin.sockets import DEFAULT_SOCKET
 from l4lb.config import model
-from l4lb.control.api import Control
-from l4lb.control.inherited import Inherited
 from l4lb.errors import StartError
+from l4lb.sockets.admin import DEFAULT_SOCKET
+from l4lb.sockets.inherited import Inherited
+from l4lb.status import Control
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from l4lb.words import clipped
+from l4lb.base.text import clipped
 
 UNREADABLE = (ConnectionError, HttpProcessingError, web.RequestPayloadError)
 """How a body fails that its client garbles or does not finish."""

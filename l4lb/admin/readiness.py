@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 
 from l4lb.admin.views import is_usable
+from l4lb.base.text import clipped
 from l4lb.config.units import shorten
-from l4lb.control.api import PoolStatus, Status
 from l4lb.errors import ControlError
-from l4lb.words import clipped
+from l4lb.status import PoolStatus, Status
 
 SENTENCES_MAX = 100
 

@@ -26,12 +26,12 @@ from l4lb.admin.guard import ANSWER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
 from l4lb.admin.hosts import is_expected
 from l4lb.admin.listening import TCP, UNIX, Listening
 from l4lb.admin.protocol import UNREADABLE, Protocol, error_answer
+from l4lb.base.text import clipped
 from l4lb.config.address import Address
 from l4lb.config.units import shorten
-from l4lb.control.api import Control
-from l4lb.control.inherited import Inherited
 from l4lb.errors import ControlError
-from l4lb.words import clipped
+from l4lb.sockets.inherited import Inherited
+from l4lb.status import Control
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from l4lb.control.api import (
+from l4lb.engine.api import StickyStatistics, WorkerStatistics
+from l4lb.observe.access import client_address
+from l4lb.observe.logs import timestamp
+from l4lb.status import (
     AdminState,
     AgentStatus,
     BackendStatus,
@@ -20,9 +23,6 @@ from l4lb.control.api import (
     ShutdownStatus,
     Status,
 )
-from l4lb.engine.api import StickyStatistics, WorkerStatistics
-from l4lb.observe.access import client_address
-from l4lb.observe.logs import timestamp
 
 Json = dict[str, object]
 

@@ -7,9 +7,9 @@ import re
 import socket
 
 from l4lb.agent.protocol import LINE_MAX
-from l4lb.health.probes import Target
-from l4lb.health.probes.dial import come_from, dial
-from l4lb.words import quoted
+from l4lb.base.text import quoted
+from l4lb.net.dial import come_from, dial
+from l4lb.net.target import Target
 
 _LINE_END = re.compile(rb"[\r\n]")
 

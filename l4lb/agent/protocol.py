@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from l4lb.control.api import AdminState
+from l4lb.status import AdminState
 
 LINE_MAX = 1024
 """Bytes of an answer that are read."""

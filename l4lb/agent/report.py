@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from l4lb.agent.gpu import NO_GPU, GpuState
 from l4lb.agent.protocol import format_line
-from l4lb.control.api import AdminState
 from l4lb.load.exposition import Signal
 from l4lb.load.weights import utilisation
+from l4lb.status import AdminState
 
 TAU = 3.0
 """Seconds in which the weight follows most of a change."""

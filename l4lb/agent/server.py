@@ -8,10 +8,11 @@ import logging
 from l4lb.agent.gpu import NO_GPU, GpuMonitor
 from l4lb.agent.host import Host
 from l4lb.agent.report import Findings, Reporter
+from l4lb.base.tasks import repeat
 from l4lb.bounded.client import Client
-from l4lb.control.tasks import repeat
+from l4lb.config.fields.series import Series
 from l4lb.errors import StartError
-from l4lb.load.exposition import SIGNALS, Series, Signal, Wanted
+from l4lb.load.exposition import SIGNALS, Signal, Wanted
 from l4lb.load.scraper import new_client, scrape
 from l4lb.presets import PRESETS
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from l4lb.words import QUOTED_MAX, quoted
+from l4lb.base.text import QUOTED_MAX, quoted
 
 HEAD_MAX = 64 * 1024
 """Bytes of a head, those of the interim answers before it included."""

@@ -14,14 +14,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from l4lb.aside import Aside, in_thread
+from l4lb.base.threads import Aside, in_thread
 from l4lb.bounded.answer import Answer, AnswerError
 from l4lb.bounded.url import Url
 from l4lb.engine.api import SocketAddress
-from l4lb.health.probes import base
-from l4lb.health.probes.base import Target
-from l4lb.health.probes.connection import Connection, connected, tls_in_words
-from l4lb.interfaces import known_to_peers
+from l4lb.net import connection as net
+from l4lb.net.connection import Connection, connected, tls_in_words
+from l4lb.net.interfaces import known_to_peers
+from l4lb.net.target import Target
 
 CONNECT_PATIENCE = 2.0
 """Seconds for one of several addresses of a name, before the next one is tried."""
@@ -208,7 +208,7 @@ def _tls_in_words() -> Iterator[None]:
         yield
     except ssl.SSLError as error:
         raise AnswerError(tls_in_words(error)) from error
-    except base.AnswerError as error:
+    except net.AnswerError as error:
         raise AnswerError(str(error)) from error
 
 

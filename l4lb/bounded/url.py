@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from l4lb.interfaces import known_to_peers
+from l4lb.net.interfaces import known_to_peers
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class _LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from l4lb import __version__
+        from l4lb._version import __version__
 
         click.echo(f"l4lb {__version__}")
         ctx.exit()

@@ -45,7 +45,7 @@ async def _serve(port: int, bind: str | None, *, gpu: bool, metrics_url: str | N
     from l4lb.agent.gpu import GpuMonitor, Nvml
     from l4lb.agent.host import Host
     from l4lb.agent.server import AgentServer
-    from l4lb.observe.unforeseen import reported
+    from l4lb.base.unexpected import reported
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

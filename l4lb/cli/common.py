@@ -10,11 +10,11 @@ from typing import NoReturn, ParamSpec
 
 import click
 
-from l4lb.admin.sockets import DEFAULT_SOCKET
-from l4lb.cli import tables
-from l4lb.cli.client import AdminClient, ClientError, Json
+from l4lb.admin.client import AdminClient, ClientError, Json
+from l4lb.base.text import clipped, counted
 from l4lb.cli.draining import Drain
-from l4lb.words import clipped, counted
+from l4lb.sockets.admin import DEFAULT_SOCKET
+from l4lb.terminal import tables
 
 EXIT_FAILED = 1
 EXIT_REJECTED = 2

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import click
 
-from l4lb.cli import tables
-from l4lb.cli.client import AdminClient, ClientError, Json
-from l4lb.words import counted, lasting
+from l4lb.admin.client import AdminClient, ClientError, Json
+from l4lb.base.text import counted, lasting
+from l4lb.terminal import tables
 
 POLL_INTERVAL = 0.5
 

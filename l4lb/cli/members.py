@@ -7,8 +7,8 @@ from typing import ParamSpec
 
 import click
 
-from l4lb.cli import tables
-from l4lb.cli.client import AdminClient, Json
+from l4lb.admin.client import AdminClient, Json
+from l4lb.base.text import counted
 from l4lb.cli.common import (
     backend_argument,
     change,
@@ -22,7 +22,7 @@ from l4lb.cli.common import (
 )
 from l4lb.cli.draining import Drain
 from l4lb.cli.parameters import duration
-from l4lb.words import counted
+from l4lb.terminal import tables
 
 P = ParamSpec("P")
 

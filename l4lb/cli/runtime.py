@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from l4lb.cli import tables
-from l4lb.cli.client import AdminClient, ClientError, Json
+from l4lb.admin.client import AdminClient, ClientError, Json
+from l4lb.base.text import clipped
 from l4lb.cli.common import (
     EXIT_REJECTED,
     backend_argument,
@@ -23,7 +23,7 @@ from l4lb.cli.common import (
 )
 from l4lb.cli.draining import Drain
 from l4lb.cli.parameters import duration
-from l4lb.words import clipped
+from l4lb.terminal import tables
 
 RELOAD_TIMEOUT = UPGRADE_TIMEOUT = 120.0
 UNFOLDED = 1 << 16

@@ -50,14 +50,15 @@ def run(path: str) -> None:
     Example:
       l4lb run -c /etc/l4lb/l4lb.yaml
     """
-    from l4lb.control import signals, succession
+    from l4lb.process import signals
+    from l4lb.process.upgrade import succession
 
     signals.hold_signals()
     try:
         handover = succession.arrive()
         import uvloop
 
-        from l4lb.control import daemon
+        from l4lb.process import daemon
 
         # Absolute: reloads and upgrades need it after the working directory is gone, too.
         code = uvloop.run(daemon.run(os.path.abspath(path), handover))
@@ -98,10 +99,10 @@ def check(file: str | None, path: str | None, as_json: bool) -> None:
 
 def _problems(path: str) -> Sequence[Problem]:
     """What is wrong with a file."""
+    from l4lb.balancer.rehearsal import rehearse
+    from l4lb.base.gc_pause import uncollected
     from l4lb.config import load_config
     from l4lb.config.source import BYTES_MAX
-    from l4lb.control.rehearsal import rehearse
-    from l4lb.garbage import uncollected
 
     data = sys.stdin.buffer.read(BYTES_MAX + 1) if path == "-" else None
     try:

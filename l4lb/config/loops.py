@@ -16,8 +16,8 @@ from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 from l4lb.config.address import Address
-from l4lb.interfaces import known_to_peers
-from l4lb.own_addresses import own_addresses
+from l4lb.net.interfaces import known_to_peers
+from l4lb.net.own_addresses import own_addresses
 
 K = TypeVar("K")
 

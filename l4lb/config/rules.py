@@ -7,15 +7,16 @@ wrong within one. They never raise: what is not of the right shape is for the mo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from l4lb.config.address import Address
 from l4lb.config.fields.addresses import read_backend, read_bind, read_source
 from l4lb.config.fields.networks import ZONES_MAX, read_zone_entry
 from l4lb.config.fields.shape import is_number, one_or_many
 from l4lb.config.loops import Door, find_loops
+from l4lb.config.plain import backend_name, get, read
 from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.config.units import parse_duration, shorten
 from l4lb.geo.selector import Selector
@@ -57,7 +58,6 @@ KEY_TYPES: Mapping[str, tuple[str, ...]] = {
 """Keys of checks that only some types of them use."""
 
 Loc = tuple[str | int, ...]
-T = TypeVar("T")
 
 KEY = "[key]"
 """The end of a Loc that means a key and not its value, here as in the model."""
@@ -93,13 +93,13 @@ def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Co
         yield Conflict(("listeners",), f"{len(listeners)} listeners are more than the {LISTENERS_MAX} that fit")
     taken: dict[Address, Loc] = {}
     for name, listener in listeners.items():
-        yield from _tcp_conflicts(("listeners", name, "tcp"), _get(listener, "tcp"))
-        pool = _get(listener, "pool")
+        yield from _tcp_conflicts(("listeners", name, "tcp"), get(listener, "tcp"))
+        pool = get(listener, "pool")
         if isinstance(pool, str) and isinstance(pools, Mapping) and pool not in pools:
             yield Conflict(("listeners", name, "pool"), f"there is no pool {shorten(pool)}")
-        yield from _route_conflicts(("listeners", name, "sni"), _get(listener, "sni"), pools)
-        for index, item in enumerate(one_or_many(_get(listener, "bind"))):
-            address = _read(read_bind, item)
+        yield from _route_conflicts(("listeners", name, "sni"), get(listener, "sni"), pools)
+        for index, item in enumerate(one_or_many(get(listener, "bind"))):
+            address = read(read_bind, item)
             if address is None or address.port == 0:
                 continue
             loc: Loc = ("listeners", name, "bind", index)
@@ -123,18 +123,18 @@ def _route_conflicts(loc: Loc, routes: Any, pools: Any) -> Iterator[Conflict]:
 def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
     total = 0
     for name, pool in pools.items():
-        backends = _get(pool, "backends")
+        backends = get(pool, "backends")
         if isinstance(backends, Sequence) and not isinstance(backends, str):
             total += len(backends)
             yield from _backend_conflicts(name, pool, backends)
             yield from _source_conflicts(name, pool, backends)
-        yield from _tcp_conflicts(("pools", name, "tcp"), _get(pool, "tcp"))
-        yield from _health_conflicts(("pools", name, "health"), _get(pool, "health"), _get(pool, "load"))
-        yield from _load_conflicts(("pools", name, "load"), _get(pool, "load"))
-        if _get(pool, "scale_to_zero") is True and _get(pool, "queue") is None:
+        yield from _tcp_conflicts(("pools", name, "tcp"), get(pool, "tcp"))
+        yield from _health_conflicts(("pools", name, "health"), get(pool, "health"), get(pool, "load"))
+        yield from _load_conflicts(("pools", name, "load"), get(pool, "load"))
+        if get(pool, "scale_to_zero") is True and get(pool, "queue") is None:
             message = "clients wait in the queue for somebody to be started; give the pool one: queue: {timeout: 10m}"
             yield Conflict(("pools", name, "scale_to_zero"), message)
-        yield from _discover_conflicts(("pools", name, "discover"), _get(pool, "discover"))
+        yield from _discover_conflicts(("pools", name, "discover"), get(pool, "discover"))
         yield from _drain_conflicts(("pools", name), pool)
     if len(pools) > POOLS_MAX:
         yield Conflict(("pools",), f"{len(pools)} pools are more than the {POOLS_MAX} that fit")
@@ -149,12 +149,12 @@ def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> It
         loc: Loc = ("pools", pool_name, "backends", index)
         if name is not None and (first := seen.setdefault(name, loc)) is not loc:
             yield Conflict(loc, f"the pool has a backend {shorten(name)} already; give this one another name", first)
-        if _get(backend, "agent") is not None and _get(pool, "agent") is None:
+        if get(backend, "agent") is not None and get(pool, "agent") is None:
             yield Conflict(
                 (*loc, "agent"), "the pool has no agent, so none is asked; give the pool one: agent: {port: 9401}"
             )
-    size = _get(_get(pool, "hash"), "table_size")
-    if _get(pool, "balance") in ("maglev", "source_hash") and isinstance(size, int) and len(backends) > size:
+    size = get(get(pool, "hash"), "table_size")
+    if get(pool, "balance") in ("maglev", "source_hash") and isinstance(size, int) and len(backends) > size:
         message = f"{size} entries are too few for {len(backends)} backends; take a prime at least 100 times as large"
         yield Conflict(("pools", pool_name, "hash", "table_size"), message)
 
@@ -162,13 +162,13 @@ def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> It
 def _source_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> Iterator[Conflict]:
     """Each source once, and one of the family of each backend."""
     seen: dict[str, Loc] = {}
-    for index, item in enumerate(one_or_many(_get(pool, "source"))):
-        source, loc = _read(read_source, item), ("pools", pool_name, "source", index)
+    for index, item in enumerate(one_or_many(get(pool, "source"))):
+        source, loc = read(read_source, item), ("pools", pool_name, "source", index)
         if source is not None and (first := seen.setdefault(source, loc)) is not loc:
             yield Conflict(loc, f"{source} is there already; name it once", first)
     families = {":" in source for source in seen}
     for index, backend in enumerate(backends):
-        address = _read(read_backend, _get(backend, "address") if isinstance(backend, Mapping) else backend)
+        address = read(read_backend, get(backend, "address") if isinstance(backend, Mapping) else backend)
         if not seen or address is None or address.is_unix or address.is_name or address.is_ipv6 in families:
             continue
         mine, other = ("IPv6", "IPv4") if address.is_ipv6 else ("IPv4", "IPv6")
@@ -180,7 +180,7 @@ def _loop_conflicts(listeners: Mapping[Any, Any], pools: Mapping[Any, Any]) -> I
     """Backends that are listeners of this process, in a circle."""
     doors = {name: _door(listener) for name, listener in listeners.items()}
     ports = {bind.port for door in doors.values() for bind in door.binds}
-    addresses = {name: _addresses_at(_get(pool, "backends"), ports) for name, pool in pools.items()}
+    addresses = {name: _addresses_at(get(pool, "backends"), ports) for name, pool in pools.items()}
     for loop in find_loops(doors, addresses):
         address = addresses[loop.pool][loop.backend]
         message = f"{address} is l4lb itself, and clients would come back to it without end; give another server"
@@ -188,8 +188,8 @@ def _loop_conflicts(listeners: Mapping[Any, Any], pools: Mapping[Any, Any]) -> I
 
 
 def _door(listener: Any) -> Door:
-    binds = (_read(read_bind, item) for item in one_or_many(_get(listener, "bind")))
-    pool, routes = _get(listener, "pool"), _get(listener, "sni")
+    binds = (read(read_bind, item) for item in one_or_many(get(listener, "bind")))
+    pool, routes = get(listener, "pool"), get(listener, "sni")
     return Door(
         [bind for bind in binds if bind is not None and bind.port != 0],
         {pool} if isinstance(pool, str) else set(pool) if isinstance(pool, Mapping) else set(),
@@ -201,10 +201,10 @@ def _addresses_at(backends: Any, ports: Set[int | None]) -> dict[int, Address]:
     """The addresses that have one of these ports, and those of unix sockets. Only they are read: there may be many."""
     found: dict[int, Address] = {}
     for index, backend in enumerate(backends if isinstance(backends, Sequence) else ()):
-        value = backend if isinstance(backend, str | Address) else _get(backend, "address")
+        value = backend if isinstance(backend, str | Address) else get(backend, "address")
         port = str(value).rpartition(":")[2]
         if not port.isdecimal() or int(port) in ports:
-            address = _read(read_backend, value)
+            address = read(read_backend, value)
             found |= {} if address is None else {index: address}
     return found
 
@@ -219,7 +219,7 @@ def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:
 
 def _drain_conflicts(loc: Loc, pool: Any) -> Iterator[Conflict]:
     """Sessions that would leave after they were closed."""
-    spread = _seconds(_get(pool, "drain_spread"))
+    spread = _seconds(get(pool, "drain_spread"))
     patience = _seconds(pool.get("drain_timeout", DRAIN_TIMEOUT)) if isinstance(pool, Mapping) else None
     if spread is not None and patience is not None and spread > patience:
         message = "sessions of a removed backend are closed sooner, after drain_timeout; write a shorter drain_spread"
@@ -229,9 +229,9 @@ def _drain_conflicts(loc: Loc, pool: Any) -> Iterator[Conflict]:
 def _place_conflicts(pools: Mapping[Any, Any], zones: Mapping[Any, Any]) -> Iterator[Conflict]:
     """Backends that are nowhere."""
     for name, pool in pools.items():
-        backends = _get(pool, "backends")
+        backends = get(pool, "backends")
         for index, backend in enumerate(backends if isinstance(backends, Sequence) else ()):
-            zone = _get(backend, "zone")
+            zone = get(backend, "zone")
             if isinstance(zone, str) and zone not in zones:
                 known = f"there are {', '.join(map(str, zones))}" if zones else "there are none; write some in zones"
                 yield Conflict(("pools", name, "backends", index, "zone"), f"there is no zone {shorten(zone)}; {known}")
@@ -243,7 +243,7 @@ def _zone_conflicts(zones: Mapping[Any, Any], *, has_database: bool) -> Iterator
     seen: dict[object, Loc] = {}
     for name, entries in zones.items():
         for index, item in enumerate(one_or_many(entries)):
-            entry = _read(read_zone_entry, item)
+            entry = read(read_zone_entry, item)
             if entry is None:
                 continue
             loc: Loc = ("zones", name, index)
@@ -277,7 +277,7 @@ def _health_conflicts(loc: Loc, health: Any, load: Any) -> Iterator[Conflict]:
         if str(name).lower() == "host":
             yield Conflict((*loc, "headers"), "the Host header has a key of its own; write health.host")
     tls = health.get("tls")
-    if _get(tls, "key") is not None and _get(tls, "certificate") is None:
+    if get(tls, "key") is not None and get(tls, "certificate") is None:
         yield Conflict((*loc, "tls", "key"), "a key needs its certificate; give tls.certificate too")
     if health.get("progress") is not None:
         yield from _progress_conflicts((*loc, "progress"), health["progress"], load)
@@ -290,7 +290,7 @@ def _either(types: Sequence[str]) -> str:
 def _progress_conflicts(loc: Loc, progress: Any, load: Any) -> Iterator[Conflict]:
     if load is None:
         yield Conflict(loc, "progress is read from what `load` scrapes; give load, or a preset that has it")
-    elif not _get(progress, "running") and not _get(_get(load, "signals"), "running"):
+    elif not get(progress, "running") and not get(get(load, "signals"), "running"):
         yield Conflict(loc, "nothing says whether requests are running; give progress.running or load.signals.running")
 
 
@@ -317,7 +317,7 @@ def _discover_conflicts(loc: Loc, discover: Any) -> Iterator[Conflict]:
     yield from _dns_conflicts((*loc, "dns"), discover.get("dns"))
     etcd = discover.get("etcd")
     for key, other in (("certificate", "key"), ("key", "certificate")):
-        if _get(etcd, key) is not None and _get(etcd, other) is None:
+        if get(etcd, key) is not None and get(etcd, other) is None:
             yield Conflict((*loc, "etcd", key), f"it is of no use without {other}; give both or neither")
 
 
@@ -333,28 +333,6 @@ def _dns_conflicts(loc: Loc, dns: Any) -> Iterator[Conflict]:
         yield Conflict((*loc, "port"), "SRV records have ports of their own; remove it, or ask for A")
 
 
-def backend_name(backend: Any) -> str | None:
-    """The name of a backend: its own, or else its address. None when neither can be read."""
-    if isinstance(backend, str | Address):
-        backend = {"address": backend}
-    name = _get(backend, "name")
-    if name is None:
-        address = _read(read_backend, _get(backend, "address"))
-        return None if address is None else str(address)
-    return name if isinstance(name, str) else None
-
-
-def _get(item: Any, key: str) -> Any:
-    return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
-
-
 def _seconds(duration: Any) -> float | None:
     """None where it is no duration, or off."""
-    return _read(parse_duration, duration) if isinstance(duration, str) else duration if is_number(duration) else None
-
-
-def _read(reader: Callable[[Any], T], value: Any) -> T | None:
-    try:
-        return reader(value)
-    except ValueError:
-        return None
+    return read(parse_duration, duration) if isinstance(duration, str) else duration if is_number(duration) else None

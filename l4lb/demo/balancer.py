@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from l4lb.cli.client import Json
+from l4lb.admin.client import Json
 from l4lb.demo.children import PATIENCE, Child, child
 from l4lb.errors import L4lbError, StartError
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from rich.console import Group
 
-from l4lb.cli.client import Json
+from l4lb.admin.client import Json
 from l4lb.config import Address, Config, load_config
 from l4lb.demo.balancer import Balancer, balancer, section
 from l4lb.demo.fleet import Member, fleet

@@ -11,9 +11,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from l4lb.cli.client import Json
-from l4lb.cli.tables import number, size
+from l4lb.admin.client import Json
 from l4lb.demo.load import Served
+from l4lb.terminal.tables import number, size
 
 RATE_SECONDS = 3.0
 """Rates are means over this long: a refresh sees too few tokens to look steady."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 
 from l4lb.config import Config
 from l4lb.config.sections.discover import Discover
-from l4lb.control.api import DiscoveryStatus
 from l4lb.discovery.follower import Follower
 from l4lb.discovery.guard import Endpoints
 from l4lb.discovery.sources import new_source
+from l4lb.status import DiscoveryStatus
 
 FIRST_ANSWER_TIMEOUT = 5.0
 """Seconds that a reload waits for sources that are new."""

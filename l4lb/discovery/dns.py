@@ -10,11 +10,11 @@ import asyncio
 import random
 from typing import NoReturn
 
+from l4lb.base.pacing import every
 from l4lb.config.sections import discover
 from l4lb.discovery.lookups import Found, NameServers, additional
 from l4lb.discovery.records import Service, from_addresses, from_services
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, NothingThere, Report
-from l4lb.pacing import every
 
 TTL_MIN = 1.0
 """Seconds between two look-ups, whatever the time to live."""

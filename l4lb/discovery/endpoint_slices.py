@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from l4lb.base.text import clipped
 from l4lb.bounded import shape
 from l4lb.config import Address
 from l4lb.config.fields.addresses import read_backend
 from l4lb.config.units import shorten
 from l4lb.discovery.source import Answer, DiscoveryError, Endpoint, Readiness
-from l4lb.words import clipped
 
 Port = int | str | None
 

@@ -17,7 +17,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from l4lb.aside import Aside
+from l4lb.base.pacing import rounds
+from l4lb.base.text import clipped, reason
+from l4lb.base.threads import Aside
 from l4lb.bounded import shape
 from l4lb.bounded.answer import AnswerError
 from l4lb.bounded.client import Client, Response
@@ -26,8 +28,6 @@ from l4lb.config.sections import discover
 from l4lb.discovery.keys import range_end, read_pairs
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Report
 from l4lb.discovery.web import lines, parsed, read_body, tls_context
-from l4lb.pacing import rounds
-from l4lb.words import clipped, reason
 
 REFRESH = 60.0
 """Seconds after which everything is read again though nothing was heard. A member without a quorum then says so."""

@@ -14,13 +14,13 @@ import itertools
 import os
 from typing import NoReturn
 
-from l4lb.aside import Aside
+from l4lb.base.pacing import rounds
+from l4lb.base.text import reason
+from l4lb.base.threads import Aside
 from l4lb.config.sections import discover
 from l4lb.discovery.inotify import Inotify
 from l4lb.discovery.source import ANSWER_MAX, ENDPOINTS_MAX, Answer, DiscoveryError, Report
 from l4lb.discovery.targets import parse_json, parse_yaml
-from l4lb.pacing import rounds
-from l4lb.words import reason
 
 REREAD = 30.0
 """Seconds after which the file is read again though nothing was heard of it."""

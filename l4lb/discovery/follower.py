@@ -8,14 +8,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from l4lb.base.tasks import keep_going
+from l4lb.base.text import clipped, counted, reason
 from l4lb.config.sections.discover import Discover
 from l4lb.config.units import shorten
-from l4lb.control.api import DiscoveryStatus
-from l4lb.control.tasks import keep_going
 from l4lb.discovery.guard import Belief, Endpoints, Rules
 from l4lb.discovery.source import ENDPOINTS_MAX, Answer, DiscoveryError, Endpoint, NothingThere, Source
 from l4lb.discovery.usable import usable
-from l4lb.words import clipped, counted, reason
+from l4lb.status import DiscoveryStatus
 
 BACKOFF_MIN = 0.5
 BACKOFF_MAX = 30.0

@@ -11,15 +11,15 @@ import asyncio
 import re
 from typing import NoReturn
 
-from l4lb.aside import Aside
+from l4lb.base.pacing import every
+from l4lb.base.text import clipped
+from l4lb.base.threads import Aside
 from l4lb.bounded.client import Client
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
 from l4lb.discovery.source import DiscoveryError, Report
 from l4lb.discovery.targets import parse_json
 from l4lb.discovery.web import read_body, read_token, tls_context
-from l4lb.pacing import every
-from l4lb.words import clipped
 
 _ETAG = re.compile(r"[!-~]{1,1024}", re.ASCII)
 

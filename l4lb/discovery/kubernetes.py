@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 from urllib.parse import quote, urlencode
 
-from l4lb.aside import Aside
+from l4lb.base.pacing import rounds
+from l4lb.base.text import clipped
+from l4lb.base.threads import Aside
 from l4lb.bounded import shape
 from l4lb.bounded.answer import AnswerError
 from l4lb.bounded.client import Client, Response
@@ -27,8 +29,6 @@ from l4lb.discovery.endpoint_slices import Slice, merge, read_slice
 from l4lb.discovery.kubernetes_cluster import REQUEST_TIMEOUT, Cluster, sign_in
 from l4lb.discovery.source import DiscoveryError, Report
 from l4lb.discovery.web import lines, parsed, read_body
-from l4lb.pacing import rounds
-from l4lb.words import clipped
 
 PAGE = 100
 PAGES_MAX = 200

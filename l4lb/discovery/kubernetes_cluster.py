@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l4lb.aside import Aside
+from l4lb.base.text import reason
+from l4lb.base.threads import Aside
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
 from l4lb.discovery.source import DiscoveryError
-from l4lb.words import reason
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 

@@ -18,11 +18,11 @@ import dns.rcode
 import dns.rdatatype
 import dns.resolver
 
-from l4lb import hosts
-from l4lb.aside import Aside
+from l4lb.base.threads import Aside
 from l4lb.config import Address
 from l4lb.discovery.name_server import NameServer
 from l4lb.discovery.source import DiscoveryError
+from l4lb.net import hosts
 
 EDNS_PAYLOAD = 1232
 """Bytes of a UDP answer that are not fragmented anywhere (DNS flag day 2020)."""

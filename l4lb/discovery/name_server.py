@@ -15,7 +15,7 @@ import dns.message
 import dns.nameserver
 import dns.query
 
-from l4lb.interfaces import socket_address
+from l4lb.net.interfaces import socket_address
 
 SMALL = 2048
 """Bytes of an answer that are read in a few milliseconds."""

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
-from l4lb.aside import Aside
+from l4lb.base.threads import Aside
 from l4lb.bounded.client import Response
 from l4lb.bounded.documents import SMALL, DocumentError, read_json
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from l4lb.admin import metrics
+from l4lb.base.tasks import see_through
 from l4lb.config import Address
-from l4lb.control.api import AdminState, Session, Status
-from l4lb.control.tasks import see_through
 from l4lb.embedding.life import Life
 from l4lb.embedding.running import OnClose, Running, run
 from l4lb.embedding.source import Source
 from l4lb.errors import ControlError
+from l4lb.status import AdminState, Session, Status
 
 DRAIN_POLL_INTERVAL = 0.02
 """Seconds between two looks at whether a backend still has sessions: the workers do not say when the last one ends."""

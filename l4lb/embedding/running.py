@@ -11,25 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import l4lb
+from l4lb._version import __version__
 from l4lb.admin.server import AdminServer
-from l4lb.aside import LOAD_TIMEOUT, Aside
+from l4lb.balancer.balancer import Balancer
+from l4lb.base.tasks import Background
+from l4lb.base.threads import LOAD_TIMEOUT, Aside
 from l4lb.config import Config
-from l4lb.control.api import (
-    ConfigStatus,
-    ReloadOutcome,
-    Session,
-    Status,
-    UpgradeOutcome,
-)
-from l4lb.control.balancer import Balancer
-from l4lb.control.capacity import checks_at_once, engine_options, free_descriptors
-from l4lb.control.operated import Operated
-from l4lb.control.restart import restart_notes
-from l4lb.control.shutdown import Shutdown
-from l4lb.control.systemd import Notifier
-from l4lb.control.tasks import Background
-from l4lb.control.upkeep import keep_up
 from l4lb.embedding import source as sources
 from l4lb.embedding.source import Source
 from l4lb.engine import NativeEngine
@@ -37,6 +24,13 @@ from l4lb.engine.api import NO_EVENTS, EventKind
 from l4lb.errors import ConfigError, ControlError, StartError
 from l4lb.observe.loop_lag import LoopLag
 from l4lb.observe.session_log import SessionLog
+from l4lb.process.capacity import checks_at_once, engine_options, free_descriptors
+from l4lb.process.operated import Operated
+from l4lb.process.restart import restart_notes
+from l4lb.process.shutdown import Shutdown
+from l4lb.process.upkeep import keep_up
+from l4lb.sockets.systemd import Notifier
+from l4lb.status import ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome
 
 OnClose = Callable[[Session], None]
 """Gets every session that has ended, on the thread of the event loop."""
@@ -155,7 +149,7 @@ class Running(Operated):
 
     def status(self) -> Status:
         return Status(
-            version=l4lb.__version__,
+            version=__version__,
             pid=os.getpid(),
             uptime_seconds=time.monotonic() - self._started_at,
             stopping=self._shutdown.requested,

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from l4lb.control.api import Session, Status
 from l4lb.embedding.asynchronous import AsyncBalancer, BoundAddress
 from l4lb.embedding.life import Life
 from l4lb.embedding.running import OnClose
 from l4lb.embedding.source import Source
 from l4lb.embedding.thread import LoopThread
 from l4lb.errors import ControlError
+from l4lb.status import Session, Status
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -5,7 +5,7 @@ every field's meaning and unit. `Engine` is the protocol that the compiled `l4lb
 fake both satisfy.
 
 A *slot* is the identity of a listener, pool or backend across snapshots: live numbers belong to the slot, so whoever
-maps names to slots (`l4lb.control`) decides what survives a reload.
+maps names to slots (`l4lb.balancer`) decides what survives a reload.
 """
 
 from __future__ import annotations

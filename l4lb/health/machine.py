@@ -18,8 +18,8 @@ import math
 from dataclasses import dataclass, replace
 
 from l4lb.config import model
-from l4lb.control.api import HealthState
 from l4lb.health.probes.base import Outcome
+from l4lb.status import HealthState
 
 UNDECIDED_MAX = 10
 """Results in a row that may be undecided; the ones after them are failures."""

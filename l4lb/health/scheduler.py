@@ -10,13 +10,14 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from l4lb.base.tasks import keep_going
+from l4lb.base.text import clipped
 from l4lb.config import model
-from l4lb.control.api import HealthState
-from l4lb.control.tasks import keep_going
 from l4lb.health.machine import Finding, Health, finding
 from l4lb.health.pace import next_turn
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, Target, command, probe
-from l4lb.words import clipped
+from l4lb.health.probes import NOBODY, Outcome, Result, Subject, command, probe
+from l4lb.net.target import Target
+from l4lb.status import HealthState
 
 CONCURRENCY = 64
 """Checks at once, unless whoever makes the scheduler can spare more descriptors."""

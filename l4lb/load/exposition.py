@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
+
+from l4lb.config.fields.series import LABELS, Series, read_labels
 
 LoadSignal = Literal["queue", "running", "kv", "gpu", "cpu", "memory"]
 """What a backend may say of its load. The first two are numbers of requests, the others shares of what there is."""
@@ -36,49 +37,12 @@ SHARE_MAX = 2.0
 LINE_MAX = 64 * 1024
 """Characters of one line behind its name, and the labels on it. Longer lines are passed over."""
 
-LABELS_MAX = 256
-QUOTED_MAX = 60
-
-NAME_PATTERN = r"[A-Za-z_:][A-Za-z0-9_:]*"
-LABEL_PATTERN = r'[A-Za-z_][A-Za-z0-9_]*\s*=\s*"([^"\\]|\\.)*"'
-
-# All of these are matched at one place and give nothing back: no line costs more than its length.
-_TEXT = r'(?:[^"\\\n]|\\.)*+'
-_LABELS = rf'\{{(?:[^"}}\n]|"{_TEXT}")*+\}}'
-_LABEL = re.compile(rf'[\s,]*+([A-Za-z_][A-Za-z0-9_]*+|"{_TEXT}")\s*+=\s*+"({_TEXT})"')
-_LABELS_END = re.compile(r"[\s,]*+\}")
-_SERIES = re.compile(rf"({NAME_PATTERN})\s*({_LABELS})?\s*(%)?")
-_REST_OF_LINE = re.compile(rf"(?:_total)?+(?:[ \t]*+({_LABELS}))?+[ \t]++(\S{{1,64}}+)(?!\S)")
+_REST_OF_LINE = re.compile(rf"(?:_total)?+(?:[ \t]*+({LABELS}))?+[ \t]++(\S{{1,64}}+)(?!\S)")
 _BUCKET_LABELS = frozenset({"le", "quantile"})
 
 
 class ExpositionError(ValueError):
     """There is nothing to be read here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A metric, perhaps only where labels have certain values. With `percent` it counts from 0 to 100."""
-
-    name: str
-    labels: tuple[tuple[str, str], ...] = ()
-    percent: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `name`, `name{label="value"}` or either with ` %` behind. ValueError says what is expected."""
-        found = _SERIES.fullmatch(text.strip())
-        labels = None if found is None else _labels(found[2])
-        if found is None or labels is None:
-            shown = ascii(text[:QUOTED_MAX])[1:-1]
-            raise ValueError(
-                f"'{shown}' is no series; write a metric name, such as name, name{{label=\"value\"}} or name %"
-            )
-        return cls(found[1], tuple(labels.items()), found[3] is not None)
-
-    def __str__(self) -> str:
-        labels = ",".join(f'{name}="{value}"' for name, value in self.labels)
-        return f"{self.name}{f'{{{labels}}}' if labels else ''}{' %' if self.percent else ''}"
 
 
 Wanted = Mapping[Signal, Sequence[Series]]
@@ -122,21 +86,9 @@ def _find(text: str, names: frozenset[str]) -> dict[str, list[_Found]]:
                 raise ExpositionError(f"there are more than {SERIES_MAX} series of the wanted metrics")
             begin = at + len(needle)
             line = _REST_OF_LINE.match(text, begin, begin + LINE_MAX)
-            if line is not None and (labels := _labels(line[1])) is not None:
+            if line is not None and (labels := read_labels(line[1])) is not None:
                 found.setdefault(name, []).append((labels, _number(line[2])))
     return found
-
-
-def _labels(text: str | None) -> dict[str, str] | None:
-    """The labels between braces; None if anything else stands there, or too many."""
-    found: dict[str, str] = {}
-    at = 1
-    while text is not None and (label := _LABEL.match(text, at)) is not None:
-        at = label.end()
-        found[label[1].strip('"')] = label[2]
-        if len(found) > LABELS_MAX:
-            return None
-    return found if text is None or _LABELS_END.match(text, at) else None
 
 
 def _number(text: str) -> float:

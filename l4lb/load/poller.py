@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from l4lb.control.tasks import keep_going
-from l4lb.pacing import every
-from l4lb.words import clipped, reason
+from l4lb.base.pacing import every
+from l4lb.base.tasks import keep_going
+from l4lb.base.text import clipped, reason
 
 CONCURRENCY = 128
 JITTER = 0.1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urljoin
 
+from l4lb.base.text import quoted
 from l4lb.bounded.client import Client, Sources
 from l4lb.bounded.url import Url
 from l4lb.load.exposition import ExpositionError, Signal, Wanted, read
-from l4lb.words import quoted
 
 BODY_MAX = 4 * 1024 * 1024
 """Bytes of an exposition: a model server has a tenth of that."""

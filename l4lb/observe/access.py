@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from l4lb.control.api import Session
 from l4lb.engine.api import EventKind
 from l4lb.observe.logs import timestamp
 from l4lb.observe.writer import Writer
+from l4lb.status import Session
 
 if TYPE_CHECKING:
     from l4lb.config import model

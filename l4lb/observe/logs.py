@@ -14,8 +14,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
+from l4lb.base.text import MESSAGE_MAX, clipped
 from l4lb.observe.writer import Writer
-from l4lb.words import MESSAGE_MAX, clipped
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]

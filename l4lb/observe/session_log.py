@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from l4lb.control.api import Session
 from l4lb.observe.access import AccessLog
+from l4lb.status import Session
 
 if TYPE_CHECKING:
     from l4lb.config import model

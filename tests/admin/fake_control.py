@@ -11,7 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path as FilePath
 
 from l4lb.admin.server import AdminServer
-from l4lb.control.api import (
+from l4lb.engine.api import (
+    BackendStatistics,
+    EventKind,
+    Histogram,
+    ListenerStatistics,
+    Path,
+    Phase,
+    PoolStatistics,
+    SessionRecord,
+    SessionState,
+    StickyStatistics,
+    WorkerStatistics,
+)
+from l4lb.errors import ControlError
+from l4lb.status import (
     AdminState,
     AgentStatus,
     BackendStatus,
@@ -29,20 +43,6 @@ from l4lb.control.api import (
     Status,
     UpgradeOutcome,
 )
-from l4lb.engine.api import (
-    BackendStatistics,
-    EventKind,
-    Histogram,
-    ListenerStatistics,
-    Path,
-    Phase,
-    PoolStatistics,
-    SessionRecord,
-    SessionState,
-    StickyStatistics,
-    WorkerStatistics,
-)
-from l4lb.errors import ControlError
 
 BOUNDS = tuple(us / 1e6 for us in (100, 250, 500, 1000, 10_000, 1_000_000, 300_000_000))
 

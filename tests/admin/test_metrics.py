@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from l4lb.admin import metrics
-from l4lb.control.api import AdminState, AgentStatus, DiscoveryStatus, HealthState, LoadStatus, Status
+from l4lb.status import AdminState, AgentStatus, DiscoveryStatus, HealthState, LoadStatus, Status
 from tests.admin.fake_control import (
     backend_statistics,
     backend_status,

@@ -19,8 +19,8 @@ import uvloop
 from l4lb.admin import backends, guard, server
 from l4lb.admin.server import AdminServer
 from l4lb.config import Address
-from l4lb.control.api import AdminState, ReloadOutcome, Session, UpgradeOutcome
 from l4lb.errors import ControlError, StartError
+from l4lb.status import AdminState, ReloadOutcome, Session, UpgradeOutcome
 from tests.admin.fake_control import FakeControl, backend_status, make_session, make_status, pool_status
 from tests.helpers.loops import eventually, turns
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from l4lb.admin import backends, guard
-from l4lb.words import MESSAGE_MAX
+from l4lb.base.text import MESSAGE_MAX
 from tests.admin.fake_control import FakeControl
 from tests.admin.test_server import serving
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 import json
 
 from l4lb.admin import views
-from l4lb.control.api import (
-    AdminState,
-    AgentStatus,
-    EjectionStatus,
-    HealthState,
-    LoadStatus,
-)
 from l4lb.engine.api import SessionState
+from l4lb.status import AdminState, AgentStatus, EjectionStatus, HealthState, LoadStatus
 from tests.admin.fake_control import (
     backend_statistics,
     backend_status,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from l4lb.agent.client import ask
 from l4lb.agent.protocol import LINE_MAX, NOTHING_SAID, AgentWeight, Verdict, format_line
-from l4lb.control.api import AdminState
-from l4lb.health.probes import Target
+from l4lb.net.target import Target
+from l4lb.status import AdminState
 from tests.helpers.loops import run, turns
 from tests.helpers.peers import refused
 

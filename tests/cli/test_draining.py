@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from l4lb.cli import draining
-from l4lb.control.api import AdminState
 from l4lb.errors import ControlError
+from l4lb.status import AdminState
 from tests.admin.fake_control import FakeControl, backend_statistics, make_status
 from tests.cli.conftest import Run
 

@@ -13,7 +13,8 @@ import yaml
 from click.testing import CliRunner
 
 from l4lb.cli import main
-from l4lb.control.api import (
+from l4lb.errors import ControlError
+from l4lb.status import (
     AdminState,
     DiscoveryStatus,
     EjectionStatus,
@@ -25,7 +26,6 @@ from l4lb.control.api import (
     UpgradeOutcome,
     UpgradeStatus,
 )
-from l4lb.errors import ControlError
 from tests.admin.fake_control import FakeControl, backend_statistics, backend_status, make_status, pool_status
 from tests.cli.conftest import Run
 

@@ -14,9 +14,9 @@ from l4lb.config import Config, load_config, read_config
 from l4lb.config import load as load_module
 from l4lb.config.fields.networks import NetworkFile, read_network
 from l4lb.config.lists import PROBLEMS_MAX, NetworkFiles
-from l4lb.control.access import _packed
 from l4lb.engine.packing import pack_networks
 from l4lb.errors import ConfigError, Problem
+from l4lb.state.access import _packed
 from tests.config.conftest import Load, Problems, Write
 
 POOLS = """

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from l4lb.config import Address, Config, load_config
+from l4lb.config.fields.series import Series
 from l4lb.errors import PROBLEMS_MAX, ConfigError
-from l4lb.load.exposition import Series
 from tests.config.conftest import Load, Problems, Write
 
 LISTENERS = 'listeners: {web: {bind: "127.0.0.1:8080", pool: web}}\n'

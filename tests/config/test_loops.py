@@ -10,7 +10,7 @@ import pytest
 
 from l4lb.config.address import Address
 from l4lb.config.loops import Door, find_loops
-from l4lb.own_addresses import own_addresses
+from l4lb.net.own_addresses import own_addresses
 from tests.config.conftest import Load, Problems
 
 OWN = frozenset({"10.0.0.5", "2001:db8::5", "fe80::5"})

@@ -14,11 +14,11 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from l4lb import hosts
 from l4lb.config.sections.discover import DnsSource as Settings
 from l4lb.discovery import dns as module
 from l4lb.discovery.dns import DnsSource
 from l4lb.discovery.lookups import EDNS_PAYLOAD
+from l4lb.net import hosts
 from tests.discovery.recorder import failure, watched
 from tests.helpers.loops import eventually, run
 from tests.helpers.name_server import NameServer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from l4lb.aside import Aside
+from l4lb.base.threads import Aside
 from l4lb.config.sections.discover import FileSource as Settings
 from l4lb.discovery import file as module
 from l4lb.discovery.file import FileSource, read

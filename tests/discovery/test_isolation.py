@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from l4lb.balancer import planner, resolve
+from l4lb.balancer.balancer import Balancer
 from l4lb.config import Address
-from l4lb.control import planner, resolve
-from l4lb.control.balancer import Balancer
-from l4lb.control.upkeep import DISCOVERY_INTERVAL
 from l4lb.discovery import discovery, follower
 from l4lb.discovery.keys import read_pairs
 from l4lb.discovery.source import Answer, DiscoveryError, Endpoint, Readiness, Report
 from l4lb.discovery.targets import read_groups
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import EngineOptions, Snapshot
-from tests.control.build import config
+from l4lb.process.upkeep import DISCOVERY_INTERVAL
+from tests.helpers.build import config
 from tests.helpers.loops import eventually, run
 
 Step = Callable[[Report], object]

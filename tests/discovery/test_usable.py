@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb.config import Address
-from l4lb.control.discovered import expand
 from l4lb.discovery.source import Endpoint
 from l4lb.discovery.usable import usable
-from tests.control.build import config
+from l4lb.state.discovered import expand
+from tests.helpers.build import config
 
 GOOD = Endpoint("a", Address("10.0.0.1", 80))
 

@@ -11,9 +11,9 @@ import yaml
 
 from l4lb.admin import metrics
 from l4lb.config import Config, load_config, model
-from l4lb.control import capacity
 from l4lb.health import machine, passive, probes
 from l4lb.health.probes import command, http
+from l4lb.process import capacity
 from tests.admin.fake_control import make_status
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,10 @@ import uvloop
 import yaml
 
 from l4lb.agent.client import ask
+from l4lb.base.gc_pause import uncollected
+from l4lb.base.text import MESSAGE_MAX
 from l4lb.config.address import Address
+from l4lb.config.fields.series import Series
 from l4lb.config.model import Health
 from l4lb.config.sections import discover
 from l4lb.discovery.dns import DnsSource
@@ -31,11 +34,9 @@ from l4lb.discovery.follower import Follower
 from l4lb.discovery.http import HttpSource
 from l4lb.discovery.kubernetes import KubernetesSource
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, Source
-from l4lb.garbage import uncollected
-from l4lb.health.probes import Outcome, Target, probe
-from l4lb.load.exposition import Series
+from l4lb.health.probes import Outcome, probe
 from l4lb.load.scraper import new_client, scrape
-from l4lb.words import MESSAGE_MAX
+from l4lb.net.target import Target
 from tests.helpers import zoo
 from tests.helpers.balancer import Balancer
 from tests.helpers.loops import turns

@@ -6,7 +6,8 @@ import socket
 from typing import Any
 
 from l4lb.config.model import Health
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, Target, probe
+from l4lb.health.probes import NOBODY, Outcome, Result, Subject, probe
+from l4lb.net.target import Target
 from tests.helpers.loops import run
 from tests.helpers.peers import Address
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb.config import model
-from l4lb.control.api import HealthState
 from l4lb.health.machine import FLAP_WINDOW, FLAPS_MAX, UNDECIDED_MAX, Finding, Health, finding
 from l4lb.health.probes import Outcome
+from l4lb.status import HealthState
 
 UP, DOWN, PENDING = HealthState.UP, HealthState.DOWN, HealthState.PENDING
 GOOD, BAD, UNDECIDED, HINDERED = Finding.GOOD, Finding.BAD, Finding.UNDECIDED, Finding.HINDERED

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from l4lb.health.probes import Outcome, Result, failure, success
 from tests.applications.conftest import COMMAND_DEADLINE, daemon, program
-from tests.control.build import config
 from tests.health.databases import accepts, free_address
 from tests.health.probing import SHORT, check
+from tests.helpers.build import config
 from tests.helpers.peers import Backend, End, Peer, Served
 from tests.helpers.waiting import wait_until
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from l4lb.health.probes import Outcome, Result, Subject, failure, success
-from l4lb.health.probes.base import AnswerError
-from l4lb.health.probes.connection import Connection, new_socket
 from l4lb.health.probes.dialogue import Dialogue
+from l4lb.net.connection import AnswerError, Connection, new_socket
 from tests.applications.conftest import daemon, program
 from tests.health.probing import SHORT, check, target
 from tests.helpers.loops import eventually, run

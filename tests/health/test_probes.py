@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from l4lb.config.model import Health
-from l4lb.health.probes import Outcome, Result, Subject, Target, failure, http, probe, success
-from l4lb.health.probes.base import AnswerError
-from l4lb.health.probes.connection import Connection, new_socket
+from l4lb.health.probes import Outcome, Result, Subject, failure, http, probe, success
+from l4lb.net.connection import AnswerError, Connection, new_socket
+from l4lb.net.target import Target
 from tests.applications.conftest import daemon, program
 from tests.health.probing import NO_ANSWER, SHORT, check, target
 from tests.helpers.loops import eventually, run

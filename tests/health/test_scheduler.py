@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from l4lb.config.model import Health
-from l4lb.control.api import HealthState
 from l4lb.health import scheduler as module
 from l4lb.health.machine import UNDECIDED_MAX
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, Target, command, failure, success
+from l4lb.health.probes import NOBODY, Outcome, Result, Subject, command, failure, success
 from l4lb.health.scheduler import CONCURRENCY, Check, Scheduler
+from l4lb.net.target import Target
+from l4lb.status import HealthState
 from tests.helpers.loops import eventually, run, turns
 
 UP, DOWN, PENDING = HealthState.UP, HealthState.DOWN, HealthState.PENDING

@@ -45,7 +45,7 @@ def status_of(pid: int | str) -> dict[str, str]:
 def interpreter() -> str:
     """A Python that the user can start, too, and that finds everything here if PYTHONPATH has PACKAGES."""
     for path in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        command = [path, "-c", "import l4lb.control.daemon"]
+        command = [path, "-c", "import l4lb.process.daemon"]
         with contextlib.suppress(OSError):
             if subprocess.run(command, user=USER, env={"PYTHONPATH": PACKAGES}, capture_output=True).returncode == 0:
                 return path

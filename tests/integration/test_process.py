@@ -208,7 +208,7 @@ def test_a_start_tells_how_many_backends_are_usable_if_some_are_not() -> None:
 
 HUNG_UP = """
 import os, signal
-from l4lb.control.daemon import Daemon
+from l4lb.process.daemon import Daemon
 start = Daemon.start
 async def hung_up(self):
     os.kill(os.getpid(), signal.SIGHUP)

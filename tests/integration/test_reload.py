@@ -370,7 +370,7 @@ def test_checked_backend_that_moves_comes_back() -> None:
 WAIT_BEFORE_LOADING = """
 import os, sys
 from l4lb.cli import main
-from l4lb.control import daemon
+from l4lb.process import daemon
 
 load_config = daemon.load_config
 

@@ -18,7 +18,7 @@ from tests.helpers.waiting import wait_until
 STAND_STILL = """
 import ctypes, os, sys
 from l4lb.cli import main
-from l4lb.control.daemon import Daemon
+from l4lb.process.daemon import Daemon
 
 def stand_still(self):
     fifo = os.environ["L4LB_TEST_FIFO"]

@@ -165,7 +165,7 @@ def test_clients_that_came_before_the_new_process_accepts_are_served() -> None:
         # The new process stops itself at the moment when nobody accepts.
         body = """
 import os, signal, sys
-from l4lb.control import succession
+from l4lb.process.upgrade import succession
 original = succession.Predecessor.lets_go
 async def lets_go(*arguments):
     result = await original(*arguments)
@@ -363,7 +363,7 @@ def of_workers(number: int) -> Json:
 def test_what_is_installed_now_is_started_with_its_own_interpreter_line() -> None:
     with Served(echo) as served, Installed(config(served)) as lb:
         for version in ("9.9.1", "9.9.2"):
-            lb.program.install(f"import l4lb\nl4lb.__version__ = {version!r}")
+            lb.program.install(f"from l4lb import _version\n_version.__version__ = {version!r}")
             leave(upgrade(lb))
             assert lb.status()["version"] == version
 

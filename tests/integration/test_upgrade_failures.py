@@ -27,7 +27,7 @@ SUCCESSOR = "import os\nif 'L4LB_HANDOVER' in os.environ:\n"
 STEP = (
     SUCCESSOR
     + """
-    from l4lb.control import succession
+    from l4lb.process.upgrade import succession
     original = succession.Predecessor.{step}
     async def step(*arguments):
         {before}
@@ -158,7 +158,7 @@ def test_an_address_that_is_taken_leaves_the_files_of_sockets_alone(served: Serv
         ("import os\nos.kill(os.getpid(), 9)", "was killed by signal 9"),
         ("raise SystemExit(0)", "ended with status 0"),
         (SUCCESSOR + "    os.write(int(os.environ['L4LB_HANDOVER']), b'x' * 100)", "is none of l4lb"),
-        (SUCCESSOR + "    from l4lb.control import succession\n    succession.PROTOCOL = 2", "restart instead"),
+        (SUCCESSOR + "    from l4lb.process.upgrade import succession\n    succession.PROTOCOL = 2", "restart instead"),
     ],
     ids=["exits", "is killed", "does nothing", "says nonsense", "speaks another protocol"],
 )
@@ -182,7 +182,7 @@ def test_a_program_that_cannot_take_over_is_ended_and_can_be_made_good(served: S
     ids=["at once", "while it is told", "when it is its turn", "before it says that it has all"],
 )
 def test_a_program_that_hangs_is_ended(served: Served, body: str, timeout: str, reason: str) -> None:
-    with Installed(config(served), f"from l4lb.control import upgrade\nupgrade.{timeout}_TIMEOUT = 2.0") as lb:
+    with Installed(config(served), f"from l4lb.process.upgrade import upgrade\nupgrade.{timeout}_TIMEOUT = 2.0") as lb:
         lb.program.install(body)
         with unharmed(lb):
             assert reason in failed_upgrade(lb)
@@ -273,7 +273,7 @@ def test_a_stop_ends_the_upgrade_and_then_the_process(served: Served) -> None:
 
 def test_an_old_process_that_dies_before_it_has_told_everything_has_no_successor(served: Served) -> None:
     body = """
-from l4lb.control import upgrade
+from l4lb.process.upgrade import upgrade
 async def tell(*arguments):
     import os
     os.kill(os.getpid(), 9)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4lb.load.exposition import SERIES_MAX, ExpositionError, Series, Wanted, read
+from l4lb.config.fields.series import Series
+from l4lb.load.exposition import SERIES_MAX, ExpositionError, Wanted, read
 from l4lb.presets import PRESETS
 
 VLLM = """

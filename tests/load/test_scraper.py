@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from l4lb.config.fields.series import Series
 from l4lb.load import scraper
-from l4lb.load.exposition import Series, Signal
+from l4lb.load.exposition import Signal
 from l4lb.load.scraper import fill, new_client, scrape
 from tests.helpers.loops import run
 from tests.helpers.peers import refused

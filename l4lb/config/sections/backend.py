@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import model_validator
 
-from l4lb.config import rules
 from l4lb.config.fields.addresses import Target
 from l4lb.config.fields.numbers import Connections, Tier, Weight
 from l4lb.config.fields.words import BackendName, Name
+from l4lb.config.plain import backend_name
 from l4lb.config.sections import Section
 from l4lb.config.sections.health import BackendHealth
 from l4lb.config.sections.load import BackendAgent
@@ -53,5 +53,5 @@ class Backend(Section):
             data = {"address": data}
         if isinstance(data, Mapping) and "name" not in data:
             # An address that cannot be read is reported as such, not as a missing name.
-            return {**data, "name": rules.backend_name(data) or "?"}
+            return {**data, "name": backend_name(data) or "?"}
         return data

@@ -10,13 +10,14 @@ import ssl
 
 from l4lb.config.model import Health
 from l4lb.health.probes import command, http, mysql, pgsql, redis, send_expect, smtp
-from l4lb.health.probes.base import AnswerError, Outcome, Result, Subject, Target, failure, success
-from l4lb.health.probes.connection import Connection, new_socket, tls_in_words
-from l4lb.health.probes.dial import SourceError
+from l4lb.health.probes.base import Outcome, Result, Subject, failure, success
 from l4lb.health.probes.dialogue import unanswered
 from l4lb.health.probes.tls import TlsFileError, context_of, server_name
+from l4lb.net.connection import AnswerError, Connection, new_socket, tls_in_words
+from l4lb.net.dial import SourceError
+from l4lb.net.target import Target
 
-__all__ = ["NOBODY", "Outcome", "Result", "Subject", "Target", "failure", "probe", "success"]
+__all__ = ["NOBODY", "Outcome", "Result", "Subject", "failure", "probe", "success"]
 
 LATE = 0.25
 """A deadline that is noticed so many seconds late says that this process had no time, not that the backend is slow."""

@@ -14,9 +14,10 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
+from l4lb.base.text import quoted
 from l4lb.config.model import Health
-from l4lb.health.probes.base import Outcome, Result, Subject, Target, failure, success
-from l4lb.words import quoted
+from l4lb.health.probes.base import Outcome, Result, Subject, failure, success
+from l4lb.net.target import Target
 
 CONCURRENCY = 16
 """Programs at once, of all pools: each is a process."""

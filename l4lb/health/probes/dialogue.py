@@ -6,9 +6,8 @@ each byte is looked at once. AnswerError says which step went wrong, what was ex
 
 from __future__ import annotations
 
-from l4lb.health.probes.base import AnswerError
-from l4lb.health.probes.connection import Connection
-from l4lb.words import quoted
+from l4lb.base.text import quoted
+from l4lb.net.connection import AnswerError, Connection
 
 ANSWER_MAX = 65536
 

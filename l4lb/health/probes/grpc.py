@@ -23,11 +23,12 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
+from l4lb.base.text import quoted
 from l4lb.config.model import Health
-from l4lb.health.probes.base import AnswerError, Result, Subject, Target, failure, success
-from l4lb.health.probes.connection import Connection
+from l4lb.health.probes.base import Result, Subject, failure, success
 from l4lb.health.probes.http import authority
-from l4lb.words import quoted
+from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.target import Target
 
 ANSWER_MAX = 65536
 FRAMES_MAX = 256

@@ -9,14 +9,15 @@ from __future__ import annotations
 import http.client
 import socket
 
+from l4lb.base.text import quoted
 from l4lb.bounded import answer as bounded
 from l4lb.bounded.answer import Answer
 from l4lb.config.model import Health
-from l4lb.health.probes.base import AnswerError, Result, Subject, Target, failure, success
-from l4lb.health.probes.connection import Connection
+from l4lb.health.probes.base import Result, Subject, failure, success
 from l4lb.health.probes.patterns import TooSlow, objection
-from l4lb.interfaces import known_to_peers
-from l4lb.words import quoted
+from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.interfaces import known_to_peers
+from l4lb.net.target import Target
 
 BODY_MAX = 65536
 """Bytes of a body in which patterns are looked for; the rest is not read."""

@@ -12,11 +12,11 @@ import hashlib
 import struct
 from collections.abc import Callable, Mapping
 
+from l4lb.base.text import quoted
 from l4lb.config.model import Health
-from l4lb.health.probes.base import AnswerError, Result, failure, success
-from l4lb.health.probes.connection import Connection
+from l4lb.health.probes.base import Result, failure, success
 from l4lb.health.probes.dialogue import ANSWER_MAX, Dialogue
-from l4lb.words import quoted
+from l4lb.net.connection import AnswerError, Connection
 
 _CAPABILITIES = 0x00000001 | 0x00000200 | 0x00002000 | 0x00008000 | 0x00080000
 """LONG_PASSWORD, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, PLUGIN_AUTH."""

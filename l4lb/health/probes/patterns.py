@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import regex
 
-from l4lb.words import quoted
+from l4lb.base.text import quoted
 
 PATTERN_TIMEOUT = 0.05
 """Seconds that a pattern may take: some take for ever on some texts."""

@@ -11,12 +11,12 @@ import hashlib
 import ssl
 import struct
 
+from l4lb.base.text import quoted
 from l4lb.config.model import Health
-from l4lb.health.probes.base import AnswerError, Result, failure, success
-from l4lb.health.probes.connection import Connection
+from l4lb.health.probes.base import Result, failure, success
 from l4lb.health.probes.dialogue import ANSWER_MAX, Dialogue
 from l4lb.health.probes.scram import Scram
-from l4lb.words import quoted
+from l4lb.net.connection import AnswerError, Connection
 
 ROUNDS_MAX = 8
 """Requests of the server to authenticate in one login: SCRAM needs four."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 
 from l4lb.config.model import Health
-from l4lb.health.probes.base import AnswerError, Result, failure, success
-from l4lb.health.probes.connection import Connection
+from l4lb.health.probes.base import Result, failure, success
 from l4lb.health.probes.dialogue import Dialogue
+from l4lb.net.connection import AnswerError, Connection
 
 _TEXT_MAX = 1024
 _BULK = re.compile(rb"\$([0-9]{1,4})")

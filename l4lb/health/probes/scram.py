@@ -19,8 +19,8 @@ import re
 import secrets
 import unicodedata
 
-from l4lb.health.probes.base import AnswerError
-from l4lb.words import quoted
+from l4lb.base.text import quoted
+from l4lb.net.connection import AnswerError
 
 ITERATIONS_MAX = 100_000
 """Rounds that a server may ask for: PostgreSQL's default is 4,096."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
+from l4lb.base.text import quoted
 from l4lb.config.model import Health, Step
-from l4lb.health.probes.base import AnswerError, Result, success
-from l4lb.health.probes.connection import Connection
+from l4lb.health.probes.base import Result, success
 from l4lb.health.probes.dialogue import unanswered
 from l4lb.health.probes.patterns import TooSlow, is_found, objection
-from l4lb.words import quoted
+from l4lb.net.connection import AnswerError, Connection
 
 ANSWER_MAX = 65536
 """Bytes in which one expected answer has to be."""

@@ -9,8 +9,8 @@ import re
 
 from l4lb.config.model import Health
 from l4lb.health.probes.base import Result, success
-from l4lb.health.probes.connection import Connection
 from l4lb.health.probes.dialogue import Dialogue
+from l4lb.net.connection import Connection
 
 _REPLY = re.compile(rb"2[0-9]{2}(?:([ -]).*)?", re.DOTALL)
 

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from l4lb.aside import in_thread
+from l4lb.base.threads import in_thread
 from l4lb.config.model import Health, HealthTls
-from l4lb.health.probes.base import Subject, Target
-from l4lb.interfaces import known_to_peers
+from l4lb.health.probes.base import Subject
+from l4lb.net.interfaces import known_to_peers
+from l4lb.net.target import Target
 
 CONTEXTS_MAX = 1024
 """Contexts that are kept; pools that share their settings share one."""

@@ -1,0 +1,59 @@
+"""Rebalances pools for a while after a backend gained a share. How many connections move is decided in `rebalance`.
+
+Whoever owns it tells it of changes, and calls `round` regularly while it is `active`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from l4lb.base.threads import Threads
+from l4lb.engine.api import Engine
+from l4lb.state.rebalance import WINDOW, Share, allot, gained, surplus
+from l4lb.state.state import State
+
+REBALANCE_INTERVAL = 0.25
+"""Seconds between two rounds."""
+
+
+class Rebalancer:
+    """`state` gives the state of the moment: it may change while a round waits for a worker."""
+
+    def __init__(self, engine: Engine, threads: Threads, state: Callable[[], State]) -> None:
+        self._engine = engine
+        self._threads = threads
+        self._state = state
+        self._until: dict[str, float] = {}
+        self._dice = random.Random()
+        self.active = asyncio.Event()
+
+    def note_gains(self, before: State, after: State) -> None:
+        """Rebalance the pools in which a backend has more to get than before."""
+        until = asyncio.get_running_loop().time() + WINDOW
+        for pool in gained(before, after):
+            self._until[pool] = until
+            self.active.set()
+
+    async def round(self) -> None:
+        """Close a few quiet connections where there are too many."""
+        now = asyncio.get_running_loop().time()
+        for pool_name, until in list(self._until.items()):
+            pool = self._state().pools.get(pool_name)
+            if pool is None or pool.config.rebalance is None or pool.panic or now >= until:
+                del self._until[pool_name]
+                continue
+            weights = pool.lasting_weights()
+            shares = {
+                name: Share(self._engine.backend_statistics(backend.slot).connections, weights[name])
+                for name, backend in pool.backends.items()
+            }
+            surpluses: dict[str, int] = {}
+            for names in pool.places().values():
+                surpluses |= surplus({name: shares[name] for name in names})
+            quiet_ms = round(pool.config.rebalance.quiet * 1000)
+            for name, count in allot(surpluses, pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
+                await self._threads.call(self._engine.close_quiet, pool.backends[name].slot, count, quiet_ms)
+        if not self._until:
+            self.active.clear()

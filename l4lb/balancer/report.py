@@ -1,0 +1,130 @@
+"""What the balancer shows of itself: the state of the control plane beside the numbers of the data plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from l4lb.balancer.failover import failover_status
+from l4lb.balancer.outliers import Outliers
+from l4lb.balancer.weigher import Question, Weigher
+from l4lb.discovery.source import Readiness
+from l4lb.engine.api import Engine
+from l4lb.health.scheduler import Scheduler, Watch
+from l4lb.load.poller import Asked
+from l4lb.sockets.sockets import Sockets, bind_key
+from l4lb.state.edits import Origins
+from l4lb.state.state import BackendEntry, BackendKey, ListenerEntry, PoolEntry
+from l4lb.status import (
+    AdminState,
+    AgentStatus,
+    BackendStatus,
+    DiscoveryStatus,
+    EjectionStatus,
+    HealthState,
+    ListenerStatus,
+    PoolFaultStatus,
+    PoolStatus,
+)
+
+
+def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine: Engine) -> ListenerStatus:
+    found = (sockets.binds.get(bind_key(name, address)) for address in listener.config.bind)
+    binds = [bind for bind in found if bind is not None]
+    return ListenerStatus(
+        bind=tuple(bind.shown for bind in binds),
+        lost=tuple(bind.shown for bind in binds if bind.is_lost),
+        pool=listener.config.pool,
+        statistics=engine.listener_statistics(listener.slot),
+        max_connections=listener.config.max_connections or None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Asks all parts that know something of backends."""
+
+    scheduler: Scheduler[BackendKey]
+    weigher: Weigher
+    outliers: Outliers
+    engine: Engine
+
+    def pool(
+        self,
+        name: str,
+        pool: PoolEntry,
+        now: float,
+        discovery: DiscoveryStatus | None,
+        origins: Origins,
+        fault: PoolFaultStatus,
+    ) -> PoolStatus:
+        weights = pool.effective_weights()
+        # A client that leaves the waiting room meanwhile is seen twice, rather than not at all.
+        statistics = self.engine.pool_statistics(pool.slot)
+        return PoolStatus(
+            balance=pool.config.balance,
+            panic=pool.panic,
+            backends={
+                backend_name: self.backend((name, backend_name), pool, weights[backend_name], origins, now)
+                for backend_name in pool.backends
+            },
+            statistics=statistics,
+            scale_to_zero=pool.config.scale_to_zero,
+            discovery=discovery,
+            failover=failover_status(pool, now),
+            fault=fault,
+            ejections_withheld_total=self.outliers.withheld(name),
+            queue_size=None if pool.config.queue is None else pool.config.queue.size,
+            sticky_entries=None if pool.config.sticky is None else pool.config.sticky.entries,
+            removed=origins.removed,
+        )
+
+    def backend(
+        self, key: BackendKey, pool: PoolEntry, effective_weight: float, origins: Origins, now: float
+    ) -> BackendStatus:
+        backend, health = pool.backends[key[1]], pool.config.health
+        watch, ejection = self.scheduler.watch(key), self.outliers.status(key, now)
+        return BackendStatus(
+            address=str(backend.config.address),
+            tier=backend.config.tier,
+            zone=backend.config.zone,
+            state=backend.admin_state,
+            health=backend.agreed_health,
+            health_message=_message(backend, watch, ejection),
+            health_checks_total={} if watch is None else watch.results_total,
+            weight=backend.current_weight,
+            effective_weight=effective_weight,
+            statistics=self.engine.backend_statistics(backend.slot),
+            load=self.weigher.load(key, backend, now),
+            agent=_agent_status(self.weigher.agent(key)),
+            ejection=ejection,
+            flaps=0 if watch is None else watch.health.flaps,
+            stalled=backend.stalled is not None,
+            max_connections=backend.max_connections or None,
+            max_busy=backend.config.max_busy or None,
+            origin=origins.of(key[1]),
+            changed=origins.changed(key[1]),
+            output=health is not None and health.type in ("exec", "send_expect"),
+        )
+
+
+def _message(backend: BackendEntry, watch: Watch | None, ejection: EjectionStatus | None) -> str:
+    if backend.target is None:
+        interface = backend.config.address.interface
+        return "its name does not resolve" if interface is None else f"this host has no interface {interface}"
+    if backend.readiness is not Readiness.READY:
+        return f"its source says it is {'draining' if backend.readiness is Readiness.DRAINING else 'not ready'}"
+    agent = backend.agent
+    if agent.down or agent.state is not AdminState.READY:
+        said = "down" if agent.down else agent.state.value
+        return f"its agent says {said}{f': {agent.remark}' if agent.remark else ''}"
+    if backend.stalled is not None:
+        return backend.stalled
+    if ejection is not None and ejection.left is not None:
+        return f"ejected for another {ejection.left:.0f}s ({ejection.cause})"
+    if watch is None:
+        return "not checked" if backend.health is HealthState.NONE else "not checked in maintenance"
+    return watch.message
+
+
+def _agent_status(asked: Asked[Question] | None) -> AgentStatus | None:
+    return None if asked is None else AgentStatus(message=asked.message, checks_total=asked.results_total)

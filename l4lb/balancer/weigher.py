@@ -1,0 +1,298 @@
+"""Keeps the weights of backends in step with their load and their age in service, and their agents heard.
+
+Owns the tasks that scrape and ask. What follows from the answers is decided by pure functions; whoever owns the weigher
+calls `weigh` before each publication, and regularly while it is `active`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from l4lb.agent.client import ask
+from l4lb.balancer.checks import check_target
+from l4lb.bounded.client import Client
+from l4lb.config import model
+from l4lb.config.fields.series import Series
+from l4lb.engine.api import Engine
+from l4lb.health.progress import Progress, Work
+from l4lb.load.exposition import SIGNALS, Readings, Signal, Wanted
+from l4lb.load.poller import Asked, Poller
+from l4lb.load.ramp import ramp
+from l4lb.load.scraper import fill, new_client, scrape
+from l4lb.load.weights import APPLY_INTERVAL, Rules, Sample, Track, Traffic, observe, step, utilisation
+from l4lb.net.target import Target
+from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State
+from l4lb.status import AdminState, LoadStatus
+
+START_GRACE = 10.0
+"""Seconds after the start in which backends that become usable for the first time were there before l4lb was."""
+
+STEP_MIN = 0.05
+"""Seconds between two looks at the load of a pool, however often it is published."""
+
+_WHERE_THE_POOL_SAYS = model.BackendAgent()
+
+STALE_INTERVALS = 3
+"""Intervals that numbers count for at least: one lost scrape is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """Where and how a backend is scraped."""
+
+    url: str
+    slot: int
+    settings: model.Load
+    progress: model.Progress | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def interval(self) -> float:
+        return self.settings.interval
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Where an agent is asked."""
+
+    target: Target
+    interval: float
+    send: bytes = b""
+
+
+@dataclass(slots=True)
+class _PoolLoad:
+    """The tracks of a pool's backends by name, when they were last moved on, and when one was last applied."""
+
+    tracks: dict[str, Track] = field(default_factory=dict)
+    stepped_at: float = -math.inf
+    applied_at: float = -math.inf
+
+
+class Weigher:
+    """`on_agent(key, line)` is called on the loop with each answer of an agent, `on_stalled(key, why)` with each scrape
+    that tells of progress: why the work of a backend stands still, None if it does not."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        on_agent: Callable[[BackendKey, str], None],
+        on_stalled: Callable[[BackendKey, str | None], None],
+    ) -> None:
+        self._engine = engine
+        self._on_agent = on_agent
+        self._on_stalled = on_stalled
+        self._progress: dict[BackendKey, Progress] = {}
+        self._client: Client | None = None
+        self._scrapes: Poller[BackendKey, Scrape] = Poller("scrape", self._scrape)
+        self._agents: Poller[BackendKey, Question] = Poller("agent check", self._ask)
+        self._pools: dict[str, _PoolLoad] = {}
+        self._steady: dict[str, PoolEntry] = {}
+        self._ramping_until = -math.inf
+        self.active = asyncio.Event()
+
+    def apply(self, state: State) -> None:
+        """Scrape and ask the backends of this state from now on."""
+        scrapes = dict(_scrapes(state))
+        for key, job in scrapes.items():
+            known = self._scrapes.asked(key)
+            if known is None or known.job.url != job.url:
+                # Somebody else's numbers say nothing of this one.
+                self._pools.setdefault(key[0], _PoolLoad()).tracks[key[1]] = Track()
+                self._progress.pop(key, None)
+        for name in self._pools.keys() - {pool for pool, _ in scrapes}:
+            del self._pools[name]
+        for name, load in self._pools.items():
+            load.tracks = {backend: track for backend, track in load.tracks.items() if (name, backend) in scrapes}
+        self._progress = {key: seen for key, seen in self._progress.items() if key in scrapes}
+        self._scrapes.apply(scrapes)
+        self._agents.apply(dict(_questions(state)))
+        if scrapes:
+            self.active.set()
+
+    async def close(self) -> None:
+        """Stop, and wait until nobody is being asked."""
+        await self._scrapes.close()
+        await self._agents.close()
+        if self._client is not None:
+            await self._client.close()
+
+    # ---- asking ----------------------------------------------------------------------------------------------------
+
+    async def _scrape(self, key: BackendKey, job: Scrape) -> str:
+        if self._client is None:
+            self._client = new_client()
+        at, traffic = asyncio.get_running_loop().time(), self._traffic(job.slot)
+        readings = await scrape(self._client, job.url, _wanted(job), job.settings.timeout, job.sources)
+        self._note_progress(key, job, at, readings)
+        tracks = self._pools[key[0]].tracks
+        tracks[key[1]] = observe(tracks[key[1]], Sample(at, readings, traffic), _rules(job.settings))
+        return ", ".join(f"{signal} {value:g}" for signal, value in readings.items())
+
+    def _note_progress(self, key: BackendKey, job: Scrape, at: float, readings: Readings) -> None:
+        if job.progress is None:
+            return
+        work = Work(at, readings.get("working"), readings.get("done"))
+        seen = self._progress[key] = self._progress.get(key, Progress()).observe(work)
+        limit = job.progress.stalled
+        why = None
+        if seen.stalled(limit) is not None:
+            why = f"{job.progress.counter[0]} stands still for {limit:g}s or more, while requests are running"
+        self._on_stalled(key, why)
+
+    async def _ask(self, key: BackendKey, question: Question) -> str:
+        line = await ask(question.target, question.interval, question.send)
+        self._on_agent(key, line)
+        return line
+
+    def _traffic(self, slot: int) -> Traffic:
+        (pulse,) = self._engine.pulses([slot])
+        return Traffic(pulse.turns_total, pulse.busy)
+
+    # ---- weighing --------------------------------------------------------------------------------------------------
+
+    def weigh(self, state: State, now: float, *, first: bool = False) -> State:
+        """The state with the factors of this moment. With `first` the process begins, and with it every backend."""
+        pools = {
+            name: pool if pool is self._steady.get(name) else self._weighed_pool(name, pool, now, first=first)
+            for name, pool in state.pools.items()
+        }
+        # Time does nothing to these: as they are now they stay.
+        self._steady = {name: pool for name, pool in pools.items() if not first and _is_steady(pool)}
+        if all(pool is state.pools[name] for name, pool in pools.items()):
+            return state
+        return replace(state, pools=pools)
+
+    def rest(self, now: float) -> None:
+        """Be active no longer if no weight can change by itself."""
+        if not self._pools and now > self._ramping_until:
+            self.active.clear()
+
+    def _weighed_pool(self, name: str, pool: PoolEntry, now: float, *, first: bool) -> PoolEntry:
+        loads = self._step(name, pool, now)
+        backends: dict[str, BackendEntry] = {}
+        slow_start = pool.config.slow_start
+        for backend_name, entry in pool.backends.items():
+            entry = _aged(entry, now, first=first)
+            since = entry.usable_since
+            warm = 1.0 if since is None else ramp(now - since, slow_start)
+            if warm < 1 and since is not None and slow_start is not None:
+                self._ramping_until = max(self._ramping_until, since + slow_start)
+                self.active.set()
+            track = loads.get(backend_name)
+            spare = 1.0 if track is None else track.applied
+            if (warm, spare) != (entry.warmth, entry.spare):
+                entry = replace(entry, warmth=warm, spare=spare)
+            backends[backend_name] = entry
+        if all(entry is pool.backends[backend_name] for backend_name, entry in backends.items()):
+            return pool
+        return replace(pool, backends=backends)
+
+    def _step(self, name: str, pool: PoolEntry, now: float) -> Mapping[str, Track]:
+        load, settings = self._pools.get(name), pool.config.load
+        if load is None or settings is None:
+            return {}
+        elapsed = now - load.stepped_at
+        if elapsed < STEP_MIN:
+            return load.tracks
+        traffic = {
+            backend: self._traffic(pool.backends[backend].slot)
+            for backend, track in load.tracks.items()
+            if track.sample is not None and backend in pool.backends
+        }
+        serving = {backend for backend, entry in pool.backends.items() if entry.usable}
+        tracks = step(load.tracks, traffic, serving, _rules(settings), now, min(elapsed, APPLY_INTERVAL))
+        if now - load.applied_at < APPLY_INTERVAL:
+            tracks = {
+                backend: replace(track, applied=load.tracks[backend].applied) for backend, track in tracks.items()
+            }
+        elif any(track.applied != load.tracks[backend].applied for backend, track in tracks.items()):
+            load.applied_at = now
+        load.tracks, load.stepped_at = tracks, now
+        return tracks
+
+    # ---- numbers ---------------------------------------------------------------------------------------------------
+
+    def load(self, key: BackendKey, entry: BackendEntry, now: float) -> LoadStatus | None:
+        """What is known of the load of a backend; None if it is not scraped."""
+        asked = self._scrapes.asked(key)
+        if asked is None:
+            return None
+        rules, track = _rules(asked.job.settings), self._pools[key[0]].tracks[key[1]]
+        sample = track.sample
+        return LoadStatus(
+            utilisation=None if sample is None else utilisation(sample.readings, rules.limits),
+            readings={} if sample is None else {str(signal): value for signal, value in sample.readings.items()},
+            age=None if sample is None else track.age(now),
+            stale=not track.is_fresh(now, rules),
+            factor=entry.factor,
+            message=asked.message,
+            scrapes_total=asked.results_total,
+        )
+
+    def agent(self, key: BackendKey) -> Asked[Question] | None:
+        """What came of asking the agent of a backend; None if it has none."""
+        return self._agents.asked(key)
+
+
+def _is_steady(pool: PoolEntry) -> bool:
+    return pool.config.load is None and pool.config.slow_start is None
+
+
+def _aged(entry: BackendEntry, now: float, *, first: bool) -> BackendEntry:
+    """The entry with the time since which it is usable. Who was there before l4lb was has been usable for ever."""
+    if not entry.usable:
+        warm_until = now + START_GRACE if first else entry.warm_until
+        if entry.usable_since is None and entry.warm_until == warm_until:
+            return entry
+        return replace(entry, usable_since=None, warm_until=warm_until)
+    if entry.usable_since is not None:
+        return entry
+    return replace(entry, usable_since=-math.inf if first or now < entry.warm_until else now, warm_until=-math.inf)
+
+
+def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
+    for pool_name, pool in state.pools.items():
+        load, health = pool.config.load, pool.config.health
+        progress = None if health is None else health.progress
+        for name, entry in pool.backends.items() if load is not None else ():
+            # A unix socket has no host to be scraped at.
+            target = None if entry.admin_state is AdminState.MAINT else entry.target
+            if load is not None and target is not None and not isinstance(target.address, str):
+                url = fill(load.url, str(target.host), target.address[1])
+                yield (pool_name, name), Scrape(url, entry.slot, load, progress, pool.config.source)
+
+
+def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
+    """An agent that has asked for maintenance itself may end it; one of a backend that the operator took out is left
+    in peace."""
+    for pool_name, pool in state.pools.items():
+        agent = pool.config.agent
+        for name, entry in pool.backends.items() if agent is not None else ():
+            if agent is None or entry.target is None or entry.state is AdminState.MAINT:
+                continue
+            target = check_target(entry.target, agent, entry.config.agent or _WHERE_THE_POOL_SAYS)
+            if not isinstance(target.address, str):
+                target = replace(target, sources=pool.config.source)
+                yield (pool_name, name), Question(target, agent.interval, agent.send or b"")
+
+
+def _wanted(job: Scrape) -> Wanted:
+    signals = job.settings.signals
+    wanted: dict[Signal, Sequence[Series]] = {
+        signal: chain for signal in SIGNALS if (chain := getattr(signals, signal))
+    }
+    if job.progress is not None:
+        wanted |= {"working": job.progress.running or signals.running, "done": job.progress.counter}
+    return wanted
+
+
+def _rules(settings: model.Load) -> Rules:
+    return Rules(
+        limits={signal: getattr(settings.limits, signal) for signal in SIGNALS},
+        stale_after=max(settings.stale_after, STALE_INTERVALS * settings.interval),
+        expire=settings.expire,
+    )

@@ -1,0 +1,48 @@
+"""What fails where nobody waits for it, in a callback, a thread or a forgotten task, is logged and not lost.
+
+Whoever repeats work sees to its failures itself, see `base.tasks`. This is for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def reported(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """For the length of the block, all of that kind in this process is logged, with its traceback."""
+    before = threading.excepthook, sys.unraisablehook
+    loop.set_exception_handler(_in_loop)
+    threading.excepthook = _in_thread
+    sys.unraisablehook = _in_nobody
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = before
+        loop.set_exception_handler(None)
+
+
+def _in_loop(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    where = ", ".join(f"{key}: {value!r}" for key, value in context.items() if key not in ("message", "exception"))
+    _say(f"the event loop: {context.get('message')}; {where}", context.get("exception"))
+
+
+def _in_thread(arguments: threading.ExceptHookArgs) -> None:
+    name = "a thread" if arguments.thread is None else f"the thread {arguments.thread.name}"
+    _say(f"{name} has ended", arguments.exc_value)
+
+
+def _in_nobody(arguments: sys.UnraisableHookArgs) -> None:
+    _say(f"{arguments.err_msg or 'ignored'}: {arguments.object!r}", arguments.exc_value)
+
+
+def _say(what: str, error: BaseException | None) -> None:
+    _log.error("something failed that nobody waits for, in %s", what, exc_info=error)

@@ -1,0 +1,1 @@
+"""Addresses and outgoing connections of the control plane: interfaces, host names, connecting, TLS."""

@@ -1,0 +1,1 @@
+"""The process around a balancer: start, signals, privileges, the watchdog, stop."""

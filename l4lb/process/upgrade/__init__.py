@@ -1,0 +1,1 @@
+"""Replacing the running process by a new one without refusing a connection."""

@@ -1,0 +1,65 @@
+"""What becomes of a backend when its operator or its agent says something. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from l4lb.agent.protocol import NOTHING_SAID
+from l4lb.config import model
+from l4lb.errors import ControlError
+from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State, health_of
+from l4lb.status import AdminState
+
+
+def find(state: State, key: BackendKey) -> BackendEntry:
+    """The backend that an operator names. ControlError if it is not there."""
+    if key[0] not in state.pools:
+        raise ControlError(f"there is no pool '{key[0]}'; `l4lb status` shows the names", 404)
+    entry = state.find(key)
+    if entry is None:
+        raise ControlError(f"there is no backend '{key[1]}' in pool '{key[0]}'; `l4lb status` shows the names", 404)
+    return entry
+
+
+def operated(pool: PoolEntry, entry: BackendEntry, state: AdminState | None, weight: int | None) -> BackendEntry:
+    """After its operator gave it another state or weight; None leaves it as it is. ControlError for a bad weight."""
+    if weight is not None and not 0 <= weight <= 256:
+        raise ControlError(f"weight {weight} is out of range; weights are 0 to 256", 400)
+    changed = replace(
+        entry,
+        state=entry.state if state is None else state,
+        weight=entry.weight if weight is None else weight,
+        # What its agent asked for ends too: it may have gone since.
+        agent=entry.agent.cleared() if state is AdminState.READY else entry.agent,
+    )
+    return _unknown_after_maint(pool, entry, changed)
+
+
+def resettled(pool: PoolEntry, entry: BackendEntry, config: model.Backend) -> BackendEntry:
+    """After its operator gave it other settings. What was done to it stays, its state and its weight; what is known of
+    a server at another address does not."""
+    if entry.config.address == config.address:
+        changed = replace(entry, config=config)
+        return replace(changed, health=health_of(pool, changed, was_checked=pool.checks(entry.config)))
+    return replace(
+        entry,
+        config=config,
+        target=None,
+        health=pool.untested(config),
+        agent=NOTHING_SAID,
+        usable_since=None,
+        ejected=False,
+        stalled=None,
+    )
+
+
+def advised(pool: PoolEntry, entry: BackendEntry, line: str) -> BackendEntry:
+    """After its agent said this."""
+    return _unknown_after_maint(pool, entry, replace(entry, agent=entry.agent.heard(line)))
+
+
+def _unknown_after_maint(pool: PoolEntry, before: BackendEntry, after: BackendEntry) -> BackendEntry:
+    """Nothing is known of a backend that is neither checked nor scraped."""
+    if (before.admin_state is AdminState.MAINT) == (after.admin_state is AdminState.MAINT):
+        return after
+    return replace(after, health=pool.untested(after.config), stalled=None)

@@ -1,0 +1,88 @@
+"""Moves connections of keep-alive pools to backends that joined, by closing quiet ones of those that have too many.
+
+Clients of a pool keep their connections, so a new backend would get nothing until they are replaced. Closing one that
+is quiet costs its client a new connection and nothing else. Pure, but for the dice.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from l4lb.config import model
+from l4lb.state.state import BackendEntry, PoolEntry, State
+
+WINDOW = 60.0
+"""Seconds after a change in which connections are moved. Later differences are the clients' own doing."""
+
+TOLERANCE = 0.05
+"""Shares within this are even enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`connections` a backend has now, and the weight that says how many it should have, load left aside."""
+
+    connections: int
+    weight: float
+
+
+def gained(before: State, after: State) -> set[str]:
+    """The pools to rebalance: a backend has a larger share to get than before, as it joined, returned or got more
+    weight. In a new pool there is nothing to move."""
+    return {
+        name
+        for name, pool in after.pools.items()
+        if pool.config.rebalance is not None
+        and (old := before.pools.get(name)) is not None
+        and old is not pool
+        and _has_gained(old, pool)
+    }
+
+
+def _has_gained(before: PoolEntry, after: PoolEntry) -> bool:
+    old = _parts(before)
+    return any(part > old.get(name, 0.0) for name, part in _parts(after).items())
+
+
+def _parts(pool: PoolEntry) -> dict[str, float]:
+    """What share of the pool each backend is to get."""
+    weights = {name: _weight(backend) for name, backend in pool.backends.items()}
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items() if weight}
+
+
+def _weight(backend: BackendEntry) -> int:
+    """Without what load and slow start make of it: following those would never end."""
+    return backend.current_weight if backend.usable else 0
+
+
+def surplus(shares: Mapping[str, Share]) -> dict[str, int]:
+    """How many connections each backend has beyond its share, where that is more than TOLERANCE."""
+    weights = sum(share.weight for share in shares.values())
+    total = sum(share.connections for share in shares.values())
+    if weights == 0:
+        return {}
+    result = {}
+    for name, share in shares.items():
+        fair = total * share.weight / weights
+        if share.connections > math.ceil(fair * (1 + TOLERANCE)):
+            result[name] = share.connections - math.ceil(fair)
+    return result
+
+
+def allot(
+    surpluses: Mapping[str, int], settings: model.Rebalance, seconds: float, dice: random.Random
+) -> dict[str, int]:
+    """How many connections of each backend to close after `seconds`: at the rate, and never all at the same beat."""
+    budget = settings.rate * seconds * dice.uniform(0.5, 1.5)
+    total = sum(surpluses.values())
+    result = {}
+    for name, count in surpluses.items():
+        part = min(float(count), budget * count / total)
+        whole = int(part) + (dice.random() < part % 1)
+        if whole > 0:
+            result[name] = min(count, whole)
+    return result

@@ -1,0 +1,1 @@
+"""Tables for people, printed by the commands and the demo."""

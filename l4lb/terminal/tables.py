@@ -1,0 +1,290 @@
+"""Draws the admin API's answers as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from l4lb.admin.client import Json
+from l4lb.base.text import clipped, counted, lasting
+from l4lb.terminal import columns
+from l4lb.terminal.columns import Column
+
+# Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
+UNLIMITED_WIDTH = 500
+
+NAMES_SHOWN = 10
+"""Backends named in a line; how many there are beyond is enough."""
+
+_STYLES = {
+    "up": "green",
+    "ready": "green",
+    "down": "bold red",
+    "ejected": "bold red",
+    "drain": "yellow",
+    "maint": "yellow",
+    "pending": "cyan",
+}
+
+
+def print_status(status: Json) -> None:
+    config = _mapping(status, "config")
+    console = _console()
+    console.print(
+        f"[bold]l4lb {_text(status, 'version')}[/bold], pid {_text(status, 'pid')}, "
+        f"up {lasting(_float(status, 'uptime_seconds'))}, {_text(config, 'file')}",
+        highlight=False,
+    )
+    if not config.get("last_reload_ok", True):
+        console.print(f"[bold red]last reload rejected:[/bold red] {_text(config, 'last_error')}", highlight=False)
+    notes = config.get("restart_notes")
+    for note in notes if isinstance(notes, list) else ():
+        console.print(f"[bold yellow]needs a restart:[/bold yellow] {_shown(str(note))}", highlight=False)
+    if (failure := _mapping(status, "upgrade").get("last_error")) is not None:
+        console.print(f"[bold red]last upgrade failed:[/bold red] {_shown(str(failure))}", highlight=False)
+    if status.get("stopping"):
+        console.print(_stopping(_mapping(status, "shutdown")), highlight=False)
+    console.print(_listeners_table(_mapping(status, "listeners"), console.width))
+    console.print(_backends_table(_mapping(status, "pools"), console.width))
+    for name, pool in _items(_mapping(status, "pools")):
+        if fault := pool.get("fault"):
+            console.print(
+                f"[bold red]pool {escape(name)} goes on with what it had:[/bold red] {escape(str(fault))}",
+                highlight=False,
+            )
+        if pool.get("panic"):
+            console.print(
+                f"[bold red]pool {_shown(name)} panics:[/bold red] too few backends are usable, health is ignored",
+                highlight=False,
+            )
+        if (failover := _mapping(pool, "failover")).get("held"):
+            console.print(f"[yellow]pool {_shown(name)}[/yellow] {_text(failover, 'message')}", highlight=False)
+        if discovery := _mapping(pool, "discovery"):
+            console.print(_discovery(name, discovery), highlight=False)
+        if edited := _edited(pool):
+            console.print(f"pool {escape(name)}, at run time: {edited}; `l4lb status --yaml` writes it out")
+
+
+def _stopping(shutdown: Json) -> str:
+    """How far a stop is; nothing is known of that before it has begun."""
+    if not shutdown:
+        return "[bold yellow]stopping[/bold yellow]"
+    left = f", {lasting(_float(shutdown, 'left_s'))} left" if shutdown.get("left_s") is not None else ""
+    sessions = counted(number(shutdown, "sessions"), "session")
+    return (
+        f"[bold yellow]stopping[/bold yellow] for {lasting(_float(shutdown, 'age_s'))}: "
+        f"waiting for {sessions} to end, {number(shutdown, 'busy')} of them busy{left}"
+    )
+
+
+_LISTENER = (
+    Column("listener", least=12),
+    Column("bind", least=21),
+    Column("pool", least=12),
+    Column("connections", right=True),
+    Column("total", right=True, leaves=1),
+    Column("rejected", right=True, leaves=2),
+)
+
+
+def _listeners_table(listeners: Json, width: int) -> Table:
+    rows = []
+    for name, listener in _items(listeners):
+        bind = listener.get("bind")
+        rejected = sum(
+            number(_mapping(listener, "rejected_total"), key) for key in _mapping(listener, "rejected_total")
+        )
+        rows.append(
+            (
+                _shown(name),
+                _shown(", ".join(map(str, bind)) if isinstance(bind, list) else ""),
+                _text(listener, "pool"),
+                _text(listener, "connections"),
+                _text(listener, "connections_total"),
+                str(rejected),
+            )
+        )
+    return columns.table(_LISTENER, rows, width)
+
+
+def _backend_columns(backends: list[tuple[str, Json]]) -> tuple[Column, ...]:
+    """What says nothing of these backends leaves a narrow terminal first."""
+    is_named = any(backend.get("address") != name for name, backend in backends)
+    is_loaded = any(_mapping(backend, "load") for _, backend in backends)
+    is_placed = any(backend.get("tier") or backend.get("zone") for _, backend in backends)
+    return (
+        Column("pool", least=12),
+        Column("backend", least=22),
+        Column("address", least=21, leaves=7 if is_named else 1),
+        *((Column("tier", right=True), Column("zone", least=8, leaves=6)) if is_placed else ()),
+        Column("state"),
+        Column("health"),
+        Column("weight", right=True),
+        Column("load", right=True, leaves=8 if is_loaded else 2),
+        Column("connections", right=True),
+        Column("total", right=True, leaves=5),
+        Column("in", right=True, leaves=3),
+        Column("out", right=True, leaves=4),
+        Column("message", least=12),
+    )
+
+
+def _backends_table(pools: Json, width: int) -> Table:
+    of_pools = [(pool, *item) for pool, found in _items(pools) for item in _items(_mapping(found, "backends"))]
+    shown = _backend_columns([(name, backend) for _, name, backend in of_pools])
+    is_placed = any(column.name == "tier" for column in shown)
+    rows = []
+    for pool, name, backend in of_pools:
+        weight, effective = _text(backend, "weight"), _text(backend, "effective_weight")
+        rows.append(
+            (
+                _shown(pool),
+                _shown(name),
+                _text(backend, "address"),
+                *((_text(backend, "tier"), _text(backend, "zone")) if is_placed else ()),
+                _styled(_text(backend, "state")),
+                _styled(_health(backend)),
+                weight if weight == effective else f"{effective} of {weight}",
+                _load(_mapping(backend, "load")),
+                _text(backend, "connections"),
+                _text(backend, "connections_total"),
+                size(number(backend, "bytes_in")),
+                size(number(backend, "bytes_out")),
+                _text(backend, "health_message"),
+            )
+        )
+    return columns.table(shown, rows, width)
+
+
+def _discovery(pool: str, discovery: Json) -> str:
+    """How the source of a pool does, in a line."""
+    age = discovery.get("age_s")
+    answer = f"{lasting(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
+    working = discovery.get("working")
+    state = "[green]works[/green]" if working else "[bold red]fails[/bold red]"
+    line = f"pool {_shown(pool)}: {_text(discovery, 'source')} {state}: {_text(discovery, 'message')}"
+    return (
+        f"{line}; answered {answer}" if working else f"{line}; {_text(discovery, 'endpoints')} kept, answered {answer}"
+    )
+
+
+def _edited(pool: Json) -> str:
+    """What was done to the backends of the file, in words."""
+    backends = list(_items(_mapping(pool, "backends")))
+    added = [name for name, backend in backends if backend.get("origin") == "api"]
+    changed = [name for name, backend in backends if backend.get("changed")]
+    removed = pool.get("removed")
+    parts = (("added", added), ("changed", changed), ("removed", removed if isinstance(removed, list) else []))
+    return "; ".join(f"{word} {escape(_some(names))}" for word, names in parts if names)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _health(backend: Json) -> str:
+    """What the checks say, unless clients' connections say otherwise."""
+    return "ejected" if _mapping(backend, "ejection").get("cause") else _text(backend, "health")
+
+
+def _load(load: Json) -> str:
+    """Percent of the scarcest thing that is used up, with its age once it is old."""
+    if not isinstance(load.get("utilisation"), int | float):
+        return "?" if load else "-"
+    shown = f"{_float(load, 'utilisation'):.0%}"
+    return f"{shown}, {lasting(_float(load, 'age_s'))} old" if load.get("stale") else shown
+
+
+_SESSION = (
+    Column("session", right=True),
+    Column("listener", least=12, leaves=2),
+    Column("client", least=21),
+    Column("pool", least=12, leaves=6),
+    Column("backend", least=22),
+    Column("state", leaves=3),
+    Column("age", right=True),
+    Column("idle", right=True),
+    Column("in", right=True, leaves=4),
+    Column("out", right=True, leaves=5),
+    Column("path", leaves=1),
+)
+
+
+def print_sessions(answer: Json) -> None:
+    sessions = answer.get("sessions")
+    rows = [
+        (
+            _text(session, "session"),
+            _text(session, "listener"),
+            _text(session, "client"),
+            _text(session, "pool"),
+            _text(session, "backend"),
+            _text(session, "state"),
+            lasting(_float(session, "duration_s")),
+            lasting(_float(session, "idle_s")),
+            size(number(session, "bytes_in")),
+            size(number(session, "bytes_out")),
+            _text(session, "path"),
+        )
+        for session in (sessions if isinstance(sessions, list) else ())
+    ]
+    console = _console()
+    console.print(columns.table(_SESSION, rows, console.width) if rows else "no sessions")
+
+
+def size(count: int) -> str:
+    """Bytes with a binary unit: `812`, `1.5 KiB`."""
+    if count < 1024:
+        return str(count)
+    value = float(count)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        value /= 1024
+        if value < 1024:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1024:.1f} PiB"
+
+
+def number(mapping: Json, key: str) -> int:
+    value = mapping.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _float(mapping: Json, key: str) -> float:
+    value = mapping.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _shown(text: str) -> str:
+    """Text of others, which neither drives the terminal nor is taken for markup."""
+    return escape(clipped(text))
+
+
+def _text(mapping: Json, key: str) -> str:
+    value = mapping.get(key)
+    return "-" if value is None else _shown(str(value))
+
+
+def _mapping(mapping: Json, key: str) -> Json:
+    value = mapping.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _items(mapping: Json) -> Iterator[tuple[str, Json]]:
+    for name in mapping:
+        yield name, _mapping(mapping, name)
+
+
+def _styled(word: str) -> str:
+    style = _STYLES.get(word)
+    return f"[{style}]{word}[/{style}]" if style else word
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=UNLIMITED_WIDTH)
+    return console
