@@ -26,7 +26,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade $(if $(LOCK),--constraint $(LOCK).txt) pip
 
-$(BUILT): $(BIN)/python $(wildcard $(LOCK).txt) pyproject.toml setup.py $(wildcard src_c/*.[ch]) $(wildcard l4lb/engine/*.p[xy]*)
+$(BUILT): $(BIN)/python $(wildcard $(LOCK).txt) pyproject.toml setup.py $(wildcard src_c/*.h src_c/*/*.[ch]) $(wildcard l4lb/engine/*.p[xy]*)
 	@echo 'building l4lb into $(VENV)'
 	$(BIN)/python -m pip install --quiet $(PINNED) --editable .
 	@touch $@
@@ -63,12 +63,12 @@ lint: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/clang-format --dry-run --Werror src_c/*.[ch] tests/c/*.[ch]
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'src_c/*.[ch]' 'tests/c/*.[ch]')
 
 format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i src_c/*.[ch] tests/c/*.[ch]
+	$(BIN)/clang-format -i $$(git ls-files 'src_c/*.[ch]' 'tests/c/*.[ch]')
 
 bench: $(TOOLS)
 	$(BIN)/python bench/run.py

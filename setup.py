@@ -8,8 +8,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-SOURCES = sorted(str(path) for path in Path("src_c").glob("*.c"))
-HEADERS = sorted(str(path) for path in Path("src_c").glob("*.h"))
+SOURCES = sorted(str(path) for path in Path("src_c").rglob("*.c"))
+HEADERS = sorted(str(path) for path in Path("src_c").rglob("*.h"))
 
 SANITIZE = os.environ.get("L4LB_SANITIZE", "")
 SANITIZE_FLAGS = [f"-fsanitize={SANITIZE}"] if SANITIZE else []

@@ -1,4 +1,4 @@
-"""What the tree promises of itself: modules with tests of their own, layers in one direction, a map that is whole."""
+"""What the tree promises: each module has tests, layers include only downwards, the map names everything."""
 
 from __future__ import annotations
 
@@ -9,30 +9,64 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "src_c"
 
+LAYERS = ("base", "structures", "protocol", "kernel", "shared", "config", "relay", "session", "worker")
+"""Folders of the core. A file includes `l4lb.h`, files of its own folder and files of folders before it."""
+
 TESTED_ELSEWHERE = {
-    "session": "its life takes a whole worker: test_engine, test_closing and test_connect follow it from end to end",
+    "session_run": "it takes a whole worker: test_engine, test_closing and test_connect follow whole sessions",
 }
 """Modules of the core without a `tests/c/test_NAME.c`, and why."""
 
 
+def core_files() -> list[Path]:
+    return sorted(CORE.rglob("*.[ch]"))
+
+
+def includes(file: Path) -> list[str]:
+    return re.findall(r'^#include "([^"]+)"', file.read_text(), re.MULTILINE)
+
+
+def map_of_the_core() -> str:
+    return (ROOT / "docs/ARCHITECTURE.md").read_text().split("## Map")[1].split("`l4lb/`")[0]
+
+
 def test_every_module_of_the_core_has_tests_of_its_own() -> None:
-    modules = {file.stem for file in CORE.glob("*.c")}
+    modules = {file.stem for file in CORE.rglob("*.c")}
     tested = {file.stem.removeprefix("test_") for file in (ROOT / "tests/c").glob("test_*.c")}
     assert modules - tested == set(TESTED_ELSEWHERE)
 
 
-def test_headers_of_the_core_include_each_other_in_one_direction() -> None:
-    includes = {
-        file.name: re.findall(r'^#include "(\w+\.h)"', file.read_text(), re.MULTILINE) for file in CORE.glob("*.h")
-    }
-    assert list(TopologicalSorter(includes).static_order())
+def test_every_file_of_the_core_is_in_a_layer() -> None:
+    assert {str(file.parent.relative_to(CORE)) for file in core_files() if file.name != "l4lb.h"} == set(LAYERS)
+
+
+def test_layers_of_the_core_include_only_downwards() -> None:
+    upwards = [
+        f"{file.relative_to(CORE)} includes {name}"
+        for file in core_files()
+        for name in includes(file)
+        if name != "l4lb.h" and LAYERS.index(name.split("/")[0]) > LAYERS.index(file.parent.name)
+    ]
+    assert upwards == []
+
+
+def test_modules_of_the_core_include_each_other_in_no_circle() -> None:
+    """A module is a header with its source."""
+    modules: dict[str, set[str]] = {}
+    for file in core_files():
+        modules.setdefault(file.stem, set()).update({Path(name).stem for name in includes(file)} - {file.stem})
+    assert list(TopologicalSorter(modules).static_order())
 
 
 def test_the_core_knows_nothing_of_python() -> None:
-    assert not [file.name for file in CORE.iterdir() if "Python.h" in file.read_text()]
+    assert not [file.name for file in core_files() if "Python.h" in file.read_text()]
 
 
-def test_the_map_of_the_core_names_every_module() -> None:
-    chapter = (ROOT / "docs/ARCHITECTURE.md").read_text().split("## Map")[1].split("`l4lb/`")[0]
-    named = {Path(name).stem for name in re.findall(r"`([\w.]+)`", chapter)}
-    assert {file.stem for file in CORE.glob("*.[ch]")} - named == set()
+def test_the_map_of_the_core_shows_the_layers_in_order() -> None:
+    assert tuple(re.findall(r"^\| `(\w+)/` \|", map_of_the_core(), re.MULTILINE)) == LAYERS
+
+
+def test_the_map_of_the_core_names_every_module_in_its_layer() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)/` \| ([^|]+) \|", map_of_the_core(), re.MULTILINE))
+    named = {layer: {Path(name).stem for name in re.findall(r"`([\w.]+)`", files)} for layer, files in rows.items()}
+    assert named == {layer: {file.stem for file in (CORE / layer).iterdir()} for layer in LAYERS}

@@ -6,12 +6,12 @@
 #include <string.h>
 #include <time.h>
 
-#include "balance.h"
-#include "hash.h"
-#include "live.h"
-#include "lpm.h"
-#include "maglev.h"
-#include "sticky.h"
+#include "config/balance.h"
+#include "base/hash.h"
+#include "shared/live.h"
+#include "structures/lpm.h"
+#include "structures/maglev.h"
+#include "shared/sticky.h"
 
 enum { CLIENTS = 100000, TTL_MS = 1800000 };
 enum { PREFIXES = 100000, LOOKUPS = 2000000, BACKENDS = 1000, TABLE = 65537, REPEATS = 5 };

@@ -48,14 +48,14 @@ cdef extern from *:
     const char *const *reject_table
     const unsigned long long *bounds_table
 
-cdef extern from "maglev.h":
+cdef extern from "structures/maglev.h":
     struct lb_maglev_member:
         const char *name
         uint32_t weight
 
     int lb_maglev_build(uint32_t *table, uint32_t table_size, const lb_maglev_member *members, size_t n_members)
 
-cdef extern from "lpm.h":
+cdef extern from "structures/lpm.h":
     int lb_lpm_new(const l4lb_prefix *prefixes, const uint32_t *values, size_t n, lb_lpm **out) nogil
     void lb_lpm_free(lb_lpm *lpm) nogil
 

@@ -15,7 +15,7 @@
 #include <poll.h>
 
 #include "l4lb.h"
-#include "lpm.h"
+#include "structures/lpm.h"
 
 enum { WORKERS = 4, ROOMS = 3, PLACES = 3, LONG_MS = 600000, ASK_MS = 10000 };
 

@@ -20,13 +20,13 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#include "affinity.h"
-#include "listener.h"
-#include "loop.h"
-#include "lpm.h"
-#include "session.h"
-#include "snapshot.h"
-#include "worker.h"
+#include "config/snapshot.h"
+#include "session/affinity.h"
+#include "session/session_run.h"
+#include "session/worker.h"
+#include "structures/lpm.h"
+#include "worker/listener.h"
+#include "worker/loop.h"
 
 enum { LONE_BACKENDS = 3, LONE_SESSIONS = 4096, LONE_LONG_MS = 600000, LONE_ITERATIONS = 3000000 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lone.h"
 
-#include "account.h"
+#include "session/account.h"
 
 static struct lone lone;
 

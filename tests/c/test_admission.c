@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lone.h"
 
-#include "admission.h"
+#include "config/admission.h"
 
 static struct l4lb_endpoint ipv4(uint8_t a, uint8_t b, uint8_t c, uint8_t d) {
     return (struct l4lb_endpoint){.family = AF_INET, .address = {a, b, c, d}};

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "bounds.h"
+#include "base/bounds.h"
 #include "l4lb.h"
 
 enum { WORKERS = 2, BACKENDS = 2, WAIT_MS = 10000, TTL_MS = 60000, ENTRIES = 100 };

@@ -7,7 +7,7 @@
 
 #include <sched.h>
 
-#include "../../src_c/engine.c"
+#include "../../src_c/worker/engine.c"
 
 enum { EVENTS = 100000, LOST_MS = 3000 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "buffer.h"
+#include "kernel/buffer.h"
 
 TEST(a_buffer_holds_a_copy) {
     struct lb_buffer_pool pool = {0};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "client_hello.h"
 #include "hellos.h"
+#include "protocol/client_hello.h"
 
 enum { ROOM = 128 * 1024, N_RECORDED = sizeof recorded / sizeof recorded[0], RECORD_FIXED = 5, MUTATIONS = 20000 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pair.h"
 
-#include "base.h"
-#include "bounds.h"
+#include "base/base.h"
+#include "base/bounds.h"
 
 /* ---- at a known end ---------------------------------------------------------------------------------------------- */
 

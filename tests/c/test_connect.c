@@ -4,7 +4,7 @@
 
 #include <sys/un.h>
 
-#include "account.h"
+#include "session/account.h"
 
 /* ---- a unix socket whose backlog is full ------------------------------------------------------------------------- */
 

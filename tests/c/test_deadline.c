@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "deadline.h"
+#include "session/deadline.h"
 
+#include "base/clock.h"
 #include "check.h"
-#include "clock.h"
 
 /* A connected session and a clock that only the test moves. No socket, no thread. */
 struct world {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "delivery.h"
+#include "session/delivery.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -7,8 +7,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "check.h"
-#include "clock.h"
 
 /* A session whose sockets are the near ends of two connections; the test has the far ends. */
 struct ends {

@@ -8,8 +8,8 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-#include "base.h"
-#include "bounds.h"
+#include "base/base.h"
+#include "base/bounds.h"
 
 /* A pool that nobody is in. */
 static struct room *house_of_nobody(struct house *house, enum l4lb_balance balance) {

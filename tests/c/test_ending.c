@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "base.h"
-#include "ending.h"
-#include "rng.h"
+#include "base/base.h"
+#include "base/rng.h"
+#include "protocol/ending.h"
 
 static struct lb_piece piece_at(uint32_t place, uint32_t bytes) {
     return lb_piece_after((struct lb_piece){.place = (place - 1) & 3}, bytes);

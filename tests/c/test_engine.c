@@ -11,8 +11,8 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "base.h"
-#include "bounds.h"
+#include "base/base.h"
+#include "base/bounds.h"
 #include "l4lb.h"
 
 enum { WORKERS = 2, SERVERS = 2, WAIT_MS = 10000, CHUNK_MAX = 1 << 20 };

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 
-#include "events.h"
+#include "shared/events.h"
 
 /* The id is spread over several fields, so that a record read while it is written does not add up. */
 static struct l4lb_session_record record_of(uint64_t id) {

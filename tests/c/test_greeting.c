@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "greeting.h"
+#include "session/greeting.h"
 
 #include <poll.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "group.h"
+#include "config/group.h"
 
 enum { N = 4, TABLE = 251 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "h2.h"
+#include "protocol/h2.h"
 
 enum { ROOM = 200000, PREFACE_LEN = 24, LONGEST = (1 << 24) - 1 };
 enum {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "hash.h"
+#include "base/hash.h"
 
 /* The finalizer is a bijection, so it can be undone to compare the part before it with published FNV-1a values. */
 static uint64_t unshift(uint64_t x, int bits) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "histogram.h"
+#include "base/histogram.h"
 
 static const uint64_t bounds[L4LB_N_BUCKETS - 1] = L4LB_HISTOGRAM_BOUNDS_US;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "keyed_hash.h"
+#include "base/keyed_hash.h"
 
 /* Values of CPython's hash() of 16 bytes, which is SipHash-1-3 with a seed of zeros under PYTHONHASHSEED=0. */
 TEST(values_are_those_of_siphash) {

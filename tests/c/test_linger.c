@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "linger.h"
+#include "session/linger.h"
 
-#include "clock.h"
+#include "base/clock.h"
 #include "lone.h"
 
 static struct lone lone;
@@ -14,7 +14,7 @@ static struct lb_session *connected(int *client, int *server) {
     return lone_session(&lone);
 }
 
-/* The test does with a session what session.c does when linger says that both sockets are closed. */
+/* The test does with a session what session_run.c does when linger says that both sockets are closed. */
 static void dispose(struct lb_session *session) {
     CHECK_EQ(session->client.fd, -1);
     CHECK_EQ(session->server.fd, -1);

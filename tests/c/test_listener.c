@@ -2,7 +2,7 @@
 /* Accepting: in bursts, within limits, and again once there is capacity. */
 #include "lone.h"
 
-#include "bounds.h"
+#include "base/bounds.h"
 
 enum { CLIENTS = 100 };
 

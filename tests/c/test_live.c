@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "live.h"
+#include "shared/live.h"
 
 enum { THREADS = 4, ROUNDS = 20000, MAX = 3 };
 
@@ -15,18 +15,6 @@ TEST(every_slot_is_there_and_zero) {
     CHECK_EQ(atomic_load(&lb_live_turns(&live, LB_POOL_SLOTS - 1)[LB_TURNS - 1].turn), 0);
     lb_live_fini(&live);
     CHECK(live.backends == NULL);
-}
-
-TEST(counters_have_every_slot_too) {
-    struct lb_counters counters;
-
-    CHECK_OK(lb_counters_init(&counters));
-    counters.backends[LB_BACKEND_SLOTS - 1].connections_total = 1;
-    counters.pools[LB_POOL_SLOTS - 1].queued = 1;
-    counters.listeners[LB_LISTENER_SLOTS - 1].connections_total = 1;
-    CHECK_EQ(counters.backends[LB_BACKEND_SLOTS - 2].connections_total, 0);
-    lb_counters_fini(&counters);
-    CHECK(counters.backends == NULL);
 }
 
 TEST(numbers_of_two_slots_never_share_a_cache_line) {

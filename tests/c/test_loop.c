@@ -5,9 +5,10 @@
 
 #include <sys/eventfd.h>
 
-#include "bounds.h"
-#include "listener.h"
-#include "sticky.h"
+#include "base/bounds.h"
+#include "shared/sticky.h"
+#include "worker/listener.h"
+#include "worker/request.h"
 
 enum { MANY = 300, CLOSED_AT_ONCE = LB_SCAN_LOOKS / LB_SCAN_ACT_LOOKS };
 

@@ -5,7 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "relay.h"
+#include "relay/relay.h"
 
 /* One direction between two unix sockets, and the peers on both ends. */
 struct line {

@@ -4,7 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 
-#include "lpm.h"
+#include "structures/lpm.h"
 
 /* ---- the model: every prefix compared bit by bit ----------------------------------------------------------------- */
 

@@ -3,9 +3,9 @@
 
 #include <errno.h>
 
-#include "base.h"
-#include "hash.h"
-#include "maglev.h"
+#include "base/base.h"
+#include "base/hash.h"
+#include "structures/maglev.h"
 
 enum { NAMES = 64, NAME_BYTES = 40 };
 

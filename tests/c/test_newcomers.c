@@ -2,7 +2,7 @@
 /* Clients that say nothing hold a share of the sessions, and no more. */
 #include "lone.h"
 
-#include "bounds.h"
+#include "base/bounds.h"
 
 enum { SESSIONS = 40, SHARE = SESSIONS / LB_NEWCOMERS_SHARE };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "overdue.h"
+#include "session/overdue.h"
 
 #include <poll.h>
 
 #include "lone.h"
-#include "turn.h"
+#include "session/turn.h"
 
 static struct lone lone;
 

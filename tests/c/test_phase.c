@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "base.h"
-#include "bounds.h"
-#include "clock.h"
-#include "phase.h"
-#include "rng.h"
+#include "base/base.h"
+#include "base/bounds.h"
+#include "base/clock.h"
+#include "base/rng.h"
+#include "protocol/phase.h"
 
 enum { MS = 1000000 };
 

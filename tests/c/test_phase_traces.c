@@ -10,10 +10,10 @@
 
 #include <errno.h>
 
-#include "base.h"
-#include "clock.h"
-#include "ending.h"
-#include "phase.h"
+#include "base/base.h"
+#include "base/clock.h"
+#include "protocol/ending.h"
+#include "protocol/phase.h"
 
 enum { CONNECTIONS_MAX = 16, LINE_MAX_BYTES = 160 };
 
@@ -32,7 +32,7 @@ struct replay {
     struct lb_endings endings; /* of the one pool */
 };
 
-/* What src_c/turn.c does with the phase. */
+/* What src_c/session/turn.c does with the phase. */
 static void take_piece(struct replay *replay, struct lb_phase *phase, char from, uint64_t bytes, uint64_t now_ns) {
     struct lb_piece before = phase->piece;
     unsigned events =

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
-#include "pipe.h"
+#include "kernel/pipe.h"
 
 enum { BYTES = 65536 };
 

@@ -3,8 +3,8 @@
 
 #include <sys/eventfd.h>
 
-#include "bounds.h"
-#include "poll_tag.h"
+#include "base/bounds.h"
+#include "kernel/poll_tag.h"
 
 TEST(a_tag_comes_back_as_it_went_in) {
     static const uint32_t numbers[] = {0, 1, LB_SESSIONS_PER_WORKER_MAX - 1, (1u << 30) - 1};

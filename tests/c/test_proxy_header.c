@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#include "proxy_header.h"
+#include "protocol/proxy_header.h"
 
 enum { ROOM = 8192 };
 

@@ -5,7 +5,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 
-#include "queue.h"
+#include "shared/queue.h"
 
 static void mailbox_init(struct lb_mailbox *mailbox) {
     *mailbox = (struct lb_mailbox){.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};

@@ -9,9 +9,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "base.h"
-#include "relay.h"
-#include "sock.h"
+#include "base/base.h"
+#include "kernel/sock.h"
+#include "relay/relay.h"
 
 /* ---- two peers with a balancer between them ---------------------------------------------------------------------- */
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "request.h"
+#include "worker/request.h"
 
 #include <sys/eventfd.h>
 
-#include "account.h"
 #include "lone.h"
+#include "session/account.h"
 
 static struct lone lone;
 static int answered_fd;

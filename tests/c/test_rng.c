@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "rng.h"
+#include "base/rng.h"
 
 TEST(a_draw_is_below_its_bound) {
     struct lb_rng rng;

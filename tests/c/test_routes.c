@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "routes.h"
+#include "config/routes.h"
 
 enum { ROUNDS = 300, ROUTES_MAX = 40 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "bounds.h"
-#include "sequence.h"
+#include "base/bounds.h"
+#include "structures/sequence.h"
 
 static struct lb_sequence *build(const uint32_t *weights, size_t n) {
     struct lb_sequence *sequence = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "server_name.h"
+#include "protocol/server_name.h"
 
 static bool reads_as(const char *text, const char *wanted) {
     struct lb_server_name name;

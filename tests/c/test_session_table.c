@@ -3,9 +3,9 @@
 
 #include <errno.h>
 
-#include "bounds.h"
-#include "session.h"
-#include "session_table.h"
+#include "base/bounds.h"
+#include "session/session.h"
+#include "session/session_table.h"
 
 enum { ROOM = 1000, ROUNDED = 1024 /* to whole chunks */, STALE_MAX = 20000 };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "session_validate.h"
+#include "session/session_validate.h"
 
 #include <sys/wait.h>
 
+#include "base/clock.h"
 #include "check.h"
-#include "clock.h"
 
 /* A session as it should be. */
 struct world {

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 
-#include "snapshot.h"
+#include "config/snapshot.h"
 
 enum { SLOT = 7 };
 

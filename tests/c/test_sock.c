@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "sock.h"
+#include "kernel/sock.h"
 
 static const struct l4lb_tcp no_tcp;
 

@@ -6,8 +6,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "sock.h"
-#include "source.h"
+#include "kernel/sock.h"
+#include "kernel/source.h"
 
 static const struct l4lb_tcp no_tcp;
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <math.h>
 
-#include "spill.h"
+#include "config/spill.h"
 
 /* ---- shares against a model in real numbers ---------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "sticky.h"
+#include "shared/sticky.h"
 
 enum { TTL_MS = 1000, MANY = 64000 };
 

@@ -8,10 +8,10 @@
 #include <errno.h>
 #include <poll.h>
 
-#include "base.h"
+#include "base/base.h"
 #include "check.h"
 #include "l4lb.h"
-#include "lpm.h"
+#include "structures/lpm.h"
 
 enum {
     WORKERS = 4,

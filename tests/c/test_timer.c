@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
-#include "base.h"
-#include "timer.h"
+#include "base/base.h"
+#include "structures/timer.h"
 
 /* ---- the model: every timer looked at every time ---------------------------------------------------------------- */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lone.h"
 
-#include "clock.h"
-#include "turn.h"
+#include "base/clock.h"
+#include "session/turn.h"
 
 enum { REQUEST = 100, RESPONSE = 200 };
 

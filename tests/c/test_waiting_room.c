@@ -8,7 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 
-#include "base.h"
+#include "base/base.h"
 
 /* ---- places that come free --------------------------------------------------------------------------------------- */
 

@@ -8,9 +8,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "bounds.h"
-#include "clock.h"
-#include "watchdog.h"
+#include "base/bounds.h"
+#include "base/clock.h"
+#include "worker/watchdog.h"
 
 enum { WORKERS = 2, CONTROL_MS = 300 * 1000 };
 

@@ -12,9 +12,9 @@
 
 #include <arpa/inet.h>
 
-#include "balance.h"
-#include "hash.h"
-#include "live.h"
+#include "base/hash.h"
+#include "config/balance.h"
+#include "shared/live.h"
 
 enum { BACKENDS_MAX = 100, N_ALGORITHMS = L4LB_LEAST_LATENCY + 1, FIRST_SLOT = 1000, SLOT_STEP = 7 };
 

@@ -1,4 +1,4 @@
-"""The Maglev table in plain Python: what src_c/maglev.c must compute, written to be read and not to be fast.
+"""The Maglev table in plain Python: what src_c/structures/maglev.c must compute, written to be read and not to be fast.
 
 From Eisenbud et al., "Maglev: a fast and reliable software network load balancer", NSDI 2016, section 3.4. What the
 paper leaves open is decided here: the hash, the order of turns, and what a weight means.

@@ -131,6 +131,6 @@ def test_more_networks_than_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_bounds_are_those_of_the_data_plane() -> None:
-    bounds = (Path(__file__).resolve().parents[2] / "src_c/bounds.h").read_text()
+    bounds = (Path(__file__).resolve().parents[2] / "src_c/base/bounds.h").read_text()
     assert f"LB_TIERS_MAX = {TIERS_MAX}," in bounds
     assert f"LB_ZONES_MAX = {ZONES_MAX}," in bounds

@@ -21,7 +21,7 @@ NETWORKS_MAX = 500_000
 """Networks in one list: whole lists of countries or of known attackers are used as they are published."""
 
 ZONES_MAX = 255
-"""As many as the data plane tells apart (`src_c/bounds.h`)."""
+"""As many as the data plane tells apart (`src_c/base/bounds.h`)."""
 
 DATABASES_MAX = 8
 

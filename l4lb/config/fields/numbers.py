@@ -11,7 +11,7 @@ from l4lb.config.fields.shape import Schema, is_number
 from l4lb.config.units import RATE_PATTERN, parse_rate
 
 TIERS_MAX = 16
-"""As many as the data plane tells apart (`src_c/bounds.h`)."""
+"""As many as the data plane tells apart (`src_c/base/bounds.h`)."""
 
 RATE_MAX = 1_000_000
 PIPES_MAX = 4096

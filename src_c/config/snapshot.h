@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * snapshot - one whole configuration as the workers see it.
+ *
+ * Built aside by the control thread, published by one pointer, retired when every worker has moved on. Nothing in it
+ * changes after publication, except `lb_listen_socket`, where each worker keeps its own notes on its own sockets, and
+ * sticky tables, which have locks of their own.
+ *
+ * Owner:   control thread until published; frozen after; freed by the control thread.
+ * Memory:  everything is owned by the snapshot, but Maglev, prefix and sticky tables, which snapshots share by count.
+ * Holds:   indices are in range and slots are taken: checked when it is built, never again.
+ * Errors:  -EINVAL for a configuration that contradicts itself, -ENOMEM.
+ */
+#ifndef LB_SNAPSHOT_H
+#define LB_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/base.h"
+#include "config/group.h"
+#include "config/routes.h"
+#include "config/spill.h"
+#include "kernel/source.h"
+#include "l4lb.h"
+#include "shared/live.h"
+#include "shared/sticky.h"
+#include "structures/lpm.h"
+
+struct lb_pool {
+    uint32_t slot;
+    enum l4lb_balance balance;
+    uint32_t retries;
+    enum l4lb_send_proxy send_proxy;
+    uint64_t connect_ms;
+    uint64_t idle_ms;
+    uint64_t half_close_ms;
+    uint64_t lifetime_ms;
+    uint64_t first_byte_ms;
+    uint64_t response_ms;
+    uint64_t stream_gap_ms;
+    uint64_t keepalive_ms;
+    uint64_t hello_ms;
+    struct l4lb_tcp tcp;
+    uint32_t queue_size;
+    uint64_t queue_ms;
+    bool abort_on_close;
+    uint32_t n_backends;
+    uint32_t n_usable;
+    uint32_t max_load;
+    enum l4lb_hash_key hash_key;
+    struct lb_backend *backends; /* in order of tiers, and in a tier as they were given */
+    struct lb_group whole;       /* all of them; not built where there is `spill` */
+    struct lb_spill *spill;      /* NULL where the pool has one tier and no zones to tell apart */
+    struct lb_sources *sources;  /* NULL = the kernel chooses where connections come from */
+    struct lb_sticky *sticky;    /* NULL = clients are not remembered */
+    uint64_t sticky_ttl_ms;
+    struct lb_pool_live *live; /* borrowed from the engine */
+};
+
+struct lb_listener {
+    uint32_t slot;
+    uint32_t pool;
+    struct lb_routes *routes; /* NULL = none */
+    uint64_t hello_ms;        /* how long to wait for a server name; 0 = nobody wants to know it */
+    uint32_t connections_max;
+    struct lb_lpm *allow; /* NULL = everyone */
+    struct lb_lpm *deny;
+    struct lb_lpm *proxy_from;
+    enum l4lb_proxy_mode proxy_mode;
+    uint64_t proxy_timeout_ms;
+    struct lb_listener_live *live; /* borrowed from the engine */
+};
+
+/* One worker's socket for one bind address. */
+struct lb_listen_socket {
+    int fd;
+    uint32_t listener;
+    /* worker-only from here on */
+    uint64_t last_turn; /* the last loop turn in which it had a client */
+    uint32_t burst;     /* how many to accept in one turn */
+    uint32_t n_last;    /* clients accepted since the socket is to go away */
+    bool watched;       /* registered with epoll; not so while paused */
+};
+
+struct lb_snapshot {
+    uint64_t sequence;
+    uint32_t n_listeners;
+    uint32_t n_pools;
+    uint32_t n_workers;
+    uint32_t n_sockets; /* of each worker */
+    uint32_t n_pool_slots;
+    uint32_t n_listener_slots;
+    uint32_t n_backend_slots;
+    uint32_t events;
+    uint64_t interval_ms;
+    struct lb_lpm *zones; /* NULL = no zones */
+    struct lb_listener *listeners;
+    struct lb_pool *pools;
+    struct lb_listen_socket *sockets; /* worker w: from w * n_sockets, in order of fd */
+    uint32_t *pool_of_slot;           /* n_pool_slots entries; UINT32_MAX = not here */
+    uint32_t *listener_of_slot;       /* likewise */
+    uint32_t *backend_of_slot;        /* likewise; the index in its pool */
+    struct lb_snapshot *next_retired;
+};
+
+/* `previous` may be NULL; Maglev and prefix tables that would come out the same are shared with it, and so are sticky
+ * tables, or what they hold. */
+LB_MUST_CHECK int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
+                                  const struct lb_snapshot *previous, struct lb_snapshot **out);
+void lb_snapshot_free(struct lb_snapshot *snapshot);
+
+/* Could this pool be part of a snapshot? 0, or the error of lb_snapshot_new(). */
+LB_MUST_CHECK int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_live *live);
+
+/* Does it mention this slot? */
+bool lb_snapshot_uses(const struct lb_snapshot *snapshot, enum l4lb_slot_kind kind, uint32_t slot);
+
+static inline struct lb_listen_socket *lb_snapshot_sockets(const struct lb_snapshot *snapshot, uint32_t worker) {
+    return snapshot->sockets + (size_t)worker * snapshot->n_sockets;
+}
+
+/* The pool in this slot, or NULL when a publication removed it. */
+static inline const struct lb_pool *lb_snapshot_pool(const struct lb_snapshot *snapshot, uint32_t slot) {
+    if (slot >= snapshot->n_pool_slots || snapshot->pool_of_slot[slot] == UINT32_MAX)
+        return NULL;
+    return &snapshot->pools[snapshot->pool_of_slot[slot]];
+}
+
+/* The zone of a client as this snapshot numbers them; 0 if it is in none, or the pool has none to tell apart. */
+static inline uint32_t lb_snapshot_zone(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
+                                        const struct l4lb_endpoint *client) {
+    if (pool->spill == NULL || pool->spill->n_ways == 1 || snapshot->zones == NULL)
+        return 0;
+    return lb_lpm_find_peer(snapshot->zones, client);
+}
+
+/* The index of the backend in this slot, or UINT32_MAX when it is not in the pool. */
+static inline uint32_t lb_snapshot_backend(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
+                                           uint32_t slot) {
+    uint32_t at = slot < snapshot->n_backend_slots ? snapshot->backend_of_slot[slot] : UINT32_MAX;
+    return at < pool->n_backends && pool->backends[at].slot == slot ? at : UINT32_MAX;
+}
+
+/* The listener in this slot, or NULL when a publication removed it. */
+static inline const struct lb_listener *lb_snapshot_listener(const struct lb_snapshot *snapshot, uint32_t slot) {
+    if (slot >= snapshot->n_listener_slots || snapshot->listener_of_slot[slot] == UINT32_MAX)
+        return NULL;
+    return &snapshot->listeners[snapshot->listener_of_slot[slot]];
+}
+
+#endif

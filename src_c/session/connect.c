@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session/connect.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/clock.h"
+#include "base/count.h"
+#include "base/hash.h"
+#include "base/histogram.h"
+#include "config/balance.h"
+#include "kernel/poll_tag.h"
+#include "kernel/sock.h"
+#include "kernel/source.h"
+#include "session/account.h"
+#include "session/affinity.h"
+#include "session/deadline.h"
+
+_Static_assert(L4LB_RETRIES_MAX < UINT8_MAX, "attempts are counted in a byte");
+
+static enum lb_connect over(struct lb_session *session, enum l4lb_close reason) {
+    session->close = (uint8_t)reason;
+    return LB_CONNECT_OVER;
+}
+
+/* ---- a pick ------------------------------------------------------------------------------------------------------ */
+
+/* Does the next attempt go to the same backend? HAProxy's redispatch rules: a client that is bound to a backend, by its
+ * address or because it was given that one before, leaves it only on the last retry or when it stopped taking sessions;
+ * any other goes elsewhere if there is an elsewhere. */
+static bool insists(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+    return session->retries < pool->retries && (lb_balance_is_affine(pool) || lb_affinity_binds(worker, session, pool));
+}
+
+/* The backend that the client is bound to, with a place reserved; else -EAGAIN. */
+static int choose_bound(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+    uint32_t at;
+
+    if (session->n_tried == 0)
+        return lb_affinity_pick(worker, session, pool);
+    at = insists(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->backend) : UINT32_MAX;
+    return at == UINT32_MAX ? -EAGAIN : lb_balance_retake(pool, at);
+}
+
+/* What the pool binds this client by. */
+static uint64_t hash_of_client(const struct lb_session *session, const struct lb_pool *pool) {
+    size_t address_len = session->peer.family == AF_INET ? 4 : sizeof session->peer.address;
+    uint16_t port = pool->hash_key == L4LB_HASH_SOURCE_IP_PORT ? session->peer.port : 0;
+
+    if (pool->hash_key == L4LB_HASH_SNI && session->server_name != 0)
+        return session->server_name;
+    return lb_hash_bytes(session->peer.address, address_len, port);
+}
+
+static int choose(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    struct lb_balance_request request = {.n_tried = LB_MIN(session->n_tried, (uint32_t)LB_TRIED_MAX),
+                                         .last_tried = session->backend};
+    int at = choose_bound(worker, session, pool);
+
+    if (at >= 0)
+        return at;
+    request.now_ms = worker->now_ms;
+    request.hash = hash_of_client(session, pool);
+    request.zone = lb_snapshot_zone(worker->snapshot, pool, &session->peer);
+    memcpy(request.tried, session->tried, sizeof request.tried);
+    return lb_balance_pick(pool, &request, &worker->rng);
+}
+
+/* ---- an attempt -------------------------------------------------------------------------------------------------- */
+
+/* Is the attempt's error one of this host, not of the backend? */
+static bool is_local_error(int error) {
+    return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM || error == -EADDRNOTAVAIL;
+}
+
+static enum l4lb_close failure_reason(int error) {
+    if (error == -ETIMEDOUT)
+        return L4LB_CLOSE_CONNECT_TIMEOUT;
+    return is_local_error(error) ? L4LB_CLOSE_RESOURCE : L4LB_CLOSE_CONNECT_FAILED;
+}
+
+static void count_failure(struct lb_worker *worker, const struct lb_session *session, int error) {
+    struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
+
+    if (error == -ETIMEDOUT)
+        lb_count_add(&counters->connect_timeouts_total, 1);
+    else if (!is_local_error(error))
+        lb_count_add(&counters->connect_failures_total, 1);
+}
+
+/* The backend is full for a moment: its place is kept and the attempt goes on, more and more slowly, as long as any
+ * attempt may take. Not all at once: sessions that were turned away together would be again. */
+static void try_again_soon(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    uint64_t begun_ms = session->attempt_ns / LB_NS_PER_MS, waited_ms = worker->now_ms - begun_ms;
+    uint32_t most_ms = (uint32_t)LB_MIN(LB_FULL_WAIT_MIN_MS + waited_ms / 4, (uint64_t)LB_FULL_WAIT_MAX_MS);
+    uint64_t wait_ms = 1 + lb_rng_below(&worker->rng, most_ms);
+
+    lb_deadline_arm(worker, session, LB_MIN(worker->now_ms + wait_ms, begun_ms + pool->connect_ms));
+}
+
+/* 0 when the attempt is under way, or goes on later. */
+static int open_server(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
+                       const struct lb_backend *backend) {
+    struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
+    int result = lb_sources_connect(pool->sources, worker->source_turn++, (const struct sockaddr *)&backend->address,
+                                    backend->address_len, &pool->tcp);
+
+    if (result == -EAGAIN) {
+        try_again_soon(worker, session, pool);
+        return 0;
+    }
+    if (result < 0)
+        return result;
+    session->server = (struct lb_side){.fd = result, .can_write = true};
+    result = lb_poll_add(worker->epoll_fd, session->server.fd, LB_SIDE_EVENTS, tag);
+    if (result < 0) {
+        lb_sock_close(&session->server.fd, false);
+        return -ENOMEM;
+    }
+    lb_deadline_arm(worker, session, session->attempt_ns / LB_NS_PER_MS + pool->connect_ms);
+    return 0;
+}
+
+static int attempt(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
+                   const struct lb_backend *backend) {
+    lb_account_enter_backend(worker, session, backend->slot);
+    session->attempt_ns = worker->now_ns;
+    session->send_proxy = (uint8_t)pool->send_proxy;
+    return open_server(worker, session, pool, backend);
+}
+
+/* An attempt failed. True when the next one may begin at once; else the session rests first, or there is none. */
+static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
+    const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
+    bool exhausted = error == -EMFILE || error == -ENFILE;
+    bool more = pool != NULL && session->retries < pool->retries;
+    bool at_once = more && !exhausted && pool->n_usable > 1 && !insists(worker, session, pool);
+
+    count_failure(worker, session, error);
+    if (more) {
+        session->retries++;
+        lb_count_add(&lb_account_counters(worker, session)->retries_total, 1);
+    } else if (pool != NULL && !is_local_error(error)) {
+        lb_affinity_release(worker, session);
+    }
+    lb_account_leave_backend(worker, session);
+    lb_sock_close(&session->server.fd, false);
+    session->close = (uint8_t)failure_reason(error);
+    if (exhausted) /* No descriptors: let in nobody else for now. */
+        worker->rest_until_ms = worker->now_ms + LB_ACCEPT_REST_MS;
+    else
+        session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
+    if (more && !at_once)
+        lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
+    *result = more ? LB_CONNECT_GOES_ON : LB_CONNECT_OVER;
+    return at_once;
+}
+
+/* ---- clients that give up ---------------------------------------------------------------------------------------- */
+
+/* The client sent a FIN, and in this pool that means that it has left. */
+static bool has_given_up(const struct lb_session *session, const struct lb_pool *pool) {
+    return session->client.hup && pool != NULL && pool->abort_on_close;
+}
+
+/* It has said nothing and sent a FIN. */
+static bool has_nothing_to_ask(const struct lb_session *session) {
+    uint8_t byte;
+    return session->client.hup && recv(session->client.fd, &byte, 1, MSG_PEEK) == 0;
+}
+
+bool lb_connect_is_abandoned(const struct lb_worker *worker, const struct lb_session *session, uint32_t events) {
+    return (events & EPOLLERR) != 0 || has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)) ||
+           (session->state == LB_SESSION_QUEUE && has_nothing_to_ask(session));
+}
+
+/* ---- waiting room ------------------------------------------------------------------------------------------------ */
+
+static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->queue_size > 0; }
+
+/* Somebody was here first. Who tries again had a place before them. */
+static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {
+    return may_wait(pool) && session->n_tried == 0 && session->state != LB_SESSION_QUEUE &&
+           lb_queue_length(&pool->live->queue) > 0;
+}
+
+/* However often it comes back, it waits for so long in all. */
+static uint64_t patience_ms(const struct lb_session *session, const struct lb_pool *pool) {
+    uint64_t waited_ms = session->queue_us * LB_NS_PER_US / LB_NS_PER_MS;
+
+    return pool->queue_ms - LB_MIN(pool->queue_ms, waited_ms);
+}
+
+static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    struct lb_queue *queue = &pool->live->queue;
+
+    if (session->state == LB_SESSION_QUEUE) {
+        lb_queue_return(queue, &session->waiting);
+    } else {
+        /* The event that told of it may have come before there was anything to wait for. */
+        if (session->client.error || has_nothing_to_ask(session))
+            return over(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
+        if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->queue_size))
+            return over(session, L4LB_CLOSE_QUEUE_FULL);
+        session->state = LB_SESSION_QUEUE;
+        session->attempt_ns = worker->now_ns;
+        lb_deadline_arm(worker, session, worker->now_ms + patience_ms(session, pool));
+    }
+    /* A place that came free before we were in line has called nobody. */
+    if (lb_balance_has_place(pool))
+        lb_queue_call(queue);
+    return LB_CONNECT_GOES_ON;
+}
+
+/* A place was found. There may be more, for the next in line. */
+static void end_waiting(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    if (session->state != LB_SESSION_QUEUE)
+        return;
+    lb_histogram_add(&worker->counters.pools[session->pool].queue,
+                     lb_account_waited_us(worker, session) - session->queue_us);
+    session->queue_us = lb_account_waited_us(worker, session);
+    (void)!lb_queue_leave(&pool->live->queue, &session->waiting);
+    session->state = LB_SESSION_CONNECT;
+    lb_queue_call(&pool->live->queue);
+}
+
+/* A call that comes too late goes on to the next in line. */
+void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session) {
+    struct lb_queue *queue = lb_account_queue(worker, session);
+    struct lb_waiting **at = &worker->called;
+
+    LB_OWNER(worker);
+    if (session->state != LB_SESSION_QUEUE || !lb_queue_leave(queue, &session->waiting))
+        return;
+    /* It is on the worker's list, in the mailbox, or being answered right now. */
+    while (*at != NULL && (*at)->next != NULL)
+        at = &(*at)->next;
+    *(*at != NULL ? &(*at)->next : at) = lb_mailbox_take(&worker->cross.mailbox);
+    for (at = &worker->called; *at != NULL; at = &(*at)->next) {
+        if (*at == &session->waiting) {
+            *at = session->waiting.next;
+            break;
+        }
+    }
+    lb_queue_call(queue);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
+
+enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
+    if (has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)))
+        return over(session, session->state == LB_SESSION_QUEUE ? L4LB_CLOSE_CLIENT_ABORT_QUEUE
+                                                                : L4LB_CLOSE_CLIENT_ABORT_CONNECT);
+    for (;;) {
+        const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
+        int at = pool != NULL && !must_wait(session, pool) ? choose(worker, session, pool) : -EAGAIN;
+        enum lb_connect result;
+        int error;
+
+        if (at < 0)
+            return may_wait(pool) ? wait_in_line(worker, session, pool) : LB_CONNECT_OVER;
+        end_waiting(worker, session, pool);
+        error = attempt(worker, session, pool, &pool->backends[at]);
+        if (error == 0)
+            return LB_CONNECT_GOES_ON;
+        if (!may_go_on(worker, session, error, &result))
+            return result;
+    }
+}
+
+enum lb_connect lb_connect_elsewhere(struct lb_worker *worker, struct lb_session *session) {
+    lb_account_leave_backend(worker, session);
+    lb_sock_close(&session->server.fd, false);
+    return lb_connect_next(worker, session);
+}
+
+static enum lb_connect fail(struct lb_worker *worker, struct lb_session *session, int error) {
+    enum lb_connect result;
+    return may_go_on(worker, session, error, &result) ? lb_connect_next(worker, session) : result;
+}
+
+/* Reading settles what happened without losing anything: data, a FIN or nothing means it was connected (SO_ERROR would
+ * swallow a reset that came after the data); an error is the attempt's. */
+enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *session, uint32_t events) {
+    uint8_t byte;
+
+    LB_OWNER(worker);
+    if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
+        if (recv(session->server.fd, &byte, 1, MSG_PEEK) == -1 && errno != EAGAIN)
+            return fail(worker, session, -errno);
+    } else if ((events & EPOLLOUT) == 0) {
+        return LB_CONNECT_GOES_ON;
+    }
+    return LB_CONNECT_MADE;
+}
+
+/* The attempt at a backend that was full goes on, unless its time is over or the backend takes no more sessions. */
+static enum lb_connect resume(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
+    uint32_t at = pool != NULL ? lb_snapshot_backend(worker->snapshot, pool, session->backend) : UINT32_MAX;
+    int error;
+
+    if (at == UINT32_MAX || pool->backends[at].weight == 0) {
+        lb_account_leave_backend(worker, session);
+        return lb_connect_next(worker, session);
+    }
+    if (worker->now_ms >= session->attempt_ns / LB_NS_PER_MS + pool->connect_ms)
+        return fail(worker, session, -ETIMEDOUT);
+    error = open_server(worker, session, pool, &pool->backends[at]);
+    return error == 0 ? LB_CONNECT_GOES_ON : fail(worker, session, error);
+}
+
+enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
+    if (worker->now_ms >= session->lifetime_at_ms)
+        return over(session, L4LB_CLOSE_LIFETIME);
+    if (session->state == LB_SESSION_QUEUE)
+        return over(session, L4LB_CLOSE_QUEUE_TIMEOUT);
+    if (session->server.fd >= 0)
+        return fail(worker, session, -ETIMEDOUT);
+    /* Without a socket it waited to try again: the backend that it still holds, or any. */
+    return session->has_backend ? resume(worker, session) : lb_connect_next(worker, session);
+}

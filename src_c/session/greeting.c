@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session/greeting.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "base/bounds.h"
+#include "config/admission.h"
+#include "config/routes.h"
+#include "config/snapshot.h"
+#include "protocol/client_hello.h"
+#include "protocol/proxy_header.h"
+#include "protocol/server_name.h"
+
+static const struct lb_greeted more = {.how = LB_GREETING_WAIT};
+
+static struct lb_greeted rejected(enum l4lb_reject reason) {
+    return (struct lb_greeted){.how = LB_GREETING_REJECT, .reason = reason};
+}
+
+static struct lb_greeted towards(uint32_t pool) { return (struct lb_greeted){.how = LB_GREETING_POOL, .pool = pool}; }
+
+struct lb_greeted lb_greeting_admit(const struct lb_listener *listener) {
+    return listener->hello_ms > 0 ? (struct lb_greeted){.how = LB_GREETING_HELLO} : towards(listener->pool);
+}
+
+/* ---- the PROXY header -------------------------------------------------------------------------------------------- */
+
+/* What else the header says of the client is for the backend. */
+static int keep_tlvs(struct lb_session *session, const struct lb_proxy_header *header) {
+    int result = lb_proxy_tlvs_new(header, &session->tlvs);
+
+    session->has_tlvs = result == 0 && session->tlvs != NULL;
+    return result;
+}
+
+struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
+    struct lb_side *client = &session->client;
+    ssize_t seen = recv(client->fd, worker->relays.scratch, LB_PROXY_HEADER_MAX, MSG_PEEK);
+    struct lb_proxy_header header;
+    int len;
+
+    if (seen == -1 && errno == EAGAIN)
+        return more;
+    if (listener == NULL)
+        return rejected(L4LB_REJECT_CLOSED);
+    len = seen > 0 ? lb_proxy_parse(worker->relays.scratch, (size_t)seen, &header) : 0;
+    if (len == 0 && seen > 0 && !client->hup)
+        return more;
+    if (len == 0 &&
+        (seen <= 0 || client->error)) /* it left: a header that never came, or broke off, is no bad header */
+        return rejected(L4LB_REJECT_CLOSED);
+    if (len > 0 && keep_tlvs(session, &header) < 0)
+        return rejected(L4LB_REJECT_RESOURCE);
+    if (len <= 0 || recv(client->fd, worker->relays.scratch, (size_t)len, 0) != len)
+        return rejected(L4LB_REJECT_PROXY_INVALID);
+    if (!header.local && header.source.family != 0) {
+        session->peer = header.source;
+        session->destination = header.destination;
+    }
+    if (!lb_admission_permits(listener, &session->peer))
+        return rejected(L4LB_REJECT_DENIED);
+    return lb_greeting_admit(listener);
+}
+
+/* ---- the server name --------------------------------------------------------------------------------------------- */
+
+/* The pool of a client whose first bytes are these. */
+static uint32_t route(const struct lb_listener *listener, struct lb_session *session, enum lb_hello hello,
+                      const struct lb_server_name *name) {
+    int pool = -ENOENT;
+
+    if (hello == LB_HELLO_NAMED) {
+        session->server_name = lb_server_name_hash(name);
+        if (listener->routes != NULL)
+            pool = lb_routes_find(listener->routes, name);
+    }
+    return pool >= 0 ? (uint32_t)pool : listener->pool;
+}
+
+/* What is no ClientHello, or only a part of one and a FIN, has no server name. */
+struct lb_greeted lb_greeting_read_hello(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
+    struct lb_side *client = &session->client;
+    struct lb_server_name name;
+    enum lb_hello hello;
+    ssize_t seen;
+
+    if (listener == NULL)
+        return rejected(L4LB_REJECT_CLOSED);
+    seen = client->error ? -1 : recv(client->fd, worker->relays.scratch, LB_COPY_BYTES, MSG_PEEK);
+    if (seen == -1 && !client->error && errno == EAGAIN)
+        return more;
+    if (seen == -1)
+        return (struct lb_greeted){.how = LB_GREETING_LEFT, .pool = listener->pool};
+    hello = lb_client_hello_parse(worker->relays.scratch, (size_t)seen, &name);
+    if (hello == LB_HELLO_MORE && seen < LB_COPY_BYTES && !client->hup)
+        return more;
+    return towards(route(listener, session, hello, &name));
+}
+
+struct lb_greeted lb_greeting_expire(const struct lb_worker *worker, const struct lb_session *session) {
+    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
+
+    if (session->state == LB_SESSION_HEADER)
+        return rejected(L4LB_REJECT_PROXY_TIMEOUT);
+    return listener == NULL ? rejected(L4LB_REJECT_CLOSED) : towards(listener->pool);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session - one client connection and its backend connection: what is known of them.
+ *
+ * session_run.h says what may be done with a session, and shows its states.
+ *
+ * Owner:   one worker, from accept to close.
+ * Memory:  an entry of the session table, at most 512 bytes.
+ */
+#ifndef LB_SESSION_H
+#define LB_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "base/bounds.h"
+#include "base/list.h"
+#include "l4lb.h"
+#include "protocol/phase.h"
+#include "relay/relay.h"
+#include "shared/queue.h"
+#include "structures/timer.h"
+
+enum lb_session_state {
+    LB_SESSION_FREE,
+    LB_SESSION_HEADER,  /* waiting for the PROXY header */
+    LB_SESSION_HELLO,   /* waiting for the server name in the ClientHello */
+    LB_SESSION_CONNECT, /* connecting, or waiting to */
+    LB_SESSION_QUEUE,   /* in the waiting room of its pool */
+    LB_SESSION_RELAY,
+    LB_SESSION_LINGER, /* over; its peers may not have everything yet */
+};
+
+enum lb_side_name { LB_CLIENT, LB_SERVER };
+
+/* What both sockets are watched for. Both directions, once, edge-triggered: no epoll_ctl while the session lives. */
+enum { LB_SIDE_EVENTS = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET };
+
+struct lb_session {
+    uint32_t index;
+    uint32_t generation;
+    enum lb_session_state state : 8;
+    bool busy : 1;         /* counted as busy on `backend` */
+    bool coming : 1;       /* holds a turn on `backend` before it has one */
+    bool has_backend : 1;  /* `backend` is its backend: the slot is kept for it */
+    bool has_capacity : 1; /* holds a connection of `backend` */
+    bool has_pool : 1;     /* is counted on `pool` */
+    bool is_newcomer : 1;  /* is counted as one, see newcomers.h */
+    bool resets : 1;       /* lingers to pass a reset on */
+    bool owed : 1;         /* the client ended its request with a FIN: the response ends with the backend's */
+    bool has_tlvs : 1;     /* its own, see `tlvs` */
+    uint8_t retries;
+    uint8_t n_tried;       /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
+    uint8_t close;         /* enum l4lb_close, if it ends now: while connecting or lingering */
+    uint8_t send_proxy;    /* enum l4lb_send_proxy, what the backend of this attempt expects */
+    uint32_t sticky_place; /* held in the sticky table `sticky_table` of its pool; 0 = none */
+    uint32_t sticky_table; /* id of the table that it joined last; 0 = none */
+    struct lb_list ready;  /* on the worker's list of newcomers, or of sessions that had their turn but go on */
+    struct lb_timer timer;
+    struct lb_waiting waiting;
+    struct lb_side client;
+    struct lb_side server;
+    struct lb_relay up;   /* client to server */
+    struct lb_relay down; /* server to client */
+    struct lb_phase phase;
+
+    uint32_t listener; /* slots */
+    uint32_t pool;
+    uint32_t backend;
+    uint32_t tried[LB_TRIED_MAX];
+
+    uint32_t idle_ms;
+    uint32_t half_close_ms;
+    uint32_t first_byte_ms;
+    uint32_t response_ms;
+    uint32_t stream_gap_ms;
+    uint32_t keepalive_ms;
+    uint32_t pending_bytes;  /* not acknowledged when last looked, see delivery.h */
+    uint64_t lifetime_at_ms; /* UINT64_MAX = off */
+    uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
+    union {
+        struct lb_proxy_tlvs *tlvs; /* with has_tlvs, which ends when it is connected: its header has them */
+        uint64_t leave_from_ms;     /* in RELAY: it leaves a drained backend no sooner */
+    };
+
+    uint64_t server_name; /* hash of the one in its ClientHello; 0 = none is known */
+
+    uint64_t started_ns;
+    uint64_t attempt_ns;    /* the current connection attempt, or the wait for a place, began */
+    uint64_t last_ns;       /* a byte moved, a side ended, or a state began */
+    uint32_t queue_us;      /* waited for the places that it got */
+    uint32_t connect_us;    /* UINT32_MAX = not reached */
+    uint64_t first_byte_us; /* UINT64_MAX = not reached */
+
+    struct l4lb_endpoint peer;        /* the client, as the PROXY header shows it if believed */
+    struct l4lb_endpoint destination; /* what it connected to, as the header says; family 0 = ask the socket */
+};
+
+/* Is the rest of a response on its way, as far as anybody can tell, though the client sends nothing any more? */
+static inline bool lb_session_is_owed(const struct lb_session *session) {
+    return session->owed && !session->down.finished &&
+           (session->phase.name != LB_PHASE_QUIET || session->phase.expected != LB_ENDING_LAST);
+}
+
+/* One side has finished, and the other owes it nothing. */
+static inline bool lb_session_half_closed(const struct lb_session *session) {
+    return (session->up.finished || session->down.finished) && !lb_session_is_owed(session);
+}
+
+static inline bool lb_session_has_asked(const struct lb_session *session) { return session->phase.turns > 0; }
+
+/* Connected, in no turn, and nothing on its way. */
+static inline bool lb_session_is_quiet(const struct lb_session *session) {
+    return session->state == LB_SESSION_RELAY && !session->coming && !lb_phase_busy(&session->phase) &&
+           !lb_session_is_owed(session) && !lb_relay_holds(&session->up) && !lb_relay_holds(&session->down);
+}
+
+#endif

@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session/session_run.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/base.h"
+#include "base/clock.h"
+#include "base/count.h"
+#include "base/histogram.h"
+#include "config/admission.h"
+#include "kernel/poll_tag.h"
+#include "kernel/sock.h"
+#include "protocol/proxy_header.h"
+#include "session/account.h"
+#include "session/affinity.h"
+#include "session/connect.h"
+#include "session/deadline.h"
+#include "session/delivery.h"
+#include "session/greeting.h"
+#include "session/linger.h"
+#include "session/newcomers.h"
+#include "session/overdue.h"
+#include "session/turn.h"
+
+#define OFF UINT64_MAX
+
+/* ---- close ------------------------------------------------------------------------------------------------------- */
+
+static void drop_tlvs(struct lb_session *session) {
+    if (!session->has_tlvs)
+        return;
+    free(session->tlvs);
+    session->has_tlvs = false;
+    session->leave_from_ms = 0;
+}
+
+/* The one way out. */
+static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
+    lb_relay_fini(&session->up, &worker->relays);
+    lb_relay_fini(&session->down, &worker->relays);
+    lb_newcomers_leave(worker, session);
+    lb_list_remove(&session->ready);
+    lb_timer_disarm(&worker->wheel, &session->timer);
+    /* Before the client can see that it is over: nobody waits who was told. */
+    lb_connect_leave_queue(worker, session);
+    lb_sock_close(&session->client.fd, reset_client);
+    lb_sock_close(&session->server.fd, reset_server);
+    drop_tlvs(session);
+    lb_account_leave_backend(worker, session);
+    lb_affinity_leave(worker, session);
+    if (session->has_pool)
+        lb_live_release(&worker->shared->live.pools[session->pool].sessions);
+    lb_admission_release(worker->shared, session->listener);
+    lb_count_sub(&worker->stats.sessions, 1);
+    lb_session_table_give(&worker->sessions, session);
+}
+
+static void record_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    if (!session->has_pool)
+        return;
+    lb_count_add(&worker->counters.pools[session->pool].closed[reason], 1);
+    lb_account_record(worker, session, L4LB_EVENT_CLOSE, reason);
+}
+
+static void dispose_as(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason, bool reset_client,
+                       bool reset_server) {
+    record_close(worker, session, reason);
+    dispose(worker, session, reset_client, reset_server);
+}
+
+static void reject(struct lb_worker *worker, struct lb_session *session, enum l4lb_reject reason) {
+    lb_count_add(&worker->counters.listeners[session->listener].rejected[reason], 1);
+    dispose(worker, session, false, false);
+}
+
+/* A session that finishes was recorded when it began to; one that passes a reset on ends only when that is done. */
+static void linger(struct lb_worker *worker, struct lb_session *session, bool over) {
+    if (!over)
+        return;
+    if (session->resets)
+        record_close(worker, session, (enum l4lb_close)session->close);
+    dispose(worker, session, false, false);
+}
+
+void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    bool cut_client = lb_relay_holds(&session->down);
+    /* What is still on its way to a backend that is down would keep its capacity until it is up again. */
+    bool cut_server = lb_relay_holds(&session->up) || reason == L4LB_CLOSE_BACKEND_DOWN;
+
+    LB_OWNER(worker);
+    if (session->state == LB_SESSION_LINGER) {
+        lb_linger_end(worker, session);
+        session->close = (uint8_t)reason;
+        linger(worker, session, true);
+    } else if (session->state == LB_SESSION_RELAY) {
+        record_close(worker, session, reason);
+        linger(worker, session, lb_linger_finish(worker, session, cut_client, cut_server));
+    } else {
+        dispose_as(worker, session, reason, false, false);
+    }
+}
+
+/* The reason as it is counted for a session that has not reached a backend. */
+static enum l4lb_close while_connecting(enum l4lb_close reason) {
+    switch (reason) {
+    case L4LB_CLOSE_KILLED:
+        return L4LB_CLOSE_KILLED_CONNECT;
+    case L4LB_CLOSE_BACKEND_DOWN:
+        return L4LB_CLOSE_BACKEND_DOWN_CONNECT;
+    case L4LB_CLOSE_BETTER_UP:
+        return L4LB_CLOSE_BETTER_UP_CONNECT;
+    default:
+        return reason;
+    }
+}
+
+void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    LB_OWNER(worker);
+    if (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO) {
+        reject(worker, session, L4LB_REJECT_CLOSED);
+        return;
+    }
+    if (session->state == LB_SESSION_CONNECT)
+        reason = while_connecting(reason);
+    if (reason == L4LB_CLOSE_KILLED && session->state == LB_SESSION_QUEUE)
+        reason = L4LB_CLOSE_KILLED_QUEUE;
+    lb_session_close(worker, session, reason);
+}
+
+/* ---- one side broke ---------------------------------------------------------------------------------------------- */
+
+static enum l4lb_close break_reason(const struct lb_session *session) {
+    if (session->client.reset)
+        return session->client.lost ? L4LB_CLOSE_CLIENT_LOST : L4LB_CLOSE_CLIENT_ABORT;
+    return session->server.lost ? L4LB_CLOSE_SERVER_LOST : L4LB_CLOSE_SERVER_ABORT;
+}
+
+static void break_off(struct lb_worker *worker, struct lb_session *session) {
+    if (session->client.reset && session->server.reset) {
+        dispose_as(worker, session, break_reason(session), false, false);
+        return;
+    }
+    if (session->server.reset && session->first_byte_us == UINT64_MAX)
+        lb_count_add(&lb_account_counters(worker, session)->resets_total, 1);
+    session->close = (uint8_t)break_reason(session);
+    linger(worker, session, lb_linger_reset(worker, session));
+}
+
+/* ---- relay ------------------------------------------------------------------------------------------------------- */
+
+/* The source has ended and all it sent is through: tell the sink. When the other direction is over too, closing the
+ * sockets says it with one system call less. */
+static void pass_end(struct lb_relay *relay, struct lb_side *sink, const struct lb_relay *other) {
+    if (relay->finished || relay->sink_gone || !lb_relay_over(relay))
+        return;
+    relay->finished = true;
+    if (lb_relay_over(other))
+        return;
+    (void)shutdown(sink->fd, SHUT_WR);
+}
+
+/* One that breaks after its FIN, or when its bytes have nowhere to go any more, is not read and so does not show it. */
+static void show_break(struct lb_side *side, bool over) {
+    if (side->reset || !side->error || !over)
+        return;
+    side->reset = true;
+    side->lost = lb_sock_is_lost(lb_sock_error(side->fd));
+}
+
+/* Act on what the relays found. False if the session does not relay any more: it may be gone. */
+static bool settle(struct lb_worker *worker, struct lb_session *session) {
+    bool up_over = lb_relay_over(&session->up), down_over = lb_relay_over(&session->down);
+    bool client_done, server_done;
+
+    show_break(&session->client, up_over);
+    show_break(&session->server, down_over);
+    /* A broken side is done with once what it sent is through; nothing can be delivered to it any more. */
+    client_done = session->client.reset && up_over;
+    server_done = session->server.reset && down_over;
+    if (client_done || server_done) {
+        break_off(worker, session);
+        return false;
+    }
+    if (down_over && !session->down.finished) {
+        lb_turn_over(worker, session);
+        /* The backend has closed, or at least said all that it will. The client may keep its side open for long. */
+        if (!session->down.sink_gone)
+            lb_account_release_capacity(worker, session);
+    }
+    if (up_over && down_over) {
+        dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
+        return false;
+    }
+    if (up_over && !session->up.finished)
+        session->owed = lb_phase_busy(&session->phase);
+    pass_end(&session->up, &session->server, &session->down);
+    pass_end(&session->down, &session->client, &session->up);
+    return true;
+}
+
+static void meet_deadlines(struct lb_worker *worker, struct lb_session *session) {
+    enum l4lb_close reason;
+
+    if (lb_overdue_meet(worker, session, &reason))
+        lb_session_close(worker, session, reason);
+}
+
+/* Both directions may have moved in one run. What the client sent was read first: where no response was in flight, it
+ * is a request, and the backend's bytes are its response. Otherwise they are the rest of the response before it. */
+static void note_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
+    bool request_first = up > 0 && session->up.asked && !lb_phase_busy(&session->phase);
+
+    if (request_first)
+        lb_turn_client_bytes(worker, session, up);
+    if (down > 0)
+        lb_turn_server_bytes(worker, session, down, more);
+    if (up > 0 && !request_first)
+        lb_turn_client_bytes(worker, session, up);
+}
+
+static void run(struct lb_worker *worker, struct lb_session *session) {
+    uint64_t up_before = session->up.bytes, down_before = session->down.bytes;
+    enum lb_relay_result up, down;
+    bool moved = false;
+
+    up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relays, &moved);
+    down = lb_relay_run(&session->down, &session->server, &session->client, &worker->relays, &moved);
+    /* Writing to the client found it broken: what it sent before is still to be read. */
+    if (session->client.reset && !session->up.eof)
+        up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relays, &moved);
+
+    if (moved)
+        session->last_ns = worker->now_ns;
+    else
+        lb_count_add(&worker->stats.idle_wakeups_total, 1);
+    note_bytes(worker, session, session->up.bytes - up_before, session->down.bytes - down_before,
+               down == LB_RELAY_AGAIN);
+
+    if (up == LB_RELAY_NOMEM || down == LB_RELAY_NOMEM) {
+        dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
+        return;
+    }
+    if (up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN)
+        lb_list_append(&worker->ready, &session->ready);
+    if (settle(worker, session))
+        meet_deadlines(worker, session);
+}
+
+static uint64_t quiet_at_ms(const struct lb_session *session, uint32_t quiet_ms) {
+    return session->last_ns / LB_NS_PER_MS + quiet_ms;
+}
+
+bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
+                            enum l4lb_close reason) {
+    LB_OWNER(worker);
+    if (lb_deadline_may_have_paused(session))
+        quiet_ms = LB_MAX(quiet_ms, (uint32_t)LB_LEAVE_STREAM_MS);
+    if (!lb_session_is_quiet(session) || worker->now_ms < quiet_at_ms(session, quiet_ms) ||
+        lb_deadline_in_doubt(worker, session))
+        return false;
+    (void)lb_delivery_note(worker, session);
+    if (worker->now_ms < quiet_at_ms(session, quiet_ms) || lb_delivery_pending(session) > 0 ||
+        lb_delivery_has_unread(session))
+        return false;
+    lb_affinity_release(worker, session);
+    lb_session_close(worker, session, reason);
+    return true;
+}
+
+bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms) {
+    bool due = worker->now_ms >= lb_deadline_leave_ms(worker, session);
+
+    LB_OWNER(worker);
+    if (due)
+        session->leave_from_ms = worker->now_ms + wait_ms;
+    if (session->state == LB_SESSION_RELAY)
+        lb_deadline_arm_relay(worker, session);
+    return due;
+}
+
+/* ---- connect ----------------------------------------------------------------------------------------------------- */
+
+/* True when all of the header is on its way. A fresh socket has room for it. */
+static bool send_proxy_header(struct lb_session *session) {
+    uint8_t header[LB_PROXY_BUILD_MAX];
+    size_t len;
+
+    if (session->destination.family == 0)
+        lb_sock_local(session->client.fd, &session->destination);
+    len = lb_proxy_build((enum l4lb_send_proxy)session->send_proxy, &session->peer, &session->destination,
+                         session->has_tlvs ? session->tlvs : NULL, header);
+    session->up.sent = true;
+    return send(session->server.fd, header, len, MSG_NOSIGNAL) == (ssize_t)len;
+}
+
+static void connected(struct lb_worker *worker, struct lb_session *session) {
+    uint64_t took_us = (worker->now_ns - session->attempt_ns) / LB_NS_PER_US;
+
+    session->state = LB_SESSION_RELAY;
+    session->last_ns = worker->now_ns;
+    session->connect_us = (uint32_t)LB_MIN((worker->now_ns - session->started_ns) / LB_NS_PER_US, UINT32_MAX - 1ull);
+    lb_histogram_add(&lb_account_counters(worker, session)->connect, took_us);
+    lb_affinity_join(worker, session);
+    if (worker->snapshot->interval_ms > 0 && (worker->snapshot->events & L4LB_EVENT_INTERVAL) != 0)
+        session->interval_at_ms = worker->now_ms + worker->snapshot->interval_ms;
+    lb_account_record(worker, session, L4LB_EVENT_OPEN, L4LB_CLOSE_NORMAL);
+    if (session->send_proxy != L4LB_SEND_PROXY_OFF && !send_proxy_header(session)) {
+        dispose_as(worker, session, L4LB_CLOSE_SERVER_ABORT, false, false);
+        return;
+    }
+    drop_tlvs(session);
+    run(worker, session);
+}
+
+/* What follows from how things stand with the backend. */
+static void go_on(struct lb_worker *worker, struct lb_session *session, enum lb_connect result) {
+    if (result == LB_CONNECT_MADE)
+        connected(worker, session);
+    else if (result == LB_CONNECT_OVER)
+        lb_session_close(worker, session, (enum l4lb_close)session->close);
+}
+
+bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    bool moves_on = reason == L4LB_CLOSE_BACKEND_DOWN || reason == L4LB_CLOSE_BETTER_UP;
+    enum lb_connect result;
+
+    LB_OWNER(worker);
+    if (session->state != LB_SESSION_CONNECT || !moves_on) {
+        lb_session_kill(worker, session, reason);
+        return true;
+    }
+    session->close = (uint8_t)while_connecting(reason);
+    result = lb_connect_elsewhere(worker, session);
+    go_on(worker, session, result);
+    return result == LB_CONNECT_OVER;
+}
+
+void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry) {
+    struct lb_session *session = container_of(entry, struct lb_session, waiting);
+
+    LB_OWNER(worker);
+    go_on(worker, session, lb_connect_next(worker, session));
+}
+
+/* ---- begin ------------------------------------------------------------------------------------------------------- */
+
+static uint32_t clamp_ms(uint64_t ms) { return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms; }
+
+/* From here on it is a session of this pool. */
+static void enter_pool(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
+    const struct lb_pool *pool = &worker->snapshot->pools[index];
+
+    lb_newcomers_leave(worker, session);
+    session->pool = pool->slot;
+    session->has_pool = true;
+    atomic_fetch_add(&pool->live->sessions, 1);
+    session->idle_ms = clamp_ms(pool->idle_ms);
+    session->half_close_ms = clamp_ms(pool->half_close_ms);
+    session->first_byte_ms = clamp_ms(pool->first_byte_ms);
+    session->response_ms = clamp_ms(pool->response_ms);
+    session->stream_gap_ms = clamp_ms(pool->stream_gap_ms);
+    session->keepalive_ms = clamp_ms(pool->keepalive_ms);
+    if (pool->lifetime_ms > 0)
+        session->lifetime_at_ms = session->started_ns / LB_NS_PER_MS + pool->lifetime_ms;
+    session->state = LB_SESSION_CONNECT;
+    session->close = L4LB_CLOSE_NO_BACKEND;
+}
+
+static void start(struct lb_worker *worker, struct lb_session *session, uint32_t pool) {
+    enter_pool(worker, session, pool);
+    go_on(worker, session, lb_connect_next(worker, session));
+}
+
+/* It is waited for until it has said what decides about it. */
+static void welcome(struct lb_worker *worker, struct lb_session *session) {
+    struct lb_session *oldest;
+
+    lb_newcomers_join(worker, session);
+    while ((oldest = lb_newcomers_excess(worker, session)) != NULL)
+        reject(worker, oldest, L4LB_REJECT_SILENT);
+}
+
+/* What follows from what the client has said. */
+static void greet(struct lb_worker *worker, struct lb_session *session, struct lb_greeted greeted) {
+    switch (greeted.how) {
+    case LB_GREETING_WAIT:
+        break;
+    case LB_GREETING_HELLO:
+        session->state = LB_SESSION_HELLO;
+        lb_deadline_arm(worker, session,
+                        worker->now_ms + lb_snapshot_listener(worker->snapshot, session->listener)->hello_ms);
+        welcome(worker, session);
+        if (session->client.can_read)
+            greet(worker, session, lb_greeting_read_hello(worker, session));
+        break;
+    case LB_GREETING_POOL:
+        start(worker, session, greeted.pool);
+        break;
+    case LB_GREETING_LEFT:
+        enter_pool(worker, session, greeted.pool);
+        lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT);
+        break;
+    case LB_GREETING_REJECT:
+        reject(worker, session, greeted.reason);
+        break;
+    }
+}
+
+void lb_session_open(struct lb_worker *worker, const struct lb_listener *listener, int fd,
+                     const struct l4lb_endpoint *peer, bool expects_header) {
+    struct lb_session *session = lb_session_table_take(&worker->sessions);
+    struct lb_poll_tag tag = {.kind = LB_POLL_CLIENT};
+
+    LB_OWNER(worker);
+    if (session == NULL) {
+        lb_count_add(&worker->counters.listeners[listener->slot].rejected[L4LB_REJECT_RESOURCE], 1);
+        lb_sock_close(&fd, false);
+        lb_admission_release(worker->shared, listener->slot);
+        return;
+    }
+    session->state = LB_SESSION_HEADER;
+    session->client = (struct lb_side){.fd = fd, .can_write = true, .nodelay = true};
+    session->server = (struct lb_side){.fd = -1};
+    lb_relay_init(&session->up, true);
+    lb_relay_init(&session->down, false);
+    lb_list_init(&session->ready);
+    lb_timer_init(&session->timer);
+    lb_phase_init(&session->phase);
+    session->listener = listener->slot;
+    session->backend = UINT32_MAX;
+    session->peer = *peer;
+    session->started_ns = session->last_ns = worker->now_ns;
+    session->lifetime_at_ms = session->interval_at_ms = OFF;
+    session->connect_us = UINT32_MAX;
+    session->first_byte_us = UINT64_MAX;
+    lb_count_add(&worker->stats.sessions, 1);
+
+    tag.number = session->index;
+    tag.generation = session->generation;
+    if (lb_poll_add(worker->epoll_fd, fd, LB_SIDE_EVENTS, tag) < 0) {
+        reject(worker, session, L4LB_REJECT_RESOURCE);
+        return;
+    }
+    if (expects_header) {
+        lb_deadline_arm(worker, session, worker->now_ms + listener->proxy_timeout_ms);
+        welcome(worker, session);
+    } else {
+        greet(worker, session, lb_greeting_admit(listener));
+    }
+}
+
+/* ---- what happens ------------------------------------------------------------------------------------------------ */
+
+void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum lb_side_name name, uint32_t events) {
+    struct lb_side *side = name == LB_CLIENT ? &session->client : &session->server;
+
+    LB_OWNER(worker);
+    if ((events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+        side->can_read = true;
+    if ((events & EPOLLPRI) != 0)
+        side->urgent = true;
+    if ((events & EPOLLERR) != 0)
+        side->error = true;
+    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+        side->hup = true;
+    if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0)
+        side->can_write = true;
+
+    switch (session->state) {
+    case LB_SESSION_HEADER:
+        greet(worker, session, lb_greeting_read_header(worker, session));
+        break;
+    case LB_SESSION_HELLO:
+        if (side->can_read)
+            greet(worker, session, lb_greeting_read_hello(worker, session));
+        break;
+    case LB_SESSION_CONNECT:
+        if (name == LB_SERVER)
+            go_on(worker, session, lb_connect_event(worker, session, events));
+        else if (lb_connect_is_abandoned(worker, session, events))
+            dispose_as(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT, false, true);
+        break;
+    case LB_SESSION_QUEUE:
+        if (lb_connect_is_abandoned(worker, session, events))
+            lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
+        break;
+    case LB_SESSION_RELAY:
+        run(worker, session);
+        break;
+    case LB_SESSION_LINGER:
+        linger(worker, session, lb_linger_look(worker, session));
+        break;
+    case LB_SESSION_FREE:
+        LB_BUG_ON(true);
+    }
+}
+
+void lb_session_resume(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
+    run(worker, session);
+}
+
+void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
+    switch (session->state) {
+    case LB_SESSION_HEADER:
+    case LB_SESSION_HELLO:
+        greet(worker, session, lb_greeting_expire(worker, session));
+        break;
+    case LB_SESSION_CONNECT:
+    case LB_SESSION_QUEUE:
+        go_on(worker, session, lb_connect_expire(worker, session));
+        break;
+    case LB_SESSION_RELAY:
+        meet_deadlines(worker, session);
+        break;
+    case LB_SESSION_LINGER:
+        linger(worker, session, lb_linger_look(worker, session));
+        break;
+    case LB_SESSION_FREE:
+        LB_BUG_ON(true);
+    }
+}
+
+void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay) {
+    struct lb_session *session =
+        relay->from_client ? container_of(relay, struct lb_session, up) : container_of(relay, struct lb_session, down);
+
+    LB_OWNER(worker);
+    lb_relay_quieten(relay, relay->from_client ? &session->client : &session->server, &worker->relays);
+}

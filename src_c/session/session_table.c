@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session/session_table.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/bounds.h"
+#include "session/session.h"
+
+enum { NO_PLACE = LB_CHUNK_SESSIONS, GENERATION_MASK = (1 << LB_SESSION_GENERATION_BITS) - 1 };
+
+struct lb_chunk {
+    uint32_t n_used;
+    uint32_t free; /* first free place, or NO_PLACE */
+    uint8_t next_free[LB_CHUNK_SESSIONS];
+    struct lb_session sessions[LB_CHUNK_SESSIONS];
+};
+
+_Static_assert(NO_PLACE <= UINT8_MAX, "a place must fit next_free");
+_Static_assert(sizeof(struct lb_session) <= 512, "what an idle session costs");
+
+int lb_session_table_init(struct lb_session_table *table, uint32_t sessions_max) {
+    if (sessions_max == 0 || sessions_max > LB_SESSIONS_PER_WORKER_MAX)
+        return -EINVAL;
+    memset(table, 0, sizeof *table);
+    table->n_chunks = (sessions_max + LB_CHUNK_SESSIONS - 1) / LB_CHUNK_SESSIONS;
+    table->chunks = calloc(table->n_chunks, sizeof *table->chunks);
+    return table->chunks != NULL ? 0 : -ENOMEM;
+}
+
+static void chunk_unmap(struct lb_session_table *table, uint32_t at) {
+    struct lb_chunk_entry *entry = &table->chunks[at];
+    uint32_t generation = entry->generation;
+
+    for (uint32_t place = 0; place < LB_CHUNK_SESSIONS; place++)
+        generation = LB_MAX(generation, entry->chunk->sessions[place].generation);
+    entry->generation = (generation + 1) & GENERATION_MASK;
+    (void)munmap(entry->chunk, sizeof *entry->chunk);
+    entry->chunk = NULL;
+    table->n_empty--;
+}
+
+void lb_session_table_fini(struct lb_session_table *table) {
+    LB_BUG_ON(table->n_sessions != 0);
+    for (uint32_t at = 0; at < table->n_chunks; at++) {
+        if (table->chunks[at].chunk != NULL)
+            chunk_unmap(table, at);
+    }
+    free(table->chunks);
+    memset(table, 0, sizeof *table);
+}
+
+static struct lb_chunk *chunk_map(struct lb_session_table *table, uint32_t at) {
+    struct lb_chunk *chunk = mmap(NULL, sizeof *chunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (chunk == MAP_FAILED)
+        return NULL;
+    for (uint32_t place = 0; place < LB_CHUNK_SESSIONS; place++)
+        chunk->next_free[place] = (uint8_t)(place + 1);
+    chunk->free = 0;
+    table->chunks[at].chunk = chunk;
+    table->n_empty++;
+    return chunk;
+}
+
+/* Lowest chunk first, so that the high ones empty out and can be unmapped. */
+static struct lb_chunk *chunk_with_place(struct lb_session_table *table, uint32_t *at) {
+    for (; table->first_free < table->n_chunks; table->first_free++) {
+        struct lb_chunk *chunk = table->chunks[table->first_free].chunk;
+        if (chunk == NULL)
+            chunk = chunk_map(table, table->first_free);
+        if (chunk == NULL)
+            return NULL;
+        if (chunk->free != NO_PLACE) {
+            *at = table->first_free;
+            return chunk;
+        }
+    }
+    return NULL;
+}
+
+struct lb_session *lb_session_table_take(struct lb_session_table *table) {
+    uint32_t at, place;
+    struct lb_chunk *chunk = chunk_with_place(table, &at);
+    struct lb_session *session;
+    uint32_t generation;
+
+    if (chunk == NULL)
+        return NULL;
+    place = chunk->free;
+    session = &chunk->sessions[place];
+    chunk->free = chunk->next_free[place];
+    if (chunk->n_used++ == 0)
+        table->n_empty--;
+    table->n_sessions++;
+    /* Generation 0 means never used in this mapping. */
+    generation = session->generation != 0 ? session->generation + 1 : table->chunks[at].generation + 1;
+    memset(session, 0, sizeof *session);
+    session->index = at * LB_CHUNK_SESSIONS + place;
+    session->generation = generation & GENERATION_MASK;
+    if (session->generation == 0)
+        session->generation = 1;
+    return session;
+}
+
+void lb_session_table_give(struct lb_session_table *table, struct lb_session *session) {
+    uint32_t at = session->index / LB_CHUNK_SESSIONS, place = session->index % LB_CHUNK_SESSIONS;
+    struct lb_chunk *chunk = table->chunks[at].chunk;
+
+    session->state = LB_SESSION_FREE;
+    chunk->next_free[place] = (uint8_t)chunk->free;
+    chunk->free = place;
+    if (--chunk->n_used == 0)
+        table->n_empty++;
+    table->n_sessions--;
+    table->first_free = LB_MIN(table->first_free, at);
+}
+
+struct lb_session *lb_session_table_find(const struct lb_session_table *table, uint32_t index, uint32_t generation) {
+    uint32_t at = index / LB_CHUNK_SESSIONS;
+    struct lb_session *session;
+
+    if (at >= table->n_chunks || table->chunks[at].chunk == NULL)
+        return NULL;
+    session = &table->chunks[at].chunk->sessions[index % LB_CHUNK_SESSIONS];
+    return session->state != LB_SESSION_FREE && session->generation == generation ? session : NULL;
+}
+
+struct lb_session *lb_session_table_next(const struct lb_session_table *table, uint32_t index) {
+    for (uint32_t at = index / LB_CHUNK_SESSIONS; at < table->n_chunks; at++) {
+        struct lb_chunk *chunk = table->chunks[at].chunk;
+        uint32_t place = at == index / LB_CHUNK_SESSIONS ? index % LB_CHUNK_SESSIONS : 0;
+        if (chunk == NULL || chunk->n_used == 0)
+            continue;
+        for (; place < LB_CHUNK_SESSIONS; place++) {
+            if (chunk->sessions[place].state != LB_SESSION_FREE)
+                return &chunk->sessions[place];
+        }
+    }
+    return NULL;
+}
+
+void lb_session_table_trim(struct lb_session_table *table) {
+    for (uint32_t at = table->n_chunks; at-- > 0 && table->n_empty > 1;) {
+        if (table->chunks[at].chunk != NULL && table->chunks[at].chunk->n_used == 0)
+            chunk_unmap(table, at);
+    }
+}

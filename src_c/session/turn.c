@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session/turn.h"
+
+#include "base/base.h"
+#include "base/bounds.h"
+#include "base/clock.h"
+#include "base/count.h"
+#include "base/histogram.h"
+#include "protocol/ending.h"
+#include "session/account.h"
+#include "session/deadline.h"
+
+/* The phase changed, or may have. */
+static void note(struct lb_worker *worker, struct lb_session *session, unsigned events) {
+    struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
+
+    lb_account_busy(worker, session, lb_phase_busy(&session->phase));
+    if ((events & LB_TURN_ENDED) != 0)
+        lb_histogram_add(&counters->turn, session->phase.duration_ns / LB_NS_PER_US);
+    if ((events & LB_TURN_BEGAN) != 0) {
+        lb_count_add(&counters->turns_total, 1);
+        lb_account_came(worker, session);
+    }
+}
+
+/* How long the client waited for something to read: a head that comes at once is nothing to read. */
+static void learn_latency(struct lb_worker *worker, struct lb_session *session, uint64_t waited_us,
+                          struct lb_piece before, enum lb_ending expected) {
+    bool after_head = before.place == 1 && expected == LB_ENDING_NOT_LAST;
+    bool head = before.place == 0 && session->phase.expected == LB_ENDING_NOT_LAST;
+
+    if (after_head || (before.place == 0 && !head))
+        lb_latency_learn(&lb_account_live(worker, session)->latency, waited_us, worker->now_ms);
+}
+
+void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes, bool more) {
+    struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
+    struct lb_endings *endings = lb_account_endings(worker, session);
+    struct lb_phase *phase = &session->phase;
+    enum lb_ending expected = (enum lb_ending)phase->expected;
+    struct lb_piece before = phase->piece;
+    uint64_t silence_us = (worker->now_ns - phase->server_ns) / LB_NS_PER_US;
+    uint64_t waited_us = (worker->now_ns - phase->client_ns) / LB_NS_PER_US;
+    bool is_noise = lb_h2_follows(&session->up.h2) && phase->name == LB_PHASE_QUIET && bytes < LB_NOISE_BYTES;
+    unsigned events = lb_phase_server(phase, bytes, more, worker->now_ns);
+
+    if (!is_noise) /* such as a PING of HTTP/2, which belongs to no response */
+        lb_phase_pace(phase, bytes, more || !session->client.can_write, worker->now_ns);
+    lb_relay_end_run(&session->up);
+    lb_count_add(&counters->received_bytes_total, bytes);
+    if (session->first_byte_us == UINT64_MAX) {
+        session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
+        lb_count_add(&counters->answered_total, 1);
+    }
+    if ((events & LB_TURN_PIECE) != 0) {
+        phase->expected = (more ? LB_ENDING_UNKNOWN : lb_endings_ask(endings, phase->piece)) & 3;
+        learn_latency(worker, session, waited_us, before, expected);
+    }
+    if ((events & LB_TURN_WENT_ON) != 0) {
+        lb_endings_learn(endings, before, false);
+        lb_histogram_add(&counters->stream_gap, silence_us);
+    }
+    if ((events & LB_TURN_ANSWERED) != 0)
+        lb_histogram_add(&counters->first_byte, waited_us);
+    note(worker, session, events);
+    if (phase->expected == LB_ENDING_LAST && session->client.can_write)
+        note(worker, session, lb_phase_expire(phase, worker->now_ns));
+}
+
+void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
+    struct lb_piece before = session->phase.piece;
+    /* Where every message is a request, short ones are too. */
+    uint64_t size = session->up.h2.name == LB_H2_REQUESTS ? LB_MAX(bytes, (uint64_t)LB_NOISE_BYTES) : bytes;
+    unsigned events = session->up.asked ? lb_phase_client(&session->phase, size, worker->now_ns) : 0;
+
+    session->up.asked = false;
+    lb_relay_end_run(&session->down);
+    lb_count_add(&lb_account_counters(worker, session)->sent_bytes_total, bytes);
+    if ((events & LB_TURN_PROVEN) != 0)
+        lb_endings_learn(lb_account_endings(worker, session), before, true);
+    note(worker, session, events);
+}
+
+void lb_turn_expire(struct lb_worker *worker, struct lb_session *session) {
+    if (worker->now_ms >= lb_deadline_turn_ms(session))
+        note(worker, session, lb_phase_expire(&session->phase, worker->now_ns));
+}
+
+void lb_turn_over(struct lb_worker *worker, struct lb_session *session) {
+    struct lb_phase *phase = &session->phase;
+
+    /* Unless the client has ended it: then it may have been broken off. */
+    if (phase->piece.place > 0 && !session->up.finished)
+        lb_endings_learn(lb_account_endings(worker, session), phase->piece, true);
+    note(worker, session, lb_phase_over(phase));
+}

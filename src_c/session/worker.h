@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker - what one thread of the data plane owns: its epoll, its sessions, its timers, its numbers.
+ *
+ * Owner:   the thread itself, but for the group marked shared.
+ * Memory:  everything is taken at init, but chunks of sessions, buffers of stuck relays and pipes, all bounded.
+ * Holds:   a snapshot pointer is used within one loop turn only; `seen` tells the control thread which one.
+ */
+#ifndef LB_WORKER_H
+#define LB_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/base.h"
+#include "base/list.h"
+#include "base/rng.h"
+#include "config/snapshot.h"
+#include "l4lb.h"
+#include "relay/relay.h"
+#include "session/scan.h"
+#include "session/session_table.h"
+#include "shared/counters.h"
+#include "shared/events.h"
+#include "shared/runtime.h"
+#include "structures/timer.h"
+
+struct lb_request;
+
+struct lb_worker {
+    uint32_t index;
+    struct lb_shared *shared;
+    int epoll_fd;
+    struct lb_snapshot *snapshot; /* NULL before the first publication */
+    struct lb_session_table sessions;
+    struct lb_wheel wheel;
+    struct lb_relays relays;
+    struct lb_list ready;
+    struct lb_list newcomers; /* the oldest first */
+    struct lb_rng rng;
+    uint64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
+    uint64_t now_ms;
+    uint64_t turn;
+    uint32_t source_turn;       /* which source address is next */
+    uint64_t rest_until_ms;     /* the system refused a socket: accept no sooner */
+    bool paused;                /* some listening socket is not watched */
+    struct lb_waiting *called;  /* sessions of ours that were called from the waiting room, in order */
+    struct lb_request *request; /* the one that is worked on; NULL = none */
+    struct lb_scan scan;        /* how far it is */
+    bool adopting;              /* a new snapshot is there, and first the queues of sockets that it lacks are emptied */
+    bool rejoining;             /* sessions join the sticky tables of the new snapshot */
+    struct lb_scan rejoin;      /* how far that is */
+    struct lb_counters counters;
+    struct l4lb_worker_stats stats;
+    pthread_t owner; /* the thread of its loop ... */
+    bool owned;      /* ... while it runs */
+
+    struct {
+        pthread_t thread;
+        int wake_fd; /* eventfd; any thread writes */
+        struct lb_mailbox mailbox;
+        struct lb_events events;                       /* the control thread's end is the consumer */
+        _Alignas(LB_CACHE_LINE) _Atomic uint64_t seen; /* sequence of the snapshot in use */
+        _Atomic(struct lb_request *) request;
+    } cross; /* shared with other threads */
+};
+
+LB_MUST_CHECK int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *shared,
+                                 const struct l4lb_options *options);
+void lb_worker_fini(struct lb_worker *worker);
+
+/* The first line of what only the worker's own thread may call. Before and after its loop runs, any thread may. */
+#define LB_OWNER(worker) LB_ASSERT_HOT(!(worker)->owned || pthread_equal((worker)->owner, pthread_self()))
+
+/* Once a turn: everything within it happens at the same time. */
+void lb_worker_read_clock(struct lb_worker *worker);
+
+/* Any thread: make the worker take a turn soon. */
+void lb_worker_wake(struct lb_worker *worker);
+
+/* Tell the control thread. Drops and counts when it does not keep up. */
+void lb_worker_record(struct lb_worker *worker, const struct l4lb_session_record *record);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sequence - smooth weighted round robin, written out in advance.
+ *
+ * One round of turns in which member i appears in proportion to its weight, as evenly spread as possible. Workers share
+ * one atomic position in it, so the shares are exact across workers and a pick is O(1).
+ *
+ * Owner:   pure; frozen after it is built.
+ * Memory:  one array of at most LB_SEQUENCE_MAX turns.
+ * Holds:   every member with a positive weight appears at least once.
+ * Errors:  -ENOMEM.
+ * Source:  earliest deadline first: the k-th turn of the g members of weight w is due at (k + 1/2) / (g * w). The even
+ *          spacing is the aim of "smooth" weighted round robin as NGINX introduced it in 2012.
+ */
+#ifndef LB_SEQUENCE_H
+#define LB_SEQUENCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/base.h"
+
+struct lb_sequence {
+    uint32_t n_turns; /* 0 when no member has weight */
+    uint32_t turns[]; /* member indices */
+};
+
+LB_MUST_CHECK int lb_sequence_new(const uint32_t *weights, size_t n, struct lb_sequence **out);
+
+#endif
