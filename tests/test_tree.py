@@ -27,7 +27,7 @@ def includes(file: Path) -> list[str]:
 
 
 def map_of_the_core() -> str:
-    return (ROOT / "docs/ARCHITECTURE.md").read_text().split("## Map")[1].split("`l4lb/`")[0]
+    return (ROOT / "docs/internals/architecture.md").read_text().split("## Map")[1].split("`l4lb/`")[0]
 
 
 def test_every_module_of_the_core_has_tests_of_its_own() -> None:

@@ -62,7 +62,7 @@ TEST(shares_are_those_of_the_model) {
     }
 }
 
-/* The table of docs/configuration.md: two tiers of ten. */
+/* The table of docs/concepts/failover.md: two tiers of ten. */
 TEST(shares_of_two_tiers_are_those_of_the_documentation) {
     static const struct {
         uint32_t usable[2];

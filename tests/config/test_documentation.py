@@ -17,12 +17,17 @@ from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.engine._native import CLOSE_REASONS, REJECT_REASONS
 from l4lb.observe.access import format_json
 from tests.admin.fake_control import make_session, make_status
+from tests.docs.pages import blocks, page
 from tests.helpers.mmdb import write_database
 
 ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = (ROOT / "docs/configuration.md").read_text()
+REFERENCE = page("reference/configuration")
 EXAMPLES = sorted((ROOT / "conf").glob("*.yaml"))
-BLOCKS = re.findall(r"^```yaml\n(.*?)^```", REFERENCE, re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    block
+    for name in ("reference/configuration", "concepts/failover", "concepts/health", "guides/access-lists")
+    for block in blocks(page(name), "yaml")
+]
 
 SECTIONS = {
     "process": "Process",
@@ -209,19 +214,19 @@ def test_the_example_of_discovery_has_every_key_of_each_source() -> None:
 def test_every_metric_is_in_the_reference_and_the_other_way_round() -> None:
     families = list(metrics.render(make_status()))
     shown = {family.name + ("_total" if family.kind == "counter" else "") for family in families}
-    assert set(re.findall(r"^\| `(l4lb_\w+)` \|", REFERENCE, re.MULTILINE)) == shown
+    assert set(re.findall(r"^\| `(l4lb_\w+)` \|", page("reference/metrics"), re.MULTILINE)) == shown
 
 
 def test_every_field_of_the_access_log_is_in_the_reference() -> None:
     fields = yaml.safe_load(format_json(make_session())).keys()
-    section = REFERENCE[REFERENCE.index("## Access log") : REFERENCE.index("### Reasons")]
+    section = page("reference/access-log")
     for field in fields:
         assert re.search(rf"^\|.*`{field}`.* \|", section, re.MULTILINE), field
 
 
 def reason_rows(*header: str) -> list[list[str]]:
     """The rows, without their marks, of the table of reasons whose columns are these."""
-    section = REFERENCE[REFERENCE.index("### Reasons") :]
+    section = page("reference/reasons")
     head = f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n"
     assert head in section, head
     lines = section.partition(head)[2].split("\n\n")[0].splitlines()

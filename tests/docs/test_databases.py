@@ -10,7 +10,7 @@ import pytest
 from l4lb.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/databases.md").read_text()
+PAGE = (ROOT / "docs/guides/databases.md").read_text()
 (BLOCK,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 

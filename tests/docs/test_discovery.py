@@ -12,12 +12,13 @@ import yaml
 
 from l4lb.config import load_config
 from l4lb.discovery.targets import parse_json
-from tests.docs.test_operations import ROOT, metric_names
+from tests.docs.pages import page
+from tests.docs.test_operations import metric_names
 from tests.helpers.balancer import Balancer
 from tests.helpers.peers import Served, ask, named
 from tests.helpers.waiting import wait_until
 
-PAGE = (ROOT / "docs/discovery.md").read_text()
+PAGE = page("guides/discovery")
 BLOCKS = [textwrap.dedent(block) for block in re.findall(r"^ *```yaml\n(.*?)^ *```", PAGE, re.MULTILINE | re.DOTALL)]
 SETTINGS = [block for block in BLOCKS if "pools:" in block]
 

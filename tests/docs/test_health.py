@@ -17,7 +17,7 @@ from l4lb.process import capacity
 from tests.admin.fake_control import make_status
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/health.md").read_text()
+PAGE = (ROOT / "docs/concepts/health.md").read_text()
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""The page about operations names only what there is: files, commands, metrics and settings that load."""
+"""The pages about operations name only what there is: files, commands, metrics and settings that load."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from l4lb.admin import metrics
 from l4lb.cli import COMMANDS
 from l4lb.config import Config, load_config
 from tests.admin.fake_control import make_status
+from tests.docs.pages import page
 from tests.helpers.promql import check_query
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/operations.md").read_text()
+PAGES = (
+    "start/install",
+    "guides/systemd",
+    "guides/upgrade",
+    "guides/drain",
+    "guides/monitoring",
+    "guides/limits",
+)
+PAGE = "\n".join(map(page, PAGES))
 UNIT = (ROOT / "conf/l4lb.service").read_text()
 REASONS = set(re.findall(r'X\(\w+, +"..", +"(\w+)"\)', (ROOT / "src_c/l4lb.h").read_text()))
 BLOCKS = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]

@@ -15,7 +15,7 @@ from tests.embedding.build import spotless, warm_up
 from tests.helpers.balancer import ROOT, child_environment
 from tests.helpers.peers import Peer, Served, spelled
 
-PAGE = (ROOT / "docs/python.md").read_text()
+PAGE = (ROOT / "docs/guides/embedding.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -45,7 +45,7 @@ def test_every_program_prints_what_the_page_says() -> None:
             )
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
-                exec(compile(program, "docs/python.md", "exec"), names)
+                exec(compile(program, "docs/guides/embedding.md", "exec"), names)
             assert next_kind == ""
             assert masked(output.getvalue()) == masked(printed)
             followed += 1

@@ -11,8 +11,8 @@ from l4lb.cli import COMMANDS
 from l4lb.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/recipes.md").read_text()
-FILES = re.findall(r"\]\(\.\./(conf/[\w-]+\.yaml)\)", PAGE)
+PAGE = (ROOT / "docs/guides/recipes.md").read_text()
+FILES = re.findall(r"\]\(\.\./\.\./(conf/[\w-]+\.yaml)\)", PAGE)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,4 +1,4 @@
-"""The page about scaling: every query, setting, field, file and key in it is one that there is."""
+"""The pages about scaling and Kubernetes: every query, setting, field, file and key in it is one that there is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from l4lb.admin import views
 from l4lb.config import Config, load_config
 from tests.admin.fake_control import pool_status
 from tests.docs import test_operations as operations
+from tests.docs.pages import page
 from tests.helpers.promql import check_query
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/scaling.md").read_text()
+PAGE = page("guides/scaling")
+PAGES = PAGE + page("guides/kubernetes")
 BLOCKS = [textwrap.dedent(block) for block in re.findall(r"^ *```yaml\n(.*?)^ *```", PAGE, re.MULTILINE | re.DOTALL)]
 SETTINGS = [block for block in BLOCKS if "pools:" in block]
 TABLE = PAGE[PAGE.index("## Queries") :].partition("\n## ")[0]
@@ -71,12 +73,12 @@ def test_the_answer_for_autoscalers_has_the_fields_that_are_shown() -> None:
 
 
 def test_every_file_and_every_key_exists() -> None:
-    files = set(re.findall(r"\bconf/kubernetes/[\w.-]+\w", PAGE))
+    files = set(re.findall(r"\bconf/kubernetes/[\w.-]+\w", PAGES))
     files |= {
-        f"conf/kubernetes/{name}" for name in re.findall(r"`([\w-]+\.yaml|Dockerfile)`", PAGE) if name != "l4lb.yaml"
+        f"conf/kubernetes/{name}" for name in re.findall(r"`([\w-]+\.yaml|Dockerfile)`", PAGES) if name != "l4lb.yaml"
     }
     assert files == {f"conf/kubernetes/{path.name}" for path in (ROOT / "conf/kubernetes").iterdir()}
     known = json.dumps(Config.model_json_schema())
     for key in ("scale_to_zero", "max_busy", "max_connections", "drain_timeout", "hold", "keepalive", "workers"):
-        assert f"`{key}" in PAGE or f".{key}`" in PAGE, key
+        assert f"`{key}" in PAGES or f".{key}`" in PAGES, key
         assert f'"{key}"' in known

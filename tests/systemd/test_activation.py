@@ -175,7 +175,7 @@ def test_unix_and_admin_sockets_may_come_from_the_unit(service: Service, served:
 
 
 def test_the_steps_of_the_documentation_work(service: Service, served: Served) -> None:
-    page = (ROOT / "docs/operations.md").read_text().partition("## Socket activation")[2]
+    page = (ROOT / "docs/guides/systemd.md").read_text().partition("## Socket activation")[2]
     (unit,) = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
     listeners = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
     pools = {"llama": {"backends": [str(served)]}}

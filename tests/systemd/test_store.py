@@ -71,7 +71,7 @@ def test_a_killed_process_leaves_its_listeners_and_nobody_is_refused(service: Se
 
 
 def test_the_steps_of_the_documentation_work(service: Service, served: Served) -> None:
-    page = (ROOT / "docs/operations.md").read_text().partition("## When it crashes")[2]
+    page = (ROOT / "docs/guides/systemd.md").read_text().partition("## When it crashes")[2]
     steps = re.findall(r"```console\n(.*?)```", page, re.DOTALL)[0].strip("# \n").split("\n# ")
     configure(service, served, *(f"127.0.0.1:{port}" for port in range(81, 85)))
     service.start()

@@ -13,7 +13,7 @@ from tests.helpers.waiting import observe, wait_until
 from tests.systemd.conftest import PORT, Service
 
 EXPOSURE_MAX = 2.0
-"""Of `systemd-analyze security`: 10 is unprotected. docs/operations.md tells the exact value."""
+"""Of `systemd-analyze security`: 10 is unprotected. docs/guides/systemd.md tells the exact value."""
 
 CAP_NET_BIND_SERVICE = 1 << 10
 CAP_SYS_RESOURCE = 1 << 24
