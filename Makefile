@@ -12,12 +12,13 @@ LOCK := .ci/lock
 PINNED := $(if $(LOCK),--constraint $(LOCK).txt --build-constraint $(LOCK).txt)
 PINNED_SERVERS := $(if $(LOCK),--constraint $(LOCK)-servers.txt)
 
-.PHONY: help run test check test-c lint format bench lock clean
+.PHONY: help run test check test-c lint format docs bench lock clean
 
 help:
 	@echo 'make run     build into $(VENV) and start the demo (Ctrl-C ends it)'
 	@echo 'make test    everything: lint, types, C tests with sanitizers, Python and integration tests'
 	@echo 'make check   the quick part of the tests'
+	@echo 'make docs    write the generated parts of docs/ anew'
 	@echo 'make bench   compare with HAProxy and plot'
 	@echo 'make lock    write the newest versions of all packages to $(LOCK)*.txt'
 	@echo 'make clean   remove what was built'
@@ -69,6 +70,9 @@ format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/clang-format -i $$(git ls-files 'src_c/*.[ch]' 'tests/c/*.[ch]')
+
+docs: $(TOOLS)
+	$(BIN)/python -m docs.generate
 
 bench: $(TOOLS)
 	$(BIN)/python bench/run.py

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
-from l4lb.config.fields.shape import is_number
+from l4lb.config.fields.shape import Written, is_number
 from l4lb.config.units import shorten
 
 ROLES = ("any", "primary", "master", "replica")
@@ -20,7 +20,12 @@ def _role(value: Any) -> Any:
     return "primary" if value == "master" else value
 
 
-Role = Annotated[Literal["any", "primary", "replica"], BeforeValidator(_role), WithJsonSchema({"enum": list(ROLES)})]
+Role = Annotated[
+    Literal["any", "primary", "replica"],
+    BeforeValidator(_role),
+    WithJsonSchema({"enum": list(ROLES)}),
+    Written("`any`, `primary` or `master`, `replica`"),
+]
 """What a server is to its data; `master` is another word for `primary`."""
 
 
@@ -42,6 +47,7 @@ Account = Annotated[
     StringConstraints(strict=True),
     _text(r"[^\x00-\x1f\x7f]{1,63}", "1 to 63 characters are expected, none of them a control character"),
     WithJsonSchema({"type": ["string", "integer"]}),
+    Written("a name"),
 ]
 """The name of a user or a database."""
 
@@ -50,6 +56,7 @@ Secret = Annotated[
     StringConstraints(strict=True),
     _text(r"[^\x00-\x1f\x7f]{0,1024}", "up to 1024 characters are expected, none of them a control character"),
     WithJsonSchema({"type": ["string", "integer"]}),
+    Written("text"),
 ]
 """A password."""
 
@@ -58,4 +65,5 @@ Hello = Annotated[
     StringConstraints(strict=True),
     _text(HELLO_PATTERN, "HELO, EHLO or LHLO and a name are expected, such as EHLO lb.example"),
     WithJsonSchema({"type": "string", "pattern": HELLO_PATTERN}),
+    Written("`HELO`, `EHLO` or `LHLO` and a name"),
 ]

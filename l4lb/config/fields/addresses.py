@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from l4lb.config.address import UNIX_PATH_BYTES_MAX, Address
-from l4lb.config.fields.shape import AT_LEAST_ONE, ENTRIES_MAX, Schema, is_number, list_schema, one_or_many
+from l4lb.config.fields.shape import AT_LEAST_ONE, ENTRIES_MAX, Schema, Written, is_number, list_schema, one_or_many
 from l4lb.config.fields.words import SERVER_NAME_MAX, ServerName
 from l4lb.config.units import shorten
 
@@ -90,12 +90,13 @@ def _read_unix_path(value: Any) -> str:
 
 ADDRESS_SCHEMA: Schema = {"type": "string", "pattern": ADDRESS_PATTERN, "examples": ["10.0.0.1:80", "unix:/run/x"]}
 
-TcpBind = Annotated[Address, BeforeValidator(_read_tcp_bind), WithJsonSchema(ADDRESS_SCHEMA)]
-Target = Annotated[Address, BeforeValidator(read_backend), WithJsonSchema(ADDRESS_SCHEMA)]
+TcpBind = Annotated[Address, BeforeValidator(_read_tcp_bind), WithJsonSchema(ADDRESS_SCHEMA), Written("address")]
+Target = Annotated[Address, BeforeValidator(read_backend), WithJsonSchema(ADDRESS_SCHEMA), Written("address")]
 UnixPath = Annotated[
     str,
     BeforeValidator(_read_unix_path),
     WithJsonSchema({"type": "string", "pattern": "^(unix:)?/", "maxLength": UNIX_PATH_BYTES_MAX + len("unix:")}),
+    Written("a path"),
 ]
 
 Bind = Annotated[Address, BeforeValidator(read_bind)]
@@ -105,6 +106,7 @@ Binds = Annotated[
     BeforeValidator(one_or_many),
     AT_LEAST_ONE,
     list_schema(ADDRESS_SCHEMA),
+    Written("addresses"),
 ]
 
 
@@ -113,6 +115,7 @@ HostNames = Annotated[
     Field(max_length=ENTRIES_MAX),
     BeforeValidator(one_or_many),
     list_schema({"type": "string", "maxLength": SERVER_NAME_MAX}),
+    Written("host names"),
 ]
 
 
@@ -129,7 +132,7 @@ def _read_ip(value: Any) -> str:
         raise ValueError(f"{shorten(address)} {error}") from None
 
 
-IpAddress = Annotated[str, BeforeValidator(_read_ip), WithJsonSchema({"type": "string"})]
+IpAddress = Annotated[str, BeforeValidator(_read_ip), WithJsonSchema({"type": "string"}), Written("an IP address")]
 
 
 def read_source(value: Any) -> str:
@@ -153,4 +156,5 @@ Sources = Annotated[
     Field(max_length=SOURCES_MAX),
     BeforeValidator(one_or_many),
     list_schema({"type": "string"}),
+    Written("IP addresses"),
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import regex
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, is_number, list_schema, one_or_many
+from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, Written, is_number, list_schema, one_or_many
 from l4lb.config.units import shorten
 
 PAYLOAD_MAX = 4096
@@ -46,7 +46,9 @@ _STATUS_SCHEMA: Schema = {
     "anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string", "pattern": STATUS_PATTERN}]
 }
 
-Statuses = Annotated[tuple[int, ...], BeforeValidator(_statuses), list_schema(_STATUS_SCHEMA)]
+Statuses = Annotated[
+    tuple[int, ...], BeforeValidator(_statuses), list_schema(_STATUS_SCHEMA), Written("codes and ranges")
+]
 STATUSES_OK = tuple(range(200, 400))
 
 
@@ -65,7 +67,7 @@ def _payload(value: Any) -> bytes:
     return data
 
 
-Payload = Annotated[bytes, BeforeValidator(_payload), WithJsonSchema({"type": "string"})]
+Payload = Annotated[bytes, BeforeValidator(_payload), WithJsonSchema({"type": "string"}), Written("text or `hex:…`")]
 """Bytes, written as text or as `hex:` and their digits."""
 
 
@@ -90,7 +92,12 @@ def _patterns(value: Any) -> tuple[str, ...]:
     return found
 
 
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns), list_schema({"type": "string"}, PATTERNS_MAX)]
+Patterns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_patterns),
+    list_schema({"type": "string"}, PATTERNS_MAX),
+    Written("[patterns](#patterns-of-checks)"),
+]
 """Regular expressions that have to be found, all of them; one with `!` in front must not be."""
 
 Pairs = tuple[tuple[str, str], ...]
@@ -117,13 +124,17 @@ def _pairs(what: str, name: re.Pattern[str], text: re.Pattern[str]) -> BeforeVal
 
 
 _PAIRS_SCHEMA = WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}})
-Headers = Annotated[Pairs, _pairs("header", _HEADER_NAME, _HEADER_VALUE), _PAIRS_SCHEMA]
-Variables = Annotated[Pairs, _pairs("variable", _VARIABLE, re.compile(r"[^\x00]{0,4096}")), _PAIRS_SCHEMA]
+_NAMES_AND_VALUES = Written("names and values")
+Headers = Annotated[Pairs, _pairs("header", _HEADER_NAME, _HEADER_VALUE), _PAIRS_SCHEMA, _NAMES_AND_VALUES]
+Variables = Annotated[
+    Pairs, _pairs("variable", _VARIABLE, re.compile(r"[^\x00]{0,4096}")), _PAIRS_SCHEMA, _NAMES_AND_VALUES
+]
 HeaderPatterns = Annotated[
     Pairs,
     _pairs("header", _HEADER_NAME, re.compile(rf".{{1,{PATTERN_MAX}}}")),
     AfterValidator(lambda pairs: tuple((name, _pattern(text)) for name, text in pairs)),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}}),
+    Written("names and [patterns](#patterns-of-checks)"),
 ]
 """Of a header a regular expression that has to be found in its value, or with `!` in front must not be."""
 
@@ -134,5 +145,6 @@ Command = Annotated[
     BeforeValidator(one_or_many),
     AT_LEAST_ONE,
     list_schema({"type": "string"}, 64),
+    Written("a program and its arguments"),
 ]
 """A program and its arguments."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
-from l4lb.config.fields.shape import Schema, is_number
+from l4lb.config.fields.shape import Schema, Written, is_number
 from l4lb.config.units import DURATION_PATTERN, SECONDS_MAX, format_duration, parse_duration, shorten
 
 KEEPALIVE_MAX = 32_767.0
@@ -40,16 +40,20 @@ _WRITTEN: Schema = {"type": "string", "pattern": DURATION_PATTERN, "examples": [
 _DURATION_SCHEMA = WithJsonSchema(_WRITTEN)
 _DURATION_OR_OFF_SCHEMA = WithJsonSchema({"anyOf": [_WRITTEN, {"const": "off"}]})
 
-Timeout = Annotated[float, _duration(0.001), _DURATION_SCHEMA]
-TimeoutOrOff = Annotated[float | None, _duration(0.001, off=True), _DURATION_OR_OFF_SCHEMA]
+Timeout = Annotated[float, _duration(0.001), _DURATION_SCHEMA, Written("duration, `1ms` and up")]
+TimeoutOrOff = Annotated[
+    float | None, _duration(0.001, off=True), _DURATION_OR_OFF_SCHEMA, Written("duration, `1ms` and up, or `off`")
+]
 
-Patience = Annotated[float, _duration(0.0), _DURATION_SCHEMA]
+Patience = Annotated[float, _duration(0.0), _DURATION_SCHEMA, Written("duration, `0s` and up")]
 """A wait that may be nothing at all: 0s."""
 
-Spread = Annotated[float, _duration(0.0, most=86400.0), _DURATION_SCHEMA]
+Spread = Annotated[float, _duration(0.0, most=86400.0), _DURATION_SCHEMA, Written("duration, `0s` to `1d`")]
 """A time over which many do something, each in a moment of its own; 0s is all at once."""
 
-PatienceOrOff = Annotated[float | None, _duration(0.0, off=True), _DURATION_OR_OFF_SCHEMA]
+PatienceOrOff = Annotated[
+    float | None, _duration(0.0, off=True), _DURATION_OR_OFF_SCHEMA, Written("duration, `0s` and up, or `off`")
+]
 
 
 def _read_failback(value: Any) -> Any:
@@ -65,14 +69,26 @@ FailbackOrOff = Annotated[
     _duration(0.0, off=True),
     BeforeValidator(_read_failback),
     WithJsonSchema({"anyOf": [_WRITTEN, {"enum": ["on", "off"]}]}),
+    Written("`on`, `off` or a duration"),
 ]
 """How long to wait before going back: `on` is not at all, `off` for ever."""
 
-Interval = Annotated[float, _duration(0.01, most=86400.0), _DURATION_SCHEMA]
+Interval = Annotated[float, _duration(0.01, most=86400.0), _DURATION_SCHEMA, Written("duration, `10ms` to `1d`")]
 """The pace of something that repeats."""
 
-Keepalive = Annotated[float, _duration(1.0, most=KEEPALIVE_MAX, whole=True), _DURATION_SCHEMA]
-KeepaliveOrOff = Annotated[
-    float | None, _duration(1.0, most=KEEPALIVE_MAX, off=True, whole=True), _DURATION_OR_OFF_SCHEMA
+_KEEPALIVE_WRITTEN = f"`1s` to `{KEEPALIVE_MAX:.0f}s`, whole seconds"
+Keepalive = Annotated[
+    float, _duration(1.0, most=KEEPALIVE_MAX, whole=True), _DURATION_SCHEMA, Written(_KEEPALIVE_WRITTEN)
 ]
-UserTimeout = Annotated[float | None, _duration(0.1, most=86400.0, off=True), _DURATION_OR_OFF_SCHEMA]
+KeepaliveOrOff = Annotated[
+    float | None,
+    _duration(1.0, most=KEEPALIVE_MAX, off=True, whole=True),
+    _DURATION_OR_OFF_SCHEMA,
+    Written(f"{_KEEPALIVE_WRITTEN}, or `off`"),
+]
+UserTimeout = Annotated[
+    float | None,
+    _duration(0.1, most=86400.0, off=True),
+    _DURATION_OR_OFF_SCHEMA,
+    Written("duration, `100ms` to `1d`, or `off`"),
+]

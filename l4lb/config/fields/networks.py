@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, list_schema, one_or_many
+from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, Written, list_schema, one_or_many
 from l4lb.config.fields.words import FilePath
 from l4lb.config.units import shorten
 from l4lb.geo import selector
@@ -98,6 +98,7 @@ Networks = Annotated[
     Field(max_length=NETWORKS_MAX),
     BeforeValidator(one_or_many),
     list_schema({"anyOf": [_NETWORK_SCHEMA, _FILE_SCHEMA]}, NETWORKS_MAX),
+    Written("networks, [files of them](../guides/access-lists.md#files-of-networks)"),
 ]
 
 
@@ -128,4 +129,5 @@ Databases = Annotated[
     BeforeValidator(one_or_many),
     AT_LEAST_ONE,
     list_schema({"type": "string"}, DATABASES_MAX),
+    Written("paths"),
 ]

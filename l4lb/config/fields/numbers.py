@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
-from l4lb.config.fields.shape import Schema, is_number
+from l4lb.config.fields.shape import Schema, Written, is_number
 from l4lb.config.units import RATE_PATTERN, parse_rate
 
 TIERS_MAX = 16
@@ -31,9 +31,9 @@ def _auto(least: int, most: int) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-Workers = Annotated[int | Literal["auto"], _auto(1, WORKERS_MAX)]
-Capacity = Annotated[int | Literal["auto"], _auto(1, CONNECTIONS_MAX)]
-Pipes = Annotated[int | Literal["auto"], _auto(0, PIPES_MAX)]
+Workers = Annotated[int | Literal["auto"], _auto(1, WORKERS_MAX), Written(f"1 to {WORKERS_MAX} or `auto`")]
+Capacity = Annotated[int | Literal["auto"], _auto(1, CONNECTIONS_MAX), Written(f"1 to {CONNECTIONS_MAX} or `auto`")]
+Pipes = Annotated[int | Literal["auto"], _auto(0, PIPES_MAX), Written(f"0 to {PIPES_MAX} or `auto`")]
 Connections = Annotated[int, Field(strict=True, ge=0, le=CONNECTIONS_MAX)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
@@ -63,6 +63,7 @@ Rate = Annotated[
     float,
     BeforeValidator(_rate),
     WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "examples": ["50/s", "10/m"]}),
+    Written("rate"),
 ]
 """How many a second."""
 
@@ -85,7 +86,10 @@ def _number(least: float, most: float, *, off: bool = False) -> BeforeValidator:
 
 _WRITTEN_NUMBER: Schema = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": NUMBER_PATTERN}]}
 Limit = Annotated[
-    float | None, _number(0.001, 1e6, off=True), WithJsonSchema({"anyOf": [_WRITTEN_NUMBER, {"const": "off"}]})
+    float | None,
+    _number(0.001, 1e6, off=True),
+    WithJsonSchema({"anyOf": [_WRITTEN_NUMBER, {"const": "off"}]}),
+    Written("a number or `off`"),
 ]
 """How much of something is all of it."""
 
@@ -101,7 +105,12 @@ def is_prime(number: int) -> bool:
     return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-TableSize = Annotated[int, Field(strict=True, ge=2, le=TABLE_SIZE_MAX), BeforeValidator(_prime)]
+TableSize = Annotated[
+    int,
+    Field(strict=True, ge=2, le=TABLE_SIZE_MAX),
+    BeforeValidator(_prime),
+    Written(f"a prime, 2 to {TABLE_SIZE_MAX}"),
+]
 
 PERCENTAGE_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"
 
@@ -124,8 +133,8 @@ def _percentage(most: int) -> BeforeValidator:
 
 
 _PERCENTAGE_SCHEMA = WithJsonSchema({"type": "string", "pattern": PERCENTAGE_PATTERN, "examples": ["50%"]})
-Percentage = Annotated[float, _percentage(100), _PERCENTAGE_SCHEMA]
+Percentage = Annotated[float, _percentage(100), _PERCENTAGE_SCHEMA, Written("percentage")]
 """A share of a whole."""
 
-Spread = Annotated[float, _percentage(50), _PERCENTAGE_SCHEMA]
+Spread = Annotated[float, _percentage(50), _PERCENTAGE_SCHEMA, Written("percentage up to `50%`")]
 """How far something may be off, either way."""

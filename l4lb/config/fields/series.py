@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field
 
-from l4lb.config.fields.shape import list_schema, one_or_many
+from l4lb.config.fields.shape import Written, list_schema, one_or_many
 from l4lb.config.units import shorten
 
 LABELS_MAX = 256
@@ -78,5 +78,6 @@ Chain = Annotated[
     Field(max_length=64),
     BeforeValidator(one_or_many),
     list_schema({"type": "string", "pattern": SERIES_PATTERN}, 64),
+    Written("metrics"),
 ]
 """The names a metric goes by; the first that is there counts."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
 Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a value of a type is written, for the reference; pydantic ignores it."""
+
+    text: str
+
 
 ENTRIES_MAX = 4096
 """Addresses or codes in one list."""

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from l4lb.config.address import Address
 from l4lb.config.fields.addresses import ADDRESS_SCHEMA, reachable, read_address
-from l4lb.config.fields.shape import AT_LEAST_ONE, list_schema, one_or_many
+from l4lb.config.fields.shape import AT_LEAST_ONE, Written, list_schema, one_or_many
 from l4lb.config.fields.words import ORIGIN, Origin
 from l4lb.config.units import shorten
 
@@ -19,6 +19,7 @@ Origins = Annotated[
     BeforeValidator(one_or_many),
     AT_LEAST_ONE,
     list_schema({"type": "string", "pattern": ORIGIN}, 64),
+    Written("URLs"),
 ]
 
 
@@ -31,7 +32,11 @@ def _read_server(value: Any) -> Address:
 
 Server = Annotated[Address, BeforeValidator(_read_server)]
 Servers = Annotated[
-    tuple[Server, ...], Field(max_length=16), BeforeValidator(one_or_many), list_schema(ADDRESS_SCHEMA, 16)
+    tuple[Server, ...],
+    Field(max_length=16),
+    BeforeValidator(one_or_many),
+    list_schema(ADDRESS_SCHEMA, 16),
+    Written("addresses"),
 ]
 
 Record = Literal["A", "AAAA", "SRV"]
@@ -41,6 +46,7 @@ Records = Annotated[
     BeforeValidator(one_or_many),
     AT_LEAST_ONE,
     list_schema({"enum": ["A", "AAAA", "SRV"]}, 3),
+    Written("`A`, `AAAA`, `SRV`"),
 ]
 
 KUBERNETES_PORT_NAME = r"^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$"
@@ -66,4 +72,5 @@ KubernetesPort = Annotated[
             ]
         }
     ),
+    Written("a number or a name"),
 ]

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from l4lb.bounded.url import Url as ParsedUrl
+from l4lb.config.fields.shape import Written
 from l4lb.config.units import shorten
 
 ROUTES_MAX = 16_384
@@ -64,27 +65,29 @@ def _parsed(text: str) -> str:
     return text
 
 
-Name = Annotated[str, StringConstraints(strict=True, pattern=_NAME)]
+Name = Annotated[str, StringConstraints(strict=True, pattern=_NAME), Written("a name")]
 """Listeners and pools have names that need no quoting in a shell, a URL or a metric."""
 
-BackendName = Annotated[str, StringConstraints(strict=True, pattern=_BACKEND_NAME)]
+BackendName = Annotated[
+    str, StringConstraints(strict=True, pattern=_BACKEND_NAME), Written("up to 255 characters without spaces")
+]
 """A backend may be called by its address, so everything but spaces is allowed."""
 
-User = Annotated[str, StringConstraints(strict=True, pattern=_USER)]
-FilePath = Annotated[str, StringConstraints(strict=True, pattern=_FILE_PATH)]
-UrlPath = Annotated[str, StringConstraints(strict=True, pattern=_URL_PATH)]
-Url = Annotated[str, StringConstraints(strict=True, pattern=_URL), AfterValidator(_parsed)]
+User = Annotated[str, StringConstraints(strict=True, pattern=_USER), Written("a user name")]
+FilePath = Annotated[str, StringConstraints(strict=True, pattern=_FILE_PATH), Written("a path")]
+UrlPath = Annotated[str, StringConstraints(strict=True, pattern=_URL_PATH), Written("begins with `/`")]
+Url = Annotated[str, StringConstraints(strict=True, pattern=_URL), AfterValidator(_parsed), Written("a URL")]
 ServerName = Annotated[str, StringConstraints(strict=True, pattern=_SERVER_NAME, max_length=SERVER_NAME_MAX)]
 """A name in a TLS handshake, in any case, or `*.` and the end of such names."""
 
-Routes = Annotated[dict[ServerName, Name], Field(max_length=ROUTES_MAX)]
+Routes = Annotated[dict[ServerName, Name], Field(max_length=ROUTES_MAX), Written("server names to pools")]
 """Which pool serves which server name."""
 
-PlainUrl = Annotated[str, StringConstraints(strict=True, pattern=_PLAIN_URL), AfterValidator(_parsed)]
-Origin = Annotated[str, StringConstraints(strict=True, pattern=ORIGIN), AfterValidator(_parsed)]
-DnsName = Annotated[str, StringConstraints(strict=True, pattern=_DNS_NAME)]
-KubernetesName = Annotated[str, StringConstraints(strict=True, pattern=_KUBERNETES_NAME)]
-KeyPrefix = Annotated[str, StringConstraints(strict=True, pattern=_KEY_PREFIX)]
-HostHeader = Annotated[str, StringConstraints(strict=True, pattern=_HOST)]
-CertificateName = Annotated[str, StringConstraints(strict=True, pattern=_CERTIFICATE_NAME)]
-ServiceName = Annotated[str, StringConstraints(strict=True, pattern=_SERVICE)]
+PlainUrl = Annotated[str, StringConstraints(strict=True, pattern=_PLAIN_URL), AfterValidator(_parsed), Written("a URL")]
+Origin = Annotated[str, StringConstraints(strict=True, pattern=ORIGIN), AfterValidator(_parsed), Written("a URL")]
+DnsName = Annotated[str, StringConstraints(strict=True, pattern=_DNS_NAME), Written("a name")]
+KubernetesName = Annotated[str, StringConstraints(strict=True, pattern=_KUBERNETES_NAME), Written("a name")]
+KeyPrefix = Annotated[str, StringConstraints(strict=True, pattern=_KEY_PREFIX), Written("text")]
+HostHeader = Annotated[str, StringConstraints(strict=True, pattern=_HOST), Written("a host name")]
+CertificateName = Annotated[str, StringConstraints(strict=True, pattern=_CERTIFICATE_NAME), Written("a name")]
+ServiceName = Annotated[str, StringConstraints(strict=True, pattern=_SERVICE), Written("a name")]

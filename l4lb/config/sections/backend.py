@@ -20,31 +20,31 @@ class Backend(Section):
     """One server of a pool. In a file, its address alone is enough."""
 
     name: BackendName
-    """What it is called in logs, metrics and commands; its address when not given."""
+    """Its name in logs, metrics and commands, unique in the pool. Default: its address."""
 
     address: Target
     """Where it listens."""
 
     weight: Weight = 1
-    """Its share of new sessions; 0 gives it none."""
+    """Its share of new sessions; with 0 it gets none."""
 
     max_connections: Connections = 0
-    """Sessions at once; 0 is no limit."""
+    """Sessions at once; 0 is no limit. A full backend is skipped."""
 
     max_busy: Connections = 0
-    """Turns in flight beyond which it gets no new session; 0 is no limit. Sessions it has may begin more."""
+    """Turns in flight beyond which it gets no new session; 0 is no limit. Its sessions may begin more."""
 
     zone: Name | None = None
-    """Where it is: clients of this zone are given to it first."""
+    """Where it is. It serves clients of that zone first."""
 
     tier: Tier = 0
-    """Backends of a higher tier get what those of the lower ones cannot take."""
+    """Backends of higher tiers get what those of lower tiers cannot take."""
 
     health: BackendHealth | None = None
-    """Not given: it is checked as the pool says."""
+    """How it is checked. Default: as the pool."""
 
     agent: BackendAgent | None = None
-    """Not given: its agent is where the pool says."""
+    """Where its agent is. Default: as the pool."""
 
     @model_validator(mode="before")
     @classmethod

@@ -15,117 +15,122 @@ class DnsSource(Section):
     """Records of a name, asked for again when their time to live is over."""
 
     name: DnsName
-    """What to look up. Search domains of the system apply."""
+    """What to look up. The search domains of the system apply unless it ends with a dot."""
 
     port: Port | None = None
-    """Where the backends listen; SRV records have ports of their own."""
+    """Where the backends listen. Needed for addresses; SRV records have ports."""
 
     record: Records = ("A",)
-    """What to ask for: `A`, `AAAA`, both, or `SRV`."""
+    """What to look up: `[A, AAAA]` looks up both."""
 
     servers: Servers = ()
-    """Name servers to ask, with their ports; those of the system when not given."""
+    """Name servers to use, such as `10.0.0.10:53`, in this order. Default: those of the system: `/etc/hosts` and
+    `/etc/resolv.conf`."""
 
     timeout: Timeout = 5.0
     """For a whole look-up, all servers and attempts together."""
 
     max_ttl: Interval = 3600.0
-    """The longest time to live that is heeded: look-ups come at least so often."""
+    """The longest time to live that is honoured: look-ups happen at least this often, and at most once a second."""
 
 
 class FileSource(Section):
     """A file of targets as Prometheus reads it (file_sd), followed as it changes."""
 
     path: FilePath
-    """A `.json`, `.yaml` or `.yml` file; the last part may be a pattern such as `*.json`."""
+    """A `.json`, `.yaml` or `.yml` file. The last part may be a pattern such as `*.json`: then all matching files are
+    one answer."""
 
 
 class HttpSource(Section):
     """A URL that answers with targets as Prometheus reads them (http_sd)."""
 
     url: PlainUrl
-    """What to ask for."""
+    """Where the targets are. Must answer 200 and `application/json`; redirects are not followed."""
 
     interval: Interval = 60.0
-    """From the start of one request to the start of the next."""
+    """From the start of one request to the start of the next, give or take 10%."""
 
     timeout: Timeout = 10.0
     """For a whole request."""
 
     token_file: FilePath | None = None
-    """A file with a bearer token, read before each request."""
+    """A file with a bearer token. Read before each request, so it may be replaced."""
 
     ca: FilePath | None = None
-    """Certificates (PEM) that the server's must lead to; those of the system when not given."""
+    """Certificates (PEM) that the server's must lead to. Default: those of the system."""
 
 
 class KubernetesSource(Section):
     """The EndpointSlices of a Service, watched. Needs the extra `l4lb[kubernetes]`."""
 
     service: KubernetesName
-    """Name of the Service."""
+    """The Service."""
 
     namespace: KubernetesName | None = None
-    """Its namespace; that of the pod l4lb runs in, or of the kubeconfig, when not given."""
+    """Its namespace. Default: that of the pod that l4lb runs in, or of the kubeconfig."""
 
     port: KubernetesPort | None = None
-    """Name or number of the port, as the EndpointSlices have it; not needed where there is one."""
+    """The port of the pods, by its number or by its name in the Service. Needed if there are several."""
 
     kubeconfig: FilePath | None = None
-    """How to reach the cluster; as the service account of the pod l4lb runs in when not given."""
+    """How to reach the cluster. Default: the service account of the pod."""
 
 
 class EtcdSource(Section):
     """Keys below a prefix in etcd, version 3, watched."""
 
     endpoints: Origins
-    """URLs of the members. Where one fails, the next is asked."""
+    """The members, such as `http://10.0.0.5:2379`. If one fails, the next is tried."""
 
     prefix: KeyPrefix
-    """How the keys begin. Each has an address, or JSON with `address` and perhaps `weight`, `zone` and `tier`."""
+    """How the keys begin. Each value is an address, or JSON with `address` and, if needed, `weight`, `zone` and
+    `tier`."""
 
     timeout: Timeout = 5.0
     """For each request, and for a watch to begin."""
 
     ca: FilePath | None = None
-    """Certificates (PEM) that the members' must lead to; those of the system when not given."""
+    """Certificates (PEM) that the members' must lead to. Default: those of the system."""
 
     certificate: FilePath | None = None
     """A client certificate (PEM), together with `key`."""
 
     key: FilePath | None = None
-    """The key of the certificate."""
+    """Its key."""
 
 
 class Discover(Section):
     """Exactly one source of backends, and how far it is trusted."""
 
     dns: DnsSource | None = None
-    """Names."""
+    """A, AAAA or SRV records."""
 
     file: FileSource | None = None
-    """A file that another program writes."""
+    """A file of targets in Prometheus' format (file_sd)."""
 
     http: HttpSource | None = None
-    """A server that is asked."""
+    """A URL with targets in Prometheus' format (http_sd)."""
 
     kubernetes: KubernetesSource | None = None
-    """A Service in Kubernetes."""
+    """The EndpointSlices of a Service."""
 
     etcd: EtcdSource | None = None
-    """Keys in etcd."""
+    """Keys below a prefix."""
 
     max_connections: Connections = 0
     """Sessions at once of each backend that is found; 0 is no limit."""
 
     max_busy: Connections = 0
-    """Turns in flight beyond which it gets no new session; 0 is no limit."""
+    """Turns in flight beyond which a backend that is found gets no new session; 0 is no limit."""
 
     max_removed: Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
-    """An answer that shrinks what is known by more than this, or to nothing, is taken for a fault at first."""
+    """An answer that removes more than this share of the known backends, or all of them, is held back at first."""
 
     hold: Patience = 30.0
-    """How long backends that such an answer lacks are kept. Afterwards it is believed if the source still works."""
+    """How long backends missing from such an answer are kept. After that the answer is accepted, provided the source is
+    still healthy. `0s` accepts every answer at once, from DNS also an empty one. With DNS, every backend missing from
+    an answer is kept this long, and until three answers in a row lack it."""
 
     @property
     def kind(self) -> str:

@@ -10,4 +10,5 @@ class Geo(Section):
     """Where networks are in the world."""
 
     database: Databases
-    """Files in the MaxMind DB format, read at each reload. Of several that know an address the last one counts."""
+    """Files in the MaxMind DB format, laid out like GeoLite2 and DB-IP Lite; at most 8 of 1 GiB each. If several know
+    an address, the last one that has a zone for it counts."""

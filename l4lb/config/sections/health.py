@@ -30,45 +30,48 @@ class HealthTls(Section):
     """TLS of a check. The data of clients is not concerned."""
 
     verify: bool = True
-    """Whether the backend has to show a certificate that is valid for its name."""
+    """Require a certificate that is valid and for the right name."""
 
     ca: FilePath | None = None
-    """Certificates that are trusted, in one PEM file; those of the system when not given."""
+    """Trusted certificates, in PEM. Default: those of the system."""
 
     server_name: CertificateName | None = None
-    """Name to ask for and to find in the certificate; `host`, or else the host of the address when not given."""
+    """Name to ask for (SNI) and to find in the certificate. Default: that of `host`, or of the address."""
 
     certificate: FilePath | None = None
-    """Certificate to show to the backend, in PEM."""
+    """Certificate to present, in PEM."""
 
     key: FilePath | None = None
-    """Its key; in the same file when not given."""
+    """Its key, in PEM, without a password. Default: in `certificate`."""
 
     min_version: Literal["1.2", "1.3"] = "1.2"
-    """The oldest version of TLS that will do."""
+    """The oldest acceptable version of TLS."""
 
 
 class Step(Section):
     """One step of a send_expect check: send something, then read until something comes."""
 
     send: Payload | None = None
-    """Text, or `hex:` and digits."""
+    """What to send."""
 
     expect: Payload | None = None
-    """What has to be in the answer, anywhere behind what was found before."""
+    """What has to arrive, anywhere in the next 64 KiB after the last match. Bytes that arrived before a step sent
+    something do not count as its reply and are dropped; consecutive steps that only send are one message."""
 
     match: Patterns = ()
-    """Regular expressions for what came since the last step that sent something; one behind `!` must not match."""
+    """Looked for in what arrived since something was sent, as more arrives, up to 64 KiB. A forbidden pattern that
+    matches fails the check at once; a step that names nothing else passes with the first bytes that do not match it."""
 
 
 class Progress(Section):
     """A server that has requests and gets nowhere is down, whatever its checks say. Read from what `load` scrapes."""
 
     counter: Chain
-    """Metric that grows with the work that is done, such as tokens; summed over all series."""
+    """A metric that grows with the work done, such as tokens; summed over all series. The first name that is found
+    counts."""
 
     running: Chain = ()
-    """Metric of requests that are worked on; the one of `load.signals` when not given."""
+    """Requests in work; summed. Default: that of `load.signals`."""
 
     stalled: Timeout = 30.0
     """How long the counter may stand still while requests are running."""
@@ -80,107 +83,115 @@ class Health(Section):
     type: Literal["tcp", "http", "https", "grpc", "redis", "pgsql", "mysql", "smtp", "send_expect", "exec", "none"] = (
         "tcp"
     )
-    """How: `tcp` connects, `none` checks nothing, the others also ask."""
+    """`tcp` connects; `http` and `https` send a request and read the status; `grpc` asks the standard health service;
+    `redis`, `pgsql` and `mysql` ask a database, `smtp` a mail server; `send_expect` follows a `script`; `exec` runs a
+    `command`; `none` is as if there were no section."""
 
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
-    """http, https: method to ask with."""
+    """`http`, `https`: the method."""
 
     path: UrlPath = "/"
-    """http, https: path to ask for."""
+    """`http`, `https`: the path. Redirects are not followed."""
 
     send: Payload | None = None
-    """http, https: body of the request."""
+    """`http`, `https`: body of the request. Give its type in `headers`."""
 
     status: Statuses = Field(default=STATUSES_OK, json_schema_extra={"default": ["200-399"]})
-    """http, https: status codes that mean healthy, numbers and ranges; those behind `!` do not."""
+    """`http`, `https`: the status codes that mean healthy, such as `[200, 204, 300-399]`. Codes after `!` do not:
+    `"!500-599"` is all others, `[200-399, "!302"]` all of a range but one."""
 
     host: HostHeader | None = None
-    """http, https: Host header; grpc: authority. The address of the backend when not given."""
+    """`http`, `https`: the Host header; `grpc`: the authority. Also the name asked for in TLS. Default: the address."""
 
     headers: Headers = ()
-    """http, https: more headers to send."""
+    """`http`, `https`: more headers to send."""
 
     answer_headers: HeaderPatterns = ()
-    """http, https: headers of the answer, each with a regular expression; behind `!` it must not match."""
+    """`http`, `https`: patterns for headers of the response; of a repeated header the first counts."""
 
     body: Patterns = ()
-    """http, https: regular expressions to be found in the answer's first 64 KiB; one behind `!` must not be."""
+    """`http`, `https`: patterns for the first 64 KiB of the response."""
 
     service: ServiceName = ""
-    """grpc: name of the service to ask for; the whole server when empty."""
+    """`grpc`: the service to ask for; without it, the server as a whole."""
 
     role: Role = "any"
-    """redis, pgsql, mysql: what a server has to be: `primary` (or `master`), `replica`, or `any` of them."""
+    """`redis`, `pgsql`, `mysql`: what a server has to be."""
 
     user: Account | None = None
-    """redis, pgsql, mysql: user to log in as. pgsql needs one, mysql where there is a role."""
+    """`redis`, `pgsql`, `mysql`: the user to log in as. `pgsql` needs it, `mysql` for a `role` or a `password`."""
 
     password: Secret | None = Field(default=None, repr=False)
-    """redis, pgsql, mysql: password of the user."""
+    """`redis`, `pgsql`, `mysql`: the password, best as `"${VAR}"`. No message and no status shows it."""
 
     database: Account | None = None
-    """pgsql: database to log in to; the one that is called as the user when not given."""
+    """`pgsql`: the database to log in to. Default: as `user`."""
 
     hello: Hello = "HELO localhost"
-    """smtp: what to say behind the greeting."""
+    """`smtp`: the reply to the greeting."""
 
     script: Annotated[tuple[Step, ...], Field(max_length=64), BeforeValidator(one_or_many)] = ()
-    """send_expect: what is said and answered, step by step."""
+    """`send_expect`: what to send and to expect. One step may stand alone."""
 
     command: Command | None = None
-    """exec: program and arguments; `{host}` and `{port}` stand for what is checked. Healthy is exit status 0."""
+    """`exec`: the command; exit status 0 is healthy. `{host}` and `{port}` stand for what is checked. No shell reads
+    it."""
 
     environment: Variables = ()
-    """exec: more variables for the program."""
+    """`exec`: more variables for the program."""
 
     tls: HealthTls | None = None
-    """TLS of the check. Not given: none, or the defaults where the type is https."""
+    """All types but `http`, `mysql` and `exec`: TLS of the check; for `pgsql` after `SSLRequest`. `https` without it
+    has the defaults below."""
 
     send_proxy: Literal["off", "v1", "v2"] | None = None
-    """PROXY header (LOCAL) before the check; as `send_proxy` of the pool when not given, off at another address."""
+    """Begin the check with a PROXY header that names the proxy itself (`LOCAL`, `UNKNOWN`). Default: as the pool; off
+    at another address or port."""
 
     address: IpAddress | None = None
-    """Address to check instead of the one that serves."""
+    """Another address to check, the same for all backends. Default: its own."""
 
     port: Port | None = None
-    """Port to check instead of the one that serves."""
+    """Another port to check. Default: its own."""
 
     interval: Interval = 2.0
-    """From the start of one check to the start of the next."""
+    """From one check to the next. Late checks do not shift later ones; missed ones are left out."""
 
     fast_interval: Interval | None = None
-    """The same while results in a row may soon change the state; `interval` when not given."""
+    """The interval while a backend is `pending`, or while results in a row may soon change its state. Default: as
+    `interval`."""
 
     down_interval: Interval | None = None
-    """The same while a backend is down; `interval` when not given."""
+    """The interval while a backend is down. Default: as `interval`."""
 
     jitter: Spread = Field(default=0.1, json_schema_extra={"default": "10%"})
-    """How far a check may be off its time, either way, as a share of the interval."""
+    """How far a check may be off its time either way, so that checks do not run in step."""
 
     timeout: Timeout = 1.0
     """For a whole check."""
 
     rise: Count = 2
-    """Good checks in a row after which a backend is up."""
+    """Passed checks in a row after which a backend that was down is up; more for a backend that flaps."""
 
     fall: Count = 3
     """Failed checks in a row after which a backend is down."""
 
     start: Literal["pending", "up", "down"] = "pending"
-    """What a backend is before its first check: `pending` is up with the first good one, `down` after `rise`."""
+    """The state before the first check: `pending` gets no session until one check passes, `up` gets sessions at once,
+    `down` none until `rise` checks pass."""
 
     progress: Progress | None = None
-    """Not given: nobody looks at whether servers get on with their work."""
+    """Take a server down that has requests and makes no progress. Needs `load`."""
 
 
 class BackendHealth(Section):
     """How one backend is checked, if not as the pool says."""
 
     type: Literal["none"] | None = None
-    """`none`: it is not checked, and counts as healthy."""
+    """`none` leaves it unchecked: it counts as healthy. Default: that of the pool's `health`."""
 
     address: IpAddress | None = None
-    """Address to check instead of the one that serves."""
+    """Another address to check. Default: that of the pool's `health`, or its own."""
 
     port: Port | None = None
-    """Port to check instead of the one that serves."""
+    """Another port to check. Default: that of the pool's `health`, or its own."""

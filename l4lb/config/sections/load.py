@@ -15,22 +15,22 @@ class LoadSignals(Section):
     """Metrics that say how loaded a backend is: of each, the names it goes by."""
 
     queue: Chain = ()
-    """Requests that wait."""
+    """Requests that wait; summed over all series."""
 
     running: Chain = ()
-    """Requests that are worked on."""
+    """Requests in work; summed."""
 
     kv: Chain = ()
-    """Share of the KV cache that is in use."""
+    """Share of the KV cache in use; the fullest series."""
 
     gpu: Chain = ()
-    """Share of the time that GPUs work."""
+    """Share of the time that GPUs work; the busiest."""
 
     cpu: Chain = ()
-    """Share of the CPU that is in use."""
+    """Share of the CPU in use; the busiest."""
 
     memory: Chain = ()
-    """Share of the memory that is in use."""
+    """Share of the memory in use; the fullest."""
 
 
 class LoadLimits(Section):
@@ -59,48 +59,49 @@ class Load(Section):
     """Metrics of the backends, scraped to weigh them by what they have left."""
 
     url: Url = "http://{host}:{port}/metrics"
-    """Where the metrics of a backend are; `{host}` and `{port}` are those of its address."""
+    """Where the metrics of a backend are. `{host}` and `{port}` are those of its address. A backend on a unix socket,
+    or in maintenance, is not scraped. Up to three redirects to the same host are followed."""
 
     interval: Interval = 1.0
-    """From the start of one scrape to the start of the next."""
+    """From the start of one scrape to the start of the next, give or take 10%."""
 
     timeout: Timeout = 1.0
     """For a whole scrape."""
 
     stale_after: Timeout = 2.0
-    """Age from which numbers count less and less, but never less than three intervals."""
+    """Age from which numbers count less and less. Three intervals, if that is more."""
 
     expire: Timeout = 180.0
-    """Age from which they do not count at all."""
+    """Age from which numbers no longer count."""
 
     signals: LoadSignals = LoadSignals()
-    """What to read."""
+    """What to read. Needed unless a preset has some."""
 
     limits: LoadLimits = LoadLimits()
-    """What is full."""
+    """At how much of each signal a backend is full."""
 
 
 class Agent(Section):
     """A program beside each backend that answers with a line of HAProxy's agent-check protocol."""
 
     address: IpAddress | None = None
-    """Address to ask instead of the one of the backend."""
+    """Another address to ask, the same for all backends. Default: that of the backend."""
 
     port: Port
-    """Where it listens."""
+    """Where it listens. One backend may have another."""
 
     send: Payload | None = None
-    """What to send before the answer is read."""
+    r"""What to send before the reply is read, such as `"gpu0\n"`."""
 
     interval: Interval = 2.0
-    """From the start of one question to the start of the next, and how long an answer may take."""
+    """From the start of one request to the start of the next, give or take 10%, and how long a reply may take."""
 
 
 class BackendAgent(Section):
     """Where the agent of one backend is, if not where the pool says."""
 
     address: IpAddress | None = None
-    """Address to ask instead of the one of the backend."""
+    """Another address to ask. Default: that of the pool's `agent`, or its own."""
 
     port: Port | None = None
-    """Port to ask instead of the one of the pool."""
+    """Another port to ask. Default: that of the pool's `agent`."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from l4lb.config.fields.durations import Interval
-from l4lb.config.fields.shape import AT_LEAST_ONE, list_schema, one_or_many
+from l4lb.config.fields.shape import AT_LEAST_ONE, Written, list_schema, one_or_many
 from l4lb.config.fields.words import FilePath
 from l4lb.config.sections import Section
 
@@ -18,6 +18,7 @@ Events = Annotated[
     BeforeValidator(one_or_many),
     AT_LEAST_ONE,
     list_schema({"enum": ["open", "interval", "close"]}),
+    Written("of `open`, `interval`, `close`"),
 ]
 
 
@@ -25,26 +26,28 @@ class AccessLog(Section):
     """One line for each session, or for each of its events."""
 
     to: FilePath = "-"
-    """A file to append to; `-` is standard output."""
+    """File to append to, created with mode 0640; a FIFO works too. `-` is standard output."""
 
     format: Literal["json", "tcplog"] = "json"
-    """`tcplog` is the TCP log line of HAProxy."""
+    """`tcplog` is HAProxy's TCP log line."""
 
     events: Events = ("close",)
-    """Which events of a session are logged."""
+    """When to log a session: once it is connected to a backend (`open`), at regular times (`interval`), at its end
+    (`close`)."""
 
     interval: Interval = 60.0
-    """How often a long session is logged when `events` has `interval`."""
+    """How often to log a session when `events` has `interval`."""
 
 
 class Log(Section):
     """What the process says about itself, on standard error, and about its sessions."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important lines that are written."""
+    """The least important lines to write."""
 
     format: Literal["text", "json"] = "text"
-    """`json` is one object a line."""
+    """`json` writes one object a line with `time`, `level`, `logger`, `message` and, for an error inside l4lb,
+    `exception`."""
 
     access: AccessLog | None = None
-    """Not given: sessions are not logged."""
+    """The access log. Without the section sessions are not logged."""

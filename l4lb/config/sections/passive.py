@@ -13,13 +13,14 @@ class Passive(Section):
     """What clients' connections tell: a backend that fails them is ejected for a while."""
 
     failures: Count = 5
-    """By how many the failures of connections have to outnumber the successes."""
+    """A backend is ejected when its failures outnumber its successes by this many."""
 
     eject: Timeout = 30.0
-    """How long the first ejection lasts; later ones last longer, up to ten times."""
+    """How long the first ejection lasts; the second lasts twice as long, up to ten times."""
 
     max_ejected: Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
-    """Share of the pool's usable backends that may be out at once, at least one; never the last."""
+    """Share of the pool's backends that may be ejected at once, rounded down but at least one; never the last usable
+    one."""
 
     black_hole: TimeoutOrOff = 30.0
-    """Silence after which a backend that owes answers is ejected, while others of the pool answer."""
+    """Silence after which a backend that owes responses is ejected, while others of the pool respond."""

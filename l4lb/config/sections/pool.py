@@ -22,77 +22,90 @@ class Hash(Section):
     """How `maglev` and `source_hash` place clients."""
 
     key: Literal["source_ip", "source_ip_port", "sni"] = "source_ip"
-    """What decides where a client goes. `sni` is the server name it asks for; its address when it gives none."""
+    """What decides where a client goes: its address; its address and port, which spreads the connections of one host;
+    or the server name it asks for with TLS, so that all clients of a name share a backend. `sni` waits for the name; a
+    client without one is placed by its address."""
 
     table_size: TableSize = 65537
-    """Entries of the lookup table, a prime number. More entries share more evenly."""
+    """Entries of the lookup table, a prime. More entries share more evenly and take more memory; 100 for each backend
+    is a good minimum. If sources find more backends than it has entries, a larger table is used and logged."""
 
     max_load: MaxLoad | None = None
-    """How many times its share of the connections a backend may have before clients go elsewhere; not given is any."""
+    """Bounded loads: a backend with this many times its share of the pool's connections takes no more clients; they go
+    where another hash sends them, and if all are full, to the least loaded. 1.25 suits most. Default: no bound."""
 
 
 class Timeouts(Section):
     """Deadlines of one session."""
 
     connect: Timeout = 5.0
-    """For each attempt to reach a backend."""
+    """For each attempt to connect to a backend."""
 
     idle: Timeout = 3600.0
     """No byte in either direction for this long."""
 
     half_close: Timeout = 60.0
-    """One side has finished, and the other sent nothing for this long."""
+    """One side has finished sending, and nothing came from the other, which owes it nothing, for this long. A client
+    that ends its request with a FIN is owed the response until the backend has finished too: `response`, `stream_gap`
+    and `idle` cover that. Also how long a peer of a closing session may leave sent bytes unread before it is reset."""
 
     lifetime: TimeoutOrOff = None
-    """How long a session may last. One in the middle of a turn may end it, for as long again at most."""
+    """How long a session may last. A session in the middle of a turn gets up to the same time again to finish it."""
 
     first_byte: TimeoutOrOff = None
-    """To the client's first byte, and from its last byte to the backend's first. One from the backend settles it."""
+    """From the connection to the first byte of the client, and from the client's last byte to the first byte of the
+    backend. After that byte the timer is off for the session."""
 
     response: TimeoutOrOff = None
-    """From the last byte of a question to the first byte of its answer. Replaces `idle` there."""
+    """From the last byte of a request to the first byte of its response. Replaces `idle` there."""
 
     stream_gap: TimeoutOrOff = None
-    """Silence in the middle of an answer, as far as it is known not to be over. Replaces `idle` there."""
+    """Silence within a response: for up to a minute after a piece that is known never to be the last, for a second at
+    most where sizes prove nothing; and of a response that the client does not read. Replaces `idle` there."""
 
     keepalive: TimeoutOrOff = None
-    """Silence between an answer and the next question. Replaces `idle` there."""
+    """Silence between a response and the next request. Replaces `idle` there."""
 
     hello: Timeout = 5.0
-    """To the end of a TLS ClientHello, where its server name matters. After that the client goes on without one."""
+    """From accepting a client, or from its PROXY header, to the end of its TLS ClientHello, where the server name
+    matters: in a pool with `hash.key: sni`, and for the clients of a listener with `sni` whose own pool this is. A
+    client that takes longer goes on without a name."""
 
 
 class Rebalance(Section):
     """Closing quiet connections of backends that have more than their share, after another one joined or gained."""
 
     rate: Rate = Field(default=20.0, json_schema_extra={"default": "20/s"})
-    """Connections closed a second, all backends of the pool together."""
+    """Connections to close, over all backends of the pool. The pace varies a little, so that balancers do not close in
+    step."""
 
     quiet: Interval = 2.0
-    """Only connections without a byte for this long. A stream that pauses for longer would be cut."""
+    """Close only connections without a byte for this long. Longer than any pause of a stream, shorter than the
+    backends' own keep-alive."""
 
 
 class Queue(Section):
     """The waiting room for clients that find no backend with a place."""
 
     size: QueueSize = 1000
-    """Clients at once. More are disconnected."""
+    """Clients that wait at once. Further clients are disconnected (`queue_full`)."""
 
     timeout: Timeout = 30.0
-    """How long each waits."""
+    """How long each client waits (`queue_timeout`), all its waits together."""
 
 
 class Sticky(Section):
     """Remembering which backend each client was given, so that it comes back to it."""
 
     key: Literal["source_ip"] = "source_ip"
-    """What a client is known by."""
+    """What identifies a client: its address, from the PROXY header where that is trusted. Clients on a unix socket are
+    not remembered."""
 
     ttl: Timeout = 1800.0
-    """How long after its last session a client is remembered."""
+    """How long after its last session a client is remembered. A reload changes it for all clients at once."""
 
     entries: StickyEntries = 100_000
-    """Clients at once. A new one takes the place of one that has not come for long."""
+    """Clients remembered at once, 43 bytes each."""
 
 
 class Pool(Section):
@@ -109,7 +122,7 @@ class Pool(Section):
         "source_hash",
         "first",
     ] = "round_robin"
-    """How clients are shared out."""
+    """How clients are shared out among the backends."""
 
     preset: (
         Literal[
@@ -128,84 +141,101 @@ class Pool(Section):
         ]
         | None
     ) = None
-    """A known server: fills health, load, timeouts, tcp, drain_timeout and drain_quiet where the pool is silent."""
+    """A known server: fills `health`, `load`, `timeouts`, `tcp`, `drain_timeout` and `drain_quiet` where the pool does
+    not set them."""
 
     hash: Hash = Hash()
-    """For `maglev` and `source_hash`."""
+    """Settings of `maglev` and `source_hash`."""
 
     backends: tuple[Backend, ...]
-    """Addresses, or sections. Where there are none, clients wait in the `queue`, or are disconnected."""
+    """Addresses, or sections as below. May be empty, and may be left out beside `discover`. While a pool has no backend
+    at all, clients wait in the `queue`, or are disconnected if there is none."""
 
     discover: Discover | None = None
-    """Where more backends are found. With it `backends` may be left out."""
+    """Where to find more backends."""
 
     retries: Retries = 3
-    """Attempts after the first that failed to connect."""
+    """Further attempts after the first one failed to connect. The next attempt goes to a backend that was not tried
+    yet, if there is one; the same backend is tried again after a second. With `maglev` and `source_hash`, and for
+    clients that `sticky` remembers, only the last attempt goes elsewhere. A unix socket whose backlog is full has not
+    failed: it is tried again, after a few milliseconds and then more slowly, until `timeouts.connect`."""
 
     source: Sources = ()
-    """Addresses of this host that connections to backends come from, in turn; none given leaves it to the kernel."""
+    """Addresses of this host to connect to backends from, in turn, at most 64; checks, scrapes and agents of the pool
+    use them too. An address that has no port left, or that this host does not have, is skipped; each has about 28,000
+    ports for each backend. If none has the family of a discovered or resolved backend, the kernel chooses."""
 
     send_proxy: Literal["off", "v1", "v2"] = "off"
-    """Version of the PROXY header that tells backends who the client is."""
+    """Begin each connection to a backend with a PROXY header that names the client. `v2` also passes on the extensions
+    of a trusted header."""
 
     timeouts: Timeouts = Timeouts()
     """Deadlines of a session."""
 
     tcp: Tcp = Tcp()
-    """For the connections to backends."""
+    """Detect dead connections to backends."""
 
     health: Health | None = None
-    """Not given: backends are not checked."""
+    """Checks. Without the section backends are not checked and always count as healthy."""
 
     passive: Passive | None = None
-    """Not given: failures of clients' connections eject nobody."""
+    """Eject backends that fail the connections of clients. Without the section none is ejected."""
 
     queue: Queue | None = None
-    """Not given: a client that finds no place is disconnected at once."""
+    """Let clients wait for a backend with capacity. Without the section they are disconnected at once."""
 
     abort_on_close: bool = False
-    """Whether a client that has finished (sent a FIN) before it has a backend has left, and nothing is asked for it."""
+    """Treat a client that sends a FIN while it is queued, connecting or waiting for a retry as gone: it is disconnected
+    (`client_abort`), and no backend works for it. HTTP clients close like that when they give up; the presets of HTTP
+    servers turn it on. Leave it off where a client may end its request with a FIN and still read the response. A reset
+    always counts as leaving."""
 
     scale_to_zero: bool = False
-    """Whether nobody may be there, and that is no fault: clients wait in the `queue` for somebody to be started."""
+    """Allow the pool to be empty: clients wait in the `queue` until a backend starts. Needs a `queue`."""
 
     sticky: Sticky | None = None
-    """Not given: every session is shared out as if its client came for the first time."""
+    """Remember which backend each client was given. Without the section every session is balanced anew."""
 
     rebalance: Rebalance | None = None
-    """Not given: connections stay where they are for as long as their clients keep them."""
+    """Move connections to a backend that joined, returned or gained weight. Without the section connections stay for as
+    long as clients keep them."""
 
     load: Load | None = None
-    """Not given: weights do not follow the load of the backends."""
+    """Let weights follow the load of the backends."""
 
     agent: Agent | None = None
-    """Not given: no agent is asked."""
+    """Ask a program beside each backend for its load and state."""
 
     slow_start: TimeoutOrOff = None
-    """In this time the weight of a backend that has become usable grows to what it is."""
+    """Time in which the weight of a backend that becomes usable grows from a tenth to all of it."""
 
     panic_threshold: Percentage = Field(default=0.0, json_schema_extra={"default": "0%"})
-    """Below this share of usable backends health is ignored; 0% is never."""
+    """Below this share of usable backends, health is ignored; `0%` is never."""
 
     on_down: Literal["keep", "close"] = "keep"
-    """What becomes of the sessions of a backend that goes down or into maintenance."""
+    """What happens to the sessions of a backend that goes down or into maintenance: they go on, or are closed at
+    once."""
 
     on_up: Literal["keep", "close_lower"] = "keep"
-    """What becomes of the sessions on lower tiers when a backend of a better one comes up."""
+    """What happens to the sessions on lower tiers when a backend of a better tier comes up."""
 
     failback: FailbackOrOff = Field(default=0.0, json_schema_extra={"default": "on"})
-    """With tiers and `first`, when to go back to a better one that was left: at once, never by itself, or when it has
-    been usable for this long."""
+    """With tiers, and with `balance: first`: when new sessions go back to a better tier or backend: at once (`on`),
+    never by themselves (`off`), or once it has been usable for this long."""
 
     spill: Literal["on", "off"] = "on"
-    """With tiers: `off` uses a lower tier only when no backend above it is usable, not when those are full."""
+    """With tiers: `off` uses a lower tier only while no backend above it is usable. When the better tiers are full,
+    clients wait or are turned away."""
 
     drain_timeout: PatienceOrOff = 600.0
-    """How long a backend that left the file keeps turns in flight; off is for ever."""
+    """How long turns in flight may go on at a backend that was removed from the file; `off` is without limit."""
 
     drain_spread: Spread = Field(default=0.0, json_schema_extra={"default": "0s"})
-    """Quiet sessions of a backend that is drained or gone, or of l4lb when it stops, leave spread over this time."""
+    """Idle sessions of a backend that is drained or removed, and of l4lb when it stops, begin to close spread over this
+    time, so that their clients do not all reconnect at once. At most `drain_timeout`; when l4lb stops,
+    `process.drain_timeout` is the limit."""
 
     drain_quiet: Literal["close", "keep"] = "close"
-    """What becomes of quiet sessions where their backend is drained or gone, or l4lb stops: closed at once, or kept as
-    long as those in a turn."""
+    """What happens to idle sessions when their backend is drained or removed, or l4lb stops: they are closed within a
+    second, or kept as long as turns in flight. `keep` is for protocols in which silence is work, such as database
+    transactions."""

@@ -11,13 +11,16 @@ class Tcp(Section):
     """How the kernel finds out that a TCP peer is lost. Unix sockets have none of it."""
 
     keepalive: KeepaliveOrOff = None
-    """Silence after which a peer is asked for a sign of life."""
+    """Silence after which the kernel probes the peer. The peer's kernel answers whatever its program does, so this
+    never ends a healthy connection, however long it is silent; and it shows NATs, firewalls and other balancers on the
+    path that the connection is in use."""
 
     keepalive_interval: Keepalive = 10.0
-    """From a probe that is not answered to the next."""
+    """From one unanswered probe to the next."""
 
     keepalive_probes: Probes = 6
-    """Probes without an answer after which the peer is lost. `user_timeout` takes the place of this number."""
+    """Unanswered probes after which the peer is dead. With `user_timeout` this number is ignored."""
 
     user_timeout: UserTimeout = None
-    """How long sent bytes may go unacknowledged, or untaken, until the peer is lost."""
+    """The peer is dead when bytes sent to it were not acknowledged for this long, **or not read: a live peer that does
+    not read is cut off too** once the buffers are full."""
