@@ -102,8 +102,6 @@ class Acceptor:
     async def _open(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         try:
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(self._make_protocol, sock)
         except OSError:  # it has left
             sock.close()

@@ -1,101 +1,92 @@
-"""The listening sockets of the admin server: opened or taken over together, and seen off with the unix one's file."""
+"""The listening sockets of the admin server: a unix socket for everything, a TCP address for reading only."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Container
 
-from l4lb.config.address import Address
-from l4lb.sockets.admin import file_identity, listen_tcp, listen_unix, unlink_if_same
+from l4lb.config import Address
+from l4lb.sockets.bind import Bind, BindKey
 from l4lb.sockets.inherited import Inherited
+from l4lb.sockets.listen import cannot_bind, file_identity, open_tcp, open_unix
 
 UNIX = "admin socket"
 TCP = "admin address"
-"""What the two sockets are called; no listener can have a name with a space."""
+"""Names of the two binds. A listener's name cannot contain a space."""
+
+UNIX_MODE = 0o660
+BACKLOG = 128
 
 
 class Listening:
-    """The sockets by name: `path` for the unix one, `listen` for the TCP one, `inherited` where they are the same."""
+    """Owns the binds: `path` for the unix one, `listen` for the TCP one, or the `inherited` sockets of the same names.
+
+    Whether the unix socket's file is removed with it follows the rules of `Bind`.
+    """
 
     def __init__(self, path: str | None, listen: Address | None, inherited: Inherited) -> None:
-        self._path = path
-        self._listen = listen
+        addresses = {UNIX: None if path is None else Address(path=os.path.abspath(path)), TCP: listen}
+        self._addresses = {name: address for name, address in addresses.items() if address is not None}
         self._inherited = inherited
-        self._identity: tuple[int, int] | None = None
-        self._borrowed: set[str] = set()
-        self.sockets: dict[str, socket.socket] = {}
+        self._binds: dict[str, Bind] = {}
 
     @property
-    def names(self) -> dict[tuple[str, Address], socket.socket]:
-        """The open ones, as they are named to a successor, which is lent what this process was lent."""
-        addresses = {UNIX: None if self._path is None else Address(path=os.path.abspath(self._path)), TCP: self._listen}
-        return {
-            (name, address): sock
-            for name, sock in self.sockets.items()
-            if name not in self._borrowed and (address := addresses[name]) is not None
-        }
+    def sockets(self) -> dict[str, socket.socket]:
+        """The open socket of each name."""
+        return {name: bind.sockets[0] for name, bind in self._binds.items()}
+
+    @property
+    def handed_over(self) -> dict[BindKey, socket.socket]:
+        """The sockets for a successor, which gets those of a socket unit in another way."""
+        return {(name, bind.address): bind.sockets[0] for name, bind in self._binds.items() if not bind.from_unit}
 
     def open(self) -> None:
-        """Open or take over both. StartError when that cannot be done."""
-        if self._path is not None:
-            address = Address(path=os.path.abspath(self._path))
-            known = self._take(UNIX, address)
-            self.sockets[UNIX] = known or listen_unix(self._path)
-            if known is None or not self._inherited.shared:
-                self._identify()
-        if self._listen is not None:
-            self.sockets[TCP] = self._take(TCP, self._listen) or listen_tcp(self._listen)
+        """Open or take over both. StartError if one cannot be opened; `close` closes the other."""
+        for name, address in self._addresses.items():
+            self._binds[name] = self._take_over(name, address) or _opened(name, address)
 
-    def _take(self, name: str, address: Address) -> socket.socket | None:
-        found = self._inherited.take(name, address)
-        if not found:
-            found = self._inherited.borrow(address)
-            self._borrowed |= {name} if found else set()
-        for other in found[1:]:
-            other.close()
-        return found[0] if found else None
+    def _take_over(self, name: str, address: Address) -> Bind | None:
+        bind = self._inherited.take_over((name, address))
+        if bind is not None:
+            for surplus in bind.sockets[1:]:
+                surplus.close()
+            del bind.sockets[1:]
+        return bind
 
     @property
     def is_lost(self) -> bool:
-        """Whether no client reaches the unix socket: another file, or none, is where its own was."""
-        if self._path is None or UNIX not in self.sockets:
-            return False
-        try:
-            return self._identity not in (None, file_identity(self._path))
-        except OSError:
-            return True
+        """Whether no client can reach the unix socket, because its file was removed or replaced."""
+        return UNIX in self._binds and self._binds[UNIX].is_lost
 
     def reopen(self) -> None:
-        """Put another unix socket in the place of one that is lost. StartError when that cannot be done."""
-        assert self._path is not None
-        opened = listen_unix(self._path)
-        self.sockets.pop(UNIX).close()
-        self.sockets[UNIX] = opened
-        self._borrowed.discard(UNIX)
-        self._identify()
+        """Replace a unix socket that is lost. StartError if that is not possible; it is still open then."""
+        opened = _opened(UNIX, self._addresses[UNIX])
+        self._binds[UNIX].close()
+        self._binds[UNIX] = opened
 
-    def _identify(self) -> None:
-        # The file of a borrowed socket belongs to the socket unit.
-        if self._path is not None and UNIX not in self._borrowed and os.path.exists(self._path):
-            self._identity = file_identity(self._path)
+    def take_ownership(self) -> None:
+        """The predecessor has let go: the unix socket's file is removed with it."""
+        if UNIX in self._binds:
+            self._binds[UNIX].own_file()
 
-    def own(self) -> None:
-        """What was taken over is nobody else's any more: the file goes with it."""
-        if UNIX in self.sockets:
-            self._identify()
-
-    def disown(self, keys: Iterable[tuple[str, Address]]) -> None:
-        """Another process has these too: whoever closes them here leaves the file alone."""
-        if any(name == UNIX for name, _ in keys):
-            self._identity = None
+    def hand_over(self, keys: Container[BindKey]) -> None:
+        """A successor has these sockets: leave the unix socket's file alone."""
+        bind = self._binds.get(UNIX)
+        if bind is not None and (UNIX, bind.address) in keys:
+            bind.disown_file()
 
     def close(self) -> None:
-        """Close both, and remove the file. Idempotent."""
-        if self._path is not None and self._identity is not None:
-            # Before the socket closes: until then no other file can have its identity.
-            unlink_if_same(self._path, self._identity)
-            self._identity = None
-        for sock in self.sockets.values():
-            sock.close()
-        self.sockets.clear()
+        """Close both, and remove the unix socket's file. Idempotent."""
+        for bind in self._binds.values():
+            bind.close()
+        self._binds.clear()
+
+
+def _opened(name: str, address: Address) -> Bind:
+    try:
+        if name == UNIX:
+            return Bind(address, [open_unix(address, UNIX_MODE, BACKLOG)], file_identity(address))
+        return Bind(address, open_tcp(address, BACKLOG))
+    except OSError as error:
+        raise cannot_bind("admin.socket" if name == UNIX else "admin.listen", address, error) from error

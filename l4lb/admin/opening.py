@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 
+from l4lb.admin import DEFAULT_SOCKET
 from l4lb.admin.server import AdminServer
 from l4lb.config import model
 from l4lb.errors import StartError
-from l4lb.sockets.admin import DEFAULT_SOCKET
 from l4lb.sockets.inherited import Inherited
 from l4lb.status import Control
 

@@ -41,9 +41,10 @@ from l4lb.handover import recall
 from l4lb.handover.memory import BackendTold, Memory, StickyBatch
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.net.target import Target
+from l4lb.sockets.bind import BindKey
 from l4lb.sockets.fd_store import Store, no_store
 from l4lb.sockets.inherited import Inherited
-from l4lb.sockets.sockets import BindKey, Sockets
+from l4lb.sockets.listeners import Sockets
 from l4lb.state import edits
 from l4lb.state.containment import Containment, PoolFaults, refused
 from l4lb.state.departures import SlotKey
@@ -178,7 +179,7 @@ class Balancer:
             lambda: self._changes.forget(state.pools),
             lambda: self._alarms.look_for_panic(state),
             lambda: self._alarms.look_for_tables(state),
-            lambda: self._sockets.settle(listeners),
+            lambda: self._sockets.apply_settings(listeners),
             lambda: self._housekeeping.note_sockets({} if self._stopping else state.listeners),
             self._check,
             *((self._note_changes,) if self._accepting else ()),
@@ -576,7 +577,7 @@ class Balancer:
     async def pause_accepting(self, closing: Collection[BindKey] = ()) -> bool:
         """Accept nobody for now; who waits in a queue is still served, who comes later waits. Sockets stay open, but
         those that are `closing` soon let next to nobody queue. Whether no worker has them any more."""
-        self._sockets.fade(closing)
+        self._sockets.shrink_queues(closing)
         self._accepting = False
         # A failure must not end a stop, and with it every session: it is tried again.
         self._publisher.now()
@@ -591,7 +592,7 @@ class Balancer:
         """Let clients in again after a pause; if that is not possible at once, then as soon as it is."""
         self._accepting = True
         if self._config is not None:
-            self._sockets.settle(self._config.listeners)
+            self._sockets.apply_settings(self._config.listeners)
         self._publisher.now()
 
     # ---- a successor -----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from l4lb.engine.api import (
     TcpSpec,
 )
 from l4lb.net.dial import source_address
-from l4lb.sockets.sockets import BindKey, Rows, bind_key
+from l4lb.sockets.bind import BindKey, Rows, bind_key
 from l4lb.state.containment import PoolFaults
 from l4lb.state.state import BackendEntry, ListenerEntry, PoolEntry, State
 from l4lb.state.tables import table_size

@@ -15,7 +15,8 @@ from l4lb.balancer.sessions import Sessions
 from l4lb.base.text import counted
 from l4lb.base.threads import Threads
 from l4lb.engine.api import Ending, Engine, SlotKind
-from l4lb.sockets.sockets import BindKey, Sockets, bind_key
+from l4lb.sockets.bind import BindKey, bind_key
+from l4lb.sockets.listeners import Sockets
 from l4lb.state.departures import Departure, SlotKey, departures
 from l4lb.state.state import BackendKey, ListenerEntry, State
 
@@ -75,7 +76,7 @@ class Housekeeping:
     def note_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:
         """These listeners are all there are."""
         if unused := self._not_of(listeners):
-            self._sockets.fade(unused)
+            self._sockets.shrink_queues(unused)
             self.unused.set()
 
     def close_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:

@@ -11,7 +11,8 @@ from l4lb.config import Address
 from l4lb.config.loops import Door, find_loops
 from l4lb.net.interfaces import host_text
 from l4lb.net.target import Target
-from l4lb.sockets.sockets import Sockets, bind_key
+from l4lb.sockets.bind import bind_key
+from l4lb.sockets.listeners import Sockets
 from l4lb.state.state import BackendEntry, BackendKey, State
 
 _log = logging.getLogger(__name__)

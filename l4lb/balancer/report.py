@@ -11,7 +11,8 @@ from l4lb.discovery.source import Readiness
 from l4lb.engine.api import Engine
 from l4lb.health.scheduler import Scheduler, Watch
 from l4lb.load.poller import Asked
-from l4lb.sockets.sockets import Sockets, bind_key
+from l4lb.sockets.bind import bind_key
+from l4lb.sockets.listeners import Sockets
 from l4lb.state.edits import Origins
 from l4lb.state.state import BackendEntry, BackendKey, ListenerEntry, PoolEntry
 from l4lb.status import (

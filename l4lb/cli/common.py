@@ -10,10 +10,10 @@ from typing import NoReturn, ParamSpec
 
 import click
 
+from l4lb.admin import DEFAULT_SOCKET
 from l4lb.admin.client import AdminClient, ClientError, Json
 from l4lb.base.text import clipped, counted
 from l4lb.cli.draining import Drain
-from l4lb.sockets.admin import DEFAULT_SOCKET
 from l4lb.terminal import tables
 
 EXIT_FAILED = 1

@@ -44,8 +44,8 @@ from l4lb.process.upgrade.upgrade import Estate, Upgrades
 from l4lb.process.upkeep import keep_up
 from l4lb.process.watchdog import Watchdog
 from l4lb.sockets import listen_fds
+from l4lb.sockets.bind import BindKey
 from l4lb.sockets.fd_store import Store
-from l4lb.sockets.inherited import BindKey
 from l4lb.sockets.systemd import Notifier
 from l4lb.state.state import BackendEntry
 from l4lb.status import ConfigStatus, ReloadOutcome, Status, UpgradeOutcome, UpgradeStatus
@@ -159,7 +159,7 @@ class Daemon(Operated):
         with uncollected():
             self.balancer.apply(plan)
         kept = self._inheritance.kept()
-        self._inheritance.inherited.settle()
+        self._inheritance.inherited.close_unclaimed()
         if account is not None:
             self.balancer.sockets.give_to(account.pw_uid, account.pw_gid)
             become(account)
@@ -212,8 +212,8 @@ class Daemon(Operated):
         self.balancer.recall_seats(news.seats)
         self.balancer.recall_clients(news.sticky)
         await predecessor.leaves()
-        self.balancer.sockets.own()
-        admin.listening.own()
+        self.balancer.sockets.take_ownership()
+        admin.listening.take_ownership()
 
     def _on_replaced(self, pid: int) -> None:
         _log.info("upgraded: process %d serves now, and this one leaves", pid)

@@ -1,6 +1,7 @@
-"""What the service manager passes to a process it starts: sockets of a socket unit, and those of its store.
+"""Receives the sockets that the service manager passes at the start: those of socket units, and those of its store.
 
-The protocol is that of sd_listen_fds(3): descriptors from 3 on, how many, for whom, and what they are called.
+The protocol is sd_listen_fds(3): descriptors from 3 on, with their number, the process they are for, and their names in
+environment variables.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 def receive(environment: MutableMapping[str, str], first: int = FIRST) -> Inherited:
-    """Take over what was passed to this process, and hide it from its children. What is of no use is closed, and said.
+    """Take over the sockets passed to this process, from descriptor `first` on, and hide them from its children.
 
-    To be called once: the descriptors, from `first` on, belong to whoever asked first.
+    Descriptors that are not listening sockets are closed with a warning. Call it once: the caller owns the descriptors.
     """
     pid, count, names = (environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     inherited = Inherited()
@@ -32,7 +33,7 @@ def receive(environment: MutableMapping[str, str], first: int = FIRST) -> Inheri
         return inherited
     known: set[tuple[int, int]] = set()
     given = _named(range(first, first + int(count)), names.split(":"))
-    # A socket unit's first: one that is in the store too is the unit's.
+    # Socket units first: a socket that is in the store as well belongs to the unit.
     for fd, name in sorted(given, key=lambda item: key_of(item[1]) is not None):
         sock = _usable(fd, name)
         if sock is None:
@@ -42,7 +43,7 @@ def receive(environment: MutableMapping[str, str], first: int = FIRST) -> Inheri
         if (info.st_dev, info.st_ino) in known:
             sock.close()
         elif key is None:
-            inherited.unnamed.append(sock)
+            inherited.from_unit.append(sock)
         else:
             inherited.named.setdefault(key, []).append(sock)
         known.add((info.st_dev, info.st_ino))
@@ -55,18 +56,18 @@ def _named(fds: range, names: list[str]) -> list[tuple[int, str]]:
 
 
 def _usable(fd: int, name: str) -> socket.socket | None:
-    """The listening socket that `fd` is; None if it is something else, which is closed then."""
+    """The listening socket of this descriptor. Anything else is closed with a warning; then None."""
     try:
         os.set_inheritable(fd, False)
         sock = socket.socket(fileno=fd)
     except OSError:
-        _log.warning("descriptor %d (%s) from the service manager is no socket", fd, name)
+        _log.warning("descriptor %d (%s) from the service manager is not a socket", fd, name)
         _close(fd)
         return None
     if sock.family not in _FAMILIES:
-        problem = "is no TCP or unix socket; use ListenStream="
+        problem = "is neither TCP nor unix; use ListenStream="
     elif sock.type != socket.SOCK_STREAM:
-        problem = "is no stream socket; use ListenStream="
+        problem = "is not a stream socket; use ListenStream="
     elif not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         problem = "does not listen; use Accept=no"
     else:

@@ -1,7 +1,7 @@
-"""Telling systemd how it goes, and giving it sockets to keep: sd_notify(3), in the few lines it takes.
+"""Reports the state of the process to systemd, and gives it sockets to store: sd_notify(3), in the few lines it takes.
 
-Without NOTIFY_SOCKET in the environment every call does nothing. Messages arrive, in order, as soon as systemd reads
-them: the first one that its queue has no room for is sent by a thread, and those that follow wait behind it.
+Without NOTIFY_SOCKET in the environment every call does nothing. Messages arrive in order: once systemd's queue is
+full, a thread sends the messages that wait, and later ones wait behind them.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import time
 from collections.abc import Mapping, Sequence
 
 STORE_TIMEOUT = 1.0
-"""Seconds in which systemd takes descriptors. The caller waits, as it goes on to close them."""
+"""Seconds for systemd to accept descriptors. The caller waits, because it closes them next."""
 
 SEND_TIMEOUT = 1.0
-"""Seconds until a message that waits for room is tried anew: systemd may have been started again."""
+"""Seconds until a waiting message is tried again from the start: systemd may have been restarted."""
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds for what still waits when this process ends."""
+"""Seconds for messages that still wait when this process ends."""
 
 WAITING_MAX = 64
-"""Messages that wait; then the oldest is lost. Each says how it is now, so the newest count."""
+"""Messages that wait at most. Beyond it the oldest is dropped: each describes the present, so the newest count."""
 
 STOP_EXTENSION = 10.0
-"""Seconds that a process which is stopping may be silent for."""
+"""Seconds that a stopping process may go without a message."""
 
 
 class Notifier:
-    """Speaks to the socket that the service manager named at start, `address`. `store_room` is how many descriptors it
-    keeps. Owns a thread while messages wait; the methods are for one thread."""
+    """Sends to `address`, the socket that the service manager named at the start. `store_room` is the number of
+    descriptors that it keeps. Owns a thread while messages wait. Call the methods from one thread."""
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         environment = dict(os.environ) if environment is None else environment
@@ -46,7 +46,7 @@ class Notifier:
         self._sender: threading.Thread | None = None
 
     def notify(self, **fields: str | int) -> None:
-        """Send `NAME=value` lines, without waiting. A manager that does not listen is no reason to fail."""
+        """Send `NAME=value` lines, without waiting. Ignores errors, such as a manager that has gone."""
         if self._muted:
             return
         message = _encoded(fields)
@@ -58,7 +58,7 @@ class Notifier:
                     self._sender.start()
 
     def close(self) -> None:
-        """Wait a few seconds for messages that have not been taken yet."""
+        """Wait a few seconds until systemd has the messages that still wait."""
         with self._lock:
             sender = self._sender
         if sender is not None:
@@ -73,12 +73,12 @@ class Notifier:
                 message = self._waiting[0]
             sent = self._try(message, timeout=SEND_TIMEOUT)
             with self._lock:
-                # It may be gone, pushed out by newer ones.
+                # Newer messages may have pushed it out.
                 if sent and self._waiting[0] is message:
                     self._waiting.popleft()
 
     def _try(self, message: bytes, *, timeout: float) -> bool:
-        """Whether the message is out of the way: taken, or no manager is there. False while the manager is busy."""
+        """Whether the message needs no other try: it is sent, or the manager is gone. False while the queue is full."""
         try:
             self._send(message, (), timeout=timeout)
         except (BlockingIOError, TimeoutError):
@@ -88,15 +88,15 @@ class Notifier:
         return True
 
     def store(self, name: str, fds: Sequence[int]) -> bool:
-        """Have duplicates of these kept under this name until they are removed, or the service is stopped. Whether it
-        was said: a store that is full says nothing."""
-        return self._say({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, fds)
+        """Store duplicates of these descriptors under this name until they are removed, or the service is stopped.
+        Whether the message was sent: systemd does not answer, not even if its store is full."""
+        return self._send_now({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, fds)
 
     def remove_stored(self, name: str) -> bool:
-        """Have what is kept under this name closed. Whether it was said."""
-        return self._say({"FDSTOREREMOVE": 1, "FDNAME": name}, ())
+        """Close the descriptors stored under this name. Whether the message was sent."""
+        return self._send_now({"FDSTOREREMOVE": 1, "FDNAME": name}, ())
 
-    def _say(self, fields: dict[str, str | int], fds: Sequence[int]) -> bool:
+    def _send_now(self, fields: dict[str, str | int], fds: Sequence[int]) -> bool:
         if self._muted:
             return False
         try:
@@ -109,7 +109,7 @@ class Notifier:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.settimeout(timeout)
-            # Only a connected socket can be waited on until its peer has room.
+            # Only a connected socket can wait until its peer has room.
             sock.connect(self.address)
             sock.sendmsg([message], rights)
 
@@ -120,12 +120,12 @@ class Notifier:
         self.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
 
     def stopping(self, status: str) -> None:
-        """Said again and again, it keeps the manager from running out of patience (TimeoutStopSec)."""
+        """Each call extends the time that the manager gives the stop (TimeoutStopSec)."""
         self.notify(STOPPING=1, STATUS=status, EXTEND_TIMEOUT_USEC=int(STOP_EXTENSION * 1e6))
 
     def main_pid(self, pid: int) -> None:
-        """Another process is the main one from now on. The manager listens to that one only, so this one says nothing
-        more."""
+        """Another process is the main one from now on. The manager accepts messages from that one only, so this one
+        sends no more."""
         self.notify(MAINPID=pid)
         self._muted = True
 
@@ -135,7 +135,7 @@ def _encoded(fields: Mapping[str, str | int]) -> bytes:
 
 
 def _store_room(environment: dict[str, str]) -> int:
-    """How many descriptors it keeps: systemd 254 and later say so, for older ones the unit does."""
+    """How many descriptors systemd stores for the service: systemd 254 sets FDSTORE, for older ones the unit has to."""
     try:
         return max(0, int(environment["FDSTORE"]))
     except (KeyError, ValueError):
@@ -143,7 +143,8 @@ def _store_room(environment: dict[str, str]) -> int:
 
 
 def _watchdog_interval(environment: dict[str, str]) -> float | None:
-    """Seconds between signs of life, a third of what systemd allows: one may fail. None when it asks for none."""
+    """Seconds between watchdog messages, a third of what systemd allows, so that one may get lost. None if the unit has
+    no watchdog."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

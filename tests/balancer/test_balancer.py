@@ -123,7 +123,7 @@ def test_a_change_that_fails_at_any_step_changes_nothing(step: str, answers: dic
     run(main())
 
 
-@pytest.mark.parametrize("part", ["Sessions.learn", "Housekeeping.depart", "Sockets.settle", "Scheduler.apply"])
+@pytest.mark.parametrize("part", ["Sessions.learn", "Housekeeping.depart", "Sockets.apply_settings", "Scheduler.apply"])
 def test_what_has_reached_the_engine_is_not_taken_back_whatever_fails_then(
     part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -43,7 +43,7 @@ both = pytest.mark.parametrize("begin", [start, start_async])
     [
         (config(process={"user": "nobody"}), r"^process\.user: an embedded balancer cannot become another user"),
         (config(process={"max_connections": 10_000_000}), r"^process\.max_connections: 10000000 needs about"),
-        (config(admin={"socket": "/nowhere/l4lb/admin.sock"}), "cannot create the admin socket"),
+        (config(admin={"socket": "/nowhere/l4lb/admin.sock"}), r"admin\.socket: cannot bind unix:/nowhere"),
         (config(log={"access": {"to": "/nowhere/l4lb/log"}}), "cannot open log file"),
         (config(listener={"bind": "192.0.2.1:80"}), r"listeners\.web: cannot bind 192\.0\.2\.1:80"),
         (config(pool={"health": {"type": "https", "tls": {"ca": "/nowhere/ca.pem"}}}), "/nowhere/ca.pem"),
@@ -60,7 +60,7 @@ def test_a_port_that_is_taken_is_named(begin: Start) -> None:
     with Backend() as taken:
         with pytest.raises(l4lb.StartError, match=f"cannot bind {taken}: Address already in use"):
             begin(config(listener={"bind": ["127.0.0.1:0", str(taken)]}))
-        with pytest.raises(l4lb.StartError, match=f"cannot listen on {taken}"):
+        with pytest.raises(l4lb.StartError, match=f"admin.listen: cannot bind {taken}: Address already in use"):
             begin(config(admin={"listen": str(taken)}))
 
 

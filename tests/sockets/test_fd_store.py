@@ -146,9 +146,9 @@ def test_a_full_store_is_said_once_and_takes_what_fits(manager: Manager, caplog:
         store.keep({CHOSEN: chosen, UNIX: unix})
         assert manager.kept.keys() == {name_of(CHOSEN), name_of(UNIX)}
     assert caplog.messages == [
-        "the store of the service manager has room for 3 sockets, and not for those of [::1]:0; raise "
-        "FileDescriptorStoreMax= and FDSTORE= in the unit; clients that come while a process that died is replaced may "
-        "be refused"
+        "the service manager's store has room for 3 sockets, but not for those of [::1]:0; raise "
+        "FileDescriptorStoreMax= and FDSTORE= in the unit; if this process dies, clients may be refused until it is "
+        "replaced"
     ]
 
 

@@ -52,7 +52,7 @@ def test_sockets_are_known_by_their_address_or_by_the_name_they_were_stored_unde
         for sock in (lent, one, other):
             give(sock)
         inherited = receive(environment, FIRST)
-        assert [shown(sock) for sock in inherited.unnamed] == [shown(lent)]
+        assert [shown(sock) for sock in inherited.from_unit] == [shown(lent)]
         assert [shown(sock) for sock in inherited.named[key]] == [shown(one), shown(other)]
         assert not any(os.get_inheritable(FIRST + index) for index in range(3))
         inherited.close()
@@ -64,7 +64,7 @@ def test_a_socket_that_is_both_lent_and_stored_is_the_lender_s(give: Given) -> N
         give(sock)
         give(sock)
         inherited = receive(passed(2, f"{name_of(('', Address.parse('127.0.0.1:80')))}:l4lb.socket"), FIRST)
-        assert (len(inherited.unnamed), inherited.named) == (1, {})
+        assert (len(inherited.from_unit), inherited.named) == (1, {})
         inherited.close()
 
 
@@ -74,7 +74,7 @@ def test_names_may_be_missing(give: Given, names: str | None) -> None:
         give(one)
         give(other)
         inherited = receive(passed(2, names), FIRST)
-        assert len(inherited.unnamed) == 2
+        assert len(inherited.from_unit) == 2
         inherited.close()
 
 
@@ -116,10 +116,10 @@ def netlink(_: Path) -> socket.socket:
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (datagram, "is no stream socket; use ListenStream="),
-        (sequential, "is no stream socket; use ListenStream="),
+        (datagram, "is not a stream socket; use ListenStream="),
+        (sequential, "is not a stream socket; use ListenStream="),
         (connected, "does not listen; use Accept=no"),
-        (netlink, "is no TCP or unix socket; use ListenStream="),
+        (netlink, "is neither TCP nor unix; use ListenStream="),
     ],
 )
 def test_a_socket_of_no_use_is_closed_and_said(
@@ -134,7 +134,7 @@ def test_a_socket_of_no_use_is_closed_and_said(
         give(sock)
         give(good)
         inherited = receive(passed(2, "odd:good"), FIRST)
-        assert [shown(sock) for sock in inherited.unnamed] == [shown(good)]
+        assert [shown(sock) for sock in inherited.from_unit] == [shown(good)]
         inherited.close()
     assert caplog.messages == [
         f"descriptor {FIRST} (odd) from the service manager is not used: the socket{where} {problem}"
@@ -147,9 +147,9 @@ def test_a_descriptor_that_is_no_socket_is_closed_and_said(give: Given, caplog: 
     os.close(reader)
     os.close(writer)
     assert receive(passed(1, "pipe"), FIRST) == Inherited()
-    assert caplog.messages == [f"descriptor {FIRST} (pipe) from the service manager is no socket"]
+    assert caplog.messages == [f"descriptor {FIRST} (pipe) from the service manager is not a socket"]
 
 
 def test_a_descriptor_that_is_not_there_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert receive(passed(1, "nothing"), FIRST) == Inherited()
-    assert caplog.messages == [f"descriptor {FIRST} (nothing) from the service manager is no socket"]
+    assert caplog.messages == [f"descriptor {FIRST} (nothing) from the service manager is not a socket"]

@@ -23,8 +23,8 @@ from l4lb.process.upgrade.channel import (
     PeerEnded,
     send_blocking,
 )
+from l4lb.sockets.bind import BindKey
 from l4lb.sockets.inherited import Inherited
-from l4lb.sockets.sockets import BindKey
 from l4lb.status import UpgradeStatus
 
 HEARING_TIMEOUT = 60.0
@@ -187,7 +187,7 @@ def _hear(message: Message, inheritance: Inheritance, listener: Listener) -> Non
                     inheritance.names.add(key)
                     inheritance.inherited.named.setdefault(key, []).append(sock)
             case "lent":
-                inheritance.inherited.unnamed += [socket.socket(fileno=descriptors.pop(0)) for _ in list(descriptors)]
+                inheritance.inherited.from_unit += [socket.socket(fileno=descriptors.pop(0)) for _ in list(descriptors)]
             case "upgrades":
                 done, failed = int(message.fields["done"]), int(message.fields["failed"])
                 inheritance.upgrades = UpgradeStatus(done_total=done, failed_total=failed)

@@ -20,7 +20,7 @@ from l4lb.handover.batches import batches
 from l4lb.handover.memory import backend_messages, seat_messages
 from l4lb.process.upgrade.channel import DESCRIPTORS_MAX, Channel
 from l4lb.process.upgrade.successor import Successor, UpgradeError
-from l4lb.sockets.sockets import BindKey
+from l4lb.sockets.bind import BindKey
 from l4lb.state.state import State
 from l4lb.status import UpgradeOutcome, UpgradeStatus
 
@@ -113,8 +113,8 @@ class Upgrades:
             await successor.close()
             raise
         # From here on it is done, all of it, and nothing waits.
-        self._estate.balancer.sockets.disown(kept)
-        self._estate.admin.listening.disown(kept)
+        self._estate.balancer.sockets.hand_over(kept)
+        self._estate.admin.listening.hand_over(kept)
         self._status = replace(self._status, done_total=self._status.done_total + 1, last_error=None)
         self._on_done(successor.pid)
         successor.release()
@@ -128,7 +128,7 @@ class Upgrades:
         for some in batches(list(self._sockets()), DESCRIPTORS_MAX):
             names = [[name, str(address)] for (name, address), _ in some]
             await channel.send("sockets", [descriptor for _, descriptor in some], names=names)
-        for lent in batches(self._estate.balancer.sockets.inherited.unnamed, DESCRIPTORS_MAX):
+        for lent in batches(self._estate.balancer.sockets.inherited.from_unit, DESCRIPTORS_MAX):
             await channel.send("lent", [sock.fileno() for sock in lent])
         for kind, fields in self._estate.balancer.remember().messages():
             await channel.send(kind, **fields)
@@ -139,9 +139,9 @@ class Upgrades:
 
     def _sockets(self) -> Iterator[tuple[BindKey, int]]:
         for key, bind in self._estate.balancer.sockets.binds.items():
-            if not bind.borrowed:
+            if not bind.from_unit:
                 yield from ((key, sock.fileno()) for sock in bind.sockets)
-        for key, sock in self._estate.admin.listening.names.items():
+        for key, sock in self._estate.admin.listening.handed_over.items():
             yield key, sock.fileno()
 
     async def _tell(self, channel: Channel, told: State, since: float) -> None:

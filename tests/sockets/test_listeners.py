@@ -1,4 +1,4 @@
-"""Listening sockets: together or not at all, never shared with a stranger, files handled with care."""
+"""Sockets of listeners: opened together or not at all, never shared with another program, files handled with care."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import pytest
 from l4lb.config import Address
 from l4lb.config.model import Listener
 from l4lb.errors import StartError
+from l4lb.sockets.bind import Bind, BindKey, bind_key
 from l4lb.sockets.fd_store import Store
-from l4lb.sockets.inherited import BindKey, Inherited
-from l4lb.sockets.sockets import Bind, Sockets, bind_key
+from l4lb.sockets.inherited import Inherited
+from l4lb.sockets.listeners import Sockets
 from l4lb.sockets.systemd import Notifier
 from tests.helpers.balancer import parse_address
 from tests.helpers.peers import connect, listen
@@ -121,7 +122,7 @@ def test_sockets_taken_over_are_shared_out_among_workers(given: int, workers: in
 def test_a_lent_socket_is_known_by_its_address_and_stays_with_its_owner() -> None:
     with listen() as given, listen() as stranger:
         address = f"127.0.0.1:{given.getsockname()[1]}"
-        inherited = Inherited(unnamed=[stranger, given])
+        inherited = Inherited(from_unit=[stranger, given])
         sockets = Sockets(1, inherited)
         for _ in range(2):
             (key,) = sockets.open_missing({"web": listener(address)})
@@ -151,12 +152,12 @@ def test_an_inherited_unix_socket_is_taken_over(name: str, tmp_path: Path) -> No
 def test_the_file_of_a_lent_unix_socket_stays(tmp_path: Path) -> None:
     path = str(tmp_path / "file")
     with listening_unix(path) as given:
-        sockets = Sockets(2, Inherited(unnamed=[given]))
+        sockets = Sockets(2, Inherited(from_unit=[given]))
         sockets.close(sockets.open_missing({"web": listener(f"unix:{path}")}))
         connect(path).close()
 
 
-def test_an_inherited_unix_socket_that_nobody_reaches_is_opened_anew(
+def test_an_inherited_unix_socket_without_its_file_is_opened_anew(
     sockets: Sockets, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = Address(path=str(tmp_path / "file"))
@@ -179,7 +180,7 @@ def listening_any(port: int, *, v6only: bool = False) -> socket.socket:
 
 def test_a_lent_socket_of_both_families_does_for_all_ipv4_addresses(free_port: int) -> None:
     with listening_any(free_port) as given:
-        sockets = Sockets(1, Inherited(unnamed=[given]))
+        sockets = Sockets(1, Inherited(from_unit=[given]))
         (key,) = sockets.open_missing({"web": listener(f"*:{free_port}")})
         assert sockets.binds[key].shown == f"[::]:{free_port}"
         sockets.close([key])
@@ -187,32 +188,34 @@ def test_a_lent_socket_of_both_families_does_for_all_ipv4_addresses(free_port: i
 
 def test_a_lent_socket_of_both_families_is_for_ipv6_where_both_are_configured(free_port: int) -> None:
     with listening_any(free_port) as given:
-        inherited = Inherited(unnamed=[given])
+        inherited = Inherited(from_unit=[given])
         address, both = Address.parse(f"*:{free_port}"), Address.parse(f"[::]:{free_port}")
-        assert inherited.borrow(address, {address, both}) == []
-        (taken,) = inherited.borrow(both, {address, both})
+        assert inherited.take_over(("", address), {address, both}) is None
+        taken = inherited.take_over(("", both), {address, both})
+        assert taken is not None
         taken.close()
 
 
 def test_a_lent_socket_of_ipv6_alone_does_not_do_for_ipv4(free_port: int) -> None:
     with listening_any(free_port, v6only=True) as given:
-        assert Inherited(unnamed=[given]).borrow(Address.parse(f"*:{free_port}")) == []
+        assert Inherited(from_unit=[given]).take_over(("", Address.parse(f"*:{free_port}"))) is None
 
 
-def test_what_is_left_over_is_said_and_only_what_is_ours_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+def test_sockets_left_over_are_logged_and_only_our_own_are_closed(caplog: pytest.LogCaptureFixture) -> None:
     with listen() as left, listen() as lent, listen() as used:
         left_at, lent_at, used_at = (Address.parse("{}:{}".format(*sock.getsockname())) for sock in (left, lent, used))
-        inherited = Inherited(named={("", left_at): [left]}, unnamed=[lent, used])
+        inherited = Inherited(named={("", left_at): [left]}, from_unit=[lent, used])
         assert set(inherited.addresses()) == {left_at, lent_at, used_at}
-        (taken,) = inherited.borrow(used_at)
-        inherited.settle()
+        taken = inherited.take_over(("", used_at))
+        inherited.close_unclaimed()
         assert left.fileno() == -1
         assert lent.fileno() != -1
+        assert taken is not None
         taken.close()
     assert caplog.messages == [
-        f"no listener wants the inherited socket of {left_at}; it is closed",
-        f"nothing is configured for {lent_at}, where a socket unit listens: clients wait there in vain; "
-        "add a listener, or take it out of the unit",
+        f"no listener uses the inherited socket of {left_at}; closing it",
+        f"no listener uses {lent_at}, where a socket unit listens, so clients wait there in vain; "
+        "add a listener, or remove the address from the unit",
     ]
 
 
@@ -242,25 +245,25 @@ class Kept(Store):
 def test_listeners_that_run_are_kept_and_lent_ones_are_not() -> None:
     with listen() as given:
         store = Kept()
-        sockets = Sockets(2, Inherited(unnamed=[given]), store)
+        sockets = Sockets(2, Inherited(from_unit=[given]), store)
         listeners = {"web": listener(ANY_PORT, "{}:{}".format(*given.getsockname()))}
         own, lent = sockets.open_missing(listeners)
         assert store.kept == {}
-        sockets.settle(listeners)
+        sockets.apply_settings(listeners)
         assert store.kept == {own: sockets.binds[own].sockets}
         sockets.close([own, lent])
         assert store.kept == {}
 
 
-def test_the_queue_of_a_socket_that_stays_open_elsewhere_does_not_fade(free_port: int) -> None:
+def test_a_socket_that_stays_open_elsewhere_keeps_its_queue(free_port: int) -> None:
     kept = ("", Address.parse(f"127.0.0.1:{free_port}"))
     with listen() as given, listen(port=free_port) as stored:
-        sockets = Sockets(1, Inherited(named={kept: [stored]}, unnamed=[given]), Kept(kept))
+        sockets = Sockets(1, Inherited(named={kept: [stored]}, from_unit=[given]), Kept(kept))
         opened = sockets.open_missing({"web": listener(str(kept[1]), "{}:{}".format(*given.getsockname()))})
-        sockets.fade(opened)
+        sockets.shrink_queues(opened)
         for address in (given.getsockname(), stored.getsockname()):
             with contextlib.ExitStack() as stack:
-                # With a backlog of nothing, the third would wait for an answer.
+                # With an empty backlog, the third would wait for an answer.
                 for _ in range(5):
                     stack.enter_context(connect(address))
         sockets.close(opened)
@@ -347,7 +350,7 @@ def test_an_address_that_is_not_there_yet_can_be_bound_if_the_listener_says_so(s
     assert bind.shown == str(address)
     assert len(bind.sockets) == sockets.workers
     sockets.close([key])
-    with pytest.raises(StartError, match="freebind: true if the address comes later"):
+    with pytest.raises(StartError, match="set freebind: true for one that appears later"):
         sockets.open_missing({"web": listener(str(address))})
 
 
@@ -366,7 +369,7 @@ def test_backlog_follows_the_configuration() -> None:
     sockets.open_missing({"web": listener(ANY_PORT, backlog=1)})
     try:
         port = shown_port(the_bind(sockets, ANY_PORT))
-        sockets.settle({"web": listener(ANY_PORT, backlog=64)})
+        sockets.apply_settings({"web": listener(ANY_PORT, backlog=64)})
         clients = [connect(("127.0.0.1", port)) for _ in range(32)]
         for client in clients:
             client.close()
@@ -374,13 +377,13 @@ def test_backlog_follows_the_configuration() -> None:
         sockets.close(list(sockets.binds))
 
 
-def test_next_to_nobody_queues_where_a_socket_is_about_to_be_closed() -> None:
-    """Whoever asks a full queue gets no answer, and so cannot be reset."""
+def test_hardly_any_client_queues_at_a_socket_that_is_about_to_be_closed() -> None:
+    """A client that finds the queue full gets no answer, and so cannot be reset."""
     sockets = Sockets(workers=1)
     (key,) = sockets.open_missing({"web": listener(ANY_PORT)})
     try:
         port = shown_port(the_bind(sockets, ANY_PORT))
-        sockets.fade([key])
+        sockets.shrink_queues([key])
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(socket.socket()) for _ in range(8)]
             for client in clients:
@@ -388,7 +391,7 @@ def test_next_to_nobody_queues_where_a_socket_is_about_to_be_closed() -> None:
                 client.connect_ex(("127.0.0.1", port))
             _, established, _ = select.select([], clients, [], 0.1)
             assert len(established) == 1
-        sockets.settle({"web": listener(ANY_PORT)})
+        sockets.apply_settings({"web": listener(ANY_PORT)})
         for _ in range(32):
             connect(("127.0.0.1", port)).close()
     finally:
@@ -419,9 +422,9 @@ def test_accepted_clients_inherit_the_options_of_tcp(sockets: Sockets) -> None:
 def test_options_of_tcp_follow_the_configuration_and_can_be_taken_back(sockets: Sockets) -> None:
     sockets.open_missing({"web": listener(ANY_PORT)})
     assert tcp_of_next_client(sockets) == TcpOptions()
-    sockets.settle({"web": listener(ANY_PORT, **WATCHFUL)})
+    sockets.apply_settings({"web": listener(ANY_PORT, **WATCHFUL)})
     assert tcp_of_next_client(sockets) == TcpOptions(keepalive=(7, 3, 2), user_timeout_ms=1500)
-    sockets.settle({"web": listener(ANY_PORT)})
+    sockets.apply_settings({"web": listener(ANY_PORT)})
     assert tcp_of_next_client(sockets) == TcpOptions()
 
 
@@ -429,7 +432,7 @@ def test_unix_sockets_have_no_options_of_tcp(sockets: Sockets, tmp_path: Path) -
     path = str(tmp_path / "web.sock")
     watchful = {"web": listener(f"unix:{path}", **WATCHFUL)}
     (key,) = sockets.open_missing(watchful)
-    sockets.settle(watchful)
+    sockets.apply_settings(watchful)
     (sock,) = sockets.binds[key].sockets
     assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     connect(path).close()
@@ -513,15 +516,15 @@ def test_live_unix_socket_is_left_alone(sockets: Sockets, tmp_path: Path) -> Non
         connect(path).close()
 
 
-def test_file_that_is_no_socket_is_left_alone(sockets: Sockets, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_left_alone(sockets: Sockets, tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(StartError, match="a file that is no socket is there"):
+    with pytest.raises(StartError, match="a file that is not a socket is there"):
         sockets.open_missing({"web": listener(f"unix:{path}")})
     assert path.read_text() == "data"
 
 
-def test_file_that_somebody_else_put_there_is_not_removed(sockets: Sockets, tmp_path: Path) -> None:
+def test_a_file_of_another_process_is_not_removed(sockets: Sockets, tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     keys = sockets.open_missing({"web": listener(f"unix:{path}")})
     path.unlink()
@@ -531,7 +534,7 @@ def test_file_that_somebody_else_put_there_is_not_removed(sockets: Sockets, tmp_
 
 
 def test_directory_that_is_missing_is_an_error_with_advice(sockets: Sockets, tmp_path: Path) -> None:
-    with pytest.raises(StartError, match=r"No such file or directory; choose another address"):
+    with pytest.raises(StartError, match=r"No such file or directory; create its directory"):
         sockets.open_missing({"web": listener(f"unix:{tmp_path}/missing/web.sock")})
 
 
