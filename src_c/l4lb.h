@@ -298,7 +298,7 @@ struct l4lb_backend_stats {
 };
 
 /* What is watched of a backend all the time. */
-struct l4lb_pulse {
+struct l4lb_backend_summary {
     uint64_t busy;
     uint64_t latency_us;
     uint64_t failures_total; /* connects that failed or timed out, and resets_total */
@@ -340,7 +340,8 @@ struct l4lb_worker_stats {
 
 int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out);
 /* Of n backends at once. */
-int l4lb_read_pulses(const struct l4lb_engine *engine, const uint32_t *slots, size_t n, struct l4lb_pulse *out);
+int l4lb_read_summaries(const struct l4lb_engine *engine, const uint32_t *slots, size_t n,
+                        struct l4lb_backend_summary *out);
 int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out);
 int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_pool_stats *out);
 int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l4lb_worker_stats *out);
@@ -426,12 +427,12 @@ int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
  * gets older, down to none behind a response whose end is certain. With spread_ms the sessions begin to leave one after
  * the other within that time. One call looks at each session once. Returns how many were quiet already and are closed
  * in a moment. Any thread. */
-int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, uint32_t spread_ms,
-                     int timeout_ms);
+int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool draining, uint32_t spread_ms,
+                      int timeout_ms);
 /* Close up to n sessions of a backend that have been quiet for quiet_ms (close reason REBALANCED); the longest quiet
  * ones of a worker need not be first. Where the last pieces of answers are known, only sessions whose answer ended with
  * one. Returns how many. Any thread. */
-int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms);
+int l4lb_close_idle(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms);
 /* Close every session of a backend, for this reason: DRAINED when its time is over, KILLED when an operator asked,
  * BACKEND_DOWN or BETTER_UP when the pool says so. For those two, a session that is still connecting goes to another
  * backend instead, if the snapshot has one for it. Returns how many were closed. Any thread. */

@@ -8,10 +8,10 @@
 
 #include "config/balance.h"
 #include "base/hash.h"
-#include "shared/live.h"
+#include "shared/shared.h"
 #include "structures/lpm.h"
 #include "structures/maglev.h"
-#include "shared/sticky.h"
+#include "shared/stick_table.h"
 
 enum { CLIENTS = 100000, TTL_MS = 1800000 };
 enum { PREFIXES = 100000, LOOKUPS = 2000000, BACKENDS = 1000, TABLE = 65537, REPEATS = 5 };
@@ -108,12 +108,12 @@ static void time_maglev(void) {
 static double time_pool(const struct l4lb_pool_config *pool) {
     struct l4lb_config config = {.pools = pool, .n_pools = 1};
     struct lb_snapshot *snapshot;
-    struct lb_live live;
+    struct lb_shared shared;
     struct lb_rng rng;
     double best = 0;
 
-    check(lb_live_init(&live));
-    check(lb_snapshot_new(&config, 1, &live, NULL, &snapshot));
+    check(lb_shared_init(&shared));
+    check(lb_snapshot_new(&config, 1, &shared, NULL, &snapshot));
     lb_rng_init(&rng, 1);
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         double start = now();
@@ -121,12 +121,12 @@ static double time_pool(const struct l4lb_pool_config *pool) {
             struct lb_balance_request request = {.hash = lb_hash_mix(i), .zone = 1 + (uint32_t)i % 2};
             int at = lb_balance_pick(&snapshot->pools[0], &request, &rng);
             check(at);
-            lb_live_release(&snapshot->pools[0].backends[at].live->connections);
+            lb_capacity_release(&snapshot->pools[0].backends[at].shared->connections);
         }
         best = least(best, (now() - start) / PICKS);
     }
     lb_snapshot_free(snapshot);
-    lb_live_fini(&live);
+    lb_shared_fini(&shared);
     return best * 1e9;
 }
 
@@ -165,19 +165,19 @@ static void time_picks(void) {
     }
 }
 
-static struct lb_sticky_key random_client(uint64_t *state, uint64_t n) {
-    return (struct lb_sticky_key){.words = {0, next_random(state) % n}};
+static struct lb_stick_key random_client(uint64_t *state, uint64_t n) {
+    return (struct lb_stick_key){.words = {0, next_random(state) % n}};
 }
 
 /* What a session does: look, hold, let go. */
-static void visit(struct lb_sticky *table, struct lb_sticky_key key, int64_t now_ms) {
-    struct lb_sticky_target target;
-    struct lb_sticky_joined joined;
+static void visit(struct lb_stick_table *table, struct lb_stick_key key, int64_t now_ms) {
+    struct lb_stick_target target;
+    struct lb_stick_joined joined;
 
-    (void)!lb_sticky_find(table, &key, now_ms, TTL_MS, &target);
-    joined = lb_sticky_join(table, &key, (struct lb_sticky_target){1, 1}, now_ms, TTL_MS);
-    if (joined.place != LB_STICKY_NOWHERE)
-        lb_sticky_leave(table, joined.place, now_ms);
+    (void)!lb_stick_table_find(table, &key, now_ms, TTL_MS, &target);
+    joined = lb_stick_table_join(table, &key, (struct lb_stick_target){1, 1}, now_ms, TTL_MS);
+    if (joined.entry != LB_STICK_NONE)
+        lb_stick_table_release(table, joined.entry, now_ms);
 }
 
 static void time_sticky(void) {
@@ -186,16 +186,16 @@ static void time_sticky(void) {
     double known = 0, session = 0, stranger = 0, count = 0, resize = 0;
 
     for (int repeat = 0; repeat < REPEATS; repeat++) {
-        struct lb_sticky *table, *larger;
-        struct lb_sticky_target target;
+        struct lb_stick_table *table, *larger;
+        struct lb_stick_target target;
         double start;
-        check(lb_sticky_make(CLIENTS, seed, NULL, 0, TTL_MS, &table));
+        check(lb_stick_table_make(CLIENTS, 1, seed, NULL, 0, TTL_MS, &table));
         for (uint64_t i = 0; i < CLIENTS; i++)
-            visit(table, (struct lb_sticky_key){.words = {0, i}}, 0);
+            visit(table, (struct lb_stick_key){.words = {0, i}}, 0);
         start = now();
         for (int i = 0; i < LOOKUPS; i++) {
-            struct lb_sticky_key key = random_client(&state, CLIENTS);
-            hits += lb_sticky_find(table, &key, 0, TTL_MS, &target);
+            struct lb_stick_key key = random_client(&state, CLIENTS);
+            hits += lb_stick_table_find(table, &key, 0, TTL_MS, &target);
         }
         known = least(known, (now() - start) / LOOKUPS);
         start = now();
@@ -207,13 +207,13 @@ static void time_sticky(void) {
             visit(table, random_client(&state, UINT64_MAX), 2 + i);
         stranger = least(stranger, (now() - start) / LOOKUPS);
         start = now();
-        hits += lb_sticky_count(table, 0, TTL_MS);
+        hits += lb_stick_table_count(table, 0, TTL_MS);
         count = least(count, now() - start);
         start = now();
-        check(lb_sticky_make(2 * CLIENTS, seed, table, 0, TTL_MS, &larger));
+        check(lb_stick_table_make(2 * CLIENTS, 2, seed, table, 0, TTL_MS, &larger));
         resize = least(resize, now() - start);
-        lb_sticky_put(table);
-        lb_sticky_put(larger);
+        lb_stick_table_put(table);
+        lb_stick_table_put(larger);
     }
     (void)printf("sticky table of %d, look-up (%.0f %% found)|%.1f|ns\n", CLIENTS,
                  100.0 * (double)hits / LOOKUPS / REPEATS, known * 1e9);

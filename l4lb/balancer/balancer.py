@@ -358,7 +358,7 @@ class Balancer:
 
     def _received(self, key: BackendKey) -> int:
         entry = self._state.find(key)
-        return 0 if entry is None else self._engine.pulses([entry.slot])[0].received_bytes_total
+        return 0 if entry is None else self._engine.summaries([entry.slot])[0].received_bytes_total
 
     def _on_agent(self, key: BackendKey, line: str) -> None:
         entry = self._state.find(key)
@@ -512,7 +512,7 @@ class Balancer:
     def busy_count(self) -> int:
         """Sessions in a turn, those at backends that have left included."""
         slots = [backend.slot for _, backend in self._state.backends()] + self._housekeeping.departing
-        return sum(pulse.busy for pulse in self._engine.pulses(slots))
+        return sum(summary.busy for summary in self._engine.summaries(slots))
 
     # ---- housekeeping ----------------------------------------------------------------------------------------------
 

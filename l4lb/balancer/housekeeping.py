@@ -114,7 +114,7 @@ class Housekeeping:
                 del self._leaving[slot]
             try:
                 spread_ms = round((spread or 0.0) * 1000)
-                await self._threads.call(self._engine.set_leaving, slots, spread is not None, spread_ms)
+                await self._threads.call(self._engine.set_draining, slots, spread is not None, spread_ms)
             except BaseException:
                 self._leaving = {**dict.fromkeys(slots, spread), **self._leaving}
                 raise

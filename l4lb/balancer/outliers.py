@@ -76,9 +76,9 @@ class Outliers:
             if pool.config.passive is None:
                 continue
             rules = _rules(pool.config.passive)
-            pulses = self._engine.pulses([one.slot for one in watched.values()])
-            for one, pulse in zip(watched.values(), pulses, strict=True):
-                one.track = observe(one.track, pulse, rules, now)
+            summaries = self._engine.summaries([one.slot for one in watched.values()])
+            for one, summary in zip(watched.values(), summaries, strict=True):
+                one.track = observe(one.track, summary, rules, now)
             eligible = {name for name in watched if pool.backends[name].eligible}
             verdict = decide({name: one.track for name, one in watched.items()}, eligible, rules, now)
             for name, track in verdict.tracks.items():

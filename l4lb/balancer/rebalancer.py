@@ -54,6 +54,6 @@ class Rebalancer:
                 surpluses |= surplus({name: shares[name] for name in names})
             quiet_ms = round(pool.config.rebalance.quiet * 1000)
             for name, count in allot(surpluses, pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
-                await self._threads.call(self._engine.close_quiet, pool.backends[name].slot, count, quiet_ms)
+                await self._threads.call(self._engine.close_idle, pool.backends[name].slot, count, quiet_ms)
         if not self._until:
             self.active.clear()

@@ -149,8 +149,8 @@ class Weigher:
         return line
 
     def _traffic(self, slot: int) -> Traffic:
-        (pulse,) = self._engine.pulses([slot])
-        return Traffic(pulse.turns_total, pulse.busy)
+        (summary,) = self._engine.summaries([slot])
+        return Traffic(summary.turns_total, summary.busy)
 
     # ---- weighing --------------------------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ cdef extern from "l4lb.h" nogil:
         l4lb_histogram stream_gap
         l4lb_histogram turn
 
-    struct l4lb_pulse:
+    struct l4lb_backend_summary:
         uint64_t busy
         uint64_t latency_us
         uint64_t failures_total
@@ -223,7 +223,7 @@ cdef extern from "l4lb.h" nogil:
     int l4lb_check_pool(l4lb_engine *engine, const l4lb_pool_config *pool)
     int l4lb_reclaim(l4lb_engine *engine)
     int l4lb_read_backend(const l4lb_engine *engine, uint32_t slot, l4lb_backend_stats *out)
-    int l4lb_read_pulses(const l4lb_engine *engine, const uint32_t *slots, size_t n, l4lb_pulse *out)
+    int l4lb_read_summaries(const l4lb_engine *engine, const uint32_t *slots, size_t n, l4lb_backend_summary *out)
     int l4lb_read_listener(const l4lb_engine *engine, uint32_t slot, l4lb_listener_stats *out)
     int l4lb_read_pool(const l4lb_engine *engine, uint32_t slot, l4lb_pool_stats *out)
     int l4lb_read_worker(const l4lb_engine *engine, uint32_t worker, l4lb_worker_stats *out)
@@ -240,8 +240,8 @@ cdef extern from "l4lb.h" nogil:
         L4LB_CLOSE_BETTER_UP
 
     int l4lb_kill_backend(l4lb_engine *engine, uint32_t slot, l4lb_close reason, int timeout_ms)
-    int l4lb_set_leaving(l4lb_engine *engine, const uint32_t *slots, size_t n, bint leaving, uint32_t spread_ms,
+    int l4lb_set_draining(l4lb_engine *engine, const uint32_t *slots, size_t n, bint draining, uint32_t spread_ms,
                          int timeout_ms)
-    int l4lb_close_quiet(l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms)
+    int l4lb_close_idle(l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t idle_ms, int timeout_ms)
     int l4lb_event_fd(const l4lb_engine *engine)
     int l4lb_take_events(l4lb_engine *engine, l4lb_session_record *out, size_t n)

@@ -24,7 +24,7 @@ from l4lb.engine.api import (
     Path,
     Phase,
     PoolStatistics,
-    Pulse,
+    BackendSummary,
     SessionRecord,
     SessionState,
     StickyEntry,
@@ -424,22 +424,22 @@ cdef class NativeEngine:
             turn=to_histogram(&stats.turn),
         )
 
-    def pulses(self, slots):
+    def summaries(self, slots):
         cdef Arena arena = Arena()
         cdef size_t i, n = len(slots)
         cdef uint32_t *numbers = <uint32_t *>arena.take(n, sizeof(uint32_t))
-        cdef l4lb_pulse *pulses = <l4lb_pulse *>arena.take(n, sizeof(l4lb_pulse))
+        cdef l4lb_backend_summary *summaries = <l4lb_backend_summary *>arena.take(n, sizeof(l4lb_backend_summary))
         for i in range(n):
             numbers[i] = slots[i]
-        check(l4lb_read_pulses(self.open(), numbers, n, pulses))
+        check(l4lb_read_summaries(self.open(), numbers, n, summaries))
         return [
-            Pulse(
-                pulses[i].busy,
-                pulses[i].latency_us / 1e6,
-                pulses[i].failures_total,
-                pulses[i].answered_total,
-                pulses[i].turns_total,
-                pulses[i].received_bytes_total,
+            BackendSummary(
+                summaries[i].busy,
+                summaries[i].latency_us / 1e6,
+                summaries[i].failures_total,
+                summaries[i].answered_total,
+                summaries[i].turns_total,
+                summaries[i].received_bytes_total,
             )
             for i in range(n)
         ]
@@ -534,7 +534,7 @@ cdef class NativeEngine:
             result = l4lb_kill_backend(engine, slot, reason, WAIT_MS)
         return check(result)
 
-    def set_leaving(self, slots, bint leaving, uint32_t spread_ms=0):
+    def set_draining(self, slots, bint draining, uint32_t spread_ms=0):
         cdef l4lb_engine *engine = self.open()
         cdef Arena arena = Arena()
         cdef size_t i, n = len(slots)
@@ -543,14 +543,14 @@ cdef class NativeEngine:
         for i in range(n):
             numbers[i] = slots[i]
         with nogil:
-            result = l4lb_set_leaving(engine, numbers, n, leaving, spread_ms, WAIT_MS)
+            result = l4lb_set_draining(engine, numbers, n, draining, spread_ms, WAIT_MS)
         return check(result)
 
-    def close_quiet(self, uint32_t slot, uint32_t limit, uint32_t quiet_ms):
+    def close_idle(self, uint32_t slot, uint32_t limit, uint32_t idle_ms):
         cdef l4lb_engine *engine = self.open()
         cdef int result
         with nogil:
-            result = l4lb_close_quiet(engine, slot, limit, quiet_ms, WAIT_MS)
+            result = l4lb_close_idle(engine, slot, limit, idle_ms, WAIT_MS)
         return check(result)
 
     @property

@@ -229,7 +229,7 @@ class BackendStatistics:
     turn: Histogram
 
 
-class Pulse(NamedTuple):
+class BackendSummary(NamedTuple):
     """What is watched of a backend all the time. `latency` is 0 when nothing is known; `failures_total` are connects
     that failed or timed out and sessions that it reset before its first byte, `answered_total` those that got one."""
 
@@ -364,7 +364,7 @@ class Engine(Protocol):
 
     def backend_statistics(self, slot: int) -> BackendStatistics: ...
 
-    def pulses(self, slots: Sequence[int]) -> list[Pulse]:
+    def summaries(self, slots: Sequence[int]) -> list[BackendSummary]:
         """Of many backends at once, cheaply."""
 
     def listener_statistics(self, slot: int) -> ListenerStatistics: ...
@@ -390,12 +390,12 @@ class Engine(Protocol):
     def kill_backend(self, slot: int, ending: Ending) -> int:
         """Close every session of a backend for this reason; how many. Any thread; may wait for the workers."""
 
-    def set_leaving(self, slots: Sequence[int], leaving: bool, spread_ms: int = 0) -> int:
+    def set_draining(self, slots: Sequence[int], draining: bool, spread_ms: int = 0) -> int:
         """Close the sessions of these backends once they are quiet, from now on or no longer; how many are already.
         With `spread_ms` they begin to leave one after the other within that time. Any thread; may wait for the
         workers."""
 
-    def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:
+    def close_idle(self, slot: int, limit: int, idle_ms: int) -> int:
         """Close up to `limit` sessions of a backend that have been quiet so long; how many. Any thread; may wait for
         the workers."""
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from l4lb.engine.api import Pulse
+from l4lb.engine.api import BackendSummary
 
 MULTIPLE_MAX = 10
 """An ejection lasts at most so many times as long as the first one."""
@@ -52,7 +52,7 @@ class Track:
     nothing, `heard_at` when it last sent something. `ejections` are recent, as of `returned_at`.
     """
 
-    pulse: Pulse | None = None
+    summary: BackendSummary | None = None
     excess: int = 0
     silent_since: float | None = None
     heard_at: float = -math.inf
@@ -82,20 +82,24 @@ class Verdict(Generic[Key]):
     events: dict[Key, Event] = field(default_factory=dict)
 
 
-def observe(track: Track, pulse: Pulse, rules: Rules, now: float) -> Track:
+def observe(track: Track, summary: BackendSummary, rules: Rules, now: float) -> Track:
     """The track after one more look at what the backend's connections do."""
-    before = track.pulse
-    if before is None or pulse.failures_total < before.failures_total or pulse.answered_total < before.answered_total:
-        return replace(track, pulse=pulse)
-    spoke = pulse.received_bytes_total != before.received_bytes_total
-    owes = pulse.busy >= OWED_MIN and not spoke
-    if pulse == before and owes is (track.silent_since is not None):
+    before = track.summary
+    if (
+        before is None
+        or summary.failures_total < before.failures_total
+        or summary.answered_total < before.answered_total
+    ):
+        return replace(track, summary=summary)
+    spoke = summary.received_bytes_total != before.received_bytes_total
+    owes = summary.busy >= OWED_MIN and not spoke
+    if summary == before and owes is (track.silent_since is not None):
         return track  # nothing happens on most of thousands of backends
-    failed = pulse.failures_total - before.failures_total
-    answered = pulse.answered_total - before.answered_total
+    failed = summary.failures_total - before.failures_total
+    answered = summary.answered_total - before.answered_total
     return replace(
         track,
-        pulse=pulse,
+        summary=summary,
         # A bound, so that it does not take a thousand successes to make up for a thousand failures.
         excess=min(EXCESS_MAX * rules.failures, max(0, track.excess + failed - answered)),
         silent_since=(now if track.silent_since is None else track.silent_since) if owes else None,
@@ -171,7 +175,7 @@ def _is_black_hole(silence: float, peers: Collection[Track], rules: Rules, now: 
     if rules.black_hole is None or silence < rules.black_hole:
         return False
     heard = [peer for peer in peers if now - peer.heard_at < silence]
-    slowest = max((peer.pulse.latency for peer in heard if peer.pulse is not None), default=0.0)
+    slowest = max((peer.summary.latency for peer in heard if peer.summary is not None), default=0.0)
     return bool(heard) and silence >= PATIENCE * slowest
 
 

@@ -28,7 +28,7 @@ enum {
     /* Relays that were cut short and go on, timers that expire, and calls from waiting rooms, in one loop turn. */
     LB_READY_BURST = 64,
     LB_EXPIRE_BURST = 64,
-    LB_CALLS_BURST = 64,
+    LB_GRANTS_BURST = 64,
 
     /* A scan of all sessions looks at so many in one loop turn, or at fewer if it closes some: closing one costs as
      * much as so many looks. That is 32 closed sessions, about two milliseconds. */
@@ -58,7 +58,7 @@ enum {
     LB_BUFFERS_KEPT = 32,
 
     /* A relay that moved this much in one turn lets other sessions go first. */
-    LB_RELAY_TURN_BYTES = 1 << 20,
+    LB_RELAY_BUDGET_BYTES = 1 << 20,
 
     /* Full copy reads in a row after which a direction is bulk and is spliced. */
     LB_BULK_READS = 2,
@@ -68,45 +68,45 @@ enum {
     LB_SMALL_SPLICES = 4,
 
     /* A source that spliced for this long without a pause, and fast enough, wakes us only for LB_BULK_LOWAT bytes at
-     * once or when it was quiet for LB_BULK_QUIET_MS. The tail of a run waits that long, so the run is much longer. */
+     * once or when it was quiet for LB_BULK_IDLE_MS. The tail of a run waits that long, so the run is much longer. */
     LB_BULK_RUN_MS = 20,
     LB_BULK_LOWAT = 256 * 1024,
-    LB_BULK_QUIET_MS = 2,
+    LB_BULK_IDLE_MS = 2,
     /* A quiet direction gives its pipe back after this long. */
-    LB_PIPE_QUIET_MS = 50,
+    LB_PIPE_IDLE_MS = 50,
 
     /* How long an answer has to be silent to be over: before its own pace is known; at least; and at most, so that a
      * pause of a stream does not keep its backend busy for long. */
-    LB_QUIET_FIRST_MS = 250,
-    LB_QUIET_MIN_MS = 25,
-    LB_QUIET_MAX_MS = 1000,
+    LB_SILENCE_FIRST_MS = 250,
+    LB_SILENCE_MIN_MS = 25,
+    LB_SILENCE_MAX_MS = 1000,
 
     /* After a piece that is never the last of its answer: what comes is a first token behind a long queue, or a backend
      * that hangs and comes back. */
-    LB_QUIET_NOT_LAST_MS = 60000,
+    LB_SILENCE_NOT_LAST_MS = 60000,
 
     /* A session is quiet for good, as far as closing it goes, after this long: a stream may only have paused. */
-    LB_LEAVE_QUIET_MS = 1000,
+    LB_DRAIN_IDLE_MS = 1000,
     /* The same where the end of the answer was not told by its last piece, as it is as a rule in that pool; and where
      * all of the answer was next to nothing. */
-    LB_LEAVE_DOUBT_MS = 15000,
+    LB_DRAIN_DOUBT_MS = 15000,
     /* The same behind a stream, where nothing tells a pause from the end. */
-    LB_LEAVE_STREAM_MS = 5000,
+    LB_DRAIN_STREAM_MS = 5000,
     /* A client that asks again at once is never quiet for so long. The longer it has been about to leave, the less it
      * takes, if the last piece looks like the end of a response; and once that is certain, nothing. */
-    LB_LEAVE_SOON_AFTER_MS = 5000,
-    LB_LEAVE_SOON_MS = 100,
-    LB_LEAVE_LATE_AFTER_MS = 15000,
-    LB_LEAVE_LATE_MS = 10,
+    LB_DRAIN_SOON_AFTER_MS = 5000,
+    LB_DRAIN_SOON_MS = 100,
+    LB_DRAIN_LATE_AFTER_MS = 15000,
+    LB_DRAIN_LATE_MS = 10,
     /* Without such a sign it takes this many turns to be taken for a client that is never quiet. */
-    LB_LEAVE_BUSY_TURNS = 8,
+    LB_DRAIN_BUSY_TURNS = 8,
     /* An answer that has come in smaller pieces than this for this long is a stream: it may pause anywhere. */
     LB_BULK_PIECE_BYTES = 4096,
     LB_PACED_MS = 96,
     LB_PACE_TICK_MS = 16,
     /* Of many that are quiet when their backend begins to leave, a worker closes so many each millisecond: those who
      * are in a turn do not wait for all of them. */
-    LB_LEAVE_BURST = 32,
+    LB_DRAIN_BURST = 32,
 
     /* A session that l4lb ends sends its FIN and reads on for this long after the client has acknowledged everything.
      * Something that the client wrote meanwhile is still on its way, once lost and repeated perhaps. */
@@ -140,9 +140,9 @@ enum {
     LB_ZONES_MAX = 255,
 
     /* Round-robin positions of a pool with several groups. With more groups than that, some share one. */
-    LB_TURNS = 32,
+    LB_RR_CURSORS = 32,
 
-    /* A group with so many per cent of what its clients need keeps all of them (see spill.h). */
+    /* A group with so many per cent of what its clients need keeps all of them (see failover.h). */
     LB_OVERPROVISION_PERCENT = 140,
 
     /* A loop turn happens at least this often: the heartbeat. */

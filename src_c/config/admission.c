@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config/admission.h"
 
-bool lb_admission_reserve(struct lb_shared *shared, const struct lb_listener *listener) {
-    if (!lb_live_reserve(&shared->sessions, shared->sessions_max))
+bool lb_admission_reserve(struct lb_runtime *runtime, const struct lb_listener *listener) {
+    if (!lb_capacity_reserve(&runtime->sessions, runtime->sessions_max))
         return false;
-    if (lb_live_reserve(&listener->live->connections, listener->connections_max))
+    if (lb_capacity_reserve(&listener->shared->connections, listener->connections_max))
         return true;
-    lb_live_release(&shared->sessions);
+    lb_capacity_release(&runtime->sessions);
     return false;
 }
 
 /* A worker that finds no place sets its bit and then looks once more; here the place is given back and then the bits
  * are read. Both in sequentially consistent order: one of the two sees the other, so no worker sleeps on a free one. */
-void lb_admission_release(struct lb_shared *shared, uint32_t listener_slot) {
+void lb_admission_release(struct lb_runtime *runtime, uint32_t listener_slot) {
     uint64_t paused;
 
-    lb_live_release(&shared->live.listeners[listener_slot].connections);
-    lb_live_release(&shared->sessions);
-    paused = atomic_load(&shared->paused);
+    lb_capacity_release(&runtime->shared.listeners[listener_slot].connections);
+    lb_capacity_release(&runtime->sessions);
+    paused = atomic_load(&runtime->paused);
     while (paused != 0) {
         uint32_t worker = (uint32_t)__builtin_ctzll(paused);
         paused &= paused - 1;
-        lb_runtime_wake(shared, worker);
+        lb_runtime_wake(runtime, worker);
     }
 }
 

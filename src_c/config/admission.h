@@ -14,10 +14,10 @@
 #include "shared/runtime.h"
 
 /* One place on the process and one on the listener, or neither. */
-bool lb_admission_reserve(struct lb_shared *shared, const struct lb_listener *listener);
+bool lb_admission_reserve(struct lb_runtime *runtime, const struct lb_listener *listener);
 
 /* Give both back, and tell workers that wait for a place. */
-void lb_admission_release(struct lb_shared *shared, uint32_t listener_slot);
+void lb_admission_release(struct lb_runtime *runtime, uint32_t listener_slot);
 
 /* First deny, then allow; an empty allow list means everyone. A unix client has no address and is let in. */
 bool lb_admission_permits(const struct lb_listener *listener, const struct l4lb_endpoint *client);

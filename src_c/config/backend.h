@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "shared/live.h"
+#include "shared/shared.h"
 
 struct lb_backend {
     uint32_t slot;
@@ -21,7 +21,7 @@ struct lb_backend {
     uint32_t index; /* in its pool */
     socklen_t address_len;
     struct sockaddr_storage address;
-    struct lb_backend_live *live; /* borrowed from the engine */
+    struct lb_backend_shared *shared; /* borrowed from the engine */
 };
 
 #endif

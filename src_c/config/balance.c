@@ -10,7 +10,7 @@ enum { STEPS_MAX = 32 };
 
 /* Whether a client stays must not follow from what decides where: the clients that go would all be of the same
  * backends. */
-enum { SPILL_SEED = 0x5b1e };
+enum { FAILOVER_SEED = 0x5b1e };
 
 static bool was_tried(const struct lb_balance_request *request, const struct lb_backend *backend) {
     for (uint32_t i = 0; i < request->n_tried; i++) {
@@ -25,45 +25,45 @@ static bool is_candidate(const struct lb_balance_request *request, const struct 
 }
 
 static uint32_t connections(const struct lb_backend *backend) {
-    return atomic_load_explicit(&backend->live->connections, memory_order_relaxed);
+    return atomic_load_explicit(&backend->shared->connections, memory_order_relaxed);
 }
 
 static uint32_t turns(const struct lb_backend *backend) {
-    return atomic_load_explicit(&backend->live->turns, memory_order_relaxed);
+    return atomic_load_explicit(&backend->shared->turns, memory_order_relaxed);
 }
 
-static bool has_place(const struct lb_backend *backend) {
+static bool has_capacity(const struct lb_backend *backend) {
     return (backend->connections_max == 0 || connections(backend) < backend->connections_max) &&
            (backend->busy_max == 0 || turns(backend) < backend->busy_max);
 }
 
 /* A connection and a turn, or neither. */
-static bool take(const struct lb_pool *pool, const struct lb_balance_request *request,
-                 const struct lb_backend *backend) {
-    if (!is_candidate(request, backend) || !has_place(backend) ||
-        !lb_live_reserve(&backend->live->connections, backend->connections_max))
+static bool reserve(const struct lb_pool *pool, const struct lb_balance_request *request,
+                    const struct lb_backend *backend) {
+    if (!is_candidate(request, backend) || !has_capacity(backend) ||
+        !lb_capacity_reserve(&backend->shared->connections, backend->connections_max))
         return false;
-    if (lb_live_reserve(&backend->live->turns, backend->busy_max))
+    if (lb_capacity_reserve(&backend->shared->turns, backend->busy_max))
         return true;
     /* Whoever looked meanwhile may have gone to wait for the connection. */
-    lb_live_release(&backend->live->connections);
-    lb_queue_call(&pool->live->queue);
+    lb_capacity_release(&backend->shared->connections);
+    lb_queue_grant(&pool->shared->queue);
     return false;
 }
 
 /* Every backend once, from the position `start` on. */
-static int take_any(const struct lb_pool *pool, const struct lb_group *group, const struct lb_balance_request *request,
-                    uint32_t start) {
+static int reserve_any(const struct lb_pool *pool, const struct lb_group *group,
+                       const struct lb_balance_request *request, uint32_t start) {
     for (uint32_t i = 0; i < group->n_backends; i++) {
         const struct lb_backend *backend = &group->backends[(start + i) % group->n_backends];
-        if (take(pool, request, backend))
+        if (reserve(pool, request, backend))
             return (int)backend->index;
     }
     return -EAGAIN;
 }
 
-static uint32_t next_turn(const struct lb_group *group) {
-    return atomic_fetch_add_explicit(group->turn, 1, memory_order_relaxed);
+static uint32_t next_position(const struct lb_group *group) {
+    return atomic_fetch_add_explicit(group->cursor, 1, memory_order_relaxed);
 }
 
 static int pick_round_robin(const struct lb_pool *pool, const struct lb_group *group,
@@ -71,11 +71,11 @@ static int pick_round_robin(const struct lb_pool *pool, const struct lb_group *g
     uint32_t at = 0;
 
     for (int step = 0; step < STEPS_MAX; step++) {
-        at = group->sequence->turns[next_turn(group) % group->sequence->n_turns];
-        if (take(pool, request, &group->backends[at]))
+        at = group->sequence->entries[next_position(group) % group->sequence->n_entries];
+        if (reserve(pool, request, &group->backends[at]))
             return (int)group->backends[at].index;
     }
-    return take_any(pool, group, request, at);
+    return reserve_any(pool, group, request, at);
 }
 
 /* What a backend has to do: what counts, and what decides where that is even. */
@@ -86,7 +86,7 @@ struct load {
 
 /* Nothing known: the first turn is free, a second one waits for what the first one tells. */
 static uint64_t latency_cost(const struct lb_backend *backend, uint64_t now_ms) {
-    uint64_t us = lb_latency_read(&backend->live->latency, now_ms), n = turns(backend);
+    uint64_t us = lb_latency_read(&backend->shared->latency, now_ms), n = turns(backend);
 
     if (us == 0)
         return n == 0 ? 0 : UINT32_MAX + n;
@@ -121,7 +121,7 @@ static int compare_load(const struct lb_backend *a, struct load a_load, const st
 
 static int pick_least(const struct lb_pool *pool, const struct lb_group *group,
                       const struct lb_balance_request *request) {
-    const uint32_t turn = next_turn(group);
+    const uint32_t cursor = next_position(group);
     const struct lb_backend *least = NULL;
     struct load least_load = {0};
     uint64_t tied_weight = 0, target;
@@ -130,7 +130,7 @@ static int pick_least(const struct lb_pool *pool, const struct lb_group *group,
         const struct lb_backend *backend = &group->backends[i];
         struct load load = load_of(pool, request, backend);
         int order;
-        if (!is_candidate(request, backend) || !has_place(backend))
+        if (!is_candidate(request, backend) || !has_capacity(backend))
             continue;
         order = least == NULL ? -1 : compare_load(backend, load, least, least_load);
         if (order < 0) {
@@ -145,31 +145,31 @@ static int pick_least(const struct lb_pool *pool, const struct lb_group *group,
         return -EAGAIN;
     /* The shared turn walks over the tied backends in proportion to their weights. Other workers may have moved the
      * counts since; then the walk may run out, and the least one seen is still a good answer. */
-    target = turn % tied_weight;
+    target = cursor % tied_weight;
     for (uint32_t i = 0; i < group->n_backends; i++) {
         const struct lb_backend *backend = &group->backends[i];
         if (!is_candidate(request, backend) ||
             compare_load(backend, load_of(pool, request, backend), least, least_load) > 0)
             continue;
-        if (target < backend->weight && take(pool, request, backend))
+        if (target < backend->weight && reserve(pool, request, backend))
             return (int)backend->index;
         target -= LB_MIN(target, (uint64_t)backend->weight);
     }
-    return take_any(pool, group, request, (uint32_t)(least - group->backends));
+    return reserve_any(pool, group, request, (uint32_t)(least - group->backends));
 }
 
 static uint32_t draw(const struct lb_group *group, struct lb_rng *rng) {
-    return group->sequence->turns[lb_rng_below(rng, group->sequence->n_turns)];
+    return group->sequence->entries[lb_rng_below(rng, group->sequence->n_entries)];
 }
 
 static int pick_random(const struct lb_pool *pool, const struct lb_group *group,
                        const struct lb_balance_request *request, struct lb_rng *rng) {
     for (int step = 0; step < STEPS_MAX; step++) {
         const struct lb_backend *backend = &group->backends[draw(group, rng)];
-        if (take(pool, request, backend))
+        if (reserve(pool, request, backend))
             return (int)backend->index;
     }
-    return take_any(pool, group, request, lb_rng_below(rng, group->n_backends));
+    return reserve_any(pool, group, request, lb_rng_below(rng, group->n_backends));
 }
 
 static int pick_power_of_two(const struct lb_pool *pool, const struct lb_group *group,
@@ -180,22 +180,22 @@ static int pick_power_of_two(const struct lb_pool *pool, const struct lb_group *
         /* Two different ones, if there are: the same twice is no choice. */
         for (int again = 0; first == second && group->n_usable > 1 && again < 4; again++)
             second = &group->backends[draw(group, rng)];
-        if (!is_candidate(request, first) || !has_place(first) ||
-            (is_candidate(request, second) && has_place(second) &&
+        if (!is_candidate(request, first) || !has_capacity(first) ||
+            (is_candidate(request, second) && has_capacity(second) &&
              compare_load(second, load_of(pool, request, second), first, load_of(pool, request, first)) < 0))
             first = second;
-        if (take(pool, request, first))
+        if (reserve(pool, request, first))
             return (int)first->index;
     }
-    return take_any(pool, group, request, lb_rng_below(rng, group->n_backends));
+    return reserve_any(pool, group, request, lb_rng_below(rng, group->n_backends));
 }
 
 /* Those that the backends of the group share, this one included: where it is not the whole pool they are counted. */
 static uint64_t sessions_of(const struct lb_pool *pool, const struct lb_group *group) {
     uint64_t sessions = 1;
 
-    if (pool->spill == NULL)
-        return LB_MAX(atomic_load_explicit(&pool->live->sessions, memory_order_relaxed), 1u);
+    if (pool->failover == NULL)
+        return LB_MAX(atomic_load_explicit(&pool->shared->sessions, memory_order_relaxed), 1u);
     for (uint32_t i = 0; i < group->n_backends; i++)
         sessions += connections(&group->backends[i]);
     return sessions;
@@ -216,11 +216,11 @@ static int pick_maglev(const struct lb_pool *pool, const struct lb_group *group,
 
     for (int step = 0; step < STEPS_MAX; step++) {
         const struct lb_backend *backend = &group->backends[group->table->entries[hash % group->table->size]];
-        if (is_within_bound(pool, group, sessions, backend) && take(pool, request, backend))
+        if (is_within_bound(pool, group, sessions, backend) && reserve(pool, request, backend))
             return (int)backend->index;
         hash = lb_hash_mix(hash + 1);
     }
-    return pool->max_load == 0 ? take_any(pool, group, request, (uint32_t)(hash % group->n_backends))
+    return pool->max_load == 0 ? reserve_any(pool, group, request, (uint32_t)(hash % group->n_backends))
                                : pick_least(pool, group, request);
 }
 
@@ -240,27 +240,28 @@ static int pick_in(const struct lb_pool *pool, const struct lb_group *group, con
     case L4LB_MAGLEV:
         return pick_maglev(pool, group, request);
     case L4LB_FIRST:
-        return take_any(pool, group, request, 0);
+        return reserve_any(pool, group, request, 0);
     }
     return -EAGAIN;
 }
 
 /* Where a client begins on its way: one that is bound by its hash always at the same group. */
-static uint32_t first_step(const struct lb_pool *pool, const struct lb_way *way,
-                           const struct lb_balance_request *request, struct lb_rng *rng) {
-    if (way->steps[0].limit == LB_SPILL_ALL)
+static uint32_t first_choice(const struct lb_pool *pool, const struct lb_preference *preference,
+                             const struct lb_balance_request *request, struct lb_rng *rng) {
+    if (preference->choices[0].share_end == LB_FAILOVER_ALL)
         return 0;
-    return lb_spill_first(way, lb_balance_is_affine(pool) ? lb_hash_mix(request->hash ^ SPILL_SEED) >> 32
-                                                          : lb_rng_below(rng, UINT32_MAX));
+    return lb_preference_first(preference, lb_balance_is_hashed(pool) ? lb_hash_mix(request->hash ^ FAILOVER_SEED) >> 32
+                                                                      : lb_rng_below(rng, UINT32_MAX));
 }
 
 /* From there on, and then what was passed by: a place anywhere is better than none. */
-static int pick_on_way(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
-    const struct lb_way *way = lb_spill_way(pool->spill, request->zone);
-    uint32_t first = first_step(pool, way, request, rng);
+static int pick_by_preference(const struct lb_pool *pool, const struct lb_balance_request *request,
+                              struct lb_rng *rng) {
+    const struct lb_preference *preference = lb_failover_preference(pool->failover, request->zone);
+    uint32_t first = first_choice(pool, preference, request, rng);
 
-    for (uint32_t i = 0; i < way->n_steps; i++) {
-        int at = pick_in(pool, way->steps[(first + i) % way->n_steps].group, request, rng);
+    for (uint32_t i = 0; i < preference->n_choices; i++) {
+        int at = pick_in(pool, preference->choices[(first + i) % preference->n_choices].group, request, rng);
         if (at >= 0)
             return at;
     }
@@ -268,7 +269,7 @@ static int pick_on_way(const struct lb_pool *pool, const struct lb_balance_reque
 }
 
 static int pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
-    return pool->spill == NULL ? pick_in(pool, &pool->whole, request, rng) : pick_on_way(pool, request, rng);
+    return pool->failover == NULL ? pick_in(pool, &pool->whole, request, rng) : pick_by_preference(pool, request, rng);
 }
 
 /* Only backends that failed are left. A second chance there is better than none, but not for the last one. */
@@ -294,15 +295,15 @@ int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request 
     return at >= 0 || request->n_tried == 0 ? at : pick_again(pool, request, rng);
 }
 
-int lb_balance_retake(const struct lb_pool *pool, uint32_t at) {
+int lb_balance_reserve_at(const struct lb_pool *pool, uint32_t at) {
     static const struct lb_balance_request anyone;
 
-    return take(pool, &anyone, &pool->backends[at]) ? (int)at : -EAGAIN;
+    return reserve(pool, &anyone, &pool->backends[at]) ? (int)at : -EAGAIN;
 }
 
-bool lb_balance_has_place(const struct lb_pool *pool) {
+bool lb_balance_has_capacity(const struct lb_pool *pool) {
     for (uint32_t i = 0; i < pool->n_backends; i++) {
-        if (pool->backends[i].weight > 0 && has_place(&pool->backends[i]))
+        if (pool->backends[i].weight > 0 && has_capacity(&pool->backends[i]))
             return true;
     }
     return false;

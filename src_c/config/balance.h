@@ -6,7 +6,7 @@
  * is exceeded, however many workers pick at once. A limit of turns only says who gets new sessions: those that are
  * there already may begin turns as they like. Backends that were tried already are passed over while another will
  * do. In a pool with tiers or zones the algorithm picks within one group after the other along the client's way, and
- * finds a place anywhere on it (spill.h). What each algorithm means:
+ * finds a place anywhere on it (failover.h). What each algorithm means:
  *
  *   round_robin        the group's smooth weighted sequence, one shared position
  *   least_connections  fewest connections per weight; ties take turns in proportion to weight
@@ -49,12 +49,12 @@ LB_MUST_CHECK int lb_balance_pick(const struct lb_pool *pool, const struct lb_ba
                                   struct lb_rng *rng);
 
 /* Would somebody take a new session now? */
-bool lb_balance_has_place(const struct lb_pool *pool);
+bool lb_balance_has_capacity(const struct lb_pool *pool);
 
 /* Does the algorithm bind a client to a backend? Then a retry insists on it before it goes elsewhere. */
-static inline bool lb_balance_is_affine(const struct lb_pool *pool) { return pool->balance == L4LB_MAGLEV; }
+static inline bool lb_balance_is_hashed(const struct lb_pool *pool) { return pool->balance == L4LB_MAGLEV; }
 
 /* This backend of the pool if it still takes new sessions, reserved likewise; else -EAGAIN. */
-LB_MUST_CHECK int lb_balance_retake(const struct lb_pool *pool, uint32_t at);
+LB_MUST_CHECK int lb_balance_reserve_at(const struct lb_pool *pool, uint32_t at);
 
 #endif

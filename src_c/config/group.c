@@ -7,7 +7,7 @@
 
 #include "base/hash.h"
 
-static void table_put(struct lb_table *table) {
+static void table_put(struct lb_maglev_table *table) {
     if (table != NULL && --table->n_users == 0)
         free(table);
 }
@@ -24,16 +24,16 @@ static uint64_t table_digest(const struct l4lb_backend_config *const *configs, u
 }
 
 static int table_new(const struct l4lb_backend_config *const *configs, uint32_t n, uint32_t size, uint64_t digest,
-                     struct lb_table **out) {
+                     struct lb_maglev_table **out) {
     struct lb_maglev_member *members = calloc(n, sizeof *members);
-    struct lb_table *table = malloc(sizeof *table + size * sizeof table->entries[0]);
+    struct lb_maglev_table *table = malloc(sizeof *table + size * sizeof table->entries[0]);
     int result = -ENOMEM;
 
     if (members == NULL || table == NULL)
         goto out;
     for (uint32_t i = 0; i < n; i++)
         members[i] = (struct lb_maglev_member){.name = configs[i]->name, .weight = configs[i]->weight};
-    *table = (struct lb_table){.n_users = 1, .size = size, .digest = digest};
+    *table = (struct lb_maglev_table){.n_users = 1, .size = size, .digest = digest};
     result = lb_maglev_build(table->entries, table->size, members, n);
     if (result < 0)
         goto out;

@@ -3,7 +3,7 @@
  * group - backends that a session is picked from together, with the tables that picking needs.
  *
  * A pool without tiers and zones is one group. Else each tier is a group, and so is each zone's part of a tier
- * (spill.h says which group a client is given).
+ * (failover.h says which group a client is given).
  *
  * Owner:   control thread while it is built; frozen after.
  * Memory:  the sequence is its own, the Maglev table is shared by count with groups of other snapshots, the rest is
@@ -31,9 +31,9 @@ struct lb_group {
     uint32_t n_usable;     /* of them, those that take new sessions */
     uint64_t total_weight; /* of the usable ones */
     const struct lb_backend *backends;
-    struct lb_sequence *sequence; /* over the usable ones */
-    struct lb_table *table;       /* over all of them; NULL unless it was wanted and there is a member */
-    atomic_uint *turn;            /* position in the sequence; borrowed from the engine */
+    struct lb_sequence *sequence;  /* over the usable ones */
+    struct lb_maglev_table *table; /* over all of them; NULL unless it was wanted and there is a member */
+    atomic_uint *cursor;           /* position in the sequence; borrowed from the engine */
 };
 
 /* Count and build the tables. tier, zone, n_backends, backends and turn are set; configs[i] is what backends[i] was

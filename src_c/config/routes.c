@@ -23,7 +23,7 @@ struct lb_routes {
 };
 
 /* The entry of this name, or the free one where it would be. */
-static size_t place_of(const struct lb_routes *routes, uint64_t hash, const char *text, size_t len) {
+static size_t index_of(const struct lb_routes *routes, uint64_t hash, const char *text, size_t len) {
     size_t at = hash & routes->mask;
 
     while (routes->entries[at].len > 0) {
@@ -40,7 +40,7 @@ static int add(struct lb_routes *routes, const struct l4lb_route *route, char *t
     bool below = strncmp(route->name, "*.", 2) == 0;
     const char *rest = below ? route->name + 2 : route->name;
     struct lb_server_name name;
-    struct entry *place;
+    struct entry *entry;
     uint64_t hash;
 
     if (route->pool > INT32_MAX || !lb_server_name_read(rest, strlen(rest), &name))
@@ -49,29 +49,29 @@ static int add(struct lb_routes *routes, const struct l4lb_route *route, char *t
     memcpy(text + below, name.text, name.len);
     name.len += below;
     hash = lb_hash_bytes(text, name.len, 0);
-    place = &routes->entries[place_of(routes, hash, text, name.len)];
-    if (place->len > 0)
+    entry = &routes->entries[index_of(routes, hash, text, name.len)];
+    if (entry->len > 0)
         return -EINVAL;
-    *place = (struct entry){.hash = hash, .pool = route->pool, .len = name.len, .text = text};
+    *entry = (struct entry){.hash = hash, .pool = route->pool, .len = name.len, .text = text};
     return (int)name.len;
 }
 
 int lb_routes_new(const struct l4lb_route *routes, size_t n, struct lb_routes **out) {
-    size_t places = 2, room = 0;
+    size_t n_entries = 2, room = 0;
     struct lb_routes *made;
     char *text;
 
     if (n > L4LB_ROUTES_MAX)
         return -EINVAL;
-    while (places < 2 * n)
-        places *= 2;
+    while (n_entries < 2 * n)
+        n_entries *= 2;
     for (size_t i = 0; i < n; i++)
         room += strlen(routes[i].name);
-    made = calloc(1, sizeof *made + places * sizeof made->entries[0] + room);
+    made = calloc(1, sizeof *made + n_entries * sizeof made->entries[0] + room);
     if (made == NULL)
         return -ENOMEM;
-    made->mask = places - 1;
-    text = (char *)&made->entries[places];
+    made->mask = n_entries - 1;
+    text = (char *)&made->entries[n_entries];
     for (size_t i = 0; i < n; i++) {
         int len = add(made, &routes[i], text);
         if (len < 0) {
@@ -87,7 +87,7 @@ int lb_routes_new(const struct l4lb_route *routes, size_t n, struct lb_routes **
 void lb_routes_free(struct lb_routes *routes) { free(routes); }
 
 static int find(const struct lb_routes *routes, const char *text, size_t len) {
-    const struct entry *entry = &routes->entries[place_of(routes, lb_hash_bytes(text, len, 0), text, len)];
+    const struct entry *entry = &routes->entries[index_of(routes, lb_hash_bytes(text, len, 0), text, len)];
     return entry->len > 0 ? (int)entry->pool : -ENOENT;
 }
 

@@ -10,7 +10,8 @@
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
 
-static int build_backend(struct lb_backend *backend, const struct l4lb_backend_config *config, struct lb_live *live) {
+static int build_backend(struct lb_backend *backend, const struct l4lb_backend_config *config,
+                         struct lb_shared *shared) {
     if (config->slot >= LB_BACKEND_SLOTS || config->weight > L4LB_WEIGHT_MAX || config->name == NULL ||
         config->zone > LB_ZONES_MAX || config->address_len > sizeof backend->address ||
         (config->usable && config->address_len == 0))
@@ -21,7 +22,7 @@ static int build_backend(struct lb_backend *backend, const struct l4lb_backend_c
     backend->busy_max = config->busy_max;
     backend->address_len = config->address_len;
     memcpy(&backend->address, config->address, config->address_len);
-    backend->live = &live->backends[config->slot];
+    backend->shared = &shared->backends[config->slot];
     return 0;
 }
 
@@ -39,17 +40,18 @@ static int sort_by_tier(const struct l4lb_pool_config *config, const struct l4lb
 }
 
 static int build_groups(struct lb_pool *pool, const struct l4lb_backend_config *const *configs, uint32_t table_size,
-                        struct lb_live *live, const struct lb_pool *before) {
-    if (lb_spill_is_wanted(configs, pool->n_backends))
-        return lb_spill_new(configs, pool->backends, pool->n_backends, table_size, lb_live_turns(live, pool->slot),
-                            before != NULL ? before->spill : NULL, &pool->spill);
+                        struct lb_shared *shared, const struct lb_pool *before) {
+    if (lb_failover_is_wanted(configs, pool->n_backends))
+        return lb_failover_new(configs, pool->backends, pool->n_backends, table_size,
+                               lb_shared_cursors(shared, pool->slot), before != NULL ? before->failover : NULL,
+                               &pool->failover);
     pool->whole.backends = pool->backends;
     pool->whole.n_backends = pool->n_backends;
-    pool->whole.turn = &pool->live->turn.turn;
+    pool->whole.cursor = &pool->shared->cursor.next;
     return lb_group_build(&pool->whole, configs, table_size, before != NULL ? &before->whole : NULL);
 }
 
-static int build_backends(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,
+static int build_backends(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_shared *shared,
                           const struct lb_snapshot *previous) {
     const struct l4lb_backend_config **sorted = calloc(config->n_backends + 1, sizeof *sorted);
     uint32_t table_size = config->balance == L4LB_MAGLEV ? config->table_size : 0;
@@ -60,12 +62,12 @@ static int build_backends(struct lb_pool *pool, const struct l4lb_pool_config *c
         result = sort_by_tier(config, sorted);
     for (; result == 0 && pool->n_backends < config->n_backends; pool->n_backends++) {
         struct lb_backend *backend = &pool->backends[pool->n_backends];
-        result = build_backend(backend, sorted[pool->n_backends], live);
+        result = build_backend(backend, sorted[pool->n_backends], shared);
         backend->index = pool->n_backends;
         pool->n_usable += backend->weight > 0;
     }
     if (result == 0)
-        result = build_groups(pool, sorted, table_size, live,
+        result = build_groups(pool, sorted, table_size, shared,
                               previous != NULL ? lb_snapshot_pool(previous, config->slot) : NULL);
     free(sorted);
     return result;
@@ -77,7 +79,7 @@ static bool is_tcp_valid(const struct l4lb_tcp *tcp) {
                                       tcp->probes > 0 && tcp->probes <= L4LB_KEEPALIVE_PROBES_MAX));
 }
 
-static int build_sticky(struct lb_pool *pool, const struct l4lb_pool_config *config, const struct lb_live *live,
+static int build_sticky(struct lb_pool *pool, const struct l4lb_pool_config *config, const struct lb_shared *shared,
                         const struct lb_snapshot *previous) {
     const struct lb_pool *before = previous != NULL ? lb_snapshot_pool(previous, config->slot) : NULL;
 
@@ -87,12 +89,13 @@ static int build_sticky(struct lb_pool *pool, const struct l4lb_pool_config *con
         return -EINVAL;
     pool->sticky_ttl_ms = config->sticky_ttl_ms;
     /* The publication that made a table tells it from those that the pool had before. */
-    return lb_sticky_make(config->sticky_entries, previous != NULL ? (uint32_t)previous->sequence + 1 : 1, live->seed,
-                          before != NULL ? before->sticky : NULL, (int64_t)(lb_clock_ns() / LB_NS_PER_MS),
-                          (int64_t)config->sticky_ttl_ms, &pool->sticky);
+    return lb_stick_table_make(config->sticky_entries, previous != NULL ? (uint32_t)previous->sequence + 1 : 1,
+                               shared->seed, before != NULL ? before->stick_table : NULL,
+                               (int64_t)(lb_clock_ns() / LB_NS_PER_MS), (int64_t)config->sticky_ttl_ms,
+                               &pool->stick_table);
 }
 
-static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_live *live,
+static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_shared *shared,
                       const struct lb_snapshot *previous) {
     int result;
 
@@ -124,24 +127,24 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     pool->queue_size = config->queue_size;
     pool->queue_ms = config->queue_ms;
     pool->abort_on_close = config->abort_on_close != 0;
-    pool->live = &live->pools[config->slot];
+    pool->shared = &shared->pools[config->slot];
     result = lb_sources_new(config->sources, config->n_sources, &pool->sources);
     if (result == 0)
-        result = build_sticky(pool, config, live, previous);
-    return result < 0 ? result : build_backends(pool, config, live, previous);
+        result = build_sticky(pool, config, shared, previous);
+    return result < 0 ? result : build_backends(pool, config, shared, previous);
 }
 
 static void fini_pool(struct lb_pool *pool) {
     free(pool->backends);
     lb_sources_free(pool->sources);
     lb_group_fini(&pool->whole);
-    lb_spill_free(pool->spill);
-    lb_sticky_put(pool->sticky);
+    lb_failover_free(pool->failover);
+    lb_stick_table_put(pool->stick_table);
 }
 
-int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_live *live) {
+int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_shared *shared) {
     struct lb_pool pool = {0};
-    int result = build_pool(&pool, config, live, NULL);
+    int result = build_pool(&pool, config, shared, NULL);
 
     fini_pool(&pool);
     return result;
@@ -171,7 +174,7 @@ static int build_routes(struct lb_listener *listener, const struct l4lb_listener
 }
 
 static int build_listener(struct lb_listener *listener, const struct l4lb_listener_config *config,
-                          const struct lb_snapshot *snapshot, struct lb_live *live) {
+                          const struct lb_snapshot *snapshot, struct lb_shared *shared) {
     if (config->slot >= LB_LISTENER_SLOTS || config->pool >= snapshot->n_pools)
         return -EINVAL;
     if (config->proxy_mode > L4LB_PROXY_OPTIONAL ||
@@ -182,7 +185,7 @@ static int build_listener(struct lb_listener *listener, const struct l4lb_listen
     listener->connections_max = config->connections_max;
     listener->proxy_mode = config->proxy_mode;
     listener->proxy_timeout_ms = config->proxy_timeout_ms;
-    listener->live = &live->listeners[config->slot];
+    listener->shared = &shared->listeners[config->slot];
     listener->allow = lb_lpm_share(config->allow);
     listener->deny = lb_lpm_share(config->deny);
     listener->proxy_from = lb_lpm_share(config->proxy_from);
@@ -256,7 +259,7 @@ static int build_indices(struct lb_snapshot *snapshot) {
 
 /* ---- whole ------------------------------------------------------------------------------------------------------- */
 
-int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
+int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_shared *shared,
                     const struct lb_snapshot *previous, struct lb_snapshot **out) {
     struct lb_snapshot *snapshot;
     int result = -ENOMEM;
@@ -276,7 +279,7 @@ int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct
         goto fail;
     for (; snapshot->n_pools < config->n_pools; snapshot->n_pools++) {
         uint32_t i = snapshot->n_pools;
-        result = build_pool(&snapshot->pools[i], &config->pools[i], live, previous);
+        result = build_pool(&snapshot->pools[i], &config->pools[i], shared, previous);
         if (result < 0) {
             snapshot->n_pools++;
             goto fail;
@@ -284,7 +287,7 @@ int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct
     }
     for (; snapshot->n_listeners < config->n_listeners; snapshot->n_listeners++) {
         uint32_t i = snapshot->n_listeners;
-        result = build_listener(&snapshot->listeners[i], &config->listeners[i], snapshot, live);
+        result = build_listener(&snapshot->listeners[i], &config->listeners[i], snapshot, shared);
         if (result < 0) {
             snapshot->n_listeners++;
             goto fail;

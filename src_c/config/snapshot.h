@@ -19,13 +19,13 @@
 #include <sys/socket.h>
 
 #include "base/base.h"
+#include "config/failover.h"
 #include "config/group.h"
 #include "config/routes.h"
-#include "config/spill.h"
 #include "kernel/source.h"
 #include "l4lb.h"
-#include "shared/live.h"
-#include "shared/sticky.h"
+#include "shared/shared.h"
+#include "shared/stick_table.h"
 #include "structures/lpm.h"
 
 struct lb_pool {
@@ -50,13 +50,13 @@ struct lb_pool {
     uint32_t n_usable;
     uint32_t max_load;
     enum l4lb_hash_key hash_key;
-    struct lb_backend *backends; /* in order of tiers, and in a tier as they were given */
-    struct lb_group whole;       /* all of them; not built where there is `spill` */
-    struct lb_spill *spill;      /* NULL where the pool has one tier and no zones to tell apart */
-    struct lb_sources *sources;  /* NULL = the kernel chooses where connections come from */
-    struct lb_sticky *sticky;    /* NULL = clients are not remembered */
+    struct lb_backend *backends;        /* in order of tiers, and in a tier as they were given */
+    struct lb_group whole;              /* all of them; not built where there is `spill` */
+    struct lb_failover *failover;       /* NULL where the pool has one tier and no zones to tell apart */
+    struct lb_sources *sources;         /* NULL = the kernel chooses where connections come from */
+    struct lb_stick_table *stick_table; /* NULL = clients are not remembered */
     uint64_t sticky_ttl_ms;
-    struct lb_pool_live *live; /* borrowed from the engine */
+    struct lb_pool_shared *shared; /* borrowed from the engine */
 };
 
 struct lb_listener {
@@ -70,7 +70,7 @@ struct lb_listener {
     struct lb_lpm *proxy_from;
     enum l4lb_proxy_mode proxy_mode;
     uint64_t proxy_timeout_ms;
-    struct lb_listener_live *live; /* borrowed from the engine */
+    struct lb_listener_shared *shared; /* borrowed from the engine */
 };
 
 /* One worker's socket for one bind address. */
@@ -78,10 +78,10 @@ struct lb_listen_socket {
     int fd;
     uint32_t listener;
     /* worker-only from here on */
-    uint64_t last_turn; /* the last loop turn in which it had a client */
-    uint32_t burst;     /* how many to accept in one turn */
-    uint32_t n_last;    /* clients accepted since the socket is to go away */
-    bool watched;       /* registered with epoll; not so while paused */
+    uint64_t last_iteration; /* the last loop turn in which it had a client */
+    uint32_t burst;          /* how many to accept in one turn */
+    uint32_t n_last;         /* clients accepted since the socket is to go away */
+    bool watched;            /* registered with epoll; not so while paused */
 };
 
 struct lb_snapshot {
@@ -107,12 +107,12 @@ struct lb_snapshot {
 
 /* `previous` may be NULL; Maglev and prefix tables that would come out the same are shared with it, and so are sticky
  * tables, or what they hold. */
-LB_MUST_CHECK int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_live *live,
+LB_MUST_CHECK int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_shared *shared,
                                   const struct lb_snapshot *previous, struct lb_snapshot **out);
 void lb_snapshot_free(struct lb_snapshot *snapshot);
 
 /* Could this pool be part of a snapshot? 0, or the error of lb_snapshot_new(). */
-LB_MUST_CHECK int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_live *live);
+LB_MUST_CHECK int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_shared *shared);
 
 /* Does it mention this slot? */
 bool lb_snapshot_uses(const struct lb_snapshot *snapshot, enum l4lb_slot_kind kind, uint32_t slot);
@@ -131,7 +131,7 @@ static inline const struct lb_pool *lb_snapshot_pool(const struct lb_snapshot *s
 /* The zone of a client as this snapshot numbers them; 0 if it is in none, or the pool has none to tell apart. */
 static inline uint32_t lb_snapshot_zone(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
                                         const struct l4lb_endpoint *client) {
-    if (pool->spill == NULL || pool->spill->n_ways == 1 || snapshot->zones == NULL)
+    if (pool->failover == NULL || pool->failover->n_preferences == 1 || snapshot->zones == NULL)
         return 0;
     return lb_lpm_find_peer(snapshot->zones, client);
 }

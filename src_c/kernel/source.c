@@ -32,12 +32,12 @@ int lb_sources_new(const struct l4lb_source *sources, size_t n, struct lb_source
 
 void lb_sources_free(struct lb_sources *sources) { free(sources); }
 
-int lb_sources_connect(const struct lb_sources *sources, uint32_t turn, const struct sockaddr *address,
+int lb_sources_connect(const struct lb_sources *sources, uint32_t cursor, const struct sockaddr *address,
                        socklen_t address_len, const struct l4lb_tcp *tcp) {
     bool tried = false;
 
     for (uint32_t i = 0; sources != NULL && i < sources->n; i++) {
-        const struct lb_source *source = &sources->all[(turn + i) % sources->n];
+        const struct lb_source *source = &sources->all[(cursor + i) % sources->n];
         int result;
         if (source->address.ss_family != address->sa_family)
             continue;

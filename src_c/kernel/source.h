@@ -30,7 +30,7 @@ void lb_sources_free(struct lb_sources *sources);
 
 /* lb_sock_connect from one of them, the first try from the one whose turn it is. `sources` may be NULL. -EADDRNOTAVAIL
  * when none of them can be used. */
-LB_MUST_CHECK int lb_sources_connect(const struct lb_sources *sources, uint32_t turn, const struct sockaddr *address,
+LB_MUST_CHECK int lb_sources_connect(const struct lb_sources *sources, uint32_t cursor, const struct sockaddr *address,
                                      socklen_t address_len, const struct l4lb_tcp *tcp);
 
 #endif

@@ -131,20 +131,20 @@ enum lb_hello lb_client_hello_parse(uint8_t *data, size_t len, struct lb_server_
 
     while (have < want) {
         int n = fragment_len(data + at, len - at);
-        size_t come;
+        size_t n_new;
         if (n <= 0)
             return n < 0 ? LB_HELLO_NONE : LB_HELLO_MORE;
         /* Where the first record has its fragment, the others join theirs. */
-        come = LB_MIN((size_t)n, len - at - RECORD_FIXED);
-        memmove(data + RECORD_FIXED + have, data + at + RECORD_FIXED, come);
-        have += come;
+        n_new = LB_MIN((size_t)n, len - at - RECORD_FIXED);
+        memmove(data + RECORD_FIXED + have, data + at + RECORD_FIXED, n_new);
+        have += n_new;
         if (have > 0 && message[0] != MESSAGE_CLIENT_HELLO)
             return LB_HELLO_NONE;
         if (have >= MESSAGE_FIXED)
             want = MESSAGE_FIXED + ((size_t)message[1] << 16 | (size_t)message[2] << 8 | message[3]);
         if (want > LB_CLIENT_HELLO_MAX)
             return LB_HELLO_NONE;
-        if (have < want && come < (size_t)n)
+        if (have < want && n_new < (size_t)n)
             return LB_HELLO_MORE;
         at += RECORD_FIXED + (size_t)n;
     }

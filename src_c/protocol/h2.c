@@ -30,10 +30,10 @@ static size_t take_preface(struct lb_h2 *h2, const uint8_t *data, size_t len) {
     size_t n = LB_MIN(len, PREFACE_LEN - (size_t)h2->at);
 
     if (memcmp(data, preface + h2->at, n) != 0) {
-        h2->name = is_http1(data, len) || (h2->at == 0 && is_resp(data, len)) ? LB_H2_REQUESTS : LB_H2_NONE;
+        h2->state = is_http1(data, len) || (h2->at == 0 && is_resp(data, len)) ? LB_H2_REQUESTS : LB_H2_NONE;
     } else if (h2->at + n == PREFACE_LEN) {
         h2->at = 0;
-        h2->name = LB_H2_FRAMES;
+        h2->state = LB_H2_FRAMES;
     } else {
         h2->at = (h2->at + n) & 31;
     }
@@ -42,21 +42,21 @@ static size_t take_preface(struct lb_h2 *h2, const uint8_t *data, size_t len) {
 
 static void take_header_byte(struct lb_h2 *h2, uint8_t byte) {
     if (h2->at == 0)
-        h2->asks = false;
+        h2->is_request = false;
     if (h2->at < LENGTH_LEN)
         h2->left = ((uint32_t)h2->left << 8 | byte) & 0xffffff;
     else if (h2->at == TYPE_AT)
-        h2->asks = byte == DATA || byte == HEADERS || byte == CONTINUATION;
+        h2->is_request = byte == DATA || byte == HEADERS || byte == CONTINUATION;
     h2->at = h2->at + 1u == HEADER_LEN ? 0 : (h2->at + 1u) & 31;
 }
 
 bool lb_h2_take(struct lb_h2 *h2, const uint8_t *data, size_t len) {
-    bool asks = false;
+    bool is_request = false;
     size_t i = 0;
 
-    if (h2->name == LB_H2_PREFACE) {
+    if (h2->state == LB_H2_PREFACE) {
         i = take_preface(h2, data, len);
-        asks = i > 0;
+        is_request = i > 0;
         if (!lb_h2_follows(h2))
             return true;
     }
@@ -68,7 +68,7 @@ bool lb_h2_take(struct lb_h2 *h2, const uint8_t *data, size_t len) {
         } else {
             take_header_byte(h2, data[i++]);
         }
-        asks = asks || h2->asks;
+        is_request = is_request || h2->is_request;
     }
-    return asks;
+    return is_request;
 }

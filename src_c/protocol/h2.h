@@ -27,7 +27,7 @@
 
 #include "base/base.h"
 
-enum lb_h2_name {
+enum lb_h2_state {
     LB_H2_PREFACE, /* `at` bytes of it came, and nothing else */
     LB_H2_FRAMES,
     LB_H2_NONE,     /* this is no HTTP/2, */
@@ -36,14 +36,14 @@ enum lb_h2_name {
 
 /* Zeroed is the beginning of a connection. */
 struct lb_h2 {
-    uint32_t left : 24; /* bytes to come of this frame's payload; its length so far, in the middle of the header */
-    uint32_t at : 5;    /* bytes of the preface, or of this frame's header, that came; 0 in a payload */
-    uint32_t name : 2;  /* enum lb_h2_name */
-    uint32_t asks : 1;  /* this frame is a part of a request */
+    uint32_t left : 24;      /* bytes to come of this frame's payload; its length so far, in the middle of the header */
+    uint32_t at : 5;         /* bytes of the preface, or of this frame's header, that came; 0 in a payload */
+    uint32_t state : 2;      /* enum lb_h2_state */
+    uint32_t is_request : 1; /* this frame is a part of a request */
 };
 
 /* Is this HTTP/2, as far as can be told? */
-static inline bool lb_h2_follows(const struct lb_h2 *h2) { return h2->name < LB_H2_NONE; }
+static inline bool lb_h2_follows(const struct lb_h2 *h2) { return h2->state < LB_H2_NONE; }
 
 /* The client's next bytes, while lb_h2_follows(): may one of them ask for something? */
 LB_MUST_CHECK bool lb_h2_take(struct lb_h2 *h2, const uint8_t *data, size_t len);

@@ -6,10 +6,10 @@
 #include "base/clock.h"
 
 static void begin(struct lb_phase *phase, uint64_t now_ns) {
-    phase->name = LB_PHASE_WAIT;
+    phase->state = LB_PHASE_WAIT;
     phase->turns++;
     phase->reported = false;
-    phase->coming = phase->paced = false;
+    phase->small_pieces = phase->paced = false;
     phase->piece = (struct lb_piece){0};
     phase->turn_ns = phase->client_ns = now_ns;
 }
@@ -25,7 +25,7 @@ static unsigned end(struct lb_phase *phase) {
 /* An eighth of what is new goes into the mean, as in RFC 6298. A deviation that grows is learnt by a quarter and
  * forgotten by a sixteenth: taking a pause for the end costs more than waiting a little longer for it. */
 static void learn_gap(struct lb_phase *phase, uint64_t gap_ns) {
-    uint32_t gap_us = (uint32_t)LB_MIN(gap_ns / LB_NS_PER_US, (uint64_t)LB_QUIET_MAX_MS * 1000);
+    uint32_t gap_us = (uint32_t)LB_MIN(gap_ns / LB_NS_PER_US, (uint64_t)LB_SILENCE_MAX_MS * 1000);
     uint32_t error_us = gap_us > phase->gap_us ? gap_us - phase->gap_us : phase->gap_us - gap_us;
 
     if (!phase->has_gap) {
@@ -44,21 +44,21 @@ static void learn_gap(struct lb_phase *phase, uint64_t gap_ns) {
 static uint64_t patience_ns(const struct lb_phase *phase) {
     uint64_t us = (uint64_t)phase->gap_us + 4ull * phase->deviation_us;
 
-    if (phase->expected == LB_ENDING_LAST)
+    if (phase->expected == LB_END_LAST)
         return 0;
-    if (phase->expected == LB_ENDING_NOT_LAST)
-        return LB_QUIET_NOT_LAST_MS * LB_NS_PER_MS;
+    if (phase->expected == LB_END_NOT_LAST)
+        return LB_SILENCE_NOT_LAST_MS * LB_NS_PER_MS;
     if (!phase->has_gap)
-        return LB_QUIET_FIRST_MS * LB_NS_PER_MS;
-    return LB_MAX(LB_QUIET_MIN_MS * LB_NS_PER_MS, LB_MIN(us * LB_NS_PER_US, LB_QUIET_MAX_MS * LB_NS_PER_MS));
+        return LB_SILENCE_FIRST_MS * LB_NS_PER_MS;
+    return LB_MAX(LB_SILENCE_MIN_MS * LB_NS_PER_MS, LB_MIN(us * LB_NS_PER_US, LB_SILENCE_MAX_MS * LB_NS_PER_MS));
 }
 
 unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
-    unsigned proven = phase->piece.place > 0 ? LB_TURN_PROVEN : 0, ended;
+    unsigned proven = phase->piece.ordinal > 0 ? LB_TURN_PROVEN : 0, ended;
 
-    switch ((enum lb_phase_name)phase->name) {
+    switch ((enum lb_phase_state)phase->state) {
     case LB_PHASE_NEW:
-    case LB_PHASE_QUIET:
+    case LB_PHASE_IDLE:
         begin(phase, now_ns);
         return proven | LB_TURN_BEGAN;
     case LB_PHASE_WAIT:
@@ -77,15 +77,15 @@ unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns
 }
 
 static unsigned add_piece(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
-    uint8_t before = phase->piece.place;
+    uint8_t before = phase->piece.ordinal;
 
-    phase->name = LB_PHASE_STREAM;
+    phase->state = LB_PHASE_STREAM;
     phase->piece = lb_piece_after(phase->piece, bytes);
-    phase->expected = LB_ENDING_UNKNOWN;
+    phase->expected = LB_END_UNKNOWN;
     if (before > 1) /* the pace of the rest says nothing about the first piece, nor the reverse */
         learn_gap(phase, now_ns - phase->server_ns);
     phase->server_ns = now_ns;
-    return LB_TURN_PIECE | (before > 0 ? LB_TURN_WENT_ON : LB_TURN_ANSWERED);
+    return LB_TURN_PIECE | (before > 0 ? LB_TURN_CONTINUED : LB_TURN_RESPONDED);
 }
 
 static unsigned extend_piece(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
@@ -95,14 +95,14 @@ static unsigned extend_piece(struct lb_phase *phase, uint64_t bytes, uint64_t no
 }
 
 static unsigned server_bytes(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
-    switch ((enum lb_phase_name)phase->name) {
+    switch ((enum lb_phase_state)phase->state) {
     case LB_PHASE_NEW: /* a greeting */
         return 0;
     case LB_PHASE_WAIT:
         return add_piece(phase, bytes, now_ns);
     case LB_PHASE_STREAM:
         return phase->open ? extend_piece(phase, bytes, now_ns) : add_piece(phase, bytes, now_ns);
-    case LB_PHASE_QUIET:
+    case LB_PHASE_IDLE:
         if (bytes >= LB_NOISE_BYTES)
             return LB_TURN_RESUMED | add_piece(phase, bytes, now_ns);
         phase->server_ns = now_ns; /* it may be a token: no silence, if no answer either */
@@ -122,33 +122,33 @@ void lb_phase_pace(struct lb_phase *phase, uint64_t bytes, bool waits, uint64_t 
     uint16_t tick = (uint16_t)(now_ns / (LB_PACE_TICK_MS * LB_NS_PER_MS));
 
     if (waits || bytes >= LB_BULK_PIECE_BYTES) {
-        phase->coming = false;
+        phase->small_pieces = false;
         return;
     }
-    if (!phase->coming)
-        phase->coming_tick = tick;
-    else if ((uint16_t)(tick - phase->coming_tick) >= LB_PACED_MS / LB_PACE_TICK_MS)
+    if (!phase->small_pieces)
+        phase->small_pieces_tick = tick;
+    else if ((uint16_t)(tick - phase->small_pieces_tick) >= LB_PACED_MS / LB_PACE_TICK_MS)
         phase->paced = true;
-    phase->coming = true;
+    phase->small_pieces = true;
 }
 
 uint64_t lb_phase_ends_ns(const struct lb_phase *phase) {
-    return phase->name == LB_PHASE_STREAM ? phase->server_ns + patience_ns(phase) : UINT64_MAX;
+    return phase->state == LB_PHASE_STREAM ? phase->server_ns + patience_ns(phase) : UINT64_MAX;
 }
 
 unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns) {
     if (now_ns < lb_phase_ends_ns(phase))
         return 0;
-    phase->name = LB_PHASE_QUIET;
+    phase->state = LB_PHASE_IDLE;
     return end(phase);
 }
 
-unsigned lb_phase_over(struct lb_phase *phase) {
-    bool answered = phase->name == LB_PHASE_STREAM;
+unsigned lb_phase_end(struct lb_phase *phase) {
+    bool responded = phase->state == LB_PHASE_STREAM;
 
     phase->piece = (struct lb_piece){0};
     if (!lb_phase_busy(phase))
         return 0;
-    phase->name = LB_PHASE_QUIET;
-    return answered ? end(phase) : 0;
+    phase->state = LB_PHASE_IDLE;
+    return responded ? end(phase) : 0;
 }

@@ -8,8 +8,8 @@
  *   QUIET    the answer is over, as far as silence can tell: a connection of a keep-alive pool
  *
  * A turn is one way from WAIT to QUIET. The client's next question ends the turn before it. Else a piece that answers
- * of this pool end with does (see ending.h); else silence does: longer than the gaps of this session's answers have
- * been, as TCP tells a lost packet from a slow one, and much longer after a piece that is never the last. When the
+ * of this pool end with does (see response_end.h); else silence does: longer than the gaps of this session's answers
+ * have been, as TCP tells a lost packet from a slow one, and much longer after a piece that is never the last. When the
  * answer goes on after that, the same turn goes on, and the gap it made is learnt.
  *
  * What it cannot know: several requests at once on one connection (HTTP/2, pipelining) are one turn; a handshake of TLS
@@ -26,33 +26,34 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "protocol/ending.h"
+#include "protocol/response_end.h"
 
-enum lb_phase_name { LB_PHASE_NEW, LB_PHASE_WAIT, LB_PHASE_STREAM, LB_PHASE_QUIET };
+enum lb_phase_state { LB_PHASE_NEW, LB_PHASE_WAIT, LB_PHASE_STREAM, LB_PHASE_IDLE };
 
 /* What bytes or silence brought about; may be combined. */
 enum lb_phase_event {
     LB_TURN_BEGAN = 1,
-    LB_TURN_ANSWERED = 2, /* the first byte of the answer */
-    LB_TURN_ENDED = 4,    /* reported once for each turn, see lb_phase.duration_ns */
-    LB_TURN_RESUMED = 8,  /* it had not ended after all */
-    LB_TURN_PIECE = 16,   /* `piece` is a new one */
-    LB_TURN_WENT_ON = 32, /* the piece before this one was not the last of its answer */
-    LB_TURN_PROVEN = 64,  /* it was: another question came */
+    LB_TURN_RESPONDED = 2,  /* the first byte of the answer */
+    LB_TURN_ENDED = 4,      /* reported once for each turn, see lb_phase.duration_ns */
+    LB_TURN_RESUMED = 8,    /* it had not ended after all */
+    LB_TURN_PIECE = 16,     /* `piece` is a new one */
+    LB_TURN_CONTINUED = 32, /* the piece before this one was not the last of its answer */
+    LB_TURN_PROVEN = 64,    /* it was: another question came */
 };
 
 struct lb_phase {
-    uint8_t name;          /* enum lb_phase_name */
+    uint8_t state;         /* enum lb_phase_state */
     bool has_gap : 1;      /* `gap_us` means something */
     bool reported : 1;     /* the end of this turn was reported, too early as it turned out */
     bool open : 1;         /* the rest of `piece` is still to be read: nothing can be said about it yet */
-    bool coming : 1;       /* since `coming_tick`, the answer has come in small pieces that the client took at once */
+    bool small_pieces : 1; /* since `small_pieces_tick`, the answer has come in small pieces that the client took at
+                              once */
     bool paced : 1;        /* and did so for LB_PACED_MS: it is a stream, whose pauses say nothing */
-    uint8_t expected : 2;  /* enum lb_ending of `piece`; the owner sets it when lb_phase_server() says LB_TURN_PIECE */
-    uint16_t coming_tick;  /* in LB_PACE_TICK_MS */
-    uint32_t turns;        /* begun */
-    struct lb_piece piece; /* the latest of the answer */
-    uint32_t gap_us;       /* smoothed gap between two pieces of an answer */
+    uint8_t expected : 2;  /* enum lb_end of `piece`; the owner sets it when lb_phase_server() says LB_TURN_PIECE */
+    uint16_t small_pieces_tick; /* in LB_PACE_TICK_MS */
+    uint32_t turns;             /* begun */
+    struct lb_piece piece;      /* the latest of the answer */
+    uint32_t gap_us;            /* smoothed gap between two pieces of an answer */
     uint32_t deviation_us;
     uint64_t duration_ns; /* of the turn that ended last */
     uint64_t turn_ns;     /* the turn began */
@@ -60,7 +61,7 @@ struct lb_phase {
     uint64_t server_ns;   /* last bytes of the backend in it */
 };
 
-static inline void lb_phase_init(struct lb_phase *phase) { *phase = (struct lb_phase){.name = LB_PHASE_NEW}; }
+static inline void lb_phase_init(struct lb_phase *phase) { *phase = (struct lb_phase){.state = LB_PHASE_NEW}; }
 
 /* Bytes came. Both return what that meant (enum lb_phase_event). With `more`, the backend's bytes are a part of what is
  * there: their piece goes on with the next ones. */
@@ -75,14 +76,14 @@ void lb_phase_pace(struct lb_phase *phase, uint64_t bytes, bool waits, uint64_t 
 unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns);
 
 /* The backend has ended: nothing goes on any more. */
-unsigned lb_phase_over(struct lb_phase *phase);
+unsigned lb_phase_end(struct lb_phase *phase);
 
 /* When the turn ends if nothing comes; UINT64_MAX when it would not. */
 uint64_t lb_phase_ends_ns(const struct lb_phase *phase);
 
 /* Is a request in flight? */
 static inline bool lb_phase_busy(const struct lb_phase *phase) {
-    return phase->name == LB_PHASE_WAIT || phase->name == LB_PHASE_STREAM;
+    return phase->state == LB_PHASE_WAIT || phase->state == LB_PHASE_STREAM;
 }
 
 #endif

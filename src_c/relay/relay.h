@@ -53,30 +53,30 @@ struct lb_relay {
     uint64_t bytes; /* taken from the source */
     struct lb_buffer *held;
     struct lb_pipe *pipe;
-    struct lb_list quiet; /* on a list of lb_relays while it has an empty pipe, or a full one for not too long */
-    uint64_t filled_ms;   /* when the pipe was last filled */
-    uint64_t run_ms;      /* when the current run began */
-    uint64_t run_bytes;   /* spliced since then */
+    struct lb_list idle_link; /* on a list of lb_relay_env while it has a pipe that is empty or not full for long */
+    uint64_t filled_ms;       /* when the pipe was last filled */
+    uint64_t run_ms;          /* when the current run began */
+    uint64_t run_bytes;       /* spliced since then */
     uint8_t full_reads;
     uint8_t small_splices;
     bool from_client;
-    bool eof;       /* the source ended: by FIN, or by reset if the side says so */
-    bool finished;  /* the FIN was passed on */
-    bool sink_gone; /* the sink broke: bytes for it are dropped */
-    bool lowat;     /* the source has LB_BULK_LOWAT */
-    bool spliced;   /* at least once */
-    bool sent;      /* at least once */
-    bool asked;     /* bytes of the client that may ask for something came, since the owner last looked */
+    bool eof;         /* the source ended: by FIN, or by reset if the side says so */
+    bool finished;    /* the FIN was passed on */
+    bool sink_gone;   /* the sink broke: bytes for it are dropped */
+    bool lowat;       /* the source has LB_BULK_LOWAT */
+    bool spliced;     /* at least once */
+    bool has_sent;    /* at least once */
+    bool may_request; /* bytes of the client that may ask for something came, since the owner last looked */
     struct lb_h2 h2;
 };
 
 /* What the relays of one worker share. */
-struct lb_relays {
+struct lb_relay_env {
     uint8_t *scratch; /* LB_COPY_BYTES */
     struct lb_buffer_pool buffers;
     struct lb_pipe_pool pipes;
-    struct lb_list quiet; /* relays with a pipe, longest quiet first ... */
-    struct lb_list bulk;  /* ... and those whose source has a low-water mark: they are due much sooner */
+    struct lb_list with_pipe;  /* relays with a pipe, the one filled longest ago first */
+    struct lb_list with_lowat; /* relays whose source has a low-water mark: due much sooner */
     uint64_t now_ms;
     struct l4lb_worker_stats *stats;
 };
@@ -91,16 +91,16 @@ void lb_relay_init(struct lb_relay *relay, bool from_client);
 
 /* Move what can be moved. `moved` is set when a byte came in or went out, or the source ended. */
 enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
-                                  struct lb_relays *shared, bool *moved);
+                                  struct lb_relay_env *env, bool *moved);
 
 /* The relay has been quiet too long: fall back to small wake-ups, then to copying. */
-void lb_relay_quieten(struct lb_relay *relay, struct lb_side *source, struct lb_relays *shared);
+void lb_relay_trim(struct lb_relay *relay, struct lb_side *source, struct lb_relay_env *env);
 
-/* The relay that is due first for lb_relay_quieten(); NULL when none has a pipe. */
-struct lb_relay *lb_relays_next_quiet(const struct lb_relays *shared);
+/* The relay that is due first for lb_relay_trim(); NULL when none has a pipe. */
+struct lb_relay *lb_relay_env_next_idle(const struct lb_relay_env *env);
 
-/* When the relay is due for lb_relay_quieten(). */
-uint64_t lb_relay_quiet_ms(const struct lb_relay *relay);
+/* When the relay is due for lb_relay_trim(). */
+uint64_t lb_relay_trim_ms(const struct lb_relay *relay);
 
 /* The other direction spoke: what comes next is an answer, whose tail must not wait, and no longer the same run. */
 static inline void lb_relay_end_run(struct lb_relay *relay) { relay->run_bytes = 0; }
@@ -109,11 +109,11 @@ static inline void lb_relay_end_run(struct lb_relay *relay) { relay->run_bytes =
 bool lb_relay_holds(const struct lb_relay *relay);
 
 /* Everything the source sent has gone, or nowhere to go. */
-static inline bool lb_relay_over(const struct lb_relay *relay) {
+static inline bool lb_relay_is_done(const struct lb_relay *relay) {
     return relay->sink_gone || (relay->eof && !lb_relay_holds(relay));
 }
 
 /* Give back what the relay owns. */
-void lb_relay_fini(struct lb_relay *relay, struct lb_relays *shared);
+void lb_relay_fini(struct lb_relay *relay, struct lb_relay_env *env);
 
 #endif

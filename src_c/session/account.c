@@ -7,12 +7,12 @@
 
 /* A turn that is over, or not expected any more, is a place for somebody who waits. */
 static void release_turn(struct lb_worker *worker, const struct lb_session *session) {
-    lb_live_release(&lb_account_live(worker, session)->turns);
-    lb_queue_call(lb_account_queue(worker, session));
+    lb_capacity_release(&lb_account_shared(worker, session)->turns);
+    lb_queue_grant(lb_account_queue(worker, session));
 }
 
 void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy) {
-    struct lb_backend_live *live = lb_account_live(worker, session);
+    struct lb_backend_shared *shared = lb_account_shared(worker, session);
 
     LB_OWNER(worker);
     busy = busy && session->has_capacity;
@@ -20,33 +20,33 @@ void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool 
         return;
     session->busy = busy;
     if (busy)
-        atomic_fetch_add(&live->busy, 1);
+        atomic_fetch_add(&shared->busy, 1);
     else
-        lb_live_release(&live->busy);
-    if (session->coming) /* the turn that was expected is counted already */
+        lb_capacity_release(&shared->busy);
+    if (session->first_turn_reserved) /* the turn that was expected is counted already */
         return;
     if (busy)
-        atomic_fetch_add(&live->turns, 1);
+        atomic_fetch_add(&shared->turns, 1);
     else
         release_turn(worker, session);
 }
 
-void lb_account_came(struct lb_worker *worker, struct lb_session *session) {
+void lb_account_first_turn_started(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
-    if (!session->coming)
+    if (!session->first_turn_reserved)
         return;
-    session->coming = false;
+    session->first_turn_reserved = false;
     if (!session->busy)
         release_turn(worker, session);
 }
 
-void lb_account_enter_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot) {
+void lb_account_claim_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot) {
     LB_OWNER(worker);
     session->backend = slot;
     session->has_backend = true;
     session->has_capacity = true;
-    session->coming = true;
-    atomic_fetch_add(&lb_account_live(worker, session)->sessions, 1);
+    session->first_turn_reserved = true;
+    atomic_fetch_add(&lb_account_shared(worker, session)->sessions, 1);
     lb_count_add(&lb_account_counters(worker, session)->connections_total, 1);
 }
 
@@ -55,19 +55,19 @@ void lb_account_release_capacity(struct lb_worker *worker, struct lb_session *se
     if (!session->has_capacity)
         return;
     lb_account_busy(worker, session, false);
-    lb_account_came(worker, session);
+    lb_account_first_turn_started(worker, session);
     session->has_capacity = false;
-    lb_live_release(&lb_account_live(worker, session)->connections);
-    lb_queue_call(lb_account_queue(worker, session));
+    lb_capacity_release(&lb_account_shared(worker, session)->connections);
+    lb_queue_grant(lb_account_queue(worker, session));
 }
 
-void lb_account_leave_backend(struct lb_worker *worker, struct lb_session *session) {
+void lb_account_release_backend(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     lb_account_release_capacity(worker, session);
     if (!session->has_backend)
         return;
     session->has_backend = false;
-    lb_live_release(&lb_account_live(worker, session)->sessions);
+    lb_capacity_release(&lb_account_shared(worker, session)->sessions);
 }
 
 void lb_account_record(struct lb_worker *worker, const struct lb_session *session, enum l4lb_event_kind event,
@@ -105,7 +105,7 @@ void lb_account_describe(const struct lb_worker *worker, const struct lb_session
         .state = states[session->state],
         .path = session->up.spliced || session->down.spliced ? L4LB_PATH_SPLICE : L4LB_PATH_COPY,
         .retries = session->retries,
-        .phase = session->phase.name,
+        .phase = session->phase.state,
         .has_capacity = session->has_capacity,
         .turns = session->phase.turns,
         .started_ns = lb_clock_wall_ns() - age_ns,

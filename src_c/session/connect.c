@@ -14,14 +14,14 @@
 #include "kernel/sock.h"
 #include "kernel/source.h"
 #include "session/account.h"
-#include "session/affinity.h"
 #include "session/deadline.h"
+#include "session/session_sticky.h"
 
 _Static_assert(L4LB_RETRIES_MAX < UINT8_MAX, "attempts are counted in a byte");
 
-static enum lb_connect over(struct lb_session *session, enum l4lb_close reason) {
+static enum lb_connect fail_with(struct lb_session *session, enum l4lb_close reason) {
     session->close = (uint8_t)reason;
-    return LB_CONNECT_OVER;
+    return LB_CONNECT_FAILED;
 }
 
 /* ---- a pick ------------------------------------------------------------------------------------------------------ */
@@ -29,8 +29,9 @@ static enum lb_connect over(struct lb_session *session, enum l4lb_close reason) 
 /* Does the next attempt go to the same backend? HAProxy's redispatch rules: a client that is bound to a backend, by its
  * address or because it was given that one before, leaves it only on the last retry or when it stopped taking sessions;
  * any other goes elsewhere if there is an elsewhere. */
-static bool insists(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
-    return session->retries < pool->retries && (lb_balance_is_affine(pool) || lb_affinity_binds(worker, session, pool));
+static bool keeps_backend(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+    return session->retries < pool->retries &&
+           (lb_balance_is_hashed(pool) || lb_session_sticky_binds(worker, session, pool));
 }
 
 /* The backend that the client is bound to, with a place reserved; else -EAGAIN. */
@@ -38,9 +39,10 @@ static int choose_bound(struct lb_worker *worker, const struct lb_session *sessi
     uint32_t at;
 
     if (session->n_tried == 0)
-        return lb_affinity_pick(worker, session, pool);
-    at = insists(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->backend) : UINT32_MAX;
-    return at == UINT32_MAX ? -EAGAIN : lb_balance_retake(pool, at);
+        return lb_session_sticky_pick(worker, session, pool);
+    at = keeps_backend(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->backend)
+                                              : UINT32_MAX;
+    return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, at);
 }
 
 /* What the pool binds this client by. */
@@ -103,7 +105,7 @@ static void try_again_soon(struct lb_worker *worker, struct lb_session *session,
 static int open_server(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
                        const struct lb_backend *backend) {
     struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
-    int result = lb_sources_connect(pool->sources, worker->source_turn++, (const struct sockaddr *)&backend->address,
+    int result = lb_sources_connect(pool->sources, worker->source_cursor++, (const struct sockaddr *)&backend->address,
                                     backend->address_len, &pool->tcp);
 
     if (result == -EAGAIN) {
@@ -124,27 +126,27 @@ static int open_server(struct lb_worker *worker, struct lb_session *session, con
 
 static int attempt(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
                    const struct lb_backend *backend) {
-    lb_account_enter_backend(worker, session, backend->slot);
+    lb_account_claim_backend(worker, session, backend->slot);
     session->attempt_ns = worker->now_ns;
     session->send_proxy = (uint8_t)pool->send_proxy;
     return open_server(worker, session, pool, backend);
 }
 
 /* An attempt failed. True when the next one may begin at once; else the session rests first, or there is none. */
-static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
+static bool may_retry(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     bool exhausted = error == -EMFILE || error == -ENFILE;
     bool more = pool != NULL && session->retries < pool->retries;
-    bool at_once = more && !exhausted && pool->n_usable > 1 && !insists(worker, session, pool);
+    bool at_once = more && !exhausted && pool->n_usable > 1 && !keeps_backend(worker, session, pool);
 
     count_failure(worker, session, error);
     if (more) {
         session->retries++;
         lb_count_add(&lb_account_counters(worker, session)->retries_total, 1);
     } else if (pool != NULL && !is_local_error(error)) {
-        lb_affinity_release(worker, session);
+        lb_session_sticky_unbind(worker, session);
     }
-    lb_account_leave_backend(worker, session);
+    lb_account_release_backend(worker, session);
     lb_sock_close(&session->server.fd, false);
     session->close = (uint8_t)failure_reason(error);
     if (exhausted) /* No descriptors: let in nobody else for now. */
@@ -153,7 +155,7 @@ static bool may_go_on(struct lb_worker *worker, struct lb_session *session, int 
         session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
     if (more && !at_once)
         lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
-    *result = more ? LB_CONNECT_GOES_ON : LB_CONNECT_OVER;
+    *result = more ? LB_CONNECT_PENDING : LB_CONNECT_FAILED;
     return at_once;
 }
 
@@ -182,7 +184,7 @@ static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->
 /* Somebody was here first. Who tries again had a place before them. */
 static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {
     return may_wait(pool) && session->n_tried == 0 && session->state != LB_SESSION_QUEUE &&
-           lb_queue_length(&pool->live->queue) > 0;
+           lb_queue_length(&pool->shared->queue) > 0;
 }
 
 /* However often it comes back, it waits for so long in all. */
@@ -193,24 +195,24 @@ static uint64_t patience_ms(const struct lb_session *session, const struct lb_po
 }
 
 static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
-    struct lb_queue *queue = &pool->live->queue;
+    struct lb_queue *queue = &pool->shared->queue;
 
     if (session->state == LB_SESSION_QUEUE) {
         lb_queue_return(queue, &session->waiting);
     } else {
         /* The event that told of it may have come before there was anything to wait for. */
         if (session->client.error || has_nothing_to_ask(session))
-            return over(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
+            return fail_with(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
         if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->queue_size))
-            return over(session, L4LB_CLOSE_QUEUE_FULL);
+            return fail_with(session, L4LB_CLOSE_QUEUE_FULL);
         session->state = LB_SESSION_QUEUE;
         session->attempt_ns = worker->now_ns;
         lb_deadline_arm(worker, session, worker->now_ms + patience_ms(session, pool));
     }
     /* A place that came free before we were in line has called nobody. */
-    if (lb_balance_has_place(pool))
-        lb_queue_call(queue);
-    return LB_CONNECT_GOES_ON;
+    if (lb_balance_has_capacity(pool))
+        lb_queue_grant(queue);
+    return LB_CONNECT_PENDING;
 }
 
 /* A place was found. There may be more, for the next in line. */
@@ -220,15 +222,15 @@ static void end_waiting(struct lb_worker *worker, struct lb_session *session, co
     lb_histogram_add(&worker->counters.pools[session->pool].queue,
                      lb_account_waited_us(worker, session) - session->queue_us);
     session->queue_us = lb_account_waited_us(worker, session);
-    (void)!lb_queue_leave(&pool->live->queue, &session->waiting);
+    (void)!lb_queue_leave(&pool->shared->queue, &session->waiting);
     session->state = LB_SESSION_CONNECT;
-    lb_queue_call(&pool->live->queue);
+    lb_queue_grant(&pool->shared->queue);
 }
 
 /* A call that comes too late goes on to the next in line. */
 void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session) {
     struct lb_queue *queue = lb_account_queue(worker, session);
-    struct lb_waiting **at = &worker->called;
+    struct lb_waiting **at = &worker->granted;
 
     LB_OWNER(worker);
     if (session->state != LB_SESSION_QUEUE || !lb_queue_leave(queue, &session->waiting))
@@ -237,13 +239,13 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
     while (*at != NULL && (*at)->next != NULL)
         at = &(*at)->next;
     *(*at != NULL ? &(*at)->next : at) = lb_mailbox_take(&worker->cross.mailbox);
-    for (at = &worker->called; *at != NULL; at = &(*at)->next) {
+    for (at = &worker->granted; *at != NULL; at = &(*at)->next) {
         if (*at == &session->waiting) {
             *at = session->waiting.next;
             break;
         }
     }
-    lb_queue_call(queue);
+    lb_queue_grant(queue);
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
@@ -251,8 +253,8 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
 enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     if (has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)))
-        return over(session, session->state == LB_SESSION_QUEUE ? L4LB_CLOSE_CLIENT_ABORT_QUEUE
-                                                                : L4LB_CLOSE_CLIENT_ABORT_CONNECT);
+        return fail_with(session, session->state == LB_SESSION_QUEUE ? L4LB_CLOSE_CLIENT_ABORT_QUEUE
+                                                                     : L4LB_CLOSE_CLIENT_ABORT_CONNECT);
     for (;;) {
         const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
         int at = pool != NULL && !must_wait(session, pool) ? choose(worker, session, pool) : -EAGAIN;
@@ -260,25 +262,25 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
         int error;
 
         if (at < 0)
-            return may_wait(pool) ? wait_in_line(worker, session, pool) : LB_CONNECT_OVER;
+            return may_wait(pool) ? wait_in_line(worker, session, pool) : LB_CONNECT_FAILED;
         end_waiting(worker, session, pool);
         error = attempt(worker, session, pool, &pool->backends[at]);
         if (error == 0)
-            return LB_CONNECT_GOES_ON;
-        if (!may_go_on(worker, session, error, &result))
+            return LB_CONNECT_PENDING;
+        if (!may_retry(worker, session, error, &result))
             return result;
     }
 }
 
 enum lb_connect lb_connect_elsewhere(struct lb_worker *worker, struct lb_session *session) {
-    lb_account_leave_backend(worker, session);
+    lb_account_release_backend(worker, session);
     lb_sock_close(&session->server.fd, false);
     return lb_connect_next(worker, session);
 }
 
 static enum lb_connect fail(struct lb_worker *worker, struct lb_session *session, int error) {
     enum lb_connect result;
-    return may_go_on(worker, session, error, &result) ? lb_connect_next(worker, session) : result;
+    return may_retry(worker, session, error, &result) ? lb_connect_next(worker, session) : result;
 }
 
 /* Reading settles what happened without losing anything: data, a FIN or nothing means it was connected (SO_ERROR would
@@ -291,9 +293,9 @@ enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *se
         if (recv(session->server.fd, &byte, 1, MSG_PEEK) == -1 && errno != EAGAIN)
             return fail(worker, session, -errno);
     } else if ((events & EPOLLOUT) == 0) {
-        return LB_CONNECT_GOES_ON;
+        return LB_CONNECT_PENDING;
     }
-    return LB_CONNECT_MADE;
+    return LB_CONNECT_READY;
 }
 
 /* The attempt at a backend that was full goes on, unless its time is over or the backend takes no more sessions. */
@@ -303,21 +305,21 @@ static enum lb_connect resume(struct lb_worker *worker, struct lb_session *sessi
     int error;
 
     if (at == UINT32_MAX || pool->backends[at].weight == 0) {
-        lb_account_leave_backend(worker, session);
+        lb_account_release_backend(worker, session);
         return lb_connect_next(worker, session);
     }
     if (worker->now_ms >= session->attempt_ns / LB_NS_PER_MS + pool->connect_ms)
         return fail(worker, session, -ETIMEDOUT);
     error = open_server(worker, session, pool, &pool->backends[at]);
-    return error == 0 ? LB_CONNECT_GOES_ON : fail(worker, session, error);
+    return error == 0 ? LB_CONNECT_PENDING : fail(worker, session, error);
 }
 
 enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     if (worker->now_ms >= session->lifetime_at_ms)
-        return over(session, L4LB_CLOSE_LIFETIME);
+        return fail_with(session, L4LB_CLOSE_LIFETIME);
     if (session->state == LB_SESSION_QUEUE)
-        return over(session, L4LB_CLOSE_QUEUE_TIMEOUT);
+        return fail_with(session, L4LB_CLOSE_QUEUE_TIMEOUT);
     if (session->server.fd >= 0)
         return fail(worker, session, -ETIMEDOUT);
     /* Without a socket it waited to try again: the backend that it still holds, or any. */

@@ -18,7 +18,7 @@
  *
  * Owner:   the session's worker.
  * Memory:  none; the backend's socket and place are the session's.
- * Errors:  LB_CONNECT_OVER, with the reason in session->close.
+ * Errors:  LB_CONNECT_FAILED, with the reason in session->close.
  */
 #ifndef LB_CONNECT_H
 #define LB_CONNECT_H
@@ -30,9 +30,9 @@
 #include "session/worker.h"
 
 enum lb_connect {
-    LB_CONNECT_GOES_ON, /* connecting, or waiting for something */
-    LB_CONNECT_MADE,    /* the backend is there */
-    LB_CONNECT_OVER,    /* close the session for session->close */
+    LB_CONNECT_PENDING, /* connecting, or waiting for something */
+    LB_CONNECT_READY,   /* the backend is there */
+    LB_CONNECT_FAILED,  /* close the session for session->close */
 };
 
 /* Look for a backend. */

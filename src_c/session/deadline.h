@@ -33,8 +33,8 @@ enum lb_due {
     LB_DUE_SILENCE,
     LB_DUE_LIFETIME,
     LB_DUE_FIRST_BYTE,
-    LB_DUE_LEAVE,
-    LB_DUE_COMING,
+    LB_DUE_DRAIN,
+    LB_DUE_FIRST_TURN,
     LB_DUE_TURN,
     LB_DUE_INTERVAL,
 };
@@ -54,14 +54,14 @@ uint64_t lb_deadline_overtime_ms(const struct lb_session *session);
 uint64_t lb_deadline_turn_ms(const struct lb_session *session);
 
 /* When a quiet session leaves a backend that is drained. */
-uint64_t lb_deadline_leave_ms(const struct lb_worker *worker, const struct lb_session *session);
+uint64_t lb_deadline_drain_ms(const struct lb_worker *worker, const struct lb_session *session);
 
 /* True if the last answer is complete: in this pool, nothing ever followed a piece like its last one. */
 bool lb_deadline_is_certain(const struct lb_worker *worker, const struct lb_session *session);
 
 /* True if the session leaves although its client still has to take the end of its last response: the FIN follows behind
  * that. So it is in an old drain once the backend is silent, unless it only waits for room. */
-bool lb_deadline_leaves_behind(const struct lb_worker *worker, const struct lb_session *session);
+bool lb_deadline_closes_behind_data(const struct lb_worker *worker, const struct lb_session *session);
 
 /* True if only silence suggests that the last answer is complete, in a pool where its last piece normally tells. */
 bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session);

@@ -44,7 +44,7 @@ bool lb_delivery_note(const struct lb_worker *worker, struct lb_session *session
         last_ns = worker->now_ns;
     session->pending_bytes = left;
     /* The backend has the question only when all of it has arrived. */
-    if (session->phase.name == LB_PHASE_WAIT)
+    if (session->phase.state == LB_PHASE_WAIT)
         session->phase.client_ns = LB_MAX(session->phase.client_ns, server_ns);
     if (last_ns <= session->last_ns)
         return false;

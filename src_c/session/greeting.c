@@ -37,7 +37,7 @@ static int keep_tlvs(struct lb_session *session, const struct lb_proxy_header *h
 struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
     struct lb_side *client = &session->client;
-    ssize_t seen = recv(client->fd, worker->relays.scratch, LB_PROXY_HEADER_MAX, MSG_PEEK);
+    ssize_t seen = recv(client->fd, worker->relay_env.scratch, LB_PROXY_HEADER_MAX, MSG_PEEK);
     struct lb_proxy_header header;
     int len;
 
@@ -45,7 +45,7 @@ struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_se
         return more;
     if (listener == NULL)
         return rejected(L4LB_REJECT_CLOSED);
-    len = seen > 0 ? lb_proxy_parse(worker->relays.scratch, (size_t)seen, &header) : 0;
+    len = seen > 0 ? lb_proxy_parse(worker->relay_env.scratch, (size_t)seen, &header) : 0;
     if (len == 0 && seen > 0 && !client->hup)
         return more;
     if (len == 0 &&
@@ -53,7 +53,7 @@ struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_se
         return rejected(L4LB_REJECT_CLOSED);
     if (len > 0 && keep_tlvs(session, &header) < 0)
         return rejected(L4LB_REJECT_RESOURCE);
-    if (len <= 0 || recv(client->fd, worker->relays.scratch, (size_t)len, 0) != len)
+    if (len <= 0 || recv(client->fd, worker->relay_env.scratch, (size_t)len, 0) != len)
         return rejected(L4LB_REJECT_PROXY_INVALID);
     if (!header.local && header.source.family != 0) {
         session->peer = header.source;
@@ -89,12 +89,12 @@ struct lb_greeted lb_greeting_read_hello(struct lb_worker *worker, struct lb_ses
 
     if (listener == NULL)
         return rejected(L4LB_REJECT_CLOSED);
-    seen = client->error ? -1 : recv(client->fd, worker->relays.scratch, LB_COPY_BYTES, MSG_PEEK);
+    seen = client->error ? -1 : recv(client->fd, worker->relay_env.scratch, LB_COPY_BYTES, MSG_PEEK);
     if (seen == -1 && !client->error && errno == EAGAIN)
         return more;
     if (seen == -1)
-        return (struct lb_greeted){.how = LB_GREETING_LEFT, .pool = listener->pool};
-    hello = lb_client_hello_parse(worker->relays.scratch, (size_t)seen, &name);
+        return (struct lb_greeted){.how = LB_GREETING_ABANDONED, .pool = listener->pool};
+    hello = lb_client_hello_parse(worker->relay_env.scratch, (size_t)seen, &name);
     if (hello == LB_HELLO_MORE && seen < LB_COPY_BYTES && !client->hup)
         return more;
     return towards(route(listener, session, hello, &name));

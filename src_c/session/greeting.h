@@ -22,11 +22,11 @@
 #include "session/worker.h"
 
 enum lb_greeting {
-    LB_GREETING_WAIT,   /* the client has not said enough */
-    LB_GREETING_HELLO,  /* it is let in, and its server name is next */
-    LB_GREETING_POOL,   /* it is let in, and has a pool */
-    LB_GREETING_LEFT,   /* it had a pool, but has left */
-    LB_GREETING_REJECT, /* it is not let in */
+    LB_GREETING_WAIT,      /* the client has not said enough */
+    LB_GREETING_HELLO,     /* it is let in, and its server name is next */
+    LB_GREETING_POOL,      /* it is let in, and has a pool */
+    LB_GREETING_ABANDONED, /* it had a pool, but has left */
+    LB_GREETING_REJECT,    /* it is not let in */
 };
 
 struct lb_greeted {

@@ -15,14 +15,14 @@
  * quarter of the time it has waited. */
 enum { LOOK_MS = 20, LOOK_SHARE = 4 };
 
-static bool is_over(const struct lb_session *session) { return session->client.fd < 0 && session->server.fd < 0; }
+static bool is_closed(const struct lb_session *session) { return session->client.fd < 0 && session->server.fd < 0; }
 
 /* ---- one side ---------------------------------------------------------------------------------------------------- */
 
 /* Read and drop what came, a bounded part of it at once. True at the peer's end, whichever it is. */
 static bool discard(struct lb_worker *worker, struct lb_side *side) {
-    for (uint32_t left = LB_RELAY_TURN_BYTES / LB_COPY_BYTES; side->can_read && left > 0; left--) {
-        ssize_t n = recv(side->fd, worker->relays.scratch, LB_COPY_BYTES, 0);
+    for (uint32_t left = LB_RELAY_BUDGET_BYTES / LB_COPY_BYTES; side->can_read && left > 0; left--) {
+        ssize_t n = recv(side->fd, worker->relay_env.scratch, LB_COPY_BYTES, 0);
         if (n == 0)
             return true;
         if (n == -1 && errno == EAGAIN)
@@ -89,7 +89,7 @@ bool lb_linger_look(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     look_at(worker, session, &session->server);
     look_at(worker, session, &session->client);
-    if (is_over(session))
+    if (is_closed(session))
         return true;
     bytes = undelivered(session);
     if (bytes != session->pending_bytes)
@@ -114,8 +114,8 @@ static void begin(struct lb_worker *worker, struct lb_session *session, bool res
     session->resets = resets;
     session->pending_bytes = UINT32_MAX;
     lb_list_remove(&session->ready);
-    lb_relay_fini(&session->up, &worker->relays);
-    lb_relay_fini(&session->down, &worker->relays);
+    lb_relay_fini(&session->up, &worker->relay_env);
+    lb_relay_fini(&session->down, &worker->relay_env);
 }
 
 bool lb_linger_finish(struct lb_worker *worker, struct lb_session *session, bool cut_client, bool cut_server) {
@@ -123,7 +123,7 @@ bool lb_linger_finish(struct lb_worker *worker, struct lb_session *session, bool
     begin(worker, session, false);
     finish_side(worker, session, &session->server, cut_server);
     finish_side(worker, session, &session->client, cut_client);
-    return is_over(session) || lb_linger_look(worker, session);
+    return is_closed(session) || lb_linger_look(worker, session);
 }
 
 bool lb_linger_reset(struct lb_worker *worker, struct lb_session *session) {

@@ -23,29 +23,29 @@
 #include "session/session.h"
 #include "session/worker.h"
 
-static inline void lb_newcomers_join(struct lb_worker *worker, struct lb_session *session) {
+static inline void lb_newcomers_add(struct lb_worker *worker, struct lb_session *session) {
     if (session->is_newcomer)
         return;
     session->is_newcomer = true;
     lb_list_append(&worker->newcomers, &session->ready);
-    atomic_fetch_add(&worker->shared->newcomers, 1);
+    atomic_fetch_add(&worker->runtime->newcomers, 1);
 }
 
 /* It has spoken, or is gone. */
-static inline void lb_newcomers_leave(struct lb_worker *worker, struct lb_session *session) {
+static inline void lb_newcomers_remove(struct lb_worker *worker, struct lb_session *session) {
     if (!session->is_newcomer)
         return;
     session->is_newcomer = false;
     lb_list_remove(&session->ready);
-    lb_live_release(&worker->shared->newcomers);
+    lb_capacity_release(&worker->runtime->newcomers);
 }
 
 /* The one to turn away now that `latest` has joined, or NULL. */
 static inline struct lb_session *lb_newcomers_excess(struct lb_worker *worker, const struct lb_session *latest) {
-    uint32_t share = worker->shared->sessions_max / LB_NEWCOMERS_SHARE;
+    uint32_t share = worker->runtime->sessions_max / LB_NEWCOMERS_SHARE;
     struct lb_session *oldest = container_of(worker->newcomers.next, struct lb_session, ready);
 
-    if (atomic_load(&worker->shared->newcomers) <= LB_MAX(share, (uint32_t)LB_NEWCOMERS_MIN) || oldest == latest)
+    if (atomic_load(&worker->runtime->newcomers) <= LB_MAX(share, (uint32_t)LB_NEWCOMERS_MIN) || oldest == latest)
         return NULL;
     return oldest;
 }

@@ -10,25 +10,25 @@
 
 /* A client that still has to take something is not quiet, unless it is only the end of its last response, behind which
  * the FIN can be sent; nor is a session with bytes to read. True if it may not leave yet. */
-static bool wait_to_leave(struct lb_worker *worker, struct lb_session *session) {
+static bool postpone_drain(struct lb_worker *worker, struct lb_session *session) {
     uint64_t waited_ms = worker->now_ms - session->last_ns / LB_NS_PER_MS;
 
     if (!lb_delivery_has_unread(session) &&
-        (lb_deadline_is_certain(worker, session) || lb_deadline_leaves_behind(worker, session) ||
+        (lb_deadline_is_certain(worker, session) || lb_deadline_closes_behind_data(worker, session) ||
          lb_delivery_pending(session) == 0))
         return false;
     /* Look again, less and less often while nothing moves. */
-    session->leave_from_ms = worker->now_ms + LB_MAX((uint64_t)LB_DELIVERY_LOOK_MS, waited_ms / 4);
+    session->drain_from_ms = worker->now_ms + LB_MAX((uint64_t)LB_DELIVERY_LOOK_MS, waited_ms / 4);
     return true;
 }
 
 /* Deadlines that say that nothing happened. */
-static bool is_of_silence(enum lb_due due) {
-    return due == LB_DUE_SILENCE || due == LB_DUE_FIRST_BYTE || due == LB_DUE_LEAVE;
+static bool is_silence(enum lb_due due) {
+    return due == LB_DUE_SILENCE || due == LB_DUE_FIRST_BYTE || due == LB_DUE_DRAIN;
 }
 
 /* Tell of another interval, and when the next one is over. */
-static void tell_interval(struct lb_worker *worker, struct lb_session *session) {
+static void record_interval(struct lb_worker *worker, struct lb_session *session) {
     uint64_t interval_ms = worker->snapshot->interval_ms;
 
     lb_account_record(worker, session, L4LB_EVENT_INTERVAL, L4LB_CLOSE_NORMAL);
@@ -45,19 +45,19 @@ static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_d
         *reason = L4LB_CLOSE_LIFETIME;
         return true;
     case LB_DUE_FIRST_BYTE:
-        *reason = lb_session_has_asked(session) ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE;
+        *reason = lb_session_has_requested(session) ? L4LB_CLOSE_SERVER_FIRST_BYTE : L4LB_CLOSE_CLIENT_FIRST_BYTE;
         return true;
-    case LB_DUE_LEAVE:
+    case LB_DUE_DRAIN:
         *reason = L4LB_CLOSE_DRAINED;
-        return !wait_to_leave(worker, session);
-    case LB_DUE_COMING:
-        lb_account_came(worker, session);
+        return !postpone_drain(worker, session);
+    case LB_DUE_FIRST_TURN:
+        lb_account_first_turn_started(worker, session);
         break;
     case LB_DUE_TURN:
         lb_turn_expire(worker, session);
         break;
     case LB_DUE_INTERVAL:
-        tell_interval(worker, session);
+        record_interval(worker, session);
         break;
     }
     return false;
@@ -68,7 +68,7 @@ bool lb_overdue_meet(struct lb_worker *worker, struct lb_session *session, enum 
 
     LB_OWNER(worker);
     while ((next = lb_deadline_next(worker, session)).at_ms <= worker->now_ms) {
-        if (is_of_silence(next.kind) && lb_delivery_note(worker, session))
+        if (is_silence(next.kind) && lb_delivery_note(worker, session))
             continue;
         if (meet(worker, session, next.kind, reason))
             return true;

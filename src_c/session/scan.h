@@ -26,7 +26,7 @@ struct lb_scan {
 
 static inline void lb_scan_begin_part(struct lb_scan *scan) { scan->left = LB_SCAN_LOOKS; }
 
-/* The next session. NULL when this part is over, or when all sessions have been seen: see lb_scan_over(). */
+/* The next session. NULL when this part is over, or when all sessions have been seen: see lb_scan_is_done(). */
 static inline struct lb_session *lb_scan_next(struct lb_scan *scan, const struct lb_session_table *table) {
     struct lb_session *session = scan->left > 0 ? lb_session_table_next(table, scan->next) : NULL;
 
@@ -43,6 +43,6 @@ static inline void lb_scan_acted(struct lb_scan *scan) {
 }
 
 /* After lb_scan_next() returned NULL: have all sessions been seen? */
-static inline bool lb_scan_over(const struct lb_scan *scan) { return scan->left > 0; }
+static inline bool lb_scan_is_done(const struct lb_scan *scan) { return scan->left > 0; }
 
 #endif

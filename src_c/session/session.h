@@ -41,22 +41,22 @@ struct lb_session {
     uint32_t index;
     uint32_t generation;
     enum lb_session_state state : 8;
-    bool busy : 1;         /* counted as busy on `backend` */
-    bool coming : 1;       /* holds a turn on `backend` before it has one */
-    bool has_backend : 1;  /* `backend` is its backend: the slot is kept for it */
-    bool has_capacity : 1; /* holds a connection of `backend` */
-    bool has_pool : 1;     /* is counted on `pool` */
-    bool is_newcomer : 1;  /* is counted as one, see newcomers.h */
-    bool resets : 1;       /* lingers to pass a reset on */
-    bool owed : 1;         /* the client ended its request with a FIN: the response ends with the backend's */
-    bool has_tlvs : 1;     /* its own, see `tlvs` */
+    bool busy : 1;                /* counted as busy on `backend` */
+    bool first_turn_reserved : 1; /* holds a turn on `backend` before it has one */
+    bool has_backend : 1;         /* `backend` is its backend: the slot is kept for it */
+    bool has_capacity : 1;        /* holds a connection of `backend` */
+    bool has_pool : 1;            /* is counted on `pool` */
+    bool is_newcomer : 1;         /* is counted as one, see newcomers.h */
+    bool resets : 1;              /* lingers to pass a reset on */
+    bool owed : 1;                /* the client ended its request with a FIN: the response ends with the backend's */
+    bool has_tlvs : 1;            /* its own, see `tlvs` */
     uint8_t retries;
-    uint8_t n_tried;       /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
-    uint8_t close;         /* enum l4lb_close, if it ends now: while connecting or lingering */
-    uint8_t send_proxy;    /* enum l4lb_send_proxy, what the backend of this attempt expects */
-    uint32_t sticky_place; /* held in the sticky table `sticky_table` of its pool; 0 = none */
-    uint32_t sticky_table; /* id of the table that it joined last; 0 = none */
-    struct lb_list ready;  /* on the worker's list of newcomers, or of sessions that had their turn but go on */
+    uint8_t n_tried;         /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
+    uint8_t close;           /* enum l4lb_close, if it ends now: while connecting or lingering */
+    uint8_t send_proxy;      /* enum l4lb_send_proxy, what the backend of this attempt expects */
+    uint32_t stick_entry;    /* held in the sticky table `stick_table_id` of its pool; 0 = none */
+    uint32_t stick_table_id; /* id of the table that it joined last; 0 = none */
+    struct lb_list ready;    /* on the worker's list of newcomers, or of sessions that had their turn but go on */
     struct lb_timer timer;
     struct lb_waiting waiting;
     struct lb_side client;
@@ -81,7 +81,7 @@ struct lb_session {
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
     union {
         struct lb_proxy_tlvs *tlvs; /* with has_tlvs, which ends when it is connected: its header has them */
-        uint64_t leave_from_ms;     /* in RELAY: it leaves a drained backend no sooner */
+        uint64_t drain_from_ms;     /* in RELAY: it leaves a drained backend no sooner */
     };
 
     uint64_t server_name; /* hash of the one in its ClientHello; 0 = none is known */
@@ -100,7 +100,7 @@ struct lb_session {
 /* Is the rest of a response on its way, as far as anybody can tell, though the client sends nothing any more? */
 static inline bool lb_session_is_owed(const struct lb_session *session) {
     return session->owed && !session->down.finished &&
-           (session->phase.name != LB_PHASE_QUIET || session->phase.expected != LB_ENDING_LAST);
+           (session->phase.state != LB_PHASE_IDLE || session->phase.expected != LB_END_LAST);
 }
 
 /* One side has finished, and the other owes it nothing. */
@@ -108,11 +108,11 @@ static inline bool lb_session_half_closed(const struct lb_session *session) {
     return (session->up.finished || session->down.finished) && !lb_session_is_owed(session);
 }
 
-static inline bool lb_session_has_asked(const struct lb_session *session) { return session->phase.turns > 0; }
+static inline bool lb_session_has_requested(const struct lb_session *session) { return session->phase.turns > 0; }
 
 /* Connected, in no turn, and nothing on its way. */
-static inline bool lb_session_is_quiet(const struct lb_session *session) {
-    return session->state == LB_SESSION_RELAY && !session->coming && !lb_phase_busy(&session->phase) &&
+static inline bool lb_session_is_idle(const struct lb_session *session) {
+    return session->state == LB_SESSION_RELAY && !session->first_turn_reserved && !lb_phase_busy(&session->phase) &&
            !lb_session_is_owed(session) && !lb_relay_holds(&session->up) && !lb_relay_holds(&session->down);
 }
 

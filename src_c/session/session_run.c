@@ -15,7 +15,6 @@
 #include "kernel/sock.h"
 #include "protocol/proxy_header.h"
 #include "session/account.h"
-#include "session/affinity.h"
 #include "session/connect.h"
 #include "session/deadline.h"
 #include "session/delivery.h"
@@ -23,6 +22,7 @@
 #include "session/linger.h"
 #include "session/newcomers.h"
 #include "session/overdue.h"
+#include "session/session_sticky.h"
 #include "session/turn.h"
 
 #define OFF UINT64_MAX
@@ -34,14 +34,14 @@ static void drop_tlvs(struct lb_session *session) {
         return;
     free(session->tlvs);
     session->has_tlvs = false;
-    session->leave_from_ms = 0;
+    session->drain_from_ms = 0;
 }
 
 /* The one way out. */
 static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
-    lb_relay_fini(&session->up, &worker->relays);
-    lb_relay_fini(&session->down, &worker->relays);
-    lb_newcomers_leave(worker, session);
+    lb_relay_fini(&session->up, &worker->relay_env);
+    lb_relay_fini(&session->down, &worker->relay_env);
+    lb_newcomers_remove(worker, session);
     lb_list_remove(&session->ready);
     lb_timer_disarm(&worker->wheel, &session->timer);
     /* Before the client can see that it is over: nobody waits who was told. */
@@ -49,11 +49,11 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_sock_close(&session->client.fd, reset_client);
     lb_sock_close(&session->server.fd, reset_server);
     drop_tlvs(session);
-    lb_account_leave_backend(worker, session);
-    lb_affinity_leave(worker, session);
+    lb_account_release_backend(worker, session);
+    lb_session_sticky_release(worker, session);
     if (session->has_pool)
-        lb_live_release(&worker->shared->live.pools[session->pool].sessions);
-    lb_admission_release(worker->shared, session->listener);
+        lb_capacity_release(&worker->runtime->shared.pools[session->pool].sessions);
+    lb_admission_release(worker->runtime, session->listener);
     lb_count_sub(&worker->stats.sessions, 1);
     lb_session_table_give(&worker->sessions, session);
 }
@@ -77,8 +77,8 @@ static void reject(struct lb_worker *worker, struct lb_session *session, enum l4
 }
 
 /* A session that finishes was recorded when it began to; one that passes a reset on ends only when that is done. */
-static void linger(struct lb_worker *worker, struct lb_session *session, bool over) {
-    if (!over)
+static void linger(struct lb_worker *worker, struct lb_session *session, bool done) {
+    if (!done)
         return;
     if (session->resets)
         record_close(worker, session, (enum l4lb_close)session->close);
@@ -138,7 +138,7 @@ static enum l4lb_close break_reason(const struct lb_session *session) {
     return session->server.lost ? L4LB_CLOSE_SERVER_LOST : L4LB_CLOSE_SERVER_ABORT;
 }
 
-static void break_off(struct lb_worker *worker, struct lb_session *session) {
+static void propagate_reset(struct lb_worker *worker, struct lb_session *session) {
     if (session->client.reset && session->server.reset) {
         dispose_as(worker, session, break_reason(session), false, false);
         return;
@@ -154,47 +154,47 @@ static void break_off(struct lb_worker *worker, struct lb_session *session) {
 /* The source has ended and all it sent is through: tell the sink. When the other direction is over too, closing the
  * sockets says it with one system call less. */
 static void pass_end(struct lb_relay *relay, struct lb_side *sink, const struct lb_relay *other) {
-    if (relay->finished || relay->sink_gone || !lb_relay_over(relay))
+    if (relay->finished || relay->sink_gone || !lb_relay_is_done(relay))
         return;
     relay->finished = true;
-    if (lb_relay_over(other))
+    if (lb_relay_is_done(other))
         return;
     (void)shutdown(sink->fd, SHUT_WR);
 }
 
 /* One that breaks after its FIN, or when its bytes have nowhere to go any more, is not read and so does not show it. */
-static void show_break(struct lb_side *side, bool over) {
-    if (side->reset || !side->error || !over)
+static void latch_error(struct lb_side *side, bool done) {
+    if (side->reset || !side->error || !done)
         return;
     side->reset = true;
     side->lost = lb_sock_is_lost(lb_sock_error(side->fd));
 }
 
 /* Act on what the relays found. False if the session does not relay any more: it may be gone. */
-static bool settle(struct lb_worker *worker, struct lb_session *session) {
-    bool up_over = lb_relay_over(&session->up), down_over = lb_relay_over(&session->down);
+static bool finish_or_forward(struct lb_worker *worker, struct lb_session *session) {
+    bool up_done = lb_relay_is_done(&session->up), down_done = lb_relay_is_done(&session->down);
     bool client_done, server_done;
 
-    show_break(&session->client, up_over);
-    show_break(&session->server, down_over);
+    latch_error(&session->client, up_done);
+    latch_error(&session->server, down_done);
     /* A broken side is done with once what it sent is through; nothing can be delivered to it any more. */
-    client_done = session->client.reset && up_over;
-    server_done = session->server.reset && down_over;
+    client_done = session->client.reset && up_done;
+    server_done = session->server.reset && down_done;
     if (client_done || server_done) {
-        break_off(worker, session);
+        propagate_reset(worker, session);
         return false;
     }
-    if (down_over && !session->down.finished) {
-        lb_turn_over(worker, session);
+    if (down_done && !session->down.finished) {
+        lb_turn_end(worker, session);
         /* The backend has closed, or at least said all that it will. The client may keep its side open for long. */
         if (!session->down.sink_gone)
             lb_account_release_capacity(worker, session);
     }
-    if (up_over && down_over) {
+    if (up_done && down_done) {
         dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
         return false;
     }
-    if (up_over && !session->up.finished)
+    if (up_done && !session->up.finished)
         session->owed = lb_phase_busy(&session->phase);
     pass_end(&session->up, &session->server, &session->down);
     pass_end(&session->down, &session->client, &session->up);
@@ -211,7 +211,7 @@ static void meet_deadlines(struct lb_worker *worker, struct lb_session *session)
 /* Both directions may have moved in one run. What the client sent was read first: where no response was in flight, it
  * is a request, and the backend's bytes are its response. Otherwise they are the rest of the response before it. */
 static void note_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
-    bool request_first = up > 0 && session->up.asked && !lb_phase_busy(&session->phase);
+    bool request_first = up > 0 && session->up.may_request && !lb_phase_busy(&session->phase);
 
     if (request_first)
         lb_turn_client_bytes(worker, session, up);
@@ -226,11 +226,11 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
     enum lb_relay_result up, down;
     bool moved = false;
 
-    up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relays, &moved);
-    down = lb_relay_run(&session->down, &session->server, &session->client, &worker->relays, &moved);
+    up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
+    down = lb_relay_run(&session->down, &session->server, &session->client, &worker->relay_env, &moved);
     /* Writing to the client found it broken: what it sent before is still to be read. */
     if (session->client.reset && !session->up.eof)
-        up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relays, &moved);
+        up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
 
     if (moved)
         session->last_ns = worker->now_ns;
@@ -245,37 +245,37 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
     }
     if (up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN)
         lb_list_append(&worker->ready, &session->ready);
-    if (settle(worker, session))
+    if (finish_or_forward(worker, session))
         meet_deadlines(worker, session);
 }
 
-static uint64_t quiet_at_ms(const struct lb_session *session, uint32_t quiet_ms) {
-    return session->last_ns / LB_NS_PER_MS + quiet_ms;
+static uint64_t idle_at_ms(const struct lb_session *session, uint32_t idle_ms) {
+    return session->last_ns / LB_NS_PER_MS + idle_ms;
 }
 
-bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
-                            enum l4lb_close reason) {
+bool lb_session_close_idle(struct lb_worker *worker, struct lb_session *session, uint32_t idle_ms,
+                           enum l4lb_close reason) {
     LB_OWNER(worker);
     if (lb_deadline_may_have_paused(session))
-        quiet_ms = LB_MAX(quiet_ms, (uint32_t)LB_LEAVE_STREAM_MS);
-    if (!lb_session_is_quiet(session) || worker->now_ms < quiet_at_ms(session, quiet_ms) ||
+        idle_ms = LB_MAX(idle_ms, (uint32_t)LB_DRAIN_STREAM_MS);
+    if (!lb_session_is_idle(session) || worker->now_ms < idle_at_ms(session, idle_ms) ||
         lb_deadline_in_doubt(worker, session))
         return false;
     (void)lb_delivery_note(worker, session);
-    if (worker->now_ms < quiet_at_ms(session, quiet_ms) || lb_delivery_pending(session) > 0 ||
+    if (worker->now_ms < idle_at_ms(session, idle_ms) || lb_delivery_pending(session) > 0 ||
         lb_delivery_has_unread(session))
         return false;
-    lb_affinity_release(worker, session);
+    lb_session_sticky_unbind(worker, session);
     lb_session_close(worker, session, reason);
     return true;
 }
 
-bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms) {
-    bool due = worker->now_ms >= lb_deadline_leave_ms(worker, session);
+bool lb_session_drain(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms) {
+    bool due = worker->now_ms >= lb_deadline_drain_ms(worker, session);
 
     LB_OWNER(worker);
     if (due)
-        session->leave_from_ms = worker->now_ms + wait_ms;
+        session->drain_from_ms = worker->now_ms + wait_ms;
     if (session->state == LB_SESSION_RELAY)
         lb_deadline_arm_relay(worker, session);
     return due;
@@ -292,7 +292,7 @@ static bool send_proxy_header(struct lb_session *session) {
         lb_sock_local(session->client.fd, &session->destination);
     len = lb_proxy_build((enum l4lb_send_proxy)session->send_proxy, &session->peer, &session->destination,
                          session->has_tlvs ? session->tlvs : NULL, header);
-    session->up.sent = true;
+    session->up.has_sent = true;
     return send(session->server.fd, header, len, MSG_NOSIGNAL) == (ssize_t)len;
 }
 
@@ -303,7 +303,7 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
     session->last_ns = worker->now_ns;
     session->connect_us = (uint32_t)LB_MIN((worker->now_ns - session->started_ns) / LB_NS_PER_US, UINT32_MAX - 1ull);
     lb_histogram_add(&lb_account_counters(worker, session)->connect, took_us);
-    lb_affinity_join(worker, session);
+    lb_session_sticky_join(worker, session);
     if (worker->snapshot->interval_ms > 0 && (worker->snapshot->events & L4LB_EVENT_INTERVAL) != 0)
         session->interval_at_ms = worker->now_ms + worker->snapshot->interval_ms;
     lb_account_record(worker, session, L4LB_EVENT_OPEN, L4LB_CLOSE_NORMAL);
@@ -316,10 +316,10 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
 }
 
 /* What follows from how things stand with the backend. */
-static void go_on(struct lb_worker *worker, struct lb_session *session, enum lb_connect result) {
-    if (result == LB_CONNECT_MADE)
+static void continue_connect(struct lb_worker *worker, struct lb_session *session, enum lb_connect result) {
+    if (result == LB_CONNECT_READY)
         connected(worker, session);
-    else if (result == LB_CONNECT_OVER)
+    else if (result == LB_CONNECT_FAILED)
         lb_session_close(worker, session, (enum l4lb_close)session->close);
 }
 
@@ -334,15 +334,15 @@ bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l
     }
     session->close = (uint8_t)while_connecting(reason);
     result = lb_connect_elsewhere(worker, session);
-    go_on(worker, session, result);
-    return result == LB_CONNECT_OVER;
+    continue_connect(worker, session, result);
+    return result == LB_CONNECT_FAILED;
 }
 
-void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry) {
+void lb_session_granted(struct lb_worker *worker, struct lb_waiting *entry) {
     struct lb_session *session = container_of(entry, struct lb_session, waiting);
 
     LB_OWNER(worker);
-    go_on(worker, session, lb_connect_next(worker, session));
+    continue_connect(worker, session, lb_connect_next(worker, session));
 }
 
 /* ---- begin ------------------------------------------------------------------------------------------------------- */
@@ -353,10 +353,10 @@ static uint32_t clamp_ms(uint64_t ms) { return ms > UINT32_MAX ? UINT32_MAX : (u
 static void enter_pool(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
     const struct lb_pool *pool = &worker->snapshot->pools[index];
 
-    lb_newcomers_leave(worker, session);
+    lb_newcomers_remove(worker, session);
     session->pool = pool->slot;
     session->has_pool = true;
-    atomic_fetch_add(&pool->live->sessions, 1);
+    atomic_fetch_add(&pool->shared->sessions, 1);
     session->idle_ms = clamp_ms(pool->idle_ms);
     session->half_close_ms = clamp_ms(pool->half_close_ms);
     session->first_byte_ms = clamp_ms(pool->first_byte_ms);
@@ -371,14 +371,14 @@ static void enter_pool(struct lb_worker *worker, struct lb_session *session, uin
 
 static void start(struct lb_worker *worker, struct lb_session *session, uint32_t pool) {
     enter_pool(worker, session, pool);
-    go_on(worker, session, lb_connect_next(worker, session));
+    continue_connect(worker, session, lb_connect_next(worker, session));
 }
 
 /* It is waited for until it has said what decides about it. */
 static void welcome(struct lb_worker *worker, struct lb_session *session) {
     struct lb_session *oldest;
 
-    lb_newcomers_join(worker, session);
+    lb_newcomers_add(worker, session);
     while ((oldest = lb_newcomers_excess(worker, session)) != NULL)
         reject(worker, oldest, L4LB_REJECT_SILENT);
 }
@@ -399,7 +399,7 @@ static void greet(struct lb_worker *worker, struct lb_session *session, struct l
     case LB_GREETING_POOL:
         start(worker, session, greeted.pool);
         break;
-    case LB_GREETING_LEFT:
+    case LB_GREETING_ABANDONED:
         enter_pool(worker, session, greeted.pool);
         lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT);
         break;
@@ -418,7 +418,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     if (session == NULL) {
         lb_count_add(&worker->counters.listeners[listener->slot].rejected[L4LB_REJECT_RESOURCE], 1);
         lb_sock_close(&fd, false);
-        lb_admission_release(worker->shared, listener->slot);
+        lb_admission_release(worker->runtime, listener->slot);
         return;
     }
     session->state = LB_SESSION_HEADER;
@@ -479,7 +479,7 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
         break;
     case LB_SESSION_CONNECT:
         if (name == LB_SERVER)
-            go_on(worker, session, lb_connect_event(worker, session, events));
+            continue_connect(worker, session, lb_connect_event(worker, session, events));
         else if (lb_connect_is_abandoned(worker, session, events))
             dispose_as(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT, false, true);
         break;
@@ -512,7 +512,7 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
         break;
     case LB_SESSION_CONNECT:
     case LB_SESSION_QUEUE:
-        go_on(worker, session, lb_connect_expire(worker, session));
+        continue_connect(worker, session, lb_connect_expire(worker, session));
         break;
     case LB_SESSION_RELAY:
         meet_deadlines(worker, session);
@@ -525,10 +525,10 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
     }
 }
 
-void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay) {
+void lb_session_trim(struct lb_worker *worker, struct lb_relay *relay) {
     struct lb_session *session =
         relay->from_client ? container_of(relay, struct lb_session, up) : container_of(relay, struct lb_session, down);
 
     LB_OWNER(worker);
-    lb_relay_quieten(relay, relay->from_client ? &session->client : &session->server, &worker->relays);
+    lb_relay_trim(relay, relay->from_client ? &session->client : &session->server, &worker->relay_env);
 }

@@ -60,16 +60,16 @@ void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum 
 bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
 /* Called from the waiting room: try for a place. */
-void lb_session_called(struct lb_worker *worker, struct lb_waiting *entry);
+void lb_session_granted(struct lb_worker *worker, struct lb_waiting *entry);
 
 /* Close it for this reason if it has been quiet for quiet_ms, and no doubt about that; true if so. */
-bool lb_session_close_quiet(struct lb_worker *worker, struct lb_session *session, uint32_t quiet_ms,
-                            enum l4lb_close reason);
+bool lb_session_close_idle(struct lb_worker *worker, struct lb_session *session, uint32_t idle_ms,
+                           enum l4lb_close reason);
 
 /* If its backend is leaving, see to it that it is closed once it is quiet; if it is already, in wait_ms. True then. */
-bool lb_session_leave(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms);
+bool lb_session_drain(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms);
 
 /* This relay of a session has been quiet too long. */
-void lb_session_quieten(struct lb_worker *worker, struct lb_relay *relay);
+void lb_session_trim(struct lb_worker *worker, struct lb_relay *relay);
 
 #endif

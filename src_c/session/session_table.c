@@ -9,16 +9,16 @@
 #include "base/bounds.h"
 #include "session/session.h"
 
-enum { NO_PLACE = LB_CHUNK_SESSIONS, GENERATION_MASK = (1 << LB_SESSION_GENERATION_BITS) - 1 };
+enum { NO_OFFSET = LB_CHUNK_SESSIONS, GENERATION_MASK = (1 << LB_SESSION_GENERATION_BITS) - 1 };
 
 struct lb_chunk {
     uint32_t n_used;
-    uint32_t free; /* first free place, or NO_PLACE */
+    uint32_t free; /* first free place, or NO_OFFSET */
     uint8_t next_free[LB_CHUNK_SESSIONS];
     struct lb_session sessions[LB_CHUNK_SESSIONS];
 };
 
-_Static_assert(NO_PLACE <= UINT8_MAX, "a place must fit next_free");
+_Static_assert(NO_OFFSET <= UINT8_MAX, "a place must fit next_free");
 _Static_assert(sizeof(struct lb_session) <= 512, "what an idle session costs");
 
 int lb_session_table_init(struct lb_session_table *table, uint32_t sessions_max) {
@@ -34,8 +34,8 @@ static void chunk_unmap(struct lb_session_table *table, uint32_t at) {
     struct lb_chunk_entry *entry = &table->chunks[at];
     uint32_t generation = entry->generation;
 
-    for (uint32_t place = 0; place < LB_CHUNK_SESSIONS; place++)
-        generation = LB_MAX(generation, entry->chunk->sessions[place].generation);
+    for (uint32_t offset = 0; offset < LB_CHUNK_SESSIONS; offset++)
+        generation = LB_MAX(generation, entry->chunk->sessions[offset].generation);
     entry->generation = (generation + 1) & GENERATION_MASK;
     (void)munmap(entry->chunk, sizeof *entry->chunk);
     entry->chunk = NULL;
@@ -57,8 +57,8 @@ static struct lb_chunk *chunk_map(struct lb_session_table *table, uint32_t at) {
 
     if (chunk == MAP_FAILED)
         return NULL;
-    for (uint32_t place = 0; place < LB_CHUNK_SESSIONS; place++)
-        chunk->next_free[place] = (uint8_t)(place + 1);
+    for (uint32_t offset = 0; offset < LB_CHUNK_SESSIONS; offset++)
+        chunk->next_free[offset] = (uint8_t)(offset + 1);
     chunk->free = 0;
     table->chunks[at].chunk = chunk;
     table->n_empty++;
@@ -66,14 +66,14 @@ static struct lb_chunk *chunk_map(struct lb_session_table *table, uint32_t at) {
 }
 
 /* Lowest chunk first, so that the high ones empty out and can be unmapped. */
-static struct lb_chunk *chunk_with_place(struct lb_session_table *table, uint32_t *at) {
+static struct lb_chunk *chunk_with_room(struct lb_session_table *table, uint32_t *at) {
     for (; table->first_free < table->n_chunks; table->first_free++) {
         struct lb_chunk *chunk = table->chunks[table->first_free].chunk;
         if (chunk == NULL)
             chunk = chunk_map(table, table->first_free);
         if (chunk == NULL)
             return NULL;
-        if (chunk->free != NO_PLACE) {
+        if (chunk->free != NO_OFFSET) {
             *at = table->first_free;
             return chunk;
         }
@@ -82,23 +82,23 @@ static struct lb_chunk *chunk_with_place(struct lb_session_table *table, uint32_
 }
 
 struct lb_session *lb_session_table_take(struct lb_session_table *table) {
-    uint32_t at, place;
-    struct lb_chunk *chunk = chunk_with_place(table, &at);
+    uint32_t at, offset;
+    struct lb_chunk *chunk = chunk_with_room(table, &at);
     struct lb_session *session;
     uint32_t generation;
 
     if (chunk == NULL)
         return NULL;
-    place = chunk->free;
-    session = &chunk->sessions[place];
-    chunk->free = chunk->next_free[place];
+    offset = chunk->free;
+    session = &chunk->sessions[offset];
+    chunk->free = chunk->next_free[offset];
     if (chunk->n_used++ == 0)
         table->n_empty--;
     table->n_sessions++;
     /* Generation 0 means never used in this mapping. */
     generation = session->generation != 0 ? session->generation + 1 : table->chunks[at].generation + 1;
     memset(session, 0, sizeof *session);
-    session->index = at * LB_CHUNK_SESSIONS + place;
+    session->index = at * LB_CHUNK_SESSIONS + offset;
     session->generation = generation & GENERATION_MASK;
     if (session->generation == 0)
         session->generation = 1;
@@ -106,12 +106,12 @@ struct lb_session *lb_session_table_take(struct lb_session_table *table) {
 }
 
 void lb_session_table_give(struct lb_session_table *table, struct lb_session *session) {
-    uint32_t at = session->index / LB_CHUNK_SESSIONS, place = session->index % LB_CHUNK_SESSIONS;
+    uint32_t at = session->index / LB_CHUNK_SESSIONS, offset = session->index % LB_CHUNK_SESSIONS;
     struct lb_chunk *chunk = table->chunks[at].chunk;
 
     session->state = LB_SESSION_FREE;
-    chunk->next_free[place] = (uint8_t)chunk->free;
-    chunk->free = place;
+    chunk->next_free[offset] = (uint8_t)chunk->free;
+    chunk->free = offset;
     if (--chunk->n_used == 0)
         table->n_empty++;
     table->n_sessions--;
@@ -131,12 +131,12 @@ struct lb_session *lb_session_table_find(const struct lb_session_table *table, u
 struct lb_session *lb_session_table_next(const struct lb_session_table *table, uint32_t index) {
     for (uint32_t at = index / LB_CHUNK_SESSIONS; at < table->n_chunks; at++) {
         struct lb_chunk *chunk = table->chunks[at].chunk;
-        uint32_t place = at == index / LB_CHUNK_SESSIONS ? index % LB_CHUNK_SESSIONS : 0;
+        uint32_t offset = at == index / LB_CHUNK_SESSIONS ? index % LB_CHUNK_SESSIONS : 0;
         if (chunk == NULL || chunk->n_used == 0)
             continue;
-        for (; place < LB_CHUNK_SESSIONS; place++) {
-            if (chunk->sessions[place].state != LB_SESSION_FREE)
-                return &chunk->sessions[place];
+        for (; offset < LB_CHUNK_SESSIONS; offset++) {
+            if (chunk->sessions[offset].state != LB_SESSION_FREE)
+                return &chunk->sessions[offset];
         }
     }
     return NULL;

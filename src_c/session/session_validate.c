@@ -13,7 +13,7 @@ static bool is_ready(const struct lb_session *session) { return session->ready.n
 /* Another thread may have begun to drain the backend since the session was looked at. It makes the worker look at every
  * session, in one of its next iterations. */
 static bool was_just_drained(const struct lb_worker *worker, const struct lb_session *session) {
-    return lb_live_leaving_ms(&worker->shared->live.backends[session->backend]) >= worker->now_ms;
+    return lb_backend_draining_ms(&worker->runtime->shared.backends[session->backend]) >= worker->now_ms;
 }
 
 static void validate_timer(const struct lb_worker *worker, const struct lb_session *session) {
@@ -23,17 +23,17 @@ static void validate_timer(const struct lb_worker *worker, const struct lb_sessi
     if (session->state != LB_SESSION_RELAY)
         return;
     next = lb_deadline_next(worker, session);
-    if (next.kind == LB_DUE_LEAVE && was_just_drained(worker, session))
+    if (next.kind == LB_DUE_DRAIN && was_just_drained(worker, session))
         return;
     /* What other sessions taught about ends may make this one free to leave at once. It does within this time. */
-    if (next.kind == LB_DUE_LEAVE)
-        next.at_ms = LB_MAX(next.at_ms, session->last_ns / LB_NS_PER_MS + LB_LEAVE_DOUBT_MS);
+    if (next.kind == LB_DUE_DRAIN)
+        next.at_ms = LB_MAX(next.at_ms, session->last_ns / LB_NS_PER_MS + LB_DRAIN_DOUBT_MS);
     LB_ASSERT_HOT(session->timer.expires_ms <= next.at_ms);
 }
 
 /* An empty pipe that is on no list would be kept until the session ends. */
 static void validate_pipe(const struct lb_relay *relay) {
-    LB_ASSERT_HOT(relay->pipe == NULL || relay->pipe->held > 0 || !lb_list_empty(&relay->quiet));
+    LB_ASSERT_HOT(relay->pipe == NULL || relay->pipe->held > 0 || !lb_list_empty(&relay->idle_link));
 }
 
 static bool owns_nothing(const struct lb_relay *relay) { return relay->pipe == NULL && relay->held == NULL; }
@@ -41,7 +41,7 @@ static bool owns_nothing(const struct lb_relay *relay) { return relay->pipe == N
 /* What a session holds of its backend, and the way there. */
 static void validate_backend(const struct lb_session *session) {
     LB_ASSERT_HOT(!session->has_capacity || session->has_backend);
-    LB_ASSERT_HOT(session->has_capacity || (!session->busy && !session->coming));
+    LB_ASSERT_HOT(session->has_capacity || (!session->busy && !session->first_turn_reserved));
     switch (session->state) {
     case LB_SESSION_HEADER:
     case LB_SESSION_HELLO:

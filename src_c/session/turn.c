@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/count.h"
 #include "base/histogram.h"
-#include "protocol/ending.h"
+#include "protocol/response_end.h"
 #include "session/account.h"
 #include "session/deadline.h"
 
@@ -19,29 +19,29 @@ static void note(struct lb_worker *worker, struct lb_session *session, unsigned 
         lb_histogram_add(&counters->turn, session->phase.duration_ns / LB_NS_PER_US);
     if ((events & LB_TURN_BEGAN) != 0) {
         lb_count_add(&counters->turns_total, 1);
-        lb_account_came(worker, session);
+        lb_account_first_turn_started(worker, session);
     }
 }
 
 /* How long the client waited for something to read: a head that comes at once is nothing to read. */
 static void learn_latency(struct lb_worker *worker, struct lb_session *session, uint64_t waited_us,
-                          struct lb_piece before, enum lb_ending expected) {
-    bool after_head = before.place == 1 && expected == LB_ENDING_NOT_LAST;
-    bool head = before.place == 0 && session->phase.expected == LB_ENDING_NOT_LAST;
+                          struct lb_piece before, enum lb_end expected) {
+    bool after_head = before.ordinal == 1 && expected == LB_END_NOT_LAST;
+    bool head = before.ordinal == 0 && session->phase.expected == LB_END_NOT_LAST;
 
-    if (after_head || (before.place == 0 && !head))
-        lb_latency_learn(&lb_account_live(worker, session)->latency, waited_us, worker->now_ms);
+    if (after_head || (before.ordinal == 0 && !head))
+        lb_latency_learn(&lb_account_shared(worker, session)->latency, waited_us, worker->now_ms);
 }
 
 void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes, bool more) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
-    struct lb_endings *endings = lb_account_endings(worker, session);
+    struct lb_end_model *model = lb_account_end_model(worker, session);
     struct lb_phase *phase = &session->phase;
-    enum lb_ending expected = (enum lb_ending)phase->expected;
+    enum lb_end expected = (enum lb_end)phase->expected;
     struct lb_piece before = phase->piece;
     uint64_t silence_us = (worker->now_ns - phase->server_ns) / LB_NS_PER_US;
     uint64_t waited_us = (worker->now_ns - phase->client_ns) / LB_NS_PER_US;
-    bool is_noise = lb_h2_follows(&session->up.h2) && phase->name == LB_PHASE_QUIET && bytes < LB_NOISE_BYTES;
+    bool is_noise = lb_h2_follows(&session->up.h2) && phase->state == LB_PHASE_IDLE && bytes < LB_NOISE_BYTES;
     unsigned events = lb_phase_server(phase, bytes, more, worker->now_ns);
 
     if (!is_noise) /* such as a PING of HTTP/2, which belongs to no response */
@@ -53,31 +53,31 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
         lb_count_add(&counters->answered_total, 1);
     }
     if ((events & LB_TURN_PIECE) != 0) {
-        phase->expected = (more ? LB_ENDING_UNKNOWN : lb_endings_ask(endings, phase->piece)) & 3;
+        phase->expected = (more ? LB_END_UNKNOWN : lb_end_model_predict(model, phase->piece)) & 3;
         learn_latency(worker, session, waited_us, before, expected);
     }
-    if ((events & LB_TURN_WENT_ON) != 0) {
-        lb_endings_learn(endings, before, false);
+    if ((events & LB_TURN_CONTINUED) != 0) {
+        lb_end_model_learn(model, before, false);
         lb_histogram_add(&counters->stream_gap, silence_us);
     }
-    if ((events & LB_TURN_ANSWERED) != 0)
+    if ((events & LB_TURN_RESPONDED) != 0)
         lb_histogram_add(&counters->first_byte, waited_us);
     note(worker, session, events);
-    if (phase->expected == LB_ENDING_LAST && session->client.can_write)
+    if (phase->expected == LB_END_LAST && session->client.can_write)
         note(worker, session, lb_phase_expire(phase, worker->now_ns));
 }
 
 void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes) {
     struct lb_piece before = session->phase.piece;
     /* Where every message is a request, short ones are too. */
-    uint64_t size = session->up.h2.name == LB_H2_REQUESTS ? LB_MAX(bytes, (uint64_t)LB_NOISE_BYTES) : bytes;
-    unsigned events = session->up.asked ? lb_phase_client(&session->phase, size, worker->now_ns) : 0;
+    uint64_t size = session->up.h2.state == LB_H2_REQUESTS ? LB_MAX(bytes, (uint64_t)LB_NOISE_BYTES) : bytes;
+    unsigned events = session->up.may_request ? lb_phase_client(&session->phase, size, worker->now_ns) : 0;
 
-    session->up.asked = false;
+    session->up.may_request = false;
     lb_relay_end_run(&session->down);
     lb_count_add(&lb_account_counters(worker, session)->sent_bytes_total, bytes);
     if ((events & LB_TURN_PROVEN) != 0)
-        lb_endings_learn(lb_account_endings(worker, session), before, true);
+        lb_end_model_learn(lb_account_end_model(worker, session), before, true);
     note(worker, session, events);
 }
 
@@ -86,11 +86,11 @@ void lb_turn_expire(struct lb_worker *worker, struct lb_session *session) {
         note(worker, session, lb_phase_expire(&session->phase, worker->now_ns));
 }
 
-void lb_turn_over(struct lb_worker *worker, struct lb_session *session) {
+void lb_turn_end(struct lb_worker *worker, struct lb_session *session) {
     struct lb_phase *phase = &session->phase;
 
     /* Unless the client has ended it: then it may have been broken off. */
-    if (phase->piece.place > 0 && !session->up.finished)
-        lb_endings_learn(lb_account_endings(worker, session), phase->piece, true);
-    note(worker, session, lb_phase_over(phase));
+    if (phase->piece.ordinal > 0 && !session->up.finished)
+        lb_end_model_learn(lb_account_end_model(worker, session), phase->piece, true);
+    note(worker, session, lb_phase_end(phase));
 }

@@ -24,6 +24,6 @@ void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, 
 void lb_turn_expire(struct lb_worker *worker, struct lb_session *session);
 
 /* The backend has ended: no turn can go on. */
-void lb_turn_over(struct lb_worker *worker, struct lb_session *session);
+void lb_turn_end(struct lb_worker *worker, struct lb_session *session);
 
 #endif

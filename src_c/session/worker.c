@@ -13,28 +13,28 @@
 #include "base/count.h"
 #include "kernel/poll_tag.h"
 
-int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *shared,
+int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_runtime *runtime,
                    const struct l4lb_options *options) {
     struct lb_poll_tag tag = {.kind = LB_POLL_WAKE};
     int result;
 
     memset(worker, 0, sizeof *worker);
     worker->index = index;
-    worker->shared = shared;
+    worker->runtime = runtime;
     worker->cross.wake_fd = -1;
     lb_list_init(&worker->ready);
     lb_list_init(&worker->newcomers);
-    lb_list_init(&worker->relays.quiet);
-    lb_list_init(&worker->relays.bulk);
-    worker->relays.stats = &worker->stats;
-    lb_pipe_pool_init(&worker->relays.pipes, options->pipes_max, options->pipe_bytes, &worker->stats);
+    lb_list_init(&worker->relay_env.with_pipe);
+    lb_list_init(&worker->relay_env.with_lowat);
+    worker->relay_env.stats = &worker->stats;
+    lb_pipe_pool_init(&worker->relay_env.pipes, options->pipes_max, options->pipe_bytes, &worker->stats);
     lb_rng_init(&worker->rng, lb_clock_wall_ns() * (2ull * index + 1));
     lb_worker_read_clock(worker);
     lb_wheel_init(&worker->wheel, worker->now_ms);
 
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker->cross.wake_fd = worker->cross.mailbox.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    shared->wake_fds[index] = worker->cross.wake_fd;
+    runtime->wake_fds[index] = worker->cross.wake_fd;
     if (worker->epoll_fd == -1 || worker->cross.wake_fd == -1) {
         result = -errno;
         goto fail;
@@ -50,8 +50,8 @@ int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *s
     if (result < 0)
         goto fail;
     result = -ENOMEM;
-    worker->relays.scratch = malloc(LB_COPY_BYTES);
-    if (worker->relays.scratch == NULL)
+    worker->relay_env.scratch = malloc(LB_COPY_BYTES);
+    if (worker->relay_env.scratch == NULL)
         goto fail;
     return 0;
 fail:
@@ -61,12 +61,12 @@ fail:
 
 void lb_worker_fini(struct lb_worker *worker) {
     lb_session_table_fini(&worker->sessions);
-    lb_pipe_pool_fini(&worker->relays.pipes);
-    lb_buffer_pool_fini(&worker->relays.buffers);
+    lb_pipe_pool_fini(&worker->relay_env.pipes);
+    lb_buffer_pool_fini(&worker->relay_env.buffers);
     lb_events_fini(&worker->cross.events);
     lb_counters_fini(&worker->counters);
-    free(worker->relays.scratch);
-    worker->relays.scratch = NULL;
+    free(worker->relay_env.scratch);
+    worker->relay_env.scratch = NULL;
     if (worker->epoll_fd != -1)
         (void)close(worker->epoll_fd);
     if (worker->cross.wake_fd != -1)
@@ -77,7 +77,7 @@ void lb_worker_fini(struct lb_worker *worker) {
 void lb_worker_read_clock(struct lb_worker *worker) {
     worker->now_ns = lb_clock_ns();
     worker->now_ms = worker->now_ns / LB_NS_PER_MS;
-    worker->relays.now_ms = worker->now_ms;
+    worker->relay_env.now_ms = worker->now_ms;
     __atomic_store_n(&worker->stats.heartbeat_ns, worker->now_ns, __ATOMIC_RELAXED);
 }
 
@@ -89,8 +89,8 @@ void lb_worker_record(struct lb_worker *worker, const struct l4lb_session_record
         lb_count_add(&worker->stats.events_dropped_total, 1);
         return;
     }
-    if (atomic_load(&worker->shared->event_armed) && atomic_exchange(&worker->shared->event_armed, false))
-        (void)!write(worker->shared->event_fd, &one, sizeof one);
+    if (atomic_load(&worker->runtime->event_armed) && atomic_exchange(&worker->runtime->event_armed, false))
+        (void)!write(worker->runtime->event_fd, &one, sizeof one);
 }
 
-void lb_worker_wake(struct lb_worker *worker) { lb_runtime_wake(worker->shared, worker->index); }
+void lb_worker_wake(struct lb_worker *worker) { lb_runtime_wake(worker->runtime, worker->index); }

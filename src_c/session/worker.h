@@ -31,22 +31,22 @@ struct lb_request;
 
 struct lb_worker {
     uint32_t index;
-    struct lb_shared *shared;
+    struct lb_runtime *runtime;
     int epoll_fd;
     struct lb_snapshot *snapshot; /* NULL before the first publication */
     struct lb_session_table sessions;
     struct lb_wheel wheel;
-    struct lb_relays relays;
+    struct lb_relay_env relay_env;
     struct lb_list ready;
     struct lb_list newcomers; /* the oldest first */
     struct lb_rng rng;
     uint64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
     uint64_t now_ms;
-    uint64_t turn;
-    uint32_t source_turn;       /* which source address is next */
+    uint64_t iteration;
+    uint32_t source_cursor;     /* which source address is next */
     uint64_t rest_until_ms;     /* the system refused a socket: accept no sooner */
     bool paused;                /* some listening socket is not watched */
-    struct lb_waiting *called;  /* sessions of ours that were called from the waiting room, in order */
+    struct lb_waiting *granted; /* sessions of ours that were called from the waiting room, in order */
     struct lb_request *request; /* the one that is worked on; NULL = none */
     struct lb_scan scan;        /* how far it is */
     bool adopting;              /* a new snapshot is there, and first the queues of sockets that it lacks are emptied */
@@ -67,7 +67,7 @@ struct lb_worker {
     } cross; /* shared with other threads */
 };
 
-LB_MUST_CHECK int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_shared *shared,
+LB_MUST_CHECK int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_runtime *runtime,
                                  const struct l4lb_options *options);
 void lb_worker_fini(struct lb_worker *worker);
 

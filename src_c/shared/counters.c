@@ -12,7 +12,7 @@ int lb_counters_init(struct lb_counters *counters) {
     if (LB_PAGES_RESERVE(counters->listeners, LB_LISTENER_SLOTS) != NULL &&
         LB_PAGES_RESERVE(counters->pools, LB_POOL_SLOTS) != NULL &&
         LB_PAGES_RESERVE(counters->backends, LB_BACKEND_SLOTS) != NULL &&
-        LB_PAGES_RESERVE(counters->endings, LB_POOL_SLOTS) != NULL)
+        LB_PAGES_RESERVE(counters->end_models, LB_POOL_SLOTS) != NULL)
         return 0;
     lb_counters_fini(counters);
     return -ENOMEM;
@@ -22,6 +22,6 @@ void lb_counters_fini(struct lb_counters *counters) {
     LB_PAGES_RELEASE(counters->listeners, LB_LISTENER_SLOTS);
     LB_PAGES_RELEASE(counters->pools, LB_POOL_SLOTS);
     LB_PAGES_RELEASE(counters->backends, LB_BACKEND_SLOTS);
-    LB_PAGES_RELEASE(counters->endings, LB_POOL_SLOTS);
+    LB_PAGES_RELEASE(counters->end_models, LB_POOL_SLOTS);
     memset(counters, 0, sizeof *counters);
 }

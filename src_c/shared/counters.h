@@ -13,14 +13,14 @@
 
 #include "base/base.h"
 #include "l4lb.h"
-#include "protocol/ending.h"
+#include "protocol/response_end.h"
 
 /* The gauges inside (connections, busy) stay 0 here. */
 struct lb_counters {
     struct l4lb_listener_stats *listeners;
     struct l4lb_pool_stats *pools;
     struct l4lb_backend_stats *backends;
-    struct lb_endings *endings; /* of pools; not reported */
+    struct lb_end_model *end_models; /* of pools; not reported */
 };
 
 LB_MUST_CHECK int lb_counters_init(struct lb_counters *counters);

@@ -35,15 +35,15 @@ static void deliver(struct lb_waiting *entry) {
 }
 
 /* With the lock held. */
-static void call_first(struct lb_queue *queue) {
+static void grant_first(struct lb_queue *queue) {
     struct lb_waiting *entry = queue->first;
 
-    queue->calling = entry != NULL;
+    queue->granting = entry != NULL;
     queue->again = false;
     if (entry == NULL)
         return;
     unlink_entry(queue, entry);
-    entry->state = LB_WAITING_CALLED;
+    entry->state = LB_WAITING_GRANTED;
     deliver(entry);
 }
 
@@ -56,52 +56,52 @@ bool lb_queue_enter(struct lb_queue *queue, struct lb_waiting *entry, struct lb_
     if (entered) {
         atomic_fetch_add(&queue->n, 1);
         entry->mailbox = mailbox;
-        entry->state = LB_WAITING_IN_LINE;
+        entry->state = LB_WAITING_QUEUED;
         append(queue, entry);
     }
     (void)pthread_mutex_unlock(&queue->lock);
-    /* The counterpart of the fence in lb_queue_call(): what the caller looks at next is looked at after entering. */
+    /* The counterpart of the fence in lb_queue_grant(): what the caller looks at next is looked at after entering. */
     atomic_thread_fence(memory_order_seq_cst);
     return entered;
 }
 
 bool lb_queue_leave(struct lb_queue *queue, struct lb_waiting *entry) {
-    bool called;
+    bool granted;
 
     (void)pthread_mutex_lock(&queue->lock);
     LB_BUG_ON(entry->state == LB_WAITING_OUT);
-    called = entry->state == LB_WAITING_CALLED;
-    if (called)
-        queue->calling = false;
+    granted = entry->state == LB_WAITING_GRANTED;
+    if (granted)
+        queue->granting = false;
     else
         unlink_entry(queue, entry);
     entry->state = LB_WAITING_OUT;
     atomic_fetch_sub(&queue->n, 1);
     (void)pthread_mutex_unlock(&queue->lock);
-    return called;
+    return granted;
 }
 
 void lb_queue_return(struct lb_queue *queue, struct lb_waiting *entry) {
     (void)pthread_mutex_lock(&queue->lock);
-    LB_BUG_ON(entry->state != LB_WAITING_CALLED);
-    entry->state = LB_WAITING_IN_LINE;
+    LB_BUG_ON(entry->state != LB_WAITING_GRANTED);
+    entry->state = LB_WAITING_QUEUED;
     prepend(queue, entry);
-    queue->calling = false;
+    queue->granting = false;
     if (queue->again)
-        call_first(queue);
+        grant_first(queue);
     (void)pthread_mutex_unlock(&queue->lock);
 }
 
-void lb_queue_call(struct lb_queue *queue) {
+void lb_queue_grant(struct lb_queue *queue) {
     /* Who enters at this moment looks again after entering; the two can't miss each other. */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(&queue->n) == 0)
         return;
     (void)pthread_mutex_lock(&queue->lock);
-    if (queue->calling)
+    if (queue->granting)
         queue->again = true;
     else
-        call_first(queue);
+        grant_first(queue);
     (void)pthread_mutex_unlock(&queue->lock);
 }
 

@@ -22,7 +22,7 @@
 
 #include "base/base.h"
 
-enum lb_waiting_state { LB_WAITING_OUT, LB_WAITING_IN_LINE, LB_WAITING_CALLED };
+enum lb_waiting_state { LB_WAITING_OUT, LB_WAITING_QUEUED, LB_WAITING_GRANTED };
 
 struct lb_waiting {
     uint8_t state; /* enum lb_waiting_state; changes under the lock */
@@ -41,7 +41,7 @@ struct lb_queue {
     pthread_mutex_t lock;
     struct lb_waiting *first;
     struct lb_waiting *last;
-    bool calling;  /* somebody is out on a call */
+    bool granting; /* somebody is out on a call */
     bool again;    /* and another place came free since */
     atomic_uint n; /* in line and called */
 };
@@ -57,7 +57,7 @@ LB_MUST_CHECK bool lb_queue_leave(struct lb_queue *queue, struct lb_waiting *ent
 void lb_queue_return(struct lb_queue *queue, struct lb_waiting *entry);
 
 /* A place may be free: call the first in line, if there is one. */
-void lb_queue_call(struct lb_queue *queue);
+void lb_queue_grant(struct lb_queue *queue);
 
 /* Those that were called since, the first one first, linked by `next`. */
 struct lb_waiting *lb_mailbox_take(struct lb_mailbox *mailbox);

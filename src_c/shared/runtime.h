@@ -15,13 +15,13 @@
 
 #include "base/base.h"
 #include "base/bounds.h"
-#include "shared/live.h"
+#include "shared/shared.h"
 
 struct lb_snapshot;
 struct lb_worker;
 
-struct lb_shared {
-    struct lb_live live;
+struct lb_runtime {
+    struct lb_shared shared;
     uint32_t sessions_max;
     int event_fd;
     _Atomic(struct lb_snapshot *) snapshot;
@@ -36,9 +36,9 @@ struct lb_shared {
 };
 
 /* Any thread: make this worker begin an iteration soon. */
-static inline void lb_runtime_wake(const struct lb_shared *shared, uint32_t worker) {
+static inline void lb_runtime_wake(const struct lb_runtime *runtime, uint32_t worker) {
     uint64_t one = 1;
-    (void)!write(shared->wake_fds[worker], &one, sizeof one);
+    (void)!write(runtime->wake_fds[worker], &one, sizeof one);
 }
 
 #endif

@@ -29,7 +29,7 @@ struct lb_maglev_member {
 };
 
 /* A lookup table, and a digest of what it was built from. Users share it by count. */
-struct lb_table {
+struct lb_maglev_table {
     uint32_t n_users; /* control-only: users that share it */
     uint32_t size;
     uint64_t digest;

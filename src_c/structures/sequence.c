@@ -95,7 +95,7 @@ int lb_sequence_new(const uint32_t *weights, size_t n, struct lb_sequence **out)
     struct entry *heap = calloc(n + 1, sizeof *heap);
     struct lb_sequence *sequence = NULL;
     size_t members = 0;
-    uint64_t turns = 0;
+    uint64_t entries = 0;
     int result = -ENOMEM;
 
     if (heap == NULL)
@@ -105,16 +105,16 @@ int lb_sequence_new(const uint32_t *weights, size_t n, struct lb_sequence **out)
             heap[members++] = (struct entry){.index = (uint32_t)i, .weight = weights[i]};
     }
     if (members > 0)
-        turns = reduce(heap, members);
+        entries = reduce(heap, members);
     form_groups(heap, members);
-    sequence = malloc(sizeof *sequence + turns * sizeof sequence->turns[0]);
+    sequence = malloc(sizeof *sequence + entries * sizeof sequence->entries[0]);
     if (sequence == NULL)
         goto out;
-    sequence->n_turns = (uint32_t)turns;
+    sequence->n_entries = (uint32_t)entries;
     for (size_t at = members / 2; at-- > 0;)
         sift_down(heap, members, at);
-    for (uint64_t i = 0; i < turns; i++) {
-        sequence->turns[i] = heap[0].index;
+    for (uint64_t i = 0; i < entries; i++) {
+        sequence->entries[i] = heap[0].index;
         heap[0].position += heap[0].group;
         sift_down(heap, members, 0);
     }

@@ -21,8 +21,8 @@
 #include "base/base.h"
 
 struct lb_sequence {
-    uint32_t n_turns; /* 0 when no member has weight */
-    uint32_t turns[]; /* member indices */
+    uint32_t n_entries; /* 0 when no member has weight */
+    uint32_t entries[]; /* member indices */
 };
 
 LB_MUST_CHECK int lb_sequence_new(const uint32_t *weights, size_t n, struct lb_sequence **out);

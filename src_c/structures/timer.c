@@ -11,12 +11,12 @@ static uint32_t slot_at(uint64_t ms, uint32_t level) {
     return (uint32_t)(ms >> (level * SLOT_BITS)) & (LB_WHEEL_SLOTS - 1);
 }
 
-static void push(struct lb_timer **head, struct lb_timer *timer, uint16_t place) {
+static void push(struct lb_timer **head, struct lb_timer *timer, uint16_t bucket) {
     timer->next = *head;
     if (timer->next != NULL)
         timer->next->link = &timer->next;
     timer->link = head;
-    timer->place = place;
+    timer->bucket = bucket;
     *head = timer;
 }
 
@@ -25,8 +25,8 @@ static void unlink_timer(struct lb_wheel *wheel, struct lb_timer *timer) {
     if (timer->next != NULL)
         timer->next->link = timer->link;
     timer->link = NULL;
-    if (timer->place != DUE) {
-        uint32_t level = timer->place / LB_WHEEL_SLOTS, slot = timer->place % LB_WHEEL_SLOTS;
+    if (timer->bucket != DUE) {
+        uint32_t level = timer->bucket / LB_WHEEL_SLOTS, slot = timer->bucket % LB_WHEEL_SLOTS;
         if (wheel->slots[level][slot] == NULL)
             wheel->occupied[level] &= ~(1ull << slot);
     }
@@ -34,7 +34,7 @@ static void unlink_timer(struct lb_wheel *wheel, struct lb_timer *timer) {
 
 /* The level is that of the highest 6-bit digit in which the two times differ: the wheel gets to that slot before any
  * other with that number. */
-static void place(struct lb_wheel *wheel, struct lb_timer *timer) {
+static void bucket(struct lb_wheel *wheel, struct lb_timer *timer) {
     uint64_t at = LB_MAX(timer->expires_ms, wheel->now_ms + 1);
     uint64_t differing = at ^ wheel->now_ms;
     uint32_t level = (63 - (uint32_t)__builtin_clzll(differing)) / SLOT_BITS, slot;
@@ -59,7 +59,7 @@ void lb_timer_arm(struct lb_wheel *wheel, struct lb_timer *timer, uint64_t expir
     if (lb_timer_armed(timer))
         unlink_timer(wheel, timer);
     timer->expires_ms = expires_ms;
-    place(wheel, timer);
+    bucket(wheel, timer);
 }
 
 void lb_timer_disarm(struct lb_wheel *wheel, struct lb_timer *timer) {
@@ -100,7 +100,7 @@ static void work_off(struct lb_wheel *wheel, uint32_t level) {
         if (timer->expires_ms <= wheel->now_ms)
             push(&wheel->due, timer, DUE);
         else
-            place(wheel, timer);
+            bucket(wheel, timer);
     }
 }
 
@@ -138,7 +138,7 @@ void lb_wheel_validate(const struct lb_wheel *wheel) {
             LB_BUG_ON((timer != NULL) != ((wheel->occupied[level] >> slot & 1) != 0));
             for (; timer != NULL; timer = timer->next) {
                 LB_BUG_ON(*timer->link != timer);
-                LB_BUG_ON(timer->place != level * LB_WHEEL_SLOTS + slot);
+                LB_BUG_ON(timer->bucket != level * LB_WHEEL_SLOTS + slot);
             }
         }
     }

@@ -26,7 +26,7 @@ struct lb_timer {
     struct lb_timer *next;
     struct lb_timer **link; /* what points here; NULL when not armed */
     uint64_t expires_ms;
-    uint16_t place; /* level * LB_WHEEL_SLOTS + slot */
+    uint16_t bucket; /* level * LB_WHEEL_SLOTS + slot */
 };
 
 struct lb_wheel {

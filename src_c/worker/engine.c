@@ -35,14 +35,14 @@ struct slots {
 };
 
 struct l4lb_engine {
-    struct lb_shared shared;
+    struct lb_runtime runtime;
     struct slots slots[3]; /* by enum l4lb_slot_kind */
     struct lb_snapshot *retired;
     uint64_t n_published;
     struct lb_watchdog watchdog;
     uint32_t n_started;           /* changes under the lock, for those who ask */
     pthread_mutex_t request_lock; /* one request at a time; never taken by a worker */
-    int answered_fd;              /* eventfd, of that request; kept for when there is no descriptor left */
+    int done_fd;                  /* eventfd, of that request; kept for when there is no descriptor left */
 };
 
 static const uint32_t slot_counts[] = {
@@ -59,12 +59,12 @@ static int slots_init(struct l4lb_engine *engine) {
     return 0;
 }
 
-static int workers_init(struct lb_shared *shared, const struct l4lb_options *options) {
-    shared->workers = aligned_alloc(_Alignof(struct lb_worker), options->n_workers * sizeof *shared->workers);
-    if (shared->workers == NULL)
+static int workers_init(struct lb_runtime *runtime, const struct l4lb_options *options) {
+    runtime->workers = aligned_alloc(_Alignof(struct lb_worker), options->n_workers * sizeof *runtime->workers);
+    if (runtime->workers == NULL)
         return -ENOMEM;
-    for (; shared->n_workers < options->n_workers; shared->n_workers++) {
-        int result = lb_worker_init(&shared->workers[shared->n_workers], shared->n_workers, shared, options);
+    for (; runtime->n_workers < options->n_workers; runtime->n_workers++) {
+        int result = lb_worker_init(&runtime->workers[runtime->n_workers], runtime->n_workers, runtime, options);
         if (result < 0)
             return result;
     }
@@ -83,15 +83,15 @@ int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out
         return -ENOMEM;
     memset(engine, 0, sizeof *engine);
     (void)pthread_mutex_init(&engine->request_lock, NULL);
-    engine->shared.sessions_max = options->sessions_max;
-    atomic_init(&engine->shared.event_armed, true);
-    engine->shared.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    engine->answered_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    result = engine->shared.event_fd == -1 || engine->answered_fd == -1 ? -errno : lb_live_init(&engine->shared.live);
+    engine->runtime.sessions_max = options->sessions_max;
+    atomic_init(&engine->runtime.event_armed, true);
+    engine->runtime.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    engine->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    result = engine->runtime.event_fd == -1 || engine->done_fd == -1 ? -errno : lb_shared_init(&engine->runtime.shared);
     if (result == 0)
         result = slots_init(engine);
     if (result == 0)
-        result = workers_init(&engine->shared, options);
+        result = workers_init(&engine->runtime, options);
     if (result < 0) {
         l4lb_engine_free(engine);
         return result;
@@ -103,10 +103,10 @@ int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out
 int l4lb_engine_start(struct l4lb_engine *engine) {
     int result = 0;
 
-    atomic_store(&engine->shared.stopping, false);
+    atomic_store(&engine->runtime.stopping, false);
     (void)pthread_mutex_lock(&engine->request_lock);
-    while (result == 0 && engine->n_started < engine->shared.n_workers) {
-        result = lb_loop_start(&engine->shared.workers[engine->n_started]);
+    while (result == 0 && engine->n_started < engine->runtime.n_workers) {
+        result = lb_loop_start(&engine->runtime.workers[engine->n_started]);
         engine->n_started += result == 0;
     }
     (void)pthread_mutex_unlock(&engine->request_lock);
@@ -116,16 +116,16 @@ int l4lb_engine_start(struct l4lb_engine *engine) {
 }
 
 void l4lb_engine_stop(struct l4lb_engine *engine) {
-    atomic_store(&engine->shared.stopping, true);
+    atomic_store(&engine->runtime.stopping, true);
     (void)pthread_mutex_lock(&engine->request_lock);
     while (engine->n_started > 0)
-        lb_loop_join(&engine->shared.workers[--engine->n_started]);
+        lb_loop_join(&engine->runtime.workers[--engine->n_started]);
     (void)pthread_mutex_unlock(&engine->request_lock);
 }
 
 int l4lb_watchdog_start(struct l4lb_engine *engine, const char *name, size_t length, uint64_t interval_ms,
                         uint64_t control_ms) {
-    return lb_watchdog_start(&engine->watchdog, &engine->shared, name, length, interval_ms, control_ms);
+    return lb_watchdog_start(&engine->watchdog, &engine->runtime, name, length, interval_ms, control_ms);
 }
 
 void l4lb_watchdog_stop(struct l4lb_engine *engine) { lb_watchdog_stop(&engine->watchdog); }
@@ -137,18 +137,18 @@ void l4lb_engine_free(struct l4lb_engine *engine) {
         return;
     lb_watchdog_stop(&engine->watchdog);
     l4lb_engine_stop(engine);
-    for (uint32_t i = 0; i < engine->shared.n_workers; i++)
-        lb_worker_fini(&engine->shared.workers[i]);
-    free(engine->shared.workers);
+    for (uint32_t i = 0; i < engine->runtime.n_workers; i++)
+        lb_worker_fini(&engine->runtime.workers[i]);
+    free(engine->runtime.workers);
     (void)l4lb_reclaim(engine);
-    lb_snapshot_free(atomic_load(&engine->shared.snapshot));
+    lb_snapshot_free(atomic_load(&engine->runtime.snapshot));
     for (int kind = 0; kind < 3; kind++)
         free(engine->slots[kind].taken);
-    lb_live_fini(&engine->shared.live);
-    if (engine->shared.event_fd != -1)
-        (void)close(engine->shared.event_fd);
-    if (engine->answered_fd != -1)
-        (void)close(engine->answered_fd);
+    lb_shared_fini(&engine->runtime.shared);
+    if (engine->runtime.event_fd != -1)
+        (void)close(engine->runtime.event_fd);
+    if (engine->done_fd != -1)
+        (void)close(engine->done_fd);
     (void)pthread_mutex_destroy(&engine->request_lock);
     free(engine);
 }
@@ -164,26 +164,26 @@ static void clear(void *statistics, size_t bytes) {
 }
 
 static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
-    for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
-        struct lb_counters *counters = &engine->shared.workers[i].counters;
+    for (uint32_t i = 0; i < engine->runtime.n_workers; i++) {
+        struct lb_counters *counters = &engine->runtime.workers[i].counters;
         if (kind == L4LB_SLOT_LISTENER)
             clear(&counters->listeners[slot], sizeof counters->listeners[slot]);
         if (kind == L4LB_SLOT_POOL) {
             clear(&counters->pools[slot], sizeof counters->pools[slot]);
-            lb_endings_clear(&counters->endings[slot]);
+            lb_end_model_clear(&counters->end_models[slot]);
         }
         if (kind == L4LB_SLOT_BACKEND)
             clear(&counters->backends[slot], sizeof counters->backends[slot]);
     }
     if (kind == L4LB_SLOT_POOL) {
-        atomic_store(&engine->shared.live.pools[slot].turn.turn, 0);
-        for (uint32_t i = 0; i < LB_TURNS; i++)
-            atomic_store(&lb_live_turns(&engine->shared.live, slot)[i].turn, 0);
+        atomic_store(&engine->runtime.shared.pools[slot].cursor.next, 0);
+        for (uint32_t i = 0; i < LB_RR_CURSORS; i++)
+            atomic_store(&lb_shared_cursors(&engine->runtime.shared, slot)[i].next, 0);
     }
     if (kind == L4LB_SLOT_BACKEND) {
-        atomic_fetch_add(&engine->shared.live.backends[slot].generation, 1);
-        atomic_store(&engine->shared.live.backends[slot].leaving_ms, 0);
-        atomic_store(&engine->shared.live.backends[slot].latency, 0);
+        atomic_fetch_add(&engine->runtime.shared.backends[slot].generation, 1);
+        atomic_store(&engine->runtime.shared.backends[slot].draining_ms, 0);
+        atomic_store(&engine->runtime.shared.backends[slot].latency, 0);
     }
 }
 
@@ -211,15 +211,15 @@ int l4lb_slot_take(struct l4lb_engine *engine, enum l4lb_slot_kind kind) {
 }
 
 static uint32_t slot_sessions(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
-    struct lb_live *live = &engine->shared.live;
+    struct lb_shared *shared = &engine->runtime.shared;
 
     switch (kind) {
     case L4LB_SLOT_LISTENER:
-        return atomic_load(&live->listeners[slot].connections);
+        return atomic_load(&shared->listeners[slot].connections);
     case L4LB_SLOT_POOL:
-        return atomic_load(&live->pools[slot].sessions);
+        return atomic_load(&shared->pools[slot].sessions);
     case L4LB_SLOT_BACKEND:
-        return atomic_load(&live->backends[slot].connections) + atomic_load(&live->backends[slot].sessions);
+        return atomic_load(&shared->backends[slot].connections) + atomic_load(&shared->backends[slot].sessions);
     }
     return 0;
 }
@@ -229,7 +229,7 @@ static bool slot_valid(const struct l4lb_engine *engine, enum l4lb_slot_kind kin
 }
 
 int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
-    struct lb_snapshot *current = atomic_load(&engine->shared.snapshot);
+    struct lb_snapshot *current = atomic_load(&engine->runtime.snapshot);
 
     if (!slot_valid(engine, kind, slot))
         return -EINVAL;
@@ -262,36 +262,36 @@ static bool slots_taken(const struct l4lb_engine *engine, const struct l4lb_conf
 }
 
 int l4lb_publish(struct l4lb_engine *engine, const struct l4lb_config *config) {
-    struct lb_shared *shared = &engine->shared;
-    struct lb_snapshot *previous = atomic_load(&shared->snapshot), *next;
+    struct lb_runtime *runtime = &engine->runtime;
+    struct lb_snapshot *previous = atomic_load(&runtime->snapshot), *next;
     int result;
 
     if (!slots_taken(engine, config))
         return -EINVAL;
-    result = lb_snapshot_new(config, shared->n_workers, &shared->live, previous, &next);
+    result = lb_snapshot_new(config, runtime->n_workers, &runtime->shared, previous, &next);
     if (result < 0)
         return result;
     next->sequence = ++engine->n_published;
-    atomic_store_explicit(&shared->snapshot, next, memory_order_release);
+    atomic_store_explicit(&runtime->snapshot, next, memory_order_release);
     if (previous != NULL) {
         previous->next_retired = engine->retired;
         engine->retired = previous;
     }
-    for (uint32_t i = 0; i < shared->n_workers; i++)
-        lb_worker_wake(&shared->workers[i]);
+    for (uint32_t i = 0; i < runtime->n_workers; i++)
+        lb_worker_wake(&runtime->workers[i]);
     (void)l4lb_reclaim(engine);
     return 0;
 }
 
 int l4lb_check_pool(struct l4lb_engine *engine, const struct l4lb_pool_config *pool) {
-    return lb_snapshot_check_pool(pool, &engine->shared.live);
+    return lb_snapshot_check_pool(pool, &engine->runtime.shared);
 }
 
 static uint64_t oldest_seen(const struct l4lb_engine *engine) {
     uint64_t oldest = engine->n_published;
 
     for (uint32_t i = 0; i < engine->n_started; i++) {
-        uint64_t seen = atomic_load_explicit(&engine->shared.workers[i].cross.seen, memory_order_acquire);
+        uint64_t seen = atomic_load_explicit(&engine->runtime.workers[i].cross.seen, memory_order_acquire);
         oldest = LB_MIN(oldest, seen);
     }
     return oldest;
@@ -329,27 +329,28 @@ int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4
     if (!slot_valid(engine, L4LB_SLOT_BACKEND, slot))
         return -EINVAL;
     memset(out, 0, sizeof *out);
-    for (uint32_t i = 0; i < engine->shared.n_workers; i++)
-        add_up(out, &engine->shared.workers[i].counters.backends[slot], sizeof *out);
-    out->connections = atomic_load(&engine->shared.live.backends[slot].connections);
-    out->busy = atomic_load(&engine->shared.live.backends[slot].busy);
-    out->latency_us = lb_latency_read(&engine->shared.live.backends[slot].latency, lb_clock_ns() / LB_NS_PER_MS);
+    for (uint32_t i = 0; i < engine->runtime.n_workers; i++)
+        add_up(out, &engine->runtime.workers[i].counters.backends[slot], sizeof *out);
+    out->connections = atomic_load(&engine->runtime.shared.backends[slot].connections);
+    out->busy = atomic_load(&engine->runtime.shared.backends[slot].busy);
+    out->latency_us = lb_latency_read(&engine->runtime.shared.backends[slot].latency, lb_clock_ns() / LB_NS_PER_MS);
     return 0;
 }
 
-int l4lb_read_pulses(const struct l4lb_engine *engine, const uint32_t *slots, size_t n, struct l4lb_pulse *out) {
+int l4lb_read_summaries(const struct l4lb_engine *engine, const uint32_t *slots, size_t n,
+                        struct l4lb_backend_summary *out) {
     uint64_t now_ms = lb_clock_ns() / LB_NS_PER_MS;
 
     for (size_t i = 0; i < n; i++) {
-        const struct lb_backend_live *live;
+        const struct lb_backend_shared *shared;
 
         if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
             return -EINVAL;
-        live = &engine->shared.live.backends[slots[i]];
-        out[i] = (struct l4lb_pulse){.busy = atomic_load(&live->busy),
-                                     .latency_us = lb_latency_read(&live->latency, now_ms)};
-        for (uint32_t worker = 0; worker < engine->shared.n_workers; worker++) {
-            const struct l4lb_backend_stats *counted = &engine->shared.workers[worker].counters.backends[slots[i]];
+        shared = &engine->runtime.shared.backends[slots[i]];
+        out[i] = (struct l4lb_backend_summary){.busy = atomic_load(&shared->busy),
+                                               .latency_us = lb_latency_read(&shared->latency, now_ms)};
+        for (uint32_t worker = 0; worker < engine->runtime.n_workers; worker++) {
+            const struct l4lb_backend_stats *counted = &engine->runtime.workers[worker].counters.backends[slots[i]];
 
             out[i].failures_total += lb_count_read(&counted->connect_failures_total) +
                                      lb_count_read(&counted->connect_timeouts_total) +
@@ -366,9 +367,9 @@ int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l
     if (!slot_valid(engine, L4LB_SLOT_LISTENER, slot))
         return -EINVAL;
     memset(out, 0, sizeof *out);
-    for (uint32_t i = 0; i < engine->shared.n_workers; i++)
-        add_up(out, &engine->shared.workers[i].counters.listeners[slot], sizeof *out);
-    out->connections = atomic_load(&engine->shared.live.listeners[slot].connections);
+    for (uint32_t i = 0; i < engine->runtime.n_workers; i++)
+        add_up(out, &engine->runtime.workers[i].counters.listeners[slot], sizeof *out);
+    out->connections = atomic_load(&engine->runtime.shared.listeners[slot].connections);
     return 0;
 }
 
@@ -376,27 +377,27 @@ int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_
     if (!slot_valid(engine, L4LB_SLOT_POOL, slot))
         return -EINVAL;
     memset(out, 0, sizeof *out);
-    for (uint32_t i = 0; i < engine->shared.n_workers; i++)
-        add_up(out, &engine->shared.workers[i].counters.pools[slot], sizeof *out);
-    out->queued = lb_queue_length(&engine->shared.live.pools[slot].queue);
+    for (uint32_t i = 0; i < engine->runtime.n_workers; i++)
+        add_up(out, &engine->runtime.workers[i].counters.pools[slot], sizeof *out);
+    out->queued = lb_queue_length(&engine->runtime.shared.pools[slot].queue);
     return 0;
 }
 
 int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l4lb_worker_stats *out) {
-    if (worker >= engine->shared.n_workers)
+    if (worker >= engine->runtime.n_workers)
         return -EINVAL;
     memset(out, 0, sizeof *out);
-    add_up(out, &engine->shared.workers[worker].stats, sizeof *out);
+    add_up(out, &engine->runtime.workers[worker].stats, sizeof *out);
     return 0;
 }
 
 /* ---- remembered clients ------------------------------------------------------------------------------------------ */
 
 static const struct lb_pool *sticky_pool(const struct l4lb_engine *engine, uint32_t slot) {
-    const struct lb_snapshot *snapshot = atomic_load(&engine->shared.snapshot);
+    const struct lb_snapshot *snapshot = atomic_load(&engine->runtime.snapshot);
     const struct lb_pool *pool = snapshot != NULL ? lb_snapshot_pool(snapshot, slot) : NULL;
 
-    return pool != NULL && pool->sticky != NULL ? pool : NULL;
+    return pool != NULL && pool->stick_table != NULL ? pool : NULL;
 }
 
 static int64_t now_ms(void) { return (int64_t)(lb_clock_ns() / LB_NS_PER_MS); }
@@ -404,26 +405,27 @@ static int64_t now_ms(void) { return (int64_t)(lb_clock_ns() / LB_NS_PER_MS); }
 int l4lb_sticky_count(const struct l4lb_engine *engine, uint32_t slot) {
     const struct lb_pool *pool = sticky_pool(engine, slot);
 
-    return pool == NULL ? -ENOENT : (int)lb_sticky_count(pool->sticky, now_ms(), (int64_t)pool->sticky_ttl_ms);
+    return pool == NULL ? -ENOENT
+                        : (int)lb_stick_table_count(pool->stick_table, now_ms(), (int64_t)pool->sticky_ttl_ms);
 }
 
 /* The slot may be a stranger's by now, or nobody's. */
-static bool is_there(const struct l4lb_engine *engine, struct lb_sticky_target target) {
+static bool is_there(const struct l4lb_engine *engine, struct lb_stick_target target) {
     return slot_valid(engine, L4LB_SLOT_BACKEND, target.backend) &&
-           atomic_load(&engine->shared.live.backends[target.backend].generation) == target.generation;
+           atomic_load(&engine->runtime.shared.backends[target.backend].generation) == target.generation;
 }
 
 int l4lb_sticky_read(const struct l4lb_engine *engine, uint32_t slot, uint32_t *cursor, struct l4lb_sticky_entry *out,
                      size_t n) {
     const struct lb_pool *pool = sticky_pool(engine, slot);
-    struct lb_sticky_entry batch[LB_STICKY_WAYS];
+    struct lb_stick_entry batch[LB_STICK_WAYS];
     size_t taken = 0, read;
 
     if (pool == NULL)
         return -ENOENT;
     do {
-        read = lb_sticky_read(pool->sticky, cursor, batch, LB_MIN(n - taken, (size_t)LB_STICKY_WAYS), now_ms(),
-                              (int64_t)pool->sticky_ttl_ms);
+        read = lb_stick_table_read(pool->stick_table, cursor, batch, LB_MIN(n - taken, (size_t)LB_STICK_WAYS), now_ms(),
+                                   (int64_t)pool->sticky_ttl_ms);
         for (size_t i = 0; i < read; i++) {
             if (!is_there(engine, batch[i].target))
                 continue;
@@ -447,11 +449,11 @@ int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t slot, const str
             return -EINVAL;
     }
     for (size_t i = 0; i < n; i++) {
-        struct lb_sticky_entry entry = {.left_ms = (int64_t)LB_MIN(entries[i].left_ms, pool->sticky_ttl_ms),
-                                        .target.backend = entries[i].backend};
-        entry.target.generation = atomic_load(&engine->shared.live.backends[entries[i].backend].generation);
+        struct lb_stick_entry entry = {.left_ms = (int64_t)LB_MIN(entries[i].left_ms, pool->sticky_ttl_ms),
+                                       .target.backend = entries[i].backend};
+        entry.target.generation = atomic_load(&engine->runtime.shared.backends[entries[i].backend].generation);
         memcpy(entry.key.words, entries[i].key, sizeof entries[i].key);
-        added += lb_sticky_write(pool->sticky, &entry, now_ms(), (int64_t)pool->sticky_ttl_ms);
+        added += lb_stick_table_write(pool->stick_table, &entry, now_ms(), (int64_t)pool->sticky_ttl_ms);
     }
     return added;
 }
@@ -460,16 +462,16 @@ int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t slot, const str
 
 /* Ask one worker and wait. The request is on our stack: it must be answered or withdrawn before we return. */
 static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
-    struct lb_worker *worker = &engine->shared.workers[index];
-    struct pollfd answered = {.fd = engine->answered_fd, .events = POLLIN};
+    struct lb_worker *worker = &engine->runtime.workers[index];
+    struct pollfd answered = {.fd = engine->done_fd, .events = POLLIN};
     uint64_t ignored;
     int result;
 
-    request->answered_fd = engine->answered_fd;
+    request->done_fd = engine->done_fd;
     atomic_store(&worker->cross.request, request);
     lb_worker_wake(worker);
     /* A worker that stops looks for a request once more after it was told to. Either it sees ours or we see that. */
-    if (atomic_load(&engine->shared.stopping))
+    if (atomic_load(&engine->runtime.stopping))
         timeout_ms = 0;
     while ((result = poll(&answered, 1, timeout_ms)) == -1 && errno == EINTR)
         ;
@@ -483,7 +485,7 @@ static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *re
     if (result == 1)
         (void)!read(answered.fd, &ignored, sizeof ignored);
     else
-        request->result = atomic_load(&engine->shared.stopping) ? -ESHUTDOWN : -ETIMEDOUT;
+        request->result = atomic_load(&engine->runtime.stopping) ? -ESHUTDOWN : -ETIMEDOUT;
     return request->result;
 }
 
@@ -507,18 +509,18 @@ int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms) {
     struct lb_request request = {.kind = LB_REQUEST_KILL_SESSION, .session = id};
     uint64_t worker = id >> (LB_SESSION_INDEX_BITS + LB_SESSION_GENERATION_BITS);
 
-    if (worker >= engine->shared.n_workers)
+    if (worker >= engine->runtime.n_workers)
         return -ENOENT;
     return ask_locked(engine, (uint32_t)worker, &request, timeout_ms);
 }
 
-/* Ask every worker the same; the sum of the answers. */
-static int ask_all(struct l4lb_engine *engine, const struct lb_request *question, int timeout_ms) {
+/* Ask every worker the same. Returns the sum of their results. */
+static int ask_all(struct l4lb_engine *engine, const struct lb_request *request, int timeout_ms) {
     int total = 0;
 
-    for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
-        struct lb_request request = *question;
-        int result = ask_locked(engine, i, &request, timeout_ms);
+    for (uint32_t i = 0; i < engine->runtime.n_workers; i++) {
+        struct lb_request part = *request;
+        int result = ask_locked(engine, i, &part, timeout_ms);
         if (result < 0)
             return result;
         total += result;
@@ -527,33 +529,33 @@ static int ask_all(struct l4lb_engine *engine, const struct lb_request *question
 }
 
 int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close reason, int timeout_ms) {
-    const struct lb_request question = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot, .reason = reason};
-    return ask_all(engine, &question, timeout_ms);
+    const struct lb_request request = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot, .reason = reason};
+    return ask_all(engine, &request, timeout_ms);
 }
 
-int l4lb_set_leaving(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool leaving, uint32_t spread_ms,
-                     int timeout_ms) {
-    const struct lb_request question = {.kind = LB_REQUEST_LEAVE};
+int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool draining, uint32_t spread_ms,
+                      int timeout_ms) {
+    const struct lb_request request = {.kind = LB_REQUEST_DRAIN};
 
     for (size_t i = 0; i < n; i++) {
         if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
             return -EINVAL;
     }
     for (size_t i = 0; i < n; i++) {
-        struct lb_backend_live *backend = &engine->shared.live.backends[slots[i]];
-        if (leaving && lb_live_leaving_ms(backend) != 0)
+        struct lb_backend_shared *backend = &engine->runtime.shared.backends[slots[i]];
+        if (draining && lb_backend_draining_ms(backend) != 0)
             continue;
-        atomic_store(&backend->leave_spread_ms, spread_ms);
-        atomic_store(&backend->leaving_ms, leaving ? lb_clock_ns() / LB_NS_PER_MS : 0);
+        atomic_store(&backend->drain_spread_ms, spread_ms);
+        atomic_store(&backend->draining_ms, draining ? lb_clock_ns() / LB_NS_PER_MS : 0);
     }
-    return leaving ? ask_all(engine, &question, timeout_ms) : 0;
+    return draining ? ask_all(engine, &request, timeout_ms) : 0;
 }
 
-int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms) {
+int l4lb_close_idle(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t idle_ms, int timeout_ms) {
     uint32_t left = n;
 
-    for (uint32_t i = 0; i < engine->shared.n_workers && left > 0; i++) {
-        struct lb_request request = {.kind = LB_REQUEST_CLOSE_QUIET, .backend = slot, .n = left, .quiet_ms = quiet_ms};
+    for (uint32_t i = 0; i < engine->runtime.n_workers && left > 0; i++) {
+        struct lb_request request = {.kind = LB_REQUEST_CLOSE_IDLE, .backend = slot, .n = left, .idle_ms = idle_ms};
         int result = ask_locked(engine, i, &request, timeout_ms);
         if (result < 0)
             return result;
@@ -564,21 +566,21 @@ int l4lb_close_quiet(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 
-int l4lb_event_fd(const struct l4lb_engine *engine) { return engine->shared.event_fd; }
+int l4lb_event_fd(const struct l4lb_engine *engine) { return engine->runtime.event_fd; }
 
 int l4lb_take_events(struct l4lb_engine *engine, struct l4lb_session_record *out, size_t n) {
     uint64_t ignored, one = 1;
     size_t taken = 0;
 
     /* Armed before looking: an event that comes while we look is either taken now or announced again. */
-    (void)!read(engine->shared.event_fd, &ignored, sizeof ignored);
-    atomic_store(&engine->shared.event_armed, true);
-    for (uint32_t i = 0; i < engine->shared.n_workers; i++) {
-        while (taken < n && lb_events_pop(&engine->shared.workers[i].cross.events, &out[taken]))
+    (void)!read(engine->runtime.event_fd, &ignored, sizeof ignored);
+    atomic_store(&engine->runtime.event_armed, true);
+    for (uint32_t i = 0; i < engine->runtime.n_workers; i++) {
+        while (taken < n && lb_events_pop(&engine->runtime.workers[i].cross.events, &out[taken]))
             taken++;
     }
     /* There may be more, and the eventfd must not be silent about them. */
     if (taken == n)
-        (void)!write(engine->shared.event_fd, &one, sizeof one);
+        (void)!write(engine->runtime.event_fd, &one, sizeof one);
     return (int)taken;
 }

@@ -12,16 +12,16 @@
 #include "session/session_run.h"
 
 enum outcome {
-    CAME,    /* a client, let in or turned away; or one that left before it was accepted */
-    DRY,     /* no more clients */
-    FULL,    /* no place */
-    REFUSED, /* the system has no descriptor or memory */
+    ACCEPTED, /* a client, let in or turned away; or one that left before it was accepted */
+    DRY,      /* no more clients */
+    FULL,     /* no place */
+    REFUSED,  /* the system has no descriptor or memory */
 };
 
 static void turn_away(struct lb_worker *worker, const struct lb_listener *listener, int fd, enum l4lb_reject reason) {
     lb_count_add(&worker->counters.listeners[listener->slot].rejected[reason], 1);
     lb_sock_close(&fd, false);
-    lb_admission_release(worker->shared, listener->slot);
+    lb_admission_release(worker->runtime, listener->slot);
 }
 
 static void admit(struct lb_worker *worker, const struct lb_listener *listener, int fd,
@@ -44,14 +44,14 @@ static enum outcome accept_one(struct lb_worker *worker, const struct lb_listen_
 
     if (worker->now_ms < worker->rest_until_ms)
         return REFUSED;
-    if (!lb_admission_reserve(worker->shared, listener))
+    if (!lb_admission_reserve(worker->runtime, listener))
         return FULL;
     fd = lb_sock_accept(sock->fd, &peer);
     if (fd >= 0) {
         admit(worker, listener, fd, &peer);
-        return CAME;
+        return ACCEPTED;
     }
-    lb_admission_release(worker->shared, listener->slot);
+    lb_admission_release(worker->runtime, listener->slot);
     switch (fd) {
     case -EMFILE:
     case -ENFILE:
@@ -68,7 +68,7 @@ static enum outcome accept_one(struct lb_worker *worker, const struct lb_listen_
     case -EHOSTDOWN:
     case -EHOSTUNREACH:
     case -EOPNOTSUPP:
-        return CAME;
+        return ACCEPTED;
     default: /* -EAGAIN, or no socket that listens any more */
         return DRY;
     }
@@ -85,7 +85,7 @@ static void pause_socket(struct lb_worker *worker, struct lb_listen_socket *sock
     sock->watched = false;
     worker->paused = true;
     lb_count_add(&worker->stats.accept_pauses_total, 1);
-    atomic_fetch_or(&worker->shared->paused, 1ull << worker->index);
+    atomic_fetch_or(&worker->runtime->paused, 1ull << worker->index);
 }
 
 static struct lb_listen_socket *find(const struct lb_worker *worker, const struct lb_snapshot *snapshot, int fd) {
@@ -115,9 +115,9 @@ void lb_listener_accept(struct lb_worker *worker, int fd) {
     LB_OWNER(worker);
     if (sock == NULL || !sock->watched)
         return;
-    burst = sock->last_turn + 1 == worker->turn ? LB_MIN(2 * sock->burst, (uint32_t)LB_ACCEPT_BURST_MAX) : 1;
+    burst = sock->last_iteration + 1 == worker->iteration ? LB_MIN(2 * sock->burst, (uint32_t)LB_ACCEPT_BURST_MAX) : 1;
     sock->burst = burst;
-    sock->last_turn = worker->turn;
+    sock->last_iteration = worker->iteration;
     while (burst-- > 0) {
         enum outcome outcome = accept_one(worker, sock);
         if (outcome == FULL) {
@@ -135,17 +135,17 @@ void lb_listener_accept(struct lb_worker *worker, int fd) {
         }
         if (outcome == DRY) {
             sock->burst = 1;
-            sock->last_turn = 0;
+            sock->last_iteration = 0;
             return;
         }
     }
 }
 
-static bool has_place(const struct lb_worker *worker, const struct lb_listen_socket *sock) {
+static bool has_capacity(const struct lb_worker *worker, const struct lb_listen_socket *sock) {
     const struct lb_listener *listener = &worker->snapshot->listeners[sock->listener];
 
-    return atomic_load(&worker->shared->sessions) < worker->shared->sessions_max &&
-           (listener->connections_max == 0 || atomic_load(&listener->live->connections) < listener->connections_max);
+    return atomic_load(&worker->runtime->sessions) < worker->runtime->sessions_max &&
+           (listener->connections_max == 0 || atomic_load(&listener->shared->connections) < listener->connections_max);
 }
 
 void lb_listener_resume(struct lb_worker *worker) {
@@ -157,13 +157,13 @@ void lb_listener_resume(struct lb_worker *worker) {
         return;
     sockets = lb_snapshot_sockets(worker->snapshot, worker->index);
     for (uint32_t i = 0; i < worker->snapshot->n_sockets; i++) {
-        if (!sockets[i].watched && has_place(worker, &sockets[i]))
+        if (!sockets[i].watched && has_capacity(worker, &sockets[i]))
             watch(worker, &sockets[i]);
         all = all && sockets[i].watched;
     }
     if (all) {
         worker->paused = false;
-        atomic_fetch_and(&worker->shared->paused, ~(1ull << worker->index));
+        atomic_fetch_and(&worker->runtime->paused, ~(1ull << worker->index));
     }
 }
 
@@ -178,7 +178,7 @@ bool lb_listener_empty(struct lb_worker *worker, const struct lb_snapshot *next)
         while (sock->n_last < LB_LAST_BURST_MAX) {
             if (left-- == 0)
                 return false;
-            sock->n_last = accept_one(worker, sock) == CAME ? sock->n_last + 1 : LB_LAST_BURST_MAX;
+            sock->n_last = accept_one(worker, sock) == ACCEPTED ? sock->n_last + 1 : LB_LAST_BURST_MAX;
         }
     }
     return true;
@@ -203,7 +203,7 @@ void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next) {
             worker->paused = worker->paused || !after->watched;
             after++;
         } else {
-            after->last_turn = before->last_turn;
+            after->last_iteration = before->last_iteration;
             after->burst = before->burst;
             after->watched = before->watched;
             before++;
@@ -226,5 +226,5 @@ void lb_listener_unwatch(struct lb_worker *worker) {
         sockets[i].watched = false;
     }
     worker->paused = false;
-    atomic_fetch_and(&worker->shared->paused, ~(1ull << worker->index));
+    atomic_fetch_and(&worker->runtime->paused, ~(1ull << worker->index));
 }

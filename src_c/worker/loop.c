@@ -8,9 +8,9 @@
 #include "base/bounds.h"
 #include "base/count.h"
 #include "kernel/poll_tag.h"
-#include "session/affinity.h"
 #include "session/delivery.h"
 #include "session/session_run.h"
+#include "session/session_sticky.h"
 #include "session/session_validate.h"
 #include "worker/listener.h"
 #include "worker/request.h"
@@ -21,14 +21,14 @@
 /* How long epoll may wait. */
 static int timeout_ms(const struct lb_worker *worker) {
     uint64_t next = worker->now_ms + LB_HEARTBEAT_MS;
-    const struct lb_relay *quiet = lb_relays_next_quiet(&worker->relays);
+    const struct lb_relay *quiet = lb_relay_env_next_idle(&worker->relay_env);
 
-    if (!lb_list_empty(&worker->ready) || worker->called != NULL || worker->request != NULL || worker->adopting ||
+    if (!lb_list_empty(&worker->ready) || worker->granted != NULL || worker->request != NULL || worker->adopting ||
         worker->rejoining)
         return 0;
     next = LB_MIN(next, lb_wheel_next(&worker->wheel));
     if (quiet != NULL)
-        next = LB_MIN(next, lb_relay_quiet_ms(quiet));
+        next = LB_MIN(next, lb_relay_trim_ms(quiet));
     if (worker->paused)
         next = LB_MIN(next, LB_MAX(worker->rest_until_ms, worker->now_ms + LB_ACCEPT_REST_MS));
     return next > worker->now_ms ? (int)(next - worker->now_ms) : 0;
@@ -45,11 +45,11 @@ static void expire_timers(struct lb_worker *worker) {
     }
 }
 
-static void expire_quiet(struct lb_worker *worker) {
+static void trim_relays(struct lb_worker *worker) {
     struct lb_relay *relay;
 
-    while ((relay = lb_relays_next_quiet(&worker->relays)) != NULL && lb_relay_quiet_ms(relay) <= worker->now_ms)
-        lb_session_quieten(worker, relay);
+    while ((relay = lb_relay_env_next_idle(&worker->relay_env)) != NULL && lb_relay_trim_ms(relay) <= worker->now_ms)
+        lb_session_trim(worker, relay);
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
@@ -92,30 +92,30 @@ static void run_ready(struct lb_worker *worker) {
 
 /* ---- the loop ---------------------------------------------------------------------------------------------------- */
 
-static void answer_calls(struct lb_worker *worker) {
+static void take_grants(struct lb_worker *worker) {
     struct lb_waiting *entry;
 
-    if (worker->called == NULL)
-        worker->called = lb_mailbox_take(&worker->cross.mailbox);
-    for (int n = 0; n < LB_CALLS_BURST && (entry = worker->called) != NULL; n++) {
-        worker->called = entry->next;
-        lb_session_called(worker, entry);
+    if (worker->granted == NULL)
+        worker->granted = lb_mailbox_take(&worker->cross.mailbox);
+    for (int n = 0; n < LB_GRANTS_BURST && (entry = worker->granted) != NULL; n++) {
+        worker->granted = entry->next;
+        lb_session_granted(worker, entry);
         lb_session_validate(worker, container_of(entry, struct lb_session, waiting));
     }
 }
 
 /* Whoever waits may have found a backend in the new snapshot, or lost the pool. */
-static void call_waiting(const struct lb_snapshot *before, const struct lb_snapshot *now) {
+static void grant_waiting(const struct lb_snapshot *before, const struct lb_snapshot *now) {
     for (uint32_t i = 0; i < now->n_pools; i++)
-        lb_queue_call(&now->pools[i].live->queue);
+        lb_queue_grant(&now->pools[i].shared->queue);
     for (uint32_t i = 0; before != NULL && i < before->n_pools; i++) {
         if (lb_snapshot_pool(now, before->pools[i].slot) == NULL)
-            lb_queue_call(&before->pools[i].live->queue);
+            lb_queue_grant(&before->pools[i].shared->queue);
     }
 }
 
 static void adopt_snapshot(struct lb_worker *worker) {
-    struct lb_snapshot *published = atomic_load_explicit(&worker->shared->snapshot, memory_order_acquire);
+    struct lb_snapshot *published = atomic_load_explicit(&worker->runtime->snapshot, memory_order_acquire);
     const struct lb_snapshot *before = worker->snapshot;
 
     if (published == before)
@@ -124,8 +124,8 @@ static void adopt_snapshot(struct lb_worker *worker) {
     if (worker->adopting)
         return;
     lb_listener_adopt(worker, published);
-    lb_affinity_adopt(worker, before);
-    call_waiting(before, published);
+    lb_session_sticky_adopt(worker, before);
+    grant_waiting(before, published);
     /* From here on this worker holds no pointer into an older one: the control thread may free it. */
     atomic_store_explicit(&worker->cross.seen, published->sequence, memory_order_release);
 }
@@ -134,18 +134,18 @@ void lb_loop_iterate(struct lb_worker *worker) {
     struct epoll_event events[LB_POLL_BATCH];
     int n = epoll_wait(worker->epoll_fd, events, LB_POLL_BATCH, timeout_ms(worker));
 
-    worker->turn++;
+    worker->iteration++;
     lb_count_add(&worker->stats.loops_total, 1);
     lb_worker_read_clock(worker);
     adopt_snapshot(worker);
     for (int i = 0; i < n; i++)
         dispatch(worker, &events[i]);
-    answer_calls(worker);
+    take_grants(worker);
     run_ready(worker);
     expire_timers(worker);
-    expire_quiet(worker);
+    trim_relays(worker);
     lb_request_work(worker);
-    lb_affinity_rejoin(worker);
+    lb_session_sticky_rejoin(worker);
     if (worker->paused)
         lb_listener_resume(worker);
     if (worker->sessions.n_empty > 1)
@@ -202,7 +202,7 @@ static void *run(void *arg) {
 
     worker->owner = pthread_self();
     worker->owned = true;
-    while (!atomic_load_explicit(&worker->shared->stopping, memory_order_acquire))
+    while (!atomic_load_explicit(&worker->runtime->stopping, memory_order_acquire))
         lb_loop_iterate(worker);
     lb_listener_unwatch(worker);
     close_all(worker);

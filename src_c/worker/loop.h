@@ -15,7 +15,7 @@
 #include "session/worker.h"
 
 LB_MUST_CHECK int lb_loop_start(struct lb_worker *worker);
-/* After lb_shared.stopping was set. Every session of the worker is closed then. */
+/* After lb_runtime.stopping was set. Every session of the worker is closed then. */
 void lb_loop_join(struct lb_worker *worker);
 
 /* One iteration, on the worker's thread. */

@@ -52,9 +52,9 @@ static bool kill_if_of_backend(struct lb_worker *worker, struct lb_session *sess
            lb_session_cut(worker, session, request->reason);
 }
 
-static bool close_if_quiet(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
+static bool close_if_idle(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
     return session->has_backend && session->backend == request->backend && (size_t)request->result < request->n &&
-           lb_session_close_quiet(worker, session, request->quiet_ms, L4LB_CLOSE_REBALANCED);
+           lb_session_close_idle(worker, session, request->idle_ms, L4LB_CLOSE_REBALANCED);
 }
 
 /* True when it was closed, or counts as closed. */
@@ -62,10 +62,10 @@ static bool act(struct lb_worker *worker, struct lb_session *session, const stru
     switch (request->kind) {
     case LB_REQUEST_KILL_BACKEND:
         return kill_if_of_backend(worker, session, request);
-    case LB_REQUEST_LEAVE:
-        return lb_session_leave(worker, session, (uint32_t)request->result / LB_LEAVE_BURST);
-    case LB_REQUEST_CLOSE_QUIET:
-        return close_if_quiet(worker, session, request);
+    case LB_REQUEST_DRAIN:
+        return lb_session_drain(worker, session, (uint32_t)request->result / LB_DRAIN_BURST);
+    case LB_REQUEST_CLOSE_IDLE:
+        return close_if_idle(worker, session, request);
     case LB_REQUEST_LIST:
     case LB_REQUEST_KILL_SESSION:
         break;
@@ -85,27 +85,27 @@ static bool do_part(struct lb_worker *worker, struct lb_request *request) {
         }
         lb_session_validate(worker, session);
     }
-    return lb_scan_over(&worker->scan);
+    return lb_scan_is_done(&worker->scan);
 }
 
 /* ---- work -------------------------------------------------------------------------------------------------------- */
 
-static void answer(struct lb_worker *worker) {
+static void finish(struct lb_worker *worker) {
     uint64_t one = 1;
-    int answered_fd = worker->request->answered_fd;
+    int done_fd = worker->request->done_fd;
 
     worker->request = NULL;
     /* The asker may be gone the moment after this. An eventfd takes 8 bytes or says why, and it can't be full. */
-    (void)!write(answered_fd, &one, sizeof one);
+    (void)!write(done_fd, &one, sizeof one);
 }
 
 /* Not while it works with an older snapshot than the asker knows: new sessions might go where a scan has just been. One
  * that stops has no new sessions, and adopts no snapshot any more. */
 static bool may_begin(const struct lb_worker *worker) {
-    const struct lb_shared *shared = worker->shared;
+    const struct lb_runtime *runtime = worker->runtime;
 
     return worker->request == NULL && atomic_load(&worker->cross.request) != NULL &&
-           (worker->snapshot == atomic_load(&shared->snapshot) || atomic_load(&shared->stopping));
+           (worker->snapshot == atomic_load(&runtime->snapshot) || atomic_load(&runtime->stopping));
 }
 
 void lb_request_work(struct lb_worker *worker) {
@@ -125,5 +125,5 @@ void lb_request_work(struct lb_worker *worker) {
     else
         done = do_part(worker, worker->request);
     if (done)
-        answer(worker);
+        finish(worker);
 }

@@ -24,17 +24,17 @@ struct lb_request {
         LB_REQUEST_LIST,
         LB_REQUEST_KILL_SESSION,
         LB_REQUEST_KILL_BACKEND,
-        LB_REQUEST_LEAVE,
-        LB_REQUEST_CLOSE_QUIET
+        LB_REQUEST_DRAIN,
+        LB_REQUEST_CLOSE_IDLE
     } kind;
     uint64_t session; /* list: ids above it; kill: that one */
     uint32_t backend; /* slot */
     enum l4lb_close reason;
     struct l4lb_session_record *records;
     size_t n; /* room for records; most sessions to close */
-    uint32_t quiet_ms;
-    int result;      /* how many, or -errno */
-    int answered_fd; /* eventfd, written when the result is there */
+    uint32_t idle_ms;
+    int result;  /* how many, or -errno */
+    int done_fd; /* eventfd, written when the result is there */
 };
 
 /* Take up a request if there is one, and do one part of it. */

@@ -26,7 +26,7 @@ bool lb_watchdog_is_content(const struct lb_watchdog *watchdog, uint64_t now_ns)
     return is_fresh(atomic_load(&watchdog->control_ns), now_ns, watchdog->control_ms);
 }
 
-static bool tell(const struct lb_watchdog *watchdog) {
+static bool notify(const struct lb_watchdog *watchdog) {
     static const char message[] = "WATCHDOG=1";
     ssize_t sent = sendto(watchdog->socket_fd, message, sizeof message - 1, MSG_DONTWAIT | MSG_NOSIGNAL,
                           (const struct sockaddr *)&watchdog->address, watchdog->address_len);
@@ -40,8 +40,8 @@ static void *run(void *argument) {
 
     do {
         /* A worker that just comes back, or a queue that has room again, must not cost a whole interval. */
-        bool told = lb_watchdog_is_content(watchdog, lb_clock_ns()) && tell(watchdog);
-        wait_ms = told ? watchdog->interval_ms : LB_MAX(watchdog->interval_ms / 8, 1u);
+        bool notified = lb_watchdog_is_content(watchdog, lb_clock_ns()) && notify(watchdog);
+        wait_ms = notified ? watchdog->interval_ms : LB_MAX(watchdog->interval_ms / 8, 1u);
     } while (poll(&stop, 1, (int)LB_MIN(wait_ms, (uint64_t)INT_MAX)) <= 0);
     return NULL;
 }
@@ -61,7 +61,7 @@ static void close_all(struct lb_watchdog *watchdog) {
         (void)close(watchdog->socket_fd);
 }
 
-int lb_watchdog_start(struct lb_watchdog *watchdog, const struct lb_shared *shared, const char *name, size_t length,
+int lb_watchdog_start(struct lb_watchdog *watchdog, const struct lb_runtime *runtime, const char *name, size_t length,
                       uint64_t interval_ms, uint64_t control_ms) {
     int result;
 
@@ -70,8 +70,8 @@ int lb_watchdog_start(struct lb_watchdog *watchdog, const struct lb_shared *shar
     if (length == 0 || length > sizeof watchdog->address.sun_path || interval_ms == 0)
         return -EINVAL;
     *watchdog = (struct lb_watchdog){
-        .workers = shared->workers,
-        .n_workers = shared->n_workers,
+        .workers = runtime->workers,
+        .n_workers = runtime->n_workers,
         .interval_ms = interval_ms,
         .control_ms = control_ms,
         .address = {.sun_family = AF_UNIX},

@@ -37,7 +37,7 @@ struct lb_watchdog {
 };
 
 /* Send to the unix datagram socket of this name, of which an abstract one begins with a NUL. */
-LB_MUST_CHECK int lb_watchdog_start(struct lb_watchdog *watchdog, const struct lb_shared *shared, const char *name,
+LB_MUST_CHECK int lb_watchdog_start(struct lb_watchdog *watchdog, const struct lb_runtime *runtime, const char *name,
                                     size_t length, uint64_t interval_ms, uint64_t control_ms);
 /* Send nothing any more. Idempotent. */
 void lb_watchdog_stop(struct lb_watchdog *watchdog);

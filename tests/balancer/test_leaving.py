@@ -62,13 +62,13 @@ def test_what_is_changed_while_housekeeping_waits_for_a_worker_is_seen_to_next(
     async def main() -> None:
         asked, answer = threading.Event(), threading.Event()
 
-        def set_leaving(_slots: Sequence[int], _leaving: bool, _spread_ms: int) -> int:
+        def set_draining(_slots: Sequence[int], _leaving: bool, _spread_ms: int) -> int:
             asked.set()
             answer.wait(10)
             return 0
 
         async with staged() as stage:
-            monkeypatch.setattr(stage.engine, "set_leaving", set_leaving)
+            monkeypatch.setattr(stage.engine, "set_draining", set_draining)
             await stage.apply(config(A, B, C))
             await stage.apply(config(A, C))
             slots = len(stage.engine.slots)

@@ -17,7 +17,7 @@ from l4lb.balancer import weigher as module
 from l4lb.balancer.balancer import Balancer
 from l4lb.balancer.weigher import START_GRACE, Weigher
 from l4lb.base.tasks import Background, repeat
-from l4lb.engine.api import EngineOptions, Pulse
+from l4lb.engine.api import BackendSummary, EngineOptions
 from l4lb.load.exposition import Signal, Wanted
 from l4lb.state.merge import merge
 from l4lb.state.state import State
@@ -185,7 +185,7 @@ def test_turns_since_the_scrape_lower_the_weight(servers: Servers) -> None:
                 job = stage.balancer._weigher._scrapes.asked(("app", name)).job  # type: ignore[union-attr]
                 await stage.balancer._weigher._scrape(("app", name), job)
             slot = stage.balancer._state.pools["app"].backends["a"].slot
-            stage.engine.pulse[slot] = Pulse(busy=4, turns_total=4)
+            stage.engine.summary[slot] = BackendSummary(busy=4, turns_total=4)
             await eventually(lambda: stage.weights() == {"a": 3, "b": 16})
 
     run(main())

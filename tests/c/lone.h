@@ -21,8 +21,8 @@
 #include <sys/socket.h>
 
 #include "config/snapshot.h"
-#include "session/affinity.h"
 #include "session/session_run.h"
+#include "session/session_sticky.h"
 #include "session/worker.h"
 #include "structures/lpm.h"
 #include "worker/listener.h"
@@ -32,7 +32,7 @@ enum { LONE_BACKENDS = 3, LONE_SESSIONS = 4096, LONE_LONG_MS = 600000, LONE_ITER
 
 struct lone {
     struct lb_worker worker;
-    struct lb_shared shared;
+    struct lb_runtime runtime;
     struct sockaddr_in front, back[LONE_BACKENDS];
     int front_fd, back_fds[LONE_BACKENDS];
     struct l4lb_backend_config backends[LONE_BACKENDS];
@@ -68,11 +68,11 @@ static inline void lone_iterate(struct lone *lone) {
 
 /* The new snapshot is in use when this returns. */
 static inline void lone_publish(struct lone *lone) {
-    struct lb_snapshot *before = atomic_load(&lone->shared.snapshot), *next;
+    struct lb_snapshot *before = atomic_load(&lone->runtime.snapshot), *next;
 
-    CHECK_OK(lb_snapshot_new(&lone->config, 1, &lone->shared.live, before, &next));
+    CHECK_OK(lb_snapshot_new(&lone->config, 1, &lone->runtime.shared, before, &next));
     next->sequence = before == NULL ? 1 : before->sequence + 1;
-    atomic_store(&lone->shared.snapshot, next);
+    atomic_store(&lone->runtime.snapshot, next);
     LONE_UNTIL(lone, lone->worker.snapshot == next);
     lb_snapshot_free(before);
 }
@@ -87,12 +87,12 @@ static inline void lone_init(struct lone *lone) {
     files.rlim_cur = files.rlim_max;
     CHECK_OK(setrlimit(RLIMIT_NOFILE, &files));
     memset(lone, 0, sizeof *lone);
-    lone->shared.sessions_max = LONE_SESSIONS;
-    lone->shared.workers = &lone->worker;
-    lone->shared.n_workers = 1;
-    lone->shared.event_fd = -1;
-    CHECK_OK(lb_live_init(&lone->shared.live));
-    CHECK_OK(lb_worker_init(&lone->worker, 0, &lone->shared, &options));
+    lone->runtime.sessions_max = LONE_SESSIONS;
+    lone->runtime.workers = &lone->worker;
+    lone->runtime.n_workers = 1;
+    lone->runtime.event_fd = -1;
+    CHECK_OK(lb_shared_init(&lone->runtime.shared));
+    CHECK_OK(lb_worker_init(&lone->worker, 0, &lone->runtime, &options));
     lone->front_fd = lone_listen(&lone->front);
     for (uint32_t i = 0; i < LONE_BACKENDS; i++) {
         lone->back_fds[i] = lone_listen(&lone->back[i]);
@@ -121,10 +121,10 @@ static inline void lone_fini(struct lone *lone) {
     lb_listener_unwatch(&lone->worker);
     while ((session = lb_session_table_next(&lone->worker.sessions, 0)) != NULL)
         lb_session_kill(&lone->worker, session, L4LB_CLOSE_SHUTDOWN);
-    CHECK_EQ(atomic_load(&lone->shared.sessions), 0);
+    CHECK_EQ(atomic_load(&lone->runtime.sessions), 0);
     lb_worker_fini(&lone->worker);
-    lb_snapshot_free(atomic_load(&lone->shared.snapshot));
-    lb_live_fini(&lone->shared.live);
+    lb_snapshot_free(atomic_load(&lone->runtime.snapshot));
+    lb_shared_fini(&lone->runtime.shared);
     (void)close(lone->front_fd);
     for (int i = 0; i < LONE_BACKENDS; i++)
         (void)close(lone->back_fds[i]);

@@ -159,7 +159,7 @@ static inline uint64_t pair_sessions(const struct pair *pair) {
 }
 
 static inline void pair_drain(const struct pair *pair) {
-    CHECK(l4lb_set_leaving(pair->engine, &pair->backend.slot, 1, true, 0, PAIR_WAIT_MS) >= 0);
+    CHECK(l4lb_set_draining(pair->engine, &pair->backend.slot, 1, true, 0, PAIR_WAIT_MS) >= 0);
 }
 
 static inline bool pair_readable(int fd, int timeout_ms) {

@@ -19,7 +19,7 @@ enum { MAGIC = 0x4c34624c };
 struct frame {
     uint32_t magic;
     uint32_t seed; /* the question's bytes; the answer's are made from its complement */
-    uint32_t question;
+    uint32_t request;
     uint32_t answer;
 };
 
@@ -169,8 +169,8 @@ struct peer {
     int fd;
     enum storm_behaviour behaviour;
     struct frame frame;
-    uint32_t head;  /* bytes of the frame's head that are there */
-    uint64_t asked; /* bytes of the question */
+    uint32_t head; /* bytes of the frame's head that are there */
+    uint64_t sent; /* bytes of the question */
     uint64_t answered;
     uint64_t moved;
     uint64_t breaks_at; /* of `moved` */
@@ -195,7 +195,7 @@ struct storm_backends {
 };
 
 static bool answers(const struct peer *peer) {
-    return peer->head == sizeof peer->frame && peer->asked == peer->frame.question &&
+    return peer->head == sizeof peer->frame && peer->sent == peer->frame.request &&
            peer->answered < peer->frame.answer && peer->behaviour != STORM_IS_SILENT;
 }
 
@@ -233,8 +233,8 @@ static ssize_t peer_takes(struct peer *peer) {
 
     if (peer->head < sizeof peer->frame)
         return peer_takes_head(peer);
-    n = take(peer->fd, peer->frame.seed, peer->asked, peer->frame.question - peer->asked);
-    peer->asked += n > 0 ? (uint64_t)n : 0;
+    n = take(peer->fd, peer->frame.seed, peer->sent, peer->frame.request - peer->sent);
+    peer->sent += n > 0 ? (uint64_t)n : 0;
     return n;
 }
 
@@ -253,7 +253,7 @@ static ssize_t peer_gives(struct peer *peer, struct check_random *random) {
 
 /* The next frame, and what this one has led to. False when the connection is over. */
 static bool peer_turns(struct peer *peer, struct check_random *random) {
-    if (peer->head < sizeof peer->frame || peer->asked < peer->frame.question ||
+    if (peer->head < sizeof peer->frame || peer->sent < peer->frame.request ||
         (peer->answered < peer->frame.answer && peer->behaviour != STORM_IS_SILENT))
         return true;
     if (peer->behaviour == STORM_FINISHES && !peer->finished) {
@@ -264,7 +264,7 @@ static bool peer_turns(struct peer *peer, struct check_random *random) {
         peer->behaviour = STORM_IS_SILENT;
     }
     peer->head = 0;
-    peer->asked = peer->answered = 0;
+    peer->sent = peer->answered = 0;
     return true;
 }
 
@@ -440,7 +440,7 @@ struct visit {
     struct frame frames[FRAMES];
     uint32_t n_frames;
     uint32_t asking;    /* the frame that is being sent, */
-    uint64_t asked;     /* bytes of it, head included */
+    uint64_t sent;      /* bytes of it, head included */
     uint32_t answering; /* the frame whose answer is coming, */
     uint64_t answered;  /* bytes of it */
     uint64_t moved;
@@ -477,7 +477,7 @@ static void draw_frames(struct visit *visit) {
     for (uint32_t i = 0; i < visit->n_frames; i++)
         visit->frames[i] = (struct frame){.magic = MAGIC,
                                           .seed = (uint32_t)check_random_next(random),
-                                          .question = draw_size(random),
+                                          .request = draw_size(random),
                                           .answer = draw_size(random)};
 }
 
@@ -586,19 +586,19 @@ static ssize_t ask(struct visit *visit) {
         visit->head_sent += n > 0 ? (uint32_t)n : 0;
         return n;
     }
-    if (visit->asked < sizeof *frame) {
-        n = give(visit->fd, (const uint8_t *)frame + visit->asked, sizeof *frame - visit->asked);
+    if (visit->sent < sizeof *frame) {
+        n = give(visit->fd, (const uint8_t *)frame + visit->sent, sizeof *frame - visit->sent);
     } else {
-        left = sizeof *frame + frame->question - visit->asked;
-        n = give(visit->fd, stream(frame->seed, visit->asked - sizeof *frame), left < CHUNK ? left : CHUNK);
+        left = sizeof *frame + frame->request - visit->sent;
+        n = give(visit->fd, stream(frame->seed, visit->sent - sizeof *frame), left < CHUNK ? left : CHUNK);
     }
     if (n < 0)
         return n;
-    visit->asked += (uint64_t)n;
+    visit->sent += (uint64_t)n;
     visit->moved += (uint64_t)n;
-    if (visit->asked == sizeof *frame + frame->question) {
+    if (visit->sent == sizeof *frame + frame->request) {
         visit->asking++;
-        visit->asked = 0;
+        visit->sent = 0;
         count_answers(visit);
     }
     return n;
@@ -640,14 +640,13 @@ static void is_over(struct storm_clients *clients, struct visit *visit, ssize_t 
         clients->tally.complete++;
         clients->tally.calm += visit->calm;
         for (uint32_t i = 0; visit->calm && i < visit->n_frames; i++) {
-            clients->tally.calm_asked += sizeof visit->frames[i] + visit->frames[i].question;
+            clients->tally.calm_asked += sizeof visit->frames[i] + visit->frames[i].request;
             clients->tally.calm_answered += visit->frames[i].answer;
         }
     } else if (visit->calm) {
         (void)fprintf(stderr, "%s: a calm client asked %u+%llu of %u, got %u+%llu, finished %d, and then %s\n",
-                      clients->storm, visit->asking, (unsigned long long)visit->asked, visit->n_frames,
-                      visit->answering, (unsigned long long)visit->answered, visit->finished,
-                      how == 0 ? "the end" : strerror((int)-how));
+                      clients->storm, visit->asking, (unsigned long long)visit->sent, visit->n_frames, visit->answering,
+                      (unsigned long long)visit->answered, visit->finished, how == 0 ? "the end" : strerror((int)-how));
         CHECK(false && "calm clients get everything");
     }
     leave(visit, chance(&visit->random, 20));
@@ -794,15 +793,15 @@ void storm_clients_pace(struct storm_clients *clients, enum storm_pace pace) {
 }
 
 void storm_ask_once(const struct storm_address *address) {
-    struct frame frame = {.magic = MAGIC, .seed = 1, .question = 1, .answer = 1};
+    struct frame frame = {.magic = MAGIC, .seed = 1, .request = 1, .answer = 1};
     struct pollfd polled = {.fd = go_to(address), .events = POLLIN};
-    uint8_t question[sizeof frame + 1];
+    uint8_t request[sizeof frame + 1];
 
     CHECK(polled.fd >= 0);
     (void)CHECK_SYS(fcntl(polled.fd, F_SETFL, 0));
-    memcpy(question, &frame, sizeof frame);
-    question[sizeof frame] = *stream(frame.seed, 0);
-    CHECK_EQ(send(polled.fd, question, sizeof question, MSG_NOSIGNAL), sizeof question);
+    memcpy(request, &frame, sizeof frame);
+    request[sizeof frame] = *stream(frame.seed, 0);
+    CHECK_EQ(send(polled.fd, request, sizeof request, MSG_NOSIGNAL), sizeof request);
     CHECK_EQ(poll(&polled, 1, STORM_WAIT_MS), 1);
     CHECK_EQ(take(polled.fd, ~frame.seed, 0, 1), 1);
     (void)close(polled.fd);

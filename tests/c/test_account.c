@@ -12,7 +12,7 @@ static struct lb_session *connected(int *client) {
     return lone_session(&lone);
 }
 
-static struct lb_backend_live *live(void) { return &lone.shared.live.backends[0]; }
+static struct lb_backend_shared *shared(void) { return &lone.runtime.shared.backends[0]; }
 
 static void hang_up(int client) {
     (void)close(client);
@@ -24,9 +24,9 @@ TEST(a_new_session_holds_a_connection_and_the_turn_that_it_is_expected_to_begin)
 
     lone_init(&lone);
     (void)connected(&client);
-    CHECK_EQ(atomic_load(&live()->connections), 1);
-    CHECK_EQ(atomic_load(&live()->turns), 1);
-    CHECK_EQ(atomic_load(&live()->busy), 0);
+    CHECK_EQ(atomic_load(&shared()->connections), 1);
+    CHECK_EQ(atomic_load(&shared()->turns), 1);
+    CHECK_EQ(atomic_load(&shared()->busy), 0);
     CHECK_EQ(lone.worker.counters.backends[0].connections_total, 1);
     hang_up(client);
 }
@@ -38,13 +38,13 @@ TEST(the_first_turn_is_the_one_that_was_expected) {
     lone_init(&lone);
     session = connected(&client);
     lb_account_busy(&lone.worker, session, true);
-    CHECK_EQ(atomic_load(&live()->turns), 1);
-    CHECK_EQ(atomic_load(&live()->busy), 1);
-    lb_account_came(&lone.worker, session);
-    CHECK_EQ(atomic_load(&live()->turns), 1);
+    CHECK_EQ(atomic_load(&shared()->turns), 1);
+    CHECK_EQ(atomic_load(&shared()->busy), 1);
+    lb_account_first_turn_started(&lone.worker, session);
+    CHECK_EQ(atomic_load(&shared()->turns), 1);
     lb_account_busy(&lone.worker, session, false);
-    CHECK_EQ(atomic_load(&live()->turns), 0);
-    CHECK_EQ(atomic_load(&live()->busy), 0);
+    CHECK_EQ(atomic_load(&shared()->turns), 0);
+    CHECK_EQ(atomic_load(&shared()->busy), 0);
     hang_up(client);
 }
 
@@ -54,9 +54,9 @@ TEST(a_turn_that_does_not_come_is_given_up_once) {
 
     lone_init(&lone);
     session = connected(&client);
-    lb_account_came(&lone.worker, session);
-    lb_account_came(&lone.worker, session);
-    CHECK_EQ(atomic_load(&live()->turns), 0);
+    lb_account_first_turn_started(&lone.worker, session);
+    lb_account_first_turn_started(&lone.worker, session);
+    CHECK_EQ(atomic_load(&shared()->turns), 0);
     hang_up(client);
 }
 
@@ -66,11 +66,11 @@ TEST(to_say_the_same_twice_counts_once) {
 
     lone_init(&lone);
     session = connected(&client);
-    lb_account_came(&lone.worker, session);
+    lb_account_first_turn_started(&lone.worker, session);
     for (int i = 0; i < 2; i++) {
         lb_account_busy(&lone.worker, session, true);
-        CHECK_EQ(atomic_load(&live()->turns), 1);
-        CHECK_EQ(atomic_load(&live()->busy), 1);
+        CHECK_EQ(atomic_load(&shared()->turns), 1);
+        CHECK_EQ(atomic_load(&shared()->busy), 1);
     }
     hang_up(client);
 }
@@ -83,10 +83,10 @@ TEST(to_leave_a_backend_gives_everything_back_once) {
     session = connected(&client);
     lb_account_busy(&lone.worker, session, true);
     for (int i = 0; i < 2; i++) {
-        lb_account_leave_backend(&lone.worker, session);
-        CHECK_EQ(atomic_load(&live()->connections), 0);
-        CHECK_EQ(atomic_load(&live()->turns), 0);
-        CHECK_EQ(atomic_load(&live()->busy), 0);
+        lb_account_release_backend(&lone.worker, session);
+        CHECK_EQ(atomic_load(&shared()->connections), 0);
+        CHECK_EQ(atomic_load(&shared()->turns), 0);
+        CHECK_EQ(atomic_load(&shared()->busy), 0);
     }
     hang_up(client);
 }

@@ -20,23 +20,23 @@ TEST(capacity_is_reserved_on_the_process_and_on_the_listener_or_on_neither) {
     const struct lb_listener *listener;
 
     lone_init(&lone);
-    lone.shared.sessions_max = 3;
+    lone.runtime.sessions_max = 3;
     lone.listener.connections_max = 2;
     lone_publish(&lone);
     listener = &lone.worker.snapshot->listeners[0];
-    CHECK(lb_admission_reserve(&lone.shared, listener));
-    CHECK(lb_admission_reserve(&lone.shared, listener));
-    CHECK(!lb_admission_reserve(&lone.shared, listener));
-    CHECK_EQ(atomic_load(&lone.shared.sessions), 2);
-    CHECK_EQ(atomic_load(&listener->live->connections), 2);
-    lone.shared.sessions_max = 2;
-    lb_admission_release(&lone.shared, 0);
-    CHECK(lb_admission_reserve(&lone.shared, listener));
-    lb_admission_release(&lone.shared, 0);
-    lone.shared.sessions_max = 1;
-    CHECK(!lb_admission_reserve(&lone.shared, listener));
-    CHECK_EQ(atomic_load(&listener->live->connections), 1);
-    lb_admission_release(&lone.shared, 0);
+    CHECK(lb_admission_reserve(&lone.runtime, listener));
+    CHECK(lb_admission_reserve(&lone.runtime, listener));
+    CHECK(!lb_admission_reserve(&lone.runtime, listener));
+    CHECK_EQ(atomic_load(&lone.runtime.sessions), 2);
+    CHECK_EQ(atomic_load(&listener->shared->connections), 2);
+    lone.runtime.sessions_max = 2;
+    lb_admission_release(&lone.runtime, 0);
+    CHECK(lb_admission_reserve(&lone.runtime, listener));
+    lb_admission_release(&lone.runtime, 0);
+    lone.runtime.sessions_max = 1;
+    CHECK(!lb_admission_reserve(&lone.runtime, listener));
+    CHECK_EQ(atomic_load(&listener->shared->connections), 1);
+    lb_admission_release(&lone.runtime, 0);
     lone_fini(&lone);
 }
 

@@ -40,7 +40,7 @@ TEST(no_event_is_left_lying_while_the_control_thread_sleeps) {
     pthread_t thread;
 
     CHECK_OK(l4lb_engine_new(&options, &engine));
-    played.worker = &engine->shared.workers[0];
+    played.worker = &engine->runtime.workers[0];
     announced.fd = l4lb_event_fd(engine);
     CHECK_EQ(pthread_create(&thread, NULL, record_one_after_the_other, &played), 0);
     while (played.taken < EVENTS) {

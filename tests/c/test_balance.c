@@ -180,7 +180,7 @@ static void check_race(enum l4lb_balance balance, bool by_connections, bool by_t
     CHECK_EQ(taken, 700 + 800 + 900 + 1000 + 1100);
     for (size_t i = 0; i < 5; i++) {
         CHECK_EQ(connections(&world, i), 700 + 100 * i);
-        CHECK_EQ(atomic_load(&live(&world, i)->turns), 700 + 100 * i);
+        CHECK_EQ(atomic_load(&shared(&world, i)->turns), 700 + 100 * i);
     }
     world_fini(&world);
 }
@@ -270,13 +270,13 @@ TEST(least_busy_goes_by_turns_and_then_by_connections) {
 
     world_init(&world, 3);
     publish(&world, L4LB_LEAST_BUSY, 3);
-    atomic_store(&live(&world, 0)->connections, 200);
-    atomic_store(&live(&world, 1)->connections, 2);
-    atomic_store(&live(&world, 2)->connections, 1);
-    atomic_store(&live(&world, 1)->turns, 1);
-    atomic_store(&live(&world, 2)->turns, 1);
+    atomic_store(&shared(&world, 0)->connections, 200);
+    atomic_store(&shared(&world, 1)->connections, 2);
+    atomic_store(&shared(&world, 2)->connections, 1);
+    atomic_store(&shared(&world, 1)->turns, 1);
+    atomic_store(&shared(&world, 2)->turns, 1);
     CHECK_EQ(pick_for(&world, 1), 0);
-    atomic_store(&live(&world, 0)->turns, 1);
+    atomic_store(&shared(&world, 0)->turns, 1);
     CHECK_EQ(pick_for(&world, 2), 2);
     world_fini(&world);
 }
@@ -287,10 +287,10 @@ TEST(least_busy_weighs_turns) {
     world_init(&world, 2);
     world.backends[1].weight = 4;
     publish(&world, L4LB_LEAST_BUSY, 2);
-    atomic_store(&live(&world, 0)->turns, 1);
-    atomic_store(&live(&world, 1)->turns, 3);
+    atomic_store(&shared(&world, 0)->turns, 1);
+    atomic_store(&shared(&world, 1)->turns, 3);
     CHECK_EQ(pick_for(&world, 1), 1);
-    atomic_store(&live(&world, 1)->turns, 5);
+    atomic_store(&shared(&world, 1)->turns, 5);
     CHECK_EQ(pick_for(&world, 2), 0);
     world_fini(&world);
 }
@@ -306,12 +306,12 @@ TEST(least_latency_multiplies_latency_with_turns) {
 
     world_init(&world, 2);
     publish(&world, L4LB_LEAST_LATENCY, 2);
-    lb_latency_learn(&live(&world, 0)->latency, 100000, 1000);
-    lb_latency_learn(&live(&world, 1)->latency, 250000, 1000);
+    lb_latency_learn(&shared(&world, 0)->latency, 100000, 1000);
+    lb_latency_learn(&shared(&world, 1)->latency, 250000, 1000);
     CHECK_EQ(pick_at(&world, 1000), 0);
-    atomic_store(&live(&world, 0)->turns, 1);
+    atomic_store(&shared(&world, 0)->turns, 1);
     CHECK_EQ(pick_at(&world, 1000), 0);
-    atomic_store(&live(&world, 0)->turns, 2);
+    atomic_store(&shared(&world, 0)->turns, 2);
     CHECK_EQ(pick_at(&world, 1000), 1);
     world_fini(&world);
 }
@@ -321,10 +321,10 @@ TEST(an_unknown_backend_gets_one_turn_and_not_a_flood) {
 
     world_init(&world, 2);
     publish(&world, L4LB_LEAST_LATENCY, 2);
-    lb_latency_learn(&live(&world, 0)->latency, 500000, 1000);
-    atomic_store(&live(&world, 0)->turns, 5);
+    lb_latency_learn(&shared(&world, 0)->latency, 500000, 1000);
+    atomic_store(&shared(&world, 0)->turns, 5);
     CHECK_EQ(pick_at(&world, 1000), 1);
-    atomic_store(&live(&world, 1)->turns, 1);
+    atomic_store(&shared(&world, 1)->turns, 1);
     for (int i = 0; i < 20; i++)
         CHECK_EQ(pick_at(&world, 1000), 0);
     world_fini(&world);
@@ -335,11 +335,11 @@ TEST(a_slow_backend_is_tried_again_after_a_while) {
 
     world_init(&world, 2);
     publish(&world, L4LB_LEAST_LATENCY, 2);
-    lb_latency_learn(&live(&world, 0)->latency, 100000, 60000);
-    lb_latency_learn(&live(&world, 1)->latency, 5000000, 60000);
+    lb_latency_learn(&shared(&world, 0)->latency, 100000, 60000);
+    lb_latency_learn(&shared(&world, 1)->latency, 5000000, 60000);
     CHECK_EQ(pick_at(&world, 60000), 0);
     for (uint32_t now = 60000; now <= 120000; now += 100)
-        lb_latency_learn(&live(&world, 0)->latency, 100000, now);
+        lb_latency_learn(&shared(&world, 0)->latency, 100000, now);
     CHECK_EQ(pick_at(&world, 120000), 1);
     world_fini(&world);
 }
@@ -387,7 +387,7 @@ TEST(bounded_maglev_never_gives_more_than_the_bound_and_keeps_most_clients) {
         /* A few clients ask far more often than the others. */
         uint64_t key = client % 3 == 0 ? client % 7 : client;
         int at, home = pick_for(&free_world, key);
-        uint64_t sessions = atomic_fetch_add(&world.pool->live->sessions, 1) + 1;
+        uint64_t sessions = atomic_fetch_add(&world.pool->shared->sessions, 1) + 1;
         at = pick_for(&world, key);
         CHECK(at >= 0);
         at_home += at == home;
@@ -496,7 +496,7 @@ TEST(only_maglev_binds_a_client_to_a_backend) {
         static struct world world;
         world_init(&world, 1);
         publish(&world, (enum l4lb_balance)balance, 1);
-        CHECK_EQ(lb_balance_is_affine(world.pool), balance == L4LB_MAGLEV);
+        CHECK_EQ(lb_balance_is_hashed(world.pool), balance == L4LB_MAGLEV);
         world_fini(&world);
     }
 }
@@ -517,7 +517,8 @@ TEST(first_fills_one_backend_after_the_other) {
 
 /* Backend i, found by its slot. */
 static int retake(const struct world *world, size_t i) {
-    return lb_balance_retake(world->pool, lb_snapshot_backend(world->snapshot, world->pool, world->backends[i].slot));
+    return lb_balance_reserve_at(world->pool,
+                                 lb_snapshot_backend(world->snapshot, world->pool, world->backends[i].slot));
 }
 
 TEST(a_backend_is_retaken_only_if_it_still_takes_sessions) {

@@ -16,10 +16,10 @@ TEST(a_turn_with_a_known_end_leaves_a_backend_that_was_drained_meanwhile) {
     client = pair_open(&pair, &server);
     pair_teach_end(client, server);
     /* Let every timer of earlier turns fire: what is left is the idle timeout, far away. */
-    pair_rest_ms(2 * LB_QUIET_FIRST_MS);
+    pair_rest_ms(2 * LB_SILENCE_FIRST_MS);
     pair_push(client, server, 100);
     PAIR_UNTIL(pair_stats(&pair).busy == 1);
-    pair_rest_ms(2 * LB_QUIET_FIRST_MS);
+    pair_rest_ms(2 * LB_SILENCE_FIRST_MS);
     pair_drain(&pair);
     pair_push(server, client, 200);
     CHECK(pair_readable(client, PAIR_WAIT_MS));
@@ -221,8 +221,8 @@ TEST(a_session_is_not_quiet_while_its_client_has_not_got_everything) {
     got = get_behind(&pair, client, server);
     pair_drain(&pair);
     /* Long enough to be quiet, if it were. */
-    CHECK(poll(&(struct pollfd){.fd = server, .events = POLLRDHUP}, 1, 2 * LB_LEAVE_QUIET_MS) == 0);
-    CHECK_EQ(l4lb_close_quiet(pair.engine, pair.backend.slot, 1, 1, PAIR_WAIT_MS), 0);
+    CHECK(poll(&(struct pollfd){.fd = server, .events = POLLRDHUP}, 1, 2 * LB_DRAIN_IDLE_MS) == 0);
+    CHECK_EQ(l4lb_close_idle(pair.engine, pair.backend.slot, 1, 1, PAIR_WAIT_MS), 0);
     CHECK_EQ(pair_stats(&pair).connections, 1);
     got += read_up_to(client, ANSWER - got, &error);
     CHECK_EQ(got, ANSWER);

@@ -56,7 +56,7 @@ TEST(a_full_backlog_is_waited_for_and_is_no_failure) {
     for (int i = 0; i < 100; i++)
         lone_iterate(&lone);
     CHECK_EQ(lone_session(&lone)->state, LB_SESSION_CONNECT);
-    CHECK_EQ(atomic_load(&lone.shared.live.backends[0].connections), 1);
+    CHECK_EQ(atomic_load(&lone.runtime.shared.backends[0].connections), 1);
     (void)close(CHECK_SYS(accept(narrow.fd, NULL, NULL)));
     LONE_UNTIL(&lone, lone_session(&lone)->state == LB_SESSION_RELAY);
     CHECK_EQ(counters(&lone, 0)->connect_failures_total, 0);
@@ -80,7 +80,7 @@ TEST(a_backlog_that_stays_full_is_a_timeout) {
     LONE_UNTIL(&lone, lone_closed(&lone, L4LB_CLOSE_CONNECT_TIMEOUT) == 1);
     CHECK_EQ(counters(&lone, 0)->connect_failures_total, 0);
     CHECK_EQ(counters(&lone, 0)->connect_timeouts_total, 1);
-    CHECK_EQ(atomic_load(&lone.shared.live.backends[0].connections), 0);
+    CHECK_EQ(atomic_load(&lone.runtime.shared.backends[0].connections), 0);
     (void)close(client);
     end_narrow(&narrow);
     lone_fini(&lone);
@@ -101,7 +101,7 @@ TEST(a_backlog_that_is_full_is_not_waited_for_once_its_backend_takes_no_more_ses
     lone_publish(&lone);
     LONE_UNTIL(&lone, lone_session(&lone)->state == LB_SESSION_RELAY);
     CHECK_EQ(lone_session(&lone)->backend, 1);
-    CHECK_EQ(atomic_load(&lone.shared.live.backends[0].connections), 0);
+    CHECK_EQ(atomic_load(&lone.runtime.shared.backends[0].connections), 0);
     (void)close(client);
     end_narrow(&narrow);
     lone_fini(&lone);
@@ -130,7 +130,7 @@ TEST(a_client_that_gives_up_while_its_attempt_waits_has_left) {
     LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_CONNECT) == 1);
     ask_and_finish(client);
     LONE_UNTIL(&lone, lone_closed(&lone, L4LB_CLOSE_CLIENT_ABORT_CONNECT) == 1);
-    CHECK_EQ(atomic_load(&lone.shared.live.backends[0].connections), 0);
+    CHECK_EQ(atomic_load(&lone.runtime.shared.backends[0].connections), 0);
     (void)close(client);
     end_narrow(&narrow);
     lone_fini(&lone);

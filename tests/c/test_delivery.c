@@ -179,14 +179,14 @@ TEST(where_the_kernel_does_not_say_when_a_changed_number_says_that_something_was
 }
 
 TEST(a_question_counts_from_the_moment_when_the_backend_has_it) {
-    static const uint8_t question[1000];
+    static const uint8_t request[1000];
 
     begin();
-    ends.session.phase.name = LB_PHASE_WAIT;
+    ends.session.phase.state = LB_PHASE_WAIT;
     ends.session.phase.client_ns = ends.worker.now_ns - 1000 * LB_NS_PER_MS;
     ends.session.last_ns = ends.session.phase.client_ns;
-    CHECK_EQ(send(ends.session.server.fd, question, sizeof question, MSG_NOSIGNAL), sizeof question);
-    take(ends.server, sizeof question);
+    CHECK_EQ(send(ends.session.server.fd, request, sizeof request, MSG_NOSIGNAL), sizeof request);
+    take(ends.server, sizeof request);
     UNTIL((now(), lb_delivery_note(&ends.worker, &ends.session)));
     CHECK(ends.session.phase.client_ns > ends.worker.now_ns - 1000 * LB_NS_PER_MS);
     CHECK_EQ(ends.session.phase.client_ns, ends.session.last_ns);

@@ -529,7 +529,7 @@ TEST(a_killed_session_ends_and_its_id_is_never_anyone_elses) {
 
 /* Many that are quiet are closed bit by bit; those of a backend that stays are not. */
 TEST(quiet_sessions_of_all_backends_that_are_left_go_and_no_other) {
-    enum { SESSIONS = 10 * LB_LEAVE_BURST };
+    enum { SESSIONS = 10 * LB_DRAIN_BURST };
     static struct world world;
     static int fds[SESSIONS];
     uint32_t left[] = {0, 0};
@@ -539,15 +539,15 @@ TEST(quiet_sessions_of_all_backends_that_are_left_go_and_no_other) {
         fds[i] = client(&world);
     left[0] = left[1] = world.backends[0].slot;
     WAIT_UNTIL(backend_stats(&world, 0).connections + backend_stats(&world, 1).connections == SESSIONS);
-    for (int i = 0; i < LB_LEAVE_QUIET_MS + 500; i++)
+    for (int i = 0; i < LB_DRAIN_IDLE_MS + 500; i++)
         rest();
-    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, true, 0, WAIT_MS), SESSIONS / 2);
+    CHECK_EQ(l4lb_set_draining(world.engine, left, 2, true, 0, WAIT_MS), SESSIONS / 2);
     WAIT_UNTIL(backend_stats(&world, 0).connections == 0);
     CHECK_EQ(backend_stats(&world, 1).connections, SESSIONS / 2);
     CHECK_EQ(closed(&world, L4LB_CLOSE_DRAINED), SESSIONS / 2);
-    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, false, 0, WAIT_MS), 0);
+    CHECK_EQ(l4lb_set_draining(world.engine, left, 2, false, 0, WAIT_MS), 0);
     left[1] = UINT32_MAX;
-    CHECK_EQ(l4lb_set_leaving(world.engine, left, 2, true, 0, WAIT_MS), -EINVAL);
+    CHECK_EQ(l4lb_set_draining(world.engine, left, 2, true, 0, WAIT_MS), -EINVAL);
     for (int i = 0; i < SESSIONS; i++)
         (void)close(fds[i]);
     world_fini(&world);
@@ -912,7 +912,7 @@ TEST(slots_that_come_and_go_are_always_the_same_few) {
 TEST(pulses_of_many_backends_say_what_each_ones_numbers_say) {
     static struct world world;
     uint32_t slots[SERVERS + 1];
-    struct l4lb_pulse pulses[SERVERS + 1];
+    struct l4lb_backend_summary pulses[SERVERS + 1];
     uint64_t answered = 0;
 
     world_init(&world, &usual);
@@ -924,7 +924,7 @@ TEST(pulses_of_many_backends_say_what_each_ones_numbers_say) {
     WAIT_UNTIL(sessions_now(&world) == 0);
     for (int i = 0; i < SERVERS; i++)
         slots[i] = world.backends[i].slot;
-    CHECK_OK(l4lb_read_pulses(world.engine, slots, SERVERS, pulses));
+    CHECK_OK(l4lb_read_summaries(world.engine, slots, SERVERS, pulses));
     for (int i = 0; i < SERVERS; i++) {
         struct l4lb_backend_stats stats = backend_stats(&world, i);
         CHECK_EQ(pulses[i].received_bytes_total, stats.received_bytes_total);
@@ -936,8 +936,8 @@ TEST(pulses_of_many_backends_say_what_each_ones_numbers_say) {
     }
     CHECK_EQ(answered, 2 * SERVERS);
     slots[SERVERS] = UINT32_MAX;
-    CHECK_EQ(l4lb_read_pulses(world.engine, slots, SERVERS + 1, pulses), -EINVAL);
-    CHECK_OK(l4lb_read_pulses(world.engine, NULL, 0, NULL));
+    CHECK_EQ(l4lb_read_summaries(world.engine, slots, SERVERS + 1, pulses), -EINVAL);
+    CHECK_OK(l4lb_read_summaries(world.engine, NULL, 0, NULL));
     world_fini(&world);
 }
 

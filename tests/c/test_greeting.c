@@ -142,7 +142,7 @@ TEST(a_hello_that_broke_off_is_waited_for_until_the_client_has_ended_it) {
     session->client.hup = true;
     CHECK_EQ(read_hello(session).how, LB_GREETING_POOL);
     session->client.error = true;
-    CHECK_EQ(read_hello(session).how, LB_GREETING_LEFT);
+    CHECK_EQ(read_hello(session).how, LB_GREETING_ABANDONED);
     end(client);
 }
 

@@ -37,7 +37,7 @@ TEST(it_counts_members_and_those_that_are_usable) {
     CHECK_EQ(group.n_members, 3);
     CHECK_EQ(group.n_usable, 2);
     CHECK_EQ(group.total_weight, 4);
-    CHECK_EQ(group.sequence->n_turns, 4);
+    CHECK_EQ(group.sequence->n_entries, 4);
     CHECK(group.table == NULL);
     lb_group_fini(&group);
 }
@@ -87,7 +87,7 @@ TEST(a_group_without_a_usable_member_has_an_empty_sequence) {
     members_init(&members, (uint32_t[]){1, 1, 1, 1}, (bool[]){false, false, false, false});
     group = group_of(&members);
     CHECK_OK(lb_group_build(&group, members.order, TABLE, NULL));
-    CHECK_EQ(group.sequence->n_turns, 0);
+    CHECK_EQ(group.sequence->n_entries, 0);
     CHECK_EQ(group.n_usable, 0);
     CHECK(group.table != NULL);
     lb_group_fini(&group);

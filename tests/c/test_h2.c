@@ -208,11 +208,11 @@ TEST(garbage_after_the_preface_is_survived) {
     }
 }
 
-static enum lb_h2_name known_as(const char *first) {
+static enum lb_h2_state known_as(const char *first) {
     struct lb_h2 h2 = {0};
 
     CHECK(lb_h2_take(&h2, (const uint8_t *)first, strlen(first)));
-    return (enum lb_h2_name)h2.name;
+    return (enum lb_h2_state)h2.state;
 }
 
 TEST(clients_whose_every_message_is_a_request_are_known_by_how_they_begin) {
@@ -244,7 +244,7 @@ TEST(a_method_that_begins_as_the_preface_does_may_come_in_two_pieces) {
     CHECK(lb_h2_take(&h2, (const uint8_t *)"P", 1));
     CHECK(lb_h2_follows(&h2));
     CHECK(lb_h2_take(&h2, (const uint8_t *)"OST / HTTP/1.1", 14));
-    CHECK_EQ(h2.name, LB_H2_REQUESTS);
+    CHECK_EQ(h2.state, LB_H2_REQUESTS);
     CHECK(!lb_h2_follows(&h2));
 }
 

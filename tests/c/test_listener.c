@@ -38,11 +38,11 @@ TEST(a_full_listener_is_paused_and_goes_on_when_a_client_leaves) {
         clients[i] = lone_client(&lone);
     LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_RELAY) == 2 && lone.worker.paused);
     CHECK_EQ(accepted(&lone), 2);
-    CHECK_EQ(atomic_load(&lone.shared.paused), 1);
+    CHECK_EQ(atomic_load(&lone.runtime.paused), 1);
     (void)close(CHECK_SYS(accept(lone.back_fds[0], NULL, NULL)));
     (void)close(clients[0]);
     LONE_UNTIL(&lone, accepted(&lone) == 3 && !lone.worker.paused);
-    CHECK_EQ(atomic_load(&lone.shared.paused), 0);
+    CHECK_EQ(atomic_load(&lone.runtime.paused), 0);
     (void)close(clients[1]);
     (void)close(clients[2]);
     lone_fini(&lone);
@@ -59,7 +59,7 @@ TEST(a_peer_that_must_show_a_header_and_is_not_trusted_is_turned_away) {
     client = lone_client(&lone);
     LONE_UNTIL(&lone, lone_rejected(&lone, L4LB_REJECT_PROXY_UNTRUSTED) == 1);
     CHECK_EQ(lone.worker.stats.sessions, 0);
-    CHECK_EQ(atomic_load(&lone.shared.sessions), 0);
+    CHECK_EQ(atomic_load(&lone.runtime.sessions), 0);
     (void)close(client);
     lone_fini(&lone);
 }

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 
 #include "base/bounds.h"
-#include "shared/sticky.h"
+#include "shared/stick_table.h"
 #include "worker/listener.h"
 #include "worker/request.h"
 
@@ -34,14 +34,14 @@ static uint64_t relaying(const struct lone *lone) { return lone_in_state(lone, L
 static uint64_t ask(struct lone *lone, struct lb_request *request) {
     uint64_t most = 0, answered;
 
-    request->answered_fd = CHECK_SYS(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    request->done_fd = CHECK_SYS(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     atomic_store(&lone->worker.cross.request, request);
     do {
         uint64_t before = relaying(lone);
         lone_iterate(lone);
         most = LB_MAX(most, before - relaying(lone));
-    } while (read(request->answered_fd, &answered, sizeof answered) != sizeof answered);
-    (void)close(request->answered_fd);
+    } while (read(request->done_fd, &answered, sizeof answered) != sizeof answered);
+    (void)close(request->done_fd);
     return most;
 }
 
@@ -73,7 +73,7 @@ TEST(a_session_of_another_backend_is_served_between_two_parts) {
     bystander = lone_client(&lone);
     LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_RELAY) == MANY + 1);
     server = CHECK_SYS(accept4(lone.back_fds[1], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    request.answered_fd = CHECK_SYS(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    request.done_fd = CHECK_SYS(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     atomic_store(&lone.worker.cross.request, &request);
     lone_iterate(&lone);
     CHECK_EQ(send(bystander, &byte, 1, MSG_NOSIGNAL), 1);
@@ -83,7 +83,7 @@ TEST(a_session_of_another_backend_is_served_between_two_parts) {
     LONE_UNTIL(&lone, lone.worker.request == NULL);
     CHECK_EQ(request.result, MANY);
     CHECK_EQ(relaying(&lone), 1);
-    (void)close(request.answered_fd);
+    (void)close(request.done_fd);
     (void)close(bystander);
     (void)close(server);
     close_many();
@@ -92,13 +92,13 @@ TEST(a_session_of_another_backend_is_served_between_two_parts) {
 
 TEST(quiet_sessions_are_closed_in_parts_and_no_more_than_asked_for) {
     static struct lone lone;
-    struct lb_request request = {.kind = LB_REQUEST_CLOSE_QUIET, .backend = 0, .n = MANY - 50};
+    struct lb_request request = {.kind = LB_REQUEST_CLOSE_IDLE, .backend = 0, .n = MANY - 50};
 
     lone_init(&lone);
     open_many(&lone, LB_SESSION_RELAY);
     for (uint32_t index = 0; index < MANY; index++)
-        lb_session_table_next(&lone.worker.sessions, index)->coming = false;
-    atomic_store(&lone.shared.live.backends[0].turns, 0);
+        lb_session_table_next(&lone.worker.sessions, index)->first_turn_reserved = false;
+    atomic_store(&lone.runtime.shared.backends[0].turns, 0);
     CHECK_EQ(ask(&lone, &request), CLOSED_AT_ONCE);
     CHECK_EQ(request.result, MANY - 50);
     CHECK_EQ(relaying(&lone), 50);
@@ -135,9 +135,9 @@ TEST(clients_of_a_socket_that_goes_away_are_let_in_in_parts_and_all_of_them) {
     for (int i = 0; i < MANY; i++)
         clients[i] = lone_client(&lone);
     before = lone.worker.snapshot;
-    CHECK_OK(lb_snapshot_new(&nothing, 1, &lone.shared.live, before, &next));
+    CHECK_OK(lb_snapshot_new(&nothing, 1, &lone.runtime.shared, before, &next));
     next->sequence = before->sequence + 1;
-    atomic_store(&lone.shared.snapshot, next);
+    atomic_store(&lone.runtime.snapshot, next);
     while (lone.worker.snapshot == before) {
         uint64_t sessions_before = sessions(&lone);
         lone_iterate(&lone);
@@ -153,12 +153,12 @@ TEST(clients_of_a_socket_that_goes_away_are_let_in_in_parts_and_all_of_them) {
 /* ---- sticky tables ----------------------------------------------------------------------------------------------- */
 
 static uint32_t joined(const struct lone *lone) {
-    const struct lb_sticky *table = lone->worker.snapshot->pools[0].sticky;
+    const struct lb_stick_table *table = lone->worker.snapshot->pools[0].stick_table;
     const struct lb_session *session;
     uint32_t n = 0, index = 0;
 
     while ((session = lb_session_table_next(&lone->worker.sessions, index)) != NULL) {
-        n += session->sticky_place != LB_STICKY_NOWHERE && session->sticky_table == lb_sticky_id(table);
+        n += session->stick_entry != LB_STICK_NONE && session->stick_table_id == lb_stick_table_id(table);
         index = session->index + 1;
     }
     return n;
@@ -189,14 +189,14 @@ TEST(sessions_join_a_new_sticky_table_in_parts_and_leave_the_one_they_are_in) {
         CHECK_EQ(joined(&lone), LB_SCAN_LOOKS);
         /* One that has not joined yet leaves no other table's place. */
         session = lb_session_table_next(&lone.worker.sessions, n - 1);
-        lb_affinity_leave(&lone.worker, session);
+        lb_session_sticky_release(&lone.worker, session);
         lb_session_table_give(&lone.worker.sessions, session);
         n--;
         LONE_UNTIL(&lone, !lone.worker.rejoining);
         CHECK_EQ(joined(&lone), n);
     }
     while ((session = lb_session_table_next(&lone.worker.sessions, 0)) != NULL) {
-        lb_affinity_leave(&lone.worker, session);
+        lb_session_sticky_release(&lone.worker, session);
         lb_session_table_give(&lone.worker.sessions, session);
     }
     lone_fini(&lone);

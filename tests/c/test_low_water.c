@@ -9,7 +9,7 @@
 
 /* One direction between two unix sockets, and the peers on both ends. */
 struct line {
-    struct lb_relays shared;
+    struct lb_relay_env env;
     struct l4lb_worker_stats stats;
     struct lb_side source, sink;
     struct lb_relay relay;
@@ -32,12 +32,12 @@ static void pair(int *inner, int *peer) {
 
 static void line_init(struct line *line) {
     memset(line, 0, sizeof *line);
-    line->shared.scratch = malloc(LB_COPY_BYTES);
-    CHECK(line->shared.scratch != NULL);
-    line->shared.stats = &line->stats;
-    lb_list_init(&line->shared.quiet);
-    lb_list_init(&line->shared.bulk);
-    lb_pipe_pool_init(&line->shared.pipes, 1, PIPE, &line->stats);
+    line->env.scratch = malloc(LB_COPY_BYTES);
+    CHECK(line->env.scratch != NULL);
+    line->env.stats = &line->stats;
+    lb_list_init(&line->env.with_pipe);
+    lb_list_init(&line->env.with_lowat);
+    lb_pipe_pool_init(&line->env.pipes, 1, PIPE, &line->stats);
     lb_relay_init(&line->relay, true);
     pair(&line->source.fd, &line->from);
     pair(&line->sink.fd, &line->to);
@@ -45,9 +45,9 @@ static void line_init(struct line *line) {
 }
 
 static void line_fini(struct line *line) {
-    lb_relay_fini(&line->relay, &line->shared);
-    lb_pipe_pool_fini(&line->shared.pipes);
-    free(line->shared.scratch);
+    lb_relay_fini(&line->relay, &line->env);
+    lb_pipe_pool_fini(&line->env.pipes);
+    free(line->env.scratch);
     for (int i = 0; i < 4; i++)
         (void)close((int[]){line->source.fd, line->sink.fd, line->from, line->to}[i]);
 }
@@ -61,13 +61,13 @@ static void pass_message(struct line *line) {
     for (size_t left = MESSAGE; left > 0;) {
         ssize_t n;
         line->source.can_read = line->sink.can_write = true;
-        CHECK(lb_relay_run(&line->relay, &line->source, &line->sink, &line->shared, &moved) != LB_RELAY_NOMEM);
+        CHECK(lb_relay_run(&line->relay, &line->source, &line->sink, &line->env, &moved) != LB_RELAY_NOMEM);
         n = recv(line->to, got, left, 0);
         CHECK(n > 0 || errno == EAGAIN);
         left -= n > 0 ? (size_t)n : 0;
     }
     line->source.can_read = true;
-    (void)lb_relay_run(&line->relay, &line->source, &line->sink, &line->shared, &moved);
+    (void)lb_relay_run(&line->relay, &line->source, &line->sink, &line->env, &moved);
 }
 
 /* Has the source a low-water mark after so many milliseconds with `messages` in each? */
@@ -75,7 +75,7 @@ static bool is_marked_after(struct line *line, int ms, int messages) {
     for (; ms > 0 && !line->relay.lowat; ms--) {
         for (int i = 0; i < messages; i++)
             pass_message(line);
-        line->shared.now_ms++;
+        line->env.now_ms++;
     }
     return line->relay.lowat;
 }
@@ -117,7 +117,7 @@ TEST(bursts_with_pauses_are_no_run) {
     line_init(&line);
     for (int burst = 0; burst < 100; burst++) {
         CHECK(!is_marked_after(&line, 2, FAST));
-        line.shared.now_ms += LB_BULK_QUIET_MS + 1;
+        line.env.now_ms += LB_BULK_IDLE_MS + 1;
     }
     CHECK(line.relay.spliced);
     line_fini(&line);
@@ -129,20 +129,20 @@ TEST(a_marked_source_is_due_before_a_pipe_that_was_quiet_longer) {
 
     line_init(&marked);
     line_init(&other);
-    CHECK(lb_relays_next_quiet(&marked.shared) == NULL);
+    CHECK(lb_relay_env_next_idle(&marked.env) == NULL);
     CHECK(is_marked_after(&marked, LB_BULK_RUN_MS + 2, FAST));
     /* As if on the same worker, and filled a little earlier. */
     other.relay.filled_ms = marked.relay.filled_ms - 1;
-    lb_list_append(&marked.shared.quiet, &other.relay.quiet);
-    CHECK(lb_relays_next_quiet(&marked.shared) == &marked.relay);
-    CHECK_EQ(lb_relay_quiet_ms(&marked.relay), marked.relay.filled_ms + LB_BULK_QUIET_MS);
+    lb_list_append(&marked.env.with_pipe, &other.relay.idle_link);
+    CHECK(lb_relay_env_next_idle(&marked.env) == &marked.relay);
+    CHECK_EQ(lb_relay_trim_ms(&marked.relay), marked.relay.filled_ms + LB_BULK_IDLE_MS);
 
     /* Once it is quiet and has no mark any more, the other is. */
-    marked.shared.now_ms += LB_BULK_QUIET_MS;
-    lb_relay_quieten(&marked.relay, &marked.source, &marked.shared);
+    marked.env.now_ms += LB_BULK_IDLE_MS;
+    lb_relay_trim(&marked.relay, &marked.source, &marked.env);
     CHECK(!marked.relay.lowat);
-    CHECK(lb_relays_next_quiet(&marked.shared) == &other.relay);
-    lb_list_remove(&other.relay.quiet);
+    CHECK(lb_relay_env_next_idle(&marked.env) == &other.relay);
+    lb_list_remove(&other.relay.idle_link);
     line_fini(&marked);
     line_fini(&other);
 }

@@ -21,7 +21,7 @@ static void crowd(struct lone *lone, int *clients, int n, enum lb_session_state 
         clients[i] = lone_client(lone);
         LONE_UNTIL(lone, lone->worker.counters.listeners[0].connections_total == accepted);
         CHECK(lone_in_state(lone, state) <= SHARE);
-        CHECK_EQ(atomic_load(&lone->shared.newcomers), lone_in_state(lone, state));
+        CHECK_EQ(atomic_load(&lone->runtime.newcomers), lone_in_state(lone, state));
     }
 }
 
@@ -35,7 +35,7 @@ static void check_share(enum lb_session_state state, void (*expect)(struct lone 
     int clients[2 * SESSIONS];
 
     lone_init(&lone);
-    lone.shared.sessions_max = SESSIONS;
+    lone.runtime.sessions_max = SESSIONS;
     expect(&lone);
     crowd(&lone, clients, 2 * SESSIONS, state);
     CHECK_EQ(lone_in_state(&lone, state), SHARE);
@@ -46,7 +46,7 @@ static void check_share(enum lb_session_state state, void (*expect)(struct lone 
     for (int i = 2 * SESSIONS - SHARE; i < 2 * SESSIONS; i++)
         CHECK_EQ(send(clients[i], word, strlen(word), MSG_NOSIGNAL), strlen(word));
     LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_RELAY) == SHARE);
-    CHECK_EQ(atomic_load(&lone.shared.newcomers), 0);
+    CHECK_EQ(atomic_load(&lone.runtime.newcomers), 0);
     for (int i = 0; i < 2 * SESSIONS; i++)
         (void)close(clients[i]);
     lone_fini(&lone);
@@ -69,12 +69,12 @@ TEST(a_client_that_owes_both_is_counted_once) {
     lone_expect_headers(&lone);
     client = lone_client(&lone);
     LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_HEADER) == 1);
-    CHECK_EQ(atomic_load(&lone.shared.newcomers), 1);
+    CHECK_EQ(atomic_load(&lone.runtime.newcomers), 1);
     CHECK_EQ(send(client, "PROXY UNKNOWN\r\n", 15, MSG_NOSIGNAL), 15);
     LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_HELLO) == 1);
-    CHECK_EQ(atomic_load(&lone.shared.newcomers), 1);
+    CHECK_EQ(atomic_load(&lone.runtime.newcomers), 1);
     (void)close(client);
-    LONE_UNTIL(&lone, atomic_load(&lone.shared.newcomers) == 0);
+    LONE_UNTIL(&lone, atomic_load(&lone.runtime.newcomers) == 0);
     lone_fini(&lone);
 }
 
@@ -83,7 +83,7 @@ TEST(a_few_may_always_be_silent) {
     int clients[LB_NEWCOMERS_MIN];
 
     lone_init(&lone);
-    lone.shared.sessions_max = LB_NEWCOMERS_MIN + 1;
+    lone.runtime.sessions_max = LB_NEWCOMERS_MIN + 1;
     lone_expect_headers(&lone);
     for (int i = 0; i < LB_NEWCOMERS_MIN; i++)
         clients[i] = lone_client(&lone);

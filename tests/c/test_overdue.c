@@ -32,7 +32,7 @@ static enum l4lb_close closes(struct lb_session *session) {
 }
 
 static void request(struct lb_session *session) {
-    session->up.asked = true;
+    session->up.may_request = true;
     lb_turn_client_bytes(&lone.worker, session, 100);
 }
 
@@ -106,13 +106,13 @@ TEST(a_session_with_bytes_to_read_leaves_no_backend) {
     lone_init(&lone);
     session = connected(&client);
     server = CHECK_SYS(accept4(lone.back_fds[0], NULL, NULL, SOCK_CLOEXEC));
-    atomic_store(&lone.shared.live.backends[0].leaving_ms, lone.worker.now_ms);
+    atomic_store(&lone.runtime.shared.backends[0].draining_ms, lone.worker.now_ms);
     CHECK_EQ(send(client, "more", 4, MSG_NOSIGNAL), 4);
-    while (session->leave_from_ms == 0) {
+    while (session->drain_from_ms == 0) {
         rest();
         CHECK(!lb_overdue_meet(&lone.worker, session, &reason));
     }
-    CHECK(session->leave_from_ms > lone.worker.now_ms);
+    CHECK(session->drain_from_ms > lone.worker.now_ms);
     CHECK_EQ(recv(session->client.fd, (char[4]){0}, 4, 0), 4);
     CHECK_EQ(closes(session), L4LB_CLOSE_DRAINED);
     (void)close(client);

@@ -12,8 +12,8 @@
 
 #include "base/base.h"
 #include "base/clock.h"
-#include "protocol/ending.h"
 #include "protocol/phase.h"
+#include "protocol/response_end.h"
 
 enum { CONNECTIONS_MAX = 16, LINE_MAX_BYTES = 160 };
 
@@ -29,7 +29,7 @@ struct connection {
 
 struct replay {
     struct connection connections[CONNECTIONS_MAX];
-    struct lb_endings endings; /* of the one pool */
+    struct lb_end_model end_models; /* of the one pool */
 };
 
 /* What src_c/session/turn.c does with the phase. */
@@ -39,10 +39,10 @@ static void take_piece(struct replay *replay, struct lb_phase *phase, char from,
         from == '>' ? lb_phase_client(phase, bytes, now_ns) : lb_phase_server(phase, bytes, false, now_ns);
 
     if ((events & LB_TURN_PIECE) != 0)
-        phase->expected = lb_endings_ask(&replay->endings, phase->piece) & 3;
-    if ((events & (LB_TURN_WENT_ON | LB_TURN_PROVEN)) != 0)
-        lb_endings_learn(&replay->endings, before, (events & LB_TURN_PROVEN) != 0);
-    if (phase->expected == LB_ENDING_LAST)
+        phase->expected = lb_end_model_predict(&replay->end_models, phase->piece) & 3;
+    if ((events & (LB_TURN_CONTINUED | LB_TURN_PROVEN)) != 0)
+        lb_end_model_learn(&replay->end_models, before, (events & LB_TURN_PROVEN) != 0);
+    if (phase->expected == LB_END_LAST)
         (void)lb_phase_expire(phase, now_ns);
 }
 

@@ -22,8 +22,8 @@ TEST(the_line_is_served_in_order) {
         CHECK(lb_queue_enter(&queue, &entries[i], &mailbox, 100));
     CHECK_EQ(lb_queue_length(&queue), 5);
     for (int i = 0; i < 5; i++) {
-        lb_queue_call(&queue);
-        lb_queue_call(&queue);
+        lb_queue_grant(&queue);
+        lb_queue_grant(&queue);
         taken = lb_mailbox_take(&mailbox);
         CHECK(taken == &entries[i]);
         CHECK(taken->next == NULL); /* one at a time */
@@ -42,17 +42,17 @@ TEST(who_was_called_in_vain_is_first_again) {
     mailbox_init(&mailbox);
     CHECK(lb_queue_enter(&queue, &first, &mailbox, 100));
     CHECK(lb_queue_enter(&queue, &second, &mailbox, 100));
-    lb_queue_call(&queue);
+    lb_queue_grant(&queue);
     CHECK(lb_mailbox_take(&mailbox) == &first);
     lb_queue_return(&queue, &first);
-    lb_queue_call(&queue);
+    lb_queue_grant(&queue);
     CHECK(lb_mailbox_take(&mailbox) == &first);
     CHECK(lb_queue_leave(&queue, &first));
-    lb_queue_call(&queue);
+    lb_queue_grant(&queue);
     CHECK(lb_mailbox_take(&mailbox) == &second);
     CHECK(lb_queue_leave(&queue, &second));
     CHECK_EQ(lb_queue_length(&queue), 0);
-    lb_queue_call(&queue);
+    lb_queue_grant(&queue);
     CHECK(lb_mailbox_take(&mailbox) == NULL);
     (void)close(mailbox.wake_fd);
 }
@@ -64,9 +64,9 @@ TEST(a_place_that_comes_free_during_a_vain_call_calls_again) {
 
     mailbox_init(&mailbox);
     CHECK(lb_queue_enter(&queue, &first, &mailbox, 100));
-    lb_queue_call(&queue);
+    lb_queue_grant(&queue);
     CHECK(lb_mailbox_take(&mailbox) == &first);
-    lb_queue_call(&queue);
+    lb_queue_grant(&queue);
     CHECK(lb_mailbox_take(&mailbox) == NULL);
     lb_queue_return(&queue, &first);
     CHECK(lb_mailbox_take(&mailbox) == &first);
@@ -88,7 +88,7 @@ TEST(anyone_may_leave_the_line) {
         for (int i = 0; i < 3; i++) {
             if (i == leaver)
                 continue;
-            lb_queue_call(&queue);
+            lb_queue_grant(&queue);
             CHECK(lb_mailbox_take(&mailbox) == &entries[i]);
             CHECK(lb_queue_leave(&queue, &entries[i]));
         }
@@ -113,7 +113,7 @@ TEST(the_room_has_a_size) {
 
 enum { THREADS = 4, ROUNDS = 5000, PLACES = 2, DEADLINE_MS = 20000 };
 
-static struct lb_queue shared;
+static struct lb_queue runtime;
 static atomic_uint places;
 static atomic_uint most;
 
@@ -131,7 +131,7 @@ static bool take_place(void) {
 
 static void free_place(void) {
     atomic_fetch_sub(&places, 1);
-    lb_queue_call(&shared);
+    lb_queue_grant(&runtime);
 }
 
 /* A worker with one session at a time, which waits where it must. */
@@ -143,30 +143,30 @@ static void *visit(void *arg) {
     mailbox_init(&mailbox);
     for (int round = 0; round < ROUNDS; round++) {
         struct lb_waiting entry = {0};
-        bool placed = lb_queue_length(&shared) == 0 && take_place();
+        bool placed = lb_queue_length(&runtime) == 0 && take_place();
         if (!placed) {
-            CHECK(lb_queue_enter(&shared, &entry, &mailbox, 1000));
+            CHECK(lb_queue_enter(&runtime, &entry, &mailbox, 1000));
             /* Look again: a place that came free before we entered called nobody. */
-            lb_queue_call(&shared);
+            lb_queue_grant(&runtime);
         }
         while (!placed) {
             struct pollfd wake = {.fd = mailbox.wake_fd, .events = POLLIN};
-            struct lb_waiting *called;
+            struct lb_waiting *granted;
             CHECK(poll(&wake, 1, DEADLINE_MS) == 1); /* else a call was lost */
             (void)!read(mailbox.wake_fd, &ignored, sizeof ignored);
-            called = lb_mailbox_take(&mailbox);
-            if (called == NULL)
+            granted = lb_mailbox_take(&mailbox);
+            if (granted == NULL)
                 continue;
-            CHECK(called == &entry && called->next == NULL);
+            CHECK(granted == &entry && granted->next == NULL);
             placed = take_place();
             if (placed)
-                CHECK(lb_queue_leave(&shared, &entry));
+                CHECK(lb_queue_leave(&runtime, &entry));
             else
-                lb_queue_return(&shared, &entry);
+                lb_queue_return(&runtime, &entry);
             if (placed)
-                lb_queue_call(&shared);
+                lb_queue_grant(&runtime);
             else if (atomic_load(&places) < PLACES)
-                lb_queue_call(&shared);
+                lb_queue_grant(&runtime);
         }
         if (round % 7 == 0)
             sched_yield();
@@ -185,7 +185,7 @@ TEST(no_call_is_lost_and_no_place_is_taken_twice) {
         CHECK_OK(-pthread_join(threads[i], NULL));
     CHECK_EQ(atomic_load(&places), 0);
     CHECK(atomic_load(&most) <= PLACES);
-    CHECK_EQ(lb_queue_length(&shared), 0);
+    CHECK_EQ(lb_queue_length(&runtime), 0);
 }
 
 TEST_MAIN()

@@ -42,7 +42,7 @@ struct stream {
 };
 
 struct world {
-    struct lb_relays shared;
+    struct lb_relay_env env;
     struct l4lb_worker_stats stats;
     struct lb_side client, server;
     struct lb_relay up, down;
@@ -92,12 +92,12 @@ static void watch(const struct world *world, int fd, uint32_t name) {
 static void world_init(struct world *world, enum kind kind, uint32_t pipes_max, uint64_t seed) {
     memset(world, 0, sizeof *world);
     world->random.state = seed;
-    world->shared.scratch = malloc(LB_COPY_BYTES);
-    CHECK(world->shared.scratch != NULL);
-    world->shared.stats = &world->stats;
-    lb_list_init(&world->shared.quiet);
-    lb_list_init(&world->shared.bulk);
-    lb_pipe_pool_init(&world->shared.pipes, pipes_max, 65536, &world->stats);
+    world->env.scratch = malloc(LB_COPY_BYTES);
+    CHECK(world->env.scratch != NULL);
+    world->env.stats = &world->stats;
+    lb_list_init(&world->env.with_pipe);
+    lb_list_init(&world->env.with_lowat);
+    lb_pipe_pool_init(&world->env.pipes, pipes_max, 65536, &world->stats);
     lb_relay_init(&world->up, true);
     lb_relay_init(&world->down, false);
     world->epoll_fd = CHECK_SYS(epoll_create1(EPOLL_CLOEXEC));
@@ -113,13 +113,13 @@ static void world_init(struct world *world, enum kind kind, uint32_t pipes_max, 
 static void world_fini(struct world *world) {
     int *fds[] = {&world->client.fd, &world->server.fd, &world->client_peer, &world->server_peer, &world->epoll_fd};
 
-    lb_relay_fini(&world->up, &world->shared);
-    lb_relay_fini(&world->down, &world->shared);
+    lb_relay_fini(&world->up, &world->env);
+    lb_relay_fini(&world->down, &world->env);
     CHECK_EQ(world->stats.pipes_in_use, 0);
-    lb_pipe_pool_fini(&world->shared.pipes);
+    lb_pipe_pool_fini(&world->env.pipes);
     CHECK_EQ(world->stats.pipes, 0);
-    lb_buffer_pool_fini(&world->shared.buffers);
-    free(world->shared.scratch);
+    lb_buffer_pool_fini(&world->env.buffers);
+    free(world->env.scratch);
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
         if (*fds[i] >= 0)
             (void)close(*fds[i]);
@@ -195,15 +195,15 @@ static void take_events(struct world *world, int timeout_ms) {
 }
 
 static void quieten(struct world *world) {
-    struct lb_relays *shared = &world->shared;
+    struct lb_relay_env *env = &world->env;
     struct lb_relay *relay;
 
-    while ((relay = lb_relays_next_quiet(shared)) != NULL && lb_relay_quiet_ms(relay) <= shared->now_ms)
-        lb_relay_quieten(relay, relay->from_client ? &world->client : &world->server, shared);
+    while ((relay = lb_relay_env_next_idle(env)) != NULL && lb_relay_trim_ms(relay) <= env->now_ms)
+        lb_relay_trim(relay, relay->from_client ? &world->client : &world->server, env);
 }
 
 static void pass_end(struct lb_relay *relay, const struct lb_side *sink) {
-    if (relay->finished || relay->sink_gone || !lb_relay_over(relay))
+    if (relay->finished || relay->sink_gone || !lb_relay_is_done(relay))
         return;
     relay->finished = true;
     (void)CHECK_SYS(shutdown(sink->fd, SHUT_WR));
@@ -214,11 +214,11 @@ static bool balancer_turn(struct world *world, int timeout_ms) {
     bool moved = false;
 
     take_events(world, world->again ? 0 : timeout_ms);
-    up = lb_relay_run(&world->up, &world->client, &world->server, &world->shared, &moved);
-    down = lb_relay_run(&world->down, &world->server, &world->client, &world->shared, &moved);
+    up = lb_relay_run(&world->up, &world->client, &world->server, &world->env, &moved);
+    down = lb_relay_run(&world->down, &world->server, &world->client, &world->env, &moved);
     CHECK(up != LB_RELAY_NOMEM && down != LB_RELAY_NOMEM);
     world->again = up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN;
-    world->shared.now_ms += check_random_below(&world->random, 3);
+    world->env.now_ms += check_random_below(&world->random, 3);
     quieten(world);
     pass_end(&world->up, &world->server);
     pass_end(&world->down, &world->client);
@@ -417,7 +417,7 @@ TEST(a_quiet_transfer_gives_its_pipe_back_and_may_go_on) {
         (void)peer_receives(&world, &world.to_server, world.server_peer);
     }
     for (int i = 0; i < 3; i++) {
-        world.shared.now_ms += 1000;
+        world.env.now_ms += 1000;
         (void)balancer_turn(&world, 0);
     }
     CHECK_EQ(world.stats.pipes_in_use, 0);
@@ -429,7 +429,7 @@ TEST(a_quiet_transfer_gives_its_pipe_back_and_may_go_on) {
 /* However its pipe became empty, a direction that stays quiet gives it back. */
 static void let_it_rest(struct world *world) {
     for (int i = 0; i < 3; i++) {
-        world->shared.now_ms += 1000;
+        world->env.now_ms += 1000;
         (void)balancer_turn(world, 0);
     }
     CHECK_EQ(world->stats.pipes_in_use, 0);
@@ -447,8 +447,8 @@ TEST(a_sink_that_was_stuck_with_the_last_bytes_leaves_no_pipe_behind) {
             (void)balancer_turn(&world, 0);
         }
         /* Stuck for as long as it takes to be off every list. */
-        while (lb_relays_next_quiet(&world.shared) != NULL) {
-            world.shared.now_ms += 1000;
+        while (lb_relay_env_next_idle(&world.env) != NULL) {
+            world.env.now_ms += 1000;
             quieten(&world);
         }
         CHECK(world.up.pipe != NULL);
@@ -514,7 +514,7 @@ TEST(one_turn_moves_a_bounded_number_of_bytes) {
         while (turns_cut < 3) {
             uint64_t before = world.up.bytes;
             (void)balancer_turn(&world, 10);
-            CHECK(world.up.bytes - before < LB_RELAY_TURN_BYTES + 65536);
+            CHECK(world.up.bytes - before < LB_RELAY_BUDGET_BYTES + 65536);
             turns_cut += world.again;
         }
         /* Only a reset wakes a peer that waits for room. */
@@ -574,7 +574,7 @@ TEST(a_reset_is_seen_as_a_reset_after_the_last_byte) {
                 CHECK(++turns < 1000);
             }
             CHECK(world.client.reset && !world.server.reset);
-            CHECK(lb_relay_over(&world.up));
+            CHECK(lb_relay_is_done(&world.up));
             CHECK_EQ(world.up.bytes, totals[i]);
             world_fini(&world);
         }
@@ -619,7 +619,7 @@ TEST(a_broken_sink_takes_no_more_and_its_own_last_bytes_are_still_read) {
         }
         CHECK(world.server.reset);
         CHECK(!lb_relay_holds(&world.up));
-        CHECK(lb_relay_over(&world.up));
+        CHECK(lb_relay_is_done(&world.up));
         while (world.to_client.received < 5000) {
             (void)peer_receives(&world, &world.to_client, world.client_peer);
             CHECK(++turns < 100000);
@@ -648,8 +648,8 @@ static void upload_and_acknowledge(struct world *world, const char *preface) {
         (void)balancer_turn(world, 0);
         (void)recv(world->server_peer, received, sizeof received, 0);
     }
-    CHECK(world->up.asked);
-    world->up.asked = false;
+    CHECK(world->up.may_request);
+    world->up.may_request = false;
     CHECK_EQ(send(world->client_peer, ping, sizeof ping, 0), sizeof ping);
     while (world->up.bytes < len + sizeof ping) {
         (void)balancer_turn(world, 0);
@@ -662,7 +662,7 @@ TEST(frames_of_http2_are_followed_through_any_upload) {
 
     upload_and_acknowledge(&world, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     CHECK(!world.up.spliced);
-    CHECK(!world.up.asked);
+    CHECK(!world.up.may_request);
     world_fini(&world);
 }
 
@@ -671,7 +671,7 @@ TEST(the_same_bytes_without_the_preface_are_spliced_and_may_ask) {
 
     upload_and_acknowledge(&world, "");
     CHECK(world.up.spliced);
-    CHECK(world.up.asked);
+    CHECK(world.up.may_request);
     world_fini(&world);
 }
 

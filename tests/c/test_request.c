@@ -7,15 +7,15 @@
 #include "session/account.h"
 
 static struct lone lone;
-static int answered_fd;
+static int done_fd;
 
 static void begin(void) {
     lone_init(&lone);
-    answered_fd = CHECK_SYS(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    done_fd = CHECK_SYS(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
 static void end(void) {
-    (void)close(answered_fd);
+    (void)close(done_fd);
     lone_fini(&lone);
 }
 
@@ -33,14 +33,14 @@ static void close_all(const int *clients, uint32_t n) {
 
 static bool is_answered(void) {
     uint64_t ignored;
-    return read(answered_fd, &ignored, sizeof ignored) == sizeof ignored;
+    return read(done_fd, &ignored, sizeof ignored) == sizeof ignored;
 }
 
 /* Ask, and work until it is answered; in how many parts it was done. */
 static int ask(struct lb_request *request) {
     int n = 0;
 
-    request->answered_fd = answered_fd;
+    request->done_fd = done_fd;
     atomic_store(&lone.worker.cross.request, request);
     do {
         CHECK(n < LONE_ITERATIONS);
@@ -145,13 +145,13 @@ TEST(another_backend_keeps_its_sessions) {
 }
 
 TEST(no_more_quiet_sessions_are_closed_than_were_asked_for) {
-    struct lb_request request = {.kind = LB_REQUEST_CLOSE_QUIET, .backend = 0, .quiet_ms = 0, .n = 2};
+    struct lb_request request = {.kind = LB_REQUEST_CLOSE_IDLE, .backend = 0, .idle_ms = 0, .n = 2};
     int clients[4];
 
     begin();
     open_sessions(clients, 4);
     for (int i = 0; i < 4; i++) /* the first turn of a new session is waited for */
-        lb_account_came(&lone.worker, lb_session_table_next(&lone.worker.sessions, (uint32_t)i));
+        lb_account_first_turn_started(&lone.worker, lb_session_table_next(&lone.worker.sessions, (uint32_t)i));
     (void)ask(&request);
     CHECK_EQ(request.result, 2);
     CHECK_EQ(lone_closed(&lone, L4LB_CLOSE_REBALANCED), 2);
@@ -162,22 +162,22 @@ TEST(no_more_quiet_sessions_are_closed_than_were_asked_for) {
 
 /* New sessions might go where it has looked already. */
 TEST(a_worker_with_an_older_snapshot_begins_no_request) {
-    struct lb_request request = {.kind = LB_REQUEST_KILL_BACKEND, .answered_fd = answered_fd};
+    struct lb_request request = {.kind = LB_REQUEST_KILL_BACKEND, .done_fd = done_fd};
     struct lb_snapshot *current;
 
     begin();
-    request.answered_fd = answered_fd;
-    current = atomic_exchange(&lone.shared.snapshot, NULL);
+    request.done_fd = done_fd;
+    current = atomic_exchange(&lone.runtime.snapshot, NULL);
     atomic_store(&lone.worker.cross.request, &request);
     lb_request_work(&lone.worker);
     CHECK(!is_answered());
     CHECK(lone.worker.request == NULL);
     /* One that stops has no new sessions. */
-    atomic_store(&lone.shared.stopping, true);
+    atomic_store(&lone.runtime.stopping, true);
     lb_request_work(&lone.worker);
     CHECK(is_answered());
-    atomic_store(&lone.shared.stopping, false);
-    atomic_store(&lone.shared.snapshot, current);
+    atomic_store(&lone.runtime.stopping, false);
+    atomic_store(&lone.runtime.snapshot, current);
     end();
 }
 

@@ -13,9 +13,9 @@ static struct lb_sequence *build(const uint32_t *weights, size_t n) {
 
 static void count(const struct lb_sequence *sequence, uint32_t *counts, size_t n) {
     memset(counts, 0, n * sizeof *counts);
-    for (uint32_t i = 0; i < sequence->n_turns; i++) {
-        CHECK(sequence->turns[i] < n);
-        counts[sequence->turns[i]]++;
+    for (uint32_t i = 0; i < sequence->n_entries; i++) {
+        CHECK(sequence->entries[i] < n);
+        counts[sequence->entries[i]]++;
     }
 }
 
@@ -30,7 +30,7 @@ static void check_against_model(const struct lb_sequence *sequence, const uint32
             rank[i] += j < i && weights[j] == weights[i];
         }
     }
-    for (uint32_t turn = 0; turn < sequence->n_turns; turn++) {
+    for (uint32_t turn = 0; turn < sequence->n_entries; turn++) {
         size_t first = n;
         for (size_t i = 0; i < n; i++) {
             uint64_t left, right;
@@ -45,7 +45,7 @@ static void check_against_model(const struct lb_sequence *sequence, const uint32
             if (left < right || (left == right && weights[i] > weights[first]))
                 first = i;
         }
-        CHECK_EQ(sequence->turns[turn], first);
+        CHECK_EQ(sequence->entries[turn], first);
         taken[first]++;
     }
 }
@@ -62,11 +62,11 @@ TEST(a_round_gives_everyone_its_weight_exactly) {
         sequence = build(weights, n);
         count(sequence, counts, n);
         if (sum > 0)
-            CHECK(sequence->n_turns > 0);
+            CHECK(sequence->n_entries > 0);
         /* The weights may have been reduced to lowest terms: a round of the full sum is a whole number of these. */
         for (uint32_t i = 0; i < n; i++)
-            CHECK_EQ((uint64_t)counts[i] * sum, (uint64_t)weights[i] * sequence->n_turns);
-        CHECK(sequence->n_turns == 0 || sum % sequence->n_turns == 0);
+            CHECK_EQ((uint64_t)counts[i] * sum, (uint64_t)weights[i] * sequence->n_entries);
+        CHECK(sequence->n_entries == 0 || sum % sequence->n_entries == 0);
         check_against_model(sequence, weights, n);
         free(sequence);
     }
@@ -82,8 +82,8 @@ TEST(every_part_of_a_round_is_nearly_fair) {
         for (uint32_t i = 0; i < n; i++)
             sum += weights[i] = 1u << check_random_below(&random, 6);
         sequence = build(weights, n);
-        for (uint32_t turn = 0; turn < sequence->n_turns; turn++) {
-            counts[sequence->turns[turn]]++;
+        for (uint32_t turn = 0; turn < sequence->n_entries; turn++) {
+            counts[sequence->entries[turn]]++;
             for (uint32_t i = 0; i < n; i++) {
                 double share = (double)(turn + 1) * weights[i] / sum;
                 CHECK(counts[i] > share - 1.5 && counts[i] < share + 1.5);
@@ -97,9 +97,9 @@ TEST(equal_weights_simply_take_turns) {
     uint32_t weights[] = {100, 100, 100, 100};
     struct lb_sequence *sequence = build(weights, 4);
 
-    CHECK_EQ(sequence->n_turns, 4);
+    CHECK_EQ(sequence->n_entries, 4);
     for (uint32_t i = 0; i < 4; i++)
-        CHECK_EQ(sequence->turns[i], i);
+        CHECK_EQ(sequence->entries[i], i);
     free(sequence);
 }
 
@@ -107,8 +107,8 @@ TEST(equal_weights_simply_take_turns) {
 static uint32_t longest_run(const struct lb_sequence *sequence, uint32_t member) {
     uint32_t run = 0, longest = 0;
 
-    for (uint32_t i = 0; i < 2 * sequence->n_turns; i++) {
-        run = sequence->turns[i % sequence->n_turns] == member ? run + 1 : 0;
+    for (uint32_t i = 0; i < 2 * sequence->n_entries; i++) {
+        run = sequence->entries[i % sequence->n_entries] == member ? run + 1 : 0;
         longest = run > longest ? run : longest;
     }
     return longest;
@@ -118,7 +118,7 @@ TEST(a_heavy_member_is_not_served_in_one_burst) {
     uint32_t weights[] = {5, 1, 1};
     struct lb_sequence *sequence = build(weights, 3);
 
-    CHECK_EQ(sequence->n_turns, 7);
+    CHECK_EQ(sequence->n_entries, 7);
     CHECK(longest_run(sequence, 0) <= 3);
     free(sequence);
 }
@@ -130,7 +130,7 @@ TEST(a_heavy_member_among_many_light_ones_is_not_served_in_one_burst) {
     for (uint32_t i = 0; i < 257; i++)
         weights[i] = i == 100 ? 256 : 1;
     sequence = build(weights, 257);
-    CHECK_EQ(sequence->n_turns, 512);
+    CHECK_EQ(sequence->n_entries, 512);
     CHECK(longest_run(sequence, 100) <= 2);
     free(sequence);
 }
@@ -140,15 +140,15 @@ TEST(members_without_weight_have_no_turn) {
     struct lb_sequence *sequence = build(weights, 5);
 
     count(sequence, counts, 5);
-    CHECK_EQ(sequence->n_turns, 4);
+    CHECK_EQ(sequence->n_entries, 4);
     CHECK_EQ(counts[1], 3);
     CHECK_EQ(counts[3], 1);
     free(sequence);
     sequence = build(none, 2);
-    CHECK_EQ(sequence->n_turns, 0);
+    CHECK_EQ(sequence->n_entries, 0);
     free(sequence);
     sequence = build(NULL, 0);
-    CHECK_EQ(sequence->n_turns, 0);
+    CHECK_EQ(sequence->n_entries, 0);
     free(sequence);
 }
 
@@ -162,11 +162,11 @@ TEST(weights_that_are_too_large_are_scaled_and_nobody_is_lost) {
         sum += weights[i] = i == 0 ? 1 : 60000 + i;
     sequence = build(weights, N);
     count(sequence, counts, N);
-    CHECK(sequence->n_turns <= LB_SEQUENCE_MAX);
-    CHECK(sequence->n_turns > LB_SEQUENCE_MAX * 9 / 10);
+    CHECK(sequence->n_entries <= LB_SEQUENCE_MAX);
+    CHECK(sequence->n_entries > LB_SEQUENCE_MAX * 9 / 10);
     CHECK_EQ(counts[0], 1);
     for (uint32_t i = 1; i < N; i++) {
-        double share = (double)weights[i] * sequence->n_turns / (double)sum;
+        double share = (double)weights[i] * sequence->n_entries / (double)sum;
         CHECK(counts[i] > share - 3 && counts[i] < share + 3);
     }
     free(sequence);
@@ -181,7 +181,7 @@ TEST(as_many_members_as_there_can_be) {
     for (uint32_t i = 0; i < N; i++)
         weights[i] = i % 2 ? 65535 : 1;
     sequence = build(weights, N);
-    CHECK(sequence->n_turns <= LB_SEQUENCE_MAX);
+    CHECK(sequence->n_entries <= LB_SEQUENCE_MAX);
     count(sequence, counts, N);
     for (uint32_t i = 0; i < N; i++)
         CHECK(counts[i] >= 1);

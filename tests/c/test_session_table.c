@@ -44,7 +44,7 @@ static uint32_t walk(const struct lb_session_table *table) {
 
 TEST(a_session_is_found_by_its_handle_and_a_stale_handle_finds_nothing) {
     static struct handle stale[STALE_MAX];
-    static struct lb_session *live[ROUNDED];
+    static struct lb_session *shared[ROUNDED];
     struct check_random random = {71};
     struct lb_session_table table;
     uint32_t n_live = 0, n_stale = 0;
@@ -57,13 +57,13 @@ TEST(a_session_is_found_by_its_handle_and_a_stale_handle_finds_nothing) {
             struct lb_session *session = take(&table);
             CHECK_EQ(session != NULL, n_live < ROUNDED);
             if (session != NULL)
-                live[n_live++] = session;
+                shared[n_live++] = session;
         } else if (n_live > 0) {
             uint32_t at = check_random_below(&random, n_live);
             if (n_stale < STALE_MAX)
-                stale[n_stale++] = handle_of(live[at]);
-            lb_session_table_give(&table, live[at]);
-            live[at] = live[--n_live];
+                stale[n_stale++] = handle_of(shared[at]);
+            lb_session_table_give(&table, shared[at]);
+            shared[at] = shared[--n_live];
         }
         if (check_random_below(&random, 50) == 0)
             lb_session_table_trim(&table);
@@ -71,14 +71,14 @@ TEST(a_session_is_found_by_its_handle_and_a_stale_handle_finds_nothing) {
         if (step % 500 == 0) {
             CHECK_EQ(walk(&table), n_live);
             for (uint32_t i = 0; i < n_live; i++)
-                CHECK(find(&table, handle_of(live[i])) == live[i]);
+                CHECK(find(&table, handle_of(shared[i])) == shared[i]);
             for (uint32_t i = 0; i < n_stale; i++)
                 CHECK(find(&table, stale[i]) == NULL);
         }
     }
     CHECK(n_stale > 5000);
     while (n_live > 0)
-        lb_session_table_give(&table, live[--n_live]);
+        lb_session_table_give(&table, shared[--n_live]);
     lb_session_table_fini(&table);
 }
 

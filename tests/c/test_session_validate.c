@@ -8,10 +8,10 @@
 
 /* A session as it should be. */
 struct world {
-    struct lb_shared shared;
+    struct lb_runtime runtime;
     struct lb_worker worker;
-    struct lb_backend_live backends[1];
-    struct lb_endings endings[1];
+    struct lb_backend_shared backends[1];
+    struct lb_end_model end_models[1];
     struct lb_session session;
 };
 
@@ -22,9 +22,9 @@ static struct world *fresh(void) {
     struct lb_session *session = &world.session;
 
     memset(&world, 0, sizeof world);
-    world.shared.live.backends = world.backends;
-    world.worker.shared = &world.shared;
-    world.worker.counters.endings = world.endings;
+    world.runtime.shared.backends = world.backends;
+    world.worker.runtime = &world.runtime;
+    world.worker.counters.end_models = world.end_models;
     world.worker.now_ms = START_MS;
     world.worker.now_ns = START_MS * LB_NS_PER_MS;
     lb_wheel_init(&world.worker.wheel, START_MS);
@@ -51,7 +51,7 @@ static void arm_late(struct world *world) {
     lb_timer_arm(&world->worker.wheel, &world->session.timer, START_MS + IDLE_MS + 1);
 }
 
-static void drain_unseen(struct world *world) { atomic_store(&world->backends[0].leaving_ms, START_MS - 1); }
+static void drain_unseen(struct world *world) { atomic_store(&world->backends[0].draining_ms, START_MS - 1); }
 
 static void lose_the_backend(struct world *world) { world->session.has_backend = false; }
 

@@ -12,7 +12,7 @@
 enum { SLOT = 7 };
 
 struct draft {
-    struct lb_live live;
+    struct lb_shared shared;
     struct sockaddr_in address;
     int fds[2];
     struct l4lb_backend_config backends[2];
@@ -23,7 +23,7 @@ struct draft {
 
 static void draft_init(struct draft *draft) {
     memset(draft, 0, sizeof *draft);
-    CHECK_OK(lb_live_init(&draft->live));
+    CHECK_OK(lb_shared_init(&draft->shared));
     draft->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(80)};
     draft->fds[0] = 5;
     draft->fds[1] = 4;
@@ -49,7 +49,7 @@ static void draft_init(struct draft *draft) {
 
 static int build(struct draft *draft) {
     struct lb_snapshot *snapshot;
-    int result = lb_snapshot_new(&draft->config, 1, &draft->live, NULL, &snapshot);
+    int result = lb_snapshot_new(&draft->config, 1, &draft->shared, NULL, &snapshot);
 
     if (result == 0)
         lb_snapshot_free(snapshot);
@@ -62,7 +62,7 @@ TEST(what_is_there_is_found_by_its_slot_and_nothing_else_is) {
     const struct lb_pool *pool;
 
     draft_init(&draft);
-    CHECK_OK(lb_snapshot_new(&draft.config, 1, &draft.live, NULL, &snapshot));
+    CHECK_OK(lb_snapshot_new(&draft.config, 1, &draft.shared, NULL, &snapshot));
     pool = lb_snapshot_pool(snapshot, SLOT);
     CHECK(pool == &snapshot->pools[0]);
     CHECK(lb_snapshot_listener(snapshot, SLOT) == &snapshot->listeners[0]);
@@ -74,7 +74,7 @@ TEST(what_is_there_is_found_by_its_slot_and_nothing_else_is) {
         CHECK_EQ(lb_snapshot_uses(snapshot, L4LB_SLOT_BACKEND, slot), slot == SLOT || slot == SLOT + 1);
     }
     lb_snapshot_free(snapshot);
-    lb_live_fini(&draft.live);
+    lb_shared_fini(&draft.shared);
 }
 
 TEST(sockets_are_in_order_of_their_descriptors) {
@@ -82,12 +82,12 @@ TEST(sockets_are_in_order_of_their_descriptors) {
     struct lb_snapshot *snapshot;
 
     draft_init(&draft);
-    CHECK_OK(lb_snapshot_new(&draft.config, 1, &draft.live, NULL, &snapshot));
+    CHECK_OK(lb_snapshot_new(&draft.config, 1, &draft.shared, NULL, &snapshot));
     CHECK_EQ(snapshot->n_sockets, 2);
     CHECK_EQ(lb_snapshot_sockets(snapshot, 0)[0].fd, 4);
     CHECK_EQ(lb_snapshot_sockets(snapshot, 0)[1].fd, 5);
     lb_snapshot_free(snapshot);
-    lb_live_fini(&draft.live);
+    lb_shared_fini(&draft.shared);
 }
 
 TEST(lists_of_networks_are_shared_with_what_made_them) {
@@ -102,7 +102,7 @@ TEST(lists_of_networks_are_shared_with_what_made_them) {
     draft.listener.allow = lists[0];
     draft.listener.deny = lists[1];
     draft.listener.proxy_from = lists[2];
-    CHECK_OK(lb_snapshot_new(&draft.config, 1, &draft.live, NULL, &snapshot));
+    CHECK_OK(lb_snapshot_new(&draft.config, 1, &draft.shared, NULL, &snapshot));
     for (int i = 0; i < 3; i++)
         lb_lpm_free(lists[i]);
     CHECK(snapshot->listeners[0].allow == lists[0]);
@@ -110,7 +110,7 @@ TEST(lists_of_networks_are_shared_with_what_made_them) {
     CHECK(snapshot->listeners[0].proxy_from == lists[2]);
     CHECK_EQ(lb_lpm_find(lists[0], prefix.address), 1);
     lb_snapshot_free(snapshot);
-    lb_live_fini(&draft.live);
+    lb_shared_fini(&draft.shared);
 }
 
 /* ---- what is refused --------------------------------------------------------------------------------------------- */
@@ -123,7 +123,7 @@ TEST(lists_of_networks_are_shared_with_what_made_them) {
         CHECK_OK(build(&draft));                                                                                       \
         statement;                                                                                                     \
         CHECK_EQ(build(&draft), -EINVAL);                                                                              \
-        lb_live_fini(&draft.live);                                                                                     \
+        lb_shared_fini(&draft.shared);                                                                                 \
     }
 
 REFUSED(an_unknown_balance_is_refused, draft.pool.balance = (enum l4lb_balance)(L4LB_LEAST_LATENCY + 1))

@@ -43,9 +43,9 @@ static struct lb_sources *made_of(const char *const *hosts, size_t n) {
 }
 
 /* The last byte of the address that the connection came from. */
-static int came_from(const struct lb_sources *sources, uint32_t turn, const struct sockaddr_in *to, int listener) {
+static int came_from(const struct lb_sources *sources, uint32_t cursor, const struct sockaddr_in *to, int listener) {
     struct l4lb_endpoint peer;
-    int fd = lb_sources_connect(sources, turn, (const struct sockaddr *)to, sizeof *to, &no_tcp), accepted;
+    int fd = lb_sources_connect(sources, cursor, (const struct sockaddr *)to, sizeof *to, &no_tcp), accepted;
 
     CHECK(fd >= 0);
     accepted = lb_sock_accept(listener, &peer);

@@ -519,10 +519,10 @@ static void trouble_a_backend(void) {
         CHECK(l4lb_kill_backend(world.engine, member->slot, L4LB_CLOSE_DRAINED, ASK_MS) >= 0);
         break;
     case 1:
-        CHECK(l4lb_close_quiet(world.engine, member->slot, 1 + below(3), below(50), ASK_MS) >= 0);
+        CHECK(l4lb_close_idle(world.engine, member->slot, 1 + below(3), below(50), ASK_MS) >= 0);
         break;
     default:
-        CHECK(l4lb_set_leaving(world.engine, &member->slot, 1, chance(50), below(3) * 100, ASK_MS) >= 0);
+        CHECK(l4lb_set_draining(world.engine, &member->slot, 1, chance(50), below(3) * 100, ASK_MS) >= 0);
     }
 }
 
@@ -548,13 +548,13 @@ static void *pry(void *arg) {
     while (!__atomic_load_n(&world.stop, __ATOMIC_ACQUIRE)) {
         uint32_t slot = check_random_below(&random, 64), worker = check_random_below(&random, WORKERS);
         struct l4lb_backend_stats backend;
-        struct l4lb_pulse pulse;
+        struct l4lb_backend_summary pulse;
         struct l4lb_listener_stats listener;
         struct l4lb_pool_stats pool;
         struct l4lb_worker_stats stats;
         int n;
         (void)l4lb_read_backend(world.engine, slot, &backend);
-        (void)l4lb_read_pulses(world.engine, &slot, 1, &pulse);
+        (void)l4lb_read_summaries(world.engine, &slot, 1, &pulse);
         (void)l4lb_read_listener(world.engine, slot, &listener);
         (void)l4lb_read_pool(world.engine, slot, &pool);
         CHECK_OK(l4lb_read_worker(world.engine, worker, &stats));

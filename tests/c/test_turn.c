@@ -23,7 +23,7 @@ static void pass_ms(uint64_t ms) {
 }
 
 static void request(struct lb_session *session) {
-    session->up.asked = true;
+    session->up.may_request = true;
     lb_turn_client_bytes(&lone.worker, session, REQUEST);
 }
 
@@ -52,7 +52,7 @@ TEST(a_request_begins_a_turn_and_silence_after_the_response_ends_it) {
     CHECK_EQ(count(&stats()->first_byte), 1);
     CHECK(session->first_byte_us != UINT64_MAX);
     CHECK(session->busy);
-    pass_ms(LB_QUIET_MAX_MS + 1);
+    pass_ms(LB_SILENCE_MAX_MS + 1);
     lb_turn_expire(&lone.worker, session);
     CHECK(!session->busy);
     CHECK_EQ(count(&stats()->turn), 1);
@@ -89,7 +89,7 @@ TEST(the_end_of_a_response_is_known_at_once_when_it_was_learnt) {
         pass_ms(5);
     }
     CHECK(!session->busy);
-    CHECK_EQ(session->phase.expected, LB_ENDING_LAST);
+    CHECK_EQ(session->phase.expected, LB_END_LAST);
     CHECK_EQ(count(&stats()->turn), 12);
     (void)close(client);
     lone_fini(&lone);
@@ -124,7 +124,7 @@ TEST(a_client_that_takes_nothing_keeps_the_turn_open) {
     pass_ms(5);
     lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
     session->client.can_write = false;
-    pass_ms(LB_QUIET_MAX_MS + 1);
+    pass_ms(LB_SILENCE_MAX_MS + 1);
     lb_turn_expire(&lone.worker, session);
     CHECK(session->busy);
     session->client.can_write = true;
@@ -140,7 +140,7 @@ TEST(bytes_that_ask_for_nothing_begin_no_turn) {
 
     lone_init(&lone);
     session = connected(&client);
-    session->up.asked = false;
+    session->up.may_request = false;
     lb_turn_client_bytes(&lone.worker, session, REQUEST);
     CHECK(!session->busy);
     CHECK_EQ(stats()->turns_total, 0);
@@ -156,11 +156,11 @@ TEST(a_short_message_in_the_middle_of_a_response_is_a_request_where_every_messag
 
         lone_init(&lone);
         session = connected(&client);
-        session->up.h2.name = known ? LB_H2_REQUESTS : LB_H2_NONE;
+        session->up.h2.state = known ? LB_H2_REQUESTS : LB_H2_NONE;
         request(session);
         pass_ms(5);
         lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
-        session->up.asked = true;
+        session->up.may_request = true;
         lb_turn_client_bytes(&lone.worker, session, LB_NOISE_BYTES - 1);
         CHECK_EQ(stats()->turns_total, 1 + known);
         (void)close(client);
@@ -176,9 +176,9 @@ TEST(no_turn_outlives_its_backend) {
     session = connected(&client);
     request(session);
     CHECK(session->busy);
-    lb_turn_over(&lone.worker, session);
+    lb_turn_end(&lone.worker, session);
     CHECK(!session->busy);
-    CHECK_EQ(atomic_load(&lone.shared.live.backends[0].busy), 0);
+    CHECK_EQ(atomic_load(&lone.runtime.shared.backends[0].busy), 0);
     (void)close(client);
     lone_fini(&lone);
 }

@@ -15,7 +15,7 @@
 enum { WORKERS = 2, CONTROL_MS = 300 * 1000 };
 
 static struct lb_worker workers[WORKERS];
-static struct lb_shared shared = {.workers = workers, .n_workers = WORKERS};
+static struct lb_runtime runtime = {.workers = workers, .n_workers = WORKERS};
 
 /* The socket of a manager, with a name that the kernel chose; `name` begins with a NUL. */
 static int manager(char *name, size_t *length) {
@@ -51,8 +51,8 @@ TEST(messages_come_while_workers_work_and_end_with_a_stop) {
     int fd = manager(name, &length);
 
     work(lb_clock_ns());
-    CHECK_EQ(lb_watchdog_start(&watchdog, &shared, name, length, 1, CONTROL_MS), 0);
-    CHECK_EQ(lb_watchdog_start(&watchdog, &shared, name, length, 1, CONTROL_MS), -EALREADY);
+    CHECK_EQ(lb_watchdog_start(&watchdog, &runtime, name, length, 1, CONTROL_MS), 0);
+    CHECK_EQ(lb_watchdog_start(&watchdog, &runtime, name, length, 1, CONTROL_MS), -EALREADY);
     for (int i = 0; i < 20; i++)
         hear(fd);
     lb_watchdog_stop(&watchdog);
@@ -68,7 +68,7 @@ TEST(a_worker_that_is_stuck_is_not_covered_up_and_one_that_comes_back_is_told_of
     int fd = manager(name, &length);
 
     work(now - (LB_HEARTBEAT_MAX_MS + 1) * LB_NS_PER_MS);
-    CHECK_EQ(lb_watchdog_start(&watchdog, &shared, name, length, 8, CONTROL_MS), 0);
+    CHECK_EQ(lb_watchdog_start(&watchdog, &runtime, name, length, 8, CONTROL_MS), 0);
     usleep(50 * 1000);
     CHECK_EQ(recv(fd, name, sizeof name, MSG_DONTWAIT), -1);
     work(lb_clock_ns());
@@ -90,7 +90,7 @@ TEST(a_manager_that_takes_nothing_for_a_while_hears_of_it_later) {
                   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) == 1) {
     }
     work(lb_clock_ns());
-    CHECK_EQ(lb_watchdog_start(&watchdog, &shared, name, length, 8, CONTROL_MS), 0);
+    CHECK_EQ(lb_watchdog_start(&watchdog, &runtime, name, length, 8, CONTROL_MS), 0);
     while (recv(fd, address.sun_path, 1, MSG_DONTWAIT) == 1 && address.sun_path[0] == 'x') {
     }
     hear(fd);
@@ -126,9 +126,9 @@ TEST(a_name_that_is_none_is_refused) {
     struct lb_watchdog watchdog = {0};
     char name[109] = "/run";
 
-    CHECK_EQ(lb_watchdog_start(&watchdog, &shared, name, 0, 1, CONTROL_MS), -EINVAL);
-    CHECK_EQ(lb_watchdog_start(&watchdog, &shared, name, sizeof name, 1, CONTROL_MS), -EINVAL);
-    CHECK_EQ(lb_watchdog_start(&watchdog, &shared, name, 4, 0, CONTROL_MS), -EINVAL);
+    CHECK_EQ(lb_watchdog_start(&watchdog, &runtime, name, 0, 1, CONTROL_MS), -EINVAL);
+    CHECK_EQ(lb_watchdog_start(&watchdog, &runtime, name, sizeof name, 1, CONTROL_MS), -EINVAL);
+    CHECK_EQ(lb_watchdog_start(&watchdog, &runtime, name, 4, 0, CONTROL_MS), -EINVAL);
     lb_watchdog_stop(&watchdog);
 }
 

@@ -27,7 +27,7 @@ TEST(a_worker_that_is_not_begun_gives_everything_back) {
 }
 
 TEST(init_without_descriptors_fails_and_leaves_nothing) {
-    struct lb_shared shared = {.sessions_max = 10};
+    struct lb_runtime runtime = {.sessions_max = 10};
     struct lb_worker worker;
     struct rlimit before, few;
     int result, fd = highest_fd();
@@ -36,7 +36,7 @@ TEST(init_without_descriptors_fails_and_leaves_nothing) {
     few = before;
     few.rlim_cur = (rlim_t)fd + 1; /* for the epoll, and not for the eventfd */
     CHECK_SYS(setrlimit(RLIMIT_NOFILE, &few));
-    result = lb_worker_init(&worker, 0, &shared, &options);
+    result = lb_worker_init(&worker, 0, &runtime, &options);
     CHECK_SYS(setrlimit(RLIMIT_NOFILE, &before));
     CHECK_EQ(result, -EMFILE);
     CHECK_EQ(highest_fd(), fd);
@@ -57,14 +57,14 @@ TEST(a_record_wakes_the_control_thread_once_when_it_asked_for_it) {
     struct pollfd control = {.events = POLLIN};
 
     lone_init(&lone);
-    control.fd = lone.shared.event_fd = CHECK_SYS(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    control.fd = lone.runtime.event_fd = CHECK_SYS(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     lb_worker_record(&lone.worker, &record);
     CHECK_EQ(CHECK_SYS(poll(&control, 1, 0)), 0);
-    atomic_store(&lone.shared.event_armed, true);
+    atomic_store(&lone.runtime.event_armed, true);
     for (int i = 0; i < 3; i++)
         lb_worker_record(&lone.worker, &record);
     CHECK_EQ(CHECK_SYS(poll(&control, 1, 0)), 1);
-    CHECK(!atomic_load(&lone.shared.event_armed));
+    CHECK(!atomic_load(&lone.runtime.event_armed));
     CHECK_EQ(CHECK_SYS(read(control.fd, &(uint64_t){0}, sizeof(uint64_t))), sizeof(uint64_t));
     CHECK_EQ(CHECK_SYS(poll(&control, 1, 0)), 0);
     (void)close(control.fd);

@@ -14,7 +14,7 @@
 
 #include "base/hash.h"
 #include "config/balance.h"
-#include "shared/live.h"
+#include "shared/shared.h"
 
 enum { BACKENDS_MAX = 100, N_ALGORITHMS = L4LB_LEAST_LATENCY + 1, FIRST_SLOT = 1000, SLOT_STEP = 7 };
 
@@ -23,7 +23,7 @@ struct world {
     struct l4lb_backend_config backends[BACKENDS_MAX];
     char names[BACKENDS_MAX][40];
     struct sockaddr_in address;
-    struct lb_live live;
+    struct lb_shared shared;
     struct lb_snapshot *snapshot;
     const struct lb_pool *pool;
     struct lb_rng rng;
@@ -32,7 +32,7 @@ struct world {
 
 static inline void world_init(struct world *world, size_t n) {
     memset(world, 0, sizeof *world);
-    CHECK_OK(lb_live_init(&world->live));
+    CHECK_OK(lb_shared_init(&world->shared));
     lb_rng_init(&world->rng, 4711);
     world->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(9)};
     for (size_t i = 0; i < n; i++) {
@@ -59,7 +59,7 @@ static inline int try_publish(struct world *world, enum l4lb_balance balance, si
                                     .n_backends = n};
     struct l4lb_config config = {.pools = &pool, .n_pools = 1};
     struct lb_snapshot *next = NULL;
-    int result = lb_snapshot_new(&config, 1, &world->live, world->snapshot, &next);
+    int result = lb_snapshot_new(&config, 1, &world->shared, world->snapshot, &next);
 
     if (result < 0)
         return result;
@@ -76,19 +76,19 @@ static inline void publish(struct world *world, enum l4lb_balance balance, size_
 
 static inline void world_fini(struct world *world) {
     lb_snapshot_free(world->snapshot);
-    lb_live_fini(&world->live);
+    lb_shared_fini(&world->shared);
 }
 
 static inline uint32_t connections(const struct world *world, size_t i) {
-    return atomic_load(&world->live.backends[world->backends[i].slot].connections);
+    return atomic_load(&world->shared.backends[world->backends[i].slot].connections);
 }
 
-static inline struct lb_backend_live *live(struct world *world, size_t i) {
-    return &world->live.backends[world->backends[i].slot];
+static inline struct lb_backend_shared *shared(struct world *world, size_t i) {
+    return &world->shared.backends[world->backends[i].slot];
 }
 
 static inline void release(struct world *world, int at) {
-    lb_live_release(&world->live.backends[world->backends[at].slot].connections);
+    lb_capacity_release(&world->shared.backends[world->backends[at].slot].connections);
 }
 
 /* Which of `backends` has this place in the pool: tiers reorder them. */
@@ -99,7 +99,7 @@ static inline int configured(const struct world *world, int at) {
 /* The session that was picked for has no turn any more. */
 static inline int quiet(const struct world *world, int at) {
     if (at >= 0)
-        lb_live_release(&world->pool->backends[at].live->turns);
+        lb_capacity_release(&world->pool->backends[at].shared->turns);
     return at;
 }
 

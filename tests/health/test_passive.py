@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4lb.engine.api import Pulse
+from l4lb.engine.api import BackendSummary
 from l4lb.health.passive import (
     MULTIPLE_MAX,
     OWED_MIN,
@@ -32,24 +32,24 @@ class Pool:
     def __init__(self, names: str, rules: Rules = RULES) -> None:
         self.rules = rules
         self.now = 1000.0
-        self.pulses = dict.fromkeys(names, Pulse())
+        self.summaries = dict.fromkeys(names, BackendSummary())
         self.tracks = dict.fromkeys(names, Track())
         self.eligible = set(names)
         self.log: list[tuple[str, Event]] = []
         self.look()
 
     def happen(self, name: str, *, failed: int = 0, answered: int = 0, received: int = 0) -> None:
-        pulse = self.pulses[name]
-        self.pulses[name] = pulse._replace(
-            failures_total=pulse.failures_total + failed,
-            answered_total=pulse.answered_total + answered,
-            received_bytes_total=pulse.received_bytes_total + max(received, answered),
+        summary = self.summaries[name]
+        self.summaries[name] = summary._replace(
+            failures_total=summary.failures_total + failed,
+            answered_total=summary.answered_total + answered,
+            received_bytes_total=summary.received_bytes_total + max(received, answered),
         )
 
     def look(self, seconds: float = TICK) -> None:
         self.now += seconds
         self.tracks = {
-            name: observe(track, self.pulses[name], self.rules, self.now) for name, track in self.tracks.items()
+            name: observe(track, self.summaries[name], self.rules, self.now) for name, track in self.tracks.items()
         }
         verdict = decide(self.tracks, self.eligible, self.rules, self.now)
         self.tracks = verdict.tracks
@@ -114,7 +114,7 @@ def test_many_failures_are_made_up_for_by_few_successes() -> None:
 def test_counters_that_begin_anew_say_nothing() -> None:
     pool = Pool("abcd")
     pool.fail("a", times=4)
-    pool.pulses["a"] = Pulse(failures_total=3)
+    pool.summaries["a"] = BackendSummary(failures_total=3)
     pool.look()
     assert pool.out == set()
 
@@ -270,7 +270,7 @@ def wait_in_silence(pool: Pool, seconds: float, *talking: str) -> None:
 
 
 def owing(pool: Pool, name: str, answers: int = OWED_MIN) -> None:
-    pool.pulses[name] = pool.pulses[name]._replace(busy=answers)
+    pool.summaries[name] = pool.summaries[name]._replace(busy=answers)
 
 
 def test_who_owes_answers_and_is_silent_while_others_answer_is_ejected() -> None:
@@ -311,7 +311,7 @@ def test_one_byte_begins_the_silence_anew() -> None:
 def test_silence_is_measured_by_how_long_others_take() -> None:
     pool = Pool("abc")
     owing(pool, "a")
-    pool.pulses["b"] = pool.pulses["b"]._replace(latency=20.0)
+    pool.summaries["b"] = pool.summaries["b"]._replace(latency=20.0)
     wait_in_silence(pool, PATIENCE * 20 - 1, "b")
     assert pool.out == set()
     wait_in_silence(pool, 2, "b")

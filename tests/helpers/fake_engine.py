@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 from l4lb.engine.api import (
     BackendStatistics,
+    BackendSummary,
     Ending,
     EngineOptions,
     Histogram,
     ListenerStatistics,
     PoolSpec,
     PoolStatistics,
-    Pulse,
     SessionRecord,
     SlotKind,
     Snapshot,
@@ -66,7 +66,7 @@ class FakeEngine:
     killed_sessions: list[int] = field(default_factory=list)
     connections_total: Counter[int] = field(default_factory=Counter)
     sticky: defaultdict[int, list[StickyEntry]] = field(default_factory=lambda: defaultdict(list))
-    pulse: dict[int, Pulse] = field(default_factory=dict)
+    summary: dict[int, BackendSummary] = field(default_factory=dict)
     running: bool = False
     closed: bool = False
     _next: int = 0
@@ -142,8 +142,8 @@ class FakeEngine:
             turn=NO_HISTOGRAM,
         )
 
-    def pulses(self, slots: Sequence[int]) -> list[Pulse]:
-        return [self.pulse.get(slot, Pulse()) for slot in slots]
+    def summaries(self, slots: Sequence[int]) -> list[BackendSummary]:
+        return [self.summary.get(slot, BackendSummary()) for slot in slots]
 
     def listener_statistics(self, slot: int) -> ListenerStatistics:
         return ListenerStatistics(connections=0, connections_total=self.connections_total[slot])
@@ -192,12 +192,12 @@ class FakeEngine:
         self.killed_backends.append(slot)
         return 1
 
-    def set_leaving(self, slots: Sequence[int], leaving: bool, spread_ms: int = 0) -> int:
+    def set_draining(self, slots: Sequence[int], leaving: bool, spread_ms: int = 0) -> int:
         self.leaving |= dict.fromkeys(slots, leaving)
         self.spreads |= dict.fromkeys(slots, spread_ms)
         return 0
 
-    def close_quiet(self, slot: int, limit: int, quiet_ms: int) -> int:
+    def close_idle(self, slot: int, limit: int, quiet_ms: int) -> int:
         self.closed_quiet.append((slot, limit, quiet_ms))
         return limit
 

@@ -85,7 +85,7 @@ def test_no_preset_cuts_a_stream_that_waits_for_its_next_token(name: str) -> Non
     assert response >= 600
     assert quiet >= response
     # The longest silence that is taken for the middle of an answer.
-    middle_ms = re.search(r"LB_QUIET_NOT_LAST_MS = (\d+)", (ROOT / "src_c/base/bounds.h").read_text())
+    middle_ms = re.search(r"LB_SILENCE_NOT_LAST_MS = (\d+)", (ROOT / "src_c/base/bounds.h").read_text())
     assert middle_ms is not None
     assert gap > int(middle_ms[1]) / 1000
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <math.h>
 
-#include "config/spill.h"
+#include "config/failover.h"
 
 /* ---- shares against a model in real numbers ---------------------------------------------------------------------- */
 
@@ -26,9 +26,9 @@ static void model_shares(const struct lb_group *groups, uint32_t n, double stays
         stays[i] /= all;
 }
 
-static double stays_at(const struct lb_way *way, uint32_t i) {
-    uint64_t before = i == 0 ? 0 : way->steps[i - 1].limit;
-    return (double)(way->steps[i].limit - before) / (double)LB_SPILL_ALL;
+static double stays_at(const struct lb_preference *preference, uint32_t i) {
+    uint64_t before = i == 0 ? 0 : preference->choices[i - 1].share_end;
+    return (double)(preference->choices[i].share_end - before) / (double)LB_FAILOVER_ALL;
 }
 
 TEST(shares_are_those_of_the_model) {
@@ -36,28 +36,29 @@ TEST(shares_are_those_of_the_model) {
 
     for (int round = 0; round < 20000; round++) {
         struct lb_group groups[STEPS_MODEL_MAX];
-        struct lb_step steps[STEPS_MODEL_MAX];
-        struct lb_way way = {.steps = steps, .n_steps = 1 + check_random_below(&random, STEPS_MODEL_MAX)};
+        struct lb_choice choices[STEPS_MODEL_MAX];
+        struct lb_preference preference = {.choices = choices,
+                                           .n_choices = 1 + check_random_below(&random, STEPS_MODEL_MAX)};
         double stays[STEPS_MODEL_MAX];
         uint32_t tier = 0;
-        for (uint32_t i = 0; i < way.n_steps; i++) {
+        for (uint32_t i = 0; i < preference.n_choices; i++) {
             uint32_t most = check_random_below(&random, 2) ? 3 : LB_BACKEND_SLOTS;
             tier += check_random_below(&random, 2);
             groups[i] = (struct lb_group){.tier = tier, .n_members = 1 + check_random_below(&random, most)};
             groups[i].n_usable = 1 + check_random_below(&random, groups[i].n_members);
-            steps[i] = (struct lb_step){.group = &groups[i]};
+            choices[i] = (struct lb_choice){.group = &groups[i]};
         }
-        lb_spill_share(&way);
-        model_shares(groups, way.n_steps, stays);
-        for (uint32_t i = 0; i < way.n_steps; i++)
-            CHECK(fabs(stays_at(&way, i) - stays[i]) < 1e-6);
-        CHECK(LB_SPILL_ALL - steps[way.n_steps - 1].limit <= 1);
+        lb_failover_share(&preference);
+        model_shares(groups, preference.n_choices, stays);
+        for (uint32_t i = 0; i < preference.n_choices; i++)
+            CHECK(fabs(stays_at(&preference, i) - stays[i]) < 1e-6);
+        CHECK(LB_FAILOVER_ALL - choices[preference.n_choices - 1].share_end <= 1);
         /* Whoever is below a limit and not below the one before begins there; nobody falls out at the end. */
         for (int i = 0; i < 20; i++) {
             uint64_t point = check_random_next(&random) >> 32;
-            uint32_t first = lb_spill_first(&way, point);
-            CHECK(first < way.n_steps && (first == 0 || point >= steps[first - 1].limit));
-            CHECK(first + 1 == way.n_steps || point < steps[first].limit);
+            uint32_t first = lb_preference_first(&preference, point);
+            CHECK(first < preference.n_choices && (first == 0 || point >= choices[first - 1].share_end));
+            CHECK(first + 1 == preference.n_choices || point < choices[first].share_end);
         }
     }
 }
@@ -74,11 +75,11 @@ TEST(shares_of_two_tiers_are_those_of_the_documentation) {
     for (size_t row = 0; row < sizeof rows / sizeof rows[0]; row++) {
         struct lb_group groups[2] = {{.tier = 0, .n_members = 10, .n_usable = rows[row].usable[0]},
                                      {.tier = 1, .n_members = 10, .n_usable = rows[row].usable[1]}};
-        struct lb_step steps[2] = {{.group = &groups[0]}, {.group = &groups[1]}};
-        struct lb_way way = {.steps = steps, .n_steps = 2};
-        lb_spill_share(&way);
+        struct lb_choice choices[2] = {{.group = &groups[0]}, {.group = &groups[1]}};
+        struct lb_preference preference = {.choices = choices, .n_choices = 2};
+        lb_failover_share(&preference);
         for (uint32_t i = 0; i < 2; i++)
-            CHECK(fabs(stays_at(&way, i) - rows[row].stays[i]) < 1e-6);
+            CHECK(fabs(stays_at(&preference, i) - rows[row].stays[i]) < 1e-6);
     }
 }
 
@@ -130,7 +131,7 @@ static struct set select_set(const struct world *world, size_t n, uint32_t tier,
     return set;
 }
 
-static void check_step(const struct world *world, const struct lb_step *step, const struct set *set) {
+static void check_step(const struct world *world, const struct lb_choice *step, const struct set *set) {
     CHECK_EQ(step->group->n_backends, set->n);
     CHECK_EQ(step->group->n_members, set->n_members);
     CHECK_EQ(step->group->n_usable, set->n_usable);
@@ -143,17 +144,17 @@ static void check_step(const struct world *world, const struct lb_step *step, co
 }
 
 static void check_way(const struct world *world, size_t n, uint32_t tiers, uint32_t zone) {
-    const struct lb_way *way = lb_spill_way(world->pool->spill, zone);
+    const struct lb_preference *preference = lb_failover_preference(world->pool->failover, zone);
     uint32_t at = 0;
 
     for (uint32_t tier = 0; tier < tiers; tier++) {
         struct set local = select_set(world, n, tier, zone), all = select_set(world, n, tier, 0);
         if (zone != 0 && local.n_usable > 0 && local.n < all.n)
-            check_step(world, &way->steps[at++], &local);
+            check_step(world, &preference->choices[at++], &local);
         if (all.n_usable > 0)
-            check_step(world, &way->steps[at++], &all);
+            check_step(world, &preference->choices[at++], &all);
     }
-    CHECK_EQ(way->n_steps, at);
+    CHECK_EQ(preference->n_choices, at);
 }
 
 TEST(a_way_leads_from_the_own_zone_to_all_of_the_tier_and_on_to_the_next) {
@@ -166,7 +167,7 @@ TEST(a_way_leads_from_the_own_zone_to_all_of_the_tier_and_on_to_the_next) {
         size_t n = 1 + check_random_below(&random, N);
         randomize(&world, &random, n, TIERS, ZONES);
         publish(&world, (enum l4lb_balance)check_random_below(&random, N_ALGORITHMS), n);
-        for (uint32_t zone = 0; world.pool->spill != NULL && zone <= ZONES; zone++)
+        for (uint32_t zone = 0; world.pool->failover != NULL && zone <= ZONES; zone++)
             check_way(&world, n, TIERS, zone);
     }
     world_fini(&world);
@@ -181,13 +182,13 @@ TEST(one_tier_and_one_zone_are_one_group) {
             for (size_t i = 0; i < 4; i++)
                 place(&world, i, tier, zone);
             publish(&world, L4LB_ROUND_ROBIN, 4);
-            CHECK(world.pool->spill == NULL);
+            CHECK(world.pool->failover == NULL);
             CHECK_EQ(pick_from(&world, 1, 0) >= 0, 1);
         }
     }
     place(&world, 2, 0, 2);
     publish(&world, L4LB_ROUND_ROBIN, 4);
-    CHECK(world.pool->spill != NULL);
+    CHECK(world.pool->failover != NULL);
     world_fini(&world);
 }
 
@@ -264,8 +265,8 @@ TEST(a_zone_number_nobody_has_is_no_zone) {
     place(&world, 1, 0, 2);
     publish(&world, L4LB_ROUND_ROBIN, 4);
     for (size_t i = 0; i < sizeof strange / sizeof strange[0]; i++) {
-        for (int turn = 0; turn < 4; turn++)
-            CHECK_EQ(pick_from(&world, strange[i], 0), turn);
+        for (int cursor = 0; cursor < 4; cursor++)
+            CHECK_EQ(pick_from(&world, strange[i], 0), cursor);
     }
     world_fini(&world);
 }
@@ -351,9 +352,9 @@ TEST(a_full_group_spills_and_takes_its_clients_back) {
             CHECK_EQ(at / 2, (int)client / 10);
         }
         CHECK_EQ(pick_from(&world, 1, 30), -EAGAIN);
-        CHECK(!lb_balance_has_place(world.pool));
+        CHECK(!lb_balance_has_capacity(world.pool));
         release(&world, 4);
-        CHECK(lb_balance_has_place(world.pool));
+        CHECK(lb_balance_has_capacity(world.pool));
         CHECK_EQ(pick_from(&world, 1, 31), 4);
         release(&world, 3);
         release(&world, 1);
@@ -395,7 +396,7 @@ TEST(a_place_is_found_exactly_when_there_is_one) {
         }
         world.max_load = check_random_below(&random, 2) ? 125 : 0;
         publish(&world, (enum l4lb_balance)check_random_below(&random, N_ALGORITHMS), N);
-        while (lb_balance_has_place(world.pool)) {
+        while (lb_balance_has_capacity(world.pool)) {
             int at = pick_from(&world, check_random_below(&random, 4), check_random_next(&random));
             CHECK(at >= 0 && connections(&world, (size_t)at) <= world.backends[at].connections_max);
             n++;
@@ -485,8 +486,8 @@ TEST(a_backend_is_retaken_in_whatever_tier_it_is) {
     place(&world, 0, 2, 1);
     publish(&world, L4LB_MAGLEV, 4);
     for (size_t i = 0; i < 4; i++)
-        CHECK_EQ(configured(&world, lb_balance_retake(world.pool, lb_snapshot_backend(world.snapshot, world.pool,
-                                                                                      world.backends[i].slot))),
+        CHECK_EQ(configured(&world, lb_balance_reserve_at(world.pool, lb_snapshot_backend(world.snapshot, world.pool,
+                                                                                          world.backends[i].slot))),
                  i);
     world_fini(&world);
 }
@@ -500,9 +501,9 @@ TEST(zones_that_take_turns_each_see_all_of_their_backends) {
     for (size_t i = 0; i < 8; i++)
         place(&world, i, 0, 1 + (uint32_t)i / 4);
     publish(&world, L4LB_ROUND_ROBIN, 8);
-    for (int turn = 0; turn < 100; turn++) {
-        CHECK_EQ(pick_from(&world, 1, 0), turn % 4);
-        CHECK_EQ(pick_from(&world, 2, 0), 4 + turn % 4);
+    for (int cursor = 0; cursor < 100; cursor++) {
+        CHECK_EQ(pick_from(&world, 1, 0), cursor % 4);
+        CHECK_EQ(pick_from(&world, 2, 0), 4 + cursor % 4);
         publish(&world, L4LB_ROUND_ROBIN, 8);
     }
     world_fini(&world);
@@ -516,8 +517,8 @@ TEST(ties_are_shared_in_each_group_by_itself) {
     for (size_t i = 0; i < 8; i++)
         place(&world, i, 0, 1 + (uint32_t)i / 4);
     publish(&world, L4LB_LEAST_CONNECTIONS, 8);
-    for (uint32_t turn = 0; turn < 200; turn++) {
-        int at = pick_from(&world, 1 + turn % 2, 0);
+    for (uint32_t cursor = 0; cursor < 200; cursor++) {
+        int at = pick_from(&world, 1 + cursor % 2, 0);
         counts[at]++;
         release(&world, at);
     }
@@ -574,25 +575,25 @@ TEST(maglev_moves_only_the_clients_that_have_to_go) {
 
 TEST(maglev_tables_that_stay_the_same_are_not_built_again) {
     static struct world world;
-    const struct lb_table *tables[8];
+    const struct lb_maglev_table *tables[8];
     uint32_t n = 0;
 
     world_init(&world, 8);
     for (size_t i = 0; i < 8; i++)
         place(&world, i, i >= 6, (uint32_t)i % 3);
     publish(&world, L4LB_MAGLEV, 8);
-    n = world.pool->spill->n_groups;
+    n = world.pool->failover->n_groups;
     CHECK_EQ(n, 5);
     for (uint32_t i = 0; i < n; i++)
-        tables[i] = world.pool->spill->groups[i].table;
+        tables[i] = world.pool->failover->groups[i].table;
     world.backends[1].usable = 0;
     publish(&world, L4LB_MAGLEV, 8);
     for (uint32_t i = 0; i < n; i++)
-        CHECK(world.pool->spill->groups[i].table == tables[i]);
+        CHECK(world.pool->failover->groups[i].table == tables[i]);
     world.backends[1].weight = 5;
     publish(&world, L4LB_MAGLEV, 8);
     for (uint32_t i = 0; i < n; i++) {
-        const struct lb_group *group = &world.pool->spill->groups[i];
+        const struct lb_group *group = &world.pool->failover->groups[i];
         CHECK_EQ(group->table == tables[i], group->tier == 1 || group->zone == 2);
     }
     world_fini(&world);
@@ -608,7 +609,7 @@ TEST(the_bound_of_a_load_is_that_of_the_group) {
         place(&world, i, i >= 4, 0);
     publish(&world, L4LB_MAGLEV, 8);
     /* One client alone would fill one backend; sessions elsewhere make no room for it. */
-    atomic_store(&world.pool->live->sessions, 100000);
+    atomic_store(&world.pool->shared->sessions, 100000);
     for (int i = 0; i < 400; i++) {
         int at = pick_for(&world, 7);
         CHECK(at >= 0 && at < 4);

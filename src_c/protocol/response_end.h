@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ending - what the last piece of an answer looks like in this pool, learnt from what proves it.
+ * response_end - what the last piece of an answer looks like in this pool, learnt from what proves it.
  *
  * A piece is what one read brought. Its size survives TLS, and servers are regular: token streams end with the same few
  * bytes ("data: [DONE]", an empty chunk), begin with a head that is never all, and plain answers are one piece or two.
@@ -15,8 +15,8 @@
  * Owner:   one worker, which learns for itself: everybody learning together would pass cache lines around for nothing.
  * Memory:  2.4 KiB, fixed. Zeroed means nothing is known. Counts are halved now and then, so that old things fade.
  */
-#ifndef LB_ENDING_H
-#define LB_ENDING_H
+#ifndef LB_RESPONSE_END_H
+#define LB_RESPONSE_END_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,7 +24,7 @@
 #include "base/base.h"
 
 enum {
-    LB_PIECE_PLACES = 3,
+    LB_PIECE_ORDINALS = 3,
     LB_PIECE_BYTES_MAX = (1 << 22) - 1,
     LB_PIECE_CLASSES = 96,
     LB_PIECE_STEPS = 2 * LB_PIECE_CLASSES,
@@ -32,50 +32,50 @@ enum {
 };
 
 struct lb_piece {
-    uint32_t bytes : 22; /* at most LB_PIECE_BYTES_MAX */
-    uint32_t place : 2;  /* in its answer: 1, 2, or 3 for any later one; 0 = there is none */
-    uint32_t step : 8;   /* class of how much it is larger or smaller than the one before */
+    uint32_t bytes : 22;  /* at most LB_PIECE_BYTES_MAX */
+    uint32_t ordinal : 2; /* in its answer: 1, 2, or 3 for any later one; 0 = there is none */
+    uint32_t step : 8;    /* class of how much it is larger or smaller than the one before */
 };
 
 /* The piece of `bytes` that comes after `before`. */
 struct lb_piece lb_piece_after(struct lb_piece before, uint64_t bytes);
 
-enum lb_ending {
-    LB_ENDING_UNKNOWN,
-    LB_ENDING_LAST,     /* answers end like this */
-    LB_ENDING_NOT_LAST, /* answers go on after this */
+enum lb_end {
+    LB_END_UNKNOWN,
+    LB_END_LAST,     /* answers end like this */
+    LB_END_NOT_LAST, /* answers go on after this */
 };
 
 /* How often it was the last piece, and how often not. */
-struct lb_ending_counts {
+struct lb_end_counts {
     uint16_t last;
     uint16_t not_last;
 };
 
 /* The numbers are one worker's; another thread may clear them when nobody uses them. */
-struct lb_endings {
-    struct lb_ending_counts told; /* last pieces that were told as such, and those that were not */
-    struct lb_ending_counts any[LB_PIECE_PLACES];
-    struct lb_ending_counts classes[LB_PIECE_PLACES][LB_PIECE_CLASSES];
-    struct lb_ending_counts steps[LB_PIECE_STEPS]; /* of later pieces */
+struct lb_end_model {
+    struct lb_end_counts predicted; /* last pieces that were told as such, and those that were not */
+    struct lb_end_counts any[LB_PIECE_ORDINALS];
+    struct lb_end_counts classes[LB_PIECE_ORDINALS][LB_PIECE_CLASSES];
+    struct lb_end_counts steps[LB_PIECE_STEPS]; /* of later pieces */
     struct {
         uint32_t key; /* size and place */
-        struct lb_ending_counts counts;
+        struct lb_end_counts counts;
     } exact[LB_PIECE_EXACT];
 };
 
 /* This piece turned out to be the last one of its answer, or not. */
-void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool last);
+void lb_end_model_learn(struct lb_end_model *model, struct lb_piece piece, bool last);
 
 /* Are the ends of answers told here, as a rule? Then silence after anything else is in doubt. */
-bool lb_endings_tell(const struct lb_endings *endings);
+bool lb_end_model_is_reliable(const struct lb_end_model *model);
 
 /* Were there enough pieces like this one, and nearly all of them the last of their responses? */
-bool lb_endings_are_certain(const struct lb_endings *endings, struct lb_piece piece);
+bool lb_end_model_is_certain(const struct lb_end_model *model, struct lb_piece piece);
 
 /* Forget everything. */
-void lb_endings_clear(struct lb_endings *endings);
+void lb_end_model_clear(struct lb_end_model *model);
 
-enum lb_ending lb_endings_ask(const struct lb_endings *endings, struct lb_piece piece);
+enum lb_end lb_end_model_predict(const struct lb_end_model *model, struct lb_piece piece);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "session/affinity.h"
+#include "session/session_sticky.h"
 
 #include <errno.h>
 #include <string.h>
@@ -7,13 +7,13 @@
 #include "base/count.h"
 #include "base/endpoint.h"
 #include "config/balance.h"
-#include "shared/sticky.h"
+#include "shared/stick_table.h"
 
 /* What the entry of a client names that may go anywhere. */
-static const struct lb_sticky_target NOBODY = {.backend = UINT32_MAX};
+static const struct lb_stick_target NOBODY = {.backend = UINT32_MAX};
 
 /* A client on a unix socket has nothing to be known by. */
-static bool key_of(const struct lb_session *session, struct lb_sticky_key *key) {
+static bool key_of(const struct lb_session *session, struct lb_stick_key *key) {
     uint8_t address[16];
 
     if (!lb_endpoint_widen(&session->peer, address))
@@ -22,60 +22,60 @@ static bool key_of(const struct lb_session *session, struct lb_sticky_key *key) 
     return true;
 }
 
-static struct lb_sticky_target target_of(const struct lb_worker *worker, uint32_t slot) {
-    return (struct lb_sticky_target){.backend = slot,
-                                     .generation = atomic_load(&worker->shared->live.backends[slot].generation)};
+static struct lb_stick_target target_of(const struct lb_worker *worker, uint32_t slot) {
+    return (struct lb_stick_target){.backend = slot,
+                                    .generation = atomic_load(&worker->runtime->shared.backends[slot].generation)};
 }
 
-static bool is_same(struct lb_sticky_target a, struct lb_sticky_target b) {
+static bool is_same(struct lb_stick_target a, struct lb_stick_target b) {
     return a.backend == b.backend && a.generation == b.generation;
 }
 
 /* The backend in the pool, or UINT32_MAX when it has gone. */
-static uint32_t index_of(const struct lb_worker *worker, const struct lb_pool *pool, struct lb_sticky_target target) {
+static uint32_t index_of(const struct lb_worker *worker, const struct lb_pool *pool, struct lb_stick_target target) {
     return target.backend != NOBODY.backend && is_same(target, target_of(worker, target.backend))
                ? lb_snapshot_backend(worker->snapshot, pool, target.backend)
                : UINT32_MAX;
 }
 
 static bool find(const struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool,
-                 struct lb_sticky_target *out) {
-    struct lb_sticky_key key;
+                 struct lb_stick_target *out) {
+    struct lb_stick_key key;
 
-    return pool->sticky != NULL && key_of(session, &key) &&
-           lb_sticky_find(pool->sticky, &key, (int64_t)worker->now_ms, (int64_t)pool->sticky_ttl_ms, out);
+    return pool->stick_table != NULL && key_of(session, &key) &&
+           lb_stick_table_find(pool->stick_table, &key, (int64_t)worker->now_ms, (int64_t)pool->sticky_ttl_ms, out);
 }
 
-int lb_affinity_pick(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
-    struct lb_sticky_target target;
+int lb_session_sticky_pick(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+    struct lb_stick_target target;
     uint32_t at = find(worker, session, pool, &target) ? index_of(worker, pool, target) : UINT32_MAX;
 
-    return at == UINT32_MAX ? -EAGAIN : lb_balance_retake(pool, at);
+    return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, at);
 }
 
-bool lb_affinity_binds(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
-    struct lb_sticky_target target;
+bool lb_session_sticky_binds(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+    struct lb_stick_target target;
 
     return find(worker, session, pool, &target) && is_same(target, target_of(worker, session->backend));
 }
 
 /* Let the client's entry name `to`, unless it does not name `from`. */
-static void move(const struct lb_worker *worker, const struct lb_session *session, struct lb_sticky_target from,
-                 struct lb_sticky_target to) {
+static void move(const struct lb_worker *worker, const struct lb_session *session, struct lb_stick_target from,
+                 struct lb_stick_target to) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
-    struct lb_sticky_key key;
+    struct lb_stick_key key;
 
-    if (pool != NULL && pool->sticky != NULL && key_of(session, &key))
-        lb_sticky_move(pool->sticky, &key, from, to);
+    if (pool != NULL && pool->stick_table != NULL && key_of(session, &key))
+        lb_stick_table_move(pool->stick_table, &key, from, to);
 }
 
-void lb_affinity_release(struct lb_worker *worker, const struct lb_session *session) {
+void lb_session_sticky_unbind(struct lb_worker *worker, const struct lb_session *session) {
     move(worker, session, target_of(worker, session->backend), NOBODY);
 }
 
 /* Would this session have gone there if there had been a place? */
 static bool takes_sessions(const struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool,
-                           struct lb_sticky_target target) {
+                           struct lb_stick_target target) {
     uint32_t at = index_of(worker, pool, target);
 
     for (uint32_t i = 0; i < LB_MIN(session->n_tried, (uint32_t)LB_TRIED_MAX); i++) {
@@ -85,27 +85,27 @@ static bool takes_sessions(const struct lb_worker *worker, const struct lb_sessi
     return at != UINT32_MAX && pool->backends[at].weight > 0;
 }
 
-static struct lb_sticky_joined join(const struct lb_worker *worker, struct lb_session *session, struct lb_sticky *table,
-                                    int64_t ttl_ms) {
-    struct lb_sticky_joined joined = {.place = LB_STICKY_NOWHERE};
-    struct lb_sticky_key key;
+static struct lb_stick_joined join(const struct lb_worker *worker, struct lb_session *session,
+                                   struct lb_stick_table *table, int64_t ttl_ms) {
+    struct lb_stick_joined joined = {.entry = LB_STICK_NONE};
+    struct lb_stick_key key;
 
     if (key_of(session, &key))
-        joined = lb_sticky_join(table, &key, target_of(worker, session->backend), (int64_t)worker->now_ms, ttl_ms);
-    session->sticky_place = joined.place;
-    session->sticky_table = lb_sticky_id(table);
+        joined = lb_stick_table_join(table, &key, target_of(worker, session->backend), (int64_t)worker->now_ms, ttl_ms);
+    session->stick_entry = joined.entry;
+    session->stick_table_id = lb_stick_table_id(table);
     return joined;
 }
 
-void lb_affinity_join(struct lb_worker *worker, struct lb_session *session) {
+void lb_session_sticky_join(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     struct l4lb_pool_stats *counters = &worker->counters.pools[session->pool];
-    struct lb_sticky_target here = target_of(worker, session->backend);
-    struct lb_sticky_joined joined;
+    struct lb_stick_target here = target_of(worker, session->backend);
+    struct lb_stick_joined joined;
 
-    if (pool == NULL || pool->sticky == NULL)
+    if (pool == NULL || pool->stick_table == NULL)
         return;
-    joined = join(worker, session, pool->sticky, (int64_t)pool->sticky_ttl_ms);
+    joined = join(worker, session, pool->stick_table, (int64_t)pool->sticky_ttl_ms);
     if (!joined.known) {
         lb_count_add(&counters->sticky_misses_total, 1);
     } else if (is_same(joined.target, here)) {
@@ -119,35 +119,35 @@ void lb_affinity_join(struct lb_worker *worker, struct lb_session *session) {
 }
 
 /* A place in a table that the pool has no more is left behind: nothing looks there once all workers have moved on. */
-void lb_affinity_leave(struct lb_worker *worker, struct lb_session *session) {
+void lb_session_sticky_release(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool;
 
-    if (session->sticky_place == LB_STICKY_NOWHERE)
+    if (session->stick_entry == LB_STICK_NONE)
         return;
     pool = lb_snapshot_pool(worker->snapshot, session->pool);
-    if (pool != NULL && pool->sticky != NULL && lb_sticky_id(pool->sticky) == session->sticky_table)
-        lb_sticky_leave(pool->sticky, session->sticky_place, (int64_t)worker->now_ms);
-    session->sticky_place = LB_STICKY_NOWHERE;
+    if (pool != NULL && pool->stick_table != NULL && lb_stick_table_id(pool->stick_table) == session->stick_table_id)
+        lb_stick_table_release(pool->stick_table, session->stick_entry, (int64_t)worker->now_ms);
+    session->stick_entry = LB_STICK_NONE;
 }
 
 /* ---- another snapshot -------------------------------------------------------------------------------------------- */
 
-static struct lb_sticky *table_in(const struct lb_snapshot *snapshot, uint32_t slot) {
+static struct lb_stick_table *table_in(const struct lb_snapshot *snapshot, uint32_t slot) {
     const struct lb_pool *pool = lb_snapshot_pool(snapshot, slot);
-    return pool == NULL ? NULL : pool->sticky;
+    return pool == NULL ? NULL : pool->stick_table;
 }
 
 /* Does a pool have another table than it had? */
 static bool has_other_tables(const struct lb_snapshot *snapshot, const struct lb_snapshot *before) {
     for (uint32_t i = 0; i < snapshot->n_pools; i++) {
         const struct lb_pool *pool = &snapshot->pools[i];
-        if (pool->sticky != NULL && pool->sticky != table_in(before, pool->slot))
+        if (pool->stick_table != NULL && pool->stick_table != table_in(before, pool->slot))
             return true;
     }
     return false;
 }
 
-void lb_affinity_adopt(struct lb_worker *worker, const struct lb_snapshot *before) {
+void lb_session_sticky_adopt(struct lb_worker *worker, const struct lb_snapshot *before) {
     if (before == NULL || !has_other_tables(worker->snapshot, before))
         return;
     worker->rejoining = true;
@@ -158,13 +158,13 @@ void lb_affinity_adopt(struct lb_worker *worker, const struct lb_snapshot *befor
 static void rejoin(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool = session->has_pool ? lb_snapshot_pool(worker->snapshot, session->pool) : NULL;
 
-    if (pool == NULL || pool->sticky == NULL || lb_sticky_id(pool->sticky) == session->sticky_table ||
+    if (pool == NULL || pool->stick_table == NULL || lb_stick_table_id(pool->stick_table) == session->stick_table_id ||
         (session->state != LB_SESSION_RELAY && session->state != LB_SESSION_LINGER))
         return;
-    (void)join(worker, session, pool->sticky, (int64_t)pool->sticky_ttl_ms);
+    (void)join(worker, session, pool->stick_table, (int64_t)pool->sticky_ttl_ms);
 }
 
-void lb_affinity_rejoin(struct lb_worker *worker) {
+void lb_session_sticky_rejoin(struct lb_worker *worker) {
     struct lb_session *session;
 
     if (!worker->rejoining)
@@ -172,5 +172,5 @@ void lb_affinity_rejoin(struct lb_worker *worker) {
     lb_scan_begin_part(&worker->rejoin);
     while ((session = lb_scan_next(&worker->rejoin, &worker->sessions)) != NULL)
         rejoin(worker, session);
-    worker->rejoining = !lb_scan_over(&worker->rejoin);
+    worker->rejoining = !lb_scan_is_done(&worker->rejoin);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "protocol/ending.h"
+#include "protocol/response_end.h"
 
 #include <string.h>
 
@@ -14,7 +14,7 @@ enum {
     HEADS_MIN = 8,      /* proofs before a first or second piece is held for not the last */
     SURE = 16,          /* times as often one as the other */
     VERY_SURE = 64,     /* a wrong "not the last" costs more: it keeps a backend busy */
-    TOLD_MIN = 8,       /* ends that were told before silence is in doubt */
+    RELIABLE_MIN = 8,   /* ends that were told before silence is in doubt */
     CERTAIN_MIN = 16,   /* proofs before a piece is the last one for certain, */
     CERTAIN_SURE = 256, /* times as many as there are of the contrary */
     CHANCE_MIN = 4,     /* last pieces there would be by chance, before their absence means something */
@@ -23,7 +23,7 @@ enum {
 };
 
 /* True when it has become full. */
-static bool count(struct lb_ending_counts *counts, bool last, uint16_t max) {
+static bool count(struct lb_end_counts *counts, bool last, uint16_t max) {
     if (last)
         counts->last++;
     else
@@ -31,7 +31,7 @@ static bool count(struct lb_ending_counts *counts, bool last, uint16_t max) {
     return counts->last >= max || counts->not_last >= max;
 }
 
-static void halve(struct lb_ending_counts *counts) {
+static void halve(struct lb_end_counts *counts) {
     counts->last /= 2;
     counts->not_last /= 2;
 }
@@ -49,7 +49,7 @@ struct lb_piece lb_piece_after(struct lb_piece before, uint64_t bytes) {
 
     return (struct lb_piece){
         .bytes = size & LB_PIECE_BYTES_MAX,
-        .place = LB_MIN(before.place + 1u, (uint32_t)LB_PIECE_PLACES) & 3,
+        .ordinal = LB_MIN(before.ordinal + 1u, (uint32_t)LB_PIECE_ORDINALS) & 3,
         .step = step & 0xff,
     };
 }
@@ -59,101 +59,101 @@ struct lb_piece lb_piece_after(struct lb_piece before, uint64_t bytes) {
 /* Sizes that an answer ended with. One that comes more often takes over the place, as in Misra and Gries, "Finding
  * repeated elements", 1982. */
 
-static uint32_t key_of(struct lb_piece piece) { return (uint32_t)piece.bytes << 2 | piece.place; }
+static uint32_t key_of(struct lb_piece piece) { return (uint32_t)piece.bytes << 2 | piece.ordinal; }
 
 static uint32_t exact_of(struct lb_piece piece) { return (uint32_t)(lb_hash_mix(key_of(piece)) % LB_PIECE_EXACT); }
 
-static void learn_exact(struct lb_endings *endings, struct lb_piece piece, bool last) {
+static void learn_exact(struct lb_end_model *model, struct lb_piece piece, bool last) {
     uint32_t at = exact_of(piece);
-    struct lb_ending_counts *counts = &endings->exact[at].counts;
+    struct lb_end_counts *counts = &model->exact[at].counts;
 
-    if (endings->exact[at].key != key_of(piece)) {
+    if (model->exact[at].key != key_of(piece)) {
         if (!last)
             return;
         if (counts->last > 1) {
             counts->last--;
             return;
         }
-        endings->exact[at].key = key_of(piece);
-        *counts = (struct lb_ending_counts){0};
+        model->exact[at].key = key_of(piece);
+        *counts = (struct lb_end_counts){0};
     }
     if (count(counts, last, EXACT_MAX))
         halve(counts);
 }
 
-static struct lb_ending_counts exact_counts(const struct lb_endings *endings, struct lb_piece piece) {
+static struct lb_end_counts exact_counts(const struct lb_end_model *model, struct lb_piece piece) {
     uint32_t at = exact_of(piece);
-    return endings->exact[at].key == key_of(piece) ? endings->exact[at].counts : (struct lb_ending_counts){0};
+    return model->exact[at].key == key_of(piece) ? model->exact[at].counts : (struct lb_end_counts){0};
 }
 
 /* ---- all --------------------------------------------------------------------------------------------------------- */
 
-static bool is_last(struct lb_ending_counts counts, uint32_t place) {
-    uint32_t enough = place < LB_PIECE_PLACES ? SEEN_MIN : LATER_MIN;
+static bool is_last(struct lb_end_counts counts, uint32_t ordinal) {
+    uint32_t enough = ordinal < LB_PIECE_ORDINALS ? SEEN_MIN : LATER_MIN;
     return counts.last >= enough && counts.last >= SURE * counts.not_last;
 }
 
-static bool is_not_last(struct lb_ending_counts counts, struct lb_ending_counts any, uint32_t place) {
+static bool is_not_last(struct lb_end_counts counts, struct lb_end_counts any, uint32_t ordinal) {
     uint64_t by_chance;
 
     if (counts.not_last < VERY_SURE * counts.last)
         return false;
-    if (place < LB_PIECE_PLACES) /* Each answer has one of these at most: what they are followed by is no chance. */
+    if (ordinal < LB_PIECE_ORDINALS) /* Each answer has one of these at most: what they are followed by is no chance. */
         return counts.not_last >= HEADS_MIN;
     by_chance = (uint64_t)any.last * counts.not_last / LB_MAX(any.not_last, 1u);
     return by_chance >= CHANCE_MIN && by_chance >= SURE * counts.last;
 }
 
-enum lb_ending lb_endings_ask(const struct lb_endings *endings, struct lb_piece piece) {
-    static const struct lb_ending_counts nothing;
-    struct lb_ending_counts any = endings->any[piece.place - 1];
-    struct lb_ending_counts grains[] = {
-        exact_counts(endings, piece),
-        piece.place == LB_PIECE_PLACES ? endings->steps[piece.step] : nothing,
-        endings->classes[piece.place - 1][class_of(piece.bytes)],
+enum lb_end lb_end_model_predict(const struct lb_end_model *model, struct lb_piece piece) {
+    static const struct lb_end_counts nothing;
+    struct lb_end_counts any = model->any[piece.ordinal - 1];
+    struct lb_end_counts grains[] = {
+        exact_counts(model, piece),
+        piece.ordinal == LB_PIECE_ORDINALS ? model->steps[piece.step] : nothing,
+        model->classes[piece.ordinal - 1][class_of(piece.bytes)],
         any,
     };
 
     bool doubt = false;
 
     for (size_t i = 0; i < sizeof grains / sizeof grains[0]; i++) {
-        if (is_last(grains[i], piece.place))
-            return LB_ENDING_LAST;
-        if (!doubt && is_not_last(grains[i], any, piece.place))
-            return LB_ENDING_NOT_LAST;
+        if (is_last(grains[i], piece.ordinal))
+            return LB_END_LAST;
+        if (!doubt && is_not_last(grains[i], any, piece.ordinal))
+            return LB_END_NOT_LAST;
         /* Once is an accident: the client may have broken off its question. */
         doubt = doubt || (grains[i].last > 1 && grains[i].not_last < VERY_SURE * grains[i].last);
     }
-    return LB_ENDING_UNKNOWN;
+    return LB_END_UNKNOWN;
 }
 
-void lb_endings_learn(struct lb_endings *endings, struct lb_piece piece, bool last) {
-    uint32_t place = piece.place - 1;
+void lb_end_model_learn(struct lb_end_model *model, struct lb_piece piece, bool last) {
+    uint32_t ordinal = piece.ordinal - 1;
 
-    if (last && count(&endings->told, lb_endings_ask(endings, piece) == LB_ENDING_LAST, EXACT_MAX))
-        halve(&endings->told);
-    learn_exact(endings, piece, last);
-    (void)count(&endings->classes[place][class_of(piece.bytes)], last, COUNT_MAX);
-    if (piece.place == LB_PIECE_PLACES)
-        (void)count(&endings->steps[piece.step], last, COUNT_MAX);
-    if (!count(&endings->any[place], last, COUNT_MAX))
+    if (last && count(&model->predicted, lb_end_model_predict(model, piece) == LB_END_LAST, EXACT_MAX))
+        halve(&model->predicted);
+    learn_exact(model, piece, last);
+    (void)count(&model->classes[ordinal][class_of(piece.bytes)], last, COUNT_MAX);
+    if (piece.ordinal == LB_PIECE_ORDINALS)
+        (void)count(&model->steps[piece.step], last, COUNT_MAX);
+    if (!count(&model->any[ordinal], last, COUNT_MAX))
         return;
-    halve(&endings->any[place]);
+    halve(&model->any[ordinal]);
     for (uint32_t i = 0; i < LB_PIECE_CLASSES; i++)
-        halve(&endings->classes[place][i]);
-    for (uint32_t i = 0; i < LB_PIECE_STEPS && piece.place == LB_PIECE_PLACES; i++)
-        halve(&endings->steps[i]);
+        halve(&model->classes[ordinal][i]);
+    for (uint32_t i = 0; i < LB_PIECE_STEPS && piece.ordinal == LB_PIECE_ORDINALS; i++)
+        halve(&model->steps[i]);
 }
 
 /* The finest grain of which enough is known decides. How large the pieces of a bulk transfer are is up to buffers and
  * timing, so there only a size that was seen counts. */
-bool lb_endings_are_certain(const struct lb_endings *endings, struct lb_piece piece) {
-    static const struct lb_ending_counts nothing;
+bool lb_end_model_is_certain(const struct lb_end_model *model, struct lb_piece piece) {
+    static const struct lb_end_counts nothing;
     bool small = piece.bytes <= LB_COPY_BYTES;
-    const struct lb_ending_counts grains[] = {
-        exact_counts(endings, piece),
-        small && piece.place == LB_PIECE_PLACES ? endings->steps[piece.step] : nothing,
-        small ? endings->classes[piece.place - 1][class_of(piece.bytes)] : nothing,
+    const struct lb_end_counts grains[] = {
+        exact_counts(model, piece),
+        small && piece.ordinal == LB_PIECE_ORDINALS ? model->steps[piece.step] : nothing,
+        small ? model->classes[piece.ordinal - 1][class_of(piece.bytes)] : nothing,
     };
 
     for (size_t i = 0; i < sizeof grains / sizeof grains[0]; i++) {
@@ -163,14 +163,14 @@ bool lb_endings_are_certain(const struct lb_endings *endings, struct lb_piece pi
     return false;
 }
 
-bool lb_endings_tell(const struct lb_endings *endings) {
-    return endings->told.last >= TOLD_MIN && endings->told.last >= endings->told.not_last;
+bool lb_end_model_is_reliable(const struct lb_end_model *model) {
+    return model->predicted.last >= RELIABLE_MIN && model->predicted.last >= model->predicted.not_last;
 }
 
-void lb_endings_clear(struct lb_endings *endings) {
-    static const struct lb_endings nothing;
+void lb_end_model_clear(struct lb_end_model *model) {
+    static const struct lb_end_model nothing;
 
     /* A page that was never written to stays one. */
-    if (memcmp(endings, &nothing, sizeof *endings) != 0)
-        *endings = nothing;
+    if (memcmp(model, &nothing, sizeof *model) != 0)
+        *model = nothing;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "shared/sticky.h"
+#include "shared/stick_table.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -9,24 +9,24 @@
 #include "base/keyed_hash.h"
 
 struct entry {
-    struct lb_sticky_key key;
+    struct lb_stick_key key;
     int64_t used_ms; /* a session began or ended */
-    struct lb_sticky_target target;
+    struct lb_stick_target target;
     uint32_t sessions; /* that hold it */
 };
 
 /* Zeroed, it is an empty one. All is written with the lock held; the two atomics may be read without. */
 struct set {
     _Alignas(LB_CACHE_LINE) pthread_mutex_t lock;
-    atomic_uint n_entries;         /* expired ones included */
-    _Atomic int64_t idle_ms;       /* no entry that is not in use was used before */
-    uint16_t tags[LB_STICKY_WAYS]; /* of the client's hash; 0 = free */
-    struct entry entries[LB_STICKY_WAYS];
+    atomic_uint n_entries;        /* expired ones included */
+    _Atomic int64_t idle_ms;      /* no entry that is not in use was used before */
+    uint16_t tags[LB_STICK_WAYS]; /* of the client's hash; 0 = free */
+    struct entry entries[LB_STICK_WAYS];
 };
 
-_Static_assert(sizeof(struct set) == 43 * LB_STICKY_WAYS, "what an entry costs");
+_Static_assert(sizeof(struct set) == 43 * LB_STICK_WAYS, "what an entry costs");
 
-struct lb_sticky {
+struct lb_stick_table {
     uint32_t n_users; /* control-only */
     uint32_t id;
     uint32_t n_entries;
@@ -43,7 +43,7 @@ struct spot {
 
 /* ---- a set ------------------------------------------------------------------------------------------------------- */
 
-static struct spot spot_of(const struct lb_sticky *table, const struct lb_sticky_key *key) {
+static struct spot spot_of(const struct lb_stick_table *table, const struct lb_stick_key *key) {
     uint64_t hash = lb_keyed_hash(table->seed, key->words);
     uint16_t tag = (uint16_t)hash;
 
@@ -51,13 +51,13 @@ static struct spot spot_of(const struct lb_sticky *table, const struct lb_sticky
 }
 
 /* `n_entries` places over all sets, as evenly as it goes. */
-static uint32_t ways_of(const struct lb_sticky *table, uint32_t set) {
+static uint32_t ways_of(const struct lb_stick_table *table, uint32_t set) {
     return table->n_entries / table->n_sets + (set < table->n_entries % table->n_sets);
 }
 
-static uint32_t place_of(uint32_t set, uint32_t way) { return set * LB_STICKY_WAYS + way + 1; }
+static uint32_t number_of(uint32_t set, uint32_t way) { return set * LB_STICK_WAYS + way + 1; }
 
-static struct set *lock(struct lb_sticky *table, uint32_t at) {
+static struct set *lock(struct lb_stick_table *table, uint32_t at) {
     struct set *set = &table->sets[at];
     (void)pthread_mutex_lock(&set->lock);
     return set;
@@ -69,7 +69,7 @@ static bool is_expired(const struct entry *entry, int64_t now_ms, int64_t ttl_ms
     return entry->sessions == 0 && now_ms - entry->used_ms >= ttl_ms;
 }
 
-static struct entry *find(struct set *set, uint32_t n_ways, uint16_t tag, const struct lb_sticky_key *key) {
+static struct entry *find(struct set *set, uint32_t n_ways, uint16_t tag, const struct lb_stick_key *key) {
     for (uint32_t way = 0; way < n_ways; way++) {
         struct entry *entry = &set->entries[way];
         if (set->tags[way] == tag && entry->key.words[0] == key->words[0] && entry->key.words[1] == key->words[1])
@@ -113,26 +113,26 @@ static void fill(struct set *set, struct entry *entry, uint16_t tag, struct entr
         note_idle(set, values.used_ms);
 }
 
-static bool is_same(struct lb_sticky_target a, struct lb_sticky_target b) {
+static bool is_same(struct lb_stick_target a, struct lb_stick_target b) {
     return a.backend == b.backend && a.generation == b.generation;
 }
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
-static void copy(struct lb_sticky *from, struct lb_sticky *to, int64_t now_ms, int64_t ttl_ms) {
-    struct lb_sticky_entry batch[LB_STICKY_WAYS];
+static void copy(struct lb_stick_table *from, struct lb_stick_table *to, int64_t now_ms, int64_t ttl_ms) {
+    struct lb_stick_entry batch[LB_STICK_WAYS];
     uint32_t cursor = 0;
     size_t n;
 
-    while ((n = lb_sticky_read(from, &cursor, batch, LB_STICKY_WAYS, now_ms, ttl_ms)) > 0) {
+    while ((n = lb_stick_table_read(from, &cursor, batch, LB_STICK_WAYS, now_ms, ttl_ms)) > 0) {
         for (size_t i = 0; i < n; i++)
-            (void)lb_sticky_write(to, &batch[i], now_ms, ttl_ms);
+            (void)lb_stick_table_write(to, &batch[i], now_ms, ttl_ms);
     }
 }
 
-int lb_sticky_make(uint32_t entries, uint32_t id, const uint64_t seed[2], struct lb_sticky *like, int64_t now_ms,
-                   int64_t ttl_ms, struct lb_sticky **out) {
-    struct lb_sticky *table;
+int lb_stick_table_make(uint32_t entries, uint32_t id, const uint64_t seed[2], struct lb_stick_table *like,
+                        int64_t now_ms, int64_t ttl_ms, struct lb_stick_table **out) {
+    struct lb_stick_table *table;
 
     if (like != NULL && like->n_entries == entries) {
         like->n_users++;
@@ -142,11 +142,11 @@ int lb_sticky_make(uint32_t entries, uint32_t id, const uint64_t seed[2], struct
     table = malloc(sizeof *table);
     if (table == NULL)
         return -ENOMEM;
-    *table = (struct lb_sticky){.n_users = 1,
-                                .id = id,
-                                .n_entries = entries,
-                                .n_sets = (entries + LB_STICKY_WAYS - 1) / LB_STICKY_WAYS,
-                                .seed = {seed[0], seed[1]}};
+    *table = (struct lb_stick_table){.n_users = 1,
+                                     .id = id,
+                                     .n_entries = entries,
+                                     .n_sets = (entries + LB_STICK_WAYS - 1) / LB_STICK_WAYS,
+                                     .seed = {seed[0], seed[1]}};
     table->sets =
         mmap(NULL, table->n_sets * sizeof *table->sets, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (table->sets == MAP_FAILED) {
@@ -159,9 +159,9 @@ int lb_sticky_make(uint32_t entries, uint32_t id, const uint64_t seed[2], struct
     return 0;
 }
 
-uint32_t lb_sticky_id(const struct lb_sticky *table) { return table->id; }
+uint32_t lb_stick_table_id(const struct lb_stick_table *table) { return table->id; }
 
-void lb_sticky_put(struct lb_sticky *table) {
+void lb_stick_table_put(struct lb_stick_table *table) {
     if (table == NULL || --table->n_users > 0)
         return;
     (void)munmap(table->sets, table->n_sets * sizeof *table->sets);
@@ -170,8 +170,8 @@ void lb_sticky_put(struct lb_sticky *table) {
 
 /* ---- sessions ---------------------------------------------------------------------------------------------------- */
 
-bool lb_sticky_find(struct lb_sticky *table, const struct lb_sticky_key *key, int64_t now_ms, int64_t ttl_ms,
-                    struct lb_sticky_target *out) {
+bool lb_stick_table_find(struct lb_stick_table *table, const struct lb_stick_key *key, int64_t now_ms, int64_t ttl_ms,
+                         struct lb_stick_target *out) {
     struct spot spot = spot_of(table, key);
     struct set *set = lock(table, spot.set);
     const struct entry *entry = find(set, ways_of(table, spot.set), spot.tag, key);
@@ -183,9 +183,9 @@ bool lb_sticky_find(struct lb_sticky *table, const struct lb_sticky_key *key, in
     return found;
 }
 
-struct lb_sticky_joined lb_sticky_join(struct lb_sticky *table, const struct lb_sticky_key *key,
-                                       struct lb_sticky_target target, int64_t now_ms, int64_t ttl_ms) {
-    struct lb_sticky_joined joined = {.place = LB_STICKY_NOWHERE, .target = target};
+struct lb_stick_joined lb_stick_table_join(struct lb_stick_table *table, const struct lb_stick_key *key,
+                                           struct lb_stick_target target, int64_t now_ms, int64_t ttl_ms) {
+    struct lb_stick_joined joined = {.entry = LB_STICK_NONE, .target = target};
     struct spot spot = spot_of(table, key);
     struct set *set = lock(table, spot.set);
     uint32_t n_ways = ways_of(table, spot.set);
@@ -204,15 +204,15 @@ struct lb_sticky_joined lb_sticky_join(struct lb_sticky *table, const struct lb_
     if (entry != NULL) {
         entry->sessions++;
         entry->used_ms = LB_MAX(entry->used_ms, now_ms);
-        joined.place = place_of(spot.set, (uint32_t)(entry - set->entries));
+        joined.entry = number_of(spot.set, (uint32_t)(entry - set->entries));
     }
     unlock(set);
     return joined;
 }
 
-void lb_sticky_leave(struct lb_sticky *table, uint32_t place, int64_t now_ms) {
-    struct set *set = lock(table, (place - 1) / LB_STICKY_WAYS);
-    struct entry *entry = &set->entries[(place - 1) % LB_STICKY_WAYS];
+void lb_stick_table_release(struct lb_stick_table *table, uint32_t number, int64_t now_ms) {
+    struct set *set = lock(table, (number - 1) / LB_STICK_WAYS);
+    struct entry *entry = &set->entries[(number - 1) % LB_STICK_WAYS];
 
     LB_BUG_ON(entry->sessions == 0);
     entry->used_ms = LB_MAX(entry->used_ms, now_ms);
@@ -221,8 +221,8 @@ void lb_sticky_leave(struct lb_sticky *table, uint32_t place, int64_t now_ms) {
     unlock(set);
 }
 
-void lb_sticky_move(struct lb_sticky *table, const struct lb_sticky_key *key, struct lb_sticky_target from,
-                    struct lb_sticky_target to) {
+void lb_stick_table_move(struct lb_stick_table *table, const struct lb_stick_key *key, struct lb_stick_target from,
+                         struct lb_stick_target to) {
     struct spot spot = spot_of(table, key);
     struct set *set = lock(table, spot.set);
     struct entry *entry = find(set, ways_of(table, spot.set), spot.tag, key);
@@ -238,7 +238,7 @@ void lb_sticky_move(struct lb_sticky *table, const struct lb_sticky_key *key, st
 static void drop_expired(struct set *set, int64_t now_ms, int64_t ttl_ms) {
     int64_t idle_ms = INT64_MAX;
 
-    for (uint32_t way = 0; way < LB_STICKY_WAYS; way++) {
+    for (uint32_t way = 0; way < LB_STICK_WAYS; way++) {
         struct entry *entry = &set->entries[way];
         if (set->tags[way] == 0 || entry->sessions > 0)
             continue;
@@ -250,7 +250,7 @@ static void drop_expired(struct set *set, int64_t now_ms, int64_t ttl_ms) {
     atomic_store_explicit(&set->idle_ms, idle_ms, memory_order_relaxed);
 }
 
-uint32_t lb_sticky_count(struct lb_sticky *table, int64_t now_ms, int64_t ttl_ms) {
+uint32_t lb_stick_table_count(struct lb_stick_table *table, int64_t now_ms, int64_t ttl_ms) {
     uint32_t total = 0;
 
     for (uint32_t at = 0; at < table->n_sets; at++) {
@@ -266,28 +266,29 @@ uint32_t lb_sticky_count(struct lb_sticky *table, int64_t now_ms, int64_t ttl_ms
     return total;
 }
 
-size_t lb_sticky_read(struct lb_sticky *table, uint32_t *cursor, struct lb_sticky_entry *out, size_t n, int64_t now_ms,
-                      int64_t ttl_ms) {
+size_t lb_stick_table_read(struct lb_stick_table *table, uint32_t *cursor, struct lb_stick_entry *out, size_t n,
+                           int64_t now_ms, int64_t ttl_ms) {
     size_t taken = 0;
 
-    while (taken < n && *cursor < table->n_sets * LB_STICKY_WAYS) {
-        struct set *set = lock(table, *cursor / LB_STICKY_WAYS);
+    while (taken < n && *cursor < table->n_sets * LB_STICK_WAYS) {
+        struct set *set = lock(table, *cursor / LB_STICK_WAYS);
         do {
-            uint32_t way = *cursor % LB_STICKY_WAYS;
+            uint32_t way = *cursor % LB_STICK_WAYS;
             const struct entry *entry = &set->entries[way];
             if (set->tags[way] != 0 && !is_expired(entry, now_ms, ttl_ms))
-                out[taken++] = (struct lb_sticky_entry){
+                out[taken++] = (struct lb_stick_entry){
                     .key = entry->key,
                     .target = entry->target,
                     .left_ms = entry->sessions > 0 ? ttl_ms : LB_MIN(ttl_ms, ttl_ms - (now_ms - entry->used_ms))};
             ++*cursor;
-        } while (taken < n && *cursor % LB_STICKY_WAYS != 0);
+        } while (taken < n && *cursor % LB_STICK_WAYS != 0);
         unlock(set);
     }
     return taken;
 }
 
-bool lb_sticky_write(struct lb_sticky *table, const struct lb_sticky_entry *entry, int64_t now_ms, int64_t ttl_ms) {
+bool lb_stick_table_write(struct lb_stick_table *table, const struct lb_stick_entry *entry, int64_t now_ms,
+                          int64_t ttl_ms) {
     struct spot spot = spot_of(table, &entry->key);
     uint32_t n_ways = ways_of(table, spot.set);
     int64_t used_ms = now_ms - LB_MAX(ttl_ms - entry->left_ms, (int64_t)0);
