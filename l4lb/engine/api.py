@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from l4lb.engine.statistics import BackendStatistics, ListenerStatistics, PoolStatistics, WorkerStatistics
+
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str
 """An address as the socket module spells it: (host, port), (host, port, flow, scope), or a unix path."""
 
@@ -198,37 +200,6 @@ class EngineOptions:
     events_cap: int = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Counts per bucket (not cumulative; one more bucket than bounds) and the sum, in seconds."""
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum: float
-
-
-NO_HISTOGRAM = Histogram((), (0,), 0.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendStatistics:
-    connections: int
-    busy: int
-    latency: float | None
-    connections_total: int
-    connect_failures_total: int
-    connect_timeouts_total: int
-    retries_total: int
-    resets_total: int
-    received_bytes_total: int
-    sent_bytes_total: int
-    connect: Histogram
-    turns_total: int
-    first_byte: Histogram
-    stream_gap: Histogram
-    turn: Histogram
-
-
 class BackendSummary(NamedTuple):
     """What is watched of a backend all the time. `latency` is 0 when nothing is known; `failures_total` are connects
     that failed or timed out and sessions that it reset before its first byte, `answered_total` those that got one."""
@@ -242,27 +213,6 @@ class BackendSummary(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerStatistics:
-    """`rejected_total` is by reason (see L4LB_REJECT_TABLE)."""
-
-    connections: int
-    connections_total: int
-    rejected_total: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StickyStatistics:
-    """`entries` are clients remembered now. The rest are sessions that reached a backend: the one remembered; any, as
-    none was; another one, which is remembered from then on; another one, as the one remembered was full."""
-
-    entries: int
-    hits_total: int
-    misses_total: int
-    moved_total: int
-    passed_total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StickyEntry:
     """A client and the slot of the backend it was given. `key` is its address, 16 bytes, IPv4 mapped into IPv6; `left`
     the seconds until it is forgotten if it does not come again."""
@@ -270,32 +220,6 @@ class StickyEntry:
     key: bytes
     backend: int
     left: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStatistics:
-    """`queue` is the time waited; `closed_total` is by (reason, termination code) (see L4LB_CLOSE_TABLE); `sticky` is
-    None when clients are not remembered."""
-
-    queued: int = 0
-    queue: Histogram = NO_HISTOGRAM
-    sticky: StickyStatistics | None = None
-    closed_total: dict[tuple[str, str], int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStatistics:
-    sessions: int
-    loops_total: int
-    idle_wakeups_total: int
-    accept_pauses_total: int
-    copied_bytes_total: int
-    spliced_bytes_total: int
-    pipes: int
-    pipes_in_use: int
-    pipe_fallbacks_total: int
-    events_dropped_total: int
-    heartbeat_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

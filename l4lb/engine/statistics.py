@@ -1,0 +1,129 @@
+"""Statistics of the data plane, under the names of the tables in `src_c/l4lb.h`.
+
+Those tables are the only list of statistics: the engine reads them by it, and the metrics, the API and the reference
+are made from it. The classes here declare only what the control plane itself uses.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class StatKind(enum.IntEnum):
+    """`enum l4lb_stat_kind`."""
+
+    GAUGE = 0
+    COUNTER = 1
+    HISTOGRAM = 2
+    INTERNAL = 3
+    """Read by the control plane, in neither metrics nor API."""
+
+
+class Stat(NamedTuple):
+    """A line of a table in `l4lb.h`. A name that ends in `_us` is a time in microseconds, 0 while it is unknown."""
+
+    name: str
+    kind: StatKind
+    help: str
+
+    @property
+    def attribute(self) -> str:
+        """The attribute of `Statistics` that holds it. Times are seconds there, or None while unknown."""
+        return self.name.removesuffix("_us")
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts of each bucket (not cumulative; one more bucket than bounds) and the sum, in seconds."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+NO_HISTOGRAM = Histogram((), (0,), 0.0)
+
+
+class Statistics:
+    """Values of one table, as attributes that do not change."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"statistics do not change; {name!r} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(self) == vars(other)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
+
+    def of(self, table: tuple[Stat, ...]) -> Iterator[tuple[Stat, Any]]:
+        """Each line of the table with its value."""
+        return ((stat, getattr(self, stat.attribute)) for stat in table)
+
+
+class BackendStatistics(Statistics):
+    """L4LB_BACKEND_STATS."""
+
+    connections: int
+    busy: int
+    latency: float | None
+    connections_total: int
+    connect: Histogram
+    first_byte: Histogram
+    stream_gap: Histogram
+    turn: Histogram
+    received_bytes_total: int
+    sent_bytes_total: int
+
+
+class ListenerStatistics(Statistics):
+    """L4LB_LISTENER_STATS, and the clients turned away by reason (L4LB_REJECT_TABLE)."""
+
+    connections: int
+    connections_total: int
+    rejected_total: dict[str, int]
+
+    def __init__(self, *, rejected_total: dict[str, int] | None = None, **values: int) -> None:
+        super().__init__(rejected_total={} if rejected_total is None else rejected_total, **values)
+
+
+class StickyStatistics(Statistics):
+    """L4LB_STICKY_STATS, and `entries`: the clients remembered now."""
+
+    entries: int
+
+
+class PoolStatistics(Statistics):
+    """L4LB_POOL_STATS, and the closed sessions by (reason, termination code) (L4LB_CLOSE_TABLE). `sticky` is None where
+    clients are not remembered."""
+
+    queued: int
+    queue: Histogram
+    sticky: StickyStatistics | None
+    closed_total: dict[tuple[str, str], int]
+
+    def __init__(
+        self,
+        *,
+        queued: int = 0,
+        queue: Histogram = NO_HISTOGRAM,
+        sticky: StickyStatistics | None = None,
+        closed_total: dict[tuple[str, str], int] | None = None,
+        **values: int,
+    ) -> None:
+        closed = {} if closed_total is None else closed_total
+        super().__init__(queued=queued, queue=queue, sticky=sticky, closed_total=closed, **values)
+
+
+class WorkerStatistics(Statistics):
+    """L4LB_WORKER_STATS."""
+
+    sessions: int
+    heartbeat_ns: int
