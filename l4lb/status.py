@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from l4lb.engine.api import (
+from l4lb.engine.api import SessionRecord
+from l4lb.engine.statistics import (
     NO_HISTOGRAM,
     BackendStatistics,
     Histogram,
     ListenerStatistics,
     PoolStatistics,
-    SessionRecord,
     WorkerStatistics,
 )
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from l4lb.engine.api import (
+from l4lb.engine.api import EventKind, Path, Phase, SessionRecord, SessionState
+from l4lb.engine.statistics import (
     BackendStatistics,
-    EventKind,
     Histogram,
     ListenerStatistics,
-    Path,
-    Phase,
     PoolStatistics,
-    SessionRecord,
-    SessionState,
     StickyStatistics,
     WorkerStatistics,
 )

@@ -278,23 +278,88 @@ struct l4lb_histogram {
     uint64_t sum_us;
 };
 
+/* Every statistic is one line of a table: X(kind, name, help). The line makes the field of the struct, its metric
+ * (l4lb_OBJECT_NAME, with Prometheus' suffixes), its key in the API and its row in the reference. A name that ends in
+ * `_total` only grows; one that ends in `_us` is a time in microseconds, 0 while it is unknown.
+ * GAUGE now, COUNTER since the start, HISTOGRAM of times, INTERNAL: for the control plane, in neither metrics nor API. */
+enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L4LB_STAT_INTERNAL };
+
+#define L4LB_STAT_TYPE_GAUGE uint64_t
+#define L4LB_STAT_TYPE_COUNTER uint64_t
+#define L4LB_STAT_TYPE_HISTOGRAM struct l4lb_histogram
+#define L4LB_STAT_TYPE_INTERNAL uint64_t
+#define L4LB_STAT_FIELD(kind, name, help) L4LB_STAT_TYPE_##kind name;
+
+/* clang-format off */
+#define L4LB_BACKEND_STATS(X) \
+    X(GAUGE, connections, "Connections now, connecting ones included.") \
+    X(GAUGE, busy, "Turns in flight: sessions with a request whose response is not complete.") \
+    X(GAUGE, latency_us, "Recent time to the first byte of a turn, a decaying peak; 0 when unknown.") \
+    X(COUNTER, connections_total, "Connections attempted.") \
+    X(COUNTER, connect_failures_total, "Connects refused, unreachable or reset.") \
+    X(COUNTER, connect_timeouts_total, "Connects that timed out.") \
+    X(COUNTER, retries_total, "Failed connects that were tried again.") \
+    X(COUNTER, resets_total, "Sessions that the backend reset before its first byte.") \
+    X(INTERNAL, answered_total, "Sessions in which the backend sent a first byte.") \
+    X(COUNTER, received_bytes_total, "Bytes received from the backend.") \
+    X(COUNTER, sent_bytes_total, "Bytes sent to the backend.") \
+    X(COUNTER, turns_total, "Turns begun: a request and its response.") \
+    X(HISTOGRAM, connect, "Time to connect to the backend.") \
+    X(HISTOGRAM, first_byte, "Last client byte to first backend byte of each turn.") \
+    X(HISTOGRAM, stream_gap, "Silence between two pieces of a response.") \
+    X(HISTOGRAM, turn, "First client byte to last backend byte of each turn.")
+
+#define L4LB_LISTENER_STATS(X) \
+    X(GAUGE, connections, "Client connections now.") \
+    X(COUNTER, connections_total, "Client connections accepted.")
+
+#define L4LB_POOL_STATS(X) \
+    X(GAUGE, queued, "Clients waiting in the queue.") \
+    X(HISTOGRAM, queue, "Time in the queue of clients that got a backend.")
+
+/* Sessions that reached a backend, in pools that remember clients (l4lb_pool_sticky_NAME). */
+#define L4LB_STICKY_STATS(X) \
+    X(COUNTER, hits_total, "Sessions that reached the backend remembered for their client.") \
+    X(COUNTER, misses_total, "Sessions of clients that were not remembered.") \
+    X(COUNTER, moved_total, "Sessions that reached another backend, remembered from then on: the old one takes none.") \
+    X(COUNTER, passed_total, "Sessions that reached another backend while the remembered one was full.")
+
+#define L4LB_WORKER_STATS(X) \
+    X(GAUGE, sessions, "Sessions now.") \
+    X(COUNTER, loops_total, "Iterations of the event loop.") \
+    X(COUNTER, idle_wakeups_total, "Events that moved nothing.") \
+    X(COUNTER, accept_pauses_total, "Pauses in accepting for want of a resource.") \
+    X(COUNTER, copied_bytes_total, "Bytes relayed through user space.") \
+    X(COUNTER, spliced_bytes_total, "Bytes relayed inside the kernel by splice.") \
+    X(GAUGE, pipes, "Splice pipes open.") \
+    X(GAUGE, pipes_in_use, "Splice pipes that hold data of a relay.") \
+    X(COUNTER, pipe_fallbacks_total, "Times that a relay copied for want of a pipe.") \
+    X(COUNTER, events_dropped_total, "Session events lost at a full ring.") \
+    X(INTERNAL, heartbeat_ns, "CLOCK_MONOTONIC at the last iteration of the event loop.")
+/* clang-format on */
+
+/* Readers add up these structs as arrays of uint64_t: a field of another type does not belong here. */
 struct l4lb_backend_stats {
-    uint64_t connections; /* now, connecting ones included */
-    uint64_t busy;        /* of them, those in a turn: a question was asked and its answer is not over */
-    uint64_t latency_us;  /* recent time to the first byte of a turn, peaks first; 0 = nothing known */
-    uint64_t connections_total;
-    uint64_t connect_failures_total; /* refused, unreachable, reset while connecting */
-    uint64_t connect_timeouts_total;
-    uint64_t retries_total;  /* attempts that failed here and were tried again */
-    uint64_t resets_total;   /* sessions that the backend reset before its first byte */
-    uint64_t answered_total; /* sessions in which it sent a first byte */
-    uint64_t received_bytes_total;
-    uint64_t sent_bytes_total;
-    struct l4lb_histogram connect;
-    uint64_t turns_total;
-    struct l4lb_histogram first_byte; /* last client byte to first backend byte of each turn */
-    struct l4lb_histogram stream_gap; /* between two pieces of an answer */
-    struct l4lb_histogram turn;       /* first client byte to last backend byte of each turn */
+    L4LB_BACKEND_STATS(L4LB_STAT_FIELD)
+};
+
+struct l4lb_listener_stats {
+    L4LB_LISTENER_STATS(L4LB_STAT_FIELD)
+    uint64_t rejected[L4LB_N_REJECT];
+};
+
+struct l4lb_sticky_stats {
+    L4LB_STICKY_STATS(L4LB_STAT_FIELD)
+};
+
+struct l4lb_pool_stats {
+    L4LB_POOL_STATS(L4LB_STAT_FIELD)
+    uint64_t closed[L4LB_N_CLOSE];
+    struct l4lb_sticky_stats sticky;
+};
+
+struct l4lb_worker_stats {
+    L4LB_WORKER_STATS(L4LB_STAT_FIELD)
 };
 
 /* What is watched of a backend all the time. */
@@ -305,37 +370,6 @@ struct l4lb_backend_summary {
     uint64_t answered_total;
     uint64_t turns_total;
     uint64_t received_bytes_total;
-};
-
-struct l4lb_listener_stats {
-    uint64_t connections;
-    uint64_t connections_total;
-    uint64_t rejected[L4LB_N_REJECT];
-};
-
-struct l4lb_pool_stats {
-    uint64_t queued; /* now */
-    uint64_t closed[L4LB_N_CLOSE];
-    struct l4lb_histogram queue; /* waited, of those that got a place */
-    /* sessions that reached a backend, by what was known of their client: */
-    uint64_t sticky_hits_total;   /* this backend */
-    uint64_t sticky_misses_total; /* nothing */
-    uint64_t sticky_moved_total;  /* a backend that takes no new sessions or could not be reached; now this one is */
-    uint64_t sticky_passed_total; /* a backend that was full, and still is the one remembered */
-};
-
-struct l4lb_worker_stats {
-    uint64_t sessions;
-    uint64_t loops_total;
-    uint64_t idle_wakeups_total; /* an event that moved nothing */
-    uint64_t accept_pauses_total;
-    uint64_t copied_bytes_total;
-    uint64_t spliced_bytes_total;
-    uint64_t pipes;        /* open now */
-    uint64_t pipes_in_use; /* held by a relay now */
-    uint64_t pipe_fallbacks_total;
-    uint64_t events_dropped_total;
-    uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the last loop turn */
 };
 
 int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out);

@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias, TypeVar
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from l4lb.admin.views import is_up, whole
-from l4lb.engine.api import BackendStatistics, Histogram, StickyStatistics, WorkerStatistics
+from l4lb.engine import BACKEND_STATS, LISTENER_STATS, POOL_STATS, STICKY_STATS, WORKER_STATS
+from l4lb.engine.statistics import Histogram, Stat, Statistics, StatKind
 from l4lb.status import AdminState, BackendStatus, Status
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -82,7 +83,8 @@ def render(status: Status) -> Iterator[Family]:
     yield from _backend_families(status)
     yield from _pool_families(status)
     yield from _discovery_families(status)
-    yield from _worker_families(status.workers)
+    workers = [(label_text(worker=str(index)), worker) for index, worker in enumerate(status.workers)]
+    yield from _stat_families("l4lb_worker", WORKER_STATS, workers)
     yield from _limit_families(status)
 
 
@@ -131,43 +133,43 @@ def _families(prefix: str, values: Iterable[Value[T]], labelled: Collection[tupl
         yield family
 
 
+def _stat_families(
+    prefix: str, table: Iterable[Stat], labelled: Collection[tuple[str, Statistics]]
+) -> Iterator[Family]:
+    """A family for each statistic of a table of `l4lb.h`, with a sample of each of `labelled`."""
+    for stat in table:
+        if stat.kind is StatKind.INTERNAL:
+            continue
+        is_time = stat.kind is StatKind.HISTOGRAM or stat.attribute != stat.name
+        name = f"{prefix}_{stat.attribute.removesuffix('_total')}{'_seconds' if is_time else ''}"
+        family = Family(name, _KINDS[stat.kind], stat.help)
+        for labels, statistics in labelled:
+            value = getattr(statistics, stat.attribute)
+            if stat.kind is StatKind.HISTOGRAM:
+                family.add_histogram(labels, value)
+            else:
+                family.add(labels, value or 0)
+        yield family
+
+
+_KINDS: dict[StatKind, Literal["counter", "gauge", "histogram"]] = {
+    StatKind.GAUGE: "gauge",
+    StatKind.COUNTER: "counter",
+    StatKind.HISTOGRAM: "histogram",
+}
+
+
 def _listener_families(status: Status) -> Iterator[Family]:
-    connections = Family("l4lb_listener_connections", "gauge", "Client connections now.")
-    total = Family("l4lb_listener_connections", "counter", "Client connections accepted.")
+    listeners = {label_text(listener=name): listener.statistics for name, listener in status.listeners.items()}
+    yield from _stat_families("l4lb_listener", LISTENER_STATS, listeners.items())
     rejected = Family("l4lb_listener_rejected", "counter", "Clients turned away before they became a session.")
-    for name, listener in status.listeners.items():
-        labels = label_text(listener=name)
-        connections.add(labels, listener.statistics.connections)
-        total.add(labels, listener.statistics.connections_total)
-        for reason, count in listener.statistics.rejected_total.items():
+    for labels, statistics in listeners.items():
+        for reason, count in statistics.rejected_total.items():
             rejected.add(f"{labels},{label_text(reason=reason)}", count)
-    yield from (connections, total, rejected)
+    yield rejected
 
-
-_HISTOGRAMS: tuple[tuple[str, str, Callable[[BackendStatistics], Histogram]], ...] = (
-    ("connect", "Time to connect to the backend.", lambda s: s.connect),
-    ("first_byte", "Last client byte to first backend byte of each turn.", lambda s: s.first_byte),
-    ("stream_gap", "Silence between two pieces of an answer.", lambda s: s.stream_gap),
-    ("turn", "First client byte to last backend byte of each turn.", lambda s: s.turn),
-)
 
 _BACKEND_VALUES: tuple[Value[BackendStatus], ...] = (
-    ("connections", "gauge", "Connections now, connecting ones included.", lambda b: b.statistics.connections),
-    ("busy", "gauge", "Turns in flight: connections with a question and no whole answer.", lambda b: b.statistics.busy),
-    ("connections", "counter", "Connections opened.", lambda b: b.statistics.connections_total),
-    ("received_bytes", "counter", "Bytes received from the backend.", lambda b: b.statistics.received_bytes_total),
-    ("sent_bytes", "counter", "Bytes sent to the backend.", lambda b: b.statistics.sent_bytes_total),
-    ("connect_failures", "counter", "Connects that failed.", lambda b: b.statistics.connect_failures_total),
-    ("connect_timeouts", "counter", "Connects that timed out.", lambda b: b.statistics.connect_timeouts_total),
-    ("resets", "counter", "Sessions it reset before its first byte.", lambda b: b.statistics.resets_total),
-    ("retries", "counter", "Failed connects that were tried again.", lambda b: b.statistics.retries_total),
-    (
-        "latency_seconds",
-        "gauge",
-        "Recent time to the first byte of a turn, peaks first; 0 when nothing is known.",
-        lambda b: b.statistics.latency or 0,
-    ),
-    ("turns", "counter", "Turns begun: a question and its answer.", lambda b: b.statistics.turns_total),
     (
         "ejected",
         "gauge",
@@ -188,6 +190,7 @@ def _backend_families(status: Status) -> Iterator[Family]:
         for pool_name, pool in status.pools.items()
         for name, backend in pool.backends.items()
     ]
+    yield from _stat_families("l4lb_backend", BACKEND_STATS, [(labels, item.statistics) for labels, item in backends])
     yield from _families("l4lb_backend", _BACKEND_VALUES, backends)
     info = Family("l4lb_backend_info", "gauge", "Tier and zone of the backend; always 1.")
     state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
@@ -199,7 +202,6 @@ def _backend_families(status: Status) -> Iterator[Family]:
     )
     scrapes = Family("l4lb_backend_load_scrapes", "counter", "Scrapes of the backend's load by result.")
     agents = Family("l4lb_backend_agent_checks", "counter", "Questions to the backend's agent by result.")
-    histograms = [(Family(f"l4lb_backend_{name}_seconds", "histogram", text), read) for name, text, read in _HISTOGRAMS]
     for labels, backend in backends:
         info.add(f"{labels},{label_text(tier=str(backend.tier), zone=backend.zone or '')}", 1)
         for wanted in AdminState:
@@ -218,42 +220,23 @@ def _backend_families(status: Status) -> Iterator[Family]:
         if backend.agent is not None:
             for result, count in backend.agent.checks_total.items():
                 agents.add(f"{labels},{label_text(result=result)}", count)
-        for family, read_histogram in histograms:
-            family.add_histogram(labels, read_histogram(backend.statistics))
-    yield from (info, state, checks, ejections, load, stale, scrapes, agents, *(family for family, _ in histograms))
-
-
-_STICKY_VALUES: tuple[Value[StickyStatistics], ...] = (
-    ("entries", "gauge", "Clients whose backend is remembered.", lambda s: s.entries),
-    ("hits", "counter", "Sessions that reached the backend their client was given before.", lambda s: s.hits_total),
-    ("misses", "counter", "Sessions of clients that were not remembered.", lambda s: s.misses_total),
-    (
-        "moved",
-        "counter",
-        "Sessions that reached another backend, as the one remembered takes none; it is remembered instead.",
-        lambda s: s.moved_total,
-    ),
-    (
-        "passed",
-        "counter",
-        "Sessions that reached another backend, as the one remembered was full; it still is the one.",
-        lambda s: s.passed_total,
-    ),
-)
+    yield from (info, state, checks, ejections, load, stale, scrapes, agents)
 
 
 def _sticky_families(status: Status) -> Iterator[Family]:
-    sticky = {name: pool.statistics.sticky for name, pool in status.pools.items()}
-    labelled = [(label_text(pool=name), numbers) for name, numbers in sticky.items() if numbers is not None]
-    return _families("l4lb_pool_sticky", _STICKY_VALUES, labelled)
+    sticky = {label_text(pool=name): pool.statistics.sticky for name, pool in status.pools.items()}
+    labelled = {labels: statistics for labels, statistics in sticky.items() if statistics is not None}
+    entries = Family("l4lb_pool_sticky_entries", "gauge", "Clients whose backend is remembered.")
+    for labels, statistics in labelled.items():
+        entries.add(labels, statistics.entries)
+    yield entries
+    yield from _stat_families("l4lb_pool_sticky", STICKY_STATS, labelled.items())
 
 
 def _pool_families(status: Status) -> Iterator[Family]:
     panic = Family(
         "l4lb_pool_panic", "gauge", "1 while too few backends are usable and health is ignored (panic_threshold)."
     )
-    queued = Family("l4lb_pool_queued", "gauge", "Sessions in the waiting room.")
-    queue = Family("l4lb_pool_queue_seconds", "histogram", "Time in the waiting room, of those that got a place.")
     held = Family("l4lb_pool_held_backends", "gauge", "Better backends that are usable and not used yet (failback).")
     withheld = Family(
         "l4lb_pool_ejections_withheld", "counter", "Backends not ejected because too many of the pool were."
@@ -265,14 +248,14 @@ def _pool_families(status: Status) -> Iterator[Family]:
         panic.add(label_text(pool=name), int(pool.panic))
         current.add(label_text(pool=name), int(pool.fault.message is None))
         faults.add(label_text(pool=name), pool.fault.total)
-        queued.add(label_text(pool=name), pool.statistics.queued)
         if pool.failover is not None:
             held.add(label_text(pool=name), len(pool.failover.held))
         withheld.add(label_text(pool=name), pool.ejections_withheld_total)
-        queue.add_histogram(label_text(pool=name), pool.statistics.queue)
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
-    yield from (panic, current, faults, queued, queue, held, withheld, closed)
+    yield from (panic, current, faults, held, withheld, closed)
+    pools = [(label_text(pool=name), pool.statistics) for name, pool in status.pools.items()]
+    yield from _stat_families("l4lb_pool", POOL_STATS, pools)
     yield from _sticky_families(status)
 
 
@@ -298,30 +281,6 @@ def _discovery_families(status: Status) -> Iterator[Family]:
         for result, count in discovery.updates_total.items():
             updates.add(f"{labels},{label_text(result=result)}", count)
     yield from (age, working, endpoints, held, unusable, left_out, updates)
-
-
-_WORKER_VALUES: tuple[Value[WorkerStatistics], ...] = (
-    ("sessions", "gauge", "Sessions now.", lambda w: w.sessions),
-    ("loops", "counter", "Turns of the event loop.", lambda w: w.loops_total),
-    ("idle_wakeups", "counter", "Events that moved nothing.", lambda w: w.idle_wakeups_total),
-    (
-        "accept_pauses",
-        "counter",
-        "Times that accepting stopped for want of a resource.",
-        lambda w: w.accept_pauses_total,
-    ),
-    ("copied_bytes", "counter", "Bytes relayed through user space.", lambda w: w.copied_bytes_total),
-    ("spliced_bytes", "counter", "Bytes relayed inside the kernel by splice.", lambda w: w.spliced_bytes_total),
-    ("pipes", "gauge", "Splice pipes open.", lambda w: w.pipes),
-    ("pipes_in_use", "gauge", "Splice pipes that hold a relay's data.", lambda w: w.pipes_in_use),
-    ("pipe_fallbacks", "counter", "Times a relay copied for want of a pipe.", lambda w: w.pipe_fallbacks_total),
-    ("events_dropped", "counter", "Session events lost at a full ring.", lambda w: w.events_dropped_total),
-)
-
-
-def _worker_families(workers: Iterable[WorkerStatistics]) -> Iterator[Family]:
-    labelled = [(label_text(worker=str(index)), worker) for index, worker in enumerate(workers)]
-    return _families("l4lb_worker", _WORKER_VALUES, labelled)
 
 
 def _limit_families(status: Status) -> Iterator[Family]:

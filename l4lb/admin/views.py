@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from l4lb.engine.api import StickyStatistics, WorkerStatistics
+from l4lb.engine import BACKEND_STATS, LISTENER_STATS, STICKY_STATS, WORKER_STATS
+from l4lb.engine.statistics import Stat, Statistics, StatKind, StickyStatistics
 from l4lb.observe.access import client_address
 from l4lb.observe.logs import timestamp
 from l4lb.status import (
@@ -73,7 +74,7 @@ def status_view(status: Status) -> Json:
         },
         "listeners": {name: _listener(listener) for name, listener in status.listeners.items()},
         "pools": {name: _pool(pool) for name, pool in status.pools.items()},
-        "workers": [_worker(worker) for worker in status.workers],
+        "workers": [_numbers(WORKER_STATS, worker) for worker in status.workers],
     }
 
 
@@ -92,9 +93,8 @@ def _listener(listener: ListenerStatus) -> Json:
         "bind": list(listener.bind),
         "lost": list(listener.lost),
         "pool": listener.pool,
-        "connections": statistics.connections,
         "max_connections": listener.max_connections,
-        "connections_total": statistics.connections_total,
+        **_numbers(LISTENER_STATS, statistics),
         "rejected_total": dict(statistics.rejected_total),
     }
 
@@ -141,17 +141,13 @@ def _sticky(sticky: StickyStatistics, entries_max: int | None) -> Json:
     return {
         "entries": sticky.entries,
         "entries_max": entries_max,
-        "hits_total": sticky.hits_total,
-        "misses_total": sticky.misses_total,
-        "moved_total": sticky.moved_total,
-        "passed_total": sticky.passed_total,
+        **_numbers(STICKY_STATS, sticky),
     }
 
 
 def backend_view(backend: BackendStatus) -> Json:
     """One backend. `busy` counts turns in flight; `bytes_in` are
     sent to the backend on behalf of clients, `bytes_out` are received from it."""
-    statistics = backend.statistics
     return {
         "address": backend.address,
         "tier": backend.tier,
@@ -162,19 +158,9 @@ def backend_view(backend: BackendStatus) -> Json:
         "health_checks_total": dict(backend.health_checks_total),
         "weight": backend.weight,
         "effective_weight": whole(backend.effective_weight),
-        "connections": statistics.connections,
         "max_connections": backend.max_connections,
-        "busy": statistics.busy,
         "max_busy": backend.max_busy,
-        "latency_s": statistics.latency,
-        "connections_total": statistics.connections_total,
-        "bytes_in": statistics.sent_bytes_total,
-        "bytes_out": statistics.received_bytes_total,
-        "connect_failures_total": statistics.connect_failures_total,
-        "connect_timeouts_total": statistics.connect_timeouts_total,
-        "resets_total": statistics.resets_total,
-        "retries_total": statistics.retries_total,
-        "turns_total": statistics.turns_total,
+        **_numbers(BACKEND_STATS, backend.statistics),
         "flaps": backend.flaps,
         "stalled": backend.stalled,
         "origin": backend.origin.value,
@@ -214,18 +200,16 @@ def _agent(agent: AgentStatus) -> Json:
     return {"message": agent.message, "checks_total": dict(agent.checks_total)}
 
 
-def _worker(worker: WorkerStatistics) -> Json:
+_KEYS = {"latency_us": "latency_s", "sent_bytes_total": "bytes_in", "received_bytes_total": "bytes_out"}
+"""Keys of the API that differ from the names of statistics: bytes are named as clients see them."""
+
+
+def _numbers(table: Iterable[Stat], statistics: Statistics) -> Json:
+    """The gauges and counters of a table of `l4lb.h`."""
     return {
-        "sessions": worker.sessions,
-        "loops_total": worker.loops_total,
-        "idle_wakeups_total": worker.idle_wakeups_total,
-        "accept_pauses_total": worker.accept_pauses_total,
-        "copied_bytes_total": worker.copied_bytes_total,
-        "spliced_bytes_total": worker.spliced_bytes_total,
-        "pipes": worker.pipes,
-        "pipes_in_use": worker.pipes_in_use,
-        "pipe_fallbacks_total": worker.pipe_fallbacks_total,
-        "events_dropped_total": worker.events_dropped_total,
+        _KEYS.get(stat.name, stat.name): getattr(statistics, stat.attribute)
+        for stat in table
+        if stat.kind in (StatKind.GAUGE, StatKind.COUNTER)
     }
 
 

@@ -35,7 +35,8 @@ from l4lb.balancer.weigher import Weigher
 from l4lb.base.text import counted
 from l4lb.base.threads import Threads
 from l4lb.config import Address, Config
-from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind, WorkerStatistics
+from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind
+from l4lb.engine.statistics import WorkerStatistics
 from l4lb.errors import ControlError, StartError
 from l4lb.handover import recall
 from l4lb.handover.memory import BackendTold, Memory, StickyBatch

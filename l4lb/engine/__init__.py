@@ -5,10 +5,17 @@ from pathlib import Path
 from l4lb.errors import NotBuiltError
 
 try:
-    from l4lb.engine._native import NativeEngine
+    from l4lb.engine._native import (
+        BACKEND_STATS,
+        LISTENER_STATS,
+        POOL_STATS,
+        STICKY_STATS,
+        WORKER_STATS,
+        NativeEngine,
+    )
 except ModuleNotFoundError as error:
     if error.name != "l4lb.engine._native":
         raise
     raise NotBuiltError(Path(__file__).parents[2]) from None
 
-__all__ = ["NativeEngine"]
+__all__ = ["BACKEND_STATS", "LISTENER_STATS", "POOL_STATS", "STICKY_STATS", "WORKER_STATS", "NativeEngine"]

@@ -124,23 +124,11 @@ cdef extern from "l4lb.h" nogil:
         uint64_t buckets[20]
         uint64_t sum_us
 
+    enum l4lb_stat_kind:
+        L4LB_STAT_HISTOGRAM
+
     struct l4lb_backend_stats:
-        uint64_t connections
-        uint64_t busy
-        uint64_t latency_us
-        uint64_t connections_total
-        uint64_t connect_failures_total
-        uint64_t connect_timeouts_total
-        uint64_t retries_total
-        uint64_t resets_total
-        uint64_t answered_total
-        uint64_t received_bytes_total
-        uint64_t sent_bytes_total
-        l4lb_histogram connect
-        uint64_t turns_total
-        l4lb_histogram first_byte
-        l4lb_histogram stream_gap
-        l4lb_histogram turn
+        pass
 
     struct l4lb_backend_summary:
         uint64_t busy
@@ -151,31 +139,17 @@ cdef extern from "l4lb.h" nogil:
         uint64_t received_bytes_total
 
     struct l4lb_listener_stats:
-        uint64_t connections
-        uint64_t connections_total
-        uint64_t *rejected
+        uint64_t rejected[1]  # L4LB_N_REJECT of them
+
+    struct l4lb_sticky_stats:
+        pass
 
     struct l4lb_pool_stats:
-        uint64_t queued
-        uint64_t *closed
-        l4lb_histogram queue
-        uint64_t sticky_hits_total
-        uint64_t sticky_misses_total
-        uint64_t sticky_moved_total
-        uint64_t sticky_passed_total
+        uint64_t closed[1]  # L4LB_N_CLOSE of them
+        l4lb_sticky_stats sticky
 
     struct l4lb_worker_stats:
-        uint64_t sessions
-        uint64_t loops_total
-        uint64_t idle_wakeups_total
-        uint64_t accept_pauses_total
-        uint64_t copied_bytes_total
-        uint64_t spliced_bytes_total
-        uint64_t pipes
-        uint64_t pipes_in_use
-        uint64_t pipe_fallbacks_total
-        uint64_t events_dropped_total
-        uint64_t heartbeat_ns
+        pass
 
     struct l4lb_sticky_entry:
         uint8_t key[16]

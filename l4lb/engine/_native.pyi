@@ -1,21 +1,29 @@
 from collections.abc import Sequence
 
 from l4lb.engine.api import (
-    BackendStatistics,
     BackendSummary,
     Ending,
     EngineOptions,
-    ListenerStatistics,
     NetworkTable,
     PoolSpec,
-    PoolStatistics,
     SessionRecord,
     SlotKind,
     Snapshot,
     StickyEntry,
+)
+from l4lb.engine.statistics import (
+    BackendStatistics,
+    ListenerStatistics,
+    PoolStatistics,
+    Stat,
     WorkerStatistics,
 )
 
+BACKEND_STATS: tuple[Stat, ...]
+LISTENER_STATS: tuple[Stat, ...]
+POOL_STATS: tuple[Stat, ...]
+STICKY_STATS: tuple[Stat, ...]
+WORKER_STATS: tuple[Stat, ...]
 BOUNDS: tuple[float, ...]
 CLOSE_REASONS: tuple[tuple[str, str], ...]
 REJECT_REASONS: tuple[str, ...]

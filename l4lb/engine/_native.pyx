@@ -16,22 +16,26 @@ from posix.unistd cimport getpid
 from l4lb.engine._capi cimport *
 
 from l4lb.engine.api import (
-    BackendStatistics,
     Ending,
     EventKind,
-    Histogram,
-    ListenerStatistics,
     Path,
     Phase,
-    PoolStatistics,
     BackendSummary,
     SessionRecord,
     SessionState,
     StickyEntry,
+)
+from l4lb.engine.packing import pack_address
+from l4lb.engine.statistics import (
+    BackendStatistics,
+    Histogram,
+    ListenerStatistics,
+    PoolStatistics,
+    Stat,
+    StatKind,
     StickyStatistics,
     WorkerStatistics,
 )
-from l4lb.engine.packing import pack_address
 
 cdef extern from *:
     """
@@ -42,11 +46,45 @@ cdef extern from *:
     static const char *const reject_table[] = {L4LB_REJECT_TABLE(X)};
     #undef X
     static const unsigned long long bounds_table[] = L4LB_HISTOGRAM_BOUNDS_US;
+    struct stat_line {
+        const char *name, *help;
+        enum l4lb_stat_kind kind;
+        size_t offset;
+    };
+    #define X(kind, name, help) {#name, help, L4LB_STAT_##kind, offsetof(STRUCT, name)},
+    #define STRUCT struct l4lb_backend_stats
+    static const struct stat_line backend_stats[] = {L4LB_BACKEND_STATS(X) {0}};
+    #undef STRUCT
+    #define STRUCT struct l4lb_listener_stats
+    static const struct stat_line listener_stats[] = {L4LB_LISTENER_STATS(X) {0}};
+    #undef STRUCT
+    #define STRUCT struct l4lb_pool_stats
+    static const struct stat_line pool_stats[] = {L4LB_POOL_STATS(X) {0}};
+    #undef STRUCT
+    #define STRUCT struct l4lb_sticky_stats
+    static const struct stat_line sticky_stats[] = {L4LB_STICKY_STATS(X) {0}};
+    #undef STRUCT
+    #define STRUCT struct l4lb_worker_stats
+    static const struct stat_line worker_stats[] = {L4LB_WORKER_STATS(X) {0}};
+    #undef STRUCT
+    #undef X
     _Static_assert(sizeof bounds_table / sizeof bounds_table[0] + 1 == L4LB_N_BUCKETS, "one bucket above the last bound");
     """
     const char *const (*close_table)[2]
     const char *const *reject_table
     const unsigned long long *bounds_table
+
+    struct stat_line:
+        const char *name
+        const char *help
+        l4lb_stat_kind kind
+        size_t offset
+
+    const stat_line *backend_stats
+    const stat_line *listener_stats
+    const stat_line *pool_stats
+    const stat_line *sticky_stats
+    const stat_line *worker_stats
 
 cdef extern from "structures/maglev.h":
     struct lb_maglev_member:
@@ -247,19 +285,57 @@ cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_wo
     return 0
 
 
+cdef class StatTable:
+    """A table of statistics of `l4lb.h`: its lines for Python, and the means to read a struct by them."""
+
+    cdef const stat_line *_lines
+    cdef tuple _attributes
+    cdef readonly tuple stats
+
+    @staticmethod
+    cdef StatTable of(const stat_line *lines):
+        cdef StatTable table = StatTable()
+        cdef size_t n = 0
+        stats = []
+        while lines[n].name != NULL:
+            stats.append(Stat(lines[n].name.decode(), StatKind(lines[n].kind), lines[n].help.decode()))
+            n += 1
+        table._lines = lines
+        table.stats = tuple(stats)
+        table._attributes = tuple(stat.attribute for stat in stats)
+        return table
+
+    cdef dict read(self, const void *values):
+        """The values of a struct by attribute, see `Stat`."""
+        cdef const char *base = <const char *>values
+        cdef size_t i = 0
+        cdef dict read = {}
+        for attribute, stat in zip(self._attributes, self.stats):
+            if self._lines[i].kind == L4LB_STAT_HISTOGRAM:
+                read[attribute] = to_histogram(<const l4lb_histogram *>(base + self._lines[i].offset))
+            else:
+                value = (<const uint64_t *>(base + self._lines[i].offset))[0]
+                read[attribute] = value if attribute == stat.name else (value / 1e6 if value else None)
+            i += 1
+        return read
+
+
+cdef StatTable BACKEND_TABLE = StatTable.of(backend_stats)
+cdef StatTable LISTENER_TABLE = StatTable.of(listener_stats)
+cdef StatTable POOL_TABLE = StatTable.of(pool_stats)
+cdef StatTable STICKY_TABLE = StatTable.of(sticky_stats)
+cdef StatTable WORKER_TABLE = StatTable.of(worker_stats)
+
+BACKEND_STATS = BACKEND_TABLE.stats
+LISTENER_STATS = LISTENER_TABLE.stats
+POOL_STATS = POOL_TABLE.stats
+STICKY_STATS = STICKY_TABLE.stats
+WORKER_STATS = WORKER_TABLE.stats
+
+
 cdef object to_histogram(const l4lb_histogram *histogram):
     counts = tuple(histogram.buckets[i] for i in range(L4LB_N_BUCKETS))
     return Histogram(BOUNDS, counts, histogram.sum_us / 1e6)
-
-
-cdef object to_sticky(int entries, const l4lb_pool_stats *stats):
-    return StickyStatistics(
-        entries=entries,
-        hits_total=stats.sticky_hits_total,
-        misses_total=stats.sticky_misses_total,
-        moved_total=stats.sticky_moved_total,
-        passed_total=stats.sticky_passed_total,
-    )
 
 
 cdef object to_seconds(uint64_t us):
@@ -406,23 +482,7 @@ cdef class NativeEngine:
     def backend_statistics(self, uint32_t slot):
         cdef l4lb_backend_stats stats
         check(l4lb_read_backend(self.open(), slot, &stats))
-        return BackendStatistics(
-            connections=stats.connections,
-            busy=stats.busy,
-            latency=stats.latency_us / 1e6 if stats.latency_us else None,
-            connections_total=stats.connections_total,
-            connect_failures_total=stats.connect_failures_total,
-            connect_timeouts_total=stats.connect_timeouts_total,
-            retries_total=stats.retries_total,
-            resets_total=stats.resets_total,
-            received_bytes_total=stats.received_bytes_total,
-            sent_bytes_total=stats.sent_bytes_total,
-            connect=to_histogram(&stats.connect),
-            turns_total=stats.turns_total,
-            first_byte=to_histogram(&stats.first_byte),
-            stream_gap=to_histogram(&stats.stream_gap),
-            turn=to_histogram(&stats.turn),
-        )
+        return BackendStatistics(**BACKEND_TABLE.read(&stats))
 
     def summaries(self, slots):
         cdef Arena arena = Arena()
@@ -448,9 +508,8 @@ cdef class NativeEngine:
         cdef l4lb_listener_stats stats
         check(l4lb_read_listener(self.open(), slot, &stats))
         return ListenerStatistics(
-            connections=stats.connections,
-            connections_total=stats.connections_total,
             rejected_total={REJECT_REASONS[i]: stats.rejected[i] for i in range(L4LB_N_REJECT)},
+            **LISTENER_TABLE.read(&stats),
         )
 
     def pool_statistics(self, uint32_t slot):
@@ -458,28 +517,15 @@ cdef class NativeEngine:
         cdef int entries = l4lb_sticky_count(self.open(), slot)
         check(l4lb_read_pool(self.open(), slot, &stats))
         return PoolStatistics(
-            queued=stats.queued,
-            queue=to_histogram(&stats.queue),
-            sticky=to_sticky(entries, &stats) if entries >= 0 else None,
+            sticky=StickyStatistics(entries=entries, **STICKY_TABLE.read(&stats.sticky)) if entries >= 0 else None,
             closed_total={CLOSE_REASONS[i]: stats.closed[i] for i in range(L4LB_N_CLOSE)},
+            **POOL_TABLE.read(&stats),
         )
 
     def worker_statistics(self, uint32_t worker):
         cdef l4lb_worker_stats stats
         check(l4lb_read_worker(self.open(), worker, &stats))
-        return WorkerStatistics(
-            sessions=stats.sessions,
-            loops_total=stats.loops_total,
-            idle_wakeups_total=stats.idle_wakeups_total,
-            accept_pauses_total=stats.accept_pauses_total,
-            copied_bytes_total=stats.copied_bytes_total,
-            spliced_bytes_total=stats.spliced_bytes_total,
-            pipes=stats.pipes,
-            pipes_in_use=stats.pipes_in_use,
-            pipe_fallbacks_total=stats.pipe_fallbacks_total,
-            events_dropped_total=stats.events_dropped_total,
-            heartbeat_ns=stats.heartbeat_ns,
-        )
+        return WorkerStatistics(**WORKER_TABLE.read(&stats))
 
     def sticky_read(self, uint32_t pool, uint32_t after=0, size_t limit=1024):
         cdef Arena arena = Arena()

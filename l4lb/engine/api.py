@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from l4lb.engine.statistics import BackendStatistics, ListenerStatistics, PoolStatistics, WorkerStatistics

@@ -7,7 +7,6 @@ are made from it. The classes here declare only what the control plane itself us
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,10 +61,6 @@ class Statistics:
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({values})"
-
-    def of(self, table: tuple[Stat, ...]) -> Iterator[tuple[Stat, Any]]:
-        """Each line of the table with its value."""
-        return ((stat, getattr(self, stat.attribute)) for stat in table)
 
 
 class BackendStatistics(Statistics):

@@ -10,7 +10,7 @@ import asyncio
 import bisect
 import time
 
-from l4lb.engine.api import Histogram
+from l4lb.engine.statistics import Histogram
 
 INTERVAL = 0.05
 """Seconds between two samples: what holds the loop for longer is always seen."""

@@ -107,14 +107,14 @@ void lb_session_sticky_join(struct lb_worker *worker, struct lb_session *session
         return;
     joined = join(worker, session, pool->stick_table, (int64_t)pool->sticky_ttl_ms);
     if (!joined.known) {
-        lb_count_add(&counters->sticky_misses_total, 1);
+        lb_count_add(&counters->sticky.misses_total, 1);
     } else if (is_same(joined.target, here)) {
-        lb_count_add(&counters->sticky_hits_total, 1);
+        lb_count_add(&counters->sticky.hits_total, 1);
     } else if (takes_sessions(worker, session, pool, joined.target)) {
-        lb_count_add(&counters->sticky_passed_total, 1);
+        lb_count_add(&counters->sticky.passed_total, 1);
     } else {
         move(worker, session, joined.target, here);
-        lb_count_add(&counters->sticky_moved_total, 1);
+        lb_count_add(&counters->sticky.moved_total, 1);
     }
 }
 

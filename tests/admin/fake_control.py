@@ -11,16 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path as FilePath
 
 from l4lb.admin.server import AdminServer
-from l4lb.engine.api import (
+from l4lb.engine import BACKEND_STATS, WORKER_STATS
+from l4lb.engine.api import EventKind, Path, Phase, SessionRecord, SessionState
+from l4lb.engine.statistics import (
     BackendStatistics,
-    EventKind,
     Histogram,
     ListenerStatistics,
-    Path,
-    Phase,
     PoolStatistics,
-    SessionRecord,
-    SessionState,
     StickyStatistics,
     WorkerStatistics,
 )
@@ -43,6 +40,7 @@ from l4lb.status import (
     Status,
     UpgradeOutcome,
 )
+from tests.helpers.fake_engine import zeros
 
 BOUNDS = tuple(us / 1e6 for us in (100, 250, 500, 1000, 10_000, 1_000_000, 300_000_000))
 
@@ -54,9 +52,7 @@ def histogram(*counts: int, total: float = 0.0) -> Histogram:
 
 def backend_statistics(**values: object) -> BackendStatistics:
     """Zero, but for `values`."""
-    fields: dict[str, object] = {field.name: 0 for field in dataclasses.fields(BackendStatistics)}
-    fields |= {name: histogram() for name in ("connect", "first_byte", "stream_gap", "turn")} | values
-    return BackendStatistics(**fields)  # type: ignore[arg-type]
+    return BackendStatistics(**zeros(BACKEND_STATS, histogram(), **values))
 
 
 def backend_status(**values: object) -> BackendStatus:
@@ -76,7 +72,7 @@ def backend_status(**values: object) -> BackendStatus:
 
 
 def worker_statistics() -> WorkerStatistics:
-    return WorkerStatistics(**{field.name: 0 for field in dataclasses.fields(WorkerStatistics)})
+    return WorkerStatistics(**zeros(WORKER_STATS))
 
 
 def sticky_statistics() -> StickyStatistics:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from l4lb.admin import readiness
-from l4lb.engine.api import ListenerStatistics
+from l4lb.engine.statistics import ListenerStatistics
 from l4lb.errors import ControlError
 from l4lb.status import DiscoveryStatus, HealthState, ListenerStatus
 from tests.admin.fake_control import backend_status, make_status, pool_status

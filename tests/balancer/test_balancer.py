@@ -16,6 +16,7 @@ import trustme
 
 from l4lb.balancer import resolve
 from l4lb.config import Address
+from l4lb.engine.statistics import BackendStatistics
 from l4lb.errors import StartError
 from l4lb.health.probes import Result
 from l4lb.status import AdminState, HealthState, Session
@@ -260,7 +261,7 @@ def test_rebalancing_moves_nothing_between_tiers_and_zones(monkeypatch: pytest.M
     counts: dict[int, int] = {}
 
     def statistics(self: FakeEngine, slot: int) -> Any:
-        return replace(original(self, slot), connections=counts.get(slot, 0))
+        return BackendStatistics(**vars(original(self, slot)) | {"connections": counts.get(slot, 0)})
 
     original = FakeEngine.backend_statistics
     monkeypatch.setattr(FakeEngine, "backend_statistics", statistics)

@@ -115,7 +115,7 @@ static struct l4lb_pool_stats stats_of(const struct world *world) {
 
 static uint64_t connected_so_far(const struct world *world) {
     struct l4lb_pool_stats stats = stats_of(world);
-    return stats.sticky_hits_total + stats.sticky_misses_total + stats.sticky_moved_total + stats.sticky_passed_total;
+    return stats.sticky.hits_total + stats.sticky.misses_total + stats.sticky.moved_total + stats.sticky.passed_total;
 }
 
 static uint64_t sessions_now(const struct world *world) {
@@ -276,7 +276,7 @@ TEST(impossible_tables_are_refused) {
     CHECK_EQ(l4lb_publish(world.engine, &world.config), -EINVAL);
     CHECK_EQ(remembered(&world), 1);
     visit(&world, 1);
-    CHECK_EQ(stats_of(&world).sticky_hits_total, 1);
+    CHECK_EQ(stats_of(&world).sticky.hits_total, 1);
     world_fini(&world);
 }
 
@@ -303,8 +303,8 @@ TEST(a_stranger_in_the_slot_of_a_backend_binds_nobody) {
     world.pool.n_backends = 1;
     publish(&world, ENTRIES, TTL_MS);
     visit(&world, 1);
-    CHECK_EQ(stats_of(&world).sticky_moved_total, 1);
-    CHECK_EQ(stats_of(&world).sticky_hits_total, 0);
+    CHECK_EQ(stats_of(&world).sticky.moved_total, 1);
+    CHECK_EQ(stats_of(&world).sticky.hits_total, 0);
     CHECK_EQ(backend_of(&world, 1), used);
     world_fini(&world);
 }
@@ -339,7 +339,7 @@ TEST(what_is_read_from_one_engine_can_be_written_to_another) {
         CHECK_EQ(backend_of(&other, number), other.backends[number % 2].slot);
         visit(&other, number);
     }
-    CHECK_EQ(stats_of(&other).sticky_hits_total, 29);
+    CHECK_EQ(stats_of(&other).sticky.hits_total, 29);
     world_fini(&one);
     world_fini(&other);
 }

@@ -11,16 +11,8 @@ from ipaddress import ip_address
 import pytest
 
 from l4lb.engine import NativeEngine
-from l4lb.engine.api import (
-    BackendSpec,
-    EngineOptions,
-    ListenerSpec,
-    PoolSpec,
-    SlotKind,
-    Snapshot,
-    StickyEntry,
-    StickyStatistics,
-)
+from l4lb.engine.api import BackendSpec, EngineOptions, ListenerSpec, PoolSpec, SlotKind, Snapshot, StickyEntry
+from l4lb.engine.statistics import StickyStatistics
 from tests.helpers.peers import Served, ask, listen, named
 
 TTL_MS = 60_000

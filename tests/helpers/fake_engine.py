@@ -6,27 +6,38 @@ import contextlib
 import errno
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from l4lb.engine import BACKEND_STATS, WORKER_STATS
 from l4lb.engine.api import (
-    BackendStatistics,
     BackendSummary,
     Ending,
     EngineOptions,
-    Histogram,
-    ListenerStatistics,
     PoolSpec,
-    PoolStatistics,
     SessionRecord,
     SlotKind,
     Snapshot,
     StickyEntry,
+)
+from l4lb.engine.statistics import (
+    NO_HISTOGRAM,
+    BackendStatistics,
+    Histogram,
+    ListenerStatistics,
+    PoolStatistics,
+    Stat,
+    StatKind,
     WorkerStatistics,
 )
 
-NO_HISTOGRAM = Histogram((), (0,), 0.0)
 SlotKey = tuple[SlotKind, int]
+
+
+def zeros(table: Iterable[Stat], histogram: Histogram = NO_HISTOGRAM, **values: object) -> dict[str, Any]:
+    """Values for every statistic of a table: `values`, else zero."""
+    return {stat.attribute: histogram if stat.kind is StatKind.HISTOGRAM else 0 for stat in table} | values
 
 
 @dataclass(frozen=True)
@@ -124,23 +135,7 @@ class FakeEngine:
         return self.retired
 
     def backend_statistics(self, slot: int) -> BackendStatistics:
-        return BackendStatistics(
-            connections=0,
-            busy=0,
-            connections_total=self.connections_total[slot],
-            connect_failures_total=0,
-            connect_timeouts_total=0,
-            retries_total=0,
-            resets_total=0,
-            received_bytes_total=0,
-            sent_bytes_total=0,
-            connect=NO_HISTOGRAM,
-            latency=None,
-            turns_total=0,
-            first_byte=NO_HISTOGRAM,
-            stream_gap=NO_HISTOGRAM,
-            turn=NO_HISTOGRAM,
-        )
+        return BackendStatistics(**zeros(BACKEND_STATS, connections_total=self.connections_total[slot]))
 
     def summaries(self, slots: Sequence[int]) -> list[BackendSummary]:
         return [self.summary.get(slot, BackendSummary()) for slot in slots]
@@ -152,19 +147,7 @@ class FakeEngine:
         return PoolStatistics()
 
     def worker_statistics(self, worker: int) -> WorkerStatistics:
-        return WorkerStatistics(
-            sessions=len(self.records) if worker == 0 else 0,
-            loops_total=0,
-            idle_wakeups_total=0,
-            accept_pauses_total=0,
-            copied_bytes_total=0,
-            spliced_bytes_total=0,
-            pipes=0,
-            pipes_in_use=0,
-            pipe_fallbacks_total=0,
-            events_dropped_total=0,
-            heartbeat_ns=0,
-        )
+        return WorkerStatistics(**zeros(WORKER_STATS, sessions=len(self.records) if worker == 0 else 0))
 
     def sticky_read(self, pool: int, after: int = 0, limit: int = 1024) -> tuple[list[StickyEntry], int]:
         entries = self.sticky[pool][after : after + limit]
