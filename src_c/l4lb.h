@@ -303,7 +303,7 @@ enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L
     X(INTERNAL, answered_total, "Sessions in which the backend sent a first byte.") \
     X(COUNTER, received_bytes_total, "Bytes received from the backend.") \
     X(COUNTER, sent_bytes_total, "Bytes sent to the backend.") \
-    X(COUNTER, turns_total, "Turns begun: a request and its response.") \
+    X(COUNTER, turns_total, "Turns begun: requests with their responses.") \
     X(HISTOGRAM, connect, "Time to connect to the backend.") \
     X(HISTOGRAM, first_byte, "Last client byte to first backend byte of each turn.") \
     X(HISTOGRAM, stream_gap, "Silence between two pieces of a response.") \
