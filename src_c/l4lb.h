@@ -281,7 +281,8 @@ struct l4lb_histogram {
 /* Every statistic is one line of a table: X(kind, name, help). The line makes the field of the struct, its metric
  * (l4lb_OBJECT_NAME, with Prometheus' suffixes), its key in the API and its row in the reference. A name that ends in
  * `_total` only grows; one that ends in `_us` is a time in microseconds, 0 while it is unknown.
- * GAUGE now, COUNTER since the start, HISTOGRAM of times, INTERNAL: for the control plane, in neither metrics nor API. */
+ * GAUGE now, COUNTER since the start, HISTOGRAM of times, INTERNAL: for the control plane, in neither metrics nor API.
+ */
 enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L4LB_STAT_INTERNAL };
 
 #define L4LB_STAT_TYPE_GAUGE uint64_t
