@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4lb.base.text import clipped, counted
+from l4lb.base.text import clipped, plural
 
 
 class L4lbError(Exception):
@@ -54,7 +54,7 @@ class ConfigError(L4lbError):
     @property
     def sentences(self) -> list[str]:
         more = self.total - len(self.problems)
-        rest = [f"error: {counted(more, 'more problem')} like these; mend these first"] if more else []
+        rest = [f"error: {plural(more, 'more problem')} like these; mend these first"] if more else []
         return [*map(str, self.problems), *rest]
 
 

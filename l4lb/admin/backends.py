@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from l4lb.admin import views
-from l4lb.admin.guard import REQUEST_TIMEOUT
+from l4lb.admin.connections import REQUEST_TIMEOUT
 from l4lb.admin.requests import BackendChange, validation_sentence
 from l4lb.errors import ControlError
 from l4lb.status import AdminState, Control

@@ -21,8 +21,8 @@ from aiohttp import hdrs, web
 from l4lb.admin import metrics, readiness, views
 from l4lb.admin.accepting import Acceptor, Reserve
 from l4lb.admin.backends import Backends
+from l4lb.admin.connections import ANSWER_TIMEOUT, REQUEST_TIMEOUT, ConnectionGuard, ConnectionLimits
 from l4lb.admin.encoding import accepts_gzip
-from l4lb.admin.guard import ANSWER_TIMEOUT, REQUEST_TIMEOUT, Door, Guard
 from l4lb.admin.hosts import is_expected
 from l4lb.admin.listening import TCP, UNIX, Listening
 from l4lb.admin.protocol import UNREADABLE, Protocol, error_answer
@@ -70,7 +70,7 @@ class AdminServer:
             access_log=None,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[str, ConnectionLimits] = {}
         self._acceptors: dict[str, Acceptor] = {}
 
     @property
@@ -110,7 +110,7 @@ class AdminServer:
         server = self._runner.server
         assert server is not None
         door = self._doors.setdefault(
-            name, Door(name, name == UNIX, CONNECTIONS_MAX, OF_ONE_ADDRESS_MAX[name], self._reserve.fill)
+            name, ConnectionLimits(name, name == UNIX, CONNECTIONS_MAX, OF_ONE_ADDRESS_MAX[name], self._reserve.fill)
         )
         loop = asyncio.get_running_loop()
         protocol = functools.partial(
@@ -124,7 +124,7 @@ class AdminServer:
             lingering_time=REQUEST_TIMEOUT,
             auto_decompress=False,
         )
-        self._acceptors[name] = Acceptor(listening, lambda: Guard(door, protocol), self._reserve)
+        self._acceptors[name] = Acceptor(listening, lambda: ConnectionGuard(door, protocol), self._reserve)
 
     def mend(self) -> None:
         """Have the unix socket reachable again if its file was removed. StartError if something else is there."""
@@ -191,7 +191,7 @@ class AdminServer:
             answer.force_close()
         return answer
 
-    async def _answer(self, request: web.Request, handler: Handler, guard: Guard) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, handler: Handler, guard: ConnectionGuard) -> web.StreamResponse:
         try:
             host = request.headers.get(hdrs.HOST, "")
             if not guard.door.may_change and not is_expected(host, self._hosts):
@@ -222,7 +222,7 @@ class AdminServer:
         guard = self._guard(request)
         return guard is None or not guard.door.may_change
 
-    def _guard(self, request: web.Request) -> Guard | None:
+    def _guard(self, request: web.Request) -> ConnectionGuard | None:
         transport = request.transport
         if transport is None:
             return None

@@ -38,7 +38,7 @@ class AgentWeight:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AgentReport:
     """All that an agent has said of its backend until now; None where it never said anything."""
 
     state: AdminState = AdminState.READY
@@ -47,7 +47,7 @@ class Verdict:
     max_connections: int | None = None
     remark: str = ""
 
-    def heard(self, line: str) -> Verdict:
+    def with_line(self, line: str) -> AgentReport:
         """The verdict after one more line."""
         words, _, remark = line.partition("#")
         verdict = self
@@ -56,11 +56,11 @@ class Verdict:
         remark = "".join(character for character in remark.strip() if character.isprintable())
         return replace(verdict, remark=remark[:REMARK_MAX])
 
-    def cleared(self) -> Verdict:
+    def cleared(self) -> AgentReport:
         """Without what keeps the backend out of service."""
         return replace(self, state=AdminState.READY, down=False, remark="")
 
-    def _heard_word(self, word: str) -> Verdict:
+    def _heard_word(self, word: str) -> AgentReport:
         if word in _STATES:
             return replace(self, state=_STATES[word])
         if word in _DOWN:
@@ -77,7 +77,7 @@ class Verdict:
         return self
 
 
-NOTHING_SAID = Verdict()
+NO_REPORT = AgentReport()
 
 
 def _number(text: str, most: int) -> int | None:

@@ -52,7 +52,7 @@ class Findings:
         return max(shares, default=None)
 
 
-class Reporter:
+class LoadReporter:
     """Smooths the weight, and knows for how long `ready` has to be said."""
 
     def __init__(self, now: float) -> None:

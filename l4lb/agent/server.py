@@ -7,7 +7,7 @@ import logging
 
 from l4lb.agent.gpu import NO_GPU, GpuMonitor
 from l4lb.agent.host import Host
-from l4lb.agent.report import Findings, Reporter
+from l4lb.agent.report import Findings, LoadReporter
 from l4lb.base.tasks import repeat
 from l4lb.bounded.client import Client
 from l4lb.config.fields.series import Series
@@ -55,7 +55,7 @@ class AgentServer:
         self._url = metrics_url
         self._wanted = known_signals()
         self._client: Client | None = None
-        self._reporter = Reporter(_now())
+        self._reporter = LoadReporter(_now())
         self._server: asyncio.Server | None = None
         self._looking: asyncio.Task[None] | None = None
         self._places = asyncio.Semaphore(CLIENTS_MAX)

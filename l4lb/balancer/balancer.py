@@ -21,25 +21,25 @@ from l4lb.balancer.alarms import Alarms
 from l4lb.balancer.checks import checks_of
 from l4lb.balancer.compose import Composer
 from l4lb.balancer.cutter import Cutter
-from l4lb.balancer.editor import Editor, Running
+from l4lb.balancer.editor import Editor, RunningConfig
 from l4lb.balancer.failover import Failover
-from l4lb.balancer.housekeeping import Housekeeping
-from l4lb.balancer.loops import LoopGuard
+from l4lb.balancer.loop_guard import LoopGuard
 from l4lb.balancer.outliers import Outliers
 from l4lb.balancer.planner import Plan, Planner
 from l4lb.balancer.publisher import Publisher
 from l4lb.balancer.rebalancer import Rebalancer
+from l4lb.balancer.reclaimer import Reclaimer
 from l4lb.balancer.sessions import Sessions
 from l4lb.balancer.transfer import Transfer
-from l4lb.balancer.weigher import Weigher
-from l4lb.base.text import counted
-from l4lb.base.threads import Threads
+from l4lb.balancer.weight_controller import WeightController
+from l4lb.base.text import plural
+from l4lb.base.threads import ThreadPool
 from l4lb.config import Address, Config
 from l4lb.engine.api import NO_EVENTS, Engine, EventKind, SlotKind
 from l4lb.engine.statistics import WorkerStatistics
 from l4lb.errors import ControlError, StartError
-from l4lb.handover import recall
-from l4lb.handover.memory import BackendTold, Memory, StickyBatch
+from l4lb.handover import restore
+from l4lb.handover.records import BackendRecord, HandoverData, StickyBatch
 from l4lb.health.scheduler import CONCURRENCY, Scheduler
 from l4lb.net.target import Target
 from l4lb.sockets.bind import BindKey
@@ -47,11 +47,11 @@ from l4lb.sockets.fd_store import Store, no_store
 from l4lb.sockets.inherited import Inherited
 from l4lb.sockets.listeners import Sockets
 from l4lb.state import edits
+from l4lb.state.changes import find, with_agent_report, with_operator_change
 from l4lb.state.containment import Containment, PoolFaults, refused
-from l4lb.state.departures import SlotKey
 from l4lb.state.edits import Edits
 from l4lb.state.failback import Seat
-from l4lb.state.operate import advised, find, operated
+from l4lb.state.removals import SlotKey
 from l4lb.state.state import BackendEntry, BackendKey, State
 from l4lb.status import (
     AdminState,
@@ -90,10 +90,10 @@ class Balancer:
         checks_at_once: int = CONCURRENCY,
         inherited: Inherited | None = None,
         store: Store | None = None,
-        memory: Memory | None = None,
+        memory: HandoverData | None = None,
     ) -> None:
         self._engine = engine
-        self._threads = Threads("l4lb-engine", ENGINE_THREADS)
+        self._threads = ThreadPool("l4lb-engine", ENGINE_THREADS)
         self._state = State()
         self._config: Config | None = None
         self._accepting = True
@@ -102,9 +102,9 @@ class Balancer:
         self._noted = self._state
         self._sockets = Sockets(engine.options.workers, inherited or Inherited(), store or no_store())
         self._scheduler: Scheduler[BackendKey] = Scheduler(self._on_health, self._received, checks_at_once)
-        self._weigher = Weigher(engine, self._on_agent, self._on_stalled)
+        self._weights = WeightController(engine, self._on_agent, self._on_stalled)
         self._outliers = Outliers(engine)
-        memory = memory or Memory()
+        memory = memory or HandoverData()
         self._loops = LoopGuard(self._sockets)
         self._planner = Planner(engine, memory.endpoints, memory.targets)
         self._transfer = Transfer(engine, self._planner, self._scheduler, self._outliers, memory.backends, memory.seats)
@@ -116,10 +116,10 @@ class Balancer:
         self._found = Containment("what was discovered is not in use")
         self._changes = Containment("changes of its backends are not in use")
         self._rebalancer = Rebalancer(engine, self._threads, lambda: self._state)
-        self._reporter = report.Reporter(self._scheduler, self._weigher, self._outliers, engine)
+        self._reporter = report.StatusReporter(self._scheduler, self._weights, self._outliers, engine)
         self._alarms = Alarms()
         self._sessions = Sessions(engine, self._threads, on_events)
-        self._housekeeping = Housekeeping(engine, self._threads, self._sockets, self._sessions)
+        self._reclaimer = Reclaimer(engine, self._threads, self._sockets, self._sessions)
 
     # ---- the configuration -----------------------------------------------------------------------------------------
 
@@ -172,8 +172,8 @@ class Balancer:
         _in_any_case(
             lambda: self._editor.keep(wanted),
             lambda: self._sessions.learn(state),
-            lambda: self._housekeeping.depart(before, state, now),
-            lambda: self._housekeeping.note_leaving(before, state, state.changed(before)),
+            lambda: self._reclaimer.retire(before, state, now),
+            lambda: self._reclaimer.note_draining(before, state, state.changed(before)),
             lambda: self._planner.keep(targets),
             lambda: self._alarms.forget(state),
             lambda: self._found.forget(state.pools),
@@ -181,11 +181,11 @@ class Balancer:
             lambda: self._alarms.look_for_panic(state),
             lambda: self._alarms.look_for_tables(state),
             lambda: self._sockets.apply_settings(listeners),
-            lambda: self._housekeeping.note_sockets({} if self._stopping else state.listeners),
+            lambda: self._reclaimer.note_sockets({} if self._stopping else state.listeners),
             self._check,
             *((self._note_changes,) if self._accepting else ()),
         )
-        self._housekeeping.untidy.set()
+        self._reclaimer.dirty.set()
         if self._state is not state:
             self._publisher.soon()
 
@@ -211,8 +211,8 @@ class Balancer:
             # Backends that are found before the first client comes were there before l4lb was.
             first = self._config is None or not (self._accepting or self._stopping)
             if self._config is None:
-                merged = self._transfer.recall(merged, now)
-            state = self._weigher.weigh(merged, now, first=first)
+                merged = self._transfer.restore(merged, now)
+            state = self._weights.apply_factors(merged, now, first=first)
             state = self._failover.settle(state, now, clients=not first)
             self._pass_on(state, plan.config)
         except Exception:
@@ -275,7 +275,7 @@ class Balancer:
             self._publisher.now()
 
     def _check(self) -> None:
-        self._weigher.apply(self._state)
+        self._weights.apply(self._state)
         self._outliers.apply(self._state)
         self._scheduler.apply(checks_of(self._state))
 
@@ -286,7 +286,7 @@ class Balancer:
     ) -> None:
         """Change a backend until the file changes it. ControlError for one that is not there."""
         entry = find(self._state, (pool, backend))
-        changed = operated(self._state.pools[pool], entry, state, weight)
+        changed = with_operator_change(self._state.pools[pool], entry, state, weight)
         if changed == entry:
             return
         self._change({(pool, backend): changed})
@@ -322,12 +322,12 @@ class Balancer:
         finally:
             self._handing_over = False
 
-    def _editable(self) -> Running:
+    def _editable(self) -> RunningConfig:
         if self._handing_over:
             raise ControlError("an upgrade is under way; change backends once it is done", 409)
         if self._config is None or self._stopping:
             raise ControlError("l4lb is not up yet, or stops; change backends while it serves", 409)
-        return Running(self._config, self._state)
+        return RunningConfig(self._config, self._state)
 
     def _edit(self, wanted: Edits, known: State) -> None:
         assert self._config is not None
@@ -346,7 +346,7 @@ class Balancer:
 
     def _replace(self, changed: Mapping[BackendKey, BackendEntry]) -> None:
         before, self._state = self._state, self._state.with_backends(changed)
-        self._housekeeping.note_leaving(before, self._state, changed)
+        self._reclaimer.note_draining(before, self._state, changed)
 
     def _on_health(self, key: BackendKey, health: HealthState, message: str) -> None:
         entry = self._state.find(key)
@@ -363,7 +363,7 @@ class Balancer:
 
     def _on_agent(self, key: BackendKey, line: str) -> None:
         entry = self._state.find(key)
-        if entry is None or (changed := advised(self._state.pools[key[0]], entry, line)).agent == entry.agent:
+        if entry is None or (changed := with_agent_report(self._state.pools[key[0]], entry, line)).agent == entry.agent:
             return
         self._state = self._state.with_backends({key: changed})
         if changed.admin_state is not entry.admin_state:
@@ -383,14 +383,14 @@ class Balancer:
             _log.warning("%s/%s is down: %s", *key, stalled)
         self._publisher.soon()
 
-    async def judge(self) -> None:
+    async def evaluate(self) -> None:
         """Eject backends that fail clients' connections. One round of it, once there is a pool that wants it."""
         await self._outliers.active.wait()
         if self._judge():
             self._publisher.soon()
 
     def _judge(self) -> bool:
-        changed = self._outliers.judge(self._state, asyncio.get_running_loop().time())
+        changed = self._outliers.evaluate(self._state, asyncio.get_running_loop().time())
         self._replace(changed)
         return bool(changed)
 
@@ -426,18 +426,18 @@ class Balancer:
             if self._changes.active:
                 self._publisher.later()
             self._alarms.look_for_panic(self._state)
-            self._housekeeping.untidy.set()
+            self._reclaimer.dirty.set()
 
     def _weigh(self) -> None:
-        self._state = self._weigher.weigh(self._state, asyncio.get_running_loop().time())
+        self._state = self._weights.apply_factors(self._state, asyncio.get_running_loop().time())
 
     def _settle(self) -> None:
         now, clients = asyncio.get_running_loop().time(), self._accepting or self._stopping
         self._state = self._failover.settle(self._state, now, clients=clients)
 
-    async def weigh(self) -> None:
+    async def update_weights(self) -> None:
         """Let weights follow load and slow start. One round of it, once there is anything to follow."""
-        await self._weigher.active.wait()
+        await self._weights.active.wait()
         before = self._state
         self._weigh()
         if any(
@@ -446,7 +446,7 @@ class Balancer:
             if pool is not before.pools[name]
         ):
             self._publisher.now()
-        self._weigher.rest(asyncio.get_running_loop().time())
+        self._weights.rest(asyncio.get_running_loop().time())
 
     # ---- sessions --------------------------------------------------------------------------------------------------
 
@@ -459,7 +459,7 @@ class Balancer:
     async def kill_sessions(self, pool: str, backend: str) -> int:
         """Close every session of a backend; how many. ControlError for one that is not there."""
         killed = await self._sessions.kill_of(find(self._state, (pool, backend)).slot)
-        _log.warning("%s/%s: %s closed, as an operator asked", pool, backend, counted(killed, "session"))
+        _log.warning("%s/%s: %s closed, as an operator asked", pool, backend, plural(killed, "session"))
         return killed
 
     # ---- numbers ---------------------------------------------------------------------------------------------------
@@ -512,23 +512,23 @@ class Balancer:
 
     def busy_count(self) -> int:
         """Sessions in a turn, those at backends that have left included."""
-        slots = [backend.slot for _, backend in self._state.backends()] + self._housekeeping.departing
+        slots = [backend.slot for _, backend in self._state.backends()] + self._reclaimer.removed_slots
         return sum(summary.busy for summary in self._engine.summaries(slots))
 
     # ---- housekeeping ----------------------------------------------------------------------------------------------
 
-    async def tidy(self) -> None:
+    async def reclaim(self) -> None:
         """Let go of what no session and no worker uses any more; end the sessions whose patience is over.
 
         One round of it, once there is anything to do.
         """
-        await self._housekeeping.untidy.wait()
-        await self._housekeeping.tidy()
+        await self._reclaimer.dirty.wait()
+        await self._reclaimer.reclaim()
 
     async def close_sockets(self) -> None:
         """Close sockets that no listener has any more. One look at whether that is possible, once there are some."""
-        await self._housekeeping.unused.wait()
-        self._housekeeping.close_sockets({} if self._stopping else self._state.listeners)
+        await self._reclaimer.unused.wait()
+        self._reclaimer.close_sockets({} if self._stopping else self._state.listeners)
 
     async def cut(self) -> None:
         """Close the sessions that pools give up as backends go down or come up. One round of it, once there are any."""
@@ -602,43 +602,43 @@ class Balancer:
     def sockets(self) -> Sockets:
         return self._sockets
 
-    def remember(self) -> Memory:
+    def export(self) -> HandoverData:
         """What a successor has to know beside what the next two tell."""
-        return Memory() if self._config is None else self._transfer.remember(self._config, self._editor.edits)
+        return HandoverData() if self._config is None else self._transfer.export(self._config, self._editor.edits)
 
-    def remember_backends(self, told: State) -> Iterator[BackendTold]:
+    def export_backends(self, told: State) -> Iterator[BackendRecord]:
         """What is known of backends, but for those that are treated as in the state that was `told`: one by one, so
         that other things may happen in between."""
-        return self._transfer.remember_backends(self._state, dict(told.backends()))
+        return self._transfer.export_backends(self._state, dict(told.backends()))
 
-    def remember_clients(self, since: float = math.inf) -> Iterator[StickyBatch]:
+    def export_clients(self, since: float = math.inf) -> Iterator[StickyBatch]:
         """The clients of sticky pools who came in the last `since` seconds, some at a time."""
-        return self._transfer.remember_clients(self._state, since)
+        return self._transfer.export_clients(self._state, since)
 
     @property
     def state(self) -> State:
         """What runs now."""
         return self._state
 
-    def recall_clients(self, batches: list[StickyBatch]) -> None:
+    def restore_clients(self, batches: list[StickyBatch]) -> None:
         """Take over what the sticky pools of a predecessor remember; `batches` is empty then."""
-        self._transfer.recall_clients(self._state, batches)
+        self._transfer.restore_clients(self._state, batches)
 
-    def recall_operator(self, told: Mapping[BackendKey, BackendTold]) -> None:
+    def restore_operator(self, told: Mapping[BackendKey, BackendRecord]) -> None:
         """Do what an operator did to a predecessor's backends after this one was told of them."""
-        if changed := recall.operated(self._state, told):
+        if changed := restore.operator_changes(self._state, told):
             self._change(changed)
             self._publisher.now()
 
-    def recall_seats(self, seats: Mapping[str, Seat]) -> None:
+    def restore_seats(self, seats: Mapping[str, Seat]) -> None:
         """Stay where a predecessor's pools stayed when it let go."""
-        if (state := recall.seats(self._state, seats)) is not self._state:
+        if (state := restore.seats(self._state, seats)) is not self._state:
             self._state = state
             self._publisher.now()
 
-    def see_off(self) -> None:
+    def drain_all(self) -> None:
         """Close sessions once they are quiet, at every backend; turns in flight go on to their end."""
-        self._housekeeping.see_off(self._state)
+        self._reclaimer.drain_all(self._state)
 
     async def close(self) -> None:
         """Stop checking, close every session, end the workers. Their last events are delivered."""
@@ -648,7 +648,7 @@ class Balancer:
         self._failover.close()
         await self._planner.close()
         await self._scheduler.close()
-        await self._weigher.close()
+        await self._weights.close()
         self._sessions.close()
         await self._threads.call(self._engine.stop)
         self._threads.close()

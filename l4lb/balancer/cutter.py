@@ -9,8 +9,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from l4lb.base.text import counted
-from l4lb.base.threads import Threads
+from l4lb.base.text import plural
+from l4lb.base.threads import ThreadPool
 from l4lb.engine.api import Ending, Engine
 from l4lb.state.cuts import Cut, cuts
 from l4lb.state.state import State
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Cutter:
     """`state` gives the state of the moment: a backend may leave it while another one waits for a worker."""
 
-    def __init__(self, engine: Engine, threads: Threads, state: Callable[[], State]) -> None:
+    def __init__(self, engine: Engine, threads: ThreadPool, state: Callable[[], State]) -> None:
         self._engine = engine
         self._threads = threads
         self._state = state
@@ -56,4 +56,4 @@ class Cutter:
     async def _close(self, cut: Cut) -> None:
         closed = await self._threads.call(self._engine.kill_backend, cut.slot, cut.ending)
         if closed:
-            _log.warning("%s/%s: %s closed, as %s", *cut.key, counted(closed, "session"), _REASONS[cut.ending])
+            _log.warning("%s/%s: %s closed, as %s", *cut.key, plural(closed, "session"), _REASONS[cut.ending])

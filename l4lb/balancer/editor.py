@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from l4lb.balancer.planner import Planner
 from l4lb.config import Config
 from l4lb.state import edits
+from l4lb.state.changes import with_new_settings, with_operator_change
 from l4lb.state.edits import Edits
-from l4lb.state.operate import operated, resettled
 from l4lb.state.state import BackendKey, State
 from l4lb.status import AdminState, Settings
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningConfig:
     """What runs: the configuration of the file, and the state that came of it and of the edits."""
 
     config: Config
@@ -35,7 +35,7 @@ class Editor:
     def __init__(
         self,
         planner: Planner,
-        running: Callable[[], Running],
+        running: Callable[[], RunningConfig],
         install: Callable[[Edits, State], None],
         known: Edits,
     ) -> None:
@@ -76,7 +76,7 @@ class Editor:
         pool, entry = running.state.pools[key[0]], running.state.pools[key[0]].backends[key[1]]
         now = edits.over(running.config, wanted).pools[key[0]].backends
         config = next(backend for backend in now if backend.name == key[1])
-        changed = operated(pool, resettled(pool, entry, config), state, weight)
+        changed = with_operator_change(pool, with_new_settings(pool, entry, config), state, weight)
         self._install(wanted, running.state.with_backends({key: changed}))
         _log.info("%s/%s has other settings at run time: %s", *key, ", ".join(settings))
 

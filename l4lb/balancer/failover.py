@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from l4lb.base.text import lasting
+from l4lb.base.text import short_duration
 from l4lb.state.failback import Move, Seat, rank_of, settle
 from l4lb.state.state import PoolEntry, State
 from l4lb.status import FailoverStatus
@@ -83,5 +83,5 @@ def _why(pool: PoolEntry, current: Seat, held: bool, now: float) -> str:
     if pool.config.failback is None:
         return f"stays at {current}: failback is off; drain it to go back"
     due = _move(pool, now).due
-    left = "" if due is None else f" for another {lasting(max(0.0, due - now))}"
-    return f"stays at {current}{left}: a better one has to be usable for {lasting(pool.config.failback)}"
+    left = "" if due is None else f" for another {short_duration(max(0.0, due - now))}"
+    return f"stays at {current}{left}: a better one has to be usable for {short_duration(pool.config.failback)}"

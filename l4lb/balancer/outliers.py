@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from l4lb.config import model
 from l4lb.engine.api import Engine
-from l4lb.health.passive import Cause, Event, Rules, Track, decide, observe
+from l4lb.health.passive import Cause, Event, OutlierTrack, PassiveRules, decide, observe
 from l4lb.net.target import Target
 from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.status import EjectionStatus
 
-JUDGE_INTERVAL = 0.25
+EVALUATE_INTERVAL = 0.25
 """Seconds between two looks."""
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class _Watched:
 
     slot: int
     target: Target | None
-    track: Track = field(default_factory=Track)
+    track: OutlierTrack = field(default_factory=OutlierTrack)
     ejections_total: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(Cause, 0)))
 
 
@@ -38,11 +38,11 @@ class Outliers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pools: dict[str, dict[str, _Watched]] = {}
-        self._known: dict[BackendKey, Track] = {}
+        self._known: dict[BackendKey, OutlierTrack] = {}
         self._withheld: Counter[str] = Counter()
         self.active = asyncio.Event()
 
-    def recall(self, known: Mapping[BackendKey, Track]) -> None:
+    def restore(self, known: Mapping[BackendKey, OutlierTrack]) -> None:
         """What had come of these backends before anybody watched them here."""
         self._known.update(known)
 
@@ -62,13 +62,13 @@ class Outliers:
         for name, entry in pool.backends.items():
             before = known.get(name)
             if before is None or before.slot != entry.slot:
-                before = _Watched(entry.slot, entry.target, self._known.get((pool_name, name), Track()))
+                before = _Watched(entry.slot, entry.target, self._known.get((pool_name, name), OutlierTrack()))
             elif before.target != entry.target:
-                before.target, before.track = entry.target, Track()
+                before.target, before.track = entry.target, OutlierTrack()
             watched[name] = before
         return watched
 
-    def judge(self, state: State, now: float) -> dict[BackendKey, BackendEntry]:
+    def evaluate(self, state: State, now: float) -> dict[BackendKey, BackendEntry]:
         """The backends that are ejected, or back, as of this moment."""
         changed = {}
         for pool_name, watched in self._pools.items():
@@ -107,7 +107,7 @@ class Outliers:
 
     # ---- numbers ---------------------------------------------------------------------------------------------------
 
-    def track(self, key: BackendKey) -> Track | None:
+    def track(self, key: BackendKey) -> OutlierTrack | None:
         """How a backend has fared; None if nobody ejects it."""
         one = self._pools.get(key[0], {}).get(key[1])
         return None if one is None else one.track
@@ -135,5 +135,5 @@ _WHY = {
 }
 
 
-def _rules(settings: model.Passive) -> Rules:
-    return Rules(settings.failures, settings.eject, settings.max_ejected, settings.black_hole)
+def _rules(settings: model.Passive) -> PassiveRules:
+    return PassiveRules(settings.failures, settings.eject, settings.max_ejected, settings.black_hole)

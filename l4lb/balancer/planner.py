@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from l4lb.balancer.checks import require_tls
 from l4lb.balancer.resolve import Resolver
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 from l4lb.config import Address, Config
 from l4lb.discovery.discovery import Discovery
-from l4lb.discovery.guard import Endpoints
+from l4lb.discovery.shrink_guard import Endpoints
 from l4lb.engine.api import Engine, SlotKind
 from l4lb.net.target import Target
 from l4lb.state.access import Access, compile_access
@@ -62,7 +62,7 @@ class Planner:
         targets: Mapping[Address, Target] | None = None,
     ) -> None:
         self._engine = engine
-        self._files = Aside("reading certificates and databases", FILES_TIMEOUT)
+        self._files = SerialThread("reading certificates and databases", FILES_TIMEOUT)
         self.rediscovered = asyncio.Event()
         # A late answer is used as what a source finds is.
         self._resolver = Resolver(self.rediscovered.set, targets)

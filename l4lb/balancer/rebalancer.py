@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from l4lb.base.threads import Threads
+from l4lb.base.threads import ThreadPool
 from l4lb.engine.api import Engine
 from l4lb.state.rebalance import WINDOW, Share, allot, gained, surplus
 from l4lb.state.state import State
@@ -21,7 +21,7 @@ REBALANCE_INTERVAL = 0.25
 class Rebalancer:
     """`state` gives the state of the moment: it may change while a round waits for a worker."""
 
-    def __init__(self, engine: Engine, threads: Threads, state: Callable[[], State]) -> None:
+    def __init__(self, engine: Engine, threads: ThreadPool, state: Callable[[], State]) -> None:
         self._engine = engine
         self._threads = threads
         self._state = state

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from l4lb.balancer.failover import failover_status
 from l4lb.balancer.outliers import Outliers
-from l4lb.balancer.weigher import Question, Weigher
+from l4lb.balancer.weight_controller import AgentRequest, WeightController
 from l4lb.discovery.source import Readiness
 from l4lb.engine.api import Engine
 from l4lb.health.scheduler import Scheduler, Watch
@@ -41,11 +41,11 @@ def listener_status(name: str, listener: ListenerEntry, sockets: Sockets, engine
 
 
 @dataclass(frozen=True, slots=True)
-class Reporter:
+class StatusReporter:
     """Asks all parts that know something of backends."""
 
     scheduler: Scheduler[BackendKey]
-    weigher: Weigher
+    weights: WeightController
     outliers: Outliers
     engine: Engine
 
@@ -95,8 +95,8 @@ class Reporter:
             weight=backend.current_weight,
             effective_weight=effective_weight,
             statistics=self.engine.backend_statistics(backend.slot),
-            load=self.weigher.load(key, backend, now),
-            agent=_agent_status(self.weigher.agent(key)),
+            load=self.weights.load(key, backend, now),
+            agent=_agent_status(self.weights.agent(key)),
             ejection=ejection,
             flaps=0 if watch is None else watch.health.flaps,
             stalled=backend.stalled is not None,
@@ -127,5 +127,5 @@ def _message(backend: BackendEntry, watch: Watch | None, ejection: EjectionStatu
     return watch.message
 
 
-def _agent_status(asked: Asked[Question] | None) -> AgentStatus | None:
+def _agent_status(asked: Asked[AgentRequest] | None) -> AgentStatus | None:
     return None if asked is None else AgentStatus(message=asked.message, checks_total=asked.results_total)

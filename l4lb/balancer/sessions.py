@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from l4lb.balancer.events import EventPump
-from l4lb.base.threads import Threads
+from l4lb.base.threads import ThreadPool
 from l4lb.engine.api import Ending, Engine, SessionRecord
 from l4lb.errors import ControlError
-from l4lb.state.departures import SlotKey
 from l4lb.state.names import Names
+from l4lb.state.removals import SlotKey
 from l4lb.state.state import State
 from l4lb.status import Session
 
@@ -20,7 +20,7 @@ LISTING_BATCH = 1024
 class Sessions:
     """`on_events` gets the sessions that the access log asks for."""
 
-    def __init__(self, engine: Engine, threads: Threads, on_events: Callable[[list[Session]], None]) -> None:
+    def __init__(self, engine: Engine, threads: ThreadPool, on_events: Callable[[list[Session]], None]) -> None:
         self._engine = engine
         self._threads = threads
         self._on_events = on_events

@@ -9,8 +9,8 @@ from l4lb.balancer.outliers import Outliers
 from l4lb.balancer.planner import Planner
 from l4lb.config import Config
 from l4lb.engine.api import Engine
-from l4lb.handover import recall, sticky_batches
-from l4lb.handover.memory import BackendTold, Memory, StickyBatch
+from l4lb.handover import restore, sticky_batches
+from l4lb.handover.records import BackendRecord, HandoverData, StickyBatch
 from l4lb.health.scheduler import Scheduler
 from l4lb.state.edits import Edits
 from l4lb.state.failback import Seat
@@ -27,7 +27,7 @@ class Transfer:
         planner: Planner,
         scheduler: Scheduler[BackendKey],
         outliers: Outliers,
-        told: dict[BackendKey, BackendTold],
+        told: dict[BackendKey, BackendRecord],
         seats: Mapping[str, Seat],
     ) -> None:
         self._engine = engine
@@ -37,15 +37,15 @@ class Transfer:
         self._told = told
         self._seats = seats
 
-    def recall(self, state: State, now: float) -> State:
+    def restore(self, state: State, now: float) -> State:
         """The first state, with what a predecessor knew."""
-        state = recall.seats(recall.backends(state, self._told, now), self._seats)
-        self._scheduler.recall(recall.checks(state, self._told, now))
-        self._outliers.recall(recall.tracks(state, self._told, now))
+        state = restore.seats(restore.backends(state, self._told, now), self._seats)
+        self._scheduler.restore(restore.checks(state, self._told, now))
+        self._outliers.restore(restore.tracks(state, self._told, now))
         self._told = {}
         return state
 
-    def recall_clients(self, state: State, batches: list[StickyBatch]) -> None:
+    def restore_clients(self, state: State, batches: list[StickyBatch]) -> None:
         """Let sticky pools remember these; `batches` is empty then."""
         while batches:
             batch = batches.pop()
@@ -54,12 +54,12 @@ class Transfer:
                 slots = {name: one.slot for name, one in pool.backends.items()}
                 sticky_batches.write(self._engine, pool.slot, batch, slots)
 
-    def remember(self, config: Config, edits: Edits) -> Memory:
+    def export(self, config: Config, edits: Edits) -> HandoverData:
         """What was edited, what sources found, and where names lead."""
         endpoints, targets = self._planner.known(config)
-        return Memory(edits=edits, endpoints=endpoints, targets=targets)
+        return HandoverData(edits=edits, endpoints=endpoints, targets=targets)
 
-    def remember_backends(self, state: State, told: Mapping[BackendKey, BackendEntry]) -> Iterator[BackendTold]:
+    def export_backends(self, state: State, told: Mapping[BackendKey, BackendEntry]) -> Iterator[BackendRecord]:
         """What is known of backends, but for those that are treated as when they were `told` of."""
         now = asyncio.get_running_loop().time()
         for key, entry in state.backends():
@@ -68,9 +68,9 @@ class Transfer:
                 continue
             watch = self._scheduler.watch(key)
             checked = None if watch is None else (watch.health, watch.message)
-            yield recall.tell(key, entry, state.pools[key[0]], checked, self._outliers.track(key), now)
+            yield restore.export(key, entry, state.pools[key[0]], checked, self._outliers.track(key), now)
 
-    def remember_clients(self, state: State, since: float) -> Iterator[StickyBatch]:
+    def export_clients(self, state: State, since: float) -> Iterator[StickyBatch]:
         """The clients of sticky pools who came in the last `since` seconds, some at a time."""
         for name, pool in state.pools.items():
             if pool.config.sticky is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """No search for reference cycles meanwhile. There is one for every few hundred objects that are made, and a large
     configuration is hundreds of thousands: it would take as long again, and some searches stop everything for 0.2 s.
     """

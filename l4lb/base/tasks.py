@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def asked_to_end() -> bool:
+def cancel_requested() -> bool:
     """Whether somebody has cancelled this task. A CancelledError that comes without that is of something the task
     waited for: a failure like any other."""
     task = asyncio.current_task()
@@ -33,13 +33,13 @@ async def repeat(
             await action()
             delay = interval
         except (Exception, asyncio.CancelledError):
-            if asked_to_end():
+            if cancel_requested():
                 raise
             delay = min(max(delay, interval) * 2, max(longest, interval))
             _log.exception("%s failed; next try in %g s", name, delay)
 
 
-async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run `work`, which never ends by itself, until cancelled; begin it again when it fails, ever later."""
     loop, delay = asyncio.get_running_loop(), BACKOFF_MIN
     while True:
@@ -47,7 +47,7 @@ async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except (Exception, asyncio.CancelledError):
-            if asked_to_end():
+            if cancel_requested():
                 raise
             _log.exception("%s failed; next try in %g s", name, delay)
         else:
@@ -56,7 +56,7 @@ async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
         delay = BACKOFF_MIN if loop.time() - begun > BACKOFF_MAX else min(2 * delay, BACKOFF_MAX)
 
 
-async def see_through(task: asyncio.Task[T], hurry: Callable[[], object]) -> T:
+async def await_uncancelled(task: asyncio.Task[T], hurry: Callable[[], object]) -> T:
     """The result of `task`, which is waited for whatever happens: whoever waits and is cancelled says `hurry`, once,
     and is cancelled when the task is done."""
     cancelled: asyncio.CancelledError | None = None
@@ -75,7 +75,7 @@ async def see_through(task: asyncio.Task[T], hurry: Callable[[], object]) -> T:
     return task.result()
 
 
-class Background:
+class Supervisor:
     """Tasks that somebody owns: none outlives `close`."""
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ class Coalesced(Generic[T]):
         try:
             outcome = await self._action()
         except (Exception, asyncio.CancelledError) as error:
-            if asked_to_end():
+            if cancel_requested():
                 raise
             # Whoever asked may be a signal, which listens to no answer.
             _log.exception("what was requested failed in a way nobody foresaw")

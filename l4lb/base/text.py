@@ -11,12 +11,12 @@ QUOTED_MAX = 60
 """Bytes of a peer that a message shows."""
 
 
-def counted(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """`1 connection`, `2 connections`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def lasting(seconds: float) -> str:
+def short_duration(seconds: float) -> str:
     """The two largest units: `4.2s`, `3m 20s`, `2d 4h`."""
     if seconds < 60:
         return f"{seconds:.1f}s"

@@ -1,9 +1,9 @@
-"""Work that must not hold the event loop, on threads that nothing else has to wait for.
+"""Threads for work that must not hold the event loop.
 
-What reads files may hang for ever: a file system can. Each reader has an `Aside`, so that it has one thread at most,
-and no end of a loop or of the process waits for that thread. Calls that wait for workers are bounded. They share the
-few `Threads` of a balancer, which no reader can take away. Work that only computes, on input of a bounded size, is for
-`asyncio.to_thread`.
+Reading a file may hang for ever, because a file system can. So each reader has a `SerialThread`: it occupies one thread
+at most, and neither the event loop nor the process waits for that thread at the end. Calls that wait for workers end in
+time; they share the `ThreadPool` of their balancer, which readers cannot exhaust. Pure computation on input of bounded
+size uses `asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Aside:
+class SerialThread:
     """Runs one call at a time. `timeout` is for each, with the wait for the one before it."""
 
     def __init__(self, name: str, timeout: float = READ_TIMEOUT) -> None:
@@ -77,7 +77,7 @@ def _tell(future: asyncio.Future[Any], tell: Callable[[Any], None], outcome: obj
         tell(outcome)
 
 
-class Threads:
+class ThreadPool:
     """A few threads for calls that end in time."""
 
     def __init__(self, name: str, count: int) -> None:

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def reported(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+def log_unhandled(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """For the length of the block, all of that kind in this process is logged, with its traceback."""
     before = threading.excepthook, sys.unraisablehook
     loop.set_exception_handler(_in_loop)

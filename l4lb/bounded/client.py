@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from l4lb.base.threads import Aside, in_thread
-from l4lb.bounded.answer import Answer, AnswerError
+from l4lb.base.threads import SerialThread, in_thread
+from l4lb.bounded.response import ResponseError, ResponseParser
 from l4lb.bounded.url import Url
 from l4lb.engine.api import SocketAddress
 from l4lb.net import connection as net
-from l4lb.net.connection import Connection, connected, tls_in_words
+from l4lb.net.connection import Connection, connected, tls_error_text
 from l4lb.net.interfaces import known_to_peers
 from l4lb.net.target import Target
 
@@ -52,7 +52,7 @@ class _Link:
 class Response:
     """The head of an answer, and its body as it comes."""
 
-    def __init__(self, connection: Connection, answer: Answer) -> None:
+    def __init__(self, connection: Connection, answer: ResponseParser) -> None:
         self._connection = connection
         self.answer = answer
         self._body = b""
@@ -85,7 +85,7 @@ class Response:
         async for piece in self.pieces():
             body += piece
             if len(body) > most:
-                raise AnswerError(f"the answer is larger than {most // 2**20} MiB")
+                raise ResponseError(f"the answer is larger than {most // 2**20} MiB")
         return bytes(body)
 
     async def _receive(self) -> bytes:
@@ -107,7 +107,7 @@ class Client:
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, server_name: str | None = None, keep: float = 0.0) -> None:
         self._tls = tls
-        self._files = Aside("reading the certificates that this host trusts")
+        self._files = SerialThread("reading the certificates that this host trusts")
         self._server_name = server_name
         self._keep = keep
         self._kept: dict[Origin, _Link] = {}
@@ -137,15 +137,15 @@ class Client:
     async def _asked(self, url: Url, sources: Sources, message: bytes) -> tuple[_Link, Response]:
         kept = self._take(_origin(url, sources))
         if kept is not None:
-            response = Response(kept.connection, Answer())
+            response = Response(kept.connection, ResponseParser())
             try:
                 return await self._ask(kept, response, message)
-            except (OSError, AnswerError):
+            except (OSError, ResponseError):
                 # The server may have closed it meanwhile, which is no news of the server.
                 if response.answer.begun:
                     raise
         link = await self._open(url, sources)
-        return await self._ask(link, Response(link.connection, Answer()), message)
+        return await self._ask(link, Response(link.connection, ResponseParser()), message)
 
     @staticmethod
     async def _ask(link: _Link, response: Response, message: bytes) -> tuple[_Link, Response]:
@@ -207,9 +207,9 @@ def _tls_in_words() -> Iterator[None]:
     try:
         yield
     except ssl.SSLError as error:
-        raise AnswerError(tls_in_words(error)) from error
-    except net.AnswerError as error:
-        raise AnswerError(str(error)) from error
+        raise ResponseError(tls_error_text(error)) from error
+    except net.ReplyError as error:
+        raise ResponseError(str(error)) from error
 
 
 def _origin(url: Url, sources: Sources) -> Origin:

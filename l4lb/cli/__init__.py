@@ -11,10 +11,10 @@ from l4lb.errors import NotBuiltError
 
 # name -> (module, one line of help). The order is the order of `l4lb --help`.
 COMMANDS = {
-    "run": ("l4lb.cli.server", "Run the load balancer in the foreground."),
-    "check": ("l4lb.cli.server", "Validate a configuration file and change nothing."),
-    "schema": ("l4lb.cli.server", "Print the JSON Schema of the configuration."),
-    "demo": ("l4lb.cli.server", "Try l4lb with built-in backends and load."),
+    "run": ("l4lb.cli.local", "Run the load balancer in the foreground."),
+    "check": ("l4lb.cli.local", "Validate a configuration file and change nothing."),
+    "schema": ("l4lb.cli.local", "Print the JSON Schema of the configuration."),
+    "demo": ("l4lb.cli.local", "Try l4lb with built-in backends and load."),
     "status": ("l4lb.cli.runtime", "Show listeners, pools and backends."),
     "sessions": ("l4lb.cli.runtime", "Show the live sessions."),
     "drain": ("l4lb.cli.runtime", "Send a backend no new sessions; let its sessions end."),

@@ -45,7 +45,7 @@ async def _serve(port: int, bind: str | None, *, gpu: bool, metrics_url: str | N
     from l4lb.agent.gpu import GpuMonitor, Nvml
     from l4lb.agent.host import Host
     from l4lb.agent.server import AgentServer
-    from l4lb.base.unexpected import reported
+    from l4lb.base.unexpected import log_unhandled
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ async def _serve(port: int, bind: str | None, *, gpu: bool, metrics_url: str | N
         loop.add_signal_handler(number, stop.set)
     gpus = GpuMonitor(Nvml(), interval) if gpu else None
     server = AgentServer(bind, port, interval=interval, host=Host(), gpus=gpus, metrics_url=metrics_url)
-    with reported(loop):
+    with log_unhandled(loop):
         try:
             await server.start()
             logging.getLogger(__name__).info("l4lb agent answers on port %d", server.port)

@@ -12,7 +12,7 @@ import click
 
 from l4lb.admin import DEFAULT_SOCKET
 from l4lb.admin.client import AdminClient, ClientError, Json
-from l4lb.base.text import clipped, counted
+from l4lb.base.text import clipped, plural
 from l4lb.cli.draining import Drain
 from l4lb.terminal import tables
 
@@ -73,7 +73,7 @@ def report(target: str, backend: Json, *, as_json: bool) -> None:
     if as_json:
         print_json(backend)
         return
-    connections = counted(tables.number(backend, "connections"), "connection")
+    connections = plural(tables.number(backend, "connections"), "connection")
     click.echo(f"{target}: {backend['state']}, weight {backend['weight']}, {connections}")
 
 

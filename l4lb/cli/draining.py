@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from l4lb.admin.client import AdminClient, ClientError, Json
-from l4lb.base.text import counted, lasting
+from l4lb.base.text import plural, short_duration
 from l4lb.terminal import tables
 
 POLL_INTERVAL = 0.5
@@ -83,7 +83,7 @@ class Drain:
     @property
     def left(self) -> str:
         """`1 connection`, `12 connections`."""
-        return counted(tables.number(self._seen, "connections"), "connection")
+        return plural(tables.number(self._seen, "connections"), "connection")
 
     def wait(self) -> Json:
         """The backend as it is when no session is left. ClientError if that cannot be waited for any longer."""
@@ -107,7 +107,9 @@ class Drain:
     def _show(self) -> None:
         self._explain()
         numbers = f"{self._label}: draining, {self.left} left, {tables.number(self._seen, 'busy')} busy{self._causes}"
-        deadline = "" if self._deadline is None else f", {lasting(max(0.0, self._deadline - time.monotonic()))} to go"
+        deadline = (
+            "" if self._deadline is None else f", {short_duration(max(0.0, self._deadline - time.monotonic()))} to go"
+        )
         self._progress.show(numbers, deadline)
 
     def _explain(self) -> None:
@@ -133,7 +135,7 @@ class Drain:
         self._deadline = None
         killed = tables.number(self._client.kill_sessions(*self._names), "killed")
         self._progress.close()
-        click.echo(f"{self._label}: {counted(killed, 'connection')} closed after {self._timeout:g} s", err=True)
+        click.echo(f"{self._label}: {plural(killed, 'connection')} closed after {self._timeout:g} s", err=True)
 
     def _pause(self) -> None:
         left = POLL_INTERVAL if self._deadline is None else self._deadline - time.monotonic()

@@ -8,7 +8,7 @@ from typing import ParamSpec
 import click
 
 from l4lb.admin.client import AdminClient, Json
-from l4lb.base.text import counted
+from l4lb.base.text import plural
 from l4lb.cli.common import (
     backend_argument,
     change,
@@ -127,5 +127,5 @@ def remove(target: str, socket_path: str, wait: bool, timeout: float | None, and
     if as_json:
         print_json(answer)
         return
-    sessions = counted(tables.number(answer, "connections"), "connection")
+    sessions = plural(tables.number(answer, "connections"), "connection")
     click.echo(f"{target}: removed, {sessions} {'closed' if and_kill else 'left'}")

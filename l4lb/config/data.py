@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from l4lb.config.tree import DEPTH_MAX, NODES_MAX, Items, Node, Place, Scalar, Section, SyntaxProblem, path_part
+from l4lb.config.tree import DEPTH_MAX, NODES_MAX, ListNode, MapNode, Node, Place, ScalarNode, SyntaxProblem, path_part
 from l4lb.config.units import shorten
 from l4lb.errors import Problem
 
@@ -21,7 +21,7 @@ class DataTree:
         self._problems = problems
         self._nodes = 0
 
-    def build(self, data: Mapping[Any, Any]) -> Section:
+    def build(self, data: Mapping[Any, Any]) -> MapNode:
         """SyntaxProblem when it is too deep, or too much."""
         root = self._section(data, "", 1)
         if "include" in root.entries:
@@ -37,11 +37,13 @@ class DataTree:
             return self._section(value, path, depth)
         if isinstance(value, list | tuple):
             place = self._place(path)
-            return Items(place, [self._node(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)])
-        return Scalar(self._place(path), os.fspath(value) if isinstance(value, os.PathLike) else value)
+            return ListNode(
+                place, [self._node(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+            )
+        return ScalarNode(self._place(path), os.fspath(value) if isinstance(value, os.PathLike) else value)
 
-    def _section(self, data: Mapping[Any, Any], path: str, depth: int) -> Section:
-        section = Section(self._place(path), {})
+    def _section(self, data: Mapping[Any, Any], path: str, depth: int) -> MapNode:
+        section = MapNode(self._place(path), {})
         for key, value in data.items():
             place = self._place(path)
             if isinstance(key, str):

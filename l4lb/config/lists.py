@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from l4lb.config.fields.networks import FILE_NETWORKS_MAX, NetworkFile, read_network
-from l4lb.config.source import read_regular
-from l4lb.config.tree import Items, Node, Place, Scalar, Section, path_part
+from l4lb.config.files import read_regular
+from l4lb.config.tree import ListNode, MapNode, Node, Place, ScalarNode, path_part
 from l4lb.config.units import shorten
 from l4lb.errors import Problem
 
@@ -38,25 +38,25 @@ class NetworkFiles:
     _bytes_left: int = BYTES_MAX
     _known: dict[str, NetworkFile] = field(default_factory=dict)
 
-    def put_into(self, tree: Section) -> None:
+    def put_into(self, tree: MapNode) -> None:
         """In place of every `{file: PATH}` where networks may stand."""
         for section, key, path in _places(tree):
             place, node = section.entries[key]
-            if isinstance(node, Items):
+            if isinstance(node, ListNode):
                 node.nodes[:] = [self._replaced(item, f"{path}[{index}]") for index, item in enumerate(node.nodes)]
             else:
                 section.entries[key] = place, self._replaced(node, path)
 
     def _replaced(self, node: Node, at: str) -> Node:
-        if not isinstance(node, Section) or node.entries.keys() != {"file"}:
+        if not isinstance(node, MapNode) or node.entries.keys() != {"file"}:
             return node
         _, value = node.entries["file"]
-        if not isinstance(value, Scalar) or not isinstance(value.value, str) or not value.value:
+        if not isinstance(value, ScalarNode) or not isinstance(value.value, str) or not value.value:
             return node
         path = os.path.join(os.path.dirname(node.place.file), value.value)
         if path not in self._known:
             self._known[path] = self._read(path, value.place, at)
-        return Scalar(value.place, cast(Any, self._known[path]))
+        return ScalarNode(value.place, cast(Any, self._known[path]))
 
     def _read(self, path: str, asked: Place, at: str) -> NetworkFile:
         self.files.append(path)
@@ -95,7 +95,7 @@ class NetworkFiles:
         return bytes(packed)
 
 
-def _places(tree: Section) -> Iterator[tuple[Section, str, str]]:
+def _places(tree: MapNode) -> Iterator[tuple[MapNode, str, str]]:
     """Where lists of networks may stand: the section, the key, and the whole path."""
     listeners = _section(tree, "listeners")
     for name in listeners.entries:
@@ -105,16 +105,16 @@ def _places(tree: Section) -> Iterator[tuple[Section, str, str]]:
     yield from ((zones, name, f"zones{path_part(name)}") for name in zones.entries)
 
 
-def _listener_places(listener: Section, path: str) -> Iterator[tuple[Section, str, str]]:
+def _listener_places(listener: MapNode, path: str) -> Iterator[tuple[MapNode, str, str]]:
     yield from ((listener, key, f"{path}.{key}") for key in ("allow", "deny") if key in listener.entries)
     proxy = _section(listener, "proxy_protocol")
     if "from" in proxy.entries:
         yield proxy, "from", f"{path}.proxy_protocol.from"
 
 
-def _section(parent: Section, key: str) -> Section:
+def _section(parent: MapNode, key: str) -> MapNode:
     _, node = parent.entries.get(key, (parent.place, None))
-    return node if isinstance(node, Section) else Section(parent.place, {})
+    return node if isinstance(node, MapNode) else MapNode(parent.place, {})
 
 
 def _packed(text: bytes) -> bytes:

@@ -12,12 +12,12 @@ from pydantic_core import ErrorDetails
 
 from l4lb.config.data import DataTree
 from l4lb.config.fields import FROM_FILE
+from l4lb.config.files import FileReader
 from l4lb.config.lists import NetworkFiles
 from l4lb.config.messages import sentence
 from l4lb.config.model import Config
 from l4lb.config.rules import KEY, Loc
-from l4lb.config.source import Source
-from l4lb.config.tree import Items, Node, Place, Scalar, Section, SyntaxProblem, path_part, plain
+from l4lb.config.tree import ListNode, MapNode, Node, Place, ScalarNode, SyntaxProblem, path_part, plain
 from l4lb.errors import ConfigError, Problem
 from l4lb.geo import database
 
@@ -30,7 +30,7 @@ def load_config(
     Nothing is resolved, bound or contacted; databases are only looked into. `environ` stands in for the environment.
     ConfigError has every problem, in the order of the files and of the lines in them; nothing else is raised.
     """
-    source = Source(os.environ if environ is None else environ)
+    source = FileReader(os.environ if environ is None else environ)
     tree = source.read(os.fspath(path), data)
     NetworkFiles(source.problems, source.files).put_into(tree)
     config = _read(tree, source.problems, FROM_FILE) if source.complete else None
@@ -62,7 +62,7 @@ def read_config(data: Mapping[str, Any]) -> Config:
     return config
 
 
-def _read(tree: Section, problems: list[Problem], context: dict[str, bool] | None) -> Config | None:
+def _read(tree: MapNode, problems: list[Problem], context: dict[str, bool] | None) -> Config | None:
     """The configuration of a tree, or None. What is wrong is added to the problems that are known."""
     try:
         config = Config.model_validate(plain(tree), context=context)
@@ -74,7 +74,7 @@ def _read(tree: Section, problems: list[Problem], context: dict[str, bool] | Non
     return config
 
 
-def _validation_problems(tree: Section, lines: list[ErrorDetails], known: set[Place]) -> Iterator[Problem]:
+def _validation_problems(tree: MapNode, lines: list[ErrorDetails], known: set[Place]) -> Iterator[Problem]:
     """What the model says, at the places of the tree. At a place already known to be bad it says nothing new."""
     said: set[tuple[Place, str]] = set()
     for line in lines:
@@ -90,7 +90,7 @@ def _validation_problems(tree: Section, lines: list[ErrorDetails], known: set[Pl
             yield Problem(*place, path, message)
 
 
-def _database_problems(tree: Section, config: Config) -> Iterator[Problem]:
+def _database_problems(tree: MapNode, config: Config) -> Iterator[Problem]:
     for index, path in enumerate(() if config.geo is None else config.geo.database):
         try:
             database.check(path)
@@ -103,7 +103,7 @@ def _place(problem: Problem) -> Place:
     return Place(problem.file, problem.line, problem.column)
 
 
-def _locate(tree: Section, loc: Loc, *, at_key: bool = False) -> tuple[Place, str]:
+def _locate(tree: MapNode, loc: Loc, *, at_key: bool = False) -> tuple[Place, str]:
     """Where the thing at `loc` is written, and its dotted path.
 
     That is the value if it is a scalar and `at_key` is false, else its key. What a listener or pool does not say itself
@@ -117,24 +117,24 @@ def _locate(tree: Section, loc: Loc, *, at_key: bool = False) -> tuple[Place, st
     return place, path
 
 
-def _walk(tree: Section, loc: Loc, at_key: bool) -> tuple[Place, str, bool]:
+def _walk(tree: MapNode, loc: Loc, at_key: bool) -> tuple[Place, str, bool]:
     node: Node = tree
     key_place = place = tree.place
     path = ""
     for part in loc:
-        if isinstance(node, Section) and part in node.entries:
+        if isinstance(node, MapNode) and part in node.entries:
             key_place, node = node.entries[str(part)]
-            place = node.place if isinstance(node, Scalar) and not at_key else key_place
+            place = node.place if isinstance(node, ScalarNode) and not at_key else key_place
             path += path_part(str(part))
-        elif isinstance(node, Items) and isinstance(part, int) and part < len(node.nodes):
+        elif isinstance(node, ListNode) and isinstance(part, int) and part < len(node.nodes):
             node = node.nodes[part]
             place = node.place
             path += f"[{part}]"
-        elif part == 0 and isinstance(node, Section):
+        elif part == 0 and isinstance(node, MapNode):
             continue  # one entry that stands alone where a list may be
         elif part == KEY:
             place = key_place
-        elif isinstance(node, Scalar):
+        elif isinstance(node, ScalarNode):
             break  # a short form, such as an address in place of a backend
         else:
             return place, path.removeprefix("."), False

@@ -29,7 +29,7 @@ _ANY_IPV4, _ANY = "0.0.0.0", "::"
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ListenerRoutes:
     """A listener: where it listens, and the pools of its clients, by server name in lower case and for all others."""
 
     binds: Sequence[Address]
@@ -64,7 +64,7 @@ Steps = Mapping[str, Sequence[Loop[K]]]
 
 
 def find_loops(
-    doors: Mapping[str, Door],
+    doors: Mapping[str, ListenerRoutes],
     pools: Mapping[str, Mapping[K, Address]],
     own: Callable[[], Collection[str]] = own_addresses,
 ) -> list[Loop[K]]:
@@ -118,7 +118,7 @@ def _circular(leads: Mapping[str, Set[str]]) -> set[str]:
 class _Places:
     """Which listener is at an address."""
 
-    def __init__(self, doors: Mapping[str, Door], own: Callable[[], Collection[str]]) -> None:
+    def __init__(self, doors: Mapping[str, ListenerRoutes], own: Callable[[], Collection[str]]) -> None:
         self._find_own = own
         self._listeners: dict[tuple[str, int | None], str] = {}
         for name, door in doors.items():

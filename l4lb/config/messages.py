@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from l4lb.config.fields.words import PATTERN_HELP
+from l4lb.config.fields.strings import PATTERN_HELP
 from l4lb.config.model import Config
 from l4lb.config.rules import Loc
 from l4lb.config.units import shorten

@@ -17,7 +17,7 @@ from l4lb.config import rules
 from l4lb.config.defaults import merge_defaults
 from l4lb.config.fields.addresses import Binds
 from l4lb.config.fields.networks import Zone
-from l4lb.config.fields.words import Name
+from l4lb.config.fields.strings import Name
 from l4lb.config.sections import Section
 from l4lb.config.sections.admin import Admin
 from l4lb.config.sections.backend import Backend

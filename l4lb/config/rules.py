@@ -15,7 +15,7 @@ from l4lb.config.address import Address
 from l4lb.config.fields.addresses import read_backend, read_bind, read_source
 from l4lb.config.fields.networks import ZONES_MAX, read_zone_entry
 from l4lb.config.fields.shape import is_number, one_or_many
-from l4lb.config.loops import Door, find_loops
+from l4lb.config.loops import ListenerRoutes, find_loops
 from l4lb.config.plain import backend_name, get, read
 from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.config.units import parse_duration, shorten
@@ -187,10 +187,10 @@ def _loop_conflicts(listeners: Mapping[Any, Any], pools: Mapping[Any, Any]) -> I
         yield Conflict(("pools", loop.pool, "backends", loop.backend), message, ("listeners", loop.listener, "bind"))
 
 
-def _door(listener: Any) -> Door:
+def _door(listener: Any) -> ListenerRoutes:
     binds = (read(read_bind, item) for item in one_or_many(get(listener, "bind")))
     pool, routes = get(listener, "pool"), get(listener, "sni")
-    return Door(
+    return ListenerRoutes(
         [bind for bind in binds if bind is not None and bind.port != 0],
         {pool} if isinstance(pool, str) else set(pool) if isinstance(pool, Mapping) else set(),
         {str(name).lower(): str(pool) for name, pool in routes.items()} if isinstance(routes, Mapping) else {},

@@ -47,26 +47,26 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}"
 
 
-class Scalar(NamedTuple):
+class ScalarNode(NamedTuple):
     place: Place
     value: str | int | bool | None
 
 
-class Items(NamedTuple):
+class ListNode(NamedTuple):
     """A sequence."""
 
     place: Place
     nodes: list[Node]
 
 
-class Section(NamedTuple):
+class MapNode(NamedTuple):
     """A mapping: where each key stands, and its value."""
 
     place: Place
     entries: dict[str, tuple[Place, Node]]
 
 
-Node: TypeAlias = Scalar | Items | Section
+Node: TypeAlias = ScalarNode | ListNode | MapNode
 
 
 def path_part(key: str | int) -> str:
@@ -79,11 +79,11 @@ def path_part(key: str | int) -> str:
 def plain(node: Node) -> Any:
     """The data of a tree, without the places."""
     match node:
-        case Scalar():
+        case ScalarNode():
             return node.value
-        case Items():
+        case ListNode():
             return [plain(item) for item in node.nodes]
-        case Section():
+        case MapNode():
             return {key: plain(value) for key, (_, value) in node.entries.items()}
 
 
@@ -157,7 +157,7 @@ class TreeBuilder:
             return node, size
         self._spend(1, place)
         if isinstance(event, events.ScalarEvent):
-            node, size = Scalar(place, self._scalar(event, place)), 1
+            node, size = ScalarNode(place, self._scalar(event, place)), 1
         elif isinstance(event, events.SequenceStartEvent):
             node, size = self._items(event, place, stream, depth)
         else:
@@ -178,9 +178,9 @@ class TreeBuilder:
             return _WORDS[text]
         return int(text) if _INTEGER.fullmatch(text) else text
 
-    def _items(self, event: Any, place: Place, stream: Iterator[Any], depth: int) -> tuple[Items, int]:
+    def _items(self, event: Any, place: Place, stream: Iterator[Any], depth: int) -> tuple[ListNode, int]:
         self._check_tag(event, place, (None, "!", "tag:yaml.org,2002:seq"))
-        items = Items(place, [])
+        items = ListNode(place, [])
         size = 1
         for item in stream:
             if isinstance(item, events.SequenceEndEvent):
@@ -192,10 +192,10 @@ class TreeBuilder:
             size += grown
         return items, size
 
-    def _section(self, event: Any, place: Place, stream: Iterator[Any], depth: int) -> tuple[Section, int]:
+    def _section(self, event: Any, place: Place, stream: Iterator[Any], depth: int) -> tuple[MapNode, int]:
         self._check_tag(event, place, (None, "!", "tag:yaml.org,2002:map"))
-        section = Section(place, {})
-        merged: list[Section] = []
+        section = MapNode(place, {})
+        merged: list[MapNode] = []
         size = 1
         for key in stream:
             if isinstance(key, events.MappingEndEvent):
@@ -222,9 +222,9 @@ class TreeBuilder:
                 section.entries.setdefault(name, entry)
         return section, size
 
-    def _merge_sources(self, node: Node, place: Place) -> list[Section]:
-        sources = node.nodes if isinstance(node, Items) else [node]
-        sections = [source for source in sources if isinstance(source, Section)]
+    def _merge_sources(self, node: Node, place: Place) -> list[MapNode]:
+        sources = node.nodes if isinstance(node, ListNode) else [node]
+        sections = [source for source in sources if isinstance(source, MapNode)]
         if len(sections) != len(sources):
             self._report(place, ["<< takes a mapping or a list of mappings"])
         return sections

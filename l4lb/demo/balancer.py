@@ -18,7 +18,7 @@ POLL_SECONDS = 0.1
 TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
-class Balancer:
+class BalancerChild:
     def __init__(self, process: Child, http: aiohttp.ClientSession) -> None:
         self.process = process
         self._http = http
@@ -59,14 +59,14 @@ class Balancer:
 
 
 @contextlib.asynccontextmanager
-async def balancer(path: str, socket_path: str, environ: Mapping[str, str]) -> AsyncIterator[Balancer]:
+async def balancer(path: str, socket_path: str, environ: Mapping[str, str]) -> AsyncIterator[BalancerChild]:
     """`l4lb run` of this file for the length of the block."""
     connector = aiohttp.UnixConnector(path=socket_path)
     async with (
         child("l4lb", "run", "-c", path, environ=environ) as process,
         aiohttp.ClientSession("http://localhost", connector=connector, timeout=TIMEOUT) as http,
     ):
-        yield Balancer(process, http)
+        yield BalancerChild(process, http)
 
 
 def section(answer: Json, *keys: str) -> dict[str, Any]:

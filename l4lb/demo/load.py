@@ -37,7 +37,7 @@ class Served:
         return statistics.median(self.first_token) if self.first_token else None
 
 
-class Load:
+class LoadGenerator:
     """Clients of the listeners at `addresses`, shared out evenly."""
 
     def __init__(self, addresses: Sequence[Address]) -> None:

@@ -14,9 +14,9 @@ from rich.console import Group
 
 from l4lb.admin.client import Json
 from l4lb.config import Address, Config, load_config
-from l4lb.demo.balancer import Balancer, balancer, section
+from l4lb.demo.balancer import BalancerChild, balancer, section
 from l4lb.demo.fleet import Member, fleet
-from l4lb.demo.load import Load
+from l4lb.demo.load import LoadGenerator
 from l4lb.demo.screen import Screen
 from l4lb.demo.table import Rates, Row, draw
 from l4lb.errors import StartError
@@ -51,7 +51,7 @@ async def _play(path: str, duration: float | None, *, load: bool) -> None:
         members = await stack.enter_async_context(fleet(config, environ))
         started = await stack.enter_async_context(balancer(path, config.admin.socket, environ))
         await started.wait_ready()
-        clients = Load(_bound(await started.status()))
+        clients = LoadGenerator(_bound(await started.status()))
         if load:
             await stack.enter_async_context(clients.running())
         hint = f"configuration: {path}\ntry: kill -9 PID, l4lb status --socket {config.admin.socket}"
@@ -68,7 +68,12 @@ class _Stage:
     """What there is to look at."""
 
     def __init__(
-        self, config: Config, members: Mapping[Address, Member], started: Balancer, clients: Load, hint: str
+        self,
+        config: Config,
+        members: Mapping[Address, Member],
+        started: BalancerChild,
+        clients: LoadGenerator,
+        hint: str,
     ) -> None:
         self._config = config
         self._members = members

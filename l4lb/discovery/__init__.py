@@ -1,1 +1,1 @@
-"""Finding backends: one module for each kind of source, and what is believed of their answers."""
+"""Finding backends: one module for each kind of source, and what is accepted of their answers."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from l4lb.config import Config
 from l4lb.config.sections.discover import Discover
 from l4lb.discovery.follower import Follower
-from l4lb.discovery.guard import Endpoints
+from l4lb.discovery.shrink_guard import Endpoints
 from l4lb.discovery.sources import new_source
 from l4lb.status import DiscoveryStatus
 

@@ -1,7 +1,7 @@
 """Backends from DNS: address records of a name, or SRV records and the addresses of their targets.
 
 Asked again when the shortest time to live is over. A server that fails keeps what is known, and so does an answer
-without records, unless `hold: 0s` says that all answers are believed.
+without records, unless `hold: 0s` says that all answers are accepted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONCURRENCY = 16
 class DnsSource:
     """Satisfies `Source`."""
 
-    def __init__(self, settings: discover.DnsSource) -> None:
+    def __init__(self, settings: discover.DnsDiscovery) -> None:
         self._settings = settings
         self._places: dict[str, str] = {}
         self.interval = min(FIRST_INTERVAL, settings.max_ttl)

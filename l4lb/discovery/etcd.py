@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 from l4lb.base.pacing import rounds
 from l4lb.base.text import clipped, reason
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 from l4lb.bounded import shape
-from l4lb.bounded.answer import AnswerError
 from l4lb.bounded.client import Client, Response
+from l4lb.bounded.response import ResponseError
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
 from l4lb.discovery.keys import range_end, read_pairs
@@ -46,9 +46,9 @@ Pairs = dict[bytes, bytes]
 class EtcdSource:
     """Satisfies `Source`."""
 
-    def __init__(self, settings: discover.EtcdSource) -> None:
+    def __init__(self, settings: discover.EtcdDiscovery) -> None:
         self._settings = settings
-        self._files = Aside("reading a file")
+        self._files = SerialThread("reading a file")
         self.interval = math.inf
         self._prefix = settings.prefix.encode()
         self._member = 0
@@ -63,7 +63,7 @@ class EtcdSource:
             try:
                 async with asyncio.timeout(REFRESH):
                     heard = await self._follow(client, pairs, revision + 1, report)
-            except (TimeoutError, AnswerError, OSError):
+            except (TimeoutError, ResponseError, OSError):
                 # Whether that matters shows when everything is read again.
                 heard = True
             if not heard and loop.time() - begun < SHORT_WATCH:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from l4lb.base.pacing import rounds
 from l4lb.base.text import reason
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 from l4lb.config.sections import discover
 from l4lb.discovery.inotify import Inotify
 from l4lb.discovery.source import ANSWER_MAX, ENDPOINTS_MAX, Answer, DiscoveryError, Report
@@ -43,9 +43,9 @@ _SUFFIXES = {".json": parse_json, ".yaml": parse_yaml, ".yml": parse_yaml}
 class FileSource:
     """Satisfies `Source`. Several files of a pattern are one answer: if one is wrong, nothing of it counts."""
 
-    def __init__(self, settings: discover.FileSource) -> None:
+    def __init__(self, settings: discover.FileDiscovery) -> None:
         self._path = settings.path
-        self._files = Aside(f"reading {settings.path}")
+        self._files = SerialThread(f"reading {settings.path}")
         self.interval = REREAD
 
     async def watch(self, report: Report) -> NoReturn:

@@ -8,11 +8,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from l4lb.base.tasks import keep_going
-from l4lb.base.text import clipped, counted, reason
+from l4lb.base.tasks import supervise
+from l4lb.base.text import clipped, plural, reason
 from l4lb.config.sections.discover import Discover
 from l4lb.config.units import shorten
-from l4lb.discovery.guard import Belief, Endpoints, Rules
+from l4lb.discovery.shrink_guard import AcceptedEndpoints, Endpoints, ShrinkRules
 from l4lb.discovery.source import ENDPOINTS_MAX, Answer, DiscoveryError, Endpoint, NothingThere, Source
 from l4lb.discovery.usable import usable
 from l4lb.status import DiscoveryStatus
@@ -62,8 +62,8 @@ class Follower:
         self._label = f"pool {pool}: {settings.kind}"
         self._source = source
         self._on_change = on_change
-        self._rules = Rules(settings.max_removed, settings.hold, MISSES if settings.kind == "dns" else 0)
-        self._belief = Belief()
+        self._rules = ShrinkRules(settings.max_removed, settings.hold, MISSES if settings.kind == "dns" else 0)
+        self._accepted = AcceptedEndpoints()
         self._working = True
         self._message = "not answered yet"
         self._confirmed_at: float | None = None
@@ -77,14 +77,14 @@ class Follower:
         self._hold_timer: asyncio.TimerHandle | None = None
         self._dice = random.Random()
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(keep_going(self._label, self._run), name=f"discovery {pool}")
+        self._task = self._loop.create_task(supervise(self._label, self._run), name=f"discovery {pool}")
 
     def inherit(self, endpoints: Endpoints) -> None:
         """Keep these until the source has answered."""
         if not self.answered.is_set():
             self.endpoints = endpoints
             if self._rules.misses:
-                self._belief = Belief(endpoints)
+                self._accepted = AcceptedEndpoints(endpoints)
 
     async def close(self) -> None:
         """Stop watching, and wait until nothing is under way. What was found is still there."""
@@ -101,7 +101,7 @@ class Follower:
             message=self._message,
             age=None if self._confirmed_at is None else max(0.0, now - self._confirmed_at),
             endpoints=len(self.endpoints),
-            held=self._belief.held,
+            held=self._accepted.held_back,
             updates_total=self._updates_total,
             unusable=len(self._unusable),
             unusable_total=self._unusable_total,
@@ -118,7 +118,7 @@ class Follower:
         self._good = frozenset(good)
         self._note_unusable({**answer.unusable, **wrong})
         self._notes = self._say("%s: %s: %s", answer.notes, self._notes)
-        self._believe(self._belief.answered(_in_order(good), self._loop.time(), self._rules))
+        self._believe(self._accepted.with_answer(_in_order(good), self._loop.time(), self._rules))
 
     async def _judged(self, endpoints: Sequence[Endpoint]) -> tuple[list[Endpoint], dict[str, str]]:
         if len(endpoints) <= JUDGED_AT_ONCE:
@@ -140,12 +140,12 @@ class Follower:
 
     def unchanged(self) -> None:
         self._works()
-        self._believe(self._belief.persisted(self._loop.time(), self._rules))
+        self._believe(self._accepted.unchanged(self._loop.time(), self._rules))
 
     def failed(self, message: str) -> None:
         self._updates_total["failure"] += 1
         if self._working:
-            kept = counted(len(self.endpoints), "backend")
+            kept = plural(len(self.endpoints), "backend")
             _log.warning("%s fails: %s; keeping the %s known, trying again", self._label, message, kept)
         self._working, self._message = False, message
 
@@ -155,8 +155,8 @@ class Follower:
         self._working, self._confirmed_at = True, self._loop.time()
         self._updates_total["success"] += 1
 
-    def _believe(self, belief: Belief) -> None:
-        if belief.held_since is not None and self._belief.held_since is None:
+    def _believe(self, belief: AcceptedEndpoints) -> None:
+        if belief.held_since is not None and self._accepted.held_since is None:
             _log.warning(
                 "%s has only %d of %d backends now; the others are kept for %g s in case that is a fault",
                 self._label,
@@ -165,8 +165,10 @@ class Follower:
                 self._rules.hold,
             )
             self._watch_hold(belief.held_since + self._rules.hold)
-        self._belief = belief
-        self._message = counted(len(belief.endpoints), "endpoint") + (f", {belief.held} held" if belief.held else "")
+        self._accepted = belief
+        self._message = plural(len(belief.endpoints), "endpoint") + (
+            f", {belief.held_back} held" if belief.held_back else ""
+        )
         if self._unusable:
             name, why = next(iter(self._unusable.items()))
             self._message += clipped(f"; {len(self._unusable)} left out ({name}: {shorten(why, REMARK_MAX)})")
@@ -189,15 +191,15 @@ class Follower:
     def _end_hold(self, deadline: float) -> None:
         # A source that is broken now says nothing: its next answer decides.
         if self._working:
-            self._believe(self._belief.persisted(max(deadline, self._loop.time()), self._rules))
+            self._believe(self._accepted.unchanged(max(deadline, self._loop.time()), self._rules))
 
     def _flush(self) -> None:
         self._flush_timer = None
-        before, self.endpoints = self.endpoints, self._belief.endpoints
+        before, self.endpoints = self.endpoints, self._accepted.endpoints
         if before == self.endpoints and self.answered.is_set():
             return
         old, new = ({endpoint.name for endpoint in endpoints} for endpoints in (before, self.endpoints))
-        found = f"{counted(len(new), 'backend')}, {len(new - old)} new, {len(old - new)} gone"
+        found = f"{plural(len(new), 'backend')}, {len(new - old)} new, {len(old - new)} gone"
         _log.log(logging.INFO if new else logging.WARNING, "%s has %s", self._label, found)
         self._on_change()
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from l4lb.base.pacing import every
 from l4lb.base.text import clipped
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 from l4lb.bounded.client import Client
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
@@ -30,9 +30,9 @@ JITTER = 0.1
 class HttpSource:
     """Satisfies `Source`."""
 
-    def __init__(self, settings: discover.HttpSource) -> None:
+    def __init__(self, settings: discover.HttpDiscovery) -> None:
         self._settings = settings
-        self._files = Aside("reading a file")
+        self._files = SerialThread("reading a file")
         self.interval = settings.interval
 
     async def watch(self, report: Report) -> NoReturn:

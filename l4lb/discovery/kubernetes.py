@@ -19,10 +19,10 @@ from urllib.parse import quote, urlencode
 
 from l4lb.base.pacing import rounds
 from l4lb.base.text import clipped
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 from l4lb.bounded import shape
-from l4lb.bounded.answer import AnswerError
 from l4lb.bounded.client import Client, Response
+from l4lb.bounded.response import ResponseError
 from l4lb.config.sections import discover
 from l4lb.config.units import shorten
 from l4lb.discovery.endpoint_slices import Slice, merge, read_slice
@@ -56,9 +56,9 @@ class _Unauthorized(DiscoveryError):
 class KubernetesSource:
     """Satisfies `Source`."""
 
-    def __init__(self, settings: discover.KubernetesSource) -> None:
+    def __init__(self, settings: discover.KubernetesDiscovery) -> None:
         self._settings = settings
-        self._files = Aside("reading a file")
+        self._files = SerialThread("reading a file")
         self.interval = math.inf
 
     async def watch(self, report: Report) -> NoReturn:
@@ -77,7 +77,7 @@ class KubernetesSource:
 class _Watch:
     """The slices as they are known, for as long as one sign-in holds."""
 
-    def __init__(self, settings: discover.KubernetesSource, cluster: Cluster, report: Report) -> None:
+    def __init__(self, settings: discover.KubernetesDiscovery, cluster: Cluster, report: Report) -> None:
         self._settings = settings
         self._cluster = cluster
         self._client = Client(cluster.tls, server_name=cluster.server_name)
@@ -137,7 +137,7 @@ class _Watch:
                 await _check(response)
             self._report.unchanged()
             # However it ends, it goes on from the last version that was seen.
-            with contextlib.suppress(TimeoutError, AnswerError, OSError):
+            with contextlib.suppress(TimeoutError, ResponseError, OSError):
                 async with asyncio.timeout(SILENCE) as silence:
                     async for line in lines(response):
                         heard = True

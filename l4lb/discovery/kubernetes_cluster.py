@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from l4lb.base.text import reason
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
 from l4lb.discovery.source import DiscoveryError
@@ -37,7 +37,7 @@ class Cluster:
     authorization: Callable[[], Awaitable[Mapping[str, str]]]
 
 
-async def sign_in(settings: discover.KubernetesSource, files: Aside) -> Cluster:
+async def sign_in(settings: discover.KubernetesDiscovery, files: SerialThread) -> Cluster:
     """Read the files that say how. DiscoveryError if they do not."""
     client, config = await files.call(_library)
     configuration = client.Configuration()

@@ -18,7 +18,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.resolver
 
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 from l4lb.config import Address
 from l4lb.discovery.name_server import NameServer
 from l4lb.discovery.source import DiscoveryError
@@ -50,7 +50,7 @@ class NameServers:
         else:
             port = self._resolver.port
             self._resolver.nameservers = [NameServer(str(server), port) for server in self._resolver.nameservers]
-        self._files = None if servers else Aside(f"reading {hosts.PATH}")
+        self._files = None if servers else SerialThread(f"reading {hosts.PATH}")
         self._timeout = timeout
         self._resolver.timeout = min(SERVER_TIMEOUT, timeout / 2)
         self._use_edns(True)

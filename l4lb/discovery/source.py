@@ -60,7 +60,7 @@ class DiscoveryError(Exception):
 
 
 class NothingThere(DiscoveryError):
-    """The source did answer, but with nothing at all: a fault, unless all answers are believed."""
+    """The source did answer, but with nothing at all: a fault, unless all answers are accepted."""
 
 
 class Report(Protocol):

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 from l4lb.bounded.client import Response
 from l4lb.bounded.documents import SMALL, DocumentError, read_json
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError
@@ -22,7 +22,7 @@ PAUSE = 0.01
 
 
 async def tls_context(
-    files: Aside, ca: str | None, certificate: str | None = None, key: str | None = None
+    files: SerialThread, ca: str | None, certificate: str | None = None, key: str | None = None
 ) -> ssl.SSLContext | None:
     """How to trust a server, and who to be: the files, or what the system trusts. DiscoveryError for a bad file."""
     if ca is None and certificate is None:
@@ -42,7 +42,7 @@ async def tls_context(
         raise DiscoveryError(f"the certificates cannot be used ({named}): {error}") from error
 
 
-async def read_token(files: Aside, path: str) -> str:
+async def read_token(files: SerialThread, path: str) -> str:
     """The token in a file, read now: tokens rotate. DiscoveryError if there is none."""
 
     def read() -> str:

@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from l4lb.admin import metrics
-from l4lb.base.tasks import see_through
+from l4lb.base.tasks import await_uncancelled
 from l4lb.config import Address
+from l4lb.embedding.config_source import ConfigSource
 from l4lb.embedding.life import Life
 from l4lb.embedding.running import OnClose, Running, run
-from l4lb.embedding.source import Source
 from l4lb.errors import ControlError
 from l4lb.status import AdminState, Session, Status
 
@@ -42,7 +42,7 @@ class AsyncBalancer:
 
     _life = Life.NEW
 
-    def __init__(self, config: Source, *, on_close: OnClose | None = None) -> None:
+    def __init__(self, config: ConfigSource, *, on_close: OnClose | None = None) -> None:
         self._source = config
         self._on_close = on_close
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,7 +65,7 @@ class AsyncBalancer:
         self._pid = os.getpid()
         starting = self._loop.create_task(run(self._source, self._on_close), name="l4lb start")
         try:
-            self._running = await see_through(starting, starting.cancel)
+            self._running = await await_uncancelled(starting, starting.cancel)
             self._life = Life.RUNNING
         except BaseException:
             self._life = Life.CLOSED
@@ -95,7 +95,7 @@ class AsyncBalancer:
         else:
             self._running.hurry()
         try:
-            await see_through(self._closing, self._running.hurry)
+            await await_uncancelled(self._closing, self._running.hurry)
         finally:
             self._life = Life.CLOSED
 
@@ -212,7 +212,7 @@ class AsyncBalancer:
 
     # ---- the configuration -----------------------------------------------------------------------------------------
 
-    async def reload(self, config: Source | None = None) -> tuple[str, ...]:
+    async def reload(self, config: ConfigSource | None = None) -> tuple[str, ...]:
         """Run another configuration from now on, all of it or nothing; without `config` the same one, read again.
 
         ConfigError or StartError: the old one goes on as if nothing had been asked. Listeners that stay keep their

@@ -14,21 +14,21 @@ from dataclasses import replace
 from l4lb._version import __version__
 from l4lb.admin.server import AdminServer
 from l4lb.balancer.balancer import Balancer
-from l4lb.base.tasks import Background
-from l4lb.base.threads import LOAD_TIMEOUT, Aside
+from l4lb.base.tasks import Supervisor
+from l4lb.base.threads import LOAD_TIMEOUT, SerialThread
 from l4lb.config import Config
-from l4lb.embedding import source as sources
-from l4lb.embedding.source import Source
+from l4lb.embedding import config_source as sources
+from l4lb.embedding.config_source import ConfigSource
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import NO_EVENTS, EventKind
 from l4lb.errors import ConfigError, ControlError, StartError
 from l4lb.observe.loop_lag import LoopLag
 from l4lb.observe.session_log import SessionLog
+from l4lb.process.background import start_background
 from l4lb.process.capacity import checks_at_once, engine_options, free_descriptors
-from l4lb.process.operated import Operated
-from l4lb.process.restart import restart_notes
+from l4lb.process.control import BalancerControl
+from l4lb.process.restart import restart_required
 from l4lb.process.shutdown import Shutdown
-from l4lb.process.upkeep import keep_up
 from l4lb.sockets.systemd import Notifier
 from l4lb.status import ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome
 
@@ -38,13 +38,13 @@ OnClose = Callable[[Session], None]
 _log = logging.getLogger(__name__)
 
 
-class Running(Operated):
+class Running(BalancerControl):
     """Balancer, admin server and access log, as `config` has them, which is what `source` says. Satisfies `Control`.
 
     Made by `run`; whoever has it calls `close`.
     """
 
-    def __init__(self, source: Source, config: Config, files: Aside, on_close: OnClose | None) -> None:
+    def __init__(self, source: ConfigSource, config: Config, files: SerialThread, on_close: OnClose | None) -> None:
         descriptors = free_descriptors()
         options = engine_options(config, descriptors, privileged=os.geteuid() == 0)
         self._source = source
@@ -82,9 +82,9 @@ class Running(Operated):
             with self._access_log.replacing(self._config.log.access):
                 self.balancer.apply(plan)
             await self.balancer.start_accepting()
-            tasks = Background()
+            tasks = Supervisor()
             stack.push_async_callback(tasks.close)
-            keep_up(self.balancer, tasks)
+            start_background(self.balancer, tasks)
             tasks.start("loop lag", self._loop_lag.run())
             self._stack = stack.pop_all()
 
@@ -113,7 +113,7 @@ class Running(Operated):
         self._shutdown.request()
         self._shutdown.request()
 
-    async def apply(self, source: Source | None) -> tuple[str, ...]:
+    async def apply(self, source: ConfigSource | None) -> tuple[str, ...]:
         """Run what `source` says from now on, all of it, or raise ConfigError or StartError; None is the same as
         before, read anew. Sentences about what only a new balancer would heed."""
         async with self._reloading:
@@ -126,7 +126,7 @@ class Running(Operated):
                 )
                 raise
 
-    async def _apply(self, source: Source) -> tuple[str, ...]:
+    async def _apply(self, source: ConfigSource) -> tuple[str, ...]:
         config = await self._files.call(sources.read, source)
         try:
             plan = await self.balancer.prepare(config)
@@ -136,7 +136,7 @@ class Running(Operated):
             self.balancer.discard()
             raise
         self._source, self._config = source, config
-        notes = tuple(restart_notes(self._started_with, config))
+        notes = tuple(restart_required(self._started_with, config))
         self._config_status = _loaded(source, notes)
         return notes
 
@@ -192,7 +192,7 @@ class Running(Operated):
             _log.exception("on_close failed for session %d", session.record.id)
 
 
-def _loaded(source: Source, notes: tuple[str, ...] = ()) -> ConfigStatus:
+def _loaded(source: ConfigSource, notes: tuple[str, ...] = ()) -> ConfigStatus:
     """Of a configuration that runs from now on."""
     now = time.time()
     return ConfigStatus(
@@ -218,9 +218,9 @@ def _start_error() -> Iterator[None]:
         raise StartError(f"the data plane cannot start: {reason}; the limits of the process may be too low") from error
 
 
-async def run(source: Source, on_close: OnClose | None) -> Running:
+async def run(source: ConfigSource, on_close: OnClose | None) -> Running:
     """A balancer that accepts clients. ConfigError, StartError, or being cancelled, leaves nothing behind."""
-    files = Aside("reading the configuration", LOAD_TIMEOUT)
+    files = SerialThread("reading the configuration", LOAD_TIMEOUT)
     running = Running(source, await files.call(sources.read, source), files, on_close)
     await running.start()
     return running

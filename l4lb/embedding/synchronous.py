@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 from l4lb.embedding.asynchronous import AsyncBalancer, BoundAddress
+from l4lb.embedding.config_source import ConfigSource
 from l4lb.embedding.life import Life
 from l4lb.embedding.running import OnClose
-from l4lb.embedding.source import Source
 from l4lb.embedding.thread import LoopThread
 from l4lb.errors import ControlError
 from l4lb.status import Session, Status
@@ -39,7 +39,7 @@ class Balancer:
 
     _thread: LoopThread | None = None
 
-    def __init__(self, config: Source, *, on_close: OnClose | None = None) -> None:
+    def __init__(self, config: ConfigSource, *, on_close: OnClose | None = None) -> None:
         self._balancer = AsyncBalancer(config, on_close=on_close)
 
     # ---- life ------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Balancer:
 
     # ---- the configuration -----------------------------------------------------------------------------------------
 
-    def reload(self, config: Source | None = None) -> tuple[str, ...]:
+    def reload(self, config: ConfigSource | None = None) -> tuple[str, ...]:
         """Run another configuration from now on, all of it or nothing; without `config` the same one, read again.
 
         ConfigError or StartError: the old one goes on as if nothing had been asked. Listeners that stay keep their

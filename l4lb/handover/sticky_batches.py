@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from l4lb.engine.api import Engine, StickyEntry
-from l4lb.handover.memory import STICKY, StickyBatch
+from l4lb.handover.records import STICKY, StickyBatch
 
 BATCH = 1024
 

@@ -53,7 +53,7 @@ def finding(outcome: Outcome, *, bytes_flowed: bool) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class HealthTrack:
     """`streak` counts the results in a row that speak against `state`, `undecided` those that are undecided. `risen_at`
     is when it last came up after it was down; times are seconds of any clock that does not jump."""
 
@@ -63,7 +63,7 @@ class Health:
     flaps: int = 0
     risen_at: float = -math.inf
 
-    def observe(self, found: Finding, settings: model.Health, now: float) -> Health:
+    def observe(self, found: Finding, settings: model.Health, now: float) -> HealthTrack:
         """The health after one more result."""
         if found is Finding.HINDERED:
             return self
@@ -75,7 +75,7 @@ class Health:
             return replace(self, undecided=0).observe(found, settings, now)
         good = found is Finding.GOOD
         if self.state is HealthState.PENDING and good:
-            return Health(HealthState.UP)
+            return HealthTrack(HealthState.UP)
         if self.state is (HealthState.UP if good else HealthState.DOWN):
             return self if self.streak == 0 else replace(self, streak=0)
         counted = replace(self, streak=self.streak + 1)
@@ -93,9 +93,11 @@ class Health:
             return settings.fast_interval or settings.interval
         return (settings.down_interval if self.state is HealthState.DOWN else None) or settings.interval
 
-    def _risen(self, now: float) -> Health:
-        return Health(HealthState.UP, flaps=self.flaps, risen_at=now)
+    def _risen(self, now: float) -> HealthTrack:
+        return HealthTrack(HealthState.UP, flaps=self.flaps, risen_at=now)
 
-    def _fallen(self, settings: model.Health, now: float) -> Health:
+    def _fallen(self, settings: model.Health, now: float) -> HealthTrack:
         soon = now - self.risen_at < max(FLAP_WINDOW, FLAP_INTERVALS * settings.interval)
-        return Health(HealthState.DOWN, undecided=self.undecided, flaps=min(self.flaps + 1, FLAPS_MAX) if soon else 0)
+        return HealthTrack(
+            HealthState.DOWN, undecided=self.undecided, flaps=min(self.flaps + 1, FLAPS_MAX) if soon else 0
+        )

@@ -35,7 +35,7 @@ class Cause(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class PassiveRules:
     """`failures` more than successes eject for `eject` seconds; at most a share `max_ejected` of a pool is out."""
 
     failures: int
@@ -45,7 +45,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class OutlierTrack:
     """A backend through time; times are seconds of a clock that does not jump.
 
     `excess` is by how many its failures outnumber its successes. `silent_since` is since when it owes answers and sends
@@ -75,14 +75,14 @@ class Event(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict(Generic[Key]):
+class PoolDecision(Generic[Key]):
     """The tracks after a look at a pool, and what happened to whom."""
 
-    tracks: dict[Key, Track]
+    tracks: dict[Key, OutlierTrack]
     events: dict[Key, Event] = field(default_factory=dict)
 
 
-def observe(track: Track, summary: BackendSummary, rules: Rules, now: float) -> Track:
+def observe(track: OutlierTrack, summary: BackendSummary, rules: PassiveRules, now: float) -> OutlierTrack:
     """The track after one more look at what the backend's connections do."""
     before = track.summary
     if (
@@ -107,9 +107,11 @@ def observe(track: Track, summary: BackendSummary, rules: Rules, now: float) -> 
     )
 
 
-def decide(tracks: Mapping[Key, Track], eligible: Collection[Key], rules: Rules, now: float) -> Verdict[Key]:
+def decide(
+    tracks: Mapping[Key, OutlierTrack], eligible: Collection[Key], rules: PassiveRules, now: float
+) -> PoolDecision[Key]:
     """Who of a pool is out from now on. `eligible` would take sessions if nobody were ejected."""
-    verdict = Verdict({key: track if key in eligible else _forgiven(track) for key, track in tracks.items()})
+    verdict = PoolDecision({key: track if key in eligible else _forgiven(track) for key, track in tracks.items()})
     _bring_back(verdict, eligible, now)
     suspects = _suspects(verdict.tracks, eligible, rules, now)
     room = places(len(eligible), rules) - sum(verdict.tracks[key].is_out for key in eligible)
@@ -128,21 +130,21 @@ def decide(tracks: Mapping[Key, Track], eligible: Collection[Key], rules: Rules,
     return verdict
 
 
-def places(backends: int, rules: Rules) -> int:
+def places(backends: int, rules: PassiveRules) -> int:
     """How many of so many backends may be out at once."""
     if rules.max_ejected == 0:
         return 0
     return min(max(1, math.floor(rules.max_ejected * backends + 1e-9)), max(0, backends - 1))
 
 
-def _forgiven(track: Track) -> Track:
+def _forgiven(track: OutlierTrack) -> OutlierTrack:
     """Checks or operators have taken it out already; when they let it in again it begins anew."""
     if track.excess == 0 and track.silent_since is None and not track.withheld:
         return track
     return replace(track, excess=0, silent_since=None, withheld=False)
 
 
-def _bring_back(verdict: Verdict[Key], eligible: Collection[Key], now: float) -> None:
+def _bring_back(verdict: PoolDecision[Key], eligible: Collection[Key], now: float) -> None:
     out = [key for key, track in verdict.tracks.items() if track.is_out]
     stranded = bool(eligible) and all(verdict.tracks[key].is_out for key in eligible)
     for key in out:
@@ -156,7 +158,9 @@ def _bring_back(verdict: Verdict[Key], eligible: Collection[Key], now: float) ->
         verdict.tracks[key] = replace(_forgiven(verdict.tracks[key]), out_until=None, cause=None, returned_at=now)
 
 
-def _suspects(tracks: Mapping[Key, Track], eligible: Collection[Key], rules: Rules, now: float) -> dict[Key, Cause]:
+def _suspects(
+    tracks: Mapping[Key, OutlierTrack], eligible: Collection[Key], rules: PassiveRules, now: float
+) -> dict[Key, Cause]:
     serving = [key for key in eligible if not tracks[key].is_out]
     found: dict[Key, Cause] = {}
     for key in serving:
@@ -170,7 +174,7 @@ def _suspects(tracks: Mapping[Key, Track], eligible: Collection[Key], rules: Rul
     return found
 
 
-def _is_black_hole(silence: float, peers: Collection[Track], rules: Rules, now: float) -> bool:
+def _is_black_hole(silence: float, peers: Collection[OutlierTrack], rules: PassiveRules, now: float) -> bool:
     """Whether so long a silence stands out: others were heard in the meantime, and none of them takes that long."""
     if rules.black_hole is None or silence < rules.black_hole:
         return False
@@ -179,7 +183,7 @@ def _is_black_hole(silence: float, peers: Collection[Track], rules: Rules, now: 
     return bool(heard) and silence >= PATIENCE * slowest
 
 
-def _ejected(track: Track, cause: Cause, rules: Rules, now: float) -> Track:
+def _ejected(track: OutlierTrack, cause: Cause, rules: PassiveRules, now: float) -> OutlierTrack:
     # Each span of `eject` in service makes up for one ejection.
     served = now - track.returned_at
     made_up = MULTIPLE_MAX if math.isinf(served) else math.floor(served / rules.eject)

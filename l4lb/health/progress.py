@@ -18,20 +18,20 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ProgressTrack:
     """`since` is when the counter was first seen to have this value while requests were running."""
 
     last: Work | None = None
     since: float | None = None
 
-    def observe(self, work: Work) -> Progress:
+    def observe(self, work: Work) -> ProgressTrack:
         """The progress after one more look. What is unknown changes nothing."""
         if work.running is None or work.done is None:
             return self
         if work.running <= 0:
-            return Progress(work)
+            return ProgressTrack(work)
         moved = self.last is None or self.last.done != work.done
-        return Progress(work, work.at if moved or self.since is None else self.since)
+        return ProgressTrack(work, work.at if moved or self.since is None else self.since)
 
     def stalled(self, limit: float) -> float | None:
         """For how long it has stood still, as of the last look; None unless that is `limit` seconds or more."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from l4lb.base.tasks import keep_going
+from l4lb.base.tasks import supervise
 from l4lb.base.text import clipped
 from l4lb.config import model
-from l4lb.health.machine import Finding, Health, finding
+from l4lb.health.machine import Finding, HealthTrack, finding
 from l4lb.health.pace import next_turn
 from l4lb.health.probes import NOBODY, Outcome, Result, Subject, command, probe
 from l4lb.net.target import Target
@@ -43,7 +43,7 @@ class Watch:
     `failure`, `inconclusive` and `hindered`. `checked` is set once a check has been made."""
 
     check: Check
-    health: Health
+    health: HealthTrack
     told: HealthState
     message: str = "not checked yet"
     results_total: Counter[str] = field(default_factory=lambda: Counter({found.value: 0 for found in Finding}))
@@ -70,14 +70,14 @@ class Scheduler(Generic[Key]):
         self._on_change = on_change
         self._received = received
         self._watches: dict[Key, Watch] = {}
-        self._known: dict[Key, tuple[Health, str]] = {}
+        self._known: dict[Key, tuple[HealthTrack, str]] = {}
         self._places = asyncio.Semaphore(concurrency)
         self._programs = asyncio.Semaphore(command.CONCURRENCY)
 
     def watch(self, key: Key) -> Watch | None:
         return self._watches.get(key)
 
-    def recall(self, known: Mapping[Key, tuple[Health, str]]) -> None:
+    def restore(self, known: Mapping[Key, tuple[HealthTrack, str]]) -> None:
         """What checks had come to, and said last, before there was this scheduler. Who is known counts as checked."""
         self._known.update(known)
 
@@ -91,7 +91,7 @@ class Scheduler(Generic[Key]):
                 self._start(key, self._begun(key, check))
             elif watch.check.target != check.target or watch.told is not check.state:
                 self._stop(watch)
-                self._start(key, Watch(check, Health(check.state), check.state, results_total=watch.results_total))
+                self._start(key, Watch(check, HealthTrack(check.state), check.state, results_total=watch.results_total))
             elif (watch.check.settings, watch.check.subject) != (check.settings, check.subject):
                 # Begin anew with what is known: the check that is due may be as far away as the old interval was long.
                 self._stop(watch)
@@ -110,14 +110,14 @@ class Scheduler(Generic[Key]):
     def _begun(self, key: Key, check: Check) -> Watch:
         health, message = self._known.pop(key, (None, ""))
         if health is None or health.state is not check.state:
-            return Watch(check, Health(check.state), check.state)
+            return Watch(check, HealthTrack(check.state), check.state)
         watch = Watch(check, health, check.state, message)
         watch.checked.set()
         return watch
 
     def _start(self, key: Key, watch: Watch) -> None:
         self._watches[key] = watch
-        work = keep_going(f"the health check of {key}", lambda: self._run(key, watch))
+        work = supervise(f"the health check of {key}", lambda: self._run(key, watch))
         watch.task = asyncio.get_running_loop().create_task(work, name=f"health {key}")
 
     @staticmethod
@@ -156,7 +156,7 @@ class Scheduler(Generic[Key]):
             watch.told = watch.health.state
 
     @staticmethod
-    def _message(before: Health, watch: Watch, result: Result) -> str:
+    def _message(before: HealthTrack, watch: Watch, result: Result) -> str:
         health = watch.health
         if result.outcome is Outcome.HINDERED:
             return f"checks hindered: {result.message}"

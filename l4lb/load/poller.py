@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from l4lb.base.pacing import every
-from l4lb.base.tasks import keep_going
+from l4lb.base.tasks import supervise
 from l4lb.base.text import clipped, reason
 
 CONCURRENCY = 128
@@ -70,7 +70,7 @@ class Poller(Generic[Key, SomeJob]):
                 continue
             self._stop(asked)
             asked.job = job
-            work = keep_going(f"the {self._what} of {key}", functools.partial(self._run, key, asked))
+            work = supervise(f"the {self._what} of {key}", functools.partial(self._run, key, asked))
             asked.task = asyncio.get_running_loop().create_task(work, name=f"{self._what} {key}")
 
     async def close(self) -> None:

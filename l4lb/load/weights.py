@@ -35,7 +35,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class LoadRules:
     """When a backend counts as used up, and how long what it said is good for (seconds)."""
 
     limits: Mapping[Signal, float | None]
@@ -61,7 +61,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class LoadTrack:
     """A backend through time. `smoothed` follows its load, `applied` is what balancing was last told."""
 
     sample: Sample | None = None
@@ -72,11 +72,11 @@ class Track:
     def age(self, now: float) -> float:
         return math.inf if self.sample is None else now - self.sample.at
 
-    def is_fresh(self, now: float, rules: Rules) -> bool:
+    def is_fresh(self, now: float, rules: LoadRules) -> bool:
         return now >= self.trusted_from and self.age(now) < rules.stale_after
 
 
-def observe(track: Track, sample: Sample, rules: Rules) -> Track:
+def observe(track: LoadTrack, sample: Sample, rules: LoadRules) -> LoadTrack:
     """The track after one more sample."""
     recovers = track.sample is not None and track.age(sample.at) >= rules.expire
     return replace(track, sample=sample, trusted_from=sample.at + BLACKOUT if recovers else track.trusted_from)
@@ -106,13 +106,13 @@ def utilisation(readings: Readings, limits: Mapping[Signal, float | None], more:
 
 
 def step(
-    tracks: Mapping[Key, Track],
+    tracks: Mapping[Key, LoadTrack],
     traffic: Mapping[Key, Traffic],
     serving: Collection[Key],
-    rules: Rules,
+    rules: LoadRules,
     now: float,
     elapsed: float,
-) -> dict[Key, Track]:
+) -> dict[Key, LoadTrack]:
     """The tracks `elapsed` seconds after the last step. The average is that of the backends that are `serving`."""
     targets = target_factors(tracks, traffic, serving, rules, now)
     follow = 1 - math.exp(-elapsed / TAU)
@@ -128,10 +128,10 @@ def step(
 
 
 def target_factors(
-    tracks: Mapping[Key, Track],
+    tracks: Mapping[Key, LoadTrack],
     traffic: Mapping[Key, Traffic],
     serving: Collection[Key],
-    rules: Rules,
+    rules: LoadRules,
     now: float,
 ) -> dict[Key, float]:
     """Where the factors would be if they followed at once; 1 everywhere when nothing is known of the pool."""
@@ -152,11 +152,11 @@ def target_factors(
     }
 
 
-def _readings(track: Track) -> Readings:
+def _readings(track: LoadTrack) -> Readings:
     return {} if track.sample is None else track.sample.readings
 
 
-def _own_factor(track: Track, traffic: Traffic | None, rules: Rules) -> float | None:
+def _own_factor(track: LoadTrack, traffic: Traffic | None, rules: LoadRules) -> float | None:
     sample = track.sample
     if sample is None:
         return None
@@ -164,7 +164,7 @@ def _own_factor(track: Track, traffic: Traffic | None, rules: Rules) -> float | 
     return None if used is None else min(1.0, max(FLOOR, 1 - used))
 
 
-def _fade(track: Track, rules: Rules, now: float) -> float:
+def _fade(track: LoadTrack, rules: LoadRules, now: float) -> float:
     """How little the last sample counts: 0 while it is fresh, 1 once it has expired."""
     if now < track.trusted_from:
         return 1.0

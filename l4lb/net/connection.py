@@ -39,7 +39,7 @@ PROXY_LOCAL: Mapping[SendProxy, bytes] = {
 """Headers that say: this connection is the proxy's own (PROXY protocol, 2.1 and 2.2)."""
 
 
-class AnswerError(Exception):
+class ReplyError(Exception):
     """The answer is none, or too much. `str()` is one line."""
 
 
@@ -126,7 +126,7 @@ class Connection:
                 self._decrypt_and_drop(self._tls, data)
             if not data:
                 return
-        raise AnswerError("it sends without end before it is asked")
+        raise ReplyError("it sends without end before it is asked")
 
     def _decrypt_and_drop(self, tls: ssl.SSLObject, data: bytes) -> None:
         if data:
@@ -188,7 +188,7 @@ class Connection:
         if data := await self._loop.sock_recv(self._sock, CHUNK):
             self._incoming.write(data)
         elif self._tls is None:
-            raise AnswerError("the connection ended in the TLS handshake")
+            raise ReplyError("the connection ended in the TLS handshake")
         else:
             self._incoming.write_eof()
 
@@ -212,7 +212,7 @@ def new_socket(target: Target) -> socket.socket:
     return sock
 
 
-def tls_in_words(error: ssl.SSLError) -> str:
+def tls_error_text(error: ssl.SSLError) -> str:
     """What is wrong with the peer, or with its certificate."""
     if isinstance(error, ssl.CertificateError):
         return f"TLS: {error.verify_message}"

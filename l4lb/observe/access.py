@@ -104,7 +104,7 @@ def _word(text: str) -> str:
     return text.translate(_WORD_BREAKS)
 
 
-class AccessLog:
+class AccessLogWriter:
     """Writes session events to the file, FIFO or stdout that `settings` names. StartError when it cannot be opened."""
 
     def __init__(self, settings: model.AccessLog) -> None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from l4lb.observe.access import AccessLog
+from l4lb.observe.access import AccessLogWriter
 from l4lb.status import Session
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class SessionLog:
 
     def __init__(self) -> None:
         self._settings: model.AccessLog | None = None
-        self._log: AccessLog | None = None
+        self._log: AccessLogWriter | None = None
         self._dropped_before = 0
 
     @contextlib.contextmanager
@@ -28,7 +28,7 @@ class SessionLog:
         if settings == self._settings:
             yield
             return
-        wanted = None if settings is None else AccessLog(settings)
+        wanted = None if settings is None else AccessLogWriter(settings)
         try:
             yield
         except BaseException:

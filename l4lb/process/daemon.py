@@ -20,11 +20,11 @@ from l4lb._version import __version__
 from l4lb.admin.opening import listening_admin
 from l4lb.admin.server import AdminServer
 from l4lb.balancer.balancer import Balancer
-from l4lb.base.gc_pause import uncollected
-from l4lb.base.tasks import Background, Coalesced, repeat
-from l4lb.base.text import clipped, counted
-from l4lb.base.threads import LOAD_TIMEOUT, Aside
-from l4lb.base.unexpected import reported
+from l4lb.base.gc_pause import gc_paused
+from l4lb.base.tasks import Coalesced, Supervisor, repeat
+from l4lb.base.text import clipped, plural
+from l4lb.base.threads import LOAD_TIMEOUT, SerialThread
+from l4lb.base.unexpected import log_unhandled
 from l4lb.config import Config, load_config
 from l4lb.engine import NativeEngine
 from l4lb.errors import ConfigError, ControlError, StartError
@@ -32,16 +32,16 @@ from l4lb.observe.logs import ProcessLog
 from l4lb.observe.loop_lag import LoopLag
 from l4lb.observe.session_log import SessionLog
 from l4lb.process import capabilities, executable
+from l4lb.process.background import start_background
 from l4lb.process.capacity import checks_at_once, engine_options, raise_descriptor_limit
-from l4lb.process.operated import Operated
+from l4lb.process.control import BalancerControl
 from l4lb.process.orphans import REAP_INTERVAL, Orphans
 from l4lb.process.privileges import become, find_user
-from l4lb.process.restart import restart_notes
+from l4lb.process.restart import restart_required
 from l4lb.process.shutdown import Shutdown, StopRequested
 from l4lb.process.signals import STOP, handle_signals, ignore_signals
-from l4lb.process.upgrade.succession import Inheritance, Predecessor
-from l4lb.process.upgrade.upgrade import Estate, Upgrades
-from l4lb.process.upkeep import keep_up
+from l4lb.process.upgrade.predecessor import Inheritance, Predecessor
+from l4lb.process.upgrade.upgrade import HandoverSource, Upgrades
 from l4lb.process.watchdog import Watchdog
 from l4lb.sockets import listen_fds
 from l4lb.sockets.bind import BindKey
@@ -66,11 +66,11 @@ async def run(path: str, handover: socket.socket | None = None) -> int:
         return await _run(path, predecessor)
     except (ConfigError, StartError) as error:
         if predecessor is not None:
-            await predecessor.told_of_failure(clipped("; ".join(str(error).splitlines()[:PROBLEMS_SHOWN])))
+            await predecessor.report_failure(clipped("; ".join(str(error).splitlines()[:PROBLEMS_SHOWN])))
         raise
     except StopRequested as stop:
         if predecessor is not None:
-            await predecessor.told_of_failure(str(stop))
+            await predecessor.report_failure(str(stop))
         return 0
 
 
@@ -79,12 +79,12 @@ async def _run(path: str, predecessor: Predecessor | None) -> int:
     process_log = ProcessLog(config.log.level, config.log.format)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(reported(asyncio.get_running_loop()))
+            stack.enter_context(log_unhandled(asyncio.get_running_loop()))
             if predecessor is None:
                 inheritance = Inheritance(listen_fds.receive(os.environ))
             else:
                 stack.callback(predecessor.forget)
-                inheritance = await predecessor.tell_all()
+                inheritance = await predecessor.receive_all()
             daemon = Daemon(path, config, process_log, stack, inheritance, predecessor)
             await daemon.start()
             await daemon.serve()
@@ -94,7 +94,7 @@ async def _run(path: str, predecessor: Predecessor | None) -> int:
         process_log.close()
 
 
-class Daemon(Operated):
+class Daemon(BalancerControl):
     """Ties the balancer to its file, its logs, its signals and its service manager. Satisfies `Control`."""
 
     def __init__(
@@ -110,7 +110,7 @@ class Daemon(Operated):
         descriptors = raise_descriptor_limit()
         options = engine_options(config, descriptors, privileged=privileged)
         self._path = path
-        self._files = Aside("reading the configuration", LOAD_TIMEOUT)
+        self._files = SerialThread("reading the configuration", LOAD_TIMEOUT)
         self._config = self._started_with = config
         self._process_log = process_log
         self._stack = stack
@@ -156,7 +156,7 @@ class Daemon(Operated):
         if self._predecessor is None:
             await admin.serve()
         self.balancer.hold()
-        with uncollected():
+        with gc_paused():
             self.balancer.apply(plan)
         kept = self._inheritance.kept()
         self._inheritance.inherited.close_unclaimed()
@@ -176,9 +176,9 @@ class Daemon(Operated):
         if self._predecessor is not None:
             await admin.serve()
         self._admin = admin
-        estate = Estate(self.balancer, admin)
+        estate = HandoverSource(self.balancer, admin)
         self._upgrades = Upgrades(estate, self._command, self._on_replaced, self._inheritance.upgrades)
-        workers = counted(self._engine.options.workers, "worker")
+        workers = plural(self._engine.options.workers, "worker")
         _log.info("l4lb %s serves %s with %s%s", __version__, self._summary, workers, self._unusable)
         self._notifier.ready(f"serving {self._summary}")
         self._start_tasks()
@@ -206,26 +206,26 @@ class Daemon(Operated):
 
     async def _take_over(self, predecessor: Predecessor, kept: Sequence[BindKey], admin: AdminServer) -> None:
         """Have the predecessor let go; what it was told meanwhile counts here."""
-        self.balancer.recall_clients(self._inheritance.memory.sticky)
-        news = await predecessor.lets_go(kept, self._shutdown.wait_requested())
-        self.balancer.recall_operator(news.backends)
-        self.balancer.recall_seats(news.seats)
-        self.balancer.recall_clients(news.sticky)
-        await predecessor.leaves()
+        self.balancer.restore_clients(self._inheritance.memory.sticky)
+        news = await predecessor.wait_released(kept, self._shutdown.wait_requested())
+        self.balancer.restore_operator(news.backends)
+        self.balancer.restore_seats(news.seats)
+        self.balancer.restore_clients(news.sticky)
+        await predecessor.confirm()
         self.balancer.sockets.take_ownership()
         admin.listening.take_ownership()
 
     def _on_replaced(self, pid: int) -> None:
-        _log.info("upgraded: process %d serves now, and this one leaves", pid)
+        _log.info("upgraded: process %d serves now, and this one confirm", pid)
         self._watchdog.stop()
         self._notifier.main_pid(pid)
         self._shutdown.request()
 
     def _start_tasks(self) -> None:
-        tasks = Background()
+        tasks = Supervisor()
         self._stack.push_async_callback(tasks.close)
         tasks.start("reload", self._reloads.run())
-        keep_up(self.balancer, tasks)
+        start_background(self.balancer, tasks)
         tasks.start("loop lag", self._loop_lag.run())
         if os.getpid() == 1:
             tasks.start("orphans", repeat("reaping orphans", REAP_INTERVAL, Orphans().reap))
@@ -289,7 +289,7 @@ class Daemon(Operated):
         try:
             config = await self._files.call(_load, self._path)
             plan = await self.balancer.prepare(config)
-            with self._access_log.replacing(config.log.access), uncollected():
+            with self._access_log.replacing(config.log.access), gc_paused():
                 self.balancer.apply(plan)
         except ConfigError as error:
             return self._rejected(error.sentences)
@@ -302,7 +302,7 @@ class Daemon(Operated):
         self._process_log.configure(config.log.level, config.log.format)
         self._loaded_at = self._reloaded_at = time.time()
         self._last_error = None
-        notes = tuple(restart_notes(self._started_with, config))
+        notes = tuple(restart_required(self._started_with, config))
         _log.info("reloaded %s: %s", self._path, self._summary)
         for note in notes:
             _log.warning("%s", note)
@@ -329,7 +329,7 @@ class Daemon(Operated):
     # ---- Control ---------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        with uncollected():
+        with gc_paused():
             pools = self.balancer.pools()
         return Status(
             version=__version__,
@@ -343,7 +343,7 @@ class Daemon(Operated):
                 last_reload_ok=self._last_error is None,
                 last_reload_at=self._reloaded_at,
                 last_error=self._last_error,
-                restart_notes=tuple(restart_notes(self._started_with, self._config)),
+                restart_notes=tuple(restart_required(self._started_with, self._config)),
             ),
             listeners=self.balancer.listeners(),
             pools=pools,
@@ -367,16 +367,16 @@ class Daemon(Operated):
     @property
     def _summary(self) -> str:
         listeners, pools = len(self._config.listeners), len(self._config.pools)
-        backends = counted(len(self._backends), "backend")
-        return f"{counted(listeners, 'listener')}, {counted(pools, 'pool')}, {backends}"
+        backends = plural(len(self._backends), "backend")
+        return f"{plural(listeners, 'listener')}, {plural(pools, 'pool')}, {backends}"
 
     @property
     def _unusable(self) -> str:
         """How many backends can be used, where that is not all of them; empty if it is."""
         usable, backends = sum(backend.usable for backend in self._backends), len(self._backends)
-        return "" if usable == backends else f"; {usable} of {counted(backends, 'backend')} usable so far"
+        return "" if usable == backends else f"; {usable} of {plural(backends, 'backend')} usable so far"
 
 
 def _load(path: str) -> Config:
-    with uncollected():
+    with gc_paused():
         return load_config(path)

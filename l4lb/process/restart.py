@@ -12,7 +12,7 @@ _SECTIONS = ("process", "admin")
 _RELOADABLE = frozenset({"process.drain_timeout"})
 
 
-def restart_notes(started_with: Config, wanted: Config) -> Iterator[str]:
+def restart_required(started_with: Config, wanted: Config) -> Iterator[str]:
     """A sentence for each key whose new value only counts after a restart."""
     for section in _SECTIONS:
         before, after = getattr(started_with, section), getattr(wanted, section)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from l4lb.balancer.balancer import Balancer
-from l4lb.base.text import counted, lasting
+from l4lb.base.text import plural, short_duration
 from l4lb.sockets.systemd import Notifier
 from l4lb.status import ShutdownStatus
 
@@ -104,7 +104,7 @@ class Shutdown:
         if sys.stderr.isatty() and self._balancer.session_count() > 0:
             _log.info("press Ctrl-C again to close them now")
         await self._balancer.stop_accepting()
-        self._balancer.see_off()
+        self._balancer.drain_all()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._deadline):
                 await self._wait(began_at)
@@ -113,8 +113,8 @@ class Shutdown:
             self.outcome = "stopped; every session had ended"
             return
         cause = "it was told to stop once more" if self._hurried.is_set() else "process.drain_timeout is over"
-        _log.warning("stopping: %s; %s did not end in time and will be closed", cause, counted(left, "session"))
-        self.outcome = f"stopped; {counted(left, 'session')} had to be closed"
+        _log.warning("stopping: %s; %s did not end in time and will be closed", cause, plural(left, "session"))
+        self.outcome = f"stopped; {plural(left, 'session')} had to be closed"
 
     async def _wait(self, began_at: float) -> None:
         """Until no session is left, or somebody is in a hurry. Meanwhile, say how far it is."""
@@ -140,9 +140,9 @@ class Shutdown:
     def _progress(self, began_at: float) -> str:
         """`waiting for 3 sessions to end, 2 of them busy, 9m 40s left`, or what else the process waits for."""
         status = self._status(began_at)
-        left = "" if status.left is None else f", {lasting(status.left)} left"
+        left = "" if status.left is None else f", {short_duration(status.left)} left"
         if status.sessions > 0:
-            return f"waiting for {counted(status.sessions, 'session')} to end, {status.busy} of them busy{left}"
+            return f"waiting for {plural(status.sessions, 'session')} to end, {status.busy} of them busy{left}"
         if self._accompanied():
             return f"waiting for the process that was replaced to end{left}"
         return "no session is left"

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 
-from l4lb.base.tasks import Background, repeat
+from l4lb.base.tasks import Supervisor, repeat
 from l4lb.engine import NativeEngine
 from l4lb.sockets.systemd import Notifier
 
@@ -33,7 +33,7 @@ class Watchdog:
         self._address = os.fsencode(notifier.address)
         self._interval = notifier.watchdog_interval
 
-    def start(self, tasks: Background) -> None:
+    def start(self, tasks: Supervisor) -> None:
         """Send the first one at once: the manager's time runs since the last one of a predecessor."""
         if self._interval is None or not self._address:
             return

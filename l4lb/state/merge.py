@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from typing import Any
 
-from l4lb.agent.protocol import NOTHING_SAID
+from l4lb.agent.protocol import NO_REPORT
 from l4lb.config import Address, Config, model
 from l4lb.engine.api import SlotKind
 from l4lb.net.target import Target
@@ -97,7 +97,7 @@ def _merge_backend(
     before: BackendEntry, config: model.Backend, target: Target | None, pool: PoolEntry, *, was_checked: bool
 ) -> BackendEntry:
     if before.config is config or before.config == config:
-        agent = NOTHING_SAID if pool.config.agent is None else before.agent
+        agent = NO_REPORT if pool.config.agent is None else before.agent
         entry = _with(before, target=target or before.target, agent=agent)
     else:
         moved = before.config.address != config.address

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from l4lb.agent.protocol import NOTHING_SAID, Verdict
+from l4lb.agent.protocol import NO_REPORT, AgentReport
 from l4lb.config import model
 from l4lb.discovery.source import Readiness
 from l4lb.net.target import Target
@@ -33,9 +33,9 @@ class BackendEntry:
 
     `ejected` is what clients' connections have led to, `stalled` why its work is found to stand still, else None.
     `state` is what the operator wants, `agent` what the backend's agent said, `readiness` what the source says that
-    found it; all have a say. Slow start and load leave `warmth` and `spare` of the weight. `usable_since` is a time of
-    the event loop, None while the backend is not usable; one that becomes usable before `warm_until` needs no slow
-    start.
+    found it; all have a say. Slow start and load multiply the weight by `slow_start_factor` and `load_factor`.
+    `usable_since` is a time of the event loop, None while the backend is not usable; one that becomes usable before
+    `warm_until` needs no slow start.
     """
 
     slot: int
@@ -44,10 +44,10 @@ class BackendEntry:
     state: AdminState = AdminState.READY
     weight: int | None = None
     health: HealthState = HealthState.NONE
-    agent: Verdict = NOTHING_SAID
+    agent: AgentReport = NO_REPORT
     readiness: Readiness = Readiness.READY
-    warmth: float = 1.0
-    spare: float = 1.0
+    slow_start_factor: float = 1.0
+    load_factor: float = 1.0
     usable_since: float | None = None
     warm_until: float = -math.inf
     ejected: bool = False
@@ -84,12 +84,12 @@ class BackendEntry:
         return weight if self.agent.weight is None else self.agent.weight.of(weight)
 
     @property
-    def factor(self) -> float:
-        return self.warmth * self.spare
+    def weight_factor(self) -> float:
+        return self.slow_start_factor * self.load_factor
 
     @property
     def exact_weight(self) -> float:
-        return self.full_weight * self.factor
+        return self.full_weight * self.weight_factor
 
     @property
     def max_connections(self) -> int:
@@ -230,7 +230,7 @@ class PoolEntry:
         """The same without what load makes of it, which is different in a moment."""
         taking = self.taking()
         return {
-            name: backend.full_weight * backend.warmth if name in taking else 0
+            name: backend.full_weight * backend.slow_start_factor if name in taking else 0
             for name, backend in self.backends.items()
         }
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from l4lb.admin.client import Json
-from l4lb.base.text import clipped, counted, lasting
+from l4lb.base.text import clipped, plural, short_duration
 from l4lb.terminal import columns
 from l4lb.terminal.columns import Column
 
@@ -35,7 +35,7 @@ def print_status(status: Json) -> None:
     console = _console()
     console.print(
         f"[bold]l4lb {_text(status, 'version')}[/bold], pid {_text(status, 'pid')}, "
-        f"up {lasting(_float(status, 'uptime_seconds'))}, {_text(config, 'file')}",
+        f"up {short_duration(_float(status, 'uptime_seconds'))}, {_text(config, 'file')}",
         highlight=False,
     )
     if not config.get("last_reload_ok", True):
@@ -72,10 +72,10 @@ def _stopping(shutdown: Json) -> str:
     """How far a stop is; nothing is known of that before it has begun."""
     if not shutdown:
         return "[bold yellow]stopping[/bold yellow]"
-    left = f", {lasting(_float(shutdown, 'left_s'))} left" if shutdown.get("left_s") is not None else ""
-    sessions = counted(number(shutdown, "sessions"), "session")
+    left = f", {short_duration(_float(shutdown, 'left_s'))} left" if shutdown.get("left_s") is not None else ""
+    sessions = plural(number(shutdown, "sessions"), "session")
     return (
-        f"[bold yellow]stopping[/bold yellow] for {lasting(_float(shutdown, 'age_s'))}: "
+        f"[bold yellow]stopping[/bold yellow] for {short_duration(_float(shutdown, 'age_s'))}: "
         f"waiting for {sessions} to end, {number(shutdown, 'busy')} of them busy{left}"
     )
 
@@ -162,7 +162,7 @@ def _backends_table(pools: Json, width: int) -> Table:
 def _discovery(pool: str, discovery: Json) -> str:
     """How the source of a pool does, in a line."""
     age = discovery.get("age_s")
-    answer = f"{lasting(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
+    answer = f"{short_duration(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
     working = discovery.get("working")
     state = "[green]works[/green]" if working else "[bold red]fails[/bold red]"
     line = f"pool {_shown(pool)}: {_text(discovery, 'source')} {state}: {_text(discovery, 'message')}"
@@ -196,7 +196,7 @@ def _load(load: Json) -> str:
     if not isinstance(load.get("utilisation"), int | float):
         return "?" if load else "-"
     shown = f"{_float(load, 'utilisation'):.0%}"
-    return f"{shown}, {lasting(_float(load, 'age_s'))} old" if load.get("stale") else shown
+    return f"{shown}, {short_duration(_float(load, 'age_s'))} old" if load.get("stale") else shown
 
 
 _SESSION = (
@@ -224,8 +224,8 @@ def print_sessions(answer: Json) -> None:
             _text(session, "pool"),
             _text(session, "backend"),
             _text(session, "state"),
-            lasting(_float(session, "duration_s")),
-            lasting(_float(session, "idle_s")),
+            short_duration(_float(session, "duration_s")),
+            short_duration(_float(session, "idle_s")),
             size(number(session, "bytes_in")),
             size(number(session, "bytes_out")),
             _text(session, "path"),

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from l4lb.admin import backends, guard, server
+from l4lb.admin import backends, connections, server
 from l4lb.admin.server import AdminServer
 from l4lb.config import Address
 from l4lb.errors import ControlError, StartError
@@ -378,7 +378,7 @@ def test_unknown_paths_and_methods_are_json_errors(run: Run) -> None:
 
 
 def test_half_a_request_is_cut_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "REQUEST_TIMEOUT", 0.05)
+    monkeypatch.setattr(connections, "REQUEST_TIMEOUT", 0.05)
 
     async def case(served: Served) -> None:
         for half in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"PATCH /api/v1/pools/p/backends/b HTT"):
@@ -408,7 +408,7 @@ def test_half_a_body_is_cut_off(run: Run, control: FakeControl, monkeypatch: pyt
 def test_a_client_that_does_not_read_its_answer_is_cut_off(
     run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "ANSWER_TIMEOUT", 0.05)
+    monkeypatch.setattr(connections, "ANSWER_TIMEOUT", 0.05)
     control.live = [make_session(n) for n in range(5_000)]
 
     async def case(served: Served) -> None:

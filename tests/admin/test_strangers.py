@@ -13,7 +13,7 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from l4lb.admin import backends, guard
+from l4lb.admin import backends, connections
 from l4lb.base.text import MESSAGE_MAX
 from tests.admin.fake_control import FakeControl
 from tests.admin.test_server import serving
@@ -107,7 +107,7 @@ async def exchange(path: str, request: bytes) -> bytes:
         writer.close()
 
 
-def judge(answer: bytes, *, head: bool) -> None:
+def evaluate(answer: bytes, *, head: bool) -> None:
     """The first answer, which may be behind `100 Continue`, or nothing."""
     answer = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     if not answer:
@@ -207,13 +207,13 @@ def test_every_header_and_body_and_what_is_no_http(tmp_path: Path, caplog: pytes
 def answered(batch: list[tuple[str, bytes]], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(guard, "HALF_CLOSED_TIMEOUT", 0.05)
+    monkeypatch.setattr(connections, "HALF_CLOSED_TIMEOUT", 0.05)
     monkeypatch.setattr(backends, "REQUEST_TIMEOUT", 0.05)
 
     async def main() -> None:
         async with asyncio.timeout(60), serving(tmp_path, FakeControl()) as served:
             for method, request in batch:
-                judge(await exchange(served.path, request), head=method == "HEAD")
+                evaluate(await exchange(served.path, request), head=method == "HEAD")
             assert (await exchange(served.path, HEALTHZ)).startswith(b"HTTP/1.1 200 OK")
 
     try:

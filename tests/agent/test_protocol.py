@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb.agent.client import ask
-from l4lb.agent.protocol import LINE_MAX, NOTHING_SAID, AgentWeight, Verdict, format_line
+from l4lb.agent.protocol import LINE_MAX, NO_REPORT, AgentReport, AgentWeight, format_line
 from l4lb.net.target import Target
 from l4lb.status import AdminState
 from tests.helpers.loops import run, turns
@@ -25,32 +25,32 @@ HALF = AgentWeight(50)
 @pytest.mark.parametrize(
     ("line", "verdict"),
     [
-        ("75%", Verdict(weight=AgentWeight(75))),
-        ("0%", Verdict(weight=AgentWeight(0))),
-        ("300%", Verdict(weight=AgentWeight(300))),
-        ("up ready weight:37%", Verdict(weight=AgentWeight(37))),
-        ("weight:37", Verdict(weight=AgentWeight(37, relative=False))),
-        ("weight:999999", Verdict(weight=AgentWeight(256, relative=False))),
-        ("drain,weight:0", Verdict(state=DRAIN, weight=AgentWeight(0, relative=False))),
-        ("  MAINT\t50% ", Verdict(state=MAINT, weight=HALF)),
-        ("maxconn:30", Verdict(max_connections=30)),
-        ("down", Verdict(down=True)),
-        ("fail", Verdict(down=True)),
-        ("stopped #upgrade, back soon 90%", Verdict(down=True, remark="upgrade, back soon 90%")),
-        ("50%#half", Verdict(weight=HALF, remark="half")),
-        ("up down", Verdict(down=True)),
-        ("", Verdict()),
-        ("hello -5% % weight: weight:x% maxconn:-1 ٣% 1e3% 99999999999%", Verdict()),
+        ("75%", AgentReport(weight=AgentWeight(75))),
+        ("0%", AgentReport(weight=AgentWeight(0))),
+        ("300%", AgentReport(weight=AgentWeight(300))),
+        ("up ready weight:37%", AgentReport(weight=AgentWeight(37))),
+        ("weight:37", AgentReport(weight=AgentWeight(37, relative=False))),
+        ("weight:999999", AgentReport(weight=AgentWeight(256, relative=False))),
+        ("drain,weight:0", AgentReport(state=DRAIN, weight=AgentWeight(0, relative=False))),
+        ("  MAINT\t50% ", AgentReport(state=MAINT, weight=HALF)),
+        ("maxconn:30", AgentReport(max_connections=30)),
+        ("down", AgentReport(down=True)),
+        ("fail", AgentReport(down=True)),
+        ("stopped #upgrade, back soon 90%", AgentReport(down=True, remark="upgrade, back soon 90%")),
+        ("50%#half", AgentReport(weight=HALF, remark="half")),
+        ("up down", AgentReport(down=True)),
+        ("", AgentReport()),
+        ("hello -5% % weight: weight:x% maxconn:-1 ٣% 1e3% 99999999999%", AgentReport()),
     ],
 )
-def test_words_mean_what_they_mean_to_haproxy(line: str, verdict: Verdict) -> None:
-    assert NOTHING_SAID.heard(line) == verdict
+def test_words_mean_what_they_mean_to_haproxy(line: str, verdict: AgentReport) -> None:
+    assert NO_REPORT.with_line(line) == verdict
 
 
 def test_what_is_not_mentioned_stays() -> None:
-    verdict = NOTHING_SAID.heard("drain 50% maxconn:9").heard("down").heard("up")
-    assert verdict == Verdict(state=DRAIN, weight=HALF, max_connections=9)
-    assert verdict.heard("ready 100%") == Verdict(weight=AgentWeight(100), max_connections=9)
+    verdict = NO_REPORT.with_line("drain 50% maxconn:9").with_line("down").with_line("up")
+    assert verdict == AgentReport(state=DRAIN, weight=HALF, max_connections=9)
+    assert verdict.with_line("ready 100%") == AgentReport(weight=AgentWeight(100), max_connections=9)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_percent_are_of_the_weight_and_weights_stand_in_its_place(said: AgentWei
 
 @given(st.text(max_size=300))
 def test_any_line_is_understood_somehow(line: str) -> None:
-    verdict = NOTHING_SAID.heard(line)
+    verdict = NO_REPORT.with_line(line)
     assert verdict.remark.isprintable()
     assert len(verdict.remark) <= 200
 
@@ -76,7 +76,7 @@ def test_any_line_is_understood_somehow(line: str) -> None:
 def test_our_own_lines_are_understood() -> None:
     line = format_line(63, state=DRAIN, remark="gpu 0: lost")
     assert line == b"up drain 63% #gpu 0: lost\n"
-    assert NOTHING_SAID.heard(line.decode()) == Verdict(state=DRAIN, weight=AgentWeight(63), remark="gpu 0: lost")
+    assert NO_REPORT.with_line(line.decode()) == AgentReport(state=DRAIN, weight=AgentWeight(63), remark="gpu 0: lost")
     assert format_line(None) == b"up\n"
     assert len(format_line(1, remark="x" * 9999)) == LINE_MAX
 

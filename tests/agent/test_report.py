@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from l4lb.agent.gpu import GpuState
-from l4lb.agent.report import RECOVERY, Findings, Reporter
+from l4lb.agent.report import RECOVERY, Findings, LoadReporter
 
 IDLE = {"cpu": 0.1, "memory": 0.2}
 
@@ -29,7 +29,7 @@ def test_the_scarcest_thing_decides(findings: Findings, used: float | None) -> N
 
 def line(*findings: Findings, after: float = 1000.0) -> bytes:
     """The answer, `after` seconds after the start, having found these a minute apart."""
-    reporter, now = Reporter(0.0), after
+    reporter, now = LoadReporter(0.0), after
     for one in findings:
         now += 60
         reporter.observe(one, now)
@@ -51,7 +51,7 @@ def test_an_answer_has_the_weight_and_a_fault_drains(findings: Findings, answer:
 
 
 def test_the_weight_is_smoothed() -> None:
-    reporter = Reporter(0.0)
+    reporter = LoadReporter(0.0)
     reporter.observe(Findings({"cpu": 0.0}), 1000.0)
     reporter.observe(Findings({"cpu": 1.0}), 1001.0)
     assert reporter.line(1001.0) == b"up 72%\n"
@@ -60,7 +60,7 @@ def test_the_weight_is_smoothed() -> None:
 
 
 def test_ready_is_said_as_long_as_there_may_be_a_drain_to_take_back() -> None:
-    reporter = Reporter(0.0)
+    reporter = LoadReporter(0.0)
     assert reporter.line(1.0) == b"up ready\n"
     assert reporter.line(RECOVERY) == b"up\n"
     reporter.observe(Findings({}, GpuState(fault="x")), 500.0)

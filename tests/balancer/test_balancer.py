@@ -111,7 +111,7 @@ def test_a_change_that_fails_at_any_step_changes_nothing(step: str, answers: dic
                 await stage.balancer.rediscover()
             await eventually(lambda: (stage.backend(B).health, stage.backend().health) == (DOWN, UP))
             stage.balancer.set_backend("app", A, state=AdminState.DRAIN, weight=7)
-            await stage.balancer.tidy()
+            await stage.balancer.reclaim()
             with fault(step, stage, tmp_path) as why:
                 before = everything(stage)
                 with pytest.raises(StartError, match=why):
@@ -124,7 +124,7 @@ def test_a_change_that_fails_at_any_step_changes_nothing(step: str, answers: dic
     run(main())
 
 
-@pytest.mark.parametrize("part", ["Sessions.learn", "Housekeeping.depart", "Sockets.apply_settings", "Scheduler.apply"])
+@pytest.mark.parametrize("part", ["Sessions.learn", "Reclaimer.retire", "Sockets.apply_settings", "Scheduler.apply"])
 def test_what_has_reached_the_engine_is_not_taken_back_whatever_fails_then(
     part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,7 +152,7 @@ def test_same_configuration_again_keeps_sockets_and_slots() -> None:
             await stage.apply(wanted)
             for _ in range(10):
                 await stage.apply(wanted)
-                await stage.balancer.tidy()
+                await stage.balancer.reclaim()
             assert stage.engine.snapshot == stage.engine.snapshots[0]
             assert len(stage.engine.slots) == 4
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from l4lb.agent.protocol import Verdict
+from l4lb.agent.protocol import AgentReport
 from l4lb.discovery.source import Readiness
 from l4lb.engine.api import Ending
-from l4lb.handover import recall
-from l4lb.handover.memory import Listener, seat_messages
+from l4lb.handover import restore
+from l4lb.handover.records import HandoverReader, seat_messages
 from l4lb.health.scheduler import Scheduler
 from l4lb.state.cuts import Cut, cuts
 from l4lb.state.failback import Seat
@@ -45,11 +45,11 @@ def cut(before: State, after: State) -> dict[str, Ending]:
 
 DOWNS: dict[str, dict[str, Any]] = {
     "check": {"health": DOWN},
-    "agent": {"agent": Verdict(down=True)},
+    "agent": {"agent": AgentReport(down=True)},
     "source": {"readiness": Readiness.NOT_READY},
     "progress": {"stalled": "nothing moves"},
     "maintenance": {"state": AdminState.MAINT},
-    "agent's maintenance": {"agent": Verdict(state=AdminState.MAINT)},
+    "agent's maintenance": {"agent": AgentReport(state=AdminState.MAINT)},
 }
 
 
@@ -274,12 +274,12 @@ def test_a_lower_tier_serves_nobody_while_one_above_is_usable() -> None:
 
 def test_a_successor_stays_where_its_predecessor_stayed() -> None:
     seats = {"app": Seat(1), "db": Seat(0, "b")}
-    listener = Listener()
+    listener = HandoverReader()
     for kind, fields in seat_messages(seats):
-        listener.hear(kind, fields)
+        listener.read(kind, fields)
     assert listener.memory.seats == seats
     stays = state({"failback": "off"})
-    assert recall.seats(stays, seats).pools["app"].seat == Seat(1)
-    assert recall.seats(stays, {}) is stays
+    assert restore.seats(stays, seats).pools["app"].seat == Seat(1)
+    assert restore.seats(stays, {}) is stays
     goes_back = state({})
-    assert recall.seats(goes_back, seats) is goes_back
+    assert restore.seats(goes_back, seats) is goes_back

@@ -58,7 +58,7 @@ def test_found_backends_come_and_go_beside_the_listed_ones(tmp_path: Path) -> No
             await found.wait_usable(A, B, C)
             found.write(B)
             await found.wait_usable(B, C)
-            await found.stage.balancer.tidy()
+            await found.stage.balancer.reclaim()
             assert found.stage.engine.leaving[slot] is True
             assert found.stage.balancer.pools()["app"].discovery is not None
 

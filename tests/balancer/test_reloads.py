@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from l4lb.balancer.balancer import Balancer
-from l4lb.base.tasks import Background
+from l4lb.base.tasks import Supervisor
 from l4lb.config import Config
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import EngineOptions, SlotKind
-from l4lb.process.upkeep import keep_up
+from l4lb.process.background import start_background
 from tests.health.certificates import authority
 from tests.helpers.loops import eventually, run
 from tests.helpers.peers import listen, spelled
@@ -66,8 +66,8 @@ def test_hundreds_of_changes_leave_nothing_of_themselves(tmp_path: Path) -> None
             return tasks, kinds, engine.reclaim(), len(os.listdir("/proc/self/fd"))
 
         await change(0)
-        upkeep = Background()
-        keep_up(balancer, upkeep)
+        upkeep = Supervisor()
+        start_background(balancer, upkeep)
         try:
             await eventually(lambda: engine.reclaim() == 0)
             before, blocks = held(), []

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from l4lb.base import tasks
-from l4lb.base.tasks import Background, Coalesced, keep_going, repeat, see_through
+from l4lb.base.tasks import Coalesced, Supervisor, await_uncancelled, repeat, supervise
 from tests.helpers.loops import eventually, run, turns
 
 
@@ -32,7 +32,7 @@ class Action:
 
 @contextlib.asynccontextmanager
 async def running(coalesced: Coalesced[int]):  # type: ignore[no-untyped-def]
-    background = Background()
+    background = Supervisor()
     background.start("requests", coalesced.run())
     try:
         yield background
@@ -190,7 +190,7 @@ def test_background_tasks_end_with_their_owner() -> None:
             finally:
                 ended.append(number)
 
-        background = Background()
+        background = Supervisor()
         for number in range(3):
             background.start(f"work {number}", work(number))
         await turns()
@@ -205,7 +205,7 @@ def test_what_is_seen_through_ends_although_nobody_waits_any_more() -> None:
     async def main() -> None:
         action, hurries = Action(), []
         task = asyncio.create_task(action())
-        waiting = asyncio.create_task(see_through(task, lambda: hurries.append(1)))
+        waiting = asyncio.create_task(await_uncancelled(task, lambda: hurries.append(1)))
         await turns()
         for _ in range(3):
             waiting.cancel()
@@ -224,15 +224,15 @@ def test_what_is_seen_through_has_its_outcome() -> None:
     async def main() -> None:
         action = Action()
         action.go.set()
-        assert await see_through(asyncio.create_task(action()), lambda: None) == 1
+        assert await await_uncancelled(asyncio.create_task(action()), lambda: None) == 1
         action.error = ValueError("no")
         with pytest.raises(ValueError, match="no"):
-            await see_through(asyncio.create_task(action()), lambda: None)
+            await await_uncancelled(asyncio.create_task(action()), lambda: None)
         # Who asks a task to end by cancelling it, and is not cancelled itself, is told that it was.
         waiting = asyncio.create_task(asyncio.sleep(3600))
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await see_through(waiting, lambda: None)
+            await await_uncancelled(waiting, lambda: None)
 
     run(main())
 
@@ -276,9 +276,9 @@ def test_an_interruption_that_is_meant_for_it_ends_it(begun: bool, caplog: pytes
             working += 1
             await asyncio.Event().wait()
 
-        background = Background()
+        background = Supervisor()
         background.start("one", repeat("the work", 0.001, action))
-        background.start("other", keep_going("the work", action))
+        background.start("other", supervise("the work", action))
         if begun:
             await eventually(lambda: working == 2)
         await background.close()
@@ -322,8 +322,8 @@ def test_work_that_ends_by_itself_begins_again(
         await asyncio.Event().wait()
 
     async def main() -> None:
-        background = Background()
-        background.start("work", keep_going("the work", work))
+        background = Supervisor()
+        background.start("work", supervise("the work", work))
         await eventually(lambda: begun == 4)
         await background.close()
 
@@ -341,7 +341,7 @@ def test_delay_of_work_that_begins_again_is_bounded(monkeypatch: pytest.MonkeyPa
 
     async def main() -> None:
         with pytest.raises(asyncio.CancelledError):
-            await keep_going("the work", work)
+            await supervise("the work", work)
 
     run(main())
     assert pace.delays[:4] == [0.1, 0.2, 0.4, 0.8]
@@ -389,7 +389,7 @@ def test_a_task_that_ends_by_itself_is_reported(fails: bool, caplog: pytest.LogC
             raise ValueError("no")
 
     async def main() -> None:
-        background = Background()
+        background = Supervisor()
         background.start("the work", work())
         await eventually(lambda: caplog.messages)
         await background.close()

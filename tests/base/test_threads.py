@@ -9,13 +9,13 @@ import threading
 
 import pytest
 
-from l4lb.base.threads import Aside, Threads
+from l4lb.base.threads import SerialThread, ThreadPool
 from tests.helpers.loops import eventually, run
 
 
 def test_results_and_errors_come_back() -> None:
     async def main() -> None:
-        aside = Aside("reading")
+        aside = SerialThread("reading")
         assert await aside.call(divmod, 7, 2) == (3, 1)
         with pytest.raises(ZeroDivisionError):
             await aside.call(divmod, 7, 0)
@@ -33,7 +33,7 @@ def test_one_that_hangs_has_one_thread_however_often_it_is_tried() -> None:
             release.wait()
             return number
 
-        aside, before = Aside("reading a file", timeout=0.02), threading.active_count()
+        aside, before = SerialThread("reading a file", timeout=0.02), threading.active_count()
         try:
             for number in range(3):
                 with pytest.raises(TimeoutError, match=r"reading a file takes longer than 0\.02s"):
@@ -42,7 +42,7 @@ def test_one_that_hangs_has_one_thread_however_often_it_is_tried() -> None:
         finally:
             release.set()
         await eventually(lambda: threading.active_count() == before)
-        aside = Aside("reading", timeout=10)
+        aside = SerialThread("reading", timeout=10)
         assert await aside.call(hang, 7) == 7
 
     run(main())
@@ -50,7 +50,7 @@ def test_one_that_hangs_has_one_thread_however_often_it_is_tried() -> None:
 
 def test_a_caller_that_is_cancelled_leaves_the_next_one_to_wait() -> None:
     async def main() -> None:
-        release, aside = threading.Event(), Aside("reading")
+        release, aside = threading.Event(), SerialThread("reading")
         first = asyncio.ensure_future(aside.call(release.wait))
         await asyncio.sleep(0)
         first.cancel()
@@ -68,11 +68,11 @@ def test_a_caller_that_is_cancelled_leaves_the_next_one_to_wait() -> None:
 def test_neither_loop_nor_process_waits_for_one_that_hangs(runner: str) -> None:
     program = f"""
 import asyncio, threading, {runner}
-from l4lb.base.threads import Aside
+from l4lb.base.threads import SerialThread
 
 async def main():
     try:
-        await Aside("reading", timeout=0.01).call(threading.Event().wait)
+        await SerialThread("reading", timeout=0.01).call(threading.Event().wait)
     except TimeoutError:
         print("given up")
 
@@ -88,7 +88,7 @@ def test_threads_are_not_shared_with_anything_else() -> None:
         release = threading.Event()
         loop = asyncio.get_running_loop()
         others = [loop.run_in_executor(None, release.wait) for _ in range(64)]
-        threads = Threads("l4lb-engine", 2)
+        threads = ThreadPool("l4lb-engine", 2)
         try:
             assert await threads.call(threading.current_thread) is not threading.current_thread()
         finally:

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from l4lb.base.unexpected import reported
+from l4lb.base.unexpected import log_unhandled
 from tests.helpers.loops import eventually, run, turns
 
 
@@ -23,7 +23,7 @@ def test_callbacks_and_forgotten_tasks_are_reported(caplog: pytest.LogCaptureFix
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        with reported(loop):
+        with log_unhandled(loop):
             loop.call_soon(fail)
             await turns()
             loop.call_later(0, fail)
@@ -47,7 +47,7 @@ def test_threads_and_finalizers_are_reported(caplog: pytest.LogCaptureFixture) -
             fail()
 
     async def main() -> None:
-        with reported(asyncio.get_running_loop()):
+        with log_unhandled(asyncio.get_running_loop()):
             thread = threading.Thread(target=fail, name="weak thread")
             thread.start()
             await asyncio.to_thread(thread.join)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from l4lb.config import load_config, source
+from l4lb.config import files, load_config
 from l4lb.errors import ConfigError
 from tests.config.conftest import Problems, Write
 
@@ -110,15 +110,15 @@ def test_a_file_included_twice_is_refused(write: Write, problems: Problems) -> N
 
 
 def test_includes_go_only_so_deep(write: Write, problems: Problems) -> None:
-    for depth in range(source.DEPTH_MAX + 1):
+    for depth in range(files.DEPTH_MAX + 1):
         write(f"include: {depth + 1}.yaml\n", f"{depth}.yaml")
-    write("", f"{source.DEPTH_MAX + 1}.yaml")
+    write("", f"{files.DEPTH_MAX + 1}.yaml")
     (problem,) = problems("include: 0.yaml\n")
-    assert f"more than {source.DEPTH_MAX} levels deep" in problem
+    assert f"more than {files.DEPTH_MAX} levels deep" in problem
 
 
 def test_only_so_many_files_are_included(write: Write, problems: Problems, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "FILES_MAX", 5)
+    monkeypatch.setattr(files, "FILES_MAX", 5)
     for number in range(6):
         write("", f"conf.d/{number}.yaml")
     (problem,) = problems(MAIN)
@@ -129,7 +129,7 @@ def test_all_files_together_are_only_so_large(write: Write) -> None:
     for name in ("a", "b"):
         write("#" * 1500, f"conf.d/{name}.yaml")
     path = write(MAIN)
-    read = source.Source({}, _bytes_left=2000)
+    read = files.FileReader({}, _bytes_left=2000)
     read.read(path)
     (problem,) = read.problems
     assert str(problem) == f"{path}:1:10: error: the configuration is larger than 16 MiB"

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from l4lb.config.address import Address
-from l4lb.config.loops import Door, find_loops
+from l4lb.config.loops import ListenerRoutes, find_loops
 from l4lb.net.own_addresses import own_addresses
 from tests.config.conftest import Load, Problems
 
 OWN = frozenset({"10.0.0.5", "2001:db8::5", "fe80::5"})
 
 
-def door(*binds: str, pool: str = "p", **routes: str) -> Door:
-    return Door(
+def door(*binds: str, pool: str = "p", **routes: str) -> ListenerRoutes:
+    return ListenerRoutes(
         [Address.parse(bind) for bind in binds], {pool}, {name.replace("_", "."): to for name, to in routes.items()}
     )
 
 
-def loops(doors: dict[str, Door], own: Collection[str] = OWN, **pools: list[str]) -> set[tuple[str, str]]:
+def loops(doors: dict[str, ListenerRoutes], own: Collection[str] = OWN, **pools: list[str]) -> set[tuple[str, str]]:
     """Pool and address of each backend on a circle."""
     addresses = {name: {text: Address.parse(text) for text in backends} for name, backends in pools.items()}
     return {(loop.pool, loop.backend) for loop in find_loops(doors, addresses, lambda: own)}
@@ -80,9 +80,9 @@ def test_a_circle_has_to_be_closed_for_one_server_name() -> None:
     assert loops({"a": one, "b": other}, to_a=[a], to_b=[b], away=["10.0.0.9:1"]) == set()
     same = door(b, pool="away", x_example="to_a")
     assert loops({"a": one, "b": same}, to_a=[a], to_b=[b], away=["10.0.0.9:1"]) == {("to_a", a), ("to_b", b)}
-    below = Door([Address.parse(b)], {"away"}, {"*.example": "to_a"})
+    below = ListenerRoutes([Address.parse(b)], {"away"}, {"*.example": "to_a"})
     assert loops({"a": one, "b": below}, to_a=[a], to_b=[b], away=["10.0.0.9:1"]) == {("to_a", a), ("to_b", b)}
-    apart = Door([Address.parse(b)], {"away"}, {"*.example": "to_a", "x.example": "away"})
+    apart = ListenerRoutes([Address.parse(b)], {"away"}, {"*.example": "to_a", "x.example": "away"})
     assert loops({"a": one, "b": apart}, to_a=[a], to_b=[b], away=["10.0.0.9:1"]) == set()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from l4lb.config.tree import DEPTH_MAX, Budget, Place, Section, SyntaxProblem, TreeBuilder, plain
+from l4lb.config.tree import DEPTH_MAX, Budget, MapNode, Place, SyntaxProblem, TreeBuilder, plain
 from l4lb.errors import Problem
 
 
@@ -60,7 +60,7 @@ def test_only_plain_words_and_whole_numbers_have_a_type(text: str, value: object
 
 def test_every_key_and_value_knows_its_place() -> None:
     tree = TreeBuilder("f", {}, Budget(), []).build("a:\n  - é: {x: 1}\n  -   two\n")
-    assert isinstance(tree, Section)
+    assert isinstance(tree, MapNode)
     key_place, items = tree.entries["a"]
     assert key_place == Place("f", 1, 1)
     assert items.nodes[1].place == Place("f", 3, 7)

@@ -14,7 +14,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from l4lb.config.sections.discover import DnsSource as Settings
+from l4lb.config.sections.discover import DnsDiscovery as Settings
 from l4lb.discovery import dns as module
 from l4lb.discovery.dns import DnsSource
 from l4lb.discovery.lookups import EDNS_PAYLOAD

@@ -17,7 +17,7 @@ from typing import Any, Self
 import pytest
 from aiohttp import web
 
-from l4lb.config.sections.discover import EtcdSource as Settings
+from l4lb.config.sections.discover import EtcdDiscovery as Settings
 from l4lb.discovery import etcd as module
 from l4lb.discovery.etcd import EtcdSource
 from l4lb.discovery.source import ANSWER_MAX

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from l4lb.base.threads import Aside
-from l4lb.config.sections.discover import FileSource as Settings
+from l4lb.base.threads import SerialThread
+from l4lb.config.sections.discover import FileDiscovery as Settings
 from l4lb.discovery import file as module
 from l4lb.discovery.file import FileSource, read
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError
@@ -274,7 +274,7 @@ def test_a_file_system_that_hangs_holds_one_thread_and_is_read_once_it_answers(
 
     async def main() -> None:
         one = source(path)
-        one._files = Aside("reading", timeout=0.02)
+        one._files = SerialThread("reading", timeout=0.02)
         async with watched(one) as recorder:
             await recorder.wait_names(A)
             before = threading.active_count()
@@ -286,7 +286,7 @@ def test_a_file_system_that_hangs_holds_one_thread_and_is_read_once_it_answers(
             assert threading.active_count() == before + 1
             hanging.clear()
             release.set()
-        one._files = Aside("reading")
+        one._files = SerialThread("reading")
         async with watched(one) as recorder:
             await recorder.wait_names(A, B)
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from l4lb.config.sections.discover import HttpSource as Settings
+from l4lb.config.sections.discover import HttpDiscovery as Settings
 from l4lb.discovery.http import HttpSource
 from l4lb.discovery.source import ANSWER_MAX
 from tests.discovery.recorder import failure, watched

@@ -22,7 +22,7 @@ from l4lb.discovery.source import Answer, DiscoveryError, Endpoint, Readiness, R
 from l4lb.discovery.targets import read_groups
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import EngineOptions, Snapshot
-from l4lb.process.upkeep import DISCOVERY_INTERVAL
+from l4lb.process.background import DISCOVERY_INTERVAL
 from tests.helpers.build import config
 from tests.helpers.loops import eventually, run
 

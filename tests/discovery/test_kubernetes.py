@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from l4lb.config.sections.discover import KubernetesSource as Settings
+from l4lb.config.sections.discover import KubernetesDiscovery as Settings
 from l4lb.discovery import kubernetes as module
 from l4lb.discovery import kubernetes_cluster
 from l4lb.discovery.kubernetes import KubernetesSource

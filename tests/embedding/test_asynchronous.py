@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import l4lb
-from l4lb.embedding import source
+from l4lb.embedding import config_source
 from l4lb.types import AdminState
 from tests.embedding.build import config, spotless
 from tests.embedding.conftest import Run
@@ -114,9 +114,9 @@ def test_reloads_are_all_or_nothing_one_after_the_other(run: Run) -> None:
 
 
 def test_of_two_reloads_the_one_that_was_asked_for_last_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, gate, read = config(), threading.Event(), source.read
+    first, gate, read = config(), threading.Event(), config_source.read
 
-    def slow(given: source.Source) -> l4lb.Config:
+    def slow(given: config_source.ConfigSource) -> l4lb.Config:
         if given is first:
             gate.wait(DEADLINE)
         return read(given)
@@ -129,7 +129,7 @@ def test_of_two_reloads_the_one_that_was_asked_for_last_counts(run: Run, monkeyp
             await asyncio.gather(*reloads)
             assert await asked(lb.address("web")) == "two"
 
-    monkeypatch.setattr(source, "read", slow)
+    monkeypatch.setattr(config_source, "read", slow)
     with Served(named("two")) as two:
         run(main())
 

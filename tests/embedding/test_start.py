@@ -82,7 +82,9 @@ def test_a_bad_configuration_has_every_problem(begin: Start, tmp_path: Path) -> 
 
 
 @both
-@pytest.mark.parametrize("step", ["NativeEngine", "Engine.start", "Balancer.apply", "start_accepting", "keep_up"])
+@pytest.mark.parametrize(
+    "step", ["NativeEngine", "Engine.start", "Balancer.apply", "start_accepting", "start_background"]
+)
 def test_a_step_that_fails_undoes_those_before_it(begin: Start, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     no_threads = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
@@ -104,8 +106,8 @@ def test_a_step_that_fails_undoes_those_before_it(begin: Start, step: str, monke
             monkeypatch.setattr(running, "NativeEngine", fail)
         case "Engine.start":
             monkeypatch.setattr(running, "NativeEngine", Engine)
-        case "keep_up":
-            monkeypatch.setattr(running, "keep_up", fail)
+        case "start_background":
+            monkeypatch.setattr(running, "start_background", fail)
         case _:
             monkeypatch.setattr(running.Balancer, step.removeprefix("Balancer."), fail)
     with pytest.raises((l4lb.StartError, OSError), match="Resource temporarily unavailable"):

@@ -24,10 +24,10 @@ METRICS = "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\n
 LOOP = "something failed that nobody waits for, in the event loop"
 
 PARTS = {
-    "l4lb.balancer.balancer:Balancer.tidy": "housekeeping failed",
+    "l4lb.balancer.balancer:Balancer.reclaim": "housekeeping failed",
     "l4lb.balancer.balancer:Balancer.rebalance": "rebalancing failed",
-    "l4lb.balancer.balancer:Balancer.judge": "passive health failed",
-    "l4lb.balancer.balancer:Balancer.weigh": "weighing backends failed",
+    "l4lb.balancer.balancer:Balancer.evaluate": "passive health failed",
+    "l4lb.balancer.balancer:Balancer.update_weights": "weighing backends failed",
     "l4lb.balancer.balancer:Balancer.rediscover": "discovery failed",
     "l4lb.balancer.balancer:Balancer._install": "failed",
     "l4lb.balancer.balancer:Balancer.resolve_again": "resolving names failed",
@@ -38,16 +38,16 @@ PARTS = {
     "l4lb.process.daemon:Daemon._reload": "what was requested failed in a way nobody foresaw",
     "l4lb.process.daemon:load_config": "a reload failed in a way nobody foresaw",
     "l4lb.balancer.events:EventPump.drain": LOOP,
-    "l4lb.balancer.housekeeping:Housekeeping._leave": "housekeeping failed",
+    "l4lb.balancer.reclaimer:Reclaimer._drain": "housekeeping failed",
     "l4lb.balancer.sessions:Sessions._deliver": "events of sessions could not be delivered",
     "l4lb.balancer.rebalancer:gained": "a part of the control plane failed",
     "l4lb.discovery.file:read": "pool main: file failed",
     "l4lb.health.probes:_asked": "unexpected error in a check",
     "l4lb.health.scheduler:probe": "the health check of ('main'",
     "l4lb.health.scheduler:Scheduler._observe": "the result of a health check of ('main'",
-    "l4lb.balancer.weigher:Weigher._ask": "agent check of ('main'",
-    "l4lb.balancer.weigher:Weigher._scrape": "scrape of ('main'",
-    "l4lb.balancer.weigher:step": "failed",
+    "l4lb.balancer.weight_controller:WeightController._ask": "agent check of ('main'",
+    "l4lb.balancer.weight_controller:WeightController._scrape": "scrape of ('main'",
+    "l4lb.balancer.weight_controller:step": "failed",
     "l4lb.admin.views:status_view": "the admin request GET /api/v1/status failed",
     "l4lb.admin.metrics:render": "the admin request GET /metrics failed",
     "l4lb.observe.access:format_json": "writing them failed in a way nobody foresaw",
@@ -58,11 +58,11 @@ BREATH = 0.2
 """Seconds in which what was stirred up shows."""
 
 INTERRUPTED = (
-    "l4lb.balancer.balancer:Balancer.judge",
+    "l4lb.balancer.balancer:Balancer.evaluate",
     "l4lb.process.daemon:Daemon._reload",
     "l4lb.discovery.file:read",
     "l4lb.health.scheduler:probe",
-    "l4lb.balancer.weigher:Weigher._scrape",
+    "l4lb.balancer.weight_controller:WeightController._scrape",
 )
 """Parts that wait for something that may be cancelled under their feet."""
 
@@ -166,7 +166,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         config = settings(backends, address_of(agent.sock)[1], targets)
         pool = config["pools"]["main"]
         pool["load"]["url"] %= address_of(model.sock)[1]
-        lb = faults.balancer(config, {"l4lb.process.upkeep:RESOLVE_INTERVAL": 0.05}, {"WATCHDOG_USEC": "150000"})
+        lb = faults.balancer(config, {"l4lb.process.background:RESOLVE_INTERVAL": 0.05}, {"WATCHDOG_USEC": "150000"})
         stack.callback(lb.close)
         lb.start()
         world = World(lb, faults, stack.enter_context(connect(lb.address("main"))), targets, write_targets)

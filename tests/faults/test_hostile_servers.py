@@ -22,7 +22,7 @@ import uvloop
 import yaml
 
 from l4lb.agent.client import ask
-from l4lb.base.gc_pause import uncollected
+from l4lb.base.gc_pause import gc_paused
 from l4lb.base.text import MESSAGE_MAX
 from l4lb.config.address import Address
 from l4lb.config.fields.series import Series
@@ -108,7 +108,7 @@ def visit(main: Callable[[], Awaitable[None]]) -> None:
         await turns()
 
     # Whatever else the process holds, a search for garbage in it is no work of these steps.
-    with uncollected():
+    with gc_paused():
         uvloop.run(visited())
     assert steps.longest < STEP_MAX
 
@@ -187,13 +187,15 @@ async def follow(source: Source) -> None:
 
 def sources(port: int, folder: Path) -> Iterator[Source]:
     origin = f"http://127.0.0.1:{port}"
-    yield HttpSource(discover.HttpSource.model_validate({"url": f"{origin}/", "timeout": TIMEOUT, "interval": 0.1}))
-    yield EtcdSource(discover.EtcdSource.model_validate({"endpoints": origin, "prefix": "/l4lb/", "timeout": TIMEOUT}))
+    yield HttpSource(discover.HttpDiscovery.model_validate({"url": f"{origin}/", "timeout": TIMEOUT, "interval": 0.1}))
+    yield EtcdSource(
+        discover.EtcdDiscovery.model_validate({"endpoints": origin, "prefix": "/l4lb/", "timeout": TIMEOUT})
+    )
     if KubernetesClient is None:
         return
     path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump(kubeconfig(origin)))
-    yield KubernetesSource(discover.KubernetesSource.model_validate({"service": "a", "kubeconfig": str(path)}))
+    yield KubernetesSource(discover.KubernetesDiscovery.model_validate({"service": "a", "kubeconfig": str(path)}))
 
 
 def kubeconfig(origin: str) -> dict[str, Any]:
@@ -225,7 +227,7 @@ def test_a_name_server_causes_no_long_step(ports: dict[str, int], answer: str, r
         "servers": [f"127.0.0.1:{ports[f'names: {answer}']}"],
         "timeout": 1.0,
     }
-    source = DnsSource(discover.DnsSource.model_validate(settings | ({"port": 80} if record == "A" else {})))
+    source = DnsSource(discover.DnsDiscovery.model_validate(settings | ({"port": 80} if record == "A" else {})))
     visit(lambda: follow(source))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb.config import model
-from l4lb.health.machine import FLAP_WINDOW, FLAPS_MAX, UNDECIDED_MAX, Finding, Health, finding
+from l4lb.health.machine import FLAP_WINDOW, FLAPS_MAX, UNDECIDED_MAX, Finding, HealthTrack, finding
 from l4lb.health.probes import Outcome
 from l4lb.status import HealthState
 
@@ -24,7 +24,7 @@ def settings(**values: Any) -> model.Health:
     return model.Health.model_validate({"rise": 2, "fall": 3} | values)
 
 
-def after(results: list[Finding], health: Health, rules: model.Health, pause: float = RARELY) -> Health:
+def after(results: list[Finding], health: HealthTrack, rules: model.Health, pause: float = RARELY) -> HealthTrack:
     """The health after these results, `pause` seconds apart."""
     for number, result in enumerate(results):
         health = health.observe(result, rules, number * pause)
@@ -53,7 +53,7 @@ def wanted(results: list[bool], rise: int, fall: int, state: HealthState) -> Hea
 def test_agrees_with_the_definition(results: list[bool], rise: int, fall: int, state: HealthState) -> None:
     found = [GOOD if ok else BAD for ok in results]
     rules = settings(rise=rise, fall=fall)
-    assert after(found, Health(state), rules).state is wanted(results, rise, fall, state)
+    assert after(found, HealthTrack(state), rules).state is wanted(results, rise, fall, state)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_agrees_with_the_definition(results: list[bool], rise: int, fall: int, s
     ],
 )
 def test_rise_2_fall_3(state: HealthState, results: list[Finding], expected: HealthState) -> None:
-    assert after(results, Health(state), settings()).state is expected
+    assert after(results, HealthTrack(state), settings()).state is expected
 
 
 def test_settings_may_change_between_checks() -> None:
-    health = Health(UP).observe(BAD, settings(fall=5), 0)
+    health = HealthTrack(UP).observe(BAD, settings(fall=5), 0)
     assert health.observe(BAD, settings(fall=2), 1).state is DOWN
 
 
@@ -105,12 +105,12 @@ def test_a_few_undecided_results_change_nothing(results: list[Finding], state: H
     runs = [list(run) for _, run in itertools.groupby(results)]
     limited = [found for run in runs for found in (run[:UNDECIDED_MAX] if run[0] is UNDECIDED else run)]
     decided = [found for found in limited if found is not UNDECIDED]
-    assert after(limited, Health(state), settings()).state is after(decided, Health(state), settings()).state
+    assert after(limited, HealthTrack(state), settings()).state is after(decided, HealthTrack(state), settings()).state
 
 
 def test_too_many_undecided_results_in_a_row_are_failures() -> None:
     rules = settings(fall=3)
-    held = after([UNDECIDED] * (UNDECIDED_MAX + 2), Health(UP), rules)
+    held = after([UNDECIDED] * (UNDECIDED_MAX + 2), HealthTrack(UP), rules)
     assert held.state is UP
     assert after([UNDECIDED], held, rules).state is DOWN
     assert after([GOOD, *[UNDECIDED] * (UNDECIDED_MAX + 2)], held, rules).state is UP
@@ -125,15 +125,15 @@ def test_checks_that_this_host_could_not_make_change_nothing_however_many(
     results: list[Finding], more: int, state: HealthState
 ) -> None:
     made = [found for found in results if found is not HINDERED]
-    health = after(made, Health(state), settings(), pause=0)
-    assert after(results, Health(state), settings(), pause=0) == health
+    health = after(made, HealthTrack(state), settings(), pause=0)
+    assert after(results, HealthTrack(state), settings(), pause=0) == health
     assert after([HINDERED] * more, health, settings()) == health
 
 
 # ---- flapping --------------------------------------------------------------------------------------------------------
 
 
-def flap(health: Health, rules: model.Health, pause: float) -> tuple[Health, int]:
+def flap(health: HealthTrack, rules: model.Health, pause: float) -> tuple[HealthTrack, int]:
     """Fail until it is down and pass until it is up; the good checks that it took."""
     now = health.risen_at if health.risen_at > 0 else 0.0
     while health.state is UP:
@@ -148,7 +148,7 @@ def flap(health: Health, rules: model.Health, pause: float) -> tuple[Health, int
 
 
 def test_backend_that_flaps_needs_ever_more_good_checks_up_to_a_bound() -> None:
-    health, counts = Health(UP), []
+    health, counts = HealthTrack(UP), []
     for _ in range(FLAPS_MAX + 3):
         health, count = flap(health, settings(), pause=1)
         counts.append(count)
@@ -156,14 +156,14 @@ def test_backend_that_flaps_needs_ever_more_good_checks_up_to_a_bound() -> None:
 
 
 def test_backend_that_stayed_up_for_long_does_not_flap() -> None:
-    health = Health(UP)
+    health = HealthTrack(UP)
     for _ in range(4):
         health, count = flap(health, settings(), pause=FLAP_WINDOW)
         assert count == 2
 
 
 def test_what_is_soon_depends_on_how_often_is_asked() -> None:
-    health, counts = Health(UP), []
+    health, counts = HealthTrack(UP), []
     for _ in range(3):
         health, count = flap(health, settings(interval=RARELY), pause=RARELY)
         counts.append(count)
@@ -194,10 +194,10 @@ PACED = settings(interval=10, fast_interval=1, down_interval=30)
 def test_checks_come_faster_when_the_state_may_change_and_rarely_when_it_is_down(
     state: HealthState, results: list[Finding], expected: float
 ) -> None:
-    assert after(results, Health(state), PACED).interval(PACED) == expected
+    assert after(results, HealthTrack(state), PACED).interval(PACED) == expected
 
 
 @pytest.mark.parametrize("state", [UP, DOWN, PENDING])
 def test_without_other_intervals_there_is_one(state: HealthState) -> None:
-    assert Health(state, streak=1).interval(settings(interval=7)) == 7
-    assert Health(state).interval(settings(interval=7)) == 7
+    assert HealthTrack(state, streak=1).interval(settings(interval=7)) == 7
+    assert HealthTrack(state).interval(settings(interval=7)) == 7

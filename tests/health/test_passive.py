@@ -15,25 +15,25 @@ from l4lb.health.passive import (
     PATIENCE,
     Cause,
     Event,
-    Rules,
-    Track,
+    OutlierTrack,
+    PassiveRules,
     decide,
     observe,
     places,
 )
 
 TICK = 0.25
-RULES = Rules(failures=5, eject=30.0, max_ejected=0.5, black_hole=30.0)
+RULES = PassiveRules(failures=5, eject=30.0, max_ejected=0.5, black_hole=30.0)
 
 
 class Pool:
     """Backends whose counters a test moves; `look` is one round."""
 
-    def __init__(self, names: str, rules: Rules = RULES) -> None:
+    def __init__(self, names: str, rules: PassiveRules = RULES) -> None:
         self.rules = rules
         self.now = 1000.0
         self.summaries = dict.fromkeys(names, BackendSummary())
-        self.tracks = dict.fromkeys(names, Track())
+        self.tracks = dict.fromkeys(names, OutlierTrack())
         self.eligible = set(names)
         self.log: list[tuple[str, Event]] = []
         self.look()

@@ -12,7 +12,7 @@ import pytest
 
 from l4lb.health.probes import Outcome, Result, Subject, failure, success
 from l4lb.health.probes.dialogue import Dialogue
-from l4lb.net.connection import AnswerError, Connection, new_socket
+from l4lb.net.connection import Connection, ReplyError, new_socket
 from tests.applications.conftest import daemon, program
 from tests.health.probing import SHORT, check, target
 from tests.helpers.loops import eventually, run
@@ -162,7 +162,7 @@ def test_what_the_kernel_still_has_when_something_is_sent_is_no_answer_to_it() -
             await eventually(lambda: readable(sock))
             dialogue = Dialogue(connection)
             await dialogue.ask("PING", b"PING\r\n", "+PONG")
-            with pytest.raises(AnswerError) as error:
+            with pytest.raises(ReplyError) as error:
                 await dialogue.line()
             return str(error.value)
 

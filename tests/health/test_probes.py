@@ -18,7 +18,7 @@ import pytest
 
 from l4lb.config.model import Health
 from l4lb.health.probes import Outcome, Result, Subject, failure, http, probe, success
-from l4lb.net.connection import AnswerError, Connection, new_socket
+from l4lb.net.connection import Connection, ReplyError, new_socket
 from l4lb.net.target import Target
 from tests.applications.conftest import daemon, program
 from tests.health.probing import NO_ANSWER, SHORT, check, target
@@ -207,7 +207,7 @@ def test_http_answer_that_came_before_the_request_is_none() -> None:
             connection = Connection(sock)
             await connection.open(address, "off")
             await eventually(lambda: select.select([sock], [], [], 0)[0])
-            with pytest.raises(AnswerError) as error:
+            with pytest.raises(ReplyError) as error:
                 await http.ask(connection, target(address), Health(type="http"), Subject())
             return str(error.value)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from l4lb.health.progress import Progress, Work
+from l4lb.health.progress import ProgressTrack, Work
 
 LIMIT = 10.0
 
 
 def stalled(*looks: tuple[float, float | None, float | None]) -> float | None:
-    progress = Progress()
+    progress = ProgressTrack()
     for at, running, done in looks:
         progress = progress.observe(Work(at, running, done))
     return progress.stalled(LIMIT)

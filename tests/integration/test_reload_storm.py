@@ -80,7 +80,7 @@ def test_storm_loses_nothing_and_grows_nothing(by: str, tmp_path: Path) -> None:
         for client in held:
             _exchange(client)
         wait_until(lambda: lb.session_count() == len(held))
-        # Housekeeping may be asking a worker something at any moment, through a descriptor of its own.
+        # Reclaimer may be asking a worker something at any moment, through a descriptor of its own.
         for kind in ("sockets", "other"):
             wait_until(
                 lambda k=kind: getattr(holdings(lb.pid), k) == getattr(before, k),  # type: ignore[misc]

@@ -165,14 +165,14 @@ def test_clients_that_came_before_the_new_process_accepts_are_served() -> None:
         # The new process stops itself at the moment when nobody accepts.
         body = """
 import os, signal, sys
-from l4lb.process.upgrade import succession
-original = succession.Predecessor.lets_go
-async def lets_go(*arguments):
+from l4lb.process.upgrade import predecessor
+original = predecessor.Predecessor.wait_released
+async def wait_released(*arguments):
     result = await original(*arguments)
     os.kill(os.getpid(), signal.SIGSTOP)
     return result
 if "L4LB_HANDOVER" in os.environ:
-    succession.Predecessor.lets_go = lets_go
+    predecessor.Predecessor.wait_released = wait_released
 """
         with Installed(config(served), body) as lb:
             address = lb.address("main")

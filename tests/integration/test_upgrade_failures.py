@@ -27,14 +27,14 @@ SUCCESSOR = "import os\nif 'L4LB_HANDOVER' in os.environ:\n"
 STEP = (
     SUCCESSOR
     + """
-    from l4lb.process.upgrade import succession
-    original = succession.Predecessor.{step}
+    from l4lb.process.upgrade import predecessor
+    original = predecessor.Predecessor.{step}
     async def step(*arguments):
         {before}
         result = await original(*arguments)
         {after}
         return result
-    succession.Predecessor.{step} = step
+    predecessor.Predecessor.{step} = step
 """
 )
 """A new process that does something before or after a step of the handover."""
@@ -43,11 +43,11 @@ KILL = "os.kill(os.getpid(), 9)"
 HANG = "import asyncio; await asyncio.sleep(300)"
 HANG_AT_ONCE = "import time; time.sleep(300)"
 STEPS = [
-    ("tell_all", "before"),
-    ("tell_all", "after"),
-    ("lets_go", "before"),
-    ("lets_go", "after"),
-    ("leaves", "before"),
+    ("receive_all", "before"),
+    ("receive_all", "after"),
+    ("wait_released", "before"),
+    ("wait_released", "after"),
+    ("confirm", "before"),
 ]
 
 
@@ -158,7 +158,10 @@ def test_an_address_that_is_taken_leaves_the_files_of_sockets_alone(served: Serv
         ("import os\nos.kill(os.getpid(), 9)", "was killed by signal 9"),
         ("raise SystemExit(0)", "ended with status 0"),
         (SUCCESSOR + "    os.write(int(os.environ['L4LB_HANDOVER']), b'x' * 100)", "is none of l4lb"),
-        (SUCCESSOR + "    from l4lb.process.upgrade import succession\n    succession.PROTOCOL = 2", "restart instead"),
+        (
+            SUCCESSOR + "    from l4lb.process.upgrade import predecessor\n    predecessor.PROTOCOL = 2",
+            "restart instead",
+        ),
     ],
     ids=["exits", "is killed", "does nothing", "says nonsense", "speaks another protocol"],
 )
@@ -175,9 +178,9 @@ def test_a_program_that_cannot_take_over_is_ended_and_can_be_made_good(served: S
     ("body", "timeout", "reason"),
     [
         (SUCCESSOR + f"    {HANG_AT_ONCE}", "READY", "was not ready within 2 s"),
-        (step("tell_all", before=HANG), "READY", "was not ready within 2 s"),
-        (step("lets_go", after=HANG), "TAKEN", "did not take over within 2 s"),
-        (step("leaves", before=HANG), "TAKEN", "did not take over within 2 s"),
+        (step("receive_all", before=HANG), "READY", "was not ready within 2 s"),
+        (step("wait_released", after=HANG), "TAKEN", "did not take over within 2 s"),
+        (step("confirm", before=HANG), "TAKEN", "did not take over within 2 s"),
     ],
     ids=["at once", "while it is told", "when it is its turn", "before it says that it has all"],
 )
@@ -205,7 +208,7 @@ def test_a_new_process_that_is_killed_at_any_step_changes_nothing(served: Served
 
 def test_a_new_process_that_is_told_to_stop_before_it_has_taken_over_leaves_the_old_one(served: Served) -> None:
     with Installed(config(served)) as lb:
-        lb.program.install(step("lets_go", before="os.kill(os.getpid(), 15)"))
+        lb.program.install(step("wait_released", before="os.kill(os.getpid(), 15)"))
         with unharmed(lb):
             assert "told to stop" in failed_upgrade(lb)
 
@@ -240,7 +243,7 @@ def outcome(asking: Background) -> tuple[int, Json]:
 
 
 def test_while_an_upgrade_is_under_way_other_changes_are_refused(served: Served) -> None:
-    with Held(served, "tell_all") as lb:
+    with Held(served, "receive_all") as lb:
         asking, _ = lb.begin()
         assert lb.status()["upgrade"]["under_way"]
         assert lb.request("POST", "/api/v1/upgrade") == (409, {"error": "an upgrade is under way already"})
@@ -254,7 +257,7 @@ def test_while_an_upgrade_is_under_way_other_changes_are_refused(served: Served)
 
 
 def test_a_stop_ends_the_upgrade_and_then_the_process(served: Served) -> None:
-    with Held(served, "lets_go") as lb, connect(lb.address("main")) as client:
+    with Held(served, "wait_released") as lb, connect(lb.address("main")) as client:
         client.send(b"hello")
         assert client.receive(5) == b"hello"
         asking, _ = lb.begin()
@@ -288,7 +291,7 @@ upgrade.Upgrades._tell = tell
 
 
 def test_an_old_process_that_dies_after_it_has_told_everything_is_replaced(served: Served) -> None:
-    with Held(served, "lets_go") as lb:
+    with Held(served, "wait_released") as lb:
         address, inode = lb.address("main"), lb.socket_path.stat().st_ino
         _, pid = lb.begin()
         lb.popen.kill()
@@ -306,7 +309,7 @@ def test_an_old_process_that_dies_after_it_has_told_everything_is_replaced(serve
 def test_what_an_operator_does_meanwhile_is_not_lost(served: Served) -> None:
     with Served(named("b")) as other:
         entries = [{"name": "a", "address": str(served)}, {"name": "b", "address": str(other)}]
-        with Held(served, "lets_go") as lb:
+        with Held(served, "wait_released") as lb:
             lb.reload(config(served, pools={"main": {"backends": entries}}))
             asking, _ = lb.begin()
             assert lb.request("PATCH", "/api/v1/pools/main/backends/a", {"state": "maint"})[0] == 200

@@ -14,9 +14,9 @@ from l4lb.load.weights import (
     FLOOR,
     HYSTERESIS,
     TAU,
-    Rules,
+    LoadRules,
+    LoadTrack,
     Sample,
-    Track,
     Traffic,
     dispatched,
     observe,
@@ -25,16 +25,16 @@ from l4lb.load.weights import (
     utilisation,
 )
 
-RULES = Rules(limits={"queue": 5, "kv": 0.8, "running": None, "cpu": 1.0}, stale_after=2, expire=180)
+RULES = LoadRules(limits={"queue": 5, "kv": 0.8, "running": None, "cpu": 1.0}, stale_after=2, expire=180)
 NOW = 1000.0
 
 
-def track(age: float = 0.0, /, traffic: Traffic | None = None, **readings: float) -> Track:
+def track(age: float = 0.0, /, traffic: Traffic | None = None, **readings: float) -> LoadTrack:
     """A track whose sample is that old."""
-    return Track(sample=Sample(NOW - age, readings, traffic or Traffic()))  # type: ignore[arg-type]
+    return LoadTrack(sample=Sample(NOW - age, readings, traffic or Traffic()))  # type: ignore[arg-type]
 
 
-def targets(traffic: dict[str, Traffic] | None = None, /, **tracks: Track) -> dict[str, float]:
+def targets(traffic: dict[str, Traffic] | None = None, /, **tracks: LoadTrack) -> dict[str, float]:
     return target_factors(tracks, traffic or {}, tracks.keys(), RULES, NOW)
 
 
@@ -70,8 +70,8 @@ def test_counters_that_began_anew_count_what_is_in_flight() -> None:
     assert dispatched(Traffic(turns_total=90, busy=40), Traffic(turns_total=3, busy=2)) == 2
 
 
-@pytest.mark.parametrize("unknown", [Track(), track(500, queue=0), track(10, queue=0), track(kv=0.0)])
-def test_a_backend_that_is_not_known_is_worth_the_average_at_most(unknown: Track) -> None:
+@pytest.mark.parametrize("unknown", [LoadTrack(), track(500, queue=0), track(10, queue=0), track(kv=0.0)])
+def test_a_backend_that_is_not_known_is_worth_the_average_at_most(unknown: LoadTrack) -> None:
     """It never said anything, said it too long ago, is late, or lacks a signal that the others have."""
     found = targets(a=track(queue=4, kv=0), b=track(queue=2, kv=0), unknown=unknown)
     assert found["unknown"] == pytest.approx((0.2 + 0.6) / 2)
@@ -88,11 +88,11 @@ def test_old_bad_news_fades() -> None:
 
 
 def test_numbers_are_ignored_when_all_are_old() -> None:
-    assert targets(a=track(3, queue=5), b=track(400, queue=0), c=Track()) == {"a": 1, "b": 1, "c": 1}
+    assert targets(a=track(3, queue=5), b=track(400, queue=0), c=LoadTrack()) == {"a": 1, "b": 1, "c": 1}
 
 
 def test_the_average_is_that_of_the_backends_that_serve() -> None:
-    tracks = {"busy": track(queue=4), "drained": track(queue=0), "unknown": Track()}
+    tracks = {"busy": track(queue=4), "drained": track(queue=0), "unknown": LoadTrack()}
     found = target_factors(tracks, {}, {"busy", "unknown"}, RULES, NOW)
     assert found["unknown"] == pytest.approx(0.2)
 
@@ -147,14 +147,14 @@ samples = st.none() | st.builds(
 factors = st.floats(FLOOR, 1)
 tracks_of_a_pool = st.dictionaries(
     st.integers(0, 9),
-    st.builds(Track, samples, st.sampled_from([-math.inf, NOW - 1, NOW + 5]), factors, factors),
+    st.builds(LoadTrack, samples, st.sampled_from([-math.inf, NOW - 1, NOW + 5]), factors, factors),
     min_size=1,
 )
 
 
 @given(tracks_of_a_pool, st.dictionaries(st.integers(0, 9), traffics), st.floats(0, 60))
 def test_factors_stay_between_the_floor_and_one(
-    tracks: dict[int, Track], traffic: dict[int, Traffic], elapsed: float
+    tracks: dict[int, LoadTrack], traffic: dict[int, Traffic], elapsed: float
 ) -> None:
     found = step(tracks, traffic, tracks.keys(), RULES, NOW, elapsed)
     assert found.keys() == tracks.keys()
@@ -165,7 +165,7 @@ def test_factors_stay_between_the_floor_and_one(
 
 
 @given(tracks_of_a_pool, st.dictionaries(st.integers(0, 9), traffics))
-def test_nobody_is_preferred_for_what_is_not_known(tracks: dict[int, Track], traffic: dict[int, Traffic]) -> None:
+def test_nobody_is_preferred_for_what_is_not_known(tracks: dict[int, LoadTrack], traffic: dict[int, Traffic]) -> None:
     """A fresh and complete sample is the only way to more than the average of those who have one."""
     found = target_factors(tracks, traffic, tracks.keys(), RULES, NOW)
     fresh = [key for key, one in tracks.items() if one.is_fresh(NOW, RULES)]
@@ -180,12 +180,12 @@ def test_nobody_is_preferred_for_what_is_not_known(tracks: dict[int, Track], tra
 
 @given(tracks_of_a_pool, st.integers(0, 9), readings)
 def test_taking_numbers_away_never_makes_a_backend_the_best(
-    tracks: dict[int, Track], key: int, left: dict[str, float]
+    tracks: dict[int, LoadTrack], key: int, left: dict[str, float]
 ) -> None:
     """Whatever is missing of a sample: some other backend that is fully known is as good, or nobody is known."""
     tracks = {**tracks, 10: track(queue=1, kv=0.1, cpu=0.1, running=1), 11: track(queue=1, kv=0.1, cpu=0.1, running=1)}
     left.pop("cpu", None)
-    tracks[key] = Track(Sample(NOW, left))  # type: ignore[arg-type]
+    tracks[key] = LoadTrack(Sample(NOW, left))  # type: ignore[arg-type]
     found = target_factors(tracks, {}, tracks.keys(), RULES, NOW)
     assert found[key] <= max(factor for other, factor in found.items() if other != key) + 1e-9
 

@@ -15,7 +15,7 @@ import pytest
 from l4lb.config.model import AccessLog as Settings
 from l4lb.engine.api import EventKind
 from l4lb.engine.api import Path as RelayPath
-from l4lb.observe.access import AccessLog, format_json, tcplog_formatter
+from l4lb.observe.access import AccessLogWriter, format_json, tcplog_formatter
 from tests.admin.fake_control import make_session
 from tests.helpers.waiting import wait_until
 
@@ -146,7 +146,7 @@ def test_halog_says_of_our_lines_what_it_says_of_haproxys(arguments: tuple[str, 
 
 def test_events_are_written_to_the_file_and_after_rotation_to_the_next(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
-    log = AccessLog(Settings(to=str(path)))
+    log = AccessLogWriter(Settings(to=str(path)))
     log.write([make_session(1), make_session(2)])
     wait_until(lambda: path.read_text().count("\n") == 2)
     path.rename(tmp_path / "access.log.1")
@@ -161,7 +161,7 @@ def test_events_are_written_to_the_file_and_after_rotation_to_the_next(tmp_path:
 @pytest.mark.usefixtures("utc")
 def test_the_format_is_the_configured_one(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
-    log = AccessLog(Settings(to=str(path), format="tcplog"))
+    log = AccessLogWriter(Settings(to=str(path), format="tcplog"))
     log.write([make_session()])
     log.close()
     assert TCPLOG.fullmatch(path.read_text().rstrip("\n"))
@@ -172,7 +172,7 @@ def test_a_full_fifo_never_blocks_who_writes(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    log = AccessLog(Settings(to=str(path)))
+    log = AccessLogWriter(Settings(to=str(path)))
     sessions = [make_session(n) for n in range(1000)]
     while log.dropped_total == 0:
         log.write(sessions)
@@ -181,7 +181,7 @@ def test_a_full_fifo_never_blocks_who_writes(tmp_path: Path) -> None:
 
 
 def test_stdout_is_a_dash(capfd: pytest.CaptureFixture[str]) -> None:
-    log = AccessLog(Settings(to="-"))
+    log = AccessLogWriter(Settings(to="-"))
     log.write([make_session(42)])
     log.close()
     assert json.loads(capfd.readouterr().out)["session"] == 42

@@ -13,7 +13,7 @@ from l4lb.config import Config
 from l4lb.config.backends import read_backend, written
 from l4lb.discovery.source import ENDPOINTS_MAX
 from l4lb.errors import ConfigError, ControlError
-from l4lb.handover.memory import Listener, Memory
+from l4lb.handover.records import HandoverData, HandoverReader
 from l4lb.state import edits
 from l4lb.state.edits import NO_EDITS, Edit, Edits
 from tests.helpers.build import config, merged
@@ -136,13 +136,13 @@ def test_whatever_is_given_as_settings_is_a_backend_or_a_short_sentence(value: A
         assert all(len(sentence) < 500 for sentence in sentences(settings))
 
 
-def heard(told: Memory, spoil: Any = None) -> Memory:
-    listener = Listener()
+def heard(told: HandoverData, spoil: Any = None) -> HandoverData:
+    listener = HandoverReader()
     for kind, fields in told.messages():
         copied = json.loads(json.dumps(fields))
         if spoil is not None and kind == "edits":
             spoil(copied["edits"])
-        listener.hear(kind, copied)
+        listener.read(kind, copied)
     return listener.memory
 
 
@@ -150,7 +150,7 @@ def test_a_successor_hears_every_edit() -> None:
     file = config(backend("a"), backend("b", B))
     known = remove(change(add(NO_EDITS, file, backend("c", C)), file, "a", max_busy=4), file, "b")
     many = {("app", f"n{number}"): Edit(None, read_backend(backend(f"n{number}"))) for number in range(700)}
-    assert heard(Memory(edits={**known, **many})).edits == {**known, **many}
+    assert heard(HandoverData(edits={**known, **many})).edits == {**known, **many}
 
 
 def test_what_a_successor_does_not_know_is_as_in_the_file() -> None:
@@ -159,4 +159,4 @@ def test_what_a_successor_does_not_know_is_as_in_the_file() -> None:
 
     file = config(backend("a"))
     known = change(add(NO_EDITS, file, backend("c", C)), file, "a", max_busy=4)
-    assert len(heard(Memory(edits=known), of_another_version).edits) == 1
+    assert len(heard(HandoverData(edits=known), of_another_version).edits) == 1

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from l4lb.agent.protocol import NOTHING_SAID
+from l4lb.agent.protocol import NO_REPORT
 from l4lb.config import Address
 from l4lb.engine.api import SlotKind
 from l4lb.state.merge import merge
@@ -189,7 +189,7 @@ def test_merging_changes_no_state_that_is_already_there() -> None:
 def test_weights_that_are_not_whole_are_told_to_the_data_plane_in_finer_parts() -> None:
     pool = merged(config(named(A, name="a"), named(B, name="b", weight=3))).pools["app"]
     assert (pool.weights(), pool.effective_weights()) == ({"a": 1, "b": 3}, {"a": 1, "b": 3})
-    backends = {**pool.backends, "b": replace(pool.backends["b"], spare=0.25)}
+    backends = {**pool.backends, "b": replace(pool.backends["b"], load_factor=0.25)}
     pool = replace(pool, backends=backends)
     assert (pool.weights(), pool.effective_weights()) == ({"a": 16, "b": 12}, {"a": 1, "b": 0.75})
 
@@ -197,8 +197,8 @@ def test_weights_that_are_not_whole_are_told_to_the_data_plane_in_finer_parts() 
 def test_lasting_weights_leave_load_aside_but_not_slow_start() -> None:
     pool = merged(config(named(A, name="a"), named(B, name="b", weight=4))).pools["app"]
     backends = {
-        "a": replace(pool.backends["a"], spare=0.1),
-        "b": replace(pool.backends["b"], spare=0.5, warmth=0.25),
+        "a": replace(pool.backends["a"], load_factor=0.1),
+        "b": replace(pool.backends["b"], load_factor=0.5, slow_start_factor=0.25),
     }
     pool = replace(pool, backends=backends)
     assert pool.lasting_weights() == {"a": 1, "b": 1}
@@ -206,7 +206,7 @@ def test_lasting_weights_leave_load_aside_but_not_slow_start() -> None:
 
 def test_backend_with_any_weight_keeps_some_of_it() -> None:
     pool = merged(config(named(A, name="a"))).pools["app"]
-    pool = replace(pool, backends={"a": replace(pool.backends["a"], spare=0.02)})
+    pool = replace(pool, backends={"a": replace(pool.backends["a"], load_factor=0.02)})
     assert pool.weights() == {"a": 1}
 
 
@@ -219,7 +219,7 @@ def test_a_panic_takes_who_is_ready_and_has_an_address() -> None:
     pool = replace(pool, config=pool.config.model_copy(update={"panic_threshold": 0.01}))
     assert (pool.panic, pool.taking()) == (True, {"a", B})
     assert pool.effective_weights() == {"a": 1, B: 1, "nowhere:1": 0, "off": 0}
-    agents = replace(pool.backends[B], agent=NOTHING_SAID.heard("drain"))
+    agents = replace(pool.backends[B], agent=NO_REPORT.with_line("drain"))
     assert replace(pool, backends=pool.backends | {B: agents}).taking() == {"a"}
 
 
@@ -231,19 +231,19 @@ def test_places_are_tiers_and_zones() -> None:
 
 def test_agent_and_operator_both_have_a_say() -> None:
     entry = backend(merged(config(named(weight=4))))
-    said = replace(entry, agent=NOTHING_SAID.heard("drain 50%"))
+    said = replace(entry, agent=NO_REPORT.with_line("drain 50%"))
     assert (said.admin_state, said.usable, said.full_weight) == (AdminState.DRAIN, False, 2)
-    said = replace(entry, state=AdminState.MAINT, agent=NOTHING_SAID.heard("ready up"))
+    said = replace(entry, state=AdminState.MAINT, agent=NO_REPORT.with_line("ready up"))
     assert (said.admin_state, said.usable) == (AdminState.MAINT, False)
-    said = replace(entry, agent=NOTHING_SAID.heard("down maxconn:7"))
+    said = replace(entry, agent=NO_REPORT.with_line("down maxconn:7"))
     assert (said.agreed_health, said.usable, said.max_connections) == (HealthState.DOWN, False, 7)
-    assert replace(entry, agent=NOTHING_SAID.heard("0%")).usable is False
+    assert replace(entry, agent=NO_REPORT.with_line("0%")).usable is False
 
 
 def test_what_an_agent_said_stays_until_the_file_changes_the_backend_or_asks_no_agent() -> None:
     agent = {"port": 9401}
     state = merged(config(named(), pool={"agent": agent}))
-    state = with_backend(state, agent=NOTHING_SAID.heard("drain"))
+    state = with_backend(state, agent=NO_REPORT.with_line("drain"))
     assert backend(next_state(state, named(), agent=agent)).admin_state is AdminState.DRAIN
     assert backend(next_state(state, named(weight=2), agent=agent)).admin_state is AdminState.READY
     assert backend(next_state(state, named())).admin_state is AdminState.READY

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from l4lb.config.address import UNIX_PATH_BYTES_MAX, Address
 from l4lb.config.fields.shape import AT_LEAST_ONE, ENTRIES_MAX, Schema, Written, is_number, list_schema, one_or_many
-from l4lb.config.fields.words import SERVER_NAME_MAX, ServerName
+from l4lb.config.fields.strings import SERVER_NAME_MAX, ServerName
 from l4lb.config.units import shorten
 
 ADDRESS_PATTERN = r"^(unix:[/@]|[^ ]*:[0-9]{1,5}$)"

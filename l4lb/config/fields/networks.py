@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, Written, list_schema, one_or_many
-from l4lb.config.fields.words import FilePath
+from l4lb.config.fields.strings import FilePath
 from l4lb.config.units import shorten
 from l4lb.geo import selector
 from l4lb.geo.selector import Selector

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from l4lb.config.address import Address
 from l4lb.config.fields.addresses import ADDRESS_SCHEMA, reachable, read_address
 from l4lb.config.fields.shape import AT_LEAST_ONE, Written, list_schema, one_or_many
-from l4lb.config.fields.words import ORIGIN, Origin
+from l4lb.config.fields.strings import ORIGIN, Origin
 from l4lb.config.units import shorten
 
 Origins = Annotated[

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from l4lb.config.fields.addresses import Target
 from l4lb.config.fields.numbers import Connections, Tier, Weight
-from l4lb.config.fields.words import BackendName, Name
+from l4lb.config.fields.strings import BackendName, Name
 from l4lb.config.plain import backend_name
 from l4lb.config.sections import Section
 from l4lb.config.sections.health import BackendHealth

@@ -7,11 +7,11 @@ from pydantic import Field
 from l4lb.config.fields.durations import Interval, Patience, Timeout
 from l4lb.config.fields.numbers import Connections, Percentage, Port
 from l4lb.config.fields.sources import KubernetesPort, Origins, Records, Servers
-from l4lb.config.fields.words import DnsName, FilePath, KeyPrefix, KubernetesName, PlainUrl
+from l4lb.config.fields.strings import DnsName, FilePath, KeyPrefix, KubernetesName, PlainUrl
 from l4lb.config.sections import Section
 
 
-class DnsSource(Section):
+class DnsDiscovery(Section):
     """Records of a name, asked for again when their time to live is over."""
 
     name: DnsName
@@ -34,7 +34,7 @@ class DnsSource(Section):
     """The longest time to live that is honoured: look-ups happen at least this often, and at most once a second."""
 
 
-class FileSource(Section):
+class FileDiscovery(Section):
     """A file of targets as Prometheus reads it (file_sd), followed as it changes."""
 
     path: FilePath
@@ -42,7 +42,7 @@ class FileSource(Section):
     one answer."""
 
 
-class HttpSource(Section):
+class HttpDiscovery(Section):
     """A URL that answers with targets as Prometheus reads them (http_sd)."""
 
     url: PlainUrl
@@ -61,7 +61,7 @@ class HttpSource(Section):
     """Certificates (PEM) that the server's must lead to. Default: those of the system."""
 
 
-class KubernetesSource(Section):
+class KubernetesDiscovery(Section):
     """The EndpointSlices of a Service, watched. Needs the extra `l4lb[kubernetes]`."""
 
     service: KubernetesName
@@ -77,7 +77,7 @@ class KubernetesSource(Section):
     """How to reach the cluster. Default: the service account of the pod."""
 
 
-class EtcdSource(Section):
+class EtcdDiscovery(Section):
     """Keys below a prefix in etcd, version 3, watched."""
 
     endpoints: Origins
@@ -103,19 +103,19 @@ class EtcdSource(Section):
 class Discover(Section):
     """Exactly one source of backends, and how far it is trusted."""
 
-    dns: DnsSource | None = None
+    dns: DnsDiscovery | None = None
     """A, AAAA or SRV records."""
 
-    file: FileSource | None = None
+    file: FileDiscovery | None = None
     """A file of targets in Prometheus' format (file_sd)."""
 
-    http: HttpSource | None = None
+    http: HttpDiscovery | None = None
     """A URL with targets in Prometheus' format (http_sd)."""
 
-    kubernetes: KubernetesSource | None = None
+    kubernetes: KubernetesDiscovery | None = None
     """The EndpointSlices of a Service."""
 
-    etcd: EtcdSource | None = None
+    etcd: EtcdDiscovery | None = None
     """Keys below a prefix."""
 
     max_connections: Connections = 0

@@ -22,7 +22,7 @@ from l4lb.config.fields.durations import Interval, Timeout
 from l4lb.config.fields.numbers import Count, Port, Spread
 from l4lb.config.fields.series import Chain
 from l4lb.config.fields.shape import one_or_many
-from l4lb.config.fields.words import CertificateName, FilePath, HostHeader, ServiceName, UrlPath
+from l4lb.config.fields.strings import CertificateName, FilePath, HostHeader, ServiceName, UrlPath
 from l4lb.config.sections import Section
 
 

@@ -11,7 +11,7 @@ from l4lb.config.fields.durations import Timeout
 from l4lb.config.fields.networks import Networks
 from l4lb.config.fields.numbers import Backlog, Connections
 from l4lb.config.fields.shape import AT_LEAST_ONE
-from l4lb.config.fields.words import Name, Routes
+from l4lb.config.fields.strings import Name, Routes
 from l4lb.config.sections import Section
 from l4lb.config.sections.tcp import Tcp
 

@@ -7,7 +7,7 @@ from l4lb.config.fields.checks import Payload
 from l4lb.config.fields.durations import Interval, Timeout
 from l4lb.config.fields.numbers import Limit, Port
 from l4lb.config.fields.series import Chain
-from l4lb.config.fields.words import Url
+from l4lb.config.fields.strings import Url
 from l4lb.config.sections import Section
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from l4lb.config.fields.durations import Interval
 from l4lb.config.fields.shape import AT_LEAST_ONE, Written, list_schema, one_or_many
-from l4lb.config.fields.words import FilePath
+from l4lb.config.fields.strings import FilePath
 from l4lb.config.sections import Section
 
 Event = Literal["open", "interval", "close"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from l4lb.config.fields.durations import PatienceOrOff
 from l4lb.config.fields.numbers import Capacity, Pipes, Workers
-from l4lb.config.fields.words import User
+from l4lb.config.fields.strings import User
 from l4lb.config.sections import Section
 
 

@@ -13,7 +13,7 @@ from l4lb.health.probes import command, http, mysql, pgsql, redis, send_expect, 
 from l4lb.health.probes.base import Outcome, Result, Subject, failure, success
 from l4lb.health.probes.dialogue import unanswered
 from l4lb.health.probes.tls import TlsFileError, context_of, server_name
-from l4lb.net.connection import AnswerError, Connection, new_socket, tls_in_words
+from l4lb.net.connection import Connection, ReplyError, new_socket, tls_error_text
 from l4lb.net.dial import SourceError
 from l4lb.net.target import Target
 
@@ -51,7 +51,7 @@ async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Re
             return Result(Outcome.HINDERED, f"l4lb noticed the deadline {loop.time() - deadline:.1f}s late")
         return Result(Outcome.TIMEOUT, f"{str(error) or 'no answer'} within {health.timeout:g}s")
     except ssl.SSLError as error:
-        return failure(tls_in_words(error))
+        return failure(tls_error_text(error))
     except SourceError as error:
         return Result(Outcome.HINDERED, str(error.strerror))
     except OSError as error:
@@ -84,7 +84,7 @@ async def _asked(
                     result = await _ask(connection, target, health, subject)
         except TimeoutError:
             raise TimeoutError(unanswered(connection)) from None
-        except AnswerError as error:
+        except ReplyError as error:
             result = failure(str(error))
         await connection.leave(peer_closes=health.type in ("http", "https"))
         return result

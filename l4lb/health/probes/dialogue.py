@@ -7,7 +7,7 @@ each byte is looked at once. AnswerError says which step went wrong, what was ex
 from __future__ import annotations
 
 from l4lb.base.text import quoted
-from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.connection import Connection, ReplyError
 
 ANSWER_MAX = 65536
 
@@ -45,11 +45,9 @@ class Dialogue:
             await self._more()
         return self._take(length)
 
-    def unexpected(self, came: bytes) -> AnswerError:
+    def unexpected(self, came: bytes) -> ReplyError:
         """What to raise of an answer that is not the one that was expected."""
-        return AnswerError(
-            f"{self._connection.question}: expected {self._connection.expected}, but {quoted(came)} came"
-        )
+        return ReplyError(f"{self._connection.question}: expected {self._connection.expected}, but {quoted(came)} came")
 
     def _take(self, length: int) -> bytes:
         taken = bytes(self._heard[:length])
@@ -59,10 +57,10 @@ class Dialogue:
     async def _more(self) -> None:
         data = await self._connection.receive()
         if not data:
-            raise AnswerError(f"the connection ended, {unanswered(self._connection)}")
+            raise ReplyError(f"the connection ended, {unanswered(self._connection)}")
         self._left -= len(data)
         if self._left < 0:
-            raise AnswerError(f"{self._connection.question}: the answer is longer than {ANSWER_MAX // 1024} KiB")
+            raise ReplyError(f"{self._connection.question}: the answer is longer than {ANSWER_MAX // 1024} KiB")
         self._heard += data
 
 

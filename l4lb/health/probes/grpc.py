@@ -27,7 +27,7 @@ from l4lb.base.text import quoted
 from l4lb.config.model import Health
 from l4lb.health.probes.base import Result, Subject, failure, success
 from l4lb.health.probes.http import authority
-from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.connection import Connection, ReplyError
 from l4lb.net.target import Target
 
 ANSWER_MAX = 65536
@@ -66,7 +66,7 @@ class _Answer:
             case StreamEnded():
                 self.ended = True
             case StreamReset():
-                raise AnswerError(f"the stream was reset with the HTTP/2 error {event.error_code}")
+                raise ReplyError(f"the stream was reset with the HTTP/2 error {event.error_code}")
 
 
 class _Frames:
@@ -85,24 +85,24 @@ class _Frames:
         while len(self._buffer) >= _FRAME_HEAD:
             size = _FRAME_HEAD + int.from_bytes(self._buffer[:3])
             if size > _FRAME_HEAD + FRAME_MAX:
-                raise AnswerError(f"the answer is not HTTP/2: {quoted(bytes(self._buffer))}")
+                raise ReplyError(f"the answer is not HTTP/2: {quoted(bytes(self._buffer))}")
             if len(self._buffer) < size:
                 return
             frame = bytes(self._buffer[:size])
             del self._buffer[:size]
             self._left -= 1
             if self._left < 0:
-                raise AnswerError(f"the answer has more than {FRAMES_MAX} frames")
+                raise ReplyError(f"the answer has more than {FRAMES_MAX} frames")
             if frame[3] != _GOAWAY:
                 yield frame
             elif error := int.from_bytes(frame[13:17]):
-                raise AnswerError(f"the connection was ended with the HTTP/2 error {error}")
+                raise ReplyError(f"the connection was ended with the HTTP/2 error {error}")
 
 
 async def ask(connection: Connection, target: Target, health: Health, subject: Subject) -> Result:
     secure = health.tls is not None
     if secure and connection.protocol != "h2":
-        raise AnswerError("the server does not speak HTTP/2 (ALPN)")
+        raise ReplyError("the server does not speak HTTP/2 (ALPN)")
     connection.question = "the health service"
     wire = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
     wire.initiate_connection()
@@ -132,7 +132,7 @@ async def _read(connection: Connection, wire: H2Connection) -> _Answer:
         data = await connection.receive()
         left -= len(data)
         if not data or left < 0:
-            raise AnswerError("the answer is too large" if data else "the connection ended without an answer")
+            raise ReplyError("the answer is too large" if data else "the connection ended without an answer")
         try:
             for frame in frames.feed(data):
                 for event in wire.receive_data(frame):
@@ -140,7 +140,7 @@ async def _read(connection: Connection, wire: H2Connection) -> _Answer:
                 if answer.ended:
                     return answer
         except ProtocolError as error:
-            raise AnswerError(f"the answer is not HTTP/2: {quoted(str(error).encode())}") from None
+            raise ReplyError(f"the answer is not HTTP/2: {quoted(str(error).encode())}") from None
         if more := wire.data_to_send():
             await connection.send(more)
 
@@ -176,7 +176,7 @@ def _state(framed: bytes) -> int:
         return 0
     if len(framed) == 7 and framed[:6] == b"\0\0\0\0\x02\x08" and framed[6] < len(_SERVING):
         return framed[6]
-    raise AnswerError(f"the answer is no HealthCheckResponse: {quoted(framed)}")
+    raise ReplyError(f"the answer is no HealthCheckResponse: {quoted(framed)}")
 
 
 def _text(value: str | bytes) -> str:

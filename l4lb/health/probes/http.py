@@ -10,12 +10,12 @@ import http.client
 import socket
 
 from l4lb.base.text import quoted
-from l4lb.bounded import answer as bounded
-from l4lb.bounded.answer import Answer
+from l4lb.bounded import response as bounded
+from l4lb.bounded.response import ResponseParser
 from l4lb.config.model import Health
 from l4lb.health.probes.base import Result, Subject, failure, success
 from l4lb.health.probes.patterns import TooSlow, objection
-from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.connection import Connection, ReplyError
 from l4lb.net.interfaces import known_to_peers
 from l4lb.net.target import Target
 
@@ -39,7 +39,7 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
 
 
 async def _read(connection: Connection, health: Health, data: bytes) -> Result:
-    answer, body, problem = Answer(), bytearray(), "the head of the answer does not end"
+    answer, body, problem = ResponseParser(), bytearray(), "the head of the answer does not end"
     while data:
         connection.heard += data[: max(0, _SHOWN_MAX - len(connection.heard))]
         try:
@@ -49,9 +49,9 @@ async def _read(connection: Connection, health: Health, data: bytes) -> Result:
             if status := answer.early_status:
                 connection.expected = f"the end of the {'body' if answer.status else 'head'} behind {status}"
             data = await connection.receive()
-        except bounded.AnswerError as error:
+        except bounded.ResponseError as error:
             if not answer.early_status:
-                raise AnswerError(str(error)) from None
+                raise ReplyError(str(error)) from None
             problem = str(error)
             break
         except OSError:
@@ -61,7 +61,7 @@ async def _read(connection: Connection, health: Health, data: bytes) -> Result:
     return await _judge(answer, bytes(body[:BODY_MAX]), health, problem)
 
 
-def _suffices(answer: Answer, body: bytearray, health: Health) -> bool:
+def _suffices(answer: ResponseParser, body: bytearray, health: Health) -> bool:
     """Whether there is enough to judge."""
     if answer.early_status not in health.status:
         return answer.early_status != 0
@@ -74,11 +74,11 @@ def _of_status(status: int, health: Health) -> Result:
     return (success if status in health.status else failure)(f"HTTP {status}")
 
 
-async def _judge(answer: Answer, body: bytes, health: Health, problem: str) -> Result:
+async def _judge(answer: ResponseParser, body: bytes, health: Health, problem: str) -> Result:
     """`problem` is what is wrong with the head where it is not whole."""
     status = answer.early_status
     if not status:
-        raise AnswerError("the connection ended without an answer")
+        raise ReplyError("the connection ended without an answer")
     result, message = _of_status(status, health), f"HTTP {status}"
     if not result.ok or (not health.answer_headers and not health.body):
         return result
@@ -91,7 +91,7 @@ async def _judge(answer: Answer, body: bytes, health: Health, problem: str) -> R
     return success(message) if wrong is None else failure(f"{message}, but {wrong}")
 
 
-async def _wrong_header(answer: Answer, health: Health) -> str | None:
+async def _wrong_header(answer: ResponseParser, health: Health) -> str | None:
     for name, pattern in health.answer_headers:
         value = answer.headers.get(name.lower())
         if value is None:

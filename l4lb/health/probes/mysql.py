@@ -16,7 +16,7 @@ from l4lb.base.text import quoted
 from l4lb.config.model import Health
 from l4lb.health.probes.base import Result, failure, success
 from l4lb.health.probes.dialogue import ANSWER_MAX, Dialogue
-from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.connection import Connection, ReplyError
 
 _CAPABILITIES = 0x00000001 | 0x00000200 | 0x00002000 | 0x00008000 | 0x00080000
 """LONG_PASSWORD, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, PLUGIN_AUTH."""
@@ -73,10 +73,10 @@ async def _log_in(dialogue: Dialogue, health: Health, sequence: int, plugin: byt
             proof = _proof(plugin, password, salt[:20])
             await dialogue.ask("the login", _framed(sequence + 1, proof), "OK")
         elif kind == _MORE and reply != _FAST_OK:
-            raise AnswerError("the server wants to see the password itself (caching_sha2_password); log in once by TLS")
+            raise ReplyError("the server wants to see the password itself (caching_sha2_password); log in once by TLS")
         elif kind != _MORE:
             raise dialogue.unexpected(reply)
-    raise AnswerError("the login does not come to an end")
+    raise ReplyError("the login does not come to an end")
 
 
 async def _is_read_only(dialogue: Dialogue) -> bool:
@@ -97,7 +97,7 @@ async def _packet(dialogue: Dialogue) -> tuple[int, bytes]:
     if body[0] == _ERROR:
         code, text = int.from_bytes(body[1:3], "little"), body[3:]
         text = text[6:] if text.startswith(b"#") else text
-        raise AnswerError(f"error {code}: {quoted(text, 160)}")
+        raise ReplyError(f"error {code}: {quoted(text, 160)}")
     return head[3], body
 
 
@@ -130,7 +130,7 @@ def _proof(plugin: bytes, password: bytes, salt: bytes) -> bytes:
     if not password:
         return b""
     if plugin not in _PROOFS:
-        raise AnswerError(f"the server authenticates the user by {quoted(plugin)}, for which there is no support")
+        raise ReplyError(f"the server authenticates the user by {quoted(plugin)}, for which there is no support")
     return _PROOFS[plugin](password, salt)
 
 

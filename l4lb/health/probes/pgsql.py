@@ -16,7 +16,7 @@ from l4lb.config.model import Health
 from l4lb.health.probes.base import Result, failure, success
 from l4lb.health.probes.dialogue import ANSWER_MAX, Dialogue
 from l4lb.health.probes.scram import Scram
-from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.connection import Connection, ReplyError
 
 ROUNDS_MAX = 8
 """Requests of the server to authenticate in one login: SCRAM needs four."""
@@ -89,7 +89,7 @@ class _Login:
                 continue
             answer = await self._answer(kind, rest, self._password)
             await self._dialogue.ask("the password", _message(b"p", answer), "to be let in")
-        raise AnswerError("the login does not come to an end")
+        raise ReplyError("the login does not come to an end")
 
     async def _answer(self, kind: int, rest: bytes, password: str) -> bytes:
         if kind == _SASL and b"SCRAM-SHA-256" in rest.split(b"\0"):
@@ -102,7 +102,7 @@ class _Login:
             return b"md5" + hashlib.md5(inner.encode() + rest, usedforsecurity=False).hexdigest().encode() + b"\0"
         if kind == _CLEARTEXT:
             return password.encode() + b"\0"
-        raise AnswerError(f"the server asks for authentication {kind} {quoted(rest)}; only passwords can be given")
+        raise ReplyError(f"the server asks for authentication {kind} {quoted(rest)}; only passwords can be given")
 
 
 async def _until(dialogue: Dialogue, wanted: bytes) -> bytes:
@@ -114,7 +114,7 @@ async def _until(dialogue: Dialogue, wanted: bytes) -> bytes:
             raise dialogue.unexpected(head)
         body = await dialogue.exactly(length - 4)
         if kind == b"E":
-            raise AnswerError(_shown(body))
+            raise ReplyError(_shown(body))
         if kind == wanted:
             return body
 

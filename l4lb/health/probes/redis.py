@@ -12,7 +12,7 @@ import re
 from l4lb.config.model import Health
 from l4lb.health.probes.base import Result, failure, success
 from l4lb.health.probes.dialogue import Dialogue
-from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.connection import Connection, ReplyError
 
 _TEXT_MAX = 1024
 _BULK = re.compile(rb"\$([0-9]{1,4})")
@@ -68,9 +68,9 @@ async def _expect(dialogue: Dialogue, name: str, data: bytes, wanted: bytes) -> 
         raise _explained(dialogue.unexpected(line), line)
 
 
-def _explained(error: AnswerError, line: bytes) -> AnswerError:
+def _explained(error: ReplyError, line: bytes) -> ReplyError:
     if line.startswith((b"-NOAUTH", b"-NOPERM")):
-        return AnswerError(f"{error}; give health.password, and health.user where the server has users")
+        return ReplyError(f"{error}; give health.password, and health.user where the server has users")
     return error
 
 

@@ -20,7 +20,7 @@ import secrets
 import unicodedata
 
 from l4lb.base.text import quoted
-from l4lb.net.connection import AnswerError
+from l4lb.net.connection import ReplyError
 
 ITERATIONS_MAX = 100_000
 """Rounds that a server may ask for: PostgreSQL's default is 4,096."""
@@ -49,11 +49,11 @@ class Scram:
         text = challenge.decode("ascii", "replace")
         found = _FIRST.fullmatch(text)
         if found is None or not found[1].startswith(self._nonce) or not 0 < int(found[3]) <= ITERATIONS_MAX:
-            raise AnswerError(f"the challenge of SCRAM-SHA-256 cannot be used: {quoted(challenge)}")
+            raise ReplyError(f"the challenge of SCRAM-SHA-256 cannot be used: {quoted(challenge)}")
         try:
             salt = base64.b64decode(found[2], validate=True)
         except binascii.Error:
-            raise AnswerError(f"the salt of SCRAM-SHA-256 cannot be read: {quoted(challenge)}") from None
+            raise ReplyError(f"the salt of SCRAM-SHA-256 cannot be read: {quoted(challenge)}") from None
         try:
             salted = await asyncio.to_thread(_salted, self._password, salt, int(found[3]))
         except RuntimeError as error:
@@ -67,7 +67,7 @@ class Scram:
 
     def verify(self, last: bytes) -> None:
         if not hmac.compare_digest(last, b"v=" + base64.b64encode(self._signature)):
-            raise AnswerError("the server does not know the password that it asks for (SCRAM-SHA-256)")
+            raise ReplyError("the server does not know the password that it asks for (SCRAM-SHA-256)")
 
 
 @functools.lru_cache(KEYS_MAX)

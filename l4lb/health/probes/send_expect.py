@@ -13,7 +13,7 @@ from l4lb.config.model import Health, Step
 from l4lb.health.probes.base import Result, success
 from l4lb.health.probes.dialogue import unanswered
 from l4lb.health.probes.patterns import TooSlow, is_found, objection
-from l4lb.net.connection import AnswerError, Connection
+from l4lb.net.connection import Connection, ReplyError
 
 ANSWER_MAX = 65536
 """Bytes in which one expected answer has to be."""
@@ -61,20 +61,20 @@ async def _match(connection: Connection, step: Step) -> None:
                 await _more(connection)
             heard = connection.heard.decode("utf-8", "replace")
             if wrong := await objection(unwanted, heard, "the answer"):
-                raise AnswerError(f"{connection.question}: {wrong}")
+                raise ReplyError(f"{connection.question}: {wrong}")
             if all([await is_found(pattern, heard) for pattern in wanted]):
                 return
             await asyncio.sleep(LOOK)
             await _more(connection)
     except TooSlow as error:
-        raise AnswerError(f"{connection.question}: {error}") from None
+        raise ReplyError(f"{connection.question}: {error}") from None
 
 
 async def _more(connection: Connection) -> None:
     if len(connection.heard) > ANSWER_MAX:
         expected = f"{connection.expected} is not in the first {ANSWER_MAX // 1024} KiB of the answer"
-        raise AnswerError(f"{connection.question}: {expected}")
+        raise ReplyError(f"{connection.question}: {expected}")
     data = await connection.receive()
     if not data:
-        raise AnswerError(f"the connection ended, {unanswered(connection)}")
+        raise ReplyError(f"the connection ended, {unanswered(connection)}")
     connection.heard += data

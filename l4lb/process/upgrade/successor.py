@@ -31,7 +31,7 @@ class UpgradeError(Exception):
 class Successor:
     """Owns a child that has been started and its end of `channel`.
 
-    The child lets go of this process before it says its first word (see `succession`), so `pid` is that of an orphan;
+    The child lets go of this process before it says its first word (see `predecessor`), so `pid` is that of an orphan;
     until then it is the child's. It is ended by `close`, or left alone by `release`.
     """
 
@@ -62,7 +62,7 @@ class Successor:
 
     async def introduce(self) -> None:
         """Hear who it is and say who this is."""
-        hello = await self.hear("hello")
+        hello = await self.receive("hello")
         self.pid, self.version = int(hello.fields["pid"]), str(hello.fields["version"])
         with contextlib.suppress(ProcessLookupError):
             self.pidfd = os.pidfd_open(self.pid)
@@ -74,7 +74,7 @@ class Successor:
         await self._reap()
         await self.channel.send("hello", protocol=PROTOCOL, version=__version__, pid=os.getpid())
 
-    async def hear(self, kind: str) -> Message:
+    async def receive(self, kind: str) -> Message:
         """The next message of this kind; what else it says is passed over. UpgradeError if it gives up."""
         while True:
             message = await self.channel.receive()
@@ -101,7 +101,7 @@ class Successor:
         try:
             async with asyncio.timeout(ENDING_TIMEOUT):
                 # It may have said why, while it was not listening any more.
-                await self.hear("")
+                await self.receive("")
         except UpgradeError as error:
             return str(error)
         except (HandoverError, KeyError, TimeoutError):

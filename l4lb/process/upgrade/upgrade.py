@@ -17,7 +17,7 @@ from l4lb.admin.server import AdminServer
 from l4lb.balancer.balancer import Balancer
 from l4lb.config import Address
 from l4lb.handover.batches import batches
-from l4lb.handover.memory import backend_messages, seat_messages
+from l4lb.handover.records import backend_messages, seat_messages
 from l4lb.process.upgrade.channel import DESCRIPTORS_MAX, Channel
 from l4lb.process.upgrade.successor import Successor, UpgradeError
 from l4lb.sockets.bind import BindKey
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Exported:
     """What a successor was told of, and when that began."""
 
     state: State
@@ -46,7 +46,7 @@ class _Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Estate:
+class HandoverSource:
     """What is handed over."""
 
     balancer: Balancer
@@ -58,9 +58,9 @@ class Upgrades:
     serves; it does not wait. `status` is what predecessors have come to."""
 
     def __init__(
-        self, estate: Estate, command: Sequence[str], on_done: Callable[[int], None], status: UpgradeStatus
+        self, source: HandoverSource, command: Sequence[str], on_done: Callable[[int], None], status: UpgradeStatus
     ) -> None:
-        self._estate = estate
+        self._source = source
         self._command = command
         self._on_done = on_done
         self._status = status
@@ -88,7 +88,7 @@ class Upgrades:
 
     async def _run(self) -> UpgradeOutcome:
         try:
-            with self._estate.balancer.unedited():
+            with self._source.balancer.unedited():
                 return await self._hand_over()
         except UpgradeError as error:
             reason = str(error)
@@ -106,15 +106,15 @@ class Upgrades:
         _log.info("upgrading: starting %s", self._command[0])
         successor = Successor.start(self._command, _environment())
         try:
-            told = _Told(self._estate.balancer.state, time.monotonic())
+            told = _Exported(self._source.balancer.state, time.monotonic())
             kept = await successor.within(READY_TIMEOUT, "was not ready", self._prepare(successor))
             await self._let_go(successor, kept, told)
         except BaseException:
             await successor.close()
             raise
         # From here on it is done, all of it, and nothing waits.
-        self._estate.balancer.sockets.hand_over(kept)
-        self._estate.admin.listening.hand_over(kept)
+        self._source.balancer.sockets.hand_over(kept)
+        self._source.admin.listening.hand_over(kept)
         self._status = replace(self._status, done_total=self._status.done_total + 1, last_error=None)
         self._on_done(successor.pid)
         successor.release()
@@ -128,54 +128,54 @@ class Upgrades:
         for some in batches(list(self._sockets()), DESCRIPTORS_MAX):
             names = [[name, str(address)] for (name, address), _ in some]
             await channel.send("sockets", [descriptor for _, descriptor in some], names=names)
-        for lent in batches(self._estate.balancer.sockets.inherited.from_unit, DESCRIPTORS_MAX):
+        for lent in batches(self._source.balancer.sockets.inherited.from_unit, DESCRIPTORS_MAX):
             await channel.send("lent", [sock.fileno() for sock in lent])
-        for kind, fields in self._estate.balancer.remember().messages():
+        for kind, fields in self._source.balancer.export().messages():
             await channel.send(kind, **fields)
         await self._tell(channel, State(), math.inf)
         await channel.send("complete")
-        ready = await successor.hear("ready")
+        ready = await successor.receive("ready")
         return [(str(name), Address.parse(address)) for name, address in ready.fields["kept"]]
 
     def _sockets(self) -> Iterator[tuple[BindKey, int]]:
-        for key, bind in self._estate.balancer.sockets.binds.items():
+        for key, bind in self._source.balancer.sockets.binds.items():
             if not bind.from_unit:
                 yield from ((key, sock.fileno()) for sock in bind.sockets)
-        for key, sock in self._estate.admin.listening.handed_over.items():
+        for key, sock in self._source.admin.listening.handed_over.items():
             yield key, sock.fileno()
 
     async def _tell(self, channel: Channel, told: State, since: float) -> None:
         """Tell where pools stay, of backends that are treated otherwise than in `told`, and of clients that came
         `since` so long ago."""
-        balancer = self._estate.balancer
+        balancer = self._source.balancer
         seats = {name: pool.seat for name, pool in balancer.state.pools.items() if pool.seat is not None}
-        of_clients = (batch.message() for batch in balancer.remember_clients(since))
-        of_backends = backend_messages(balancer.remember_backends(told))
+        of_clients = (batch.message() for batch in balancer.export_clients(since))
+        of_backends = backend_messages(balancer.export_backends(told))
         for kind, fields in itertools.chain(seat_messages(seats), of_backends, of_clients):
             await channel.send(kind, **fields)
             # A socket with room makes nobody wait, and others want the loop, too.
             await asyncio.sleep(0)
 
-    async def _let_go(self, successor: Successor, kept: Collection[BindKey], told: _Told) -> None:
+    async def _let_go(self, successor: Successor, kept: Collection[BindKey], told: _Exported) -> None:
         """Stop accepting clients and requests, and have it take over; if it does not, go on as before."""
         try:
             await successor.within(TAKEN_TIMEOUT, "did not take over", self._leave_it_to(successor, kept, told))
         except BaseException:
             # First: never do two processes accept.
             await successor.close()
-            self._estate.balancer.resume_accepting()
-            await self._estate.admin.serve()
+            self._source.balancer.resume_accepting()
+            await self._source.admin.serve()
             raise
 
-    async def _leave_it_to(self, successor: Successor, kept: Collection[BindKey], told: _Told) -> None:
-        balancer = self._estate.balancer
-        self._estate.admin.pause()
+    async def _leave_it_to(self, successor: Successor, kept: Collection[BindKey], told: _Exported) -> None:
+        balancer = self._source.balancer
+        self._source.admin.pause()
         if not await balancer.pause_accepting([key for key in balancer.sockets.binds if key not in kept]):
             raise UpgradeError("a worker does not let go of the listening sockets; look at its log, and restart")
         # What has happened since; from here on nothing happens here.
         await self._tell(successor.channel, told.state, time.monotonic() - told.at + SLACK)
         await successor.channel.send("over")
-        await successor.hear("taken")
+        await successor.receive("taken")
 
 
 def _environment() -> dict[str, str]:

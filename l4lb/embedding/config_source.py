@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from l4lb.config import Config, load_config, read_config
 from l4lb.errors import StartError
 
-Source: TypeAlias = Mapping[str, Any] | str | os.PathLike[str] | Config
+ConfigSource: TypeAlias = Mapping[str, Any] | str | os.PathLike[str] | Config
 """A mapping of the same shape as the YAML file, the path of a file, or a configuration that was read before."""
 
 DEFAULTS: Mapping[str, Any] = {"workers": 1, "drain_timeout": 0.0}
@@ -17,7 +17,7 @@ DEFAULTS: Mapping[str, Any] = {"workers": 1, "drain_timeout": 0.0}
 wait at the end of a block."""
 
 
-def read(source: Source) -> Config:
+def read(source: ConfigSource) -> Config:
     """The configuration as it is run here. ConfigError if it is wrong, StartError if it asks for what cannot be."""
     if isinstance(source, Config):
         config = source
@@ -35,6 +35,6 @@ def read(source: Source) -> Config:
     return config.model_copy(update={"process": process.model_copy(update=silent)})
 
 
-def name(source: Source) -> str:
+def name(source: ConfigSource) -> str:
     """What the status shows as the file."""
     return "(no file)" if isinstance(source, Mapping | Config) else os.fspath(source)

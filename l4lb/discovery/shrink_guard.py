@@ -1,6 +1,6 @@
-"""What is believed of an answer: one that suddenly has far fewer endpoints, or none, is more often a fault than true.
+"""What is accepted of an answer: one that suddenly has far fewer endpoints, or none, is more often a fault than true.
 
-What such an answer lacks is kept for a while. If the source then still works and still says so, it is believed. An
+What such an answer lacks is kept for a while. If the source then still works and still says so, it is accepted. An
 endpoint that was draining is expected to go.
 
 Name servers often show a part of what there is, another part each time. So one answer that lacks an endpoint says
@@ -20,7 +20,7 @@ _GOING = (Readiness.DRAINING, Readiness.LAST_RESORT)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ShrinkRules:
     """`max_removed` is a share from 0 to 1; `hold` is seconds. Where answers may be parts, an endpoint is gone after so
     many `misses` in a row; 0 where each answer is all there is."""
 
@@ -39,11 +39,11 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class AcceptedEndpoints:
     """`believed` is the last answer that was, None before the first; `answer` the last one, if it is held back since
     `held_since`."""
 
-    believed: Endpoints | None = None
+    accepted: Endpoints | None = None
     answer: Endpoints = ()
     held_since: float | None = None
     missing: tuple[Missing, ...] = ()
@@ -51,33 +51,33 @@ class Belief:
     @property
     def endpoints(self) -> Endpoints:
         """What there is to the best of our knowledge."""
-        believed = self.believed or ()
+        accepted = self.accepted or ()
         if self.held_since is None:
-            return believed
+            return accepted
         told = {endpoint.name for endpoint in self.answer}
-        return (*self.answer, *(endpoint for endpoint in believed if endpoint.name not in told))
+        return (*self.answer, *(endpoint for endpoint in accepted if endpoint.name not in told))
 
     @property
-    def held(self) -> int:
-        """How many endpoints are there only because the last answer is not believed."""
+    def held_back(self) -> int:
+        """How many endpoints are there only because the last answer is not accepted."""
         return len(self.missing) if self.held_since is None else len(self.endpoints) - len(self.answer)
 
-    def answered(self, answer: Sequence[Endpoint], now: float, rules: Rules) -> Belief:
+    def with_answer(self, answer: Sequence[Endpoint], now: float, rules: ShrinkRules) -> AcceptedEndpoints:
         """After another answer of the source."""
         answer = tuple(answer)
         if rules.misses and rules.hold:
             return self._remembering(answer, now, rules)
-        if self.believed is None or not _suspicious(self.believed, answer, rules):
-            return Belief(answer)
-        held = Belief(self.believed, answer, now if self.held_since is None else self.held_since)
-        return held.persisted(now, rules)
+        if self.accepted is None or not _suspicious(self.accepted, answer, rules):
+            return AcceptedEndpoints(answer)
+        held = AcceptedEndpoints(self.accepted, answer, now if self.held_since is None else self.held_since)
+        return held.unchanged(now, rules)
 
-    def _remembering(self, answer: Endpoints, now: float, rules: Rules) -> Belief:
+    def _remembering(self, answer: Endpoints, now: float, rules: ShrinkRules) -> AcceptedEndpoints:
         """After an answer that may be a part of what there is."""
         told = {endpoint.name for endpoint in answer}
         before = {one.endpoint.name: one for one in self.missing}
         missing = []
-        for endpoint in self.believed or ():
+        for endpoint in self.accepted or ():
             if endpoint.name in told:
                 continue
             known = before.get(endpoint.name)
@@ -85,19 +85,19 @@ class Belief:
             if one.answers < rules.misses or now < one.since + rules.hold:
                 missing.append(one)
         # In the order of names, which does not tell what was missing in which answer.
-        believed = sorted((*answer, *(one.endpoint for one in missing)), key=lambda one: one.name)
-        return Belief(tuple(believed), missing=tuple(missing))
+        accepted = sorted((*answer, *(one.endpoint for one in missing)), key=lambda one: one.name)
+        return AcceptedEndpoints(tuple(accepted), missing=tuple(missing))
 
-    def persisted(self, now: float, rules: Rules) -> Belief:
+    def unchanged(self, now: float, rules: ShrinkRules) -> AcceptedEndpoints:
         """After the source was found to say the same as last, still."""
         if self.held_since is None or now < self.held_since + rules.hold:
             return self
-        return Belief(self.answer)
+        return AcceptedEndpoints(self.answer)
 
 
-def _suspicious(believed: Endpoints, answer: Endpoints, rules: Rules) -> bool:
+def _suspicious(accepted: Endpoints, answer: Endpoints, rules: ShrinkRules) -> bool:
     told = {endpoint.name for endpoint in answer}
-    staying = [endpoint for endpoint in believed if endpoint.readiness not in _GOING]
+    staying = [endpoint for endpoint in accepted if endpoint.readiness not in _GOING]
     if all(endpoint.name in told for endpoint in staying):
         return False
     return not answer or len(answer) < len(staying) * (1 - rules.max_removed)

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from l4lb.agent.protocol import AgentWeight, Verdict
+from l4lb.agent.protocol import AgentReport, AgentWeight
 from l4lb.config import Address
 from l4lb.discovery.source import Endpoint, Readiness
 from l4lb.engine.api import StickyEntry
-from l4lb.handover import recall, sticky_batches
-from l4lb.handover.memory import BackendTold, Listener, Memory
-from l4lb.health.machine import Health
-from l4lb.health.passive import Cause, Track
+from l4lb.handover import restore, sticky_batches
+from l4lb.handover.records import BackendRecord, HandoverData, HandoverReader
+from l4lb.health.machine import HealthTrack
+from l4lb.health.passive import Cause, OutlierTrack
 from l4lb.net.target import Target
 from l4lb.process.upgrade.channel import Message, decode_body, encode
 from l4lb.state.state import BackendEntry, BackendKey, State
@@ -43,103 +43,112 @@ def backend(state: State) -> BackendEntry:
 
 
 def told(
-    checked: recall.Checked | None = None, track: Track | None = None, *, before: State | None = None, **values: object
-) -> dict[BackendKey, BackendTold]:
+    checked: restore.Checked | None = None,
+    track: OutlierTrack | None = None,
+    *,
+    before: State | None = None,
+    **values: object,
+) -> dict[BackendKey, BackendRecord]:
     """What is told of a backend with these values, after its way to another process."""
     before = before or state()
     entry = replace(backend(before), **values)  # type: ignore[arg-type]
-    return carried(Memory({KEY: recall.tell(KEY, entry, before.pools["app"], checked, track, THEN)})).backends
+    return carried(HandoverData({KEY: restore.export(KEY, entry, before.pools["app"], checked, track, THEN)})).backends
 
 
-def carried(memory: Memory) -> Memory:
+def carried(memory: HandoverData) -> HandoverData:
     """The memory on the other side."""
-    listener = Listener()
+    listener = HandoverReader()
     for kind, fields in memory.messages():
         message = decode_body(encode(Message(kind, fields))[1])
-        listener.hear(message.kind, message.fields)
+        listener.read(message.kind, message.fields)
     return listener.memory
 
 
 def test_a_backend_that_did_not_change_is_as_it_was() -> None:
-    verdict = Verdict(AdminState.DRAIN, True, AgentWeight(40), 7, "busy")
+    verdict = AgentReport(AdminState.DRAIN, True, AgentWeight(40), 7, "busy")
     known = told(
         state=AdminState.MAINT, weight=9, health=HealthState.DOWN, agent=verdict, usable_since=THEN - 30, ejected=True
     )
-    entry = backend(recall.backends(state(), known, NOW))
+    entry = backend(restore.backends(state(), known, NOW))
     assert (entry.state, entry.weight, entry.health) == (AdminState.MAINT, 9, HealthState.DOWN)
     assert entry.agent == verdict
     assert entry.usable_since == NOW - 30
 
 
 def test_what_has_always_been_so_still_has() -> None:
-    entry = backend(recall.backends(state(), told(usable_since=-math.inf), NOW))
+    entry = backend(restore.backends(state(), told(usable_since=-math.inf), NOW))
     assert entry.usable_since == -math.inf
-    assert backend(recall.backends(state(), told(usable_since=None), NOW)).usable_since is None
+    assert backend(restore.backends(state(), told(usable_since=None), NOW)).usable_since is None
 
 
 def test_what_the_file_changes_ends_what_an_operator_did_but_not_its_health() -> None:
     known = told(state=AdminState.DRAIN, weight=9, health=HealthState.UP, usable_since=THEN - 1)
-    entry = backend(recall.backends(state(weight=3), known, NOW))
+    entry = backend(restore.backends(state(weight=3), known, NOW))
     assert (entry.state, entry.weight, entry.health) == (AdminState.READY, None, HealthState.UP)
     assert entry.usable_since == NOW - 1
 
 
 def test_of_a_backend_that_moved_nothing_is_known() -> None:
-    known = told((Health(HealthState.UP), "up"), Track(ejections=1), health=HealthState.UP, weight=9)
+    known = told((HealthTrack(HealthState.UP), "up"), OutlierTrack(ejections=1), health=HealthState.UP, weight=9)
     moved = state(B)
-    assert recall.backends(moved, known, NOW) == moved
-    assert recall.checks(moved, known, NOW) == {}
-    assert recall.tracks(moved, known, NOW) == {}
+    assert restore.backends(moved, known, NOW) == moved
+    assert restore.checks(moved, known, NOW) == {}
+    assert restore.tracks(moved, known, NOW) == {}
 
 
 def test_what_nobody_says_any_more_does_not_count() -> None:
-    known = told(track=Track(out_until=THEN + 5), health=HealthState.DOWN, agent=Verdict(down=True), stalled="it hangs")
-    entry = backend(recall.backends(state(pool={}), known, NOW))
+    known = told(
+        track=OutlierTrack(out_until=THEN + 5),
+        health=HealthState.DOWN,
+        agent=AgentReport(down=True),
+        stalled="it hangs",
+    )
+    entry = backend(restore.backends(state(pool={}), known, NOW))
     assert (entry.health, entry.ejected, entry.stalled) == (HealthState.NONE, False, None)
     assert not entry.agent.down
 
 
 def test_a_backend_that_served_without_checks_goes_on_serving() -> None:
     known = told(before=state(pool={}))
-    assert backend(recall.backends(state(), known, NOW)).health is HealthState.UP
+    assert backend(restore.backends(state(), known, NOW)).health is HealthState.UP
 
 
 def test_checks_go_on_where_they_were() -> None:
-    health = Health(HealthState.DOWN, streak=1, undecided=2, flaps=3, risen_at=THEN - 20)
+    health = HealthTrack(HealthState.DOWN, streak=1, undecided=2, flaps=3, risen_at=THEN - 20)
     known = told((health, "no answer"), health=HealthState.DOWN)
-    recalled = recall.backends(state(), known, NOW)
-    assert recall.checks(recalled, known, NOW) == {KEY: (replace(health, risen_at=NOW - 20), "no answer")}
+    recalled = restore.backends(state(), known, NOW)
+    assert restore.checks(recalled, known, NOW) == {KEY: (replace(health, risen_at=NOW - 20), "no answer")}
 
 
 def test_a_check_that_says_something_else_than_the_state_is_forgotten() -> None:
-    known = told((Health(HealthState.DOWN), "no answer"), health=HealthState.DOWN)
-    assert recall.checks(state(), known, NOW) == {}
+    known = told((HealthTrack(HealthState.DOWN), "no answer"), health=HealthState.DOWN)
+    assert restore.checks(state(), known, NOW) == {}
 
 
 def test_an_ejection_lasts_as_long_as_it_would_have() -> None:
-    track = Track(ejections=2, returned_at=THEN - 60, out_until=THEN + 12, cause=Cause.FAILURES)
+    track = OutlierTrack(ejections=2, returned_at=THEN - 60, out_until=THEN + 12, cause=Cause.FAILURES)
     known = told(track=track)
-    recalled = recall.backends(state(), known, NOW)
+    recalled = restore.backends(state(), known, NOW)
     assert backend(recalled).ejected
-    assert recall.tracks(recalled, known, NOW) == {KEY: replace(track, returned_at=NOW - 60, out_until=NOW + 12)}
+    assert restore.tracks(recalled, known, NOW) == {KEY: replace(track, returned_at=NOW - 60, out_until=NOW + 12)}
 
 
 def test_what_an_operator_does_meanwhile_is_found() -> None:
-    now = recall.backends(state(), told(), NOW)
-    assert recall.operated(now, told()) == {}
-    changed = recall.operated(now, told(state=AdminState.DRAIN, weight=2))[KEY]
+    now = restore.backends(state(), told(), NOW)
+    assert restore.operator_changes(now, told()) == {}
+    changed = restore.operator_changes(now, told(state=AdminState.DRAIN, weight=2))[KEY]
     assert (changed.state, changed.weight) == (AdminState.DRAIN, 2)
-    assert recall.operated(state(weight=3), told(weight=2)) == {}
+    assert restore.operator_changes(state(weight=3), told(weight=2)) == {}
 
 
 def test_another_version_may_know_more_or_less() -> None:
     (one,) = told(weight=9).values()
     fields = json.loads(one.model_dump_json()) | {"mood": "good"}
-    listener = Listener()
-    listener.hear("backends", {"backends": [fields], "weather": "fine"})
-    listener.hear("songs", {"songs": []})
+    listener = HandoverReader()
+    listener.read("backends", {"backends": [fields], "weather": "fine"})
+    listener.read("songs", {"songs": []})
     assert listener.memory.backends == {KEY: one}
-    assert BackendTold.model_validate({"pool": "app", "name": "a", "config": one.config}).state is AdminState.READY
+    assert BackendRecord.model_validate({"pool": "app", "name": "a", "config": one.config}).state is AdminState.READY
 
 
 @pytest.mark.parametrize(
@@ -155,7 +164,7 @@ def test_another_version_may_know_more_or_less() -> None:
 )
 def test_nonsense_is_an_error(kind: str, fields: dict[str, Any]) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
-        Listener().hear(kind, fields)
+        HandoverReader().read(kind, fields)
 
 
 def test_sources_and_names_are_carried_whole() -> None:
@@ -164,7 +173,7 @@ def test_sources_and_names_are_carried_whole() -> None:
         for number in range(1000)
     )
     names = {Address.parse("app.example:80"): Target(socket.AF_INET6, ("2001:db8::1", 80))}
-    memory = carried(Memory(endpoints={"app": endpoints, "none": ()}, targets=names))
+    memory = carried(HandoverData(endpoints={"app": endpoints, "none": ()}, targets=names))
     assert memory.endpoints == {"app": endpoints, "none": ()}
     assert memory.targets == names
 
@@ -178,8 +187,8 @@ def entries(*backends: int) -> list[StickyEntry]:
 
 def test_clients_find_their_backends_in_other_slots() -> None:
     (kind, fields) = sticky_batches.pack("app", entries(5, 7, 5), {5: "a", 7: "b"}).message()
-    listener = Listener()
-    listener.hear(kind, json.loads(json.dumps(fields)))
+    listener = HandoverReader()
+    listener.read(kind, json.loads(json.dumps(fields)))
     (batch,) = listener.memory.sticky
     assert sticky_batches.unpack(batch, {"a": 1, "b": 2}) == entries(1, 2, 1)
 

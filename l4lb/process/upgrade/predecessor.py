@@ -13,7 +13,7 @@ from typing import Any
 from l4lb._version import __version__
 from l4lb.config import Address
 from l4lb.errors import StartError
-from l4lb.handover.memory import Listener, Memory
+from l4lb.handover.records import HandoverData, HandoverReader
 from l4lb.process.upgrade.channel import (
     ENVIRONMENT,
     PROTOCOL,
@@ -67,7 +67,7 @@ class Inheritance:
     """What a process begins with: nothing, or what its predecessor told it."""
 
     inherited: Inherited = field(default_factory=Inherited)
-    memory: Memory = field(default_factory=Memory)
+    memory: HandoverData = field(default_factory=HandoverData)
     upgrades: UpgradeStatus = field(default_factory=UpgradeStatus)
     names: set[BindKey] = field(default_factory=set)
 
@@ -88,15 +88,15 @@ class Predecessor:
         """Whether it still is there, as it is while it has sessions."""
         return self._pidfd is not None
 
-    async def tell_all(self) -> Inheritance:
+    async def receive_all(self) -> Inheritance:
         """Everything that it has to tell. StartError if it does not."""
-        inheritance, listener = Inheritance(Inherited(shared=True)), Listener()
+        inheritance, listener = Inheritance(Inherited(shared=True)), HandoverReader()
         inheritance.memory = listener.memory
         try:
             async with asyncio.timeout(HEARING_TIMEOUT):
                 await self._greet()
                 while (message := await self._channel.receive()).kind != "complete":
-                    _hear(message, inheritance, listener)
+                    _read_message(message, inheritance, listener)
         except BaseException as error:
             # They are the predecessor's as well, so nobody is cut off.
             inheritance.inherited.close()
@@ -113,7 +113,7 @@ class Predecessor:
                 "another way; restart instead"
             )
 
-    async def lets_go(self, kept: Iterable[BindKey], stop: Coroutine[Any, Any, None]) -> Memory:
+    async def wait_released(self, kept: Iterable[BindKey], stop: Coroutine[Any, Any, None]) -> HandoverData:
         """Say that all is ready to accept clients from these sockets, and wait until nobody else does.
 
         What has happened there meanwhile. If it is gone, there is nobody else: that is good enough. StartError if it
@@ -134,15 +134,15 @@ class Predecessor:
                 waiting.cancel()
             await asyncio.gather(stopping, going, return_exceptions=True)
 
-    async def _ready(self, kept: Iterable[BindKey]) -> Memory:
-        listener = Listener()
+    async def _ready(self, kept: Iterable[BindKey]) -> HandoverData:
+        listener = HandoverReader()
         with contextlib.suppress(PeerEnded):
             await self._channel.send("ready", kept=[[name, str(address)] for name, address in kept])
             while (message := await self._channel.receive()).kind != "over":
-                _hear(message, Inheritance(), listener)
+                _read_message(message, Inheritance(), listener)
         return listener.memory
 
-    async def leaves(self) -> None:
+    async def confirm(self) -> None:
         """Say that this process has all it needs, and wait for the end of the conversation: from then on it is the only
         one, and the main process of the service. StartError if the end does not come."""
         try:
@@ -167,7 +167,7 @@ class Predecessor:
             os.close(self._pidfd)
             self._pidfd = None
 
-    async def told_of_failure(self, reason: str) -> None:
+    async def report_failure(self, reason: str) -> None:
         """Say why this process cannot take over."""
         with contextlib.suppress(TimeoutError, HandoverError):
             async with asyncio.timeout(FAREWELL_TIMEOUT):
@@ -175,7 +175,7 @@ class Predecessor:
         self._channel.close()
 
 
-def _hear(message: Message, inheritance: Inheritance, listener: Listener) -> None:
+def _read_message(message: Message, inheritance: Inheritance, listener: HandoverReader) -> None:
     descriptors = list(message.descriptors)
     try:
         match message.kind:
@@ -192,7 +192,7 @@ def _hear(message: Message, inheritance: Inheritance, listener: Listener) -> Non
                 done, failed = int(message.fields["done"]), int(message.fields["failed"])
                 inheritance.upgrades = UpgradeStatus(done_total=done, failed_total=failed)
             case kind:
-                listener.hear(kind, message.fields)
+                listener.read(kind, message.fields)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

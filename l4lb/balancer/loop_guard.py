@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from l4lb.config import Address
-from l4lb.config.loops import Door, find_loops
+from l4lb.config.loops import ListenerRoutes, find_loops
 from l4lb.net.interfaces import host_text
 from l4lb.net.target import Target
 from l4lb.sockets.bind import bind_key
@@ -50,11 +50,11 @@ class LoopGuard:
         self._known = found
         return found
 
-    def _door(self, state: State, name: str) -> Door:
+    def _door(self, state: State, name: str) -> ListenerRoutes:
         listener = state.listeners[name].config
         open_binds = (self._sockets.binds.get(bind_key(name, address)) for address in listener.bind)
         binds = [Address.parse(bind.shown) for bind in open_binds if bind is not None]
-        return Door(binds, {listener.pool}, {route.lower(): pool for route, pool in listener.sni.items()})
+        return ListenerRoutes(binds, {listener.pool}, {route.lower(): pool for route, pool in listener.sni.items()})
 
 
 def _addresses(backends: Iterable[tuple[str, BackendEntry]], ports: set[int | None]) -> Mapping[str, Address]:

@@ -10,17 +10,17 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from l4lb.agent.protocol import NOTHING_SAID, AgentWeight, Verdict
+from l4lb.agent.protocol import NO_REPORT, AgentReport, AgentWeight
 from l4lb.handover.batches import Json
-from l4lb.handover.memory import ALWAYS, AgentTold, AgentWeightTold, BackendTold, CheckTold, EjectionTold
-from l4lb.health.machine import Health
-from l4lb.health.passive import Track
+from l4lb.handover.records import ALWAYS, AgentRecord, AgentWeightRecord, BackendRecord, CheckRecord, EjectionRecord
+from l4lb.health.machine import HealthTrack
+from l4lb.health.passive import OutlierTrack
 from l4lb.state.failback import Seat
 from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.status import HealthState
 
-Told = Mapping[BackendKey, BackendTold]
-Checked = tuple[Health, str]
+Records = Mapping[BackendKey, BackendRecord]
+Checked = tuple[HealthTrack, str]
 """What checks came to, and what the last one said."""
 
 
@@ -33,11 +33,16 @@ def canonical(entry: BackendEntry) -> Json:
 # ---- telling -------------------------------------------------------------------------------------------------------
 
 
-def tell(
-    key: BackendKey, entry: BackendEntry, pool: PoolEntry, checked: Checked | None, track: Track | None, now: float
-) -> BackendTold:
+def export(
+    key: BackendKey,
+    entry: BackendEntry,
+    pool: PoolEntry,
+    checked: Checked | None,
+    track: OutlierTrack | None,
+    now: float,
+) -> BackendRecord:
     """`now` is the clock that the times in all of these are of."""
-    return BackendTold(
+    return BackendRecord(
         pool=key[0],
         name=key[1],
         config=canonical(entry),
@@ -45,16 +50,16 @@ def tell(
         weight=entry.weight,
         health=entry.health,
         checked=pool.checks(entry.config),
-        check=None if checked is None else _tell_check(*checked, now),
-        agent=_tell_agent(entry.agent),
+        check=None if checked is None else _export_check(*checked, now),
+        agent=_export_agent(entry.agent),
         usable=None if entry.usable_since is None else _age(entry.usable_since, now),
         stalled=entry.stalled,
-        ejection=None if track is None else _tell_ejection(track, now),
+        ejection=None if track is None else _export_ejection(track, now),
     )
 
 
-def _tell_check(health: Health, message: str, now: float) -> CheckTold:
-    return CheckTold(
+def _export_check(health: HealthTrack, message: str, now: float) -> CheckRecord:
+    return CheckRecord(
         state=health.state,
         message=message,
         streak=health.streak,
@@ -64,23 +69,23 @@ def _tell_check(health: Health, message: str, now: float) -> CheckTold:
     )
 
 
-def _tell_agent(verdict: Verdict) -> AgentTold | None:
-    if verdict == NOTHING_SAID:
+def _export_agent(verdict: AgentReport) -> AgentRecord | None:
+    if verdict == NO_REPORT:
         return None
     weight = verdict.weight
-    return AgentTold(
+    return AgentRecord(
         state=verdict.state,
         down=verdict.down,
-        weight=None if weight is None else AgentWeightTold(value=weight.value, relative=weight.relative),
+        weight=None if weight is None else AgentWeightRecord(value=weight.value, relative=weight.relative),
         max_connections=verdict.max_connections,
         remark=verdict.remark,
     )
 
 
-def _tell_ejection(track: Track, now: float) -> EjectionTold | None:
+def _export_ejection(track: OutlierTrack, now: float) -> EjectionRecord | None:
     if not track.is_out and track.ejections == 0:
         return None
-    return EjectionTold(
+    return EjectionRecord(
         ejections=track.ejections,
         returned=_age(track.returned_at, now),
         left=None if track.out_until is None else max(0.0, track.out_until - now),
@@ -95,9 +100,9 @@ def _age(at: float, now: float) -> float:
 # ---- recalling -----------------------------------------------------------------------------------------------------
 
 
-def backends(state: State, told: Told, now: float) -> State:
+def backends(state: State, told: Records, now: float) -> State:
     """The first state of a process, with what its predecessor knew."""
-    changed = {key: _recalled(entry, state.pools[key[0]], one, now) for key, entry, one in _known(state, told)}
+    changed = {key: _restored(entry, state.pools[key[0]], one, now) for key, entry, one in _known(state, told)}
     return state.with_backends(changed) if changed else state
 
 
@@ -111,15 +116,15 @@ def seats(state: State, told: Mapping[str, Seat]) -> State:
     return replace(state, pools={**state.pools, **pools}) if pools else state
 
 
-def _known(state: State, told: Told) -> Iterator[tuple[BackendKey, BackendEntry, BackendTold]]:
+def _known(state: State, told: Records) -> Iterator[tuple[BackendKey, BackendEntry, BackendRecord]]:
     for key, entry in state.backends():
         if key in told:
             yield key, entry, told[key]
 
 
-def _recalled(entry: BackendEntry, pool: PoolEntry, told: BackendTold, now: float) -> BackendEntry:
+def _restored(entry: BackendEntry, pool: PoolEntry, told: BackendRecord, now: float) -> BackendEntry:
     if _unchanged(entry, told):
-        agent = NOTHING_SAID if pool.config.agent is None or told.agent is None else _heard_agent(told.agent)
+        agent = NO_REPORT if pool.config.agent is None or told.agent is None else _restore_agent(told.agent)
         entry = replace(entry, state=told.state, weight=told.weight, agent=agent)
     if _moved(entry, told):
         return entry
@@ -136,11 +141,11 @@ def _recalled(entry: BackendEntry, pool: PoolEntry, told: BackendTold, now: floa
     )
 
 
-def _unchanged(entry: BackendEntry, told: BackendTold) -> bool:
+def _unchanged(entry: BackendEntry, told: BackendRecord) -> bool:
     return canonical(entry) == told.config
 
 
-def _moved(entry: BackendEntry, told: BackendTold) -> bool:
+def _moved(entry: BackendEntry, told: BackendRecord) -> bool:
     return bool(canonical(entry)["address"] != told.config.get("address"))
 
 
@@ -148,24 +153,24 @@ def _time(age: float, now: float) -> float:
     return -math.inf if age >= ALWAYS else now - age
 
 
-def _heard_agent(told: AgentTold) -> Verdict:
+def _restore_agent(told: AgentRecord) -> AgentReport:
     weight = None if told.weight is None else AgentWeight(told.weight.value, told.weight.relative)
-    return Verdict(told.state, told.down, weight, told.max_connections, told.remark)
+    return AgentReport(told.state, told.down, weight, told.max_connections, told.remark)
 
 
-def checks(state: State, told: Told, now: float) -> dict[BackendKey, Checked]:
+def checks(state: State, told: Records, now: float) -> dict[BackendKey, Checked]:
     """What checks had come to, of the recalled backends that checks have a say in."""
     return {
-        key: (Health(one.state, one.streak, one.undecided, one.flaps, _time(one.risen, now)), one.message)
+        key: (HealthTrack(one.state, one.streak, one.undecided, one.flaps, _time(one.risen, now)), one.message)
         for key, entry, backend in _known(state, told)
         if (one := backend.check) is not None and one.state is entry.health and not _moved(entry, backend)
     }
 
 
-def tracks(state: State, told: Told, now: float) -> dict[BackendKey, Track]:
+def tracks(state: State, told: Records, now: float) -> dict[BackendKey, OutlierTrack]:
     """What clients' connections had led to, of the recalled backends."""
     return {
-        key: Track(
+        key: OutlierTrack(
             ejections=past.ejections,
             returned_at=_time(past.returned, now),
             out_until=None if past.left is None else now + past.left,
@@ -176,7 +181,7 @@ def tracks(state: State, told: Told, now: float) -> dict[BackendKey, Track]:
     }
 
 
-def operated(state: State, told: Told) -> dict[BackendKey, BackendEntry]:
+def operator_changes(state: State, told: Records) -> dict[BackendKey, BackendEntry]:
     """The backends that an operator has treated in another way than the state says."""
     return {
         key: replace(entry, state=one.state, weight=one.weight)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import l4lb
-from l4lb.embedding.source import name, read
+from l4lb.embedding.config_source import name, read
 from tests.embedding.build import config
 
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4lb.bounded.answer import FRAMING_MAX, HEAD_MAX, INTERIM_MAX, Answer, AnswerError
+from l4lb.bounded.response import FRAMING_MAX, HEAD_MAX, INTERIM_MAX, ResponseError, ResponseParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-def answered(data: bytes, piece: int = 0, *, end: bool = False) -> tuple[Answer, bytes]:
-    answer, body = Answer(), b""
+def answered(data: bytes, piece: int = 0, *, end: bool = False) -> tuple[ResponseParser, bytes]:
+    answer, body = ResponseParser(), b""
     size = piece or len(data) or 1
     for at in range(0, len(data), size):
         if answer.ended:
@@ -91,7 +91,7 @@ ENDLESS = [
 @pytest.mark.parametrize(("data", "message"), ENDLESS, ids=range(len(ENDLESS)))
 def test_answers_that_are_none_or_too_much_are_refused(data: bytes, message: str, piece: int) -> None:
     begun = time.thread_time()
-    with pytest.raises(AnswerError, match=message) as caught:
+    with pytest.raises(ResponseError, match=message) as caught:
         answered(data, piece)
     assert len(str(caught.value)) < 200
     assert str(caught.value).isprintable()
@@ -100,12 +100,12 @@ def test_answers_that_are_none_or_too_much_are_refused(data: bytes, message: str
 
 @pytest.mark.parametrize("data", [b"", OK, OK + b"Content-Length: 3\r\n\r\nab", CHUNKED + b"3\r\nabc\r\n"])
 def test_an_answer_that_ends_too_early_is_none(data: bytes) -> None:
-    with pytest.raises(AnswerError, match="the connection ended"):
+    with pytest.raises(ResponseError, match="the connection ended"):
         answered(data, end=True)
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_any_bytes_are_an_answer_or_refused(tail: bytes, piece: int) -> None:
     for head in (b"", OK, CHUNKED, CHUNKED + b"2\r\nab\r\n"):
-        with contextlib.suppress(AnswerError):
+        with contextlib.suppress(ResponseError):
             answered(head + tail, piece, end=True)

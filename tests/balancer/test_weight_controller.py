@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from l4lb.agent.protocol import NOTHING_SAID
-from l4lb.balancer import weigher as module
+from l4lb.agent.protocol import NO_REPORT
+from l4lb.balancer import weight_controller as module
 from l4lb.balancer.balancer import Balancer
-from l4lb.balancer.weigher import START_GRACE, Weigher
-from l4lb.base.tasks import Background, repeat
+from l4lb.balancer.weight_controller import START_GRACE, WeightController
+from l4lb.base.tasks import Supervisor, repeat
 from l4lb.engine.api import BackendSummary, EngineOptions
 from l4lb.load.exposition import Signal, Wanted
 from l4lb.state.merge import merge
@@ -83,8 +83,8 @@ class Stage:
 async def staged() -> AsyncIterator[Stage]:
     stage = Stage()
 
-    background = Background()
-    background.start("weights", repeat("weighing backends", 0.02, stage.balancer.weigh))
+    background = Supervisor()
+    background.start("weights", repeat("weighing backends", 0.02, stage.balancer.update_weights))
     try:
         yield stage
     finally:
@@ -161,7 +161,7 @@ def test_without_load_nobody_is_scraped_any_more(servers: Servers) -> None:
             await stage.apply(*NAMED)
             assert stage.weights() == {"a": 1, "b": 1}
             assert stage.backend("a").load is None
-            await eventually(lambda: not stage.balancer._weigher.active.is_set())
+            await eventually(lambda: not stage.balancer._weights.active.is_set())
 
     run(main())
 
@@ -182,8 +182,8 @@ def test_turns_since_the_scrape_lower_the_weight(servers: Servers) -> None:
             await stage.apply(*NAMED, load={"signals": SIGNALS, "interval": 3600, "timeout": 1})
             for name in "ab":
                 # The first scrape of each comes within a tenth of the interval: do not wait for it.
-                job = stage.balancer._weigher._scrapes.asked(("app", name)).job  # type: ignore[union-attr]
-                await stage.balancer._weigher._scrape(("app", name), job)
+                job = stage.balancer._weights._scrapes.asked(("app", name)).job  # type: ignore[union-attr]
+                await stage.balancer._weights._scrape(("app", name), job)
             slot = stage.balancer._state.pools["app"].backends["a"].slot
             stage.engine.summary[slot] = BackendSummary(busy=4, turns_total=4)
             await eventually(lambda: stage.weights() == {"a": 3, "b": 16})
@@ -240,7 +240,7 @@ def jobs(backend: object, **pool: Any) -> tuple[Any, Any]:
     """What would be asked of this backend: its scrape and its agent."""
     state = merged(config(backend, pool=pool))
     return next(iter(dict(module._scrapes(state)).values()), None), next(
-        iter(dict(module._questions(state)).values()), None
+        iter(dict(module._agent_requests(state)).values()), None
     )
 
 
@@ -272,9 +272,9 @@ def test_in_maintenance_nobody_is_asked_unless_the_agent_itself_wants_it() -> No
             await stage.apply({"name": "a", "address": A}, agent=agent, **LOADED)
 
             def asked() -> tuple[bool, bool]:
-                weigher = stage.balancer._weigher
+                weights = stage.balancer._weights
                 key = ("app", "a")
-                return weigher._scrapes.asked(key) is not None, weigher._agents.asked(key) is not None
+                return weights._scrapes.asked(key) is not None, weights._agents.asked(key) is not None
 
             assert asked() == (True, True)
             stage.balancer.set_backend("app", "a", state=AdminState.MAINT)
@@ -323,21 +323,21 @@ def test_the_operator_wins_over_the_agent() -> None:
 # ---- slow start ------------------------------------------------------------------------------------------------------
 
 
-def weighed(weigher: Weigher, state: State, now: float, /, **values: Any) -> State:
+def weighed(weights: WeightController, state: State, now: float, /, **values: Any) -> State:
     """The state after its backend `a` changed, weighed at that time."""
     entry = state.find(("app", "a"))
     assert entry is not None
-    return weigher.weigh(state.with_backends({("app", "a"): replace(entry, **values)}), now)
+    return weights.apply_factors(state.with_backends({("app", "a"): replace(entry, **values)}), now)
 
 
 def factors(state: State) -> dict[str, float]:
-    return {name: entry.factor for name, entry in state.pools["app"].backends.items()}
+    return {name: entry.weight_factor for name, entry in state.pools["app"].backends.items()}
 
 
-def ramp_scene() -> tuple[Weigher, State]:
+def ramp_scene() -> tuple[WeightController, State]:
     """The process began at 0, with both backends in service."""
-    weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
-    return weigher, weigher.weigh(merged(config(*NAMED, pool=RAMPED)), 0.0, first=True)
+    weights = WeightController(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
+    return weights, weights.apply_factors(merged(config(*NAMED, pool=RAMPED)), 0.0, first=True)
 
 
 BACK: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -345,33 +345,33 @@ BACK: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"state": AdminState.MAINT}, {"state": AdminState.READY}),
     ({"state": AdminState.DRAIN}, {"state": AdminState.READY}),
     ({"weight": 0}, {"weight": 1}),
-    ({"agent": NOTHING_SAID.heard("down")}, {"agent": NOTHING_SAID.heard("up")}),
+    ({"agent": NO_REPORT.with_line("down")}, {"agent": NO_REPORT.with_line("up")}),
 ]
 
 
 @pytest.mark.parametrize(("out", "back"), BACK)
 def test_a_backend_that_comes_back_starts_slowly(out: dict[str, Any], back: dict[str, Any]) -> None:
     async def main() -> None:
-        weigher, state = ramp_scene()
+        weights, state = ramp_scene()
         assert factors(state) == {"a": 1, "b": 1}
-        state = weighed(weigher, state, 100.0, **out)
-        state = weighed(weigher, state, 200.0, **back)
+        state = weighed(weights, state, 100.0, **out)
+        state = weighed(weights, state, 200.0, **back)
         assert factors(state) == {"a": 0.1, "b": 1}
-        assert weigher.active.is_set()
-        assert factors(weigher.weigh(state, 205.0)) == {"a": 0.5, "b": 1}
-        state = weigher.weigh(state, 210.0)
+        assert weights.active.is_set()
+        assert factors(weights.apply_factors(state, 205.0)) == {"a": 0.5, "b": 1}
+        state = weights.apply_factors(state, 210.0)
         assert factors(state) == {"a": 1, "b": 1}
-        weigher.rest(210.5)
-        assert not weigher.active.is_set()
+        weights.rest(210.5)
+        assert not weights.active.is_set()
 
     run(main())
 
 
 def test_a_new_backend_starts_slowly_even_at_the_start_of_the_process() -> None:
     async def main() -> None:
-        weigher, state = ramp_scene()
+        weights, state = ramp_scene()
         wanted = config(*NAMED, {"name": "c", "address": "127.0.0.1:9003"}, pool=RAMPED)
-        state = weigher.weigh(merge(state, wanted, targets(wanted), Slots()), 1.0)
+        state = weights.apply_factors(merge(state, wanted, targets(wanted), Slots()), 1.0)
         assert factors(state) == {"a": 1, "b": 1, "c": 0.1}
 
     run(main())
@@ -380,25 +380,25 @@ def test_a_new_backend_starts_slowly_even_at_the_start_of_the_process() -> None:
 @pytest.mark.parametrize(("when", "factor"), [(START_GRACE - 1, 1.0), (START_GRACE + 1, 0.1)])
 def test_first_checks_at_the_start_are_no_reason_to_start_slowly(when: float, factor: float) -> None:
     async def main() -> None:
-        weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
+        weights = WeightController(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
         state = merged(config(*NAMED, pool=RAMPED | {"health": {"type": "tcp"}}))
-        state = weigher.weigh(state, 0.0, first=True)
-        state = weighed(weigher, state, when, health=HealthState.UP)
+        state = weights.apply_factors(state, 0.0, first=True)
+        state = weighed(weights, state, when, health=HealthState.UP)
         assert factors(state)["a"] == factor
         # Once it has served, it is like any other.
-        state = weighed(weigher, state, when, health=HealthState.DOWN)
-        assert factors(weighed(weigher, state, when, health=HealthState.UP))["a"] == 0.1
+        state = weighed(weights, state, when, health=HealthState.DOWN)
+        assert factors(weighed(weights, state, when, health=HealthState.UP))["a"] == 0.1
 
     run(main())
 
 
 def test_a_file_that_changes_a_backend_does_not_make_it_new_but_one_that_moves_it_does() -> None:
     async def main() -> None:
-        weigher, state = ramp_scene()
+        weights, state = ramp_scene()
         wanted = config(
             {"name": "a", "address": A, "weight": 2}, {"name": "b", "address": "127.0.0.1:9003"}, pool=RAMPED
         )
-        state = weigher.weigh(merge(state, wanted, targets(wanted), Slots()), 100.0)
+        state = weights.apply_factors(merge(state, wanted, targets(wanted), Slots()), 100.0)
         assert factors(state) == {"a": 1, "b": 0.1}
 
     run(main())
@@ -406,10 +406,10 @@ def test_a_file_that_changes_a_backend_does_not_make_it_new_but_one_that_moves_i
 
 def test_slow_start_that_is_configured_later_slows_down_nobody_in_service() -> None:
     async def main() -> None:
-        weigher = Weigher(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
-        state = weigher.weigh(merged(config(*NAMED)), 0.0, first=True)
+        weights = WeightController(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
+        state = weights.apply_factors(merged(config(*NAMED)), 0.0, first=True)
         wanted = config(*NAMED, pool=RAMPED)
-        state = weigher.weigh(merge(state, wanted, targets(wanted), Slots()), 100.0)
+        state = weights.apply_factors(merge(state, wanted, targets(wanted), Slots()), 100.0)
         assert factors(state) == {"a": 1, "b": 1}
         assert state.pools["app"].backends["a"].usable_since == -math.inf
 

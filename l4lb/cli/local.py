@@ -51,11 +51,11 @@ def run(path: str) -> None:
       l4lb run -c /etc/l4lb/l4lb.yaml
     """
     from l4lb.process import signals
-    from l4lb.process.upgrade import succession
+    from l4lb.process.upgrade import predecessor
 
     signals.hold_signals()
     try:
-        handover = succession.arrive()
+        handover = predecessor.arrive()
         import uvloop
 
         from l4lb.process import daemon
@@ -100,13 +100,13 @@ def check(file: str | None, path: str | None, as_json: bool) -> None:
 def _problems(path: str) -> Sequence[Problem]:
     """What is wrong with a file."""
     from l4lb.balancer.rehearsal import rehearse
-    from l4lb.base.gc_pause import uncollected
+    from l4lb.base.gc_pause import gc_paused
     from l4lb.config import load_config
-    from l4lb.config.source import BYTES_MAX
+    from l4lb.config.files import BYTES_MAX
 
     data = sys.stdin.buffer.read(BYTES_MAX + 1) if path == "-" else None
     try:
-        with uncollected():
+        with gc_paused():
             rehearse(load_config(path, data=data))
     except ConfigError as error:
         return error.problems

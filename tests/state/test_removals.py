@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from l4lb.config import Config
 from l4lb.engine.api import SlotKind
-from l4lb.state.departures import Departure, departures
+from l4lb.state.removals import Removal, removals
 from l4lb.state.state import State
 from tests.helpers.build import config, merged, slots_of
 
@@ -17,18 +17,18 @@ def states(before: Config, after: Config) -> tuple[State, State]:
 
 def test_nothing_departs_when_nothing_is_gone() -> None:
     old, new = states(config(A, B), config(B, A, pool={"retries": 0}, listener={"max_connections": 3}))
-    assert list(departures(old, new)) == []
+    assert list(removals(old, new)) == []
 
 
 def test_backend_that_left_departs_with_the_patience_of_the_pool_its_sessions_knew() -> None:
     old, new = states(config(A, B, pool={"drain_timeout": 30}), config(B, pool={"drain_timeout": 1}))
     slot = old.pools["app"].backends[A].slot
-    assert list(departures(old, new)) == [Departure(SlotKind.BACKEND, slot, f"app/{A}", 30.0, closes_quiet=True)]
+    assert list(removals(old, new)) == [Removal(SlotKind.BACKEND, slot, f"app/{A}", 30.0, closes_quiet=True)]
 
 
 def test_patience_can_be_endless() -> None:
     old, new = states(config(A, B, pool={"drain_timeout": "off"}), config(B))
-    assert [departure.patience for departure in departures(old, new)] == [None]
+    assert [departure.timeout for departure in removals(old, new)] == [None]
 
 
 def test_pool_takes_its_backends_with_it_and_nobody_else() -> None:
@@ -41,7 +41,7 @@ def test_pool_takes_its_backends_with_it_and_nobody_else() -> None:
         pools={"one": {"backends": [A]}},
     )
     old, new = states(before, after)
-    gone = list(departures(old, new))
+    gone = list(removals(old, new))
     assert [(one.kind, one.label) for one in gone] == [
         (SlotKind.LISTENER, "y"),
         (SlotKind.POOL, "two"),

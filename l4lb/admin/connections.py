@@ -1,8 +1,8 @@
 """Bounds what an HTTP client can hold: the number of connections to a socket, and the time each may take.
 
 aiohttp bounds sizes (request line, headers, body) but not half a request or a client that does not read its answer.
-A `Guard` stands between the transport and aiohttp's protocol and aborts a connection whose deadline passes. The
-deadline moves when a request has arrived and when its handler is done, so it never depends on what the client sends.
+A `ConnectionGuard` stands between the transport and aiohttp's protocol and aborts a connection whose deadline passes.
+The deadline moves when a request has arrived and when its handler is done, never by what the client sends meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Door:
+class ConnectionLimits:
     """One socket: what its clients may do and how many there may be, in all and from one address.
 
     Where there is no room for another client, the one that has kept l4lb waiting for longest is closed: strangers that
@@ -35,11 +35,11 @@ class Door:
     connections_max: int
     of_one_max: int
     on_lost: Callable[[], object]
-    guards: dict[asyncio.Transport, Guard] = field(default_factory=dict)
+    guards: dict[asyncio.Transport, ConnectionGuard] = field(default_factory=dict)
 
     def make_room(self, source: str) -> bool:
         """Whether there is room for another client from `source` now."""
-        by_source: dict[str, list[Guard]] = {source: []}
+        by_source: dict[str, list[ConnectionGuard]] = {source: []}
         for guard in self.guards.values():
             by_source.setdefault(guard.source, []).append(guard)
         if len(by_source[source]) >= self.of_one_max:
@@ -49,7 +49,7 @@ class Door:
         return any(_close_one(guards) for guards in sorted(by_source.values(), key=len, reverse=True))
 
 
-def _close_one(guards: Iterable[Guard]) -> bool:
+def _close_one(guards: Iterable[ConnectionGuard]) -> bool:
     """Close the one that has kept l4lb waiting for longest; False if none does."""
     waiting = [guard for guard in guards if not guard.answers]
     if waiting:
@@ -57,14 +57,14 @@ def _close_one(guards: Iterable[Guard]) -> bool:
     return bool(waiting)
 
 
-class Guard(asyncio.Protocol):
+class ConnectionGuard(asyncio.Protocol):
     """Passes everything on to `inner`, within the bounds.
 
     The handler of requests says when one `begins` and is `done`. `idle` is true between two of them, but not before
     the first one, `answers` in them. `leaving` says that the connection has to end with the next answer.
     """
 
-    def __init__(self, door: Door, make_inner: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, door: ConnectionLimits, make_inner: Callable[[], asyncio.Protocol]) -> None:
         self.door = door
         self._make_inner = make_inner
         self._inner: asyncio.Protocol | None = None

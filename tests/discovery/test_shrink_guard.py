@@ -1,4 +1,4 @@
-"""What is believed of an answer: never that a source that broke has nothing, always what lasts."""
+"""What is accepted of an answer: never that a source that broke has nothing, always what lasts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb.config import Address
-from l4lb.discovery.guard import Belief, Rules
+from l4lb.discovery.shrink_guard import AcceptedEndpoints, ShrinkRules
 from l4lb.discovery.source import Endpoint, Readiness
 
-RULES = Rules(max_removed=0.5, hold=30.0)
+RULES = ShrinkRules(max_removed=0.5, hold=30.0)
 
 
 def endpoints(names: str, readiness: Readiness = Readiness.READY) -> list[Endpoint]:
@@ -23,14 +23,14 @@ def draining(names: str) -> list[Endpoint]:
     return endpoints(names, Readiness.DRAINING)
 
 
-def names(belief: Belief) -> str:
+def names(belief: AcceptedEndpoints) -> str:
     return "".join(sorted(endpoint.name for endpoint in belief.endpoints))
 
 
-def after(*answers: list[Endpoint], rules: Rules = RULES) -> Belief:
-    belief = Belief()
+def after(*answers: list[Endpoint], rules: ShrinkRules = RULES) -> AcceptedEndpoints:
+    belief = AcceptedEndpoints()
     for answer in answers:
-        belief = belief.answered(answer, 0.0, rules)
+        belief = belief.with_answer(answer, 0.0, rules)
     return belief
 
 
@@ -54,38 +54,40 @@ def after(*answers: list[Endpoint], rules: Rules = RULES) -> Belief:
 )
 def test_a_sudden_loss_is_held_back(answers: list[str], left: str, held: int) -> None:
     belief = after(*(endpoints(answer) for answer in answers))
-    assert (names(belief), belief.held) == (left, held)
+    assert (names(belief), belief.held_back) == (left, held)
 
 
 def test_the_first_answer_is_believed_whatever_it_is() -> None:
     assert after(endpoints("a")).endpoints == tuple(endpoints("a"))
-    assert after([]).believed == ()
+    assert after([]).accepted == ()
 
 
 def test_what_was_draining_is_expected_to_go() -> None:
     belief = after(endpoints("abcd"), [*endpoints("a"), *draining("bcd")], endpoints("a"))
-    assert (names(belief), belief.held) == ("a", 0)
+    assert (names(belief), belief.held_back) == ("a", 0)
     for going in (Readiness.DRAINING, Readiness.LAST_RESORT):
         assert names(after(endpoints("a"), endpoints("a", going), [])) == ""
 
 
 def test_a_loss_that_lasts_is_believed_once_the_source_says_so_again() -> None:
-    belief = after(endpoints("abcd")).answered([], 100.0, RULES)
-    assert names(belief.answered([], 129.9, RULES)) == "abcd"
-    assert names(belief.answered([], 130.0, RULES)) == ""
-    assert names(belief.persisted(129.9, RULES)) == "abcd"
-    assert names(belief.persisted(130.0, RULES)) == ""
+    belief = after(endpoints("abcd")).with_answer([], 100.0, RULES)
+    assert names(belief.with_answer([], 129.9, RULES)) == "abcd"
+    assert names(belief.with_answer([], 130.0, RULES)) == ""
+    assert names(belief.unchanged(129.9, RULES)) == "abcd"
+    assert names(belief.unchanged(130.0, RULES)) == ""
 
 
 def test_an_answer_in_between_that_is_whole_ends_the_wait() -> None:
-    belief = after(endpoints("abcd")).answered([], 100.0, RULES).answered(endpoints("abcd"), 110.0, RULES)
-    assert names(belief.answered([], 131.0, RULES)) == "abcd"
+    belief = after(endpoints("abcd")).with_answer([], 100.0, RULES).with_answer(endpoints("abcd"), 110.0, RULES)
+    assert names(belief.with_answer([], 131.0, RULES)) == "abcd"
 
 
 def test_answers_that_differ_while_one_is_held_do_not_begin_the_wait_anew() -> None:
-    belief = after(endpoints("abcdef")).answered(endpoints("a"), 100.0, RULES).answered(endpoints("b"), 120.0, RULES)
-    assert (names(belief), belief.held) == ("abcdef", 5)
-    assert names(belief.persisted(130.0, RULES)) == "b"
+    belief = (
+        after(endpoints("abcdef")).with_answer(endpoints("a"), 100.0, RULES).with_answer(endpoints("b"), 120.0, RULES)
+    )
+    assert (names(belief), belief.held_back) == ("abcdef", 5)
+    assert names(belief.unchanged(130.0, RULES)) == "b"
 
 
 def test_who_is_held_is_as_last_believed_and_who_is_told_as_told() -> None:
@@ -95,11 +97,11 @@ def test_who_is_held_is_as_last_believed_and_who_is_told_as_told() -> None:
 
 
 def test_a_guard_that_is_off_believes_everything() -> None:
-    assert names(after(endpoints("abcd"), [], rules=Rules(1.0, 0.0))) == ""
+    assert names(after(endpoints("abcd"), [], rules=ShrinkRules(1.0, 0.0))) == ""
 
 
 def test_with_everything_allowed_only_nothing_is_suspicious() -> None:
-    rules = Rules(1.0, 30.0)
+    rules = ShrinkRules(1.0, 30.0)
     assert names(after(endpoints("abcd"), endpoints("a"), rules=rules)) == "a"
     assert names(after(endpoints("abcd"), [], rules=rules)) == "abcd"
 
@@ -111,41 +113,41 @@ ANSWERS = st.lists(
 
 @given(ANSWERS)
 def test_nothing_is_invented_and_nobody_told_is_left_out(steps: list[tuple[set[str], float, bool]]) -> None:
-    """Against all histories: what is used has the last answer, and of others only those that were believed before."""
-    belief, now, seen, gone_since = Belief(), 0.0, set[str](), dict[str, float]()
+    """Against all histories: what is used has the last answer, and of others only those that were accepted before."""
+    belief, now, seen, gone_since = AcceptedEndpoints(), 0.0, set[str](), dict[str, float]()
     for told, pause, confirmed in steps:
         now += pause
-        belief = belief.answered(endpoints("".join(sorted(told))), now, RULES)
+        belief = belief.with_answer(endpoints("".join(sorted(told))), now, RULES)
         used = set(names(belief))
         assert told <= used <= seen | told
         # Nobody is kept for longer than the hold.
         gone_since = {name: gone_since.get(name, now) for name in used - told}
         assert all(now - since < RULES.hold for since in gone_since.values())
-        assert belief.held == len(used - told)
+        assert belief.held_back == len(used - told)
         seen |= told
         if confirmed:
-            later = belief.persisted(now + RULES.hold, RULES)
+            later = belief.unchanged(now + RULES.hold, RULES)
             assert set(names(later)) == told
 
 
-PARTS = Rules(max_removed=0.5, hold=30.0, misses=3)
+PARTS = ShrinkRules(max_removed=0.5, hold=30.0, misses=3)
 
 
-def seen(*answers: tuple[float, str], rules: Rules = PARTS) -> Belief:
-    belief = Belief()
+def seen(*answers: tuple[float, str], rules: ShrinkRules = PARTS) -> AcceptedEndpoints:
+    belief = AcceptedEndpoints()
     for now, answer in answers:
-        belief = belief.answered(endpoints(answer), now, rules)
+        belief = belief.with_answer(endpoints(answer), now, rules)
     return belief
 
 
 def test_answers_that_show_a_part_each_change_nothing() -> None:
     one = seen((0, "abc"), (1, "cde"))
-    assert one.endpoints == one.answered(endpoints("abc"), 2.0, PARTS).endpoints
+    assert one.endpoints == one.with_answer(endpoints("abc"), 2.0, PARTS).endpoints
 
 
 def test_answers_that_show_a_part_each_add_up() -> None:
     belief = seen(*((float(second), "abc" if second % 2 else "cde") for second in range(1000)))
-    assert (names(belief), belief.held) == ("abcde", 2)
+    assert (names(belief), belief.held_back) == ("abcde", 2)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from l4lb.balancer.balancer import Balancer
 from l4lb.status import AdminState, BackendStatus, Session, Settings
 
 
-class Operated:
+class BalancerControl:
     """The part of `Control` that is the same around every balancer."""
 
     balancer: Balancer

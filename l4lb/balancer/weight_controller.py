@@ -1,7 +1,7 @@
 """Keeps the weights of backends in step with their load and their age in service, and their agents heard.
 
-Owns the tasks that scrape and ask. What follows from the answers is decided by pure functions; whoever owns the weigher
-calls `weigh` before each publication, and regularly while it is `active`.
+Owns the tasks that scrape and ask. What follows from the answers is decided by pure functions; the owner calls
+`apply_factors` before each publication, and regularly while the controller is `active`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from l4lb.bounded.client import Client
 from l4lb.config import model
 from l4lb.config.fields.series import Series
 from l4lb.engine.api import Engine
-from l4lb.health.progress import Progress, Work
+from l4lb.health.progress import ProgressTrack, Work
 from l4lb.load.exposition import SIGNALS, Readings, Signal, Wanted
 from l4lb.load.poller import Asked, Poller
 from l4lb.load.ramp import ramp
 from l4lb.load.scraper import fill, new_client, scrape
-from l4lb.load.weights import APPLY_INTERVAL, Rules, Sample, Track, Traffic, observe, step, utilisation
+from l4lb.load.weights import APPLY_INTERVAL, LoadRules, LoadTrack, Sample, Traffic, observe, step, utilisation
 from l4lb.net.target import Target
 from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State
 from l4lb.status import AdminState, LoadStatus
@@ -55,7 +55,7 @@ class Scrape:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AgentRequest:
     """Where an agent is asked."""
 
     target: Target
@@ -67,12 +67,12 @@ class Question:
 class _PoolLoad:
     """The tracks of a pool's backends by name, when they were last moved on, and when one was last applied."""
 
-    tracks: dict[str, Track] = field(default_factory=dict)
+    tracks: dict[str, LoadTrack] = field(default_factory=dict)
     stepped_at: float = -math.inf
     applied_at: float = -math.inf
 
 
-class Weigher:
+class WeightController:
     """`on_agent(key, line)` is called on the loop with each answer of an agent, `on_stalled(key, why)` with each scrape
     that tells of progress: why the work of a backend stands still, None if it does not."""
 
@@ -85,10 +85,10 @@ class Weigher:
         self._engine = engine
         self._on_agent = on_agent
         self._on_stalled = on_stalled
-        self._progress: dict[BackendKey, Progress] = {}
+        self._progress: dict[BackendKey, ProgressTrack] = {}
         self._client: Client | None = None
         self._scrapes: Poller[BackendKey, Scrape] = Poller("scrape", self._scrape)
-        self._agents: Poller[BackendKey, Question] = Poller("agent check", self._ask)
+        self._agents: Poller[BackendKey, AgentRequest] = Poller("agent check", self._ask)
         self._pools: dict[str, _PoolLoad] = {}
         self._steady: dict[str, PoolEntry] = {}
         self._ramping_until = -math.inf
@@ -101,7 +101,7 @@ class Weigher:
             known = self._scrapes.asked(key)
             if known is None or known.job.url != job.url:
                 # Somebody else's numbers say nothing of this one.
-                self._pools.setdefault(key[0], _PoolLoad()).tracks[key[1]] = Track()
+                self._pools.setdefault(key[0], _PoolLoad()).tracks[key[1]] = LoadTrack()
                 self._progress.pop(key, None)
         for name in self._pools.keys() - {pool for pool, _ in scrapes}:
             del self._pools[name]
@@ -109,7 +109,7 @@ class Weigher:
             load.tracks = {backend: track for backend, track in load.tracks.items() if (name, backend) in scrapes}
         self._progress = {key: seen for key, seen in self._progress.items() if key in scrapes}
         self._scrapes.apply(scrapes)
-        self._agents.apply(dict(_questions(state)))
+        self._agents.apply(dict(_agent_requests(state)))
         if scrapes:
             self.active.set()
 
@@ -136,14 +136,14 @@ class Weigher:
         if job.progress is None:
             return
         work = Work(at, readings.get("working"), readings.get("done"))
-        seen = self._progress[key] = self._progress.get(key, Progress()).observe(work)
+        seen = self._progress[key] = self._progress.get(key, ProgressTrack()).observe(work)
         limit = job.progress.stalled
         why = None
         if seen.stalled(limit) is not None:
             why = f"{job.progress.counter[0]} stands still for {limit:g}s or more, while requests are running"
         self._on_stalled(key, why)
 
-    async def _ask(self, key: BackendKey, question: Question) -> str:
+    async def _ask(self, key: BackendKey, question: AgentRequest) -> str:
         line = await ask(question.target, question.interval, question.send)
         self._on_agent(key, line)
         return line
@@ -154,7 +154,7 @@ class Weigher:
 
     # ---- weighing --------------------------------------------------------------------------------------------------
 
-    def weigh(self, state: State, now: float, *, first: bool = False) -> State:
+    def apply_factors(self, state: State, now: float, *, first: bool = False) -> State:
         """The state with the factors of this moment. With `first` the process begins, and with it every backend."""
         pools = {
             name: pool if pool is self._steady.get(name) else self._weighed_pool(name, pool, now, first=first)
@@ -183,15 +183,15 @@ class Weigher:
                 self._ramping_until = max(self._ramping_until, since + slow_start)
                 self.active.set()
             track = loads.get(backend_name)
-            spare = 1.0 if track is None else track.applied
-            if (warm, spare) != (entry.warmth, entry.spare):
-                entry = replace(entry, warmth=warm, spare=spare)
+            load_factor = 1.0 if track is None else track.applied
+            if (warm, load_factor) != (entry.slow_start_factor, entry.load_factor):
+                entry = replace(entry, slow_start_factor=warm, load_factor=load_factor)
             backends[backend_name] = entry
         if all(entry is pool.backends[backend_name] for backend_name, entry in backends.items()):
             return pool
         return replace(pool, backends=backends)
 
-    def _step(self, name: str, pool: PoolEntry, now: float) -> Mapping[str, Track]:
+    def _step(self, name: str, pool: PoolEntry, now: float) -> Mapping[str, LoadTrack]:
         load, settings = self._pools.get(name), pool.config.load
         if load is None or settings is None:
             return {}
@@ -228,12 +228,12 @@ class Weigher:
             readings={} if sample is None else {str(signal): value for signal, value in sample.readings.items()},
             age=None if sample is None else track.age(now),
             stale=not track.is_fresh(now, rules),
-            factor=entry.factor,
+            factor=entry.weight_factor,
             message=asked.message,
             scrapes_total=asked.results_total,
         )
 
-    def agent(self, key: BackendKey) -> Asked[Question] | None:
+    def agent(self, key: BackendKey) -> Asked[AgentRequest] | None:
         """What came of asking the agent of a backend; None if it has none."""
         return self._agents.asked(key)
 
@@ -266,7 +266,7 @@ def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
                 yield (pool_name, name), Scrape(url, entry.slot, load, progress, pool.config.source)
 
 
-def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
+def _agent_requests(state: State) -> Iterator[tuple[BackendKey, AgentRequest]]:
     """An agent that has asked for maintenance itself may end it; one of a backend that the operator took out is left
     in peace."""
     for pool_name, pool in state.pools.items():
@@ -277,7 +277,7 @@ def _questions(state: State) -> Iterator[tuple[BackendKey, Question]]:
             target = check_target(entry.target, agent, entry.config.agent or _WHERE_THE_POOL_SAYS)
             if not isinstance(target.address, str):
                 target = replace(target, sources=pool.config.source)
-                yield (pool_name, name), Question(target, agent.interval, agent.send or b"")
+                yield (pool_name, name), AgentRequest(target, agent.interval, agent.send or b"")
 
 
 def _wanted(job: Scrape) -> Wanted:
@@ -290,8 +290,8 @@ def _wanted(job: Scrape) -> Wanted:
     return wanted
 
 
-def _rules(settings: model.Load) -> Rules:
-    return Rules(
+def _rules(settings: model.Load) -> LoadRules:
+    return LoadRules(
         limits={signal: getattr(settings.limits, signal) for signal in SIGNALS},
         stale_after=max(settings.stale_after, STALE_INTERVALS * settings.interval),
         expire=settings.expire,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from l4lb.agent.protocol import NOTHING_SAID
+from l4lb.agent.protocol import NO_REPORT
 from l4lb.config import model
 from l4lb.errors import ControlError
 from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State, health_of
@@ -21,7 +21,9 @@ def find(state: State, key: BackendKey) -> BackendEntry:
     return entry
 
 
-def operated(pool: PoolEntry, entry: BackendEntry, state: AdminState | None, weight: int | None) -> BackendEntry:
+def with_operator_change(
+    pool: PoolEntry, entry: BackendEntry, state: AdminState | None, weight: int | None
+) -> BackendEntry:
     """After its operator gave it another state or weight; None leaves it as it is. ControlError for a bad weight."""
     if weight is not None and not 0 <= weight <= 256:
         raise ControlError(f"weight {weight} is out of range; weights are 0 to 256", 400)
@@ -35,7 +37,7 @@ def operated(pool: PoolEntry, entry: BackendEntry, state: AdminState | None, wei
     return _unknown_after_maint(pool, entry, changed)
 
 
-def resettled(pool: PoolEntry, entry: BackendEntry, config: model.Backend) -> BackendEntry:
+def with_new_settings(pool: PoolEntry, entry: BackendEntry, config: model.Backend) -> BackendEntry:
     """After its operator gave it other settings. What was done to it stays, its state and its weight; what is known of
     a server at another address does not."""
     if entry.config.address == config.address:
@@ -46,16 +48,16 @@ def resettled(pool: PoolEntry, entry: BackendEntry, config: model.Backend) -> Ba
         config=config,
         target=None,
         health=pool.untested(config),
-        agent=NOTHING_SAID,
+        agent=NO_REPORT,
         usable_since=None,
         ejected=False,
         stalled=None,
     )
 
 
-def advised(pool: PoolEntry, entry: BackendEntry, line: str) -> BackendEntry:
+def with_agent_report(pool: PoolEntry, entry: BackendEntry, line: str) -> BackendEntry:
     """After its agent said this."""
-    return _unknown_after_maint(pool, entry, replace(entry, agent=entry.agent.heard(line)))
+    return _unknown_after_maint(pool, entry, replace(entry, agent=entry.agent.with_line(line)))
 
 
 def _unknown_after_maint(pool: PoolEntry, before: BackendEntry, after: BackendEntry) -> BackendEntry:

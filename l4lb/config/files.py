@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from l4lb.config.tree import Budget, Items, Node, Place, Scalar, Section, SyntaxProblem, TreeBuilder
+from l4lb.config.tree import Budget, ListNode, MapNode, Node, Place, ScalarNode, SyntaxProblem, TreeBuilder
 from l4lb.config.units import shorten
 from l4lb.errors import Problem
 
@@ -40,7 +40,7 @@ def read_regular(path: str, most: int) -> bytes:
 
 
 @dataclass(slots=True)
-class Source:
+class FileReader:
     """Reads a file and what it includes into one tree.
 
     `files` are those read, in order. `complete` is False when something is missing from the tree, so that nothing can
@@ -55,14 +55,14 @@ class Source:
     _budget: Budget = field(default_factory=Budget)
     _identities: set[str] = field(default_factory=set)
 
-    def read(self, path: str, data: bytes | None = None) -> Section:
+    def read(self, path: str, data: bytes | None = None) -> MapNode:
         """The tree of the file at `path`, or of one that has this `data`."""
-        root = Section(Place(path, 1, 1), {})
+        root = MapNode(Place(path, 1, 1), {})
         self._read_into(root, path, Place(path, 1, 1), (), data)
         return root
 
     def _read_into(
-        self, root: Section, path: str, asked: Place, parents: tuple[str, ...], data: bytes | None = None
+        self, root: MapNode, path: str, asked: Place, parents: tuple[str, ...], data: bytes | None = None
     ) -> None:
         """Add what the file holds to `root`. `asked` is where a failure to read it is reported."""
         identity = _identity(path)
@@ -78,7 +78,7 @@ class Source:
             return
         if tree is None:
             return
-        if not isinstance(tree, Section):
+        if not isinstance(tree, MapNode):
             self._fail(
                 Problem(*tree.place, "", "a configuration is a mapping of sections, such as listeners and pools")
             )
@@ -109,15 +109,15 @@ class Source:
             self._fail(Problem(*place, "", "these bytes are not UTF-8; save the file as UTF-8"))
             return None
 
-    def _patterns(self, include: Node) -> Iterator[Scalar]:
-        for node in include.nodes if isinstance(include, Items) else [include]:
-            if isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
+    def _patterns(self, include: Node) -> Iterator[ScalarNode]:
+        for node in include.nodes if isinstance(include, ListNode) else [include]:
+            if isinstance(node, ScalarNode) and isinstance(node.value, str) and node.value:
                 yield node
             else:
                 message = "a file name or pattern is expected, such as conf.d/*.yaml"
                 self.problems.append(Problem(*node.place, "include", message))
 
-    def _include(self, root: Section, path: str, pattern: Scalar, parents: tuple[str, ...]) -> None:
+    def _include(self, root: MapNode, path: str, pattern: ScalarNode, parents: tuple[str, ...]) -> None:
         wanted = os.path.join(os.path.dirname(path), str(pattern.value))
         try:
             found = sorted(itertools.islice(glob.iglob(wanted), FILES_MAX + 1))
@@ -141,16 +141,16 @@ class Source:
                 return
             self._read_into(root, file, pattern.place, parents)
 
-    def _merge(self, root: Section, tree: Section) -> None:
+    def _merge(self, root: MapNode, tree: MapNode) -> None:
         """Add a file's sections key by key: what two files both say is a mistake in one of them."""
         for name, (key_place, node) in tree.entries.items():
             if name not in root.entries:
                 # A copy, because a section that stays open for other files must not be one that an alias shares.
-                copy = Section(node.place, dict(node.entries)) if isinstance(node, Section) else node
+                copy = MapNode(node.place, dict(node.entries)) if isinstance(node, MapNode) else node
                 root.entries[name] = key_place, copy
                 continue
             first_place, first = root.entries[name]
-            if not isinstance(first, Section) or not isinstance(node, Section):
+            if not isinstance(first, MapNode) or not isinstance(node, MapNode):
                 self._twice(key_place, name, first_place)
                 continue
             for key, entry in node.entries.items():
