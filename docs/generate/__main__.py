@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs.generate import keys
+from docs.generate import commands, keys, openapi
 from docs.generate.parts import filled
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -19,15 +20,22 @@ def made(name: str) -> str:
     match what:
         case "keys":
             return keys.key_table(sections[which])
+        case "commands":
+            return commands.commands()
+        case "requests":
+            return openapi.request_table()
+        case "fields":
+            return openapi.field_table(which)
     raise ValueError(f"there is no generated part '{name}'")
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Every page with generated parts, and its text as it should be."""
+    """Every page with generated parts, every file that is generated as a whole, and its text as it should be."""
     for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text()
         if "<!-- begin " in text:
             yield path, filled(text, made)
+    yield DOCS / "reference/openapi.json", json.dumps(openapi.document(), indent=2) + "\n"
 
 
 def main(arguments: list[str]) -> int:

@@ -1,8 +1,8 @@
 """The admin HTTP API as OpenAPI 3.1, from the server's own routes and handlers.
 
-Summaries and descriptions are the docstrings of the handlers. Schemas of responses are read off what the views make of a
-status with everything in it and of one with nothing, so they can't lag behind. What neither shows, parameters, bodies and
-status codes, stands in `OPERATIONS`; a route that is missing there is an error.
+Summaries and descriptions are the docstrings of the handlers. Schemas of responses are inferred from what the views
+make of a status with everything in it and of one with nothing, so they cannot lag behind. `OPERATIONS` holds the rest:
+parameters, bodies and status codes. A route that is missing there is an error.
 """
 
 from __future__ import annotations
@@ -15,19 +15,30 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from docs.generate.fields import FIELDS
 from docs.generate.parts import table
 from l4lb.admin import metrics, views
 from l4lb.admin.requests import BackendChange
 from l4lb.admin.server import AdminServer
 from l4lb.config import json_schema
 from l4lb.engine.api import Path, Phase, SessionState
-from l4lb.status import AdminState, EjectionStatus, HealthState, Origin, ShutdownStatus, Status
+from l4lb.status import (
+    AdminState,
+    EjectionStatus,
+    FailoverStatus,
+    HealthState,
+    Origin,
+    PoolFaultStatus,
+    ShutdownStatus,
+    Status,
+    UpgradeStatus,
+)
 from tests.admin.fake_control import FakeControl, exhaustive_status, make_session, make_status
 
 Schema = dict[str, Any]
 
-MAPPINGS = {"listeners", "pools", "backends", "signals", "paths"}
-"""Objects whose keys are names; so are those of counters by result or reason."""
+MAPPINGS = {"listeners", "pools", "backends"}
+"""Objects whose keys are names. Those of counters by result or reason, and of signals, are too."""
 
 ENUMERATIONS: dict[tuple[str, str], list[str]] = {
     ("Backend", "state"): [str(item.value) for item in AdminState],
@@ -40,76 +51,6 @@ ENUMERATIONS: dict[tuple[str, str], list[str]] = {
 
 PREFIXES = {"Backend": "backend", "Pool": "pool", "Listener": "listener", "Worker": "worker"}
 """Numbers of the API that are a metric too are described by the help of that metric."""
-
-FIELDS = {
-    "Status.uptime_seconds": "Seconds since the process started.",
-    "Status.stopping": "Whether l4lb drains before it exits.",
-    "Status.max_connections": "Sessions that the whole process may hold.",
-    "Status.shutdown": "`null` until l4lb stops.",
-    "Status.shutdown.age_s": "Seconds since the stop began.",
-    "Status.shutdown.left_s": "Seconds until the remaining sessions are closed; `null` is without limit.",
-    "Status.shutdown.sessions": "Sessions left.",
-    "Status.shutdown.busy": "Of them, those in a turn.",
-    "Status.config.last_error": "Why the last reload was rejected; `null` if it was applied.",
-    "Status.config.restart_notes": "What in the file takes effect only after a restart or an upgrade.",
-    "Status.upgrade.under_way": "Whether an upgrade is in progress.",
-    "Status.upgrade.done_total": "Upgrades since the last restart, those of earlier processes included.",
-    "Status.upgrade.failed_total": "Failed upgrades since the last restart.",
-    "Status.upgrade.last_error": "Why the last upgrade failed; `null` if it did not.",
-    "Listener.bind": "Addresses in use: port 0 shows as the port that the kernel chose.",
-    "Listener.lost": "Unix sockets that no client reaches, because their file was removed or replaced.",
-    "Listener.max_connections": "The limit; `null` is none.",
-    "Pool.panic": "Whether health is ignored because too few backends are usable.",
-    "Pool.scale_to_zero": "As in the file.",
-    "Pool.queued": "Clients in the queue.",
-    "Pool.queue_size": "Clients that may wait; `null` without a queue.",
-    "Pool.fault": "Why the pool keeps what it had, because something new of it cannot be used; `null` if it is up to date.",
-    "Pool.discovery": "`null` without a source of backends.",
-    "Pool.discovery.age_s": "Seconds since the source last answered; `null` before its first answer.",
-    "Pool.discovery.held": "Backends missing from its last answer and kept for now.",
-    "Pool.discovery.unusable": "Entries of its last answer that cannot be backends.",
-    "Pool.failover": "`null` without tiers and without `balance: first`.",
-    "Pool.failover.current": "The tier or backend in use; `null` if none is usable.",
-    "Pool.failover.held": "Better backends that are usable and held back by `failback`.",
-    "Pool.sticky": "`null` if clients are not remembered.",
-    "Pool.sticky.entries_max": "The limit in force.",
-    "Pool.closed_total": "Sessions that ended, by reason and code.",
-    "Pool.removed": "Backends of the file that were removed at run time.",
-    "Backend.state": "What the operator wants.",
-    "Backend.health": "What the checks say.",
-    "Backend.health_message": "Why.",
-    "Backend.zone": "`null` without a zone.",
-    "Backend.effective_weight": "What balancing uses: 0 when the backend takes no new session, less than `weight` while load, "
-    "agent or slow start hold it back.",
-    "Backend.max_connections": "The limit in force, an agent's included; `null` is none.",
-    "Backend.max_busy": "The limit; `null` is none.",
-    "Backend.bytes_in": "Received from clients, sent to the backend.",
-    "Backend.bytes_out": "Received from the backend, sent to clients.",
-    "Backend.latency_s": "Recent time to the first byte of a turn; `null` if unknown.",
-    "Backend.origin": "Where the backend comes from.",
-    "Backend.changed": "Keys that were given other values at run time.",
-    "Backend.ejection": "`null` without `passive`.",
-    "Backend.ejection.cause": "Why it is ejected; `null` if it is not.",
-    "Backend.ejection.left_s": "Seconds left of the ejection.",
-    "Backend.load": "`null` without `load`.",
-    "Backend.load.utilisation": "1 when something is used up; `null` if unknown.",
-    "Backend.load.age_s": "Age of that number.",
-    "Backend.load.factor": "By which the weight is multiplied.",
-    "Backend.agent": "`null` without `agent`.",
-    "Session.session": "Its number, for `DELETE /api/v1/sessions/{session}`.",
-    "Session.state": "`header`: waiting for a PROXY header. `hello`: waiting for a server name. `queue`, `connect`, `relay`. "
-    "`closing`: over, while a peer reads the rest.",
-    "Session.phase": "Where in a turn it is; `wait` for a response, `stream` while one arrives.",
-    "Session.queue_s": "`null` for a phase that was not reached, as in the next two.",
-    "Autoscale.demand": "`busy` + `queued`.",
-    "Autoscale.sessions": "`connections` + `queued`.",
-    "Autoscale.busy": "Turns in flight, those at draining backends too.",
-    "Autoscale.connections": "Sessions of backends, idle ones too.",
-    "Autoscale.backends.total": "Backends that are known.",
-    "Autoscale.backends.ready": "Of them, those whose `state` is `ready`.",
-    "Autoscale.backends.usable": "Of them, those that take sessions.",
-}
-"""Fields of responses whose name does not say it all."""
 
 PARAMETERS = {
     "pool": "Name of a pool.",
@@ -184,7 +125,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
 def routes() -> Iterator[tuple[str, str, web.AbstractRoute]]:
     """Method and path of every route of the server, and the route. Paths with a slash at the end are the same again."""
     server = AdminServer(FakeControl(), None, None)
-    for resource in server.application.router.resources():
+    for resource in server.resources:
         if resource.canonical.endswith("/") and resource.canonical != "/":
             continue
         for route in resource:
@@ -202,7 +143,7 @@ def document() -> Schema:
         "info": {
             "title": "l4lb admin API",
             "version": "1",
-            "description": "Over the unix socket `admin.socket` everything is allowed; over `admin.listen` changes get 403.",
+            "description": "Everything is allowed over `admin.socket`; changes get 403 over `admin.listen`.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -235,6 +176,11 @@ def _fields(name: str, schema: Schema, prefix: str = "") -> Iterator[tuple[str, 
         yield from _fields(name, inner, f"{prefix}{key}.")
 
 
+def _plain(text: str) -> str:
+    """Without links, which lead from one page of the documentation to another."""
+    return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
+
+
 def _sentences(route: web.AbstractRoute) -> list[str]:
     text = inspect.getdoc(route.handler)
     assert text, f"{route} has a handler without a docstring"
@@ -243,7 +189,7 @@ def _sentences(route: web.AbstractRoute) -> list[str]:
 
 def _operation(method: str, path: str, route: web.AbstractRoute) -> Schema:
     operation = OPERATIONS[method, path]
-    summary, *rest = _sentences(route)
+    summary, *rest = map(_plain, _sentences(route))
     made: Schema = {"operationId": route.handler.__name__.strip("_"), "summary": summary}
     if rest:
         made["description"] = " ".join(rest)
@@ -280,7 +226,11 @@ def schemas() -> dict[str, Schema]:
     backend = _taken(pool, "backends")
     worker = status["properties"]["workers"]["items"]
     status["properties"]["workers"]["items"] = _reference("Worker")
-    for owner, key, name in ((status, "pools", "Pool"), (status, "listeners", "Listener"), (pool, "backends", "Backend")):
+    for owner, key, name in (
+        (status, "pools", "Pool"),
+        (status, "listeners", "Listener"),
+        (pool, "backends", "Backend"),
+    ):
         owner["properties"][key]["additionalProperties"] = _reference(name)
     sessions = [views.session_view(make_session(backend=None)), views.session_view(make_session())]
     autoscale = [views.autoscale_view(name, one) for name, one in make_status().pools.items()]
@@ -306,8 +256,15 @@ def _statuses() -> list[Status]:
     ejection = EjectionStatus(cause="failures", left=1.5, ejections_total={"failures": 1})
     odd = replace(backend, effective_weight=0.5, zone="eu-1", ejection=ejection)
     shutdown = ShutdownStatus(age=1.5, left=2.5, sessions=3, busy=1)
-    stopping = replace(full, pools={"llama": replace(pool, backends={"a": odd})}, shutdown=shutdown)
-    return [full, stopping, replace(stopping, shutdown=replace(shutdown, left=None)), make_status()]
+    failover = FailoverStatus(current="tier 1", held=("tier 0",), message="failback is off")
+    fault = PoolFaultStatus("not usable", 1)
+    odd_pool = replace(pool, backends={"a": odd}, failover=failover, fault=fault)
+    config = replace(full.config, last_error="rejected")
+    upgrade = UpgradeStatus(last_error="failed")
+    stopping = replace(full, pools={"llama": odd_pool}, shutdown=shutdown, config=config, upgrade=upgrade)
+    unsure = replace(odd_pool, failover=replace(failover, current=None))
+    waiting = replace(stopping, shutdown=replace(shutdown, left=None), pools={"llama": unsure})
+    return [full, stopping, waiting, make_status()]
 
 
 def _taken(schema: Schema, key: str) -> Schema:
@@ -332,9 +289,11 @@ def _schema(values: list[Any], key: str = "") -> Schema:
 
 def _schema_of_some(some: list[Any], key: str) -> Schema:
     if all(isinstance(value, dict) for value in some):
-        if key in MAPPINGS or key.endswith("_total"):
-            inner = [item for value in some for item in value.values()]
-            return {"type": "object", "additionalProperties": _schema(inner) if inner else {}}
+        inner = [item for value in some for item in value.values()]
+        if key.endswith("_total") or key == "signals":
+            return {"type": "object", "additionalProperties": _schema(inner, key) if inner else {"type": "number"}}
+        if key in MAPPINGS and all(isinstance(item, dict) for item in inner):
+            return {"type": "object", "additionalProperties": _schema(inner)}
         names = dict.fromkeys(name for value in some for name in value)
         properties = {name: _schema([value.get(name) for value in some], name) for name in names}
         return {"type": "object", "required": list(names), "properties": properties}
@@ -390,7 +349,9 @@ def _small() -> dict[str, Schema]:
 def _settings() -> Schema:
     """A backend as the file has it: the keys only, whose values `l4lb schema` describes."""
     backend = json_schema()["$defs"]["Backend"]["anyOf"][1]
-    described = {name: {"description": " ".join(item["description"].split())} for name, item in backend["properties"].items()}
+    described = {
+        name: {"description": " ".join(item["description"].split())} for name, item in backend["properties"].items()
+    }
     return {"type": "object", "properties": described, "additionalProperties": False}
 
 
@@ -403,6 +364,7 @@ def _change() -> Schema:
     return {
         "type": "object",
         "minProperties": 1,
-        "properties": settings | {"state": state, "weight": {**weight, "description": settings["weight"]["description"]}},
+        "properties": settings
+        | {"state": state, "weight": {**weight, "description": settings["weight"]["description"]}},
         "additionalProperties": False,
     }

@@ -39,20 +39,26 @@ class Backends:
         router.add_delete(BACKEND, self._delete)
 
     async def _get_pools(self, _request: web.Request) -> web.Response:
-        """The backends of each pool as a file would have them."""
+        """The backends of each pool as a file would list them, without those that sources found."""
         pools = {name: {"backends": list(backends)} for name, backends in self._control.written().items()}
         return web.json_response({"pools": pools})
 
     async def _get(self, request: web.Request) -> web.Response:
+        """One backend as in the status, and the `pid` of the process that counts its connections."""
         pool, backend = request.match_info["pool"], request.match_info["backend"]
         return self._shown(pool, backend, HTTPStatus.OK, public=self._is_public(request))
 
     async def _post(self, request: web.Request) -> web.Response:
+        """Add a backend. The body has the keys of the file, such as `{"address": "10.0.0.13:8000", "name": "c"}`."""
         pool = request.match_info["pool"]
         name = await self._control.add_backend(pool, await _body(request))
         return self._shown(pool, name, HTTPStatus.CREATED)
 
     async def _patch(self, request: web.Request) -> web.Response:
+        """Change a backend: its `state`, its `weight`, and any key that the file has for a backend but its name.
+
+        Example: `{"state": "drain", "weight": 2, "address": "10.0.0.14:8000"}`. All of it applies or nothing.
+        """
         try:
             change = BackendChange.model_validate(await _body(request))
         except ValidationError as error:
@@ -66,11 +72,13 @@ class Backends:
         return self._shown(pool, backend, HTTPStatus.OK)
 
     async def _delete(self, request: web.Request) -> web.Response:
+        """Remove a backend. Its `connections` drain; with `?force` they are closed."""
         pool, backend = request.match_info["pool"], request.match_info["backend"]
         sessions = await self._control.remove_backend(pool, backend, force=_flag(request, "force"))
         return web.json_response({"removed": True, "connections": sessions})
 
     async def _delete_sessions(self, request: web.Request) -> web.Response:
+        """Close all sessions of a backend; the response says how many were `killed`."""
         pool, backend = request.match_info["pool"], request.match_info["backend"]
         return web.json_response({"killed": await self._control.kill_sessions(pool, backend)})
 

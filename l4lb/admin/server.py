@@ -86,6 +86,11 @@ class AdminServer:
     def listening(self) -> Listening:
         return self._listening
 
+    @property
+    def resources(self) -> list[web.AbstractResource]:
+        """Every path with its routes. The description of the API is made of them and of their handlers' docstrings."""
+        return list(self._runner.app.router.resources())
+
     async def start(self) -> None:
         """Accept requests. StartError when an address cannot be used; nothing is left open then."""
         try:
@@ -229,7 +234,7 @@ class AdminServer:
         return next((door.guards[transport] for door in self._doors.values() if transport in door.guards), None)
 
     async def _get_root(self, request: web.Request) -> web.Response:
-        """The paths there are, with their methods."""
+        """Every path with its methods."""
         paths: dict[str, list[str]] = {}
         for resource in request.app.router.resources():
             if resource.canonical.endswith("/") and resource.canonical != "/":
@@ -239,6 +244,7 @@ class AdminServer:
         return web.json_response({"paths": paths})
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
+        """The [metrics](metrics.md) as Prometheus text, or as OpenMetrics if `Accept` asks for it."""
         openmetrics = metrics.wants_openmetrics(request.headers.get(hdrs.ACCEPT, ""))
         status = self._control.status()
 
@@ -249,9 +255,11 @@ class AdminServer:
         return await self._respond(request, render, metrics.OPENMETRICS if openmetrics else metrics.TEXT)
 
     async def _get_healthz(self, _request: web.Request) -> web.Response:
+        """200 while the control plane responds, also during a stop."""
         return web.json_response({"healthy": True})
 
     async def _get_readyz(self, request: web.Request) -> web.Response:
+        """200 if clients should be sent to this process, else 503: see [readiness](#readiness)."""
         status = self._control.status()
         wanted = readiness.wanted_pools(request.query.items(), status.pools)
         problems = readiness.problems(status, wanted)
@@ -262,17 +270,20 @@ class AdminServer:
         return web.json_response(body, status=HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
 
     async def _get_status(self, request: web.Request) -> web.Response:
+        """The whole state: listeners, pools, backends, workers."""
         status = self._control.status()
         status = views.public(status) if self._is_public(request) else status
         return await self._respond(request, lambda: _dump(views.status_view(status)), "application/json")
 
     async def _get_sessions(self, request: web.Request) -> web.Response:
+        """Every live session."""
         sessions = await self._control.sessions()
         return await self._respond(
             request, lambda: _dump({"sessions": [views.session_view(item) for item in sessions]}), "application/json"
         )
 
     async def _delete_session(self, request: web.Request) -> web.Response:
+        """Close a session."""
         session = request.match_info["session"]
         # 64 bits are at most 20 digits; the bound keeps int() from being a way to burn CPU.
         if not (session.isascii() and session.isdigit() and len(session) <= 20):
@@ -283,6 +294,7 @@ class AdminServer:
         return web.json_response({"session": int(session), "killed": True})
 
     async def _get_autoscale(self, request: web.Request) -> web.Response:
+        """Demand and backends of a pool, for [autoscalers](../guides/scaling.md#what-to-scale-on)."""
         name = request.match_info["pool"]
         pool = self._control.status().pools.get(name)
         if pool is None:
@@ -290,6 +302,7 @@ class AdminServer:
         return web.json_response(views.autoscale_view(name, pool))
 
     async def _post_reload(self, _request: web.Request) -> web.Response:
+        """Reload the configuration as SIGHUP does, and wait for the outcome."""
         outcome = await self._control.reload()
         if outcome.applied:
             return web.json_response({"applied": True, "notes": list(outcome.notes)})
@@ -299,6 +312,7 @@ class AdminServer:
         return web.json_response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def _post_upgrade(self, _request: web.Request) -> web.Response:
+        """Upgrade in place as SIGUSR2 does, and wait for the outcome."""
         outcome = await self._control.upgrade()
         if outcome.reason is None:
             return web.json_response({"upgraded": True, "pid": outcome.pid, "version": outcome.version})
