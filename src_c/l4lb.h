@@ -24,6 +24,7 @@ struct lb_lpm;
 
 /* ---- what may be configured -------------------------------------------------------------------------------------- */
 
+/* config/algorithm.h says what each does. */
 enum l4lb_balance {
     L4LB_ROUND_ROBIN,
     L4LB_LEAST_CONNECTIONS,
@@ -33,6 +34,7 @@ enum l4lb_balance {
     L4LB_FIRST,
     L4LB_LEAST_BUSY,
     L4LB_LEAST_LATENCY,
+    L4LB_N_BALANCE
 };
 
 enum l4lb_proxy_mode { L4LB_PROXY_OFF, L4LB_PROXY_REQUIRE, L4LB_PROXY_OPTIONAL };

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "config/balance.h"
+#include "config/snapshot.h"
 #include "base/hash.h"
 #include "shared/shared.h"
 #include "structures/lpm.h"

@@ -25,18 +25,6 @@ from l4lb.state.containment import PoolFaults
 from l4lb.state.state import BackendEntry, ListenerEntry, PoolEntry, State
 from l4lb.state.tables import table_size
 
-_BALANCE = {
-    "round_robin": Balance.ROUND_ROBIN,
-    "least_connections": Balance.LEAST_CONNECTIONS,
-    "power_of_two": Balance.POWER_OF_TWO,
-    "random": Balance.RANDOM,
-    "maglev": Balance.MAGLEV,
-    "source_hash": Balance.MAGLEV,
-    "first": Balance.FIRST,
-    "least_busy": Balance.LEAST_BUSY,
-    "least_latency": Balance.LEAST_LATENCY,
-}
-
 _NOWHERE = ("0.0.0.0", 0)
 """Stands for an address that is not known yet. Such a backend is not usable, so nobody goes there."""
 
@@ -151,7 +139,7 @@ def _pool(pool: PoolEntry, zones: Mapping[str, int]) -> PoolSpec:
     config, timeouts, weights, taking = pool.config, pool.config.timeouts, pool.weights(), pool.taking()
     return PoolSpec(
         slot=pool.slot,
-        balance=_BALANCE[config.balance],
+        balance=Balance.MAGLEV if config.balance == "source_hash" else Balance[config.balance.upper()],
         table_size=table_size(pool),
         max_load=0 if config.hash.max_load is None else round(config.hash.max_load * 100),
         hash_key=HashKey[config.hash.key.upper()],

@@ -7,6 +7,7 @@
 
 #include "base/bounds.h"
 #include "base/clock.h"
+#include "config/algorithm.h"
 
 /* ---- pools ------------------------------------------------------------------------------------------------------- */
 
@@ -54,7 +55,7 @@ static int build_groups(struct lb_pool *pool, const struct l4lb_backend_config *
 static int build_backends(struct lb_pool *pool, const struct l4lb_pool_config *config, struct lb_shared *shared,
                           const struct lb_snapshot *previous) {
     const struct l4lb_backend_config **sorted = calloc(config->n_backends + 1, sizeof *sorted);
-    uint32_t table_size = config->balance == L4LB_MAGLEV ? config->table_size : 0;
+    uint32_t table_size = pool->algorithm->is_hashed ? config->table_size : 0;
     int result = -ENOMEM;
 
     pool->backends = calloc(config->n_backends + 1, sizeof *pool->backends);
@@ -100,16 +101,16 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     int result;
 
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
-        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance > L4LB_LEAST_LATENCY ||
+        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance >= L4LB_N_BALANCE ||
         config->hash_key > L4LB_HASH_SNI || config->send_proxy > L4LB_SEND_PROXY_V2 ||
         config->retries > L4LB_RETRIES_MAX)
         return -EINVAL;
-    if (config->balance == L4LB_MAGLEV && (config->table_size == 0 || config->table_size > L4LB_MAGLEV_TABLE_MAX))
+    pool->algorithm = &lb_algorithms[config->balance];
+    if (pool->algorithm->is_hashed && (config->table_size == 0 || config->table_size > L4LB_MAGLEV_TABLE_MAX))
         return -EINVAL;
     if ((config->max_load != 0 && config->max_load <= 100) || !is_tcp_valid(&config->tcp))
         return -EINVAL;
     pool->slot = config->slot;
-    pool->balance = config->balance;
     pool->max_load = config->max_load;
     pool->hash_key = config->hash_key;
     pool->retries = config->retries;
@@ -154,7 +155,7 @@ int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_shar
 
 /* Does it matter to this pool which server name a client gives? */
 static bool wants_name(const struct lb_pool *pool) {
-    return pool->balance == L4LB_MAGLEV && pool->hash_key == L4LB_HASH_SNI;
+    return pool->algorithm->is_hashed && pool->hash_key == L4LB_HASH_SNI;
 }
 
 static int build_routes(struct lb_listener *listener, const struct l4lb_listener_config *config,

@@ -360,7 +360,7 @@ static void change(struct world *world, struct check_random *random, int round) 
         world->backends[i].weight = 1 + check_random_below(random, 5);
         world->backends[i].usable = i == round % 2 || check_random_below(random, 2);
     }
-    world->pool.balance = (enum l4lb_balance)(round % (L4LB_FIRST + 1));
+    world->pool.balance = (enum l4lb_balance)(round % (L4LB_N_BALANCE));
     world->pool.hash_key = (enum l4lb_hash_key)check_random_below(random, L4LB_HASH_SNI + 1);
     world->pool.hello_ms = 1 + check_random_below(random, 20);
     world->listener.routes = routes;

@@ -166,7 +166,7 @@ TEST(a_way_leads_from_the_own_zone_to_all_of_the_tier_and_on_to_the_next) {
     for (int round = 0; round < 2000; round++) {
         size_t n = 1 + check_random_below(&random, N);
         randomize(&world, &random, n, TIERS, ZONES);
-        publish(&world, (enum l4lb_balance)check_random_below(&random, N_ALGORITHMS), n);
+        publish(&world, (enum l4lb_balance)check_random_below(&random, (int)L4LB_N_BALANCE), n);
         for (uint32_t zone = 0; world.pool->failover != NULL && zone <= ZONES; zone++)
             check_way(&world, n, TIERS, zone);
     }
@@ -239,7 +239,7 @@ TEST(every_zone_there_can_be_has_its_way) {
 /* ---- picking ----------------------------------------------------------------------------------------------------- */
 
 TEST(the_own_zone_serves_while_it_is_large_enough) {
-    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
         static struct world world;
         world_init(&world, 9);
         for (size_t i = 0; i < 9; i++)
@@ -284,7 +284,7 @@ static void count_picks(struct world *world, uint32_t zone, uint32_t picks, uint
 
 TEST(what_spills_is_what_the_shares_say) {
     enum { PICKS = 20000 };
-    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
         static struct world world;
         uint32_t counts[BACKENDS_MAX], first = 0;
         two_tiers(&world, 10);
@@ -322,7 +322,7 @@ TEST(what_a_zone_keeps_counts_for_its_tier) {
 }
 
 TEST(a_group_without_anybody_is_left_at_once) {
-    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
         static struct world world;
         two_tiers(&world, 3);
         place(&world, 0, 0, 1);
@@ -339,7 +339,7 @@ TEST(a_group_without_anybody_is_left_at_once) {
 }
 
 TEST(a_full_group_spills_and_takes_its_clients_back) {
-    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
         static struct world world;
         world_init(&world, 6);
         for (size_t i = 0; i < 6; i++) {
@@ -365,7 +365,7 @@ TEST(a_full_group_spills_and_takes_its_clients_back) {
 }
 
 TEST(who_may_not_stay_stays_when_there_is_no_place_elsewhere) {
-    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
         static struct world world;
         two_tiers(&world, 4);
         for (size_t i = 0; i < 3; i++)
@@ -395,7 +395,7 @@ TEST(a_place_is_found_exactly_when_there_is_one) {
             places += is_usable(&world, i) ? world.backends[i].connections_max : 0;
         }
         world.max_load = check_random_below(&random, 2) ? 125 : 0;
-        publish(&world, (enum l4lb_balance)check_random_below(&random, N_ALGORITHMS), N);
+        publish(&world, (enum l4lb_balance)check_random_below(&random, (int)L4LB_N_BALANCE), N);
         while (lb_balance_has_capacity(world.pool)) {
             int at = pick_from(&world, check_random_below(&random, 4), check_random_next(&random));
             CHECK(at >= 0 && connections(&world, (size_t)at) <= world.backends[at].connections_max);
@@ -426,7 +426,7 @@ static void *race(void *arg) {
 }
 
 TEST(threads_together_fill_every_limit_of_every_group_exactly) {
-    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
         static struct world world;
         struct racer racers[3];
         pthread_t threads[3];
@@ -456,7 +456,7 @@ TEST(threads_together_fill_every_limit_of_every_group_exactly) {
 /* ---- retries ----------------------------------------------------------------------------------------------------- */
 
 TEST(a_retry_goes_to_another_of_the_group_and_then_to_the_next_group) {
-    for (int balance = 0; balance < N_ALGORITHMS; balance++) {
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
         static struct world world;
         world_init(&world, 4);
         for (size_t i = 0; i < 4; i++)
@@ -633,7 +633,7 @@ TEST(pools_change_between_one_group_and_many) {
         size_t n = check_random_below(&random, N + 1);
         int at;
         randomize(&world, &random, n, tiers, zones);
-        publish(&world, (enum l4lb_balance)check_random_below(&random, N_ALGORITHMS), n);
+        publish(&world, (enum l4lb_balance)check_random_below(&random, (int)L4LB_N_BALANCE), n);
         at = pick_from(&world, check_random_below(&random, 4), check_random_next(&random));
         CHECK(world.pool->n_usable == 0 ? at == -EAGAIN : at >= 0);
         if (at >= 0)

@@ -14,9 +14,10 @@
 
 #include "base/hash.h"
 #include "config/balance.h"
+#include "config/snapshot.h"
 #include "shared/shared.h"
 
-enum { BACKENDS_MAX = 100, N_ALGORITHMS = L4LB_LEAST_LATENCY + 1, FIRST_SLOT = 1000, SLOT_STEP = 7 };
+enum { BACKENDS_MAX = 100, FIRST_SLOT = 1000, SLOT_STEP = 7 };
 
 /* A pool as the control plane would publish it, and the live numbers behind it. */
 struct world {

@@ -34,6 +34,8 @@ def numbers_in_c(name: str, prefix: str) -> dict[str, int]:
     numbers: dict[str, int] = {}
     following = 0
     for entry in filter(None, map(str.strip, match[1].split(","))):
+        if entry.startswith("L4LB_N_"):  # how many there are
+            continue
         word, _, value = entry.partition("=")
         following = int(value) if value else following
         assert word.strip().startswith(prefix), word
