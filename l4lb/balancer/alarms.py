@@ -26,7 +26,7 @@ class Alarms:
         """Tell of those of these pools that have no usable backend. Nobody knows yet of backends being checked."""
         for name in pools:
             pool = state.pools[name]
-            if pool.taking():
+            if pool.accepting():
                 self._turning_away.discard(name)
             elif name not in self._turning_away and not _is_pending(pool):
                 self._turning_away.add(name)

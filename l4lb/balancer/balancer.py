@@ -47,12 +47,13 @@ from l4lb.sockets.fd_store import Store, no_store
 from l4lb.sockets.inherited import Inherited
 from l4lb.sockets.listeners import Sockets
 from l4lb.state import edits
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.changes import find, with_agent_report, with_operator_change
 from l4lb.state.containment import Containment, PoolFaults, refused
 from l4lb.state.edits import Edits
 from l4lb.state.failback import Seat
 from l4lb.state.removals import SlotKey
-from l4lb.state.state import BackendEntry, BackendKey, State
+from l4lb.state.state import BackendKey, State
 from l4lb.status import (
     AdminState,
     BackendStatus,
@@ -366,7 +367,7 @@ class Balancer:
         if entry is None or (changed := with_agent_report(self._state.pools[key[0]], entry, line)).agent == entry.agent:
             return
         self._state = self._state.with_backends({key: changed})
-        if changed.admin_state is not entry.admin_state:
+        if changed.agreed_state is not entry.agreed_state:
             self._check()
         if (changed.agent.state, changed.agent.down) != (entry.agent.state, entry.agent.down):
             _log.warning("%s/%s: its agent says %s", *key, line)
@@ -400,7 +401,7 @@ class Balancer:
         Before anybody is turned away, who is ejected comes back.
         """
         changed = [name for name, pool in self._state.pools.items() if pool is not self._noted.pools.get(name)]
-        if not all(self._state.pools[name].taking() for name in changed):
+        if not all(self._state.pools[name].accepting() for name in changed):
             self._judge()
         self._alarms.look_for_backends(self._state, changed)
         self._rebalancer.note_gains(self._noted, self._state)

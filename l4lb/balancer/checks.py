@@ -12,8 +12,8 @@ from l4lb.health.probes.tls import TlsFileError, load_context
 from l4lb.health.scheduler import Check
 from l4lb.net.interfaces import known_to_peers
 from l4lb.net.target import Target, ip_target
-from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State
-from l4lb.status import AdminState
+from l4lb.state.backend_entry import BackendEntry
+from l4lb.state.state import BackendKey, PoolEntry, State
 
 Place = model.Health | model.BackendHealth | model.Agent | model.BackendAgent
 """What may name another address and another port."""
@@ -26,10 +26,10 @@ def checks_of(state: State) -> dict[BackendKey, Check]:
     return {
         key: _check(key, entry, pool, health, entry.target)
         for key, entry in state.backends()
-        if (pool := state.pools[key[0]]).checks(entry.config)
+        if (pool := state.pools[key[0]]).has_checks(entry.config)
         and (health := pool.config.health) is not None
+        and entry.worth_checking
         and entry.target is not None
-        and entry.admin_state is not AdminState.MAINT
     }
 
 

@@ -21,8 +21,9 @@ from l4lb.engine.api import (
 )
 from l4lb.net.dial import source_address
 from l4lb.sockets.bind import BindKey, Rows, bind_key
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.containment import PoolFaults
-from l4lb.state.state import BackendEntry, ListenerEntry, PoolEntry, State
+from l4lb.state.state import ListenerEntry, PoolEntry, State
 from l4lb.state.tables import table_size
 
 _NOWHERE = ("0.0.0.0", 0)
@@ -136,7 +137,7 @@ def _listener(
 
 
 def _pool(pool: PoolEntry, zones: Mapping[str, int]) -> PoolSpec:
-    config, timeouts, weights, taking = pool.config, pool.config.timeouts, pool.weights(), pool.taking()
+    config, timeouts, weights, taking = pool.config, pool.config.timeouts, pool.weights(), pool.accepting()
     return PoolSpec(
         slot=pool.slot,
         balance=Balance.MAGLEV if config.balance == "source_hash" else Balance[config.balance.upper()],

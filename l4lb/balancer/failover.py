@@ -24,7 +24,8 @@ class Failover:
 
     def settle(self, state: State, now: float, *, clients: bool) -> State:
         """The state with the seats of this moment. Before there are `clients` a pool is free to go to a better seat."""
-        moves = {name: _move(pool, now) for name, pool in state.pools.items() if pool.stays or pool.seat is not None}
+        held = {name: pool for name, pool in state.pools.items() if pool.holds_seat or pool.seat is not None}
+        moves = {name: _move(pool, now) for name, pool in held.items()}
         changed: dict[str, PoolEntry] = {}
         for name, move in moves.items():
             pool = state.pools[name]
@@ -49,7 +50,7 @@ class Failover:
 
 
 def _move(pool: PoolEntry, now: float) -> Move:
-    if not pool.stays:
+    if not pool.holds_seat:
         return Move(None)
     delay, by_backend = pool.config.failback, pool.by_backend
     return settle(pool.seat, pool.candidates(), delay=delay, by_backend=by_backend, now=now)
@@ -68,7 +69,7 @@ def failover_status(pool: PoolEntry, now: float) -> FailoverStatus | None:
     """Where the pool is and why; None if it has no choice: a single tier, and no order in it."""
     if len(pool.backends) < 2 or not (pool.by_backend or len({one.config.tier for one in pool.backends.values()}) > 1):
         return None
-    candidates, taking = pool.candidates(), pool.taking()
+    candidates, taking = pool.candidates(), pool.accepting()
     if not taking:
         return FailoverStatus(current=None, held=(), message="no backend is usable")
     at = min(candidates[name].rank for name in taking)

@@ -13,7 +13,8 @@ from l4lb.net.interfaces import host_text
 from l4lb.net.target import Target
 from l4lb.sockets.bind import bind_key
 from l4lb.sockets.listeners import Sockets
-from l4lb.state.state import BackendEntry, BackendKey, State
+from l4lb.state.backend_entry import BackendEntry
+from l4lb.state.state import BackendKey, State
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from l4lb.config import model
 from l4lb.engine.api import Engine
 from l4lb.health.passive import Cause, Event, OutlierTrack, PassiveRules, decide, observe
 from l4lb.net.target import Target
-from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State
+from l4lb.state.backend_entry import BackendEntry
+from l4lb.state.state import BackendKey, PoolEntry, State
 from l4lb.status import EjectionStatus
 
 EVALUATE_INTERVAL = 0.25
@@ -79,7 +80,7 @@ class Outliers:
             summaries = self._engine.summaries([one.slot for one in watched.values()])
             for one, summary in zip(watched.values(), summaries, strict=True):
                 one.track = observe(one.track, summary, rules, now)
-            eligible = {name for name in watched if pool.backends[name].eligible}
+            eligible = {name for name in watched if pool.backends[name].healthy_enough}
             verdict = decide({name: one.track for name, one in watched.items()}, eligible, rules, now)
             for name, track in verdict.tracks.items():
                 watched[name].track = track

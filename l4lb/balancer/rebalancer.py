@@ -44,13 +44,13 @@ class Rebalancer:
             if pool is None or pool.config.rebalance is None or pool.panic or now >= until:
                 del self._until[pool_name]
                 continue
-            weights = pool.lasting_weights()
+            weights = pool.steady_weights()
             shares = {
                 name: Share(self._engine.backend_statistics(backend.slot).connections, weights[name])
                 for name, backend in pool.backends.items()
             }
             surpluses: dict[str, int] = {}
-            for names in pool.places().values():
+            for names in pool.groups().values():
                 surpluses |= surplus({name: shares[name] for name in names})
             quiet_ms = round(pool.config.rebalance.quiet * 1000)
             for name, count in allot(surpluses, pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():

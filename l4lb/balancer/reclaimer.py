@@ -49,7 +49,7 @@ class Reclaimer:
         for departure in removals(before, after):
             key = (departure.kind, departure.slot)
             self._removals[key] = departure
-            if departure.closes_quiet:
+            if departure.closes_idle:
                 self._draining[departure.slot] = departure.spread
             if departure.timeout is not None:
                 self._deadlines[key] = now + departure.timeout
@@ -59,14 +59,14 @@ class Reclaimer:
         if self._drain_all:
             return
         for key in keys:
-            known, closing, backend = before.closing_quiet(key), after.closing_quiet(key), after.find(key)
+            known, closing, backend = before.closing_idle(key), after.closing_idle(key), after.find(key)
             if backend is not None and known is not None and closing is not None and known is not closing:
                 self._draining[backend.slot] = after.pools[key[0]].config.drain_spread if closing else None
 
     def drain_all(self, state: State) -> None:
         """From now on the quiet sessions of all backends leave, but where the pool keeps them."""
         self._drain_all = True
-        pools = [pool for pool in state.pools.values() if pool.closes_quiet]
+        pools = [pool for pool in state.pools.values() if pool.closes_idle]
         self._draining |= {
             backend.slot: pool.config.drain_spread for pool in pools for backend in pool.backends.values()
         }

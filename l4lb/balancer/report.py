@@ -13,8 +13,9 @@ from l4lb.health.scheduler import Scheduler, Watch
 from l4lb.load.poller import Asked
 from l4lb.sockets.bind import bind_key
 from l4lb.sockets.listeners import Sockets
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.edits import Origins
-from l4lb.state.state import BackendEntry, BackendKey, ListenerEntry, PoolEntry
+from l4lb.state.state import BackendKey, ListenerEntry, PoolEntry
 from l4lb.status import (
     AdminState,
     AgentStatus,
@@ -88,7 +89,7 @@ class StatusReporter:
             address=str(backend.config.address),
             tier=backend.config.tier,
             zone=backend.config.zone,
-            state=backend.admin_state,
+            state=backend.agreed_state,
             health=backend.agreed_health,
             health_message=_message(backend, watch, ejection),
             health_checks_total={} if watch is None else watch.results_total,

@@ -12,9 +12,10 @@ from l4lb.engine.api import Engine
 from l4lb.handover import restore, sticky_batches
 from l4lb.handover.records import BackendRecord, HandoverData, StickyBatch
 from l4lb.health.scheduler import Scheduler
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.edits import Edits
 from l4lb.state.failback import Seat
-from l4lb.state.state import BackendEntry, BackendKey, State
+from l4lb.state.state import BackendKey, State
 
 
 class Transfer:

@@ -24,8 +24,9 @@ from l4lb.load.ramp import ramp
 from l4lb.load.scraper import fill, new_client, scrape
 from l4lb.load.weights import APPLY_INTERVAL, LoadRules, LoadTrack, Sample, Traffic, observe, step, utilisation
 from l4lb.net.target import Target
-from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State
-from l4lb.status import AdminState, LoadStatus
+from l4lb.state.backend_entry import BackendEntry
+from l4lb.state.state import BackendKey, PoolEntry, State
+from l4lb.status import LoadStatus
 
 START_GRACE = 10.0
 """Seconds after the start in which backends that become usable for the first time were there before l4lb was."""
@@ -203,7 +204,7 @@ class WeightController:
             for backend, track in load.tracks.items()
             if track.sample is not None and backend in pool.backends
         }
-        serving = {backend for backend, entry in pool.backends.items() if entry.usable}
+        serving = {backend for backend, entry in pool.backends.items() if entry.accepts_new}
         tracks = step(load.tracks, traffic, serving, _rules(settings), now, min(elapsed, APPLY_INTERVAL))
         if now - load.applied_at < APPLY_INTERVAL:
             tracks = {
@@ -244,7 +245,7 @@ def _is_steady(pool: PoolEntry) -> bool:
 
 def _aged(entry: BackendEntry, now: float, *, first: bool) -> BackendEntry:
     """The entry with the time since which it is usable. Who was there before l4lb was has been usable for ever."""
-    if not entry.usable:
+    if not entry.accepts_new:
         warm_until = now + START_GRACE if first else entry.warm_until
         if entry.usable_since is None and entry.warm_until == warm_until:
             return entry
@@ -260,7 +261,7 @@ def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
         progress = None if health is None else health.progress
         for name, entry in pool.backends.items() if load is not None else ():
             # A unix socket has no host to be scraped at.
-            target = None if entry.admin_state is AdminState.MAINT else entry.target
+            target = entry.target if entry.worth_checking else None
             if load is not None and target is not None and not isinstance(target.address, str):
                 url = fill(load.url, str(target.host), target.address[1])
                 yield (pool_name, name), Scrape(url, entry.slot, load, progress, pool.config.source)
@@ -272,7 +273,7 @@ def _agent_requests(state: State) -> Iterator[tuple[BackendKey, AgentRequest]]:
     for pool_name, pool in state.pools.items():
         agent = pool.config.agent
         for name, entry in pool.backends.items() if agent is not None else ():
-            if agent is None or entry.target is None or entry.state is AdminState.MAINT:
+            if agent is None or entry.target is None or not entry.worth_asking:
                 continue
             target = check_target(entry.target, agent, entry.config.agent or _WHERE_THE_POOL_SAYS)
             if not isinstance(target.address, str):

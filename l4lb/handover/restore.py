@@ -15,8 +15,9 @@ from l4lb.handover.batches import Json
 from l4lb.handover.records import ALWAYS, AgentRecord, AgentWeightRecord, BackendRecord, CheckRecord, EjectionRecord
 from l4lb.health.machine import HealthTrack
 from l4lb.health.passive import OutlierTrack
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.failback import Seat
-from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State
+from l4lb.state.state import BackendKey, PoolEntry, State
 from l4lb.status import HealthState
 
 Records = Mapping[BackendKey, BackendRecord]
@@ -49,7 +50,7 @@ def export(
         state=entry.state,
         weight=entry.weight,
         health=entry.health,
-        checked=pool.checks(entry.config),
+        checked=pool.has_checks(entry.config),
         check=None if checked is None else _export_check(*checked, now),
         agent=_export_agent(entry.agent),
         usable=None if entry.usable_since is None else _age(entry.usable_since, now),
@@ -111,7 +112,7 @@ def seats(state: State, told: Mapping[str, Seat]) -> State:
     pools = {
         name: replace(pool, seat=told[name])
         for name, pool in state.pools.items()
-        if pool.stays and name in told and told[name] != pool.seat
+        if pool.holds_seat and name in told and told[name] != pool.seat
     }
     return replace(state, pools={**state.pools, **pools}) if pools else state
 
@@ -128,16 +129,14 @@ def _restored(entry: BackendEntry, pool: PoolEntry, told: BackendRecord, now: fl
         entry = replace(entry, state=told.state, weight=told.weight, agent=agent)
     if _moved(entry, told):
         return entry
-    if pool.checks(entry.config):
+    if pool.has_checks(entry.config):
         # A backend that served without checks goes on serving until a check says otherwise.
         entry = replace(entry, health=told.health if told.checked else HealthState.UP)
-    health = pool.config.health
-    watched = health is not None and health.progress is not None and pool.config.load is not None
     return replace(
         entry,
         usable_since=None if told.usable is None else _time(told.usable, now),
         ejected=pool.config.passive is not None and told.ejection is not None and told.ejection.left is not None,
-        stalled=told.stalled if watched else None,
+        stalled=told.stalled if pool.watches_progress else None,
     )
 
 

@@ -47,7 +47,7 @@ from l4lb.sockets import listen_fds
 from l4lb.sockets.bind import BindKey
 from l4lb.sockets.fd_store import Store
 from l4lb.sockets.systemd import Notifier
-from l4lb.state.state import BackendEntry
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.status import ConfigStatus, ReloadOutcome, Status, UpgradeOutcome, UpgradeStatus
 
 PROBLEMS_SHOWN = 10
@@ -373,7 +373,7 @@ class Daemon(BalancerControl):
     @property
     def _unusable(self) -> str:
         """How many backends can be used, where that is not all of them; empty if it is."""
-        usable, backends = sum(backend.usable for backend in self._backends), len(self._backends)
+        usable, backends = sum(backend.accepts_new for backend in self._backends), len(self._backends)
         return "" if usable == backends else f"; {usable} of {plural(backends, 'backend')} usable so far"
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from l4lb.agent.protocol import NO_REPORT
 from l4lb.config import model
 from l4lb.errors import ControlError
-from l4lb.state.state import BackendEntry, BackendKey, PoolEntry, State, health_of
+from l4lb.state.backend_entry import BackendEntry
+from l4lb.state.state import BackendKey, PoolEntry, State, health_of
 from l4lb.status import AdminState
 
 
@@ -42,12 +43,12 @@ def with_new_settings(pool: PoolEntry, entry: BackendEntry, config: model.Backen
     a server at another address does not."""
     if entry.config.address == config.address:
         changed = replace(entry, config=config)
-        return replace(changed, health=health_of(pool, changed, was_checked=pool.checks(entry.config)))
+        return replace(changed, health=health_of(pool, changed, was_checked=pool.has_checks(entry.config)))
     return replace(
         entry,
         config=config,
         target=None,
-        health=pool.untested(config),
+        health=pool.initial_health(config),
         agent=NO_REPORT,
         usable_since=None,
         ejected=False,
@@ -62,6 +63,6 @@ def with_agent_report(pool: PoolEntry, entry: BackendEntry, line: str) -> Backen
 
 def _unknown_after_maint(pool: PoolEntry, before: BackendEntry, after: BackendEntry) -> BackendEntry:
     """Nothing is known of a backend that is neither checked nor scraped."""
-    if (before.admin_state is AdminState.MAINT) == (after.admin_state is AdminState.MAINT):
+    if (before.agreed_state is AdminState.MAINT) == (after.agreed_state is AdminState.MAINT):
         return after
-    return replace(after, health=pool.untested(after.config), stalled=None)
+    return replace(after, health=pool.initial_health(after.config), stalled=None)

@@ -31,7 +31,7 @@ def cuts(before: State, after: State) -> Iterator[Cut]:
 
 
 def _downed(before: PoolEntry, after: PoolEntry) -> dict[str, Ending]:
-    return dict.fromkeys(after.doomed() - before.doomed(), Ending.BACKEND_DOWN)
+    return dict.fromkeys(after.cut_off() - before.cut_off(), Ending.BACKEND_DOWN)
 
 
 def _lowered(before: PoolEntry, after: PoolEntry) -> dict[str, Ending]:
@@ -44,4 +44,4 @@ def _lowered(before: PoolEntry, after: PoolEntry) -> dict[str, Ending]:
 
 
 def _serving(pool: PoolEntry) -> set[str]:
-    return {name for name in pool.taking() if pool.backends[name].usable}
+    return {name for name in pool.accepting() if pool.backends[name].accepts_new}

@@ -15,8 +15,9 @@ from l4lb.config import Address, Config, model
 from l4lb.engine.api import SlotKind
 from l4lb.net.target import Target
 from l4lb.state.access import NO_ACCESS, Access
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.containment import PoolFaults
-from l4lb.state.state import BackendEntry, ListenerEntry, PoolEntry, State, health_of
+from l4lb.state.state import ListenerEntry, PoolEntry, State, health_of
 from l4lb.state.zones import NO_ZONES, Zones
 
 
@@ -84,9 +85,9 @@ def _merge_pool(
         before, target = old.backends.get(backend.name), targets.get(backend.address)
         if before is None:
             slot = take_slot(SlotKind.BACKEND)
-            entry = BackendEntry(slot=slot, config=backend, target=target, health=pool.untested(backend))
+            entry = BackendEntry(slot=slot, config=backend, target=target, health=pool.initial_health(backend))
         else:
-            entry = _merge_backend(before, backend, target, pool, was_checked=old.checks(before.config))
+            entry = _merge_backend(before, backend, target, pool, was_checked=old.has_checks(before.config))
         backends[backend.name] = entry
     if config is old.config and all(entry is old.backends.get(name) for name, entry in backends.items()):
         return old
@@ -105,7 +106,7 @@ def _merge_backend(
             slot=before.slot,
             config=config,
             target=target,
-            health=pool.untested(config) if moved else before.health,
+            health=pool.initial_health(config) if moved else before.health,
             readiness=before.readiness,
             usable_since=None if moved else before.usable_since,
             warm_until=before.warm_until,
@@ -113,12 +114,10 @@ def _merge_backend(
             stalled=None if moved else before.stalled,
         )
     # Nobody would take back what nobody says any more.
-    health = pool.config.health
-    watched = health is not None and health.progress is not None and pool.config.load is not None
     return _with(
         entry,
         ejected=entry.ejected and pool.config.passive is not None,
-        stalled=entry.stalled if watched else None,
+        stalled=entry.stalled if pool.watches_progress else None,
         health=health_of(pool, entry, was_checked=was_checked),
     )
 

@@ -1,7 +1,7 @@
-"""When so few backends are healthy that it is better to believe in all of them.
+"""Decides when so few backends are healthy that health is better ignored. Pure.
 
-Checks that fail everywhere at once tell more of the checks, or of the way to the backends, than of the backends; and a
-few healthy ones would fall under the load of all. Pure.
+Checks that fail everywhere at once say more about the checks, or about the network, than about the backends. And a few
+healthy backends would break down under the load of all others.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Of one backend: `ready` if nobody has taken it out of service, `usable` if it is healthy too, and `known` if its
-    first checks are over."""
+    """One backend: `known` says that its first checks are over. `healthy` implies `in_service`."""
 
     tier: int
-    ready: bool
-    usable: bool
+    in_service: bool
+    healthy: bool
     known: bool
 
 
 def is_panic(standings: Iterable[Standing], threshold: float) -> bool:
-    """Whether health is to be ignored: less than this share of the ready backends is usable.
+    """Whether in every tier less than this share of the backends in service is healthy.
 
-    Never with a threshold of 0, nor while nothing is known of any. A tier that is well takes what the others cannot, so
-    it has to be so in every tier.
+    Backends that are not known yet do not count; a tier without known ones is passed over. A threshold of 0 turns panic
+    off. One tier that is well is enough to end it, since clients go there.
     """
     if threshold <= 0:
         return False
-    usable: dict[int, int] = {}
-    ready: dict[int, int] = {}
+    healthy: dict[int, int] = {}
+    in_service: dict[int, int] = {}
     for standing in standings:
-        if standing.ready and standing.known:
-            ready[standing.tier] = ready.get(standing.tier, 0) + 1
-            usable[standing.tier] = usable.get(standing.tier, 0) + standing.usable
-    return bool(ready) and all(usable[tier] / count < threshold for tier, count in ready.items())
+        if standing.in_service and standing.known:
+            in_service[standing.tier] = in_service.get(standing.tier, 0) + 1
+            healthy[standing.tier] = healthy.get(standing.tier, 0) + standing.healthy
+    return bool(in_service) and all(healthy[tier] / count < threshold for tier, count in in_service.items())

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from l4lb.config import model
-from l4lb.state.state import BackendEntry, PoolEntry, State
+from l4lb.state.backend_entry import BackendEntry
+from l4lb.state.state import PoolEntry, State
 
 WINDOW = 60.0
 """Seconds after a change in which connections are moved. Later differences are the clients' own doing."""
@@ -56,7 +57,7 @@ def _parts(pool: PoolEntry) -> dict[str, float]:
 
 def _weight(backend: BackendEntry) -> int:
     """Without what load and slow start make of it: following those would never end."""
-    return backend.current_weight if backend.usable else 0
+    return backend.current_weight if backend.accepts_new else 0
 
 
 def surplus(shares: Mapping[str, Share]) -> dict[str, int]:

@@ -13,14 +13,14 @@ SlotKey = tuple[SlotKind, int]
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """`timeout` is how many seconds the sessions of a backend may go on; None is for ever. `closes_quiet` says that
+    """`timeout` is how many seconds the sessions of a backend may go on; None is for ever. `closes_idle` says that
     those that are quiet go at once, spread over `spread` seconds."""
 
     kind: SlotKind
     slot: int
     label: str
     timeout: float | None = None
-    closes_quiet: bool = False
+    closes_idle: bool = False
     spread: float = 0.0
 
 
@@ -42,6 +42,6 @@ def removals(old: State, new: State) -> Iterator[Removal]:
                     backend.slot,
                     f"{pool_name}/{name}",
                     pool.config.drain_timeout,
-                    pool.closes_quiet,
+                    pool.closes_idle,
                     pool.config.drain_spread,
                 )

@@ -108,7 +108,7 @@ def test_a_single_backend_may_go_unchecked() -> None:
         BACKEND: HealthState.PENDING,
         "b": HealthState.NONE,
     }
-    assert pool.taking() == {"b"}
+    assert pool.accepting() == {"b"}
 
 
 def test_checks_that_end_and_begin_again_for_a_backend_take_nothing_out_of_service() -> None:

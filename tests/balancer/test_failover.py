@@ -111,7 +111,7 @@ def test_a_backend_that_is_only_used_in_a_panic_has_not_come_up() -> None:
     before = state(pool, a=DOWN)
     panic = treated(before, b={"health": DOWN})
     assert panic.pools["app"].panic
-    assert "a" in panic.pools["app"].taking()
+    assert "a" in panic.pools["app"].accepting()
     assert cut(before, panic) == {}
     assert cut(panic, treated(panic, a={"health": UP})) == {"b": Ending.BETTER_UP, "c": Ending.BETTER_UP}
 

@@ -20,7 +20,8 @@ from l4lb.health.machine import HealthTrack
 from l4lb.health.passive import Cause, OutlierTrack
 from l4lb.net.target import Target
 from l4lb.process.upgrade.channel import Message, decode_body, encode
-from l4lb.state.state import BackendEntry, BackendKey, State
+from l4lb.state.backend_entry import BackendEntry
+from l4lb.state.state import BackendKey, State
 from l4lb.status import AdminState, HealthState
 from tests.helpers.build import config, merged
 from tests.helpers.fake_engine import FakeEngine

@@ -8,9 +8,10 @@ from dataclasses import replace
 from l4lb.balancer.compose import Composer
 from l4lb.config import Address, model
 from l4lb.discovery.source import Endpoint, Readiness
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.discovered import expand, mark, place
 from l4lb.state.merge import merge
-from l4lb.state.state import BackendEntry, State
+from l4lb.state.state import State
 from l4lb.state.zones import Zones
 from l4lb.status import AdminState, HealthState
 from tests.helpers.build import Slots, config, targets
@@ -46,8 +47,8 @@ def entry(state: State, name: str) -> BackendEntry:
 def test_endpoints_are_backends_beside_those_of_the_file() -> None:
     state = state_of(endpoint("b", B, weight=3), endpoint("c", "gpu.test:80"), backends=(A,))
     assert list(state.pools["app"].backends) == [A, "b", "c"]
-    assert (entry(state, "b").config.weight, entry(state, "b").usable) == (3, True)
-    assert (entry(state, "c").target, entry(state, "c").usable) == (None, False)
+    assert (entry(state, "b").config.weight, entry(state, "b").accepts_new) == (3, True)
+    assert (entry(state, "c").target, entry(state, "c").accepts_new) == (None, False)
 
 
 def test_a_backend_of_the_file_keeps_its_name_for_itself() -> None:
@@ -68,7 +69,7 @@ def test_readiness_decides_who_gets_sessions_and_whose_leave() -> None:
         for readiness in (Readiness.READY, Readiness.NOT_READY, Readiness.DRAINING)
     }
     shown = {
-        readiness: (entry.usable, entry.leaving, entry.admin_state, entry.agreed_health)
+        readiness: (entry.accepts_new, entry.being_drained, entry.agreed_state, entry.agreed_health)
         for readiness, entry in said.items()
     }
     assert shown == {
@@ -141,11 +142,11 @@ def test_a_change_of_place_in_the_file_is_one_of_the_backend() -> None:
     assert entry(after, "a").state is AdminState.READY
 
 
-def test_a_last_resort_is_none_where_clients_may_wait_for_somebody_to_come() -> None:
+def test_a_last_resort_is_drained_where_clients_may_wait_for_a_backend() -> None:
     going = endpoint("a", readiness=Readiness.LAST_RESORT)
-    assert entry(state_of(going), "a").usable
+    assert entry(state_of(going), "a").accepts_new
     waiting = entry(state_of(going, pool=FILE | {"scale_to_zero": True, "queue": {}}), "a")
-    assert (waiting.usable, waiting.leaving) == (False, True)
+    assert (waiting.accepts_new, waiting.being_drained) == (False, True)
 
 
 def test_backends_that_are_found_have_the_limits_that_their_section_gives() -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from l4lb.state.panic import Standing, is_panic
 
-UP = Standing(tier=0, ready=True, usable=True, known=True)
-DOWN = Standing(tier=0, ready=True, usable=False, known=True)
-PENDING = Standing(tier=0, ready=True, usable=False, known=False)
-DRAINED = Standing(tier=0, ready=False, usable=False, known=True)
+UP = Standing(tier=0, in_service=True, healthy=True, known=True)
+DOWN = Standing(tier=0, in_service=True, healthy=False, known=True)
+PENDING = Standing(tier=0, in_service=True, healthy=False, known=False)
+DRAINED = Standing(tier=0, in_service=False, healthy=False, known=True)
 
 STANDINGS = st.lists(
     st.builds(
@@ -56,18 +56,18 @@ def test_those_out_of_service_or_not_checked_yet_do_not_count() -> None:
 
 
 def test_a_tier_that_is_well_takes_what_another_cannot() -> None:
-    reserve = Standing(tier=1, ready=True, usable=True, known=True)
+    reserve = Standing(tier=1, in_service=True, healthy=True, known=True)
     assert not is_panic([DOWN, DOWN, reserve], 0.5)
-    assert is_panic([DOWN, DOWN, Standing(tier=1, ready=True, usable=False, known=True)], 0.5)
-    assert is_panic([DOWN, DOWN, Standing(tier=1, ready=False, usable=False, known=True)], 0.5)
+    assert is_panic([DOWN, DOWN, Standing(tier=1, in_service=True, healthy=False, known=True)], 0.5)
+    assert is_panic([DOWN, DOWN, Standing(tier=1, in_service=False, healthy=False, known=True)], 0.5)
 
 
 @given(STANDINGS, st.integers(0, 100))
 def test_it_is_a_panic_exactly_when_each_tier_that_serves_is_below(standings: list[Standing], percent: int) -> None:
     shares = []
     for tier in range(3):
-        ready = [item for item in standings if item.tier == tier and item.ready and item.known]
+        ready = [item for item in standings if item.tier == tier and item.in_service and item.known]
         if ready:
-            shares.append(Fraction(sum(item.usable for item in ready), len(ready)))
+            shares.append(Fraction(sum(item.healthy for item in ready), len(ready)))
     expected = bool(shares) and max(shares) < Fraction(percent, 100)
     assert is_panic(standings, percent / 100) is expected

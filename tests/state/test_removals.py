@@ -23,7 +23,7 @@ def test_nothing_departs_when_nothing_is_gone() -> None:
 def test_backend_that_left_departs_with_the_patience_of_the_pool_its_sessions_knew() -> None:
     old, new = states(config(A, B, pool={"drain_timeout": 30}), config(B, pool={"drain_timeout": 1}))
     slot = old.pools["app"].backends[A].slot
-    assert list(removals(old, new)) == [Removal(SlotKind.BACKEND, slot, f"app/{A}", 30.0, closes_quiet=True)]
+    assert list(removals(old, new)) == [Removal(SlotKind.BACKEND, slot, f"app/{A}", 30.0, closes_idle=True)]
 
 
 def test_patience_can_be_endless() -> None:

@@ -9,8 +9,9 @@ import pytest
 from l4lb.agent.protocol import NO_REPORT
 from l4lb.config import Address
 from l4lb.engine.api import SlotKind
+from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.merge import merge
-from l4lb.state.state import BackendEntry, State
+from l4lb.state.state import State
 from l4lb.status import AdminState, HealthState
 from tests.helpers.build import Slots, config, merged, slots_of, targets
 
@@ -127,7 +128,7 @@ def test_new_backend_of_a_checked_pool_is_pending() -> None:
 def test_new_backend_of_an_unchecked_pool_has_no_health_and_is_usable() -> None:
     for pool in ({}, {"health": {"type": "none"}}):
         entry = backend(merged(config(named(), pool=pool)))
-        assert (entry.health, entry.usable) == (HealthState.NONE, True)
+        assert (entry.health, entry.accepts_new) == (HealthState.NONE, True)
 
 
 def test_backend_that_moves_is_pending_until_checked() -> None:
@@ -142,7 +143,7 @@ def test_checks_that_begin_take_nobody_out_of_service() -> None:
 def test_checks_that_end_leave_no_health_behind() -> None:
     known = with_backend(merged(config(named(), pool=CHECKED)), health=HealthState.DOWN)
     entry = backend(next_state(known, named()))
-    assert (entry.health, entry.usable) == (HealthState.NONE, True)
+    assert (entry.health, entry.accepts_new) == (HealthState.NONE, True)
 
 
 def test_name_that_no_longer_resolves_keeps_its_address() -> None:
@@ -155,7 +156,7 @@ def test_name_that_no_longer_resolves_keeps_its_address() -> None:
 def test_backend_without_an_address_is_not_usable() -> None:
     wanted = config({"name": "a", "address": "somewhere:80"})
     entry = backend(merge(State(), wanted, {}, Slots()))
-    assert (entry.usable, effective_weight(entry), entry.current_weight) == (False, 0, 1)
+    assert (entry.accepts_new, effective_weight(entry), entry.current_weight) == (False, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_backend_without_an_address_is_not_usable() -> None:
 )
 def test_effective_weight_is_zero_exactly_when_not_usable(values: dict[str, object], usable: bool) -> None:
     entry = backend(with_backend(merged(config(named(weight=5))), **values))
-    assert entry.usable is usable
+    assert entry.accepts_new is usable
     assert effective_weight(entry) == (entry.current_weight if usable else 0)
     assert entry.current_weight == values.get("weight", 5)
 
@@ -201,7 +202,7 @@ def test_lasting_weights_leave_load_aside_but_not_slow_start() -> None:
         "b": replace(pool.backends["b"], load_factor=0.5, slow_start_factor=0.25),
     }
     pool = replace(pool, backends=backends)
-    assert pool.lasting_weights() == {"a": 1, "b": 1}
+    assert pool.steady_weights() == {"a": 1, "b": 1}
 
 
 def test_backend_with_any_weight_keeps_some_of_it() -> None:
@@ -215,38 +216,38 @@ def test_a_panic_takes_who_is_ready_and_has_an_address() -> None:
     state = merged(wanted)
     down = {key: replace(entry, health=HealthState.DOWN) for key, entry in state.backends()}
     pool = state.with_backends(down).pools["app"]
-    assert (pool.panic, pool.taking(), set(pool.effective_weights().values())) == (False, set(), {0})
+    assert (pool.panic, pool.accepting(), set(pool.effective_weights().values())) == (False, set(), {0})
     pool = replace(pool, config=pool.config.model_copy(update={"panic_threshold": 0.01}))
-    assert (pool.panic, pool.taking()) == (True, {"a", B})
+    assert (pool.panic, pool.accepting()) == (True, {"a", B})
     assert pool.effective_weights() == {"a": 1, B: 1, "nowhere:1": 0, "off": 0}
     agents = replace(pool.backends[B], agent=NO_REPORT.with_line("drain"))
-    assert replace(pool, backends=pool.backends | {B: agents}).taking() == {"a"}
+    assert replace(pool, backends=pool.backends | {B: agents}).accepting() == {"a"}
 
 
 def test_places_are_tiers_and_zones() -> None:
     zoned = [named(zone="z"), named(B) | {"name": "b", "zone": "z"}, named(C) | {"name": "c", "zone": "z", "tier": 1}]
     state = merged(config(*zoned, A, zones={"z": []}))
-    assert state.pools["app"].places() == {(0, "z"): ["a", "b"], (1, "z"): ["c"], (0, None): [A]}
+    assert state.pools["app"].groups() == {(0, "z"): ["a", "b"], (1, "z"): ["c"], (0, None): [A]}
 
 
 def test_agent_and_operator_both_have_a_say() -> None:
     entry = backend(merged(config(named(weight=4))))
     said = replace(entry, agent=NO_REPORT.with_line("drain 50%"))
-    assert (said.admin_state, said.usable, said.full_weight) == (AdminState.DRAIN, False, 2)
+    assert (said.agreed_state, said.accepts_new, said.full_weight) == (AdminState.DRAIN, False, 2)
     said = replace(entry, state=AdminState.MAINT, agent=NO_REPORT.with_line("ready up"))
-    assert (said.admin_state, said.usable) == (AdminState.MAINT, False)
+    assert (said.agreed_state, said.accepts_new) == (AdminState.MAINT, False)
     said = replace(entry, agent=NO_REPORT.with_line("down maxconn:7"))
-    assert (said.agreed_health, said.usable, said.max_connections) == (HealthState.DOWN, False, 7)
-    assert replace(entry, agent=NO_REPORT.with_line("0%")).usable is False
+    assert (said.agreed_health, said.accepts_new, said.max_connections) == (HealthState.DOWN, False, 7)
+    assert replace(entry, agent=NO_REPORT.with_line("0%")).accepts_new is False
 
 
 def test_what_an_agent_said_stays_until_the_file_changes_the_backend_or_asks_no_agent() -> None:
     agent = {"port": 9401}
     state = merged(config(named(), pool={"agent": agent}))
     state = with_backend(state, agent=NO_REPORT.with_line("drain"))
-    assert backend(next_state(state, named(), agent=agent)).admin_state is AdminState.DRAIN
-    assert backend(next_state(state, named(weight=2), agent=agent)).admin_state is AdminState.READY
-    assert backend(next_state(state, named())).admin_state is AdminState.READY
+    assert backend(next_state(state, named(), agent=agent)).agreed_state is AdminState.DRAIN
+    assert backend(next_state(state, named(weight=2), agent=agent)).agreed_state is AdminState.READY
+    assert backend(next_state(state, named())).agreed_state is AdminState.READY
 
 
 def test_pools_that_stay_as_they_were_are_the_same_objects() -> None:
