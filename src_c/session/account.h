@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * account - what a session counts for, and what is told of it.
+ * account - where a session is counted, and the records that tell the control thread of it.
  *
- * Every place a session holds (a connection of its backend, a turn, one of the busy) is a flag in the session and one
- * in a shared count, changed together here and nowhere else. Whoever frees a place calls the next from the waiting
- * room.
- *
- * Owner:   the session's worker; the counts are shared atomics, see shared.h.
+ * Owner:   the session's worker.
  * Memory:  none.
  */
 #ifndef LB_ACCOUNT_H
@@ -22,12 +18,12 @@
 /* The numbers that this worker counts for the session's backend. */
 static inline struct l4lb_backend_stats *lb_account_counters(struct lb_worker *worker,
                                                              const struct lb_session *session) {
-    return &worker->counters.backends[session->backend];
+    return &worker->counters.backends[session->claim.backend];
 }
 
 /* The numbers that all workers share about the session's backend, and the waiting room of its pool. */
 static inline struct lb_backend_shared *lb_account_shared(struct lb_worker *worker, const struct lb_session *session) {
-    return &worker->runtime->shared.backends[session->backend];
+    return &worker->runtime->shared.backends[session->claim.backend];
 }
 
 static inline struct lb_queue *lb_account_queue(struct lb_worker *worker, const struct lb_session *session) {
@@ -38,18 +34,6 @@ static inline struct lb_queue *lb_account_queue(struct lb_worker *worker, const 
 static inline struct lb_end_model *lb_account_end_model(struct lb_worker *worker, const struct lb_session *session) {
     return &worker->counters.end_models[session->pool];
 }
-
-/* Take up the connection and the turn that were reserved on backend `slot`: the first turn is expected at any moment.
- */
-void lb_account_claim_backend(struct lb_worker *worker, struct lb_session *session, uint32_t slot);
-/* The backend is done with it: give the connection, the turn and busy to others. It still is the session's backend. */
-void lb_account_release_capacity(struct lb_worker *worker, struct lb_session *session);
-/* It is no longer the session's backend. */
-void lb_account_release_backend(struct lb_worker *worker, struct lb_session *session);
-
-void lb_account_busy(struct lb_worker *worker, struct lb_session *session, bool busy);
-/* Its first turn came, or is expected no longer. */
-void lb_account_first_turn_started(struct lb_worker *worker, struct lb_session *session);
 
 /* Microseconds in the waiting room until now, all its stays there together. */
 uint32_t lb_account_waited_us(const struct lb_worker *worker, const struct lb_session *session);

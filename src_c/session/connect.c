@@ -40,7 +40,7 @@ static int choose_bound(struct lb_worker *worker, const struct lb_session *sessi
 
     if (session->n_tried == 0)
         return lb_session_sticky_pick(worker, session, pool);
-    at = keeps_backend(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->backend)
+    at = keeps_backend(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->claim.backend)
                                               : UINT32_MAX;
     return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, at);
 }
@@ -57,7 +57,7 @@ static uint64_t hash_of_client(const struct lb_session *session, const struct lb
 
 static int choose(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     struct lb_balance_request request = {.n_tried = LB_MIN(session->n_tried, (uint32_t)LB_TRIED_MAX),
-                                         .last_tried = session->backend};
+                                         .last_tried = session->claim.backend};
     int at = choose_bound(worker, session, pool);
 
     if (at >= 0)
@@ -126,7 +126,8 @@ static int open_server(struct lb_worker *worker, struct lb_session *session, con
 
 static int attempt(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
                    const struct lb_backend *backend) {
-    lb_account_claim_backend(worker, session, backend->slot);
+    lb_claim_take(&session->claim, &worker->runtime->shared, session->pool, backend->slot);
+    lb_count_add(&lb_account_counters(worker, session)->connections_total, 1);
     session->attempt_ns = worker->now_ns;
     session->send_proxy = (uint8_t)pool->send_proxy;
     return open_server(worker, session, pool, backend);
@@ -146,13 +147,13 @@ static bool may_retry(struct lb_worker *worker, struct lb_session *session, int 
     } else if (pool != NULL && !is_local_error(error)) {
         lb_session_sticky_unbind(worker, session);
     }
-    lb_account_release_backend(worker, session);
+    lb_claim_drop(&session->claim, &worker->runtime->shared);
     lb_sock_close(&session->server.fd, false);
     session->close = (uint8_t)failure_reason(error);
     if (exhausted) /* No descriptors: let in nobody else for now. */
         worker->rest_until_ms = worker->now_ms + LB_ACCEPT_REST_MS;
     else
-        session->tried[session->n_tried++ % LB_TRIED_MAX] = session->backend;
+        session->tried[session->n_tried++ % LB_TRIED_MAX] = session->claim.backend;
     if (more && !at_once)
         lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
     *result = more ? LB_CONNECT_PENDING : LB_CONNECT_FAILED;
@@ -273,7 +274,7 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
 }
 
 enum lb_connect lb_connect_elsewhere(struct lb_worker *worker, struct lb_session *session) {
-    lb_account_release_backend(worker, session);
+    lb_claim_drop(&session->claim, &worker->runtime->shared);
     lb_sock_close(&session->server.fd, false);
     return lb_connect_next(worker, session);
 }
@@ -301,11 +302,11 @@ enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *se
 /* The attempt at a backend that was full goes on, unless its time is over or the backend takes no more sessions. */
 static enum lb_connect resume(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
-    uint32_t at = pool != NULL ? lb_snapshot_backend(worker->snapshot, pool, session->backend) : UINT32_MAX;
+    uint32_t at = pool != NULL ? lb_snapshot_backend(worker->snapshot, pool, session->claim.backend) : UINT32_MAX;
     int error;
 
     if (at == UINT32_MAX || pool->backends[at].weight == 0) {
-        lb_account_release_backend(worker, session);
+        lb_claim_drop(&session->claim, &worker->runtime->shared);
         return lb_connect_next(worker, session);
     }
     if (worker->now_ms >= session->attempt_ns / LB_NS_PER_MS + pool->connect_ms)
@@ -323,5 +324,5 @@ enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *s
     if (session->server.fd >= 0)
         return fail(worker, session, -ETIMEDOUT);
     /* Without a socket it waited to try again: the backend that it still holds, or any. */
-    return session->has_backend ? resume(worker, session) : lb_connect_next(worker, session);
+    return session->claim.has_backend ? resume(worker, session) : lb_connect_next(worker, session);
 }

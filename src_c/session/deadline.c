@@ -57,7 +57,7 @@ uint64_t lb_deadline_turn_ms(const struct lb_session *session) {
 }
 
 static uint64_t first_turn_ms(const struct lb_session *session) {
-    return session->first_turn_reserved ? last_ms(session) + LB_SILENCE_FIRST_MS : OFF;
+    return session->claim.first_turn_reserved ? last_ms(session) + LB_SILENCE_FIRST_MS : OFF;
 }
 
 /* HTTP/2 acknowledges a request with a few frames long before it answers. */
@@ -113,7 +113,7 @@ static uint64_t drain_silence_ms(const struct lb_worker *worker, const struct lb
 }
 
 bool lb_deadline_closes_behind_data(const struct lb_worker *worker, const struct lb_session *session) {
-    const struct lb_backend_shared *backend = &worker->runtime->shared.backends[session->backend];
+    const struct lb_backend_shared *backend = &worker->runtime->shared.backends[session->claim.backend];
     uint64_t from_ms = drain_begins_ms(backend, session, lb_backend_draining_ms(backend));
 
     return session->client.can_write && session->phase.state == LB_PHASE_IDLE &&
@@ -131,9 +131,9 @@ uint64_t lb_deadline_drain_ms(const struct lb_worker *worker, const struct lb_se
     const struct lb_backend_shared *backend;
     uint64_t draining_ms, from_ms, age_ms;
 
-    if (!session->has_backend || !lb_session_is_idle(session))
+    if (!session->claim.has_backend || !lb_session_is_idle(session))
         return OFF;
-    backend = &worker->runtime->shared.backends[session->backend];
+    backend = &worker->runtime->shared.backends[session->claim.backend];
     draining_ms = lb_backend_draining_ms(backend);
     if (draining_ms == 0)
         return OFF;

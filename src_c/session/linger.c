@@ -36,7 +36,7 @@ static bool discard(struct lb_worker *worker, struct lb_side *side) {
 static void close_side(struct lb_worker *worker, struct lb_session *session, struct lb_side *side, bool reset) {
     lb_sock_close(&side->fd, reset);
     if (side == &session->server)
-        lb_account_release_capacity(worker, session);
+        lb_claim_drop_capacity(&session->claim, &worker->runtime->shared);
 }
 
 static void look_at(struct lb_worker *worker, struct lb_session *session, struct lb_side *side) {

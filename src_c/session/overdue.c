@@ -51,7 +51,7 @@ static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_d
         *reason = L4LB_CLOSE_DRAINED;
         return !postpone_drain(worker, session);
     case LB_DUE_FIRST_TURN:
-        lb_account_first_turn_started(worker, session);
+        lb_claim_end_reservation(&session->claim, &worker->runtime->shared);
         break;
     case LB_DUE_TURN:
         lb_turn_expire(worker, session);

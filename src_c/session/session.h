@@ -19,6 +19,7 @@
 #include "l4lb.h"
 #include "protocol/phase.h"
 #include "relay/relay.h"
+#include "shared/claim.h"
 #include "shared/queue.h"
 #include "structures/timer.h"
 
@@ -41,19 +42,16 @@ struct lb_session {
     uint32_t index;
     uint32_t generation;
     enum lb_session_state state : 8;
-    bool busy : 1;                /* counted as busy on `backend` */
-    bool first_turn_reserved : 1; /* holds a turn on `backend` before it has one */
-    bool has_backend : 1;         /* `backend` is its backend: the slot is kept for it */
-    bool has_capacity : 1;        /* holds a connection of `backend` */
-    bool has_pool : 1;            /* is counted on `pool` */
-    bool is_newcomer : 1;         /* is counted as one, see newcomers.h */
-    bool resets : 1;              /* lingers to pass a reset on */
-    bool owed : 1;                /* the client ended its request with a FIN: the response ends with the backend's */
-    bool has_tlvs : 1;            /* its own, see `tlvs` */
+    bool has_pool : 1;    /* is counted on `pool` */
+    bool is_newcomer : 1; /* is counted as one, see newcomers.h */
+    bool resets : 1;      /* lingers to pass a reset on */
+    bool owed : 1;        /* the client ended its request with a FIN: the response ends with the backend's */
+    bool has_tlvs : 1;    /* its own, see `tlvs` */
     uint8_t retries;
     uint8_t n_tried;         /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;           /* enum l4lb_close, if it ends now: while connecting or lingering */
     uint8_t send_proxy;      /* enum l4lb_send_proxy, what the backend of this attempt expects */
+    uint16_t pool;           /* slot */
     uint32_t stick_entry;    /* held in the sticky table `stick_table_id` of its pool; 0 = none */
     uint32_t stick_table_id; /* id of the table that it joined last; 0 = none */
     struct lb_list ready;    /* on the worker's list of newcomers, or of sessions that had their turn but go on */
@@ -65,9 +63,8 @@ struct lb_session {
     struct lb_relay down; /* server to client */
     struct lb_phase phase;
 
-    uint32_t listener; /* slots */
-    uint32_t pool;
-    uint32_t backend;
+    uint32_t listener; /* slot */
+    struct lb_claim claim;
     uint32_t tried[LB_TRIED_MAX];
 
     uint32_t idle_ms;
@@ -112,8 +109,9 @@ static inline bool lb_session_has_requested(const struct lb_session *session) { 
 
 /* Connected, in no turn, and nothing on its way. */
 static inline bool lb_session_is_idle(const struct lb_session *session) {
-    return session->state == LB_SESSION_RELAY && !session->first_turn_reserved && !lb_phase_busy(&session->phase) &&
-           !lb_session_is_owed(session) && !lb_relay_holds(&session->up) && !lb_relay_holds(&session->down);
+    return session->state == LB_SESSION_RELAY && !session->claim.first_turn_reserved &&
+           !lb_phase_busy(&session->phase) && !lb_session_is_owed(session) && !lb_relay_holds(&session->up) &&
+           !lb_relay_holds(&session->down);
 }
 
 #endif

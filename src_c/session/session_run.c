@@ -49,7 +49,7 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_sock_close(&session->client.fd, reset_client);
     lb_sock_close(&session->server.fd, reset_server);
     drop_tlvs(session);
-    lb_account_release_backend(worker, session);
+    lb_claim_drop(&session->claim, &worker->runtime->shared);
     lb_session_sticky_release(worker, session);
     if (session->has_pool)
         lb_capacity_release(&worker->runtime->shared.pools[session->pool].sessions);
@@ -188,7 +188,7 @@ static bool finish_or_forward(struct lb_worker *worker, struct lb_session *sessi
         lb_turn_end(worker, session);
         /* The backend has closed, or at least said all that it will. The client may keep its side open for long. */
         if (!session->down.sink_gone)
-            lb_account_release_capacity(worker, session);
+            lb_claim_drop_capacity(&session->claim, &worker->runtime->shared);
     }
     if (up_done && down_done) {
         dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
@@ -354,7 +354,7 @@ static void enter_pool(struct lb_worker *worker, struct lb_session *session, uin
     const struct lb_pool *pool = &worker->snapshot->pools[index];
 
     lb_newcomers_remove(worker, session);
-    session->pool = pool->slot;
+    session->pool = (uint16_t)pool->slot;
     session->has_pool = true;
     atomic_fetch_add(&pool->shared->sessions, 1);
     session->idle_ms = clamp_ms(pool->idle_ms);
@@ -430,7 +430,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     lb_timer_init(&session->timer);
     lb_phase_init(&session->phase);
     session->listener = listener->slot;
-    session->backend = UINT32_MAX;
+    lb_claim_init(&session->claim);
     session->peer = *peer;
     session->started_ns = session->last_ns = worker->now_ns;
     session->lifetime_at_ms = session->interval_at_ms = OFF;

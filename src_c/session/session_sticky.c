@@ -56,7 +56,7 @@ int lb_session_sticky_pick(struct lb_worker *worker, const struct lb_session *se
 bool lb_session_sticky_binds(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
     struct lb_stick_target target;
 
-    return find(worker, session, pool, &target) && is_same(target, target_of(worker, session->backend));
+    return find(worker, session, pool, &target) && is_same(target, target_of(worker, session->claim.backend));
 }
 
 /* Let the client's entry name `to`, unless it does not name `from`. */
@@ -70,7 +70,7 @@ static void move(const struct lb_worker *worker, const struct lb_session *sessio
 }
 
 void lb_session_sticky_unbind(struct lb_worker *worker, const struct lb_session *session) {
-    move(worker, session, target_of(worker, session->backend), NOBODY);
+    move(worker, session, target_of(worker, session->claim.backend), NOBODY);
 }
 
 /* Would this session have gone there if there had been a place? */
@@ -91,7 +91,8 @@ static struct lb_stick_joined join(const struct lb_worker *worker, struct lb_ses
     struct lb_stick_key key;
 
     if (key_of(session, &key))
-        joined = lb_stick_table_join(table, &key, target_of(worker, session->backend), (int64_t)worker->now_ms, ttl_ms);
+        joined = lb_stick_table_join(table, &key, target_of(worker, session->claim.backend), (int64_t)worker->now_ms,
+                                     ttl_ms);
     session->stick_entry = joined.entry;
     session->stick_table_id = lb_stick_table_id(table);
     return joined;
@@ -100,7 +101,7 @@ static struct lb_stick_joined join(const struct lb_worker *worker, struct lb_ses
 void lb_session_sticky_join(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     struct l4lb_pool_stats *counters = &worker->counters.pools[session->pool];
-    struct lb_stick_target here = target_of(worker, session->backend);
+    struct lb_stick_target here = target_of(worker, session->claim.backend);
     struct lb_stick_joined joined;
 
     if (pool == NULL || pool->stick_table == NULL)

@@ -13,7 +13,7 @@ static bool is_ready(const struct lb_session *session) { return session->ready.n
 /* Another thread may have begun to drain the backend since the session was looked at. It makes the worker look at every
  * session, in one of its next iterations. */
 static bool was_just_drained(const struct lb_worker *worker, const struct lb_session *session) {
-    return lb_backend_draining_ms(&worker->runtime->shared.backends[session->backend]) >= worker->now_ms;
+    return lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend]) >= worker->now_ms;
 }
 
 static void validate_timer(const struct lb_worker *worker, const struct lb_session *session) {
@@ -40,21 +40,21 @@ static bool owns_nothing(const struct lb_relay *relay) { return relay->pipe == N
 
 /* What a session holds of its backend, and the way there. */
 static void validate_backend(const struct lb_session *session) {
-    LB_ASSERT_HOT(!session->has_capacity || session->has_backend);
-    LB_ASSERT_HOT(session->has_capacity || (!session->busy && !session->first_turn_reserved));
+    LB_ASSERT_HOT(!session->claim.has_capacity || session->claim.has_backend);
+    LB_ASSERT_HOT(session->claim.has_capacity || (!session->claim.busy && !session->claim.first_turn_reserved));
     switch (session->state) {
     case LB_SESSION_HEADER:
     case LB_SESSION_HELLO:
-        LB_ASSERT_HOT(!session->has_pool && !session->has_backend && session->server.fd < 0);
+        LB_ASSERT_HOT(!session->has_pool && !session->claim.has_backend && session->server.fd < 0);
         break;
     case LB_SESSION_QUEUE:
-        LB_ASSERT_HOT(!session->has_backend && session->server.fd < 0);
+        LB_ASSERT_HOT(!session->claim.has_backend && session->server.fd < 0);
         break;
     case LB_SESSION_RELAY:
-        LB_ASSERT_HOT(session->has_backend && session->client.fd >= 0 && session->server.fd >= 0);
+        LB_ASSERT_HOT(session->claim.has_backend && session->client.fd >= 0 && session->server.fd >= 0);
         break;
     case LB_SESSION_LINGER:
-        LB_ASSERT_HOT(session->has_capacity == (session->server.fd >= 0 && !session->down.finished));
+        LB_ASSERT_HOT(session->claim.has_capacity == (session->server.fd >= 0 && !session->down.finished));
         LB_ASSERT_HOT(owns_nothing(&session->up) && owns_nothing(&session->down));
         break;
     case LB_SESSION_CONNECT:

@@ -14,12 +14,12 @@
 static void note(struct lb_worker *worker, struct lb_session *session, unsigned events) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
 
-    lb_account_busy(worker, session, lb_phase_busy(&session->phase));
+    lb_claim_set_busy(&session->claim, &worker->runtime->shared, lb_phase_busy(&session->phase));
     if ((events & LB_TURN_ENDED) != 0)
         lb_histogram_add(&counters->turn, session->phase.duration_ns / LB_NS_PER_US);
     if ((events & LB_TURN_BEGAN) != 0) {
         lb_count_add(&counters->turns_total, 1);
-        lb_account_first_turn_started(worker, session);
+        lb_claim_end_reservation(&session->claim, &worker->runtime->shared);
     }
 }
 

@@ -46,14 +46,15 @@ static int kill_session(struct lb_worker *worker, uint64_t id) {
 
 static bool kill_if_of_backend(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
     /* What lingers for its client alone is closed already. */
-    if (session->state == LB_SESSION_LINGER && !session->has_capacity)
+    if (session->state == LB_SESSION_LINGER && !session->claim.has_capacity)
         return false;
-    return session->has_backend && session->backend == request->backend &&
+    return session->claim.has_backend && session->claim.backend == request->backend &&
            lb_session_cut(worker, session, request->reason);
 }
 
 static bool close_if_idle(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
-    return session->has_backend && session->backend == request->backend && (size_t)request->result < request->n &&
+    return session->claim.has_backend && session->claim.backend == request->backend &&
+           (size_t)request->result < request->n &&
            lb_session_close_idle(worker, session, request->idle_ms, L4LB_CLOSE_REBALANCED);
 }
 

@@ -19,7 +19,7 @@ static void hang_up(int client) {
     lone_fini(&lone);
 }
 
-TEST(a_new_session_holds_a_connection_and_the_turn_that_it_is_expected_to_begin) {
+TEST(a_new_session_is_counted_by_its_worker_and_holds_capacity) {
     int client;
 
     lone_init(&lone);
@@ -28,66 +28,6 @@ TEST(a_new_session_holds_a_connection_and_the_turn_that_it_is_expected_to_begin)
     CHECK_EQ(atomic_load(&shared()->turns), 1);
     CHECK_EQ(atomic_load(&shared()->busy), 0);
     CHECK_EQ(lone.worker.counters.backends[0].connections_total, 1);
-    hang_up(client);
-}
-
-TEST(the_first_turn_is_the_one_that_was_expected) {
-    struct lb_session *session;
-    int client;
-
-    lone_init(&lone);
-    session = connected(&client);
-    lb_account_busy(&lone.worker, session, true);
-    CHECK_EQ(atomic_load(&shared()->turns), 1);
-    CHECK_EQ(atomic_load(&shared()->busy), 1);
-    lb_account_first_turn_started(&lone.worker, session);
-    CHECK_EQ(atomic_load(&shared()->turns), 1);
-    lb_account_busy(&lone.worker, session, false);
-    CHECK_EQ(atomic_load(&shared()->turns), 0);
-    CHECK_EQ(atomic_load(&shared()->busy), 0);
-    hang_up(client);
-}
-
-TEST(a_turn_that_does_not_come_is_given_up_once) {
-    struct lb_session *session;
-    int client;
-
-    lone_init(&lone);
-    session = connected(&client);
-    lb_account_first_turn_started(&lone.worker, session);
-    lb_account_first_turn_started(&lone.worker, session);
-    CHECK_EQ(atomic_load(&shared()->turns), 0);
-    hang_up(client);
-}
-
-TEST(to_say_the_same_twice_counts_once) {
-    struct lb_session *session;
-    int client;
-
-    lone_init(&lone);
-    session = connected(&client);
-    lb_account_first_turn_started(&lone.worker, session);
-    for (int i = 0; i < 2; i++) {
-        lb_account_busy(&lone.worker, session, true);
-        CHECK_EQ(atomic_load(&shared()->turns), 1);
-        CHECK_EQ(atomic_load(&shared()->busy), 1);
-    }
-    hang_up(client);
-}
-
-TEST(to_leave_a_backend_gives_everything_back_once) {
-    struct lb_session *session;
-    int client;
-
-    lone_init(&lone);
-    session = connected(&client);
-    lb_account_busy(&lone.worker, session, true);
-    for (int i = 0; i < 2; i++) {
-        lb_account_release_backend(&lone.worker, session);
-        CHECK_EQ(atomic_load(&shared()->connections), 0);
-        CHECK_EQ(atomic_load(&shared()->turns), 0);
-        CHECK_EQ(atomic_load(&shared()->busy), 0);
-    }
     hang_up(client);
 }
 

@@ -100,7 +100,7 @@ TEST(a_backlog_that_is_full_is_not_waited_for_once_its_backend_takes_no_more_ses
     lone.pool.n_backends = 2;
     lone_publish(&lone);
     LONE_UNTIL(&lone, lone_session(&lone)->state == LB_SESSION_RELAY);
-    CHECK_EQ(lone_session(&lone)->backend, 1);
+    CHECK_EQ(lone_session(&lone)->claim.backend, 1);
     CHECK_EQ(atomic_load(&lone.runtime.shared.backends[0].connections), 0);
     (void)close(client);
     end_narrow(&narrow);

@@ -31,7 +31,7 @@ static struct world *fresh(void) {
     move_to(&world, START_MS);
     lb_wheel_init(&world.worker.wheel, START_MS);
     session->state = LB_SESSION_RELAY;
-    session->has_backend = true;
+    session->claim.has_backend = true;
     session->client = session->server = (struct lb_side){.fd = -1, .can_write = true};
     lb_relay_init(&session->up, true);
     lb_relay_init(&session->down, false);
@@ -83,9 +83,9 @@ TEST(the_nearest_deadline_is_the_next_one) {
     CHECK_NEXT(world, LB_DUE_FIRST_BYTE, START_MS + 40000);
     world->session.interval_at_ms = START_MS + 30000;
     CHECK_NEXT(world, LB_DUE_INTERVAL, START_MS + 30000);
-    world->session.first_turn_reserved = true;
+    world->session.claim.first_turn_reserved = true;
     CHECK_NEXT(world, LB_DUE_FIRST_TURN, START_MS + LB_SILENCE_FIRST_MS);
-    world->session.first_turn_reserved = false;
+    world->session.claim.first_turn_reserved = false;
     ask(world);
     respond(world, LB_END_UNKNOWN);
     CHECK_NEXT(world, LB_DUE_TURN, START_MS + LB_SILENCE_FIRST_MS + 1);

@@ -64,7 +64,7 @@ TEST(one_that_finishes_says_so_to_both_and_waits_for_the_client) {
     CHECK_EQ(received(server), 0);
     /* The backend has everything, and needs no connection any more. */
     CHECK_EQ(session->server.fd, -1);
-    CHECK(!session->has_capacity);
+    CHECK(!session->claim.has_capacity);
     CHECK(session->client.fd >= 0);
     end(client, server);
 }

@@ -91,9 +91,9 @@ TEST(silence_ends_a_turn_and_then_the_session) {
     session->keepalive_ms = SHORT_MS;
     request(session);
     lb_turn_server_bytes(&lone.worker, session, 200, false);
-    CHECK(session->busy);
+    CHECK(session->claim.busy);
     CHECK_EQ(closes(session), L4LB_CLOSE_CLIENT_KEEPALIVE);
-    CHECK(!session->busy);
+    CHECK(!session->claim.busy);
     (void)close(client);
     lone_fini(&lone);
 }

@@ -151,7 +151,8 @@ TEST(no_more_quiet_sessions_are_closed_than_were_asked_for) {
     begin();
     open_sessions(clients, 4);
     for (int i = 0; i < 4; i++) /* the first turn of a new session is waited for */
-        lb_account_first_turn_started(&lone.worker, lb_session_table_next(&lone.worker.sessions, (uint32_t)i));
+        lb_claim_end_reservation(&lb_session_table_next(&lone.worker.sessions, (uint32_t)i)->claim,
+                                 &lone.runtime.shared);
     (void)ask(&request);
     CHECK_EQ(request.result, 2);
     CHECK_EQ(lone_closed(&lone, L4LB_CLOSE_REBALANCED), 2);

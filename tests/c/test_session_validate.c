@@ -29,7 +29,7 @@ static struct world *fresh(void) {
     world.worker.now_ns = START_MS * LB_NS_PER_MS;
     lb_wheel_init(&world.worker.wheel, START_MS);
     session->state = LB_SESSION_RELAY;
-    session->has_pool = session->has_backend = session->has_capacity = true;
+    session->has_pool = session->claim.has_backend = session->claim.has_capacity = true;
     session->client = session->server = (struct lb_side){.fd = 1, .can_write = true};
     lb_relay_init(&session->up, true);
     lb_relay_init(&session->down, false);
@@ -53,13 +53,13 @@ static void arm_late(struct world *world) {
 
 static void drain_unseen(struct world *world) { atomic_store(&world->backends[0].draining_ms, START_MS - 1); }
 
-static void lose_the_backend(struct world *world) { world->session.has_backend = false; }
+static void lose_the_backend(struct world *world) { world->session.claim.has_backend = false; }
 
 static void close_the_server(struct world *world) { world->session.server.fd = -1; }
 
 static void stay_busy(struct world *world) {
-    world->session.has_capacity = false;
-    world->session.busy = true;
+    world->session.claim.has_capacity = false;
+    world->session.claim.busy = true;
 }
 
 static void queue_with_capacity(struct world *world) { world->session.state = LB_SESSION_QUEUE; }

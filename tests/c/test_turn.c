@@ -44,17 +44,17 @@ TEST(a_request_begins_a_turn_and_silence_after_the_response_ends_it) {
     request(session);
     CHECK_EQ(stats()->turns_total, 1);
     CHECK_EQ(stats()->sent_bytes_total, REQUEST);
-    CHECK(session->busy);
+    CHECK(session->claim.busy);
     pass_ms(30);
     lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
     CHECK_EQ(stats()->answered_total, 1);
     CHECK_EQ(stats()->received_bytes_total, RESPONSE);
     CHECK_EQ(count(&stats()->first_byte), 1);
     CHECK(session->first_byte_us != UINT64_MAX);
-    CHECK(session->busy);
+    CHECK(session->claim.busy);
     pass_ms(LB_SILENCE_MAX_MS + 1);
     lb_turn_expire(&lone.worker, session);
-    CHECK(!session->busy);
+    CHECK(!session->claim.busy);
     CHECK_EQ(count(&stats()->turn), 1);
     (void)close(client);
     lone_fini(&lone);
@@ -70,7 +70,7 @@ TEST(a_turn_does_not_end_before_its_time) {
     pass_ms(1);
     lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
     lb_turn_expire(&lone.worker, session);
-    CHECK(session->busy);
+    CHECK(session->claim.busy);
     CHECK_EQ(count(&stats()->turn), 0);
     (void)close(client);
     lone_fini(&lone);
@@ -88,7 +88,7 @@ TEST(the_end_of_a_response_is_known_at_once_when_it_was_learnt) {
         lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
         pass_ms(5);
     }
-    CHECK(!session->busy);
+    CHECK(!session->claim.busy);
     CHECK_EQ(session->phase.expected, LB_END_LAST);
     CHECK_EQ(count(&stats()->turn), 12);
     (void)close(client);
@@ -109,7 +109,7 @@ TEST(a_response_that_is_read_in_parts_goes_on_whatever_the_parts_look_like) {
     }
     request(session);
     lb_turn_server_bytes(&lone.worker, session, RESPONSE, true);
-    CHECK(session->busy);
+    CHECK(session->claim.busy);
     (void)close(client);
     lone_fini(&lone);
 }
@@ -126,10 +126,10 @@ TEST(a_client_that_takes_nothing_keeps_the_turn_open) {
     session->client.can_write = false;
     pass_ms(LB_SILENCE_MAX_MS + 1);
     lb_turn_expire(&lone.worker, session);
-    CHECK(session->busy);
+    CHECK(session->claim.busy);
     session->client.can_write = true;
     lb_turn_expire(&lone.worker, session);
-    CHECK(!session->busy);
+    CHECK(!session->claim.busy);
     (void)close(client);
     lone_fini(&lone);
 }
@@ -142,7 +142,7 @@ TEST(bytes_that_ask_for_nothing_begin_no_turn) {
     session = connected(&client);
     session->up.may_request = false;
     lb_turn_client_bytes(&lone.worker, session, REQUEST);
-    CHECK(!session->busy);
+    CHECK(!session->claim.busy);
     CHECK_EQ(stats()->turns_total, 0);
     CHECK_EQ(stats()->sent_bytes_total, REQUEST);
     (void)close(client);
@@ -175,9 +175,9 @@ TEST(no_turn_outlives_its_backend) {
     lone_init(&lone);
     session = connected(&client);
     request(session);
-    CHECK(session->busy);
+    CHECK(session->claim.busy);
     lb_turn_end(&lone.worker, session);
-    CHECK(!session->busy);
+    CHECK(!session->claim.busy);
     CHECK_EQ(atomic_load(&lone.runtime.shared.backends[0].busy), 0);
     (void)close(client);
     lone_fini(&lone);
