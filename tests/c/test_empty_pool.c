@@ -21,7 +21,7 @@ static struct room *house_of_nobody(struct house *house, enum l4lb_balance balan
 }
 
 static void house_is_empty(struct house *house) {
-    STORM_UNTIL(sessions_now(house) == 0);
+    UNTIL(sessions_now(house) == 0);
     CHECK_EQ(queued(house, &house->rooms[0]), 0);
     for (size_t i = 0; i < house->rooms[0].pool.n_backends; i++) {
         CHECK_EQ(backend_stats(house, &house->rooms[0].backends[i]).connections, 0);
@@ -36,7 +36,7 @@ static void come(const struct house *house, int *clients, int n) {
         uint64_t before = queued(house, &house->rooms[0]);
         clients[i] = client(&house->rooms[0]);
         CHECK_EQ(send(clients[i], &(uint8_t){(uint8_t)i}, 1, MSG_NOSIGNAL), 1);
-        STORM_UNTIL(queued(house, &house->rooms[0]) == before + 1);
+        UNTIL(queued(house, &house->rooms[0]) == before + 1);
     }
 }
 
@@ -44,9 +44,9 @@ static void come(const struct house *house, int *clients, int n) {
 static int next_at(int listener, uint8_t *number) {
     int fd;
 
-    CHECK(readable(listener, STORM_WAIT_MS));
+    CHECK(readable(listener, WAIT_MS));
     fd = CHECK_SYS(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
-    CHECK(readable(fd, STORM_WAIT_MS));
+    CHECK(readable(fd, WAIT_MS));
     CHECK_EQ(recv(fd, number, 1, 0), 1);
     return fd;
 }
@@ -113,18 +113,18 @@ TEST(limits_are_exact_when_all_who_wait_are_woken_at_once) {
             clients[i] = client(room);
             CHECK_EQ(send(clients[i], "?", 1, MSG_NOSIGNAL), 1);
         }
-        STORM_UNTIL(queued(&house, room) == WAITING);
+        UNTIL(queued(&house, room) == WAITING);
         room->pool.n_backends = 0;
         backend = round == 0 ? add_backend(&house, room, "first", &address) : &room->backends[0];
         room->pool.n_backends = 1;
         backend->connections_max = round % 2 ? 0 : CONNECTIONS;
         backend->busy_max = round % 2 ? TURNS : 0;
         publish_to_all(&house);
-        STORM_UNTIL(queued(&house, room) == WAITING - places);
+        UNTIL(queued(&house, room) == WAITING - places);
         CHECK_EQ(backend_stats(&house, backend).connections, places);
         for (int i = 0; i < WAITING; i++)
             hang_up(clients[i], true);
-        STORM_UNTIL(sessions_now(&house) == 0);
+        UNTIL(sessions_now(&house) == 0);
         room->pool.n_backends = 0;
         publish_to_all(&house);
     }
@@ -156,11 +156,11 @@ TEST(whoever_comes_first_wakes_those_who_wait) {
             come(&house, clients, WAITING);
             for (int i = 0; i < WAITING; i++)
                 hang_up(clients[i], true);
-            STORM_UNTIL(queued(&house, room) == 0);
+            UNTIL(queued(&house, room) == 0);
             come(&house, clients, WAITING);
             room->backends[balance % PLACES].usable = true;
             publish(&house);
-            STORM_UNTIL(backend_stats(&house, &room->backends[balance % PLACES]).connections_total == WAITING);
+            UNTIL(backend_stats(&house, &room->backends[balance % PLACES]).connections_total == WAITING);
             CHECK_EQ(queued(&house, room), 0);
             for (int i = 0; i < WAITING; i++)
                 hang_up(clients[i], true);
@@ -187,12 +187,12 @@ TEST(who_leaves_makes_room_in_a_line_before_nobody) {
     CHECK_OK(l4lb_engine_start(house.engine));
     come(&house, clients, ROOM);
     late = client(room);
-    CHECK(readable(late, STORM_WAIT_MS));
+    CHECK(readable(late, WAIT_MS));
     CHECK_EQ(recv(late, &byte, 1, 0), 0);
     CHECK_EQ(closed(&house, room, L4LB_CLOSE_QUEUE_FULL), 1);
     (void)close(late);
     hang_up(clients[0], true);
-    STORM_UNTIL(closed(&house, room, L4LB_CLOSE_CLIENT_ABORT_QUEUE) == 1);
+    UNTIL(closed(&house, room, L4LB_CLOSE_CLIENT_ABORT_QUEUE) == 1);
     come(&house, clients, 1);
     CHECK_EQ(queued(&house, room), ROOM);
     for (int i = 0; i < ROOM; i++)
@@ -209,7 +209,7 @@ TEST(who_waits_for_nobody_is_told_when_his_time_is_over) {
     room->pool.queue_ms = 20;
     publish_to_all(&house);
     fd = client(room);
-    CHECK(readable(fd, STORM_WAIT_MS));
+    CHECK(readable(fd, WAIT_MS));
     CHECK_EQ(recv(fd, &byte, 1, 0), 0);
     CHECK_EQ(closed(&house, room, L4LB_CLOSE_QUEUE_TIMEOUT), 1);
     (void)close(fd);
@@ -225,7 +225,7 @@ TEST(nobody_waits_where_the_waiting_room_is_taken_away) {
     come(&house, clients, WAITING);
     room->pool.queue_size = 0;
     publish_to_all(&house);
-    STORM_UNTIL(closed(&house, room, L4LB_CLOSE_NO_BACKEND) == WAITING);
+    UNTIL(closed(&house, room, L4LB_CLOSE_NO_BACKEND) == WAITING);
     for (int i = 0; i < WAITING; i++)
         hang_up(clients[i], false);
     house_is_empty(&house);
@@ -260,11 +260,11 @@ static int client_of_a_backend_that_died(const struct house *house, struct room 
     backend->usable = true;
     publish_to_all(house);
     fd = client(room);
-    STORM_UNTIL(backend_stats(house, backend).connect_failures_total > 0);
+    UNTIL(backend_stats(house, backend).connect_failures_total > 0);
     CHECK_EQ(queued(house, room), 0);
     backend->usable = false;
     publish(house);
-    STORM_UNTIL(queued(house, room) == 1);
+    UNTIL(queued(house, room) == 1);
     return fd;
 }
 
@@ -282,7 +282,7 @@ TEST(who_was_refused_by_the_last_backend_waits_for_the_next_one) {
     backend->address_len = somebody->len;
     backend->usable = true;
     publish(&house);
-    STORM_UNTIL(only_session(&house).state == L4LB_SESSION_RELAY);
+    UNTIL(only_session(&house).state == L4LB_SESSION_RELAY);
     CHECK_EQ(queued(&house, room), 0);
     hang_up(fd, true);
     house_is_empty(&house);
@@ -305,15 +305,15 @@ TEST(who_waits_a_second_time_waits_no_longer_in_all) {
     backend->usable = false;
     publish_to_all(&house);
     fd = client(room);
-    STORM_UNTIL(queued(&house, room) == 1);
-    STORM_UNTIL(only_session(&house).queue_us > FIRST_MS * 1000);
+    UNTIL(queued(&house, room) == 1);
+    UNTIL(only_session(&house).queue_us > FIRST_MS * 1000);
     backend->usable = true;
     publish(&house);
-    STORM_UNTIL(backend_stats(&house, backend).connect_failures_total == 1);
+    UNTIL(backend_stats(&house, backend).connect_failures_total == 1);
     first_us = only_session(&house).queue_us;
     backend->usable = false;
     publish(&house);
-    STORM_UNTIL(queued(&house, room) == 1);
+    UNTIL(queued(&house, room) == 1);
     while (!readable(fd, 1)) {
         struct l4lb_session_record record;
         if (find_session(&house, &record))
@@ -337,7 +337,7 @@ TEST(who_has_no_retries_left_does_not_wait) {
     room->pool.retries = 0;
     publish_to_all(&house);
     fd = client(room);
-    CHECK(readable(fd, STORM_WAIT_MS));
+    CHECK(readable(fd, WAIT_MS));
     CHECK_EQ(recv(fd, &byte, 1, 0), 0);
     CHECK_EQ(closed(&house, room, L4LB_CLOSE_CONNECT_FAILED), 1);
     (void)close(fd);
@@ -358,18 +358,18 @@ TEST(who_is_refused_and_finds_the_others_full_waits_for_a_place) {
     refusing->usable = false;
     publish_to_all(&house);
     inside = client(room);
-    STORM_UNTIL(backend_stats(&house, full).connections == 1);
+    UNTIL(backend_stats(&house, full).connections == 1);
     full->usable = false;
     refusing->usable = true;
     publish_to_all(&house);
     refused = client(room);
-    STORM_UNTIL(backend_stats(&house, refusing).connect_failures_total > 0);
+    UNTIL(backend_stats(&house, refusing).connect_failures_total > 0);
     full->usable = true;
     refusing->usable = false;
     publish(&house);
-    STORM_UNTIL(queued(&house, room) == 1);
+    UNTIL(queued(&house, room) == 1);
     hang_up(inside, true);
-    STORM_UNTIL(backend_stats(&house, full).connections_total == 2);
+    UNTIL(backend_stats(&house, full).connections_total == 2);
     CHECK_EQ(queued(&house, room), 0);
     hang_up(refused, true);
     house_is_empty(&house);

@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "check.h"
+#include "until.h"
 #include "l4lb.h"
 #include "structures/lpm.h"
 
@@ -560,7 +561,7 @@ static void *pry(void *arg) {
         CHECK_OK(l4lb_read_worker(world.engine, worker, &stats));
         n = l4lb_list_sessions(world.engine, worker, 0, records, LISTED_MAX, ASK_MS);
         CHECK(n >= 0 || n == -ESHUTDOWN);
-        storm_rest();
+        rest_ms(1);
     }
     return NULL;
 }
@@ -815,9 +816,9 @@ static void begin(uint64_t seed) {
 }
 
 static void rage(uint64_t ms) {
-    uint64_t end_ms = storm_now_ms() + ms;
+    uint64_t end_ms = clock_ms() + ms;
 
-    while (storm_now_ms() < end_ms) {
+    while (clock_ms() < end_ms) {
         struct pollfd event = {.fd = l4lb_event_fd(world.engine), .events = POLLIN};
         (void)CHECK_SYS(poll(&event, 1, TURN_MS));
         take_events();
@@ -883,9 +884,9 @@ static void check_that_every_place_is_free(void) {
             continue;
         backend.slot = world.leavers[i].slot;
         CHECK_OK(l4lb_publish(world.engine, &config));
-        STORM_UNTIL(l4lb_reclaim(world.engine) == 0);
+        UNTIL(l4lb_reclaim(world.engine) == 0);
         storm_ask_once(&world.doors[0].address);
-        STORM_UNTIL(sessions_now() == 0);
+        UNTIL(sessions_now() == 0);
     }
 }
 
@@ -913,7 +914,7 @@ static struct storm_tally end(void) {
     storm_clients_pace(world.clients, STORM_LEAVES);
     switch (below(3)) {
     case 0: /* nobody closes anything: every session ends by a deadline of its own */
-        STORM_UNTIL(sessions_now() == 0);
+        UNTIL(sessions_now() == 0);
         break;
     case 1: /* all at once */
         l4lb_engine_stop(world.engine);
@@ -922,10 +923,10 @@ static struct storm_tally end(void) {
         break;
     }
     tally = storm_clients_stop(world.clients);
-    STORM_UNTIL(sessions_now() == 0);
+    UNTIL(sessions_now() == 0);
     check_workers();
     for (int i = 0; i < POOLS; i++)
-        STORM_UNTIL(!world.pools[i].there || remembered(&world.pools[i]) == 0);
+        UNTIL(!world.pools[i].there || remembered(&world.pools[i]) == 0);
     return tally;
 }
 
@@ -946,7 +947,7 @@ static void run(uint64_t seed, uint64_t ms) {
     CHECK_EQ(pthread_create(&prier, NULL, pry, &pry_random), 0);
     rage(ms / 2);
     storm_clients_pace(world.clients, STORM_HOLDS);
-    STORM_UNTIL(counters_are_listed());
+    UNTIL(counters_are_listed());
     storm_clients_pace(world.clients, STORM_COMES);
     rage(ms - ms / 2);
     tally = end();
@@ -962,7 +963,7 @@ static void run(uint64_t seed, uint64_t ms) {
         (void)close(world.unused_fds[i]);
     storm_backends_stop(world.backends);
     world.address_space = storm_address_space();
-    STORM_UNTIL(storm_count("fd") == fds && storm_count("task") == threads);
+    UNTIL(storm_count("fd") == fds && storm_count("task") == threads);
     (void)fprintf(stderr, "%llu clients, %llu of %llu calm ones served, %llu publications, %llu slots, %llu killed\n",
                   (unsigned long long)tally.begun, (unsigned long long)tally.calm, (unsigned long long)tally.complete,
                   (unsigned long long)world.totals.publications, (unsigned long long)world.totals.given,

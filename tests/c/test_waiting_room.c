@@ -26,11 +26,11 @@ TEST(a_session_that_is_late_with_its_first_turn_makes_room) {
     publish(&house);
     CHECK_OK(l4lb_engine_start(house.engine));
     first = client(room);
-    STORM_UNTIL(backend_stats(&house, backend).connections == 1);
+    UNTIL(backend_stats(&house, backend).connections == 1);
     /* The first one says nothing, so its turn is expected no longer. The second must hear of that. */
     storm_ask_once(&room->address);
     hang_up(first, false);
-    STORM_UNTIL(sessions_now(&house) == 0);
+    UNTIL(sessions_now(&house) == 0);
     house_fini(&house);
     storm_backends_stop(backends);
 }
@@ -50,18 +50,18 @@ static int house_of_one_place(struct house *house, const struct storm_backends *
     first = client(room);
     /* In a turn, so that nothing that comes free later calls anybody. */
     CHECK_EQ(send(first, "L", 1, MSG_NOSIGNAL), 1);
-    STORM_UNTIL(backend_stats(house, backend).busy == 1);
+    UNTIL(backend_stats(house, backend).busy == 1);
     return first;
 }
 
 static void house_is_left(struct house *house, struct storm_backends *backends, int inside) {
     hang_up(inside, true);
-    STORM_UNTIL(sessions_now(house) == 0);
+    UNTIL(sessions_now(house) == 0);
     house_fini(house);
     storm_backends_stop(backends);
 }
 
-static void wait_until_inside(const struct house *house) { STORM_UNTIL(queued(house, &house->rooms[0]) == 0); }
+static void wait_until_inside(const struct house *house) { UNTIL(queued(house, &house->rooms[0]) == 0); }
 
 TEST(a_call_to_one_who_leaves_goes_to_the_next_in_line) {
     enum { ROUNDS = 60 };
@@ -71,9 +71,9 @@ TEST(a_call_to_one_who_leaves_goes_to_the_next_in_line) {
 
     for (int round = 0; round < ROUNDS; round++) {
         second = client(&house.rooms[0]);
-        STORM_UNTIL(queued(&house, &house.rooms[0]) == 1);
+        UNTIL(queued(&house, &house.rooms[0]) == 1);
         third = client(&house.rooms[0]);
-        STORM_UNTIL(queued(&house, &house.rooms[0]) == 2);
+        UNTIL(queued(&house, &house.rooms[0]) == 2);
         /* A worker that has both may learn of both at once, and call the second before it sees him leave. */
         hang_up(inside, true);
         hang_up(second, true);
@@ -101,11 +101,11 @@ TEST(a_limit_of_turns_holds_when_many_come_at_once) {
             clients[i] = client(&house.rooms[0]);
         for (int i = 0; i < CROWD_OF; i++)
             CHECK_EQ(send(clients[i], "?", 1, MSG_NOSIGNAL), 1);
-        STORM_UNTIL(sessions_now(&house) == CROWD_OF && backend_stats(&house, backend).busy > 0);
+        UNTIL(sessions_now(&house) == CROWD_OF && backend_stats(&house, backend).busy > 0);
         CHECK_EQ(backend_stats(&house, backend).connections, 1);
         for (int i = 0; i < CROWD_OF; i++)
             hang_up(clients[i], true);
-        STORM_UNTIL(sessions_now(&house) == 0);
+        UNTIL(sessions_now(&house) == 0);
     }
     house_fini(&house);
     (void)close(listener);
@@ -124,7 +124,7 @@ TEST(a_place_that_comes_free_while_somebody_enters_is_his) {
         for (volatile uint32_t spin = check_random_below(&random, 30000); spin > 0; spin--)
             ; /* so that the two meet at every moment of either's way */
         hang_up(inside, true);
-        STORM_UNTIL(backend_stats(&house, &house.rooms[0].backends[0]).connections_total == before + 1);
+        UNTIL(backend_stats(&house, &house.rooms[0].backends[0]).connections_total == before + 1);
         wait_until_inside(&house);
         inside = next;
     }
@@ -143,7 +143,7 @@ TEST(who_left_while_his_header_was_read_does_not_wait) {
     /* Header and FIN in one segment, so that one event tells of both. */
     CHECK_EQ(send(second, header, sizeof header - 1, MSG_NOSIGNAL | MSG_MORE), sizeof header - 1);
     (void)CHECK_SYS(shutdown(second, SHUT_WR));
-    STORM_UNTIL(closed(&house, &house.rooms[0], L4LB_CLOSE_CLIENT_ABORT_QUEUE) == 1);
+    UNTIL(closed(&house, &house.rooms[0], L4LB_CLOSE_CLIENT_ABORT_QUEUE) == 1);
     CHECK_EQ(queued(&house, &house.rooms[0]), 0);
     hang_up(second, false);
     house_is_left(&house, backends, inside);
@@ -157,10 +157,10 @@ TEST(nobody_waits_for_a_pool_that_is_gone) {
 
     for (int i = 0; i < WAITING; i++)
         waiting[i] = client(&house.rooms[0]);
-    STORM_UNTIL(queued(&house, &house.rooms[0]) == WAITING);
+    UNTIL(queued(&house, &house.rooms[0]) == WAITING);
     house.n_rooms = 0;
     publish_to_all(&house);
-    STORM_UNTIL(closed(&house, &house.rooms[0], L4LB_CLOSE_NO_BACKEND) == WAITING);
+    UNTIL(closed(&house, &house.rooms[0], L4LB_CLOSE_NO_BACKEND) == WAITING);
     CHECK_EQ(queued(&house, &house.rooms[0]), 0);
     /* Who is in stays. */
     CHECK_EQ(sessions_now(&house), 1);
@@ -208,7 +208,7 @@ static void join(struct line *line) {
 
 static void join_and_wait(struct line *line) {
     join(line);
-    STORM_UNTIL(queued(&line->house, line->room) == (uint64_t)line->n_waiting);
+    UNTIL(queued(&line->house, line->room) == (uint64_t)line->n_waiting);
 }
 
 /* Everybody who has a place must have had no more than the others with a place before him. */
@@ -218,9 +218,9 @@ static void let_in(struct line *line) {
     while (line->n_inside < limit && line->n_waiting > 0) {
         uint8_t number;
         int fd, at = 0;
-        CHECK(readable(line->listener, STORM_WAIT_MS));
+        CHECK(readable(line->listener, WAIT_MS));
         fd = CHECK_SYS(accept4(line->listener, NULL, NULL, SOCK_CLOEXEC));
-        CHECK(readable(fd, STORM_WAIT_MS));
+        CHECK(readable(fd, WAIT_MS));
         CHECK_EQ(recv(fd, &number, 1, 0), 1);
         while (at < line->n_waiting && line->waiting[at] != number)
             at++;
@@ -229,8 +229,8 @@ static void let_in(struct line *line) {
         line->inside[line->n_inside++].fd = fd;
         drop_waiting(line, at);
     }
-    STORM_UNTIL(queued(&line->house, line->room) == (uint64_t)line->n_waiting);
-    STORM_UNTIL(backend_stats(&line->house, line->backend).connections == (uint64_t)line->n_inside);
+    UNTIL(queued(&line->house, line->room) == (uint64_t)line->n_waiting);
+    UNTIL(backend_stats(&line->house, line->backend).connections == (uint64_t)line->n_inside);
 }
 
 static void let_out(struct line *line) {
@@ -264,7 +264,7 @@ static void lose_one(struct line *line) {
         hang_up(fd, true);
         drop_waiting(line, at);
     }
-    STORM_UNTIL(queued(&line->house, line->room) == (uint64_t)line->n_waiting);
+    UNTIL(queued(&line->house, line->room) == (uint64_t)line->n_waiting);
 }
 
 static void lose_patience(struct line *line) {
@@ -273,7 +273,7 @@ static void lose_patience(struct line *line) {
     line->room->pool.queue_ms = 1;
     publish_to_all(&line->house);
     join(line);
-    STORM_UNTIL(closed(&line->house, line->room, L4LB_CLOSE_QUEUE_TIMEOUT) == before + 1);
+    UNTIL(closed(&line->house, line->room, L4LB_CLOSE_QUEUE_TIMEOUT) == before + 1);
     line->room->pool.queue_ms = LONG_MS;
     publish_to_all(&line->house);
     hang_up(line->clients[line->n_people - 1], false);
@@ -334,7 +334,7 @@ static void serve_in_order(uint64_t seed) {
     while (line.n_inside > 0)
         line_goes_on(&line);
     CHECK_EQ(line.n_waiting, 0);
-    STORM_UNTIL(sessions_now(&line.house) == 0);
+    UNTIL(sessions_now(&line.house) == 0);
     house_fini(&line.house);
     (void)close(line.listener);
 }
@@ -433,14 +433,14 @@ static bool has_place(const struct house *house, const struct room *room) {
  * that counts only when it is so at every look for long. */
 static void check_that_nobody_waits_in_vain(struct crowd *crowd, uint64_t look_ms) {
     const struct house *house = &crowd->house;
-    uint64_t now_ms = storm_now_ms(), end_ms = now_ms + look_ms, well_ms[ROOMS];
+    uint64_t now_ms = clock_ms(), end_ms = now_ms + look_ms, well_ms[ROOMS];
     bool all_well = false;
 
     for (uint32_t i = 0; i < house->n_rooms; i++)
         well_ms[i] = now_ms;
     while (now_ms < end_ms || !all_well) {
-        storm_rest();
-        now_ms = storm_now_ms();
+        rest_ms(1);
+        now_ms = clock_ms();
         all_well = true;
         for (uint32_t i = 0; i < house->n_rooms; i++) {
             const struct room *room = &house->rooms[i];
@@ -474,7 +474,7 @@ static void kill_a_backend(struct crowd *crowd) {
 }
 
 static void crowd_rages(struct crowd *crowd) {
-    uint64_t end_ms = storm_now_ms() + below(crowd, RAGE_MS);
+    uint64_t end_ms = clock_ms() + below(crowd, RAGE_MS);
 
     storm_clients_pace(crowd->clients, STORM_COMES);
     do {
@@ -487,13 +487,13 @@ static void crowd_rages(struct crowd *crowd) {
             kill_one(crowd);
         if (below(crowd, 100) < 5)
             kill_a_backend(crowd);
-    } while (storm_now_ms() < end_ms);
+    } while (clock_ms() < end_ms);
     storm_clients_pace(crowd->clients, STORM_HOLDS);
 }
 
 /* Some time of everything, then of nothing; now and then so long that turns end. */
 static void crowd_lives(struct crowd *crowd, uint64_t ms) {
-    uint64_t end_ms = storm_now_ms() + ms;
+    uint64_t end_ms = clock_ms() + ms;
 
     do {
         for (int i = 0; i < GLANCES; i++) {
@@ -503,7 +503,7 @@ static void crowd_lives(struct crowd *crowd, uint64_t ms) {
             check_that_nobody_waits_in_vain(crowd, GLANCE_MS);
         }
         check_that_nobody_waits_in_vain(crowd, LOOK_MS);
-    } while (storm_now_ms() < end_ms);
+    } while (clock_ms() < end_ms);
 }
 
 static void crowd_ends(struct crowd *crowd) {
@@ -521,7 +521,7 @@ static void crowd_ends(struct crowd *crowd) {
         }
     }
     publish(house);
-    STORM_UNTIL(sessions_now(house) == 0);
+    UNTIL(sessions_now(house) == 0);
     for (uint32_t i = 0; i < house->n_rooms; i++) {
         struct l4lb_listener_stats listener;
         CHECK_OK(l4lb_read_listener(house->engine, house->rooms[i].listener, &listener));

@@ -24,22 +24,6 @@ struct storm_address {
     socklen_t len;
 };
 
-/* What takes longer than this never comes. */
-enum { STORM_WAIT_MS = 20000 };
-
-uint64_t storm_now_ms(void);
-void storm_rest(void);
-
-/* Look again and again until it is so. */
-#define STORM_UNTIL(condition)                                                                                         \
-    do {                                                                                                               \
-        uint64_t storm_end_ms = storm_now_ms() + STORM_WAIT_MS;                                                        \
-        bool storm_is_so;                                                                                              \
-        while (!(storm_is_so = (condition)) && storm_now_ms() < storm_end_ms)                                          \
-            storm_rest();                                                                                              \
-        CHECK(storm_is_so &&#condition);                                                                               \
-    } while (0)
-
 /* A non-blocking socket that listens on loopback, or, if the family is AF_UNIX, at an address nobody else has. An
  * address with a port is listened at once more, as workers do. */
 int storm_listen(struct storm_address *address, sa_family_t family, int backlog);

@@ -9,10 +9,9 @@
 #define HOUSE_H
 
 #include "check.h"
+#include "sockets.h"
 #include "storm.h"
-
-#include <netinet/in.h>
-#include <poll.h>
+#include "until.h"
 
 #include "l4lb.h"
 #include "structures/lpm.h"
@@ -69,7 +68,7 @@ static inline void publish(const struct house *house) {
 /* And wait until everybody goes by it. */
 static inline void publish_to_all(const struct house *house) {
     publish(house);
-    STORM_UNTIL(l4lb_reclaim(house->engine) == 0);
+    UNTIL(l4lb_reclaim(house->engine) == 0);
 }
 
 static inline void add_room(struct house *house, enum l4lb_balance balance) {
@@ -152,22 +151,11 @@ static inline uint64_t sessions_now(const struct house *house) {
     return n;
 }
 
-static inline bool readable(int fd, int timeout_ms) {
-    struct pollfd wanted = {.fd = fd, .events = POLLIN};
-    return CHECK_SYS(poll(&wanted, 1, timeout_ms)) == 1;
-}
-
 static inline int client(const struct room *room) {
     int fd = CHECK_SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
 
     (void)CHECK_SYS(connect(fd, (const struct sockaddr *)&room->address.storage, room->address.len));
     return fd;
-}
-
-static inline void hang_up(int fd, bool reset) {
-    if (reset)
-        (void)CHECK_SYS(setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger)));
-    (void)close(fd);
 }
 
 #endif

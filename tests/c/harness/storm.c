@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "storm.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <sys/un.h>
 #include <time.h>
 
 #include "check.h"
+#include "sockets.h"
+#include "until.h"
 
 /* Prime, so that bytes lost or repeated by the powers of two that buffers are made of don't go unnoticed. */
 enum { PATTERN = 65521, CHUNK = 32768, POLL_MS = 2 };
@@ -39,15 +37,6 @@ static const uint8_t *stream(uint32_t seed, uint64_t at) { return pattern + (see
 static uint32_t up_to(struct check_random *random, uint32_t n) { return check_random_below(random, n + 1); }
 
 static bool chance(struct check_random *random, uint32_t percent) { return check_random_below(random, 100) < percent; }
-
-uint64_t storm_now_ms(void) {
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-void storm_rest(void) { (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
 
 int storm_count(const char *directory) {
     char path[64];
@@ -135,12 +124,6 @@ static int go_to(const struct storm_address *address) {
         return fd;
     (void)close(fd);
     return -1;
-}
-
-static void hang_up(int fd, bool reset) {
-    if (reset)
-        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
-    (void)close(fd);
 }
 
 /* Take what must be the next bytes of a stream. Returns how many, 0 at the end, or -errno. */
@@ -247,7 +230,7 @@ static ssize_t peer_gives(struct peer *peer, struct check_random *random) {
         return n;
     peer->answered += (uint64_t)n;
     if (peer->behaviour == STORM_TRICKLES)
-        peer->resume_ms = storm_now_ms() + up_to(random, PAUSE_MS);
+        peer->resume_ms = clock_ms() + up_to(random, PAUSE_MS);
     return n;
 }
 
@@ -303,7 +286,7 @@ static void peer_comes(struct storm_backends *all, enum storm_behaviour behaviou
     if (fd == -1)
         return;
     *peer = (struct peer){.fd = fd, .behaviour = behaviour};
-    peer->dies_ms = lives_long ? UINT64_MAX : storm_now_ms() + up_to(&all->random, PEER_MS);
+    peer->dies_ms = lives_long ? UINT64_MAX : clock_ms() + up_to(&all->random, PEER_MS);
     peer->breaks_at = up_to(&all->random, chance(&all->random, 50) ? 200 : 200000);
     if (behaviour == STORM_BREAKS && chance(&all->random, 25))
         hang_up(fd, true);
@@ -343,7 +326,7 @@ static void *backends_run(void *arg) {
     struct pollfd polled[PEERS + STORM_BEHAVIOURS];
 
     while (!__atomic_load_n(&all->stop, __ATOMIC_ACQUIRE)) {
-        uint64_t now_ms = storm_now_ms();
+        uint64_t now_ms = clock_ms();
         uint32_t n = all->n_peers;
         for (uint32_t i = 0; i < n; i++)
             polled[i] = peer_waits(&all->peers[i], now_ms);
@@ -484,7 +467,7 @@ static void draw_frames(struct visit *visit) {
 static void draw_manner(struct visit *visit) {
     struct check_random *random = &visit->random;
     uint32_t kind = check_random_below(random, 100);
-    uint64_t now_ms = storm_now_ms();
+    uint64_t now_ms = clock_ms();
 
     visit->manner = kind < 45   ? ORDERLY
                     : kind < 60 ? SAYS_NOTHING
@@ -511,7 +494,7 @@ static void draw_reading(struct visit *visit) {
     if (draw < 20)
         (void)setsockopt(visit->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     if (draw >= 15 && draw < 25)
-        visit->reads_ms = storm_now_ms() + up_to(random, LATE_MS);
+        visit->reads_ms = clock_ms() + up_to(random, LATE_MS);
 }
 
 /* Version 1, mostly right: sometimes it is nonsense, and sometimes its end is missing. */
@@ -572,7 +555,7 @@ static void count_answers(struct visit *visit) {
            visit->answered == visit->frames[visit->answering].answer) {
         visit->answering++;
         visit->answered = 0;
-        visit->asks_ms = storm_now_ms() + (chance(&visit->random, 40) ? up_to(&visit->random, THINK_MS) : 0);
+        visit->asks_ms = clock_ms() + (chance(&visit->random, 40) ? up_to(&visit->random, THINK_MS) : 0);
     }
 }
 
@@ -620,7 +603,7 @@ static ssize_t hear(struct visit *visit) {
     left = frame->answer - visit->answered;
     n = take(visit->fd, ~frame->seed, visit->answered, visit->step > 0 && visit->step < left ? visit->step : left);
     if (n > 0 && visit->pause_ms > 0)
-        visit->reads_ms = storm_now_ms() + up_to(&visit->random, visit->pause_ms);
+        visit->reads_ms = clock_ms() + up_to(&visit->random, visit->pause_ms);
     if (n > 0) {
         visit->answered += (uint64_t)n;
         visit->moved += (uint64_t)n;
@@ -716,7 +699,7 @@ static struct pollfd visit_waits(const struct visit *visit, uint64_t now_ms) {
 
 static uint32_t move_all(struct storm_clients *clients, enum storm_pace pace) {
     struct pollfd polled[VISITS];
-    uint64_t now_ms = storm_now_ms();
+    uint64_t now_ms = clock_ms();
     uint32_t n_about = 0, n_new = 0;
 
     for (uint32_t i = 0; i < clients->at_once; i++) {
@@ -742,7 +725,7 @@ static void *clients_run(void *arg) {
 
     while ((pace = __atomic_load_n(&clients->pace, __ATOMIC_ACQUIRE)) != STORM_IS_GONE) {
         if (pace == STORM_HOLDS)
-            storm_rest();
+            rest_ms(1);
         else if (move_all(clients, pace) > 0 && pace == STORM_LEAVES)
             continue;
         __atomic_store_n(&clients->pace_seen, pace, __ATOMIC_RELEASE);
@@ -789,7 +772,7 @@ void storm_clients_door(struct storm_clients *clients, unsigned door, const stru
 
 void storm_clients_pace(struct storm_clients *clients, enum storm_pace pace) {
     __atomic_store_n(&clients->pace, pace, __ATOMIC_RELEASE);
-    STORM_UNTIL(__atomic_load_n(&clients->pace_seen, __ATOMIC_ACQUIRE) == pace);
+    UNTIL(__atomic_load_n(&clients->pace_seen, __ATOMIC_ACQUIRE) == pace);
 }
 
 void storm_ask_once(const struct storm_address *address) {
@@ -802,7 +785,7 @@ void storm_ask_once(const struct storm_address *address) {
     memcpy(request, &frame, sizeof frame);
     request[sizeof frame] = *stream(frame.seed, 0);
     CHECK_EQ(send(polled.fd, request, sizeof request, MSG_NOSIGNAL), sizeof request);
-    CHECK_EQ(poll(&polled, 1, STORM_WAIT_MS), 1);
+    CHECK_EQ(poll(&polled, 1, WAIT_MS), 1);
     CHECK_EQ(take(polled.fd, ~frame.seed, 0, 1), 1);
     (void)close(polled.fd);
 }
