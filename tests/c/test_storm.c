@@ -10,9 +10,9 @@
 
 #include "base/base.h"
 #include "check.h"
-#include "until.h"
 #include "l4lb.h"
 #include "structures/lpm.h"
+#include "until.h"
 
 enum {
     WORKERS = 4,
