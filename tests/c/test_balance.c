@@ -3,8 +3,7 @@
 
 #include <errno.h>
 
-/* ---- what every algorithm must do ----------------------------------------------------------------------------------
- */
+/* ---- what every algorithm must do -------------------------------------------------------------------------------- */
 
 TEST(a_pick_takes_a_place_and_nothing_else) {
     for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {

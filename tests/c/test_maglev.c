@@ -9,7 +9,7 @@
 
 enum { NAMES = 64, NAME_BYTES = 40 };
 
-/* ---- the model: permutations written out, turns counted --------------------------------------------------------- */
+/* ---- the model: permutations written out, turns counted ---------------------------------------------------------- */
 
 /* Position k of a member's permutation, from the paper: (offset + k * skip) mod size. */
 static uint32_t permuted(const char *name, uint64_t k, uint32_t size) {

@@ -127,8 +127,7 @@ static const char *const v1_valid[] = {
     "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
 };
 
-/* ---- version 1 ----------------------------------------------------------------------------------------------------
- */
+/* ---- version 1 --------------------------------------------------------------------------------------------------- */
 
 TEST(v1_headers_parse_whole_and_in_any_number_of_pieces) {
     for (size_t i = 0; i < sizeof v1_valid / sizeof v1_valid[0]; i++)
@@ -218,8 +217,7 @@ TEST(v1_is_refused_as_soon_as_it_can_not_fit_its_107_bytes) {
     CHECK_EQ(parse(line, 108, &header), -EPROTO);
 }
 
-/* ---- version 2 ----------------------------------------------------------------------------------------------------
- */
+/* ---- version 2 --------------------------------------------------------------------------------------------------- */
 
 TEST(v2_headers_parse_whole_and_in_any_number_of_pieces) {
     struct bytes bytes;
@@ -437,8 +435,7 @@ TEST(v2_longer_than_the_limit_is_refused_by_its_length_alone) {
     CHECK_EQ(parse(bytes.data, bytes.len, &header), -EPROTO);
 }
 
-/* ---- mutations -----------------------------------------------------------------------------------------------------
- */
+/* ---- mutations --------------------------------------------------------------------------------------------------- */
 
 /* Whatever the bytes: once refused they stay refused, once whole they stay whole, and no prefix of a whole header is
  * taken for anything. */
@@ -523,8 +520,7 @@ TEST(every_single_byte_of_a_header_may_be_anything) {
     }
 }
 
-/* ---- out -----------------------------------------------------------------------------------------------------------
- */
+/* ---- out --------------------------------------------------------------------------------------------------------- */
 
 static struct l4lb_endpoint random_endpoint(struct check_random *random, uint16_t family) {
     struct l4lb_endpoint endpoint = {.family = family, .port = (uint16_t)check_random_next(random)};

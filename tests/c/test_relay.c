@@ -126,8 +126,7 @@ static void world_fini(struct world *world) {
     }
 }
 
-/* ---- the peers ----------------------------------------------------------------------------------------------------
- */
+/* ---- the peers --------------------------------------------------------------------------------------------------- */
 
 /* The next bytes of the stream, up to CHUNK_MAX of them. */
 static const uint8_t *bytes_at(const struct stream *stream, uint64_t at) {
@@ -176,8 +175,7 @@ static bool peer_receives(struct world *world, struct stream *stream, int fd) {
     return true;
 }
 
-/* ---- the balancer, as a worker does it ------------------------------------------------------------------------------
- */
+/* ---- the balancer, as a worker does it --------------------------------------------------------------------------- */
 
 static void take_events(struct world *world, int timeout_ms) {
     struct epoll_event events[2];
@@ -250,8 +248,7 @@ static void run_to_the_end(struct world *world) {
              world->to_server.total + world->to_client.total);
 }
 
-/* ---- whole transfers ------------------------------------------------------------------------------------------------
- */
+/* ---- whole transfers --------------------------------------------------------------------------------------------- */
 
 TEST(nothing_is_passed_on_as_nothing) {
     for (int kind = 0; kind < N_KINDS; kind++) {
@@ -360,8 +357,7 @@ TEST(a_transfer_that_changes_its_ways_goes_back_to_copying) {
     world_fini(&world);
 }
 
-/* ---- a slow side ----------------------------------------------------------------------------------------------------
- */
+/* ---- a slow side ------------------------------------------------------------------------------------------------- */
 
 TEST(a_stuck_reader_stops_the_sender_and_holds_one_read_at_most) {
     for (int kind = 0; kind < N_KINDS; kind++) {
@@ -526,8 +522,7 @@ TEST(one_turn_moves_a_bounded_number_of_bytes) {
     }
 }
 
-/* ---- ends -----------------------------------------------------------------------------------------------------------
- */
+/* ---- ends -------------------------------------------------------------------------------------------------------- */
 
 TEST(one_direction_ends_while_the_other_goes_on) {
     for (int kind = 0; kind < N_KINDS; kind++) {

@@ -47,8 +47,7 @@ static bool knows_of(struct lb_stick_table *table, uint64_t number, int64_t now)
     return lb_stick_table_find(table, &key, now, TTL_MS, &found);
 }
 
-/* ---- one client ---------------------------------------------------------------------------------------------------
- */
+/* ---- one client -------------------------------------------------------------------------------------------------- */
 
 TEST(a_client_is_known_from_its_first_session_on_and_keeps_its_backend) {
     struct lb_stick_table *table = table_of(100);
@@ -138,8 +137,7 @@ TEST(an_entry_moves_unless_somebody_moved_it_before) {
     lb_stick_table_put(table);
 }
 
-/* ---- many clients --------------------------------------------------------------------------------------------------
- */
+/* ---- many clients ------------------------------------------------------------------------------------------------ */
 
 TEST(there_are_never_more_entries_than_places_and_all_places_can_be_used) {
     static const uint32_t sizes[] = {1, 2, 63, 64, 65, 100, 129, 1000};
@@ -199,8 +197,7 @@ TEST(an_entry_in_use_never_gives_way) {
     lb_stick_table_put(table);
 }
 
-/* ---- copies --------------------------------------------------------------------------------------------------------
- */
+/* ---- copies ------------------------------------------------------------------------------------------------------ */
 
 TEST(a_table_of_the_same_size_is_shared) {
     struct lb_stick_table *table = table_of(100), *same;
@@ -294,8 +291,7 @@ TEST(writing_displaces_nobody_who_came_later) {
     lb_stick_table_put(table);
 }
 
-/* ---- against a model -----------------------------------------------------------------------------------------------
- */
+/* ---- against a model --------------------------------------------------------------------------------------------- */
 
 enum { WAYS = 8, CLIENTS = 20, HELD_MAX = 12, STEPS = 400000 };
 
@@ -437,8 +433,7 @@ TEST(a_set_is_what_the_model_says_after_any_operations) {
     lb_stick_table_put(table);
 }
 
-/* ---- threads -------------------------------------------------------------------------------------------------------
- */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 
 enum { THREADS = 4, ROUNDS = 30000, SHARED_CLIENTS = 300 };
 

@@ -4,7 +4,7 @@
 #include "base/base.h"
 #include "structures/timer.h"
 
-/* ---- the model: every timer looked at every time ---------------------------------------------------------------- */
+/* ---- the model: every timer looked at every time ----------------------------------------------------------------- */
 
 enum { TIMERS = 200 };
 
@@ -142,7 +142,7 @@ TEST(time_may_start_at_0_or_cross_32_bits_or_the_horizon) {
     run_against_model((1ull << 56) - 1, 104, 500);
 }
 
-/* ---- single promises -------------------------------------------------------------------------------------------- */
+/* ---- single promises --------------------------------------------------------------------------------------------- */
 
 TEST(every_distance_up_to_several_rounds_is_met_exactly) {
     static const uint64_t starts[] = {0, 1, 63, 64, 4095, 4096, 123456789};
