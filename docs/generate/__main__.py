@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs.generate import commands, keys, openapi
+from docs.generate import commands, keys, metric_tables, openapi
 from docs.generate.parts import filled
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -22,6 +22,8 @@ def made(name: str) -> str:
             return keys.key_table(sections[which])
         case "commands":
             return commands.commands()
+        case "metrics":
+            return metric_tables.metric_table(which)
         case "requests":
             return openapi.request_table()
         case "fields":

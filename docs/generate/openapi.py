@@ -25,7 +25,6 @@ from l4lb.engine.api import Path, Phase, SessionState
 from l4lb.status import (
     AdminState,
     EjectionStatus,
-    FailoverStatus,
     HealthState,
     Origin,
     PoolFaultStatus,
@@ -256,13 +255,13 @@ def _statuses() -> list[Status]:
     ejection = EjectionStatus(cause="failures", left=1.5, ejections_total={"failures": 1})
     odd = replace(backend, effective_weight=0.5, zone="eu-1", ejection=ejection)
     shutdown = ShutdownStatus(age=1.5, left=2.5, sessions=3, busy=1)
-    failover = FailoverStatus(current="tier 1", held=("tier 0",), message="failback is off")
     fault = PoolFaultStatus("not usable", 1)
-    odd_pool = replace(pool, backends={"a": odd}, failover=failover, fault=fault)
+    odd_pool = replace(pool, backends={"a": odd}, fault=fault)
     config = replace(full.config, last_error="rejected")
     upgrade = UpgradeStatus(last_error="failed")
     stopping = replace(full, pools={"llama": odd_pool}, shutdown=shutdown, config=config, upgrade=upgrade)
-    unsure = replace(odd_pool, failover=replace(failover, current=None))
+    assert pool.failover is not None
+    unsure = replace(odd_pool, failover=replace(pool.failover, current=None))
     waiting = replace(stopping, shutdown=replace(shutdown, left=None), pools={"llama": unsure})
     return [full, stopping, waiting, make_status()]
 

@@ -94,28 +94,40 @@ def _global_families(status: Status) -> Iterator[Family]:
     yield _single(
         "config_last_reload_successful",
         "gauge",
-        "1 when the last reload of the configuration was applied, 0 when it was rejected.",
+        "1 if the last reload was applied, 0 if it was rejected.",
         int(status.config.last_reload_ok),
     )
     yield _single(
         "config_last_reload_timestamp_seconds",
         "gauge",
-        "When the configuration was last loaded, whether or not it was applied.",
+        "Time of the last reload, applied or not.",
         status.config.last_reload_at,
     )
-    upgrades = Family("l4lb_upgrades", "counter", "Upgrades in place by result, those of predecessors included.")
+    upgrades = Family(
+        "l4lb_upgrades",
+        "counter",
+        "Upgrades in place by result, those of earlier processes since the last restart included.",
+    )
     upgrades.add(label_text(result="done"), status.upgrade.done_total)
     upgrades.add(label_text(result="failed"), status.upgrade.failed_total)
     yield upgrades
     yield _single(
-        "access_log_dropped", "counter", "Access log lines lost at a slow output.", status.access_log_dropped_total
+        "access_log_dropped",
+        "counter",
+        "Access log lines lost because the output was too slow.",
+        status.access_log_dropped_total,
     )
-    text = "Failures of the control plane that nobody foresaw; the process log has their tracebacks."
+    text = "Unexpected errors in the control plane; the process log has their tracebacks."
     yield _single("control_errors", "counter", text, status.control_errors_total)
-    lag = Family("l4lb_control_loop_lag_seconds", "histogram", "How late a timer of the control plane is.")
+    lag = Family("l4lb_control_loop_lag_seconds", "histogram", "Delay of timers on the control plane's event loop.")
     lag.add_histogram("", status.loop_lag)
     yield lag
-    yield _single("log_dropped", "counter", "Process log lines lost at a slow stderr.", status.log_dropped_total)
+    yield _single(
+        "log_dropped",
+        "counter",
+        "Process log lines lost because standard error was too slow.",
+        status.log_dropped_total,
+    )
 
 
 def _single(name: str, kind: Literal["counter", "gauge"], text: str, value: float, labels: str = "") -> Family:
@@ -173,14 +185,29 @@ _BACKEND_VALUES: tuple[Value[BackendStatus], ...] = (
     (
         "ejected",
         "gauge",
-        "1 while it is out because clients' connections failed, else 0.",
+        "1 while the backend is ejected by passive health, else 0. Only with passive.",
         lambda b: int(b.ejection is not None and b.ejection.cause is not None),
     ),
-    ("flaps", "gauge", "Times in a row that it went down soon after it came up; 0 when steady.", lambda b: b.flaps),
-    ("stalled", "gauge", "1 when its work stands still, else 0.", lambda b: int(b.stalled)),
-    ("up", "gauge", "1 when health checks pass or there are none, else 0.", lambda b: int(is_up(b))),
-    ("weight", "gauge", "Weight as configured or set at run time.", lambda b: b.weight),
-    ("effective_weight", "gauge", "Weight in use now; 0 takes no new session.", lambda b: whole(b.effective_weight)),
+    (
+        "flaps",
+        "gauge",
+        "Times in a row that the backend went down soon after it came up; 0 when steady.",
+        lambda b: b.flaps,
+    ),
+    (
+        "stalled",
+        "gauge",
+        "1 while the backend makes no progress although requests are running, else 0.",
+        lambda b: int(b.stalled),
+    ),
+    ("up", "gauge", "1 if health checks pass or there are none, else 0.", lambda b: int(is_up(b))),
+    ("weight", "gauge", "Weight of the file, or as set at run time.", lambda b: b.weight),
+    (
+        "effective_weight",
+        "gauge",
+        "Weight in use now, with load, agent and slow start; 0 takes no new session.",
+        lambda b: whole(b.effective_weight),
+    ),
 )
 
 
@@ -192,16 +219,28 @@ def _backend_families(status: Status) -> Iterator[Family]:
     ]
     yield from _stat_families("l4lb_backend", BACKEND_STATS, [(labels, item.statistics) for labels, item in backends])
     yield from _families("l4lb_backend", _BACKEND_VALUES, backends)
-    info = Family("l4lb_backend_info", "gauge", "Tier and zone of the backend; always 1.")
-    state = Family("l4lb_backend_state", "gauge", "1 for the state the operator wants, 0 for the others.")
-    checks = Family("l4lb_backend_health_checks", "counter", "Health checks by result.")
-    ejections = Family("l4lb_backend_ejections", "counter", "Ejections by cause.")
-    load = Family("l4lb_backend_load", "gauge", "How far the scarcest thing of the backend is used up; 1 is all of it.")
-    stale = Family(
-        "l4lb_backend_load_stale", "gauge", "1 when what the backend said of its load is too old or missing."
+    info = Family(
+        "l4lb_backend_info", "gauge", "Always 1; the labels have tier and zone. The zone is empty without one."
     )
-    scrapes = Family("l4lb_backend_load_scrapes", "counter", "Scrapes of the backend's load by result.")
-    agents = Family("l4lb_backend_agent_checks", "counter", "Questions to the backend's agent by result.")
+    state = Family("l4lb_backend_state", "gauge", "1 for the state that the operator wants, 0 for the others.")
+    checks = Family(
+        "l4lb_backend_health_checks",
+        "counter",
+        "Health checks by result: success, failure, inconclusive (busy with clients), hindered (this host failed).",
+    )
+    ejections = Family(
+        "l4lb_backend_ejections", "counter", "Ejections by cause: failures, black_hole. Only with passive."
+    )
+    load = Family(
+        "l4lb_backend_load",
+        "gauge",
+        "Utilisation of the scarcest resource; 1 is all of it. Absent until a first scrape succeeds.",
+    )
+    stale = Family(
+        "l4lb_backend_load_stale", "gauge", "1 if the backend's load is old or missing, else 0. Only with load."
+    )
+    scrapes = Family("l4lb_backend_load_scrapes", "counter", "Scrapes of the load by result.")
+    agents = Family("l4lb_backend_agent_checks", "counter", "Requests to the agent by result.")
     for labels, backend in backends:
         info.add(f"{labels},{label_text(tier=str(backend.tier), zone=backend.zone or '')}", 1)
         for wanted in AdminState:
@@ -226,7 +265,9 @@ def _backend_families(status: Status) -> Iterator[Family]:
 def _sticky_families(status: Status) -> Iterator[Family]:
     sticky = {label_text(pool=name): pool.statistics.sticky for name, pool in status.pools.items()}
     labelled = {labels: statistics for labels, statistics in sticky.items() if statistics is not None}
-    entries = Family("l4lb_pool_sticky_entries", "gauge", "Clients whose backend is remembered.")
+    entries = Family(
+        "l4lb_pool_sticky_entries", "gauge", "Clients remembered. This and the other sticky metrics only with sticky."
+    )
     for labels, statistics in labelled.items():
         entries.add(labels, statistics.entries)
     yield entries
@@ -234,16 +275,24 @@ def _sticky_families(status: Status) -> Iterator[Family]:
 
 
 def _pool_families(status: Status) -> Iterator[Family]:
-    panic = Family(
-        "l4lb_pool_panic", "gauge", "1 while too few backends are usable and health is ignored (panic_threshold)."
+    panic = Family("l4lb_pool_panic", "gauge", "1 while too few backends are usable and health is ignored.")
+    held = Family(
+        "l4lb_pool_held_backends",
+        "gauge",
+        "Better backends that are usable and held back by failback. Only with tiers or an order.",
     )
-    held = Family("l4lb_pool_held_backends", "gauge", "Better backends that are usable and not used yet (failback).")
     withheld = Family(
-        "l4lb_pool_ejections_withheld", "counter", "Backends not ejected because too many of the pool were."
+        "l4lb_pool_ejections_withheld",
+        "counter",
+        "Backends that failed clients but were not ejected, because too many were.",
     )
-    current = Family("l4lb_pool_up_to_date", "gauge", "0 while the pool goes on with what it had (see its faults).")
-    faults = Family("l4lb_pool_faults", "counter", "Times that something new of the pool could not be used.")
-    closed = Family("l4lb_closed", "counter", "Sessions ended, by reason and HAProxy termination code.")
+    current = Family(
+        "l4lb_pool_up_to_date",
+        "gauge",
+        "0 while the pool keeps what it had because something new in it cannot be used; the status says why.",
+    )
+    faults = Family("l4lb_pool_faults", "counter", "Attempts to use something new in the pool that failed.")
+    closed = Family("l4lb_closed", "counter", "Sessions that ended, by reason and HAProxy termination code.")
     for name, pool in status.pools.items():
         panic.add(label_text(pool=name), int(pool.panic))
         current.add(label_text(pool=name), int(pool.fault.message is None))
@@ -260,13 +309,25 @@ def _pool_families(status: Status) -> Iterator[Family]:
 
 
 def _discovery_families(status: Status) -> Iterator[Family]:
-    age = Family("l4lb_discovery_age_seconds", "gauge", "Time since the source of a pool last said what there is.")
+    age = Family(
+        "l4lb_discovery_age_seconds",
+        "gauge",
+        "Time since the source last answered, unchanged answers included. Absent before its first answer.",
+    )
     working = Family("l4lb_discovery_working", "gauge", "1 while the source answers, 0 after it failed.")
-    endpoints = Family("l4lb_discovery_endpoints", "gauge", "Endpoints that the source has told and that count.")
-    held = Family("l4lb_discovery_held_endpoints", "gauge", "Of them, those missing in an answer not believed yet.")
-    updates = Family("l4lb_discovery_updates", "counter", "Answers of the source by result.")
-    unusable = Family("l4lb_discovery_unusable_endpoints", "gauge", "Entries of the last answer that cannot be used.")
-    left_out = Family("l4lb_discovery_unusable", "counter", "Entries of all answers that could not be used.")
+    endpoints = Family(
+        "l4lb_discovery_endpoints", "gauge", "Backends discovered and accepted, those kept for now included."
+    )
+    held = Family(
+        "l4lb_discovery_held_endpoints", "gauge", "Accepted backends missing from the last answer and kept for now."
+    )
+    updates = Family("l4lb_discovery_updates", "counter", "Answers of the source by result: success, failure.")
+    unusable = Family(
+        "l4lb_discovery_unusable_endpoints",
+        "gauge",
+        "Entries of the last answer that cannot be backends, such as an address without a port.",
+    )
+    left_out = Family("l4lb_discovery_unusable", "counter", "Entries of all answers that cannot be backends.")
     for name, pool in status.pools.items():
         if (discovery := pool.discovery) is None:
             continue
@@ -295,15 +356,24 @@ def _limit_families(status: Status) -> Iterator[Family]:
     text = "Sessions that the whole process may hold."
     yield _single("process_connections_limit", "gauge", text, status.max_connections)
     yield _limits(
-        "listener_connections", "Client connections it may have.", listeners, lambda item: item.max_connections
+        "listener_connections",
+        "Client connections that the listener may have. A limit that is not set has no sample.",
+        listeners,
+        lambda item: item.max_connections,
     )
     yield _limits(
-        "backend_connections", "Connections it may have, as in force.", backends, lambda item: item.max_connections
+        "backend_connections",
+        "Connections that the backend may have, an agent's limit included.",
+        backends,
+        lambda item: item.max_connections,
     )
     yield _limits(
-        "backend_busy", "Turns in flight with which it gets no session.", backends, lambda item: item.max_busy
+        "backend_busy",
+        "Turns in flight beyond which the backend gets no new session.",
+        backends,
+        lambda item: item.max_busy,
     )
-    yield _limits("pool_queue", "Sessions that may wait at once.", pools, lambda item: item.queue_size)
+    yield _limits("pool_queue", "Clients that may wait in the queue.", pools, lambda item: item.queue_size)
     yield _limits("pool_sticky_entries", "Clients that may be remembered.", pools, lambda item: item.sticky_entries)
 
 

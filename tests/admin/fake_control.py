@@ -29,6 +29,7 @@ from l4lb.status import (
     ConfigStatus,
     DiscoveryStatus,
     EjectionStatus,
+    FailoverStatus,
     HealthState,
     ListenerStatus,
     LoadStatus,
@@ -143,8 +144,13 @@ def exhaustive_status() -> Status:
         max_connections=8,
         max_busy=4,
     )
+    failover = FailoverStatus(current="tier 1", held=("tier 0",), message="failback is off")
     pool = dataclasses.replace(
-        pool_status({"a": backend}, sticky_statistics()), discovery=source, queue_size=100, sticky_entries=1000
+        pool_status({"a": backend}, sticky_statistics()),
+        discovery=source,
+        failover=failover,
+        queue_size=100,
+        sticky_entries=1000,
     )
     return make_status({"llama": pool})
 
