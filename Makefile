@@ -75,7 +75,7 @@ docs: $(TOOLS)
 	$(BIN)/python -m docs.generate
 
 bench: $(TOOLS)
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench compare
 
 lock:
 	rm -rf $(VENV)

@@ -1,4 +1,4 @@
-"""Measure with wrk and iperf3 what bench/run.py measures with its own generator. See bench/README.md."""
+"""The command `python -m bench crosscheck`: the comparison with wrk and iperf3 as load generators."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from compare import load
-from compare.measure import Cost, Moment
-from compare.places import default_cpus, free_port
-from compare.processes import BenchError, pinned, running
-from compare.report import console, spread_text
-from compare.subjects import Direct, HAProxy, L4lb, Nginx, Site, Started, Subject
-from compare.summary import Spread
-from rich.table import Table
+
+from bench.compare.subjects import Direct, HAProxy, L4lb, Nginx, Site, Started, Subject
+from bench.shared import load, options
+from bench.shared.cpu_time import Cost, Moment
+from bench.shared.places import default_cpus, free_port
+from bench.shared.processes import BenchError, pinned, running
+from bench.shared.spread import Spread, spread_text
+from bench.shared.tables import Sheet, console, show
 
 SERVER = "127.0.1.1"
 SETTLE_SECONDS = 0.3
@@ -58,7 +58,7 @@ def _output(places: Places, command: list[str]) -> str:
 
 
 def wrk(places: Places, address: str) -> float:
-    """HTTP requests on 64 connections that stay open; how many."""
+    """The number of HTTP requests on 64 connections that stay open."""
     output = _output(places, ["wrk", "-t1", "-c64", f"-d{places.seconds}", f"http://{address}/"])
     count = re.search(r"(\d+) requests in", output)
     if count is None or "Socket errors" in output:
@@ -67,7 +67,7 @@ def wrk(places: Places, address: str) -> float:
 
 
 def iperf3(places: Places, address: str, *, reverse: bool) -> float:
-    """Four streams; MiB received."""
+    """The MiB that four streams received."""
     host, port = address.split(":")
     command = ["iperf3", "-c", host, "-p", port, "-P", "4", "-t", str(places.seconds), "-J"]
     result = json.loads(_output(places, command + ["-R"] * reverse))
@@ -121,33 +121,36 @@ def _moment(places: Places, started: Started) -> Moment:
     return Moment.now(started.pid, (), (places.cpu, places.load_cpu))
 
 
-@click.command(epilog="\b\nExample:\n  python bench/crosscheck.py --rounds 3 --seconds 2")
-@click.option("--haproxy", default="haproxy", metavar="PATH", help="The HAProxy binary; default: the one on PATH.")
-@click.option("--nginx", default="nginx", metavar="PATH", help="The nginx binary; default: the one on PATH.")
+@click.command(epilog="\b\nExample:\n  python -m bench crosscheck --rounds 3 --seconds 2")
+@options.binaries
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1), help="How often all is repeated.")
 @click.option("--seconds", default=2, show_default=True, type=click.IntRange(min=1), help="Of each measurement.")
 def main(haproxy: str, nginx: str, rounds: int, seconds: int) -> None:
     """Compare with wrk and iperf3, and show the balancer's CPU time per operation."""
     subjects = (Direct(), L4lb(), HAProxy(haproxy), Nginx(nginx))
-    cpu, load_cpu = default_cpus()
-    table = Table("", "", "per second", "balancer CPU µs", "of one")
+    rows = []
     try:
         for check in CHECKS:
-            taken: dict[str, list[tuple[float, float | None]]] = {subject.name: [] for subject in subjects}
-            for number in range(1, rounds + 1):
-                for subject in subjects:
-                    click.echo(f"round {number}/{rounds}: {check.name}: {subject.name}", err=True)
-                    with tempfile.TemporaryDirectory(prefix="l4lb-bench-") as directory:
-                        places = Places(cpu, load_cpu, free_port(), free_port(), Path(directory), seconds)
-                        taken[subject.name].append(measure(places, check, subject))
-            for name, values in taken.items():
+            measured = _rounds(check, subjects, rounds, seconds)
+            for name, values in measured.items():
                 rates = Spread.of([rate for rate, _ in values])
                 costs = Spread.of([cost for _, cost in values if cost is not None])
-                table.add_row(check.name, name, spread_text(rates), spread_text(costs), check.operation)
+                rows.append([check.name, name, spread_text(rates), spread_text(costs), check.operation])
     except BenchError as error:
         raise click.ClickException(str(error)) from error
-    console().print(table)
+    show([Sheet("", ["load", "subject", "per second", "balancer CPU µs", "operation"], rows)], console())
 
 
-if __name__ == "__main__":
-    main()
+def _rounds(
+    check: Check, subjects: Sequence[Subject], rounds: int, seconds: int
+) -> dict[str, list[tuple[float, float | None]]]:
+    """The measurements of each subject, by its name."""
+    cpu, load_cpu = default_cpus()
+    measured: dict[str, list[tuple[float, float | None]]] = {subject.name: [] for subject in subjects}
+    for number in range(1, rounds + 1):
+        for subject in subjects:
+            click.echo(f"round {number}/{rounds}: {check.name}: {subject.name}", err=True)
+            with tempfile.TemporaryDirectory(prefix="l4lb-bench-") as directory:
+                places = Places(cpu, load_cpu, free_port(), free_port(), Path(directory), seconds)
+                measured[subject.name].append(measure(places, check, subject))
+    return measured

@@ -1,26 +1,29 @@
-"""What health checks cost: CPU time, delay of the event loop, and whether checks keep their pace.
+"""The command `python -m bench health`: CPU time of health checks, the delay of the event loop, and their pace.
 
-    python bench/health.py --backends 2000 --interval 1 --seconds 15
-
-A server in a process of its own answers on as many addresses of 127.0.0.0/8 as there are backends. The scheduler and
-the probes are those of the product, on the loop of the product, with nothing else in the process. There is no jitter,
-so that every check that is not whole intervals after the one before is late.
+A server in a process of its own replies on as many addresses of 127.0.0.0/8 as there are backends. The scheduler and
+the probes are the product's, alone on the product's event loop. Checks have no jitter, so a check that does not start
+whole intervals after the one before is late.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
-import multiprocessing
 import socket
 import statistics
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from unittest import mock
 
+import click
 import uvloop
 
+from bench.shared import options
+from bench.shared.children import child, receive
+from bench.shared.processes import BenchError
+from bench.shared.tables import Sheet, console, show
 from l4lb.config.model import Health
 from l4lb.health import scheduler as module
 from l4lb.health.probes import NOBODY, Result, Subject, probe
@@ -28,101 +31,152 @@ from l4lb.health.scheduler import Check, Scheduler
 from l4lb.net.target import Target
 from l4lb.status import HealthState
 
-CHECKS_AT_ONCE = 1024
-WARM_UP = 3.0
-LOOK = 0.005
-"""Seconds between two looks at how late the loop is."""
+CONCURRENT_CHECKS = 1024
+WARM_UP_SECONDS = 3.0
+LAG_SAMPLE_SECONDS = 0.005
+"""The time between two measurements of the loop's delay."""
+RESPONSES = {"tcp": b"", "http": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "send_expect": b"+PONG\r\n"}
+HEADER = (
+    "type",
+    "backends",
+    "checks/s",
+    "due/s",
+    "failed",
+    "CPU",
+    "CPU µs a check",
+    "loop delay ms: median",
+    "p99",
+    "max",
+    "drift ms: median",
+    "max",
+)
+EPILOG = """\b
+Examples:
+  python -m bench health
+  python -m bench health --backends 200 --seconds 2 --types tcp
+"""
 
-ANSWERS = {"http": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "send_expect": b"+PONG\r\n"}
 
-
-class Answering(asyncio.Protocol):
-    def __init__(self, answer: bytes) -> None:
-        self.answer = answer
+class Responder(asyncio.Protocol):
+    def __init__(self, response: bytes) -> None:
+        self.response = response
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self.answer:
-            self.transport.write(self.answer)  # type: ignore[attr-defined]
+        if self.response:
+            self.transport.write(self.response)  # type: ignore[attr-defined]
 
 
-def serve(pipe: Connection, answer: bytes) -> None:
+def serve(response: bytes, pipe: Connection) -> None:
+    """A process: sends its port, and serves until the pipe closes."""
+
     async def main() -> None:
         sock = socket.create_server(("0.0.0.0", 0), backlog=4096)
-        server = await asyncio.get_running_loop().create_server(lambda: Answering(answer), sock=sock)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Responder(response), sock=sock)
         pipe.send(sock.getsockname()[1])
-        await server.serve_forever()
+        await loop.run_in_executor(None, pipe.recv)
+        server.close()
 
     uvloop.run(main())
 
 
-def settings(kind: str, interval: float) -> Health:
-    more = {"script": {"send": "PING\r\n", "expect": "+PONG"}} if kind == "send_expect" else {}
-    return Health.model_validate({"type": kind, "interval": interval, "timeout": 1.0, "jitter": 0.0} | more)
+@dataclass(frozen=True, slots=True)
+class Load:
+    backends: int
+    interval: float
+    seconds: float
+
+    def settings(self, kind: str) -> Health:
+        more = {"script": {"send": "PING\r\n", "expect": "+PONG"}} if kind == "send_expect" else {}
+        return Health.model_validate({"type": kind, "interval": self.interval, "timeout": 1.0, "jitter": 0.0} | more)
+
+    def targets(self, port: int) -> list[Target]:
+        return [
+            Target(socket.AF_INET, (f"127.{1 + n // 65536}.{n // 256 % 256}.{n % 256}", port))
+            for n in range(1, self.backends + 1)
+        ]
 
 
-async def measure(kind: str, port: int, backends: int, interval: float, seconds: float) -> None:
+async def measure(kind: str, port: int, load: Load) -> list[str]:
+    """The cells of a row, as in HEADER."""
     loop = asyncio.get_running_loop()
-    started: defaultdict[Target, list[float]] = defaultdict(list)
+    starts: defaultdict[Target, list[float]] = defaultdict(list)
     failed, began = 0, math.inf
 
-    async def noted(target: Target, health: Health, subject: Subject = NOBODY) -> Result:
+    async def recorded(target: Target, health: Health, subject: Subject = NOBODY) -> Result:
         nonlocal failed
-        started[target].append(loop.time())
+        starts[target].append(loop.time())
         result = await probe(target, health, subject)
         failed += not result.ok and loop.time() >= began
         return result
 
-    module.probe = noted
-    targets = [
-        Target(socket.AF_INET, (f"127.{1 + n // 65536}.{n // 256 % 256}.{n % 256}", port))
-        for n in range(1, backends + 1)
+    scheduler: Scheduler[Target] = Scheduler(lambda key, state, message: None, concurrency=CONCURRENT_CHECKS)
+    health = load.settings(kind)
+    with mock.patch.object(module, "probe", recorded):
+        scheduler.apply({target: Check(target, health, HealthState.PENDING) for target in load.targets(port)})
+        await asyncio.sleep(WARM_UP_SECONDS + load.interval)
+        began, cpu = loop.time(), time.process_time()
+        starts.clear()
+        lags = await _loop_delays(began + load.seconds)
+        elapsed, cpu = loop.time() - began, time.process_time() - cpu
+        await scheduler.close()
+    done = sum(map(len, starts.values()))
+    drifts = [_drift(times, load.interval) for times in starts.values()]
+    return [
+        kind,
+        f"{load.backends:,}",
+        f"{done / elapsed:,.0f}",
+        f"{load.backends / load.interval:,.0f}",
+        str(failed),
+        f"{cpu / elapsed:.1%}",
+        f"{1e6 * cpu / done:.0f}",
+        *(f"{1e3 * lag:.2f}" for lag in (lags[len(lags) // 2], lags[len(lags) * 99 // 100], lags[-1])),
+        f"{1e3 * statistics.median(drifts):.1f}",
+        f"{1e3 * max(drifts):.1f}",
     ]
-    scheduler: Scheduler[Target] = Scheduler(lambda key, state, message: None, concurrency=CHECKS_AT_ONCE)
-    health = settings(kind, interval)
-    scheduler.apply({target: Check(target, health, HealthState.PENDING) for target in targets})
-    await asyncio.sleep(WARM_UP + interval)
-    began, cpu, lags = loop.time(), time.process_time(), []
-    started.clear()
-    while loop.time() < began + seconds:
+
+
+async def _loop_delays(until: float) -> list[float]:
+    """By how much a short sleep takes longer than it should, ascending."""
+    loop, lags = asyncio.get_running_loop(), []
+    while loop.time() < until:
         before = loop.time()
-        await asyncio.sleep(LOOK)
-        lags.append(loop.time() - before - LOOK)
-    elapsed, cpu = loop.time() - began, time.process_time() - cpu
-    await scheduler.close()
-    done = sum(map(len, started.values()))
-    # How far, at the end, a backend is from whole intervals after its first check.
-    drifts = [abs(((starts[-1] - starts[0]) / interval + 0.5) % 1 - 0.5) * interval for starts in started.values()]
-    lags.sort()
-    print(
-        f"{kind:12} {backends:8} {done / elapsed:9.0f} {backends / interval:9.0f} {failed:8} "
-        f"{100 * cpu / elapsed:6.1f}% {1e6 * cpu / done:7.0f} {1e3 * lags[len(lags) // 2]:8.2f} "
-        f"{1e3 * lags[len(lags) * 99 // 100]:8.2f} {1e3 * lags[-1]:8.2f} {1e3 * statistics.median(drifts):8.1f} "
-        f"{1e3 * max(drifts):8.1f}"
-    )
+        await asyncio.sleep(LAG_SAMPLE_SECONDS)
+        lags.append(loop.time() - before - LAG_SAMPLE_SECONDS)
+    return sorted(lags)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backends", type=int, default=2000)
-    parser.add_argument("--interval", type=float, default=1.0)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--types", nargs="+", default=["tcp", "http", "send_expect"])
-    given = parser.parse_args()
-    print(f"{'checks/s':>31} {'µs of':>32}   delay of the loop, ms      drift, ms")
-    print(
-        "type         backends      done       due   failed    CPU a check   median      p99      max   median      max"
-    )
-    for kind in given.types:
-        ours, theirs = multiprocessing.Pipe()
-        server = multiprocessing.Process(target=serve, args=(theirs, ANSWERS.get(kind, b"")), daemon=True)
-        server.start()
-        uvloop.run(measure(kind, ours.recv(), given.backends, given.interval, given.seconds))
-        server.terminate()
-        server.join()
+def _drift(starts: list[float], interval: float) -> float:
+    """How far the last check of a backend is from whole intervals after the first."""
+    return abs(((starts[-1] - starts[0]) / interval + 0.5) % 1 - 0.5) * interval
 
 
-if __name__ == "__main__":
-    main()
+@click.command(epilog=EPILOG)
+@click.option("--backends", default=2000, show_default=True, type=click.IntRange(min=1))
+@click.option("--interval", default=1.0, show_default=True, type=float, help="Seconds between checks of a backend.")
+@click.option("--seconds", default=10.0, show_default=True, type=float, help="How long each type is measured.")
+@click.option(
+    "--types",
+    default=",".join(RESPONSES),
+    show_default=True,
+    callback=options.names(tuple(RESPONSES)),
+    metavar="A,B",
+    help="Types of checks.",
+)
+def main(backends: int, interval: float, seconds: float, types: list[str]) -> None:
+    """Check thousands of backends: CPU time, delay of the event loop, and whether checks keep their pace."""
+    load = Load(backends, interval, seconds)
+    rows = []
+    try:
+        for kind in types:
+            click.echo(f"{kind} ...", err=True)
+            with child(serve, RESPONSES[kind]) as server:
+                port: int = receive(server, "the server")
+                rows.append(uvloop.run(measure(kind, port, load)))
+                server.send("stop")
+    except BenchError as error:
+        raise click.ClickException(str(error)) from error
+    show([Sheet("", HEADER, rows)], console())

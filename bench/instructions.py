@@ -1,4 +1,4 @@
-"""Count the instructions of the data plane for one connect, one exchange and one close, under callgrind. See README.md.
+"""The command `python -m bench instructions`: instructions of the data plane under callgrind. See README.md.
 
 The counts are the same in every run, on every machine, for one compiler. tests/c/instructions.json holds the recorded
 ones; a test compares.
@@ -17,7 +17,8 @@ from pathlib import Path
 
 import click
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.shared.processes import ROOT
+
 PROGRAM = ROOT / "tests/c"
 RECORDED = PROGRAM / "instructions.json"
 EPILOG = """\b
@@ -129,7 +130,3 @@ def main(functions: int, tree: Path, is_record: bool) -> None:
             print(f"{cost / phase.operations:19,.1f}   {function}")
     if is_record:
         record(phases)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,13 @@
-"""Reload a large configuration again and again under load: what it costs, and that no client notices. See README.md."""
+"""The command `python -m bench reload`: reloads of a large configuration under load. It shows what they cost, and fails
+when a client notices one."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import signal
 import socket
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -19,13 +18,12 @@ from functools import partial
 from pathlib import Path
 
 import click
-from compare import load
-from compare.places import default_cpus, free_port
-from compare.processes import BenchError, running
-from compare.report import console
-from compare.subjects import wait_until_ready
-from rich.console import Console
-from rich.table import Table
+
+from bench.shared import balancers, load
+from bench.shared.admin import call_once
+from bench.shared.places import default_cpus, free_port
+from bench.shared.processes import BenchError
+from bench.shared.tables import Sheet, console, show
 
 APPLY_SECONDS = 30.0
 # Every reload leaves out another twentieth of the backends, and changes the weights of another tenth.
@@ -37,11 +35,18 @@ CHECKS_PER_SECOND = 500
 STREAMS = 100
 POLL_SECONDS = 0.02
 WORKER = "l4lb-worker"
+CLIENTS = ("", "connections", "failed", "p50 µs", "p99 µs", "max µs", "chunks", "p50 µs", "p99 µs", "max µs")
+RELOADS = ("", "reloads", "ms: p50", "max", "control CPU ms: p50", "max", "longest wait for a response, ms")
+EPILOG = """\b
+Examples:
+  python -m bench reload --reloads 50
+  python -m bench reload --listeners 1000 --pools 400 --backends 10000
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The balancer's configuration, in as many versions as one likes. The first listener is for clients."""
+    """The balancer's configuration, in any number of versions. Clients use the first listener."""
 
     directory: Path
     port: int
@@ -56,16 +61,14 @@ class Fleet:
 
     @property
     def socket(self) -> Path:
-        return self.directory / "admin.sock"
+        return balancers.admin_socket(self.directory)
 
     def write(self, version: int) -> None:
         """Version 0 has all backends."""
         replacement = self.directory / "next.yaml"
         with replacement.open("w") as file:
             file.write(f"""\
-process: {{workers: 1, max_connections: 6000, drain_timeout: 1s}}
-admin: {{socket: {self.socket}}}
-log: {{level: warning}}
+{balancers.l4lb_preamble(self.directory)}\
 listeners:
 """)
             file.writelines(self._listener(i) for i in range(self.listeners))
@@ -93,39 +96,13 @@ listeners:
         return f"      - {{address: {self.backends[number]}, weight: {weight}}}\n"
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over the admin socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=APPLY_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _request(fleet: Fleet, method: str, path: str) -> bytes:
-    connection = UnixConnection(fleet.socket)
-    try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    if response.status != http.HTTPStatus.OK:
-        raise BenchError(f"{method} {path} failed with {response.status}: {body.decode(errors='replace')}")
-    return body
-
-
 def reload_by_request(fleet: Fleet, _pid: int) -> None:
-    """Returns when the new configuration is in force."""
-    _request(fleet, "POST", "/api/v1/reload")
+    """Return when the new configuration is active."""
+    call_once(fleet.socket, "POST", "/api/v1/reload")
 
 
 class Signaller:
-    """Reloads by SIGHUP, and hears of the outcome as a service manager does."""
+    """Reloads by SIGHUP, and receives the outcome as a service manager does."""
 
     def __init__(self, socket_path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -133,7 +110,7 @@ class Signaller:
         self._socket.settimeout(APPLY_SECONDS)
 
     def __call__(self, _fleet: Fleet, pid: int) -> None:
-        """Returns when the new configuration is in force."""
+        """Return when the new configuration is active."""
         self._socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while self._socket.recv(4096):
@@ -142,12 +119,12 @@ class Signaller:
         os.kill(pid, signal.SIGHUP)
         while True:
             try:
-                said = self._socket.recv(4096).decode()
+                message = self._socket.recv(4096).decode()
             except TimeoutError as error:
                 raise BenchError(f"a reload by SIGHUP took longer than {APPLY_SECONDS:.0f} s") from error
-            if "rejected" in said:
-                raise BenchError(said)
-            if said.startswith("READY=1"):
+            if "rejected" in message:
+                raise BenchError(message)
+            if message.startswith("READY=1"):
                 return
 
     def close(self) -> None:
@@ -165,14 +142,15 @@ def control_seconds(pid: int) -> float:
 
 @contextmanager
 def polling(fleet: Fleet) -> Iterator[list[float]]:
-    """How long answers of the control plane take meanwhile: it has one loop, so its longest pause shows."""
+    """How long the control plane takes to respond during the block, in seconds. It has one event loop, so the longest
+    wait shows its longest pause."""
     waits: list[float] = []
     over = threading.Event()
 
     def poll() -> None:
         while not over.wait(POLL_SECONDS):
             start = time.monotonic()
-            _request(fleet, "GET", "/healthz")
+            call_once(fleet.socket, "GET", "/healthz")
             waits.append(time.monotonic() - start)
 
     thread = threading.Thread(target=poll)
@@ -186,7 +164,7 @@ def polling(fleet: Fleet) -> Iterator[list[float]]:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What the clients saw, what each reload took, and how long the control plane let others wait, in seconds."""
+    """The results of the clients, seconds of each reload, and how long the control plane took to respond."""
 
     name: str
     connects: load.Outcome
@@ -207,22 +185,20 @@ class Run:
 
     def measure(self, fleet: Fleet, server_address: str) -> list[Phase]:
         fleet.write(0)
-        log = fleet.directory / "l4lb.log"
         os.environ["NOTIFY_SOCKET"] = str(fleet.directory / "notify")
-        command = [sys.executable, "-m", "l4lb", "run", "-c", str(fleet.path)]
+        command = balancers.l4lb_command(fleet.path)
         with (
             contextlib.closing(Signaller(fleet.directory / "notify")) as reload_by_signal,
             load.server(self.program, server_address, cpu=self.load_cpu, directory=fleet.directory),
-            running(command, cpu=self.cpu, log=log) as process,
+            balancers.started("l4lb", command, cpu=self.cpu, port=fleet.port, directory=fleet.directory) as process,
         ):
-            wait_until_ready("l4lb", process, ("127.0.0.1", fleet.port), log)
             phases = [self._phase(fleet, "no reload", lambda _walls, _cpus: time.sleep(self.pause * self.count))]
             for name, reload in (("POST", reload_by_request), ("SIGHUP", reload_by_signal)):
                 phases.append(self._phase(fleet, name, partial(self._reload, fleet, process.pid, reload)))
         return phases
 
     def _phase(self, fleet: Fleet, name: str, action: Callable[[list[float], list[float]], None]) -> Phase:
-        """The clients run until the action has ended."""
+        """Clients run from the start of the action to its end."""
         click.echo(f"{name} ...", err=True)
         connect = ("connect", "--rate", str(self.rate), "--connections", "512")
         stream = ("stream", "--connections", str(STREAMS))
@@ -237,7 +213,7 @@ class Run:
 
     @contextmanager
     def _client(self, fleet: Fleet, options: tuple[str, ...]) -> Iterator[load.Client]:
-        """A client under way."""
+        """A running client."""
         options = (*options, "--seconds", "3600", "--until-told")
         address = f"127.0.0.1:{fleet.port}"
         with load.client(self.program, address, options, cpu=self.load_cpu, directory=fleet.directory) as client:
@@ -264,9 +240,8 @@ def _end(client: load.Client) -> load.Outcome:
     return client.outcome()
 
 
-def show(phases: list[Phase], to: Console) -> None:
-    clients = Table("", "connections", "failed", "p50 µs", "p99 µs", "max µs", "chunks", "p50 µs", "p99 µs", "max µs")
-    reloads = Table("", "reloads", "ms: p50", "max", "control CPU ms: p50", "max", "longest wait for an answer, ms")
+def sheets(phases: list[Phase]) -> list[Sheet]:
+    clients, reloads = [], []
     for phase in phases:
         cells = [phase.name]
         for outcome in (phase.connects, phase.streams):
@@ -274,21 +249,17 @@ def show(phases: list[Phase], to: Console) -> None:
             if outcome is phase.connects:
                 cells.append(str(outcome.errors))
             cells += [f"{outcome.latency_us[point]:,.0f}" for point in ("p50", "p99", "max")]
-        clients.add_row(*cells)
+        clients.append(cells)
         times = [_milliseconds(times, pick) for times in (phase.walls, phase.cpus) for pick in (statistics.median, max)]
-        reloads.add_row(phase.name, str(len(phase.walls)), *times, _milliseconds(phase.waits, max))
-    to.print(clients)
-    to.print(reloads)
+        reloads.append([phase.name, str(len(phase.walls)), *times, _milliseconds(phase.waits, max)])
+    return [Sheet("", CLIENTS, clients), Sheet("", RELOADS, reloads)]
 
 
 def _milliseconds(times: list[float], pick: Callable[[list[float]], float]) -> str:
     return f"{pick(times) * 1000:,.0f}" if times else ""
 
 
-@click.command(
-    epilog="\b\nExamples:\n  python bench/reload.py --reloads 50\n"
-    "  python bench/reload.py --listeners 1000 --pools 400 --backends 10000"
-)
+@click.command(epilog=EPILOG)
 @click.option("--backends", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Of all pools.")
 @click.option("--pools", default=1, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--listeners", default=1, show_default=True, type=click.IntRange(1, 10_000))
@@ -297,7 +268,7 @@ def _milliseconds(times: list[float], pick: Callable[[list[float]], float]) -> s
 @click.option("--rate", default=1000, show_default=True, type=click.IntRange(min=1), help="New connections a second.")
 @click.option("--health", is_flag=True, help="With a TCP check of every backend.")
 def main(backends: int, pools: int, listeners: int, reloads: int, pause: float, rate: int, health: bool) -> None:
-    """Reload l4lb under load, by request and by SIGHUP; exits with 1 when a client saw a fault."""
+    """Reload l4lb under load, by request and by SIGHUP; exit with 1 when a connection fails."""
     cpu, load_cpu = default_cpus()
     server_port = free_port()
     addresses = [f"127.0.{1 + i // 256}.{i % 256}:{server_port}" for i in range(1, backends + 1)]
@@ -308,12 +279,8 @@ def main(backends: int, pools: int, listeners: int, reloads: int, pause: float, 
             phases = run.measure(fleet, f"{addresses[0]}+{backends}")
     except BenchError as error:
         raise click.ClickException(str(error)) from error
-    show(phases, console())
+    show(sheets(phases), console())
     faults = [outcome for phase in phases for outcome in (phase.connects, phase.streams) if outcome.errors]
     if faults:
         failed = sum(outcome.errors for outcome in faults)
         raise click.ClickException(f"{failed} connections failed; the first one: {faults[0].first_error}")
-
-
-if __name__ == "__main__":
-    main()

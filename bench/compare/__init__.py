@@ -1,1 +1,1 @@
-"""The comparison of balancers: subjects, scenarios, measurement and reports behind `bench/run.py`."""
+"""l4lb next to HAProxy, nginx and no balancer: subjects, scenarios, rounds, summary, report and plot."""

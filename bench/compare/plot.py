@@ -1,11 +1,15 @@
-"""The plot: CPU, latency and memory as ratios to HAProxy, with the least and the greatest of the rounds as whiskers."""
+"""The plot of the comparison: ratios to HAProxy, with the least and the greatest of the rounds as whiskers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compare.summary import BASE, Results, Spread
+from bench.compare.summary import BASE, Results
+from bench.shared.spread import Spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLORS = {"direct": "#9e9e9e", "l4lb": "#1f77b4", "haproxy": "#d95f02", "haproxy-splice": "#e7ab02", "nginx": "#2e8b57"}
 WIDTH = 0.2
@@ -20,19 +24,16 @@ class Panel:
 PANELS = (
     Panel("CPU of the balancer per operation", "cpu_us"),
     Panel("CPU of balancer, generator and server per operation", "processes_us"),
-    Panel("CPU of the whole system per operation, with whatever else ran", "system_us"),
+    Panel("CPU of the whole system per operation, other programs included", "system_us"),
     Panel("99th percentile of latency", "p99_us"),
     Panel("resident memory per idle connection", "rss_bytes"),
 )
 
 
-def write(results: Results, path: Path) -> bool:
-    """False when matplotlib, a development dependency, is not there."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-    except ImportError:
-        return False
+def draw(results: Results) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     panels = [panel for panel in PANELS if _bars(results, panel)]
     figure = Figure(figsize=(10, 2.8 * len(panels)), layout="constrained")
     for i, panel in enumerate(panels):
@@ -54,8 +55,7 @@ def write(results: Results, path: Path) -> bool:
         axes.set_xlim(-0.5, max(len(scenarios), 3) - 0.5)
     handles = [Patch(color=COLORS[subject], label=subject) for subject in results.subjects]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-    figure.savefig(path)
-    return True
+    return figure
 
 
 def _bars(results: Results, panel: Panel) -> list[tuple[str, str, Spread]]:

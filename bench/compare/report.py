@@ -1,22 +1,17 @@
-"""The report: the same tables for the terminal and for Markdown, and everything measured as JSON."""
+"""The tables of the comparison."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from compare.rounds import Measurement
-from compare.scenarios import BY_NAME, Scenario
-from compare.summary import Results, Spread, Summary
+from bench.compare.scenarios import BY_NAME, Scenario
+from bench.compare.summary import Results, Summary
+from bench.shared.spread import spread_text
+from bench.shared.tables import Sheet, markdown
 
 FOREIGN_LIMIT = 0.15
-PIPE_WIDTH = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +46,6 @@ MEMORY_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
 def sheets(results: Results) -> list[Sheet]:
     return [sheet for name in results.scenarios for sheet in _sheets_of(results, BY_NAME[name])]
 
@@ -90,46 +78,14 @@ def _cell(summary: Summary | None, column: Column) -> str:
     return spread_text(summary.ratio, "{:.2f}".format) if column.ratio else spread_text(summary.value)
 
 
-def number(value: float) -> str:
-    """Three figures are as much as the rounds agree on."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def spread_text(spread: Spread | None, form: Callable[[float], str] = number) -> str:
-    if spread is None:
-        return "-"
-    middle, least, most = form(spread.median), form(spread.least), form(spread.most)
-    return middle if least == most else f"{middle} [{least}-{most}]"
-
-
 def warning(results: Results) -> str | None:
     share = results.foreign_share()
     if share <= FOREIGN_LIMIT:
         return None
     return (
-        f"{share:.0%} of the CPU time went to other programs: the machine was not quiet. "
+        f"Other programs took {share:.0%} of the CPU time: the machine was not quiet. "
         "Trust the ratios of CPU per operation, not rates, latencies and the system columns."
     )
-
-
-def console() -> Console:
-    """The terminal, or as wide as the tables need when there is none."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-
-
-def show(results: Results, to: Console) -> None:
-    for sheet in sheets(results):
-        table = Table(title=sheet.title, title_justify="left")
-        for i, title in enumerate(sheet.header):
-            table.add_column(title, justify="left" if i == 0 else "right")
-        for row in sheet.rows:
-            table.add_row(*row)
-        to.print(table)
-    text = warning(results)
-    if text is not None:
-        to.print(text, style="yellow")
 
 
 def write_markdown(results: Results, environment: Mapping[str, str], path: Path) -> None:
@@ -139,15 +95,5 @@ def write_markdown(results: Results, environment: Mapping[str, str], path: Path)
     if text is not None:
         lines += ["", f"**{text}**"]
     for sheet in sheets(results):
-        lines += ["", f"## {sheet.title}", "", _row(sheet.header), _row(["---", *["---:"] * (len(sheet.header) - 1)])]
-        lines += [_row(row) for row in sheet.rows]
+        lines += markdown(sheet)
     path.write_text("\n".join(lines) + "\n")
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def write_json(measurements: Sequence[Measurement], environment: Mapping[str, str], path: Path) -> None:
-    document = {"environment": dict(environment), "measurements": [asdict(m) for m in measurements]}
-    path.write_text(json.dumps(document, indent=1) + "\n")

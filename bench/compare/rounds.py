@@ -1,4 +1,4 @@
-"""The measurement: every scenario with every subject in turn, round after round, so that drift hits all alike."""
+"""The measurement: in each round, every scenario with one subject after the other, so that drift hits all alike."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import load
-from compare.measure import Cost, Memory, Moment, memory, time_waits
-from compare.processes import BenchError
-from compare.scenarios import Scenario
-from compare.subjects import Site, Started, Subject
+from bench.compare.scenarios import Scenario
+from bench.compare.subjects import Site, Started, Subject
+from bench.shared import load
+from bench.shared.cpu_time import Cost, Memory, Moment, memory, time_waits
+from bench.shared.processes import BenchError
 
 BACKENDS = 16
 WARM_UP = ("exchange", "--connections", "64", "--seconds", "0.1")
-OF_A_BALANCER = {"cpu_us", "rss_bytes", "pss_bytes", "base_rss_mib", "idle_cpu_us_per_s"}
+BALANCER_METRICS = {"cpu_us", "rss_bytes", "pss_bytes", "base_rss_mib", "idle_cpu_us_per_s"}
 TIME_WAIT_SECONDS = 70.0
 TIME_WAIT_LIMIT = Path("/proc/sys/net/ipv4/tcp_max_tw_buckets")
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """`cpu` is the subject's; generator and servers share `load_cpu`."""
+    """What all measurements share. `cpu` is the subject's; generator and servers share `load_cpu`."""
 
     program: Path
     cpu: int
@@ -72,7 +72,7 @@ def measure_all(
 
 
 def _measure(bench: Bench, number: int, scenario: Scenario, subject: Subject, server: int) -> Measurement:
-    """A fresh process each time: what a scenario leaves behind in memory is no part of the next one."""
+    """Each measurement has a fresh process, so that the memory of one scenario does not change the next."""
     if scenario.fills_ports:
         _wait_for_ports()
     with _directory() as directory:
@@ -104,13 +104,15 @@ def _run(
         client.go_on()
         outcome = client.outcome()
     if outcome.operations == 0:
-        raise BenchError(f"{scenario.name}: nothing succeeded; the first of {outcome.errors}: {outcome.first_error}")
+        raise BenchError(
+            f"{scenario.name}: all {outcome.errors} operations failed; the first error: {outcome.first_error}"
+        )
     metrics = _metrics(outcome, Cost.between(before, after))
     if empty is not None and full is not None:
         metrics |= _memory_metrics(empty, full, outcome.operations)
         metrics["idle_cpu_us_per_s"] = Cost.between(after, held).subject / 1000 / scenario.hold_seconds
     if started.pid is None:
-        metrics = {name: value for name, value in metrics.items() if name not in OF_A_BALANCER}
+        metrics = {name: value for name, value in metrics.items() if name not in BALANCER_METRICS}
     return outcome, metrics
 
 
@@ -143,7 +145,7 @@ def _warm_up(bench: Bench, started: Started, directory: Path) -> None:
 
 
 def _wait_for_ports() -> None:
-    """Beyond its limit the kernel drops TIME_WAIT sockets at once, which would make connections cheaper for some."""
+    """Near its limit the kernel drops TIME_WAIT sockets at once, and connections become cheaper: wait before that."""
     limit = int(TIME_WAIT_LIMIT.read_text()) // 2
     deadline = time.monotonic() + TIME_WAIT_SECONDS
     while time_waits() > limit and time.monotonic() < deadline:

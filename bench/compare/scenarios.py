@@ -1,4 +1,4 @@
-"""What is measured: the loads of the comparison, their sizes, and the unit of one operation."""
+"""What is measured: the loads of the comparison, their sizes, and what one operation is. Pure data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CLIENT_ADDRESSES = "127.0.2.1:0+16"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`arguments` and `quick` are those of the load generator. `memory` counts bytes per connection, too."""
+    """`arguments` and `quick` go to the load generator. `memory` also counts bytes per connection."""
 
     name: str
     title: str
@@ -38,7 +38,7 @@ def _bulk(direction: str, mebibytes: int) -> tuple[str, ...]:
 
 
 SCENARIOS = (
-    # Each of these leaves a socket in TIME_WAIT on both of its legs, so the count is bounded, not the time.
+    # Each connection leaves a socket in TIME_WAIT on both of its legs, so the count is bounded, not the time.
     Scenario("connect", "new connections", "connection", _connect(15_000), _connect(4_000), fills_ports=True),
     Scenario("exchange", "64-byte exchanges, 64 connections", "exchange", _exchange(3), _exchange(0.5)),
     Scenario("stream", "100-byte chunks, 1,000 streams", "chunk", _stream(3), _stream(0.75)),

@@ -1,31 +1,24 @@
-"""What is compared: no balancer at all, l4lb, HAProxy and nginx, each configured alike and started on one CPU."""
+"""What is compared: no balancer, l4lb, HAProxy and nginx, all with the same configuration and on one CPU."""
 
 from __future__ import annotations
 
-import re
-import socket
-import subprocess
-import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.processes import ROOT, BenchError, last_lines, running
+from bench.shared import balancers
+from bench.shared.balancers import BACKLOG, SESSIONS_MAX
 
-START_SECONDS = 20.0
-SESSIONS_MAX = 6000
-BACKLOG = 4096
 PIPE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a subject runs: its directory, its CPU, the port it listens on, and the servers behind it.
+    """Where a subject runs: its directory, its CPU, the port it listens on, and its servers.
 
-    `greets` says that the servers answer the requests of our generator.
+    `greets` says that the servers reply to the requests of our load generator.
     """
 
     directory: Path
@@ -37,7 +30,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """`pid` is None where there is no balancer. `address` is what the load generator is given."""
+    """`pid` is None without a balancer. `address` is the one that the load generator gets."""
 
     pid: int | None
     address: str
@@ -71,13 +64,18 @@ class Direct(Subject):
 class Balancer(Subject):
     @abstractmethod
     def command(self, site: Site) -> list[str]:
-        """Write the configuration into the site's directory, and say how to run with it in the foreground."""
+        """Write the configuration into the site's directory; return the command that runs it in the foreground."""
 
     @contextmanager
     def started(self, site: Site) -> Iterator[Started]:
-        log = site.directory / f"{self.name}.log"
-        with running(self.command(site), cpu=site.cpu, log=log) as process:
-            wait_until_ready(self.name, process, ("127.0.0.1", site.port), log, greet=site.greets)
+        with balancers.started(
+            self.name,
+            self.command(site),
+            cpu=site.cpu,
+            port=site.port,
+            directory=site.directory,
+            greet=site.greets,
+        ) as process:
             yield Started(process.pid, f"127.0.0.1:{site.port}")
 
 
@@ -85,15 +83,13 @@ class L4lb(Balancer):
     name = "l4lb"
 
     def version(self) -> str:
-        return _first_line([sys.executable, "-m", "l4lb", "--version"]).split()[-1]
+        return balancers.l4lb_version()
 
     def command(self, site: Site) -> list[str]:
         backends = "".join(f"      - {backend}\n" for backend in site.backends)
         path = site.directory / "l4lb.yaml"
         path.write_text(f"""\
-process: {{workers: 1, max_connections: {SESSIONS_MAX}, drain_timeout: 1s}}
-admin: {{socket: {site.directory}/admin.sock}}
-log: {{level: warning}}
+{balancers.l4lb_preamble(site.directory)}\
 listeners:
   front: {{bind: "127.0.0.1:{site.port}", pool: servers, backlog: {BACKLOG}}}
 pools:
@@ -103,11 +99,11 @@ pools:
     health: {{type: none}}
     backends:
 {backends}""")
-        return [sys.executable, "-m", "l4lb", "run", "-c", str(path)]
+        return balancers.l4lb_command(path)
 
 
 class HAProxy(Balancer):
-    """With `option splice-auto` it decides by itself, and some versions then copy."""
+    """With `option splice-auto` HAProxy decides by itself; some versions then copy."""
 
     name = "haproxy"
     splicing = "option splice-auto"
@@ -116,7 +112,7 @@ class HAProxy(Balancer):
         self._binary = binary
 
     def version(self) -> str:
-        return _first_line([self._binary, "-v"]).removeprefix("HAProxy version ").split()[0]
+        return balancers.haproxy_version(self._binary)
 
     def command(self, site: Site) -> list[str]:
         servers = "".join(f"    server s{i} {backend}\n" for i, backend in enumerate(site.backends))
@@ -137,11 +133,11 @@ defaults
 listen front
     bind 127.0.0.1:{site.port}
 {servers}""")
-        return [self._binary, "-db", "-f", str(path)]
+        return balancers.haproxy_command(self._binary, path)
 
 
 class HAProxySplicing(HAProxy):
-    """Made to splice whatever it would decide."""
+    """HAProxy that always splices."""
 
     name = "haproxy-splice"
     splicing = "option splice-request\n    option splice-response"
@@ -154,70 +150,10 @@ class Nginx(Balancer):
         self._binary = binary
 
     def version(self) -> str:
-        return _first_line([self._binary, "-v"]).rpartition("/")[2]
+        return balancers.nginx_version(self._binary)
 
     def command(self, site: Site) -> list[str]:
         servers = "".join(f"        server {backend};\n" for backend in site.backends)
         path = site.directory / "nginx.conf"
-        path.write_text(f"""\
-{self._load_stream_module()}
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile {2 * SESSIONS_MAX + 256};
-pid {site.directory}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections {2 * SESSIONS_MAX + 64}; }}
-stream {{
-    access_log off;
-    upstream servers {{
-{servers}    }}
-    server {{
-        listen 127.0.0.1:{site.port} backlog={BACKLOG};
-        proxy_pass servers;
-        proxy_connect_timeout 5s;
-        proxy_timeout 1h;
-    }}
-}}
-""")
-        return [self._binary, "-c", str(path)]
-
-    def _load_stream_module(self) -> str:
-        options = subprocess.run([self._binary, "-V"], capture_output=True, text=True, check=True).stderr
-        if "--with-stream=dynamic" not in options:
-            return ""
-        modules = re.search(r"--modules-path=(\S+)", options)
-        return f"load_module {modules[1] if modules else 'modules'}/ngx_stream_module.so;"
-
-
-def _first_line(command: list[str]) -> str:
-    try:
-        output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BenchError(
-            f"{command[0]} does not run ({error}); give its path, or leave it out with --subjects"
-        ) from error
-    return (output.stdout or output.stderr).splitlines()[0]
-
-
-def wait_until_ready(
-    name: str, process: subprocess.Popen[bytes], address: tuple[str, int], log: Path, *, greet: bool = True
-) -> None:
-    """Ready means that a request has gone through to a server and back, or, without `greet`, that it accepts."""
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if _answers(address, greet=greet):
-            return
-        time.sleep(0.02)
-    raise BenchError(f"{name} is not ready (exit status {process.poll()}):\n{last_lines(log)}")
-
-
-def _answers(address: tuple[str, int], *, greet: bool) -> bool:
-    request = b"e" + bytes(63)
-    try:
-        with socket.create_connection(address, timeout=1) as connection:
-            if not greet:
-                return True
-            connection.sendall(request)
-            return connection.recv(len(request), socket.MSG_WAITALL) == request
-    except OSError:
-        return False
+        path.write_text(balancers.nginx_configuration(self._binary, site.directory, site.port, servers))
+        return balancers.nginx_command(self._binary, path)

@@ -1,32 +1,20 @@
-"""From measurements to numbers: medians with their spread over the rounds, and ratios to HAProxy round by round."""
+"""Medians of the measurements with their spread over the rounds, and ratios to HAProxy within a round. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from compare.rounds import Measurement
+from bench.compare.rounds import Measurement
+from bench.shared.spread import Spread
 
 BASE = "haproxy"
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """The median, least and greatest of the rounds."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
-        return cls(median(values), min(values), max(values)) if values else None
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
-    """A metric of a subject in a scenario. `ratio` is to HAProxy, below 1 is less; None where there is none."""
+    """A metric of a subject in a scenario. `ratio` is the ratio to HAProxy, below 1 is less; None without HAProxy."""
 
     value: Spread
     ratio: Spread | None
@@ -62,7 +50,7 @@ class Results:
         return Summary(spread, Spread.of(ratios))
 
     def foreign_share(self) -> float:
-        """The median share of CPU time that went to something else than the benchmark."""
+        """The median share of the CPU time that other programs took."""
         shares = [m.metrics["foreign_share"] for rounds in self._rounds.values() for m in rounds.values()]
         return median(shares)
 

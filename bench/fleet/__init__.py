@@ -1,1 +1,1 @@
-"""Balancers in front of simulated model servers; see README.md."""
+"""Balancers and policies in front of simulated model servers, over TCP. See README.md."""

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import cast
 
-from compare.processes import pinned
-
-from fleet.plan import Pools, Scenario
-from fleet.server import PROMPT_BYTES_PER_TOKEN, uvloop_runner
-from fleet.workload import Request
+from bench.fleet.plan import Pools, Scenario
+from bench.fleet.server import PROMPT_BYTES_PER_TOKEN, uvloop_runner
+from bench.fleet.workload import Request
+from bench.shared.processes import pinned
 
 CONNECT_SECONDS = 10.0
 _HEAD_END = b"\r\n\r\n"

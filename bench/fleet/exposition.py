@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from fleet.engine import Engine, Job
+from bench.fleet.engine import Engine, Job
 
 MODEL = "sim/8b-instruct"
 _FIRST_TOKEN_BUCKETS = (

@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fleet.client import Outcome
-from fleet.engine import Engine, Gpu, Job
-from fleet.plan import Scenario
+from bench.fleet.client import Outcome
+from bench.fleet.engine import Engine, Gpu, Job
+from bench.fleet.plan import Scenario
 
 NAME = "ideal"
 

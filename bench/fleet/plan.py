@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from fleet.engine import Gpu
-from fleet.workload import Request, Traffic, capacity, requests
+from bench.fleet.engine import Gpu
+from bench.fleet.workload import Request, Traffic, capacity, requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare.summary import Spread
-
-from fleet.summary import SHARE_SECONDS, Results
+from bench.fleet.summary import SHARE_SECONDS, Results
+from bench.shared.spread import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WINDOWS = ("all", "steady", "grown", "stall")
 SHADES = {"ideal": "Greys", "haproxy": "Oranges", "nginx": "Greens", "l4lb": "Blues"}
 
 
-def write(results: Results, path: Path) -> bool:
-    """False when matplotlib, a development dependency, is not there."""
-    try:
-        from matplotlib import colormaps
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-    except ImportError:
-        return False
+def draw(results: Results) -> Figure:
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     subjects = list(dict.fromkeys(s for scenario in results.scenarios for s in results.subjects(scenario)))
     colors: dict[str, Any] = {}
     for family, shade in SHADES.items():
@@ -41,8 +37,7 @@ def write(results: Results, path: Path) -> bool:
         _errors(panels[3], results, scenario, colors)
     handles = [Patch(color=colors[subject], label=subject) for subject in subjects]
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
-    figure.savefig(path)
-    return True
+    return figure
 
 
 def _windows(axes: Axes, results: Results, scenario: str, colors: Mapping[str, Any], metric: str, title: str) -> None:

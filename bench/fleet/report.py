@@ -1,33 +1,18 @@
-"""The report: the same tables for the terminal and for Markdown, and all metrics as JSON."""
+"""The tables of the fleet."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from compare.report import Sheet, number, spread_text
-from compare.summary import Spread
-from rich.console import Console
-from rich.table import Table
-
-from fleet.plan import SCENARIOS
-from fleet.summary import FIRST_TOKEN_LIMIT, GAP_LIMIT, Results, Run
+from bench.fleet.plan import SCENARIOS
+from bench.fleet.summary import FIRST_TOKEN_LIMIT, GAP_LIMIT, Results, Run
+from bench.shared.spread import Spread, count, milliseconds, number, percent, spread_text
+from bench.shared.tables import Sheet, markdown
 
 Best = Callable[[Iterable[float]], float]
-
-
-def _milliseconds(seconds: float) -> str:
-    return number(seconds * 1000)
-
-
-def percent(share: float) -> str:
-    return f"{share:.1%}"
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +27,21 @@ class Column:
 
 
 MAIN = (
-    Column("TTFT p50 ms", "all.ttft_p50_s", _milliseconds),
-    Column("TTFT p99 ms", "all.ttft_p99_s", _milliseconds),
+    Column("TTFT p50 ms", "all.ttft_p50_s", milliseconds),
+    Column("TTFT p99 ms", "all.ttft_p99_s", milliseconds),
     Column("/ HAProxy", "all.ttft_p99_s", "{:.2f}".format, min),
     Column("e2e p99 s", "all.e2e_p99_s"),
     Column("goodput", "all.goodput", percent),
     Column("/ HAProxy", "all.goodput", "{:.2f}".format, max),
-    Column("requests", "all.requests", _count, total=True),
-    Column("failed", "all.failures", _count, total=True),
-    Column("cut", "all.cut", _count, total=True),
+    Column("requests", "all.requests", count, total=True),
+    Column("failed", "all.failures", count, total=True),
+    Column("cut", "all.cut", count, total=True),
 )
 WINDOWS = tuple(
     Column(f"{window}: {title}", f"{window}.{metric}", form, best)
     for window in ("steady", "grown", "stall")
     for title, metric, form, best in (
-        ("TTFT p99 ms", "ttft_p99_s", _milliseconds, None),
+        ("TTFT p99 ms", "ttft_p99_s", milliseconds, None),
         ("/ HAProxy", "ttft_p99_s", "{:.2f}".format, min),
         ("goodput", "goodput", percent, None),
     )
@@ -104,16 +89,6 @@ def _cell(results: Results, scenario: str, subject: str, column: Column) -> str:
     return spread_text(spread, column.form)
 
 
-def show(results: Results, to: Console) -> None:
-    for sheet in sheets(results):
-        table = Table(title=sheet.title, title_justify="left")
-        for i, title in enumerate(sheet.header):
-            table.add_column(title, justify="left" if i == 0 else "right")
-        for row in sheet.rows:
-            table.add_row(*row)
-        to.print(table)
-
-
 def write_markdown(results: Results, environment: Mapping[str, str], path: Path) -> None:
     lines = [
         "# Balancers in front of model servers",
@@ -126,20 +101,10 @@ def write_markdown(results: Results, environment: Mapping[str, str], path: Path)
         *(f"- {name}: {SCENARIOS[name].summary}" for name in results.scenarios),
     ]
     for sheet in sheets(results):
-        lines += ["", f"## {sheet.title}", "", _row(sheet.header), _row(["---", *["---:"] * (len(sheet.header) - 1)])]
-        lines += [_row(row) for row in sheet.rows]
+        lines += markdown(sheet)
     path.write_text("\n".join(lines) + "\n")
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def write_json(runs: Sequence[Run], environment: Mapping[str, str], path: Path) -> None:
-    document = {"environment": dict(environment), "runs": [asdict(run) for run in runs]}
-    path.write_text(json.dumps(document, indent=1) + "\n")
-
-
 def read_json(path: Path) -> list[Run]:
-    """The runs that `write_json` wrote."""
+    """The runs in the results of an earlier call."""
     return [Run(**run) for run in json.loads(path.read_text())["runs"]]

@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 from typing import cast
 
 import uvloop
-from compare.processes import pinned
 
-from fleet.engine import Engine, Gpu, Job
-from fleet.exposition import MODEL, Exposition
-from fleet.plan import Scenario
+from bench.fleet.engine import Engine, Gpu, Job
+from bench.fleet.exposition import MODEL, Exposition
+from bench.fleet.plan import Scenario
+from bench.shared.processes import pinned
 
 PROMPT_BYTES_PER_TOKEN = 4
 _HEAD_END = b"\r\n\r\n"

@@ -1,7 +1,8 @@
-"""What is compared: balancers and their policies. A further policy is a line in `subjects`.
+"""What is compared: balancers and their policies. Another policy is a line in `subjects`.
 
 All have the same replicas, weights and timeouts and relay bytes (TCP mode); HAProxy and l4lb check /health alike, which
-nginx cannot. Each is told of a new replica in the way that disturbs it least.
+nginx cannot. Each learns of a new replica in the way that disturbs it
+least.
 """
 
 from __future__ import annotations
@@ -12,20 +13,18 @@ import json
 import os
 import signal
 import socket
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import subjects as product
-from compare.processes import BenchError, running
-from compare.subjects import wait_until_ready
-from reload import UnixConnection
+from bench.shared import balancers
+from bench.shared.admin import call_once
+from bench.shared.balancers import SESSIONS_MAX
+from bench.shared.processes import BenchError
 
-SESSIONS_MAX = 6000
-ASK_SECONDS = 5.0
+COMMAND_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a subject runs: its directory, its CPU, its port; the replicas that there are, and the one that comes."""
+    """Where a subject runs: its directory, its CPU, its port; the replicas at the start, and the one to come."""
 
     directory: Path
     cpu: int
@@ -48,9 +47,9 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a balancer knows of a replica: `busy` is what it takes for requests in flight, `turns` for requests so far.
+    """What a balancer knows of a replica: `busy` is its count of requests in flight, `turns` of all requests so far.
 
-    For HAProxy busy are its connections, as it has nothing better; turns are None.
+    HAProxy counts connections only: they are its `busy`, and its `turns` is None.
     """
 
     busy: int
@@ -74,22 +73,23 @@ class Subject(ABC):
 
     @abstractmethod
     def command(self, site: Site) -> list[str]:
-        """Write the configuration, and say how to run with it in the foreground."""
+        """Write the configuration; return the command that runs it in the foreground."""
 
     @abstractmethod
     def announce(self, site: Site, pid: int) -> None:
-        """The coming replica has come."""
+        """Tell the balancer that the coming replica listens."""
 
     def loads(self, _site: Site) -> Mapping[str, Load]:
-        """By replica; empty when the balancer does not tell."""
+        """By replica; empty when the balancer has no such numbers."""
         return {}
 
     @contextmanager
     def started(self, site: Site) -> Iterator[int]:
         """Running and ready for the time of the block; gives the process."""
-        log = site.directory / f"{self.name}.log"
-        with running(self.command(site), cpu=site.cpu, log=log) as process:
-            wait_until_ready(self.name, process, ("127.0.0.1", site.port), log, greet=False)
+        command = self.command(site)
+        with balancers.started(
+            self.name, command, cpu=site.cpu, port=site.port, directory=site.directory, greet=False
+        ) as process:
             yield process.pid
 
 
@@ -104,18 +104,18 @@ class L4lb(Subject):
         self._pool = pool
 
     def version(self) -> str:
-        return product.L4lb().version()
+        return balancers.l4lb_version()
 
     def command(self, site: Site) -> list[str]:
-        path = self._write(site, site.replicas)
-        return [sys.executable, "-m", "l4lb", "run", "-c", str(path)]
+        return balancers.l4lb_command(self._write(site, site.replicas))
 
     def announce(self, site: Site, _pid: int) -> None:
         self._write(site, [*site.replicas, site.coming])
-        self._ask(site, "POST", "/api/v1/reload")
+        call_once(balancers.admin_socket(site.directory), "POST", "/api/v1/reload")
 
     def loads(self, site: Site) -> Mapping[str, Load]:
-        backends = json.loads(self._ask(site, "GET", "/api/v1/status"))["pools"]["fleet"]["backends"]
+        status = json.loads(call_once(balancers.admin_socket(site.directory), "GET", "/api/v1/status"))
+        backends = status["pools"]["fleet"]["backends"]
         return {name: Load(backend["busy"], backend["turns_total"]) for name, backend in backends.items()}
 
     def _write(self, site: Site, replicas: Sequence[Replica]) -> Path:
@@ -124,9 +124,7 @@ class L4lb(Subject):
         path = site.directory / "l4lb.yaml"
         replacement = site.directory / "next.yaml"
         replacement.write_text(f"""\
-process: {{workers: 1, max_connections: {SESSIONS_MAX}, drain_timeout: 1s}}
-admin: {{socket: {site.directory}/admin.sock}}
-log: {{level: warning}}
+{balancers.l4lb_preamble(site.directory)}\
 listeners:
   front: {{bind: "127.0.0.1:{site.port}", pool: fleet}}
 pools:
@@ -139,21 +137,9 @@ pools:
         replacement.replace(path)
         return path
 
-    def _ask(self, site: Site, method: str, path: str) -> bytes:
-        connection = UnixConnection(site.directory / "admin.sock")
-        try:
-            connection.request(method, path)
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise BenchError(f"{self.name}: {method} {path} failed: {body.decode(errors='replace')}")
-        return body
-
 
 class HAProxy(Subject):
-    """The replica that comes is configured from the start, and enabled when it has come."""
+    """The coming replica is configured but disabled at the start, and enabled when it listens."""
 
     family = "haproxy"
 
@@ -163,7 +149,7 @@ class HAProxy(Subject):
         self._balance = balance
 
     def version(self) -> str:
-        return product.HAProxy(self._binary).version()
+        return balancers.haproxy_version(self._binary)
 
     def command(self, site: Site) -> list[str]:
         servers = "".join(self._server(replica) for replica in site.replicas)
@@ -185,7 +171,7 @@ listen fleet
     option httpchk GET /health
     http-check expect status 200
 {servers}{self._server(site.coming, "disabled")}""")
-        return [self._binary, "-db", "-f", str(path)]
+        return balancers.haproxy_command(self._binary, path)
 
     def announce(self, site: Site, _pid: int) -> None:
         answer = self._ask(site, f"set server fleet/{site.coming.name} state ready")
@@ -204,7 +190,7 @@ listen fleet
 
     def _ask(self, site: Site, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ASK_SECONDS)
+            connection.settimeout(COMMAND_SECONDS)
             connection.connect(str(site.directory / "haproxy.sock"))
             connection.sendall(command.encode() + b"\n")
             pieces = []
@@ -213,28 +199,21 @@ listen fleet
         return b"".join(pieces).decode()
 
 
-class _Nginx(product.Nginx):
-    def load_module(self) -> str:
-        """The line of the configuration that loads the stream module, if it takes one."""
-        return self._load_stream_module()
-
-
 class Nginx(Subject):
-    """Reloads when the replica comes: old workers keep the connections that there are."""
+    """Reloads when the replica comes; old workers keep their connections."""
 
     family = "nginx"
 
     def __init__(self, name: str, binary: str, balance: str) -> None:
         super().__init__(name)
-        self._product = _Nginx(binary)
         self._binary = binary
         self._balance = balance
 
     def version(self) -> str:
-        return self._product.version()
+        return balancers.nginx_version(self._binary)
 
     def command(self, site: Site) -> list[str]:
-        return [self._binary, "-c", str(self._write(site, site.replicas))]
+        return balancers.nginx_command(self._binary, self._write(site, site.replicas))
 
     def announce(self, site: Site, pid: int) -> None:
         self._write(site, [*site.replicas, site.coming])
@@ -243,32 +222,13 @@ class Nginx(Subject):
     def _write(self, site: Site, replicas: Sequence[Replica]) -> Path:
         servers = "".join(f"        server {replica.address} weight={replica.weight};\n" for replica in replicas)
         path = site.directory / "nginx.conf"
-        path.write_text(f"""\
-{self._product.load_module()}
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile {2 * SESSIONS_MAX + 256};
-pid {site.directory}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections {2 * SESSIONS_MAX + 64}; }}
-stream {{
-    access_log off;
-    upstream fleet {{
-        {self._balance};
-{servers}    }}
-    server {{
-        listen 127.0.0.1:{site.port} backlog=4096;
-        proxy_pass fleet;
-        proxy_connect_timeout 5s;
-        proxy_timeout 1h;
-    }}
-}}
-""")
+        upstream = f"        {self._balance};\n{servers}"
+        path.write_text(balancers.nginx_configuration(self._binary, site.directory, site.port, upstream))
         return path
 
 
 def subjects(haproxy: str, nginx: str) -> dict[str, Subject]:
-    """All there are, by name."""
+    """All subjects by name."""
     every: tuple[Subject, ...] = (
         HAProxy("haproxy-leastconn", haproxy, "leastconn"),
         HAProxy("haproxy-random", haproxy, "random(2)"),

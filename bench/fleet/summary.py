@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from compare.summary import Spread
-
-from fleet.client import Outcome
-from fleet.plan import Scenario
-from fleet.trial import Trial
-from fleet.truth import busy_error, turns_error
+from bench.fleet.client import Outcome
+from bench.fleet.plan import Scenario
+from bench.fleet.trial import Trial
+from bench.fleet.truth import busy_error, turns_error
+from bench.shared.spread import Spread
 
 BEST_OF = "haproxy"
 """The family whose best policy is what others are compared with."""

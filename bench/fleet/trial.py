@@ -1,4 +1,4 @@
-"""One run: the fleet, a balancer in front of it, the clients, and what they and the servers have to say afterwards."""
+"""One run: the fleet, a balancer in front of it, the clients, and what clients and servers report afterwards."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from compare.children import ANSWER_SECONDS, child, receive
-from compare.places import free_port
-from compare.processes import BenchError
-
-from fleet import client, server
-from fleet.client import Outcome
-from fleet.plan import Scenario
-from fleet.server import Truth
-from fleet.subjects import Replica, Site, Subject
-from fleet.truth import Sample
+from bench.fleet import client, server
+from bench.fleet.client import Outcome
+from bench.fleet.plan import Scenario
+from bench.fleet.server import Truth
+from bench.fleet.subjects import Replica, Site, Subject
+from bench.fleet.truth import Sample
+from bench.shared.children import MESSAGE_SECONDS, child, receive
+from bench.shared.places import free_port
+from bench.shared.processes import BenchError
 
 SAMPLE_SECONDS = 0.1
 LEAD_SECONDS = 0.5
@@ -78,7 +77,7 @@ def _watch(
     """Until the clients are done: ask the balancer what it knows, and tell it of the new replica in time."""
     samples = []
     announce_at = start + scenario.timeline.added + ANNOUNCE_SECONDS
-    deadline = start + scenario.timeline.end + scenario.timeline.drain + ANSWER_SECONDS
+    deadline = start + scenario.timeline.end + scenario.timeline.drain + MESSAGE_SECONDS
     announced = False
     while not clients.poll(SAMPLE_SECONDS):
         now = time.monotonic()

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fleet.server import Truth
-from fleet.subjects import Load
+from bench.fleet.server import Truth
+from bench.fleet.subjects import Load
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from functools import cache
 from itertools import accumulate
 from random import Random
 
-from fleet.engine import Engine, Gpu, Job
+from bench.fleet.engine import Engine, Gpu, Job
 
 
 class Zipf:

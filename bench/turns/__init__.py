@@ -1,1 +1,1 @@
-"""How near turns, told from bytes alone, come to the requests that servers count. See README.md."""
+"""The count of turns, which come from bytes alone, against the requests of real servers. See README.md."""

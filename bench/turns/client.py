@@ -13,8 +13,8 @@ from typing import Protocol
 
 import httpx
 
-from turns.rows import Question, Row, Wire
-from turns.server import NAME_HEADER, Certificate
+from bench.turns.responses import NAME_HEADER, Certificate
+from bench.turns.rows import Question, Row, Wire
 
 ANSWER_SECONDS = 30.0
 
@@ -90,7 +90,7 @@ async def _run(row: Row, seed: int, port: int, certificate: Certificate | None, 
 
 def _client(row: Row, port: int, certificate: Certificate | None) -> Client:
     if row.wire is Wire.GRPC:
-        from turns import rpc
+        from bench.turns import rpc
 
         return rpc.Client(port)
     return HttpClient(row.wire, port, certificate)

@@ -1,20 +1,16 @@
-"""From trials to tables: for the terminal and as Markdown, and all numbers as JSON."""
+"""The numbers of a trial, and their table."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from compare.report import number
-from rich.console import Console
-from rich.table import Table
-
-from turns.rows import ROWS, WORKS
-from turns.trial import Trial
-from turns.truth import Areas
+from bench.shared.spread import Spread, count, milliseconds, percent, signed_percent, spread_text
+from bench.shared.tables import Sheet, markdown
+from bench.turns.rows import ROWS, WORKS
+from bench.turns.trial import Trial
+from bench.turns.truth import Areas
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,70 +65,43 @@ class Column:
     total: bool = False
 
 
-def _percent(share: float) -> str:
-    return f"{share:.1%}"
-
-
-def _signed(share: float) -> str:
-    return f"{share:+.1%}"
-
-
-def _milliseconds(seconds: float) -> str:
-    return number(seconds * 1000)
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
 COLUMNS = (
-    Column("requests", "requests", _count, total=True),
-    Column("busy: error", "pool_error", _percent),
-    Column("bias", "pool_bias", _signed),
-    Column("over", "connection_over", _percent),
-    Column("under", "connection_under", _percent),
-    Column("late ms", "late_s", _milliseconds),
-    Column("turns", "turns_error", _signed),
+    Column("requests", "requests", count, total=True),
+    Column("busy: error", "pool_error", percent),
+    Column("bias", "pool_bias", signed_percent),
+    Column("over", "connection_over", percent),
+    Column("under", "connection_under", percent),
+    Column("late ms", "late_s", milliseconds),
+    Column("turns", "turns_error", signed_percent),
     Column("early turns", "handshakes", "{:.2f}".format),
-    Column("split", "split", _percent),
-    Column("merged", "merged", _percent),
-    Column("in use", "line_error", _percent),
-    Column("failed", "failures", _count, total=True),
+    Column("split", "split", percent),
+    Column("merged", "merged", percent),
+    Column("in use", "line_error", percent),
+    Column("failed", "failures", count, total=True),
 )
 
 
-def table(runs: Sequence[Run], *, spread: bool) -> list[list[str]]:
-    """Header and rows; `spread` adds the least and the greatest of the seeds where they differ."""
+def sheet(runs: Sequence[Run], *, spread: bool) -> Sheet:
+    """`spread` adds the least and the greatest of the seeds where they differ."""
     names = dict.fromkeys(run.row for run in runs)
     rows = [
         [name, *(_cell([run for run in runs if run.row == name], column, spread=spread) for column in COLUMNS)]
         for name in names
     ]
-    return [["", *(column.title for column in COLUMNS)], *rows]
+    return Sheet("", ["", *(column.title for column in COLUMNS)], rows)
 
 
 def _cell(runs: Sequence[Run], column: Column, *, spread: bool) -> str:
     values = [run.metrics[column.metric] for run in runs if column.metric in run.metrics]
-    if not values:
+    found = Spread.of(values)
+    if found is None:
         return "-"
     if column.total:
         return column.form(sum(values))
-    middle, least, most = (column.form(value) for value in (median(values), min(values), max(values)))
-    return f"{middle} [{least} to {most}]" if spread and least != most else middle
-
-
-def show(runs: Sequence[Run], to: Console) -> None:
-    header, *rows = table(runs, spread=False)
-    shown = Table()
-    for i, title in enumerate(header):
-        shown.add_column(title, justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for row in rows:
-        shown.add_row(*row)
-    to.print(shown)
+    return spread_text(found, column.form, between=" to ") if spread else column.form(found.median)
 
 
 def write_markdown(runs: Sequence[Run], environment: Mapping[str, str], path: Path) -> None:
-    header, *rows = table(runs, spread=True)
     works = dict.fromkeys(ROWS[run.row].work_name for run in runs)
     lines = [
         "# Turns against requests",
@@ -141,12 +110,6 @@ def write_markdown(runs: Sequence[Run], environment: Mapping[str, str], path: Pa
         "",
         *(f"- {name}: {value}" for name, value in environment.items()),
         *(f"- {name}: {WORKS[name].summary}" for name in works),
-        "",
-        *(f"| {' | '.join(cells)} |" for cells in (header, ["---", *["---:"] * (len(header) - 1)], *rows)),
+        *markdown(sheet(runs, spread=True)),
     ]
     path.write_text("\n".join(lines) + "\n")
-
-
-def write_json(runs: Sequence[Run], environment: Mapping[str, str], path: Path) -> None:
-    document = {"environment": dict(environment), "runs": [asdict(run) for run in runs]}
-    path.write_text(json.dumps(document, indent=1) + "\n")

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 import grpc
 import grpc.aio
 
-from turns.server import STOP_SECONDS, Truth, pieces_of, question_of
+from bench.turns.responses import NAME_HEADER, STOP_SECONDS, Truth, pieces_of, question_of
 
 METHOD = "/turns.Answers/Ask"
 
@@ -20,7 +20,7 @@ async def serve_until_told(pipe: Connection) -> list[Truth]:
     truths: list[Truth] = []
 
     async def ask(request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        name = dict(context.invocation_metadata() or ())["x-turn"]
+        name = dict(context.invocation_metadata() or ())[NAME_HEADER]
         truth = Truth(name, time.monotonic(), 0.0)
         try:
             async for piece in pieces_of(question_of(request), random.Random(name)):
@@ -48,7 +48,7 @@ class Client:
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options)
 
     async def ask(self, name: str, body: bytes) -> int | None:
-        async for _ in self._channel.unary_stream(METHOD)(body, metadata=(("x-turn", name),)):
+        async for _ in self._channel.unary_stream(METHOD)(body, metadata=((NAME_HEADER, name),)):
             pass
         return None
 

@@ -7,14 +7,11 @@ Both run the same Starlette application.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import socket
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import hypercorn
 import hypercorn.asyncio
@@ -26,31 +23,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from turns.rows import Question, Wire
+from bench.turns.responses import NAME_HEADER, STOP_SECONDS, Certificate, Truth, pieces_of, question_of
+from bench.turns.rows import Question, Wire
 
-NAME_HEADER = "x-turn"
-"""The name that a client gives its request."""
-STOP_SECONDS = 2
 KEEP_ALIVE_SECONDS = 75
 """Longer than any client thinks: a request that meets the end of its connection is another subject."""
-
-
-@dataclass(slots=True)
-class Truth:
-    """A request as the server saw it: times of the monotonic clock, which all processes share."""
-
-    name: str
-    begun: float
-    ended: float
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """Paths of PEM files."""
-
-    chain: Path
-    key: Path
-    authority: Path
 
 
 class Witness:
@@ -78,42 +55,6 @@ class Witness:
         finally:
             name = dict(scope["headers"]).get(NAME_HEADER.encode(), b"").decode()
             self._truths.append(Truth(name, begun, time.monotonic() if ended is None else ended))
-
-
-def question_of(body: bytes) -> Question:
-    """The question in a request's body: JSON on its first line; the prompt follows."""
-    return Question(**json.loads(body.partition(b"\n")[0]))
-
-
-def token_event(rng: random.Random, *, last: bool) -> bytes:
-    """A chunk of a completion, as vLLM words it; its length differs with the token, as in any answer of one model."""
-    choice = {
-        "index": 0,
-        "text": " " + "x" * rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 9)),
-        "logprobs": None,
-        "finish_reason": "stop" if last else None,
-        "stop_reason": None,
-    }
-    chunk = {
-        "id": "cmpl-0123456789abcdef0123456789abcdef",
-        "object": "text_completion",
-        "created": 1700000000,
-        "model": "meta-llama/Llama-3.1-8B-Instruct",
-        "choices": [choice],
-        "usage": None,
-    }
-    return b"data: %s\n\n" % json.dumps(chunk, separators=(",", ":")).encode()
-
-
-async def pieces_of(question: Question, rng: random.Random, *, waited: bool = False) -> AsyncIterator[bytes]:
-    """The answer, each piece when it is due; `waited` says that the first one is due at once."""
-    for number, wait in enumerate(question.waits(rng)):
-        if not (waited and number == 0):
-            await asyncio.sleep(wait)
-        if question.piece_bytes is None:
-            yield token_event(rng, last=number == question.pieces - 1)
-        else:
-            yield bytes(question.piece_bytes)
 
 
 async def _answer(request: Request) -> Response:
@@ -174,7 +115,7 @@ async def serve(
 def run(wire: Wire, certificate: Certificate | None, pipe: Connection) -> None:
     """A process. Says its port, is told to stop, says the truth."""
     if wire is Wire.GRPC:
-        from turns import rpc
+        from bench.turns import rpc
 
         serving = rpc.serve_until_told(pipe)
     else:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from turns.relay import Conversation
-from turns.truth import Interval
+from bench.turns.relay import Conversation
+from bench.turns.truth import Interval
 
 
 def write(

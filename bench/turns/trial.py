@@ -5,30 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import trustme
-from compare.children import child, receive
-from compare.places import free_port
-from compare.processes import BenchError, running
-from compare.subjects import wait_until_ready
-from reload import UnixConnection
 
-from turns import client, relay, server
-from turns.client import Asked
-from turns.relay import Conversation
-from turns.rows import Row
-from turns.server import Certificate, Truth
-from turns.truth import Findings, Interval, Sample, Seen, compare
+from bench.shared import balancers
+from bench.shared.admin import AdminConnection
+from bench.shared.children import child, receive
+from bench.shared.places import free_port
+from bench.turns import client, relay, server
+from bench.turns.client import Asked
+from bench.turns.relay import Conversation
+from bench.turns.responses import Certificate, Truth
+from bench.turns.rows import Row
+from bench.turns.truth import Findings, Interval, Sample, Seen, compare
 
 SAMPLE_SECONDS = 0.04
 SETTLE_SECONDS = 1.5
@@ -52,7 +49,7 @@ class Admin:
     """What l4lb says of itself."""
 
     def __init__(self, socket_path: Path) -> None:
-        self._connection = UnixConnection(socket_path)
+        self._connection = AdminConnection(socket_path)
 
     def backend(self) -> dict[str, Any]:
         backend: dict[str, Any] = self._get("/api/v1/status")["pools"]["servers"]["backends"]["server"]
@@ -68,12 +65,7 @@ class Admin:
         self._connection.close()
 
     def _get(self, path: str) -> Any:
-        self._connection.request("GET", path)
-        response = self._connection.getresponse()
-        body = response.read()
-        if response.status != HTTPStatus.OK:
-            raise BenchError(f"l4lb: GET {path} failed: {body.decode(errors='replace')}")
-        return json.loads(body)
+        return json.loads(self._connection.call("GET", path))
 
 
 def certificate(directory: Path) -> Certificate:
@@ -91,11 +83,9 @@ def certificate(directory: Path) -> Certificate:
 @contextlib.contextmanager
 def balancer(directory: Path, backend_port: int, cpu: int) -> Iterator[int]:
     """l4lb for the time of the block; gives the port it listens on."""
-    port, path, log = free_port(), directory / "l4lb.yaml", directory / "l4lb.log"
+    port, path = free_port(), directory / "l4lb.yaml"
     path.write_text(f"""\
-process: {{workers: 1, max_connections: 1000, drain_timeout: 1s}}
-admin: {{socket: {directory}/admin.sock}}
-log: {{level: warning}}
+{balancers.l4lb_preamble(directory)}\
 listeners:
   front: {{bind: "127.0.0.1:{port}", pool: servers}}
 pools:
@@ -105,8 +95,8 @@ pools:
     backends:
       - {{name: server, address: "127.0.0.1:{backend_port}"}}
 """)
-    with running([sys.executable, "-m", "l4lb", "run", "-c", str(path)], cpu=cpu, log=log) as process:
-        wait_until_ready("l4lb", process, ("127.0.0.1", port), log, greet=False)
+    command = balancers.l4lb_command(path)
+    with balancers.started("l4lb", command, cpu=cpu, port=port, directory=directory, greet=False):
         yield port
 
 
@@ -116,7 +106,7 @@ def run(row: Row, seed: int, warm: float, seconds: float, cpu: int) -> Trial:
         directory = Path(name)
         with (
             balancer(directory, server_port, cpu) as port,
-            contextlib.closing(Admin(directory / "admin.sock")) as admin,
+            contextlib.closing(Admin(balancers.admin_socket(directory))) as admin,
         ):
             start = time.monotonic() + warm
             with child(client.run, row, seed, port, pem, start + seconds) as clients:

@@ -1,4 +1,4 @@
-"""The simulated model servers and the statistics of bench/fleet.py."""
+"""The simulated model servers and the statistics of bench/fleet."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from statistics import mean, pstdev
 
 import aiohttp
 import pytest
-from fleet.client import Channel, Outcome
-from fleet.engine import Engine, Gpu, Job
-from fleet.exposition import Exposition
-from fleet.plan import SCENARIOS
-from fleet.server import Replica, Session, Truth
-from fleet.subjects import Load
-from fleet.summary import Results, Run, meets_level, shares
-from fleet.truth import Sample, busy_error, in_flight, turns_error
-from fleet.workload import Traffic, capacity, requests
 from prometheus_client.parser import text_string_to_metric_families
+
+from bench.fleet.client import Channel, Outcome
+from bench.fleet.engine import Engine, Gpu, Job
+from bench.fleet.exposition import Exposition
+from bench.fleet.plan import SCENARIOS
+from bench.fleet.server import Replica, Session, Truth
+from bench.fleet.subjects import Load
+from bench.fleet.summary import Results, Run, meets_level, shares
+from bench.fleet.truth import Sample, busy_error, in_flight, turns_error
+from bench.fleet.workload import Traffic, capacity, requests
 
 GPU = Gpu(batch=2, cache_tokens=160, step_seconds=1.0, sequence_seconds=0.1, prompt_seconds=0.01)
 

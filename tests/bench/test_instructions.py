@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import instructions
 import pytest
+
+from bench import instructions
 
 TOLERANCE = 0.02
 

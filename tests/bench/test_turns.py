@@ -1,4 +1,4 @@
-"""The statistics of bench/turns.py."""
+"""The statistics of bench/turns."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
-from turns import trace
-from turns.relay import Conversation, Piece
-from turns.rows import ROWS, WORKS
-from turns.truth import Interval, Requests, Sample, Seen, compare
+
+from bench.turns import trace
+from bench.turns.relay import Conversation, Piece
+from bench.turns.rows import ROWS, WORKS
+from bench.turns.truth import Interval, Requests, Sample, Seen, compare
 
 IDLE, BUSY = False, True
 

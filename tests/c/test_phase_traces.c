@@ -4,7 +4,7 @@
  * the requests that there were, and busy has to be the time that they took, within what each row of the tables says.
  *
  * Bounds are what is so now, with a little air: a better phase tightens them. The traces were recorded by
- * `bench/turns.py --record`, which describes them (bench/turns/trace.py).
+ * `python -m bench turns --record`, which describes them (bench/turns/trace.py).
  */
 #include "check.h"
 

@@ -1,30 +1,31 @@
-"""Balancers and policies in front of simulated model servers, over TCP. See bench/fleet/README.md."""
+"""The command `python -m bench fleet`."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import click
-from compare.environment import describe
-from compare.options import names
-from compare.options import seeds as read_seeds
-from compare.places import default_cpus
-from compare.processes import BenchError
-from compare.report import console
-from fleet import ideal, plot, report, trial
-from fleet.plan import SCENARIOS, Scenario
-from fleet.subjects import Subject, subjects
-from fleet.summary import Results, Run, knowledge, merged, metrics, shares
 
-RESULTS = Path(__file__).parent / "fleet" / "results"
+from bench.fleet import ideal, plot, report, trial
+from bench.fleet.plan import SCENARIOS, Scenario
+from bench.fleet.subjects import Subject, subjects
+from bench.fleet.summary import Results, Run, knowledge, merged, metrics, shares
+from bench.shared import options, plots
+from bench.shared.environment import describe
+from bench.shared.places import default_cpus
+from bench.shared.processes import BenchError
+from bench.shared.tables import console, show, write_json
+
+RESULTS = Path(__file__).parent / "results"
 SUBJECTS = (ideal.NAME, *subjects("haproxy", "nginx"))
 EPILOG = """\b
 Examples:
-  python bench/fleet.py --quick
-  python bench/fleet.py --seeds 1-9 --jobs 3
-  python bench/fleet.py --seeds 7 --scenarios openai --subjects haproxy-leastconn,l4lb-least-busy
+  python -m bench fleet --quick
+  python -m bench fleet --seeds 1-9 --jobs 3
+  python -m bench fleet --seeds 7 --scenarios openai --subjects haproxy-leastconn,l4lb-least-busy
 """
 
 
@@ -44,7 +45,7 @@ def _measure(scenario: Scenario, subject: Subject, seed: int, places: trial.Plac
 
 
 def _failed(future: Future[Run]) -> bool:
-    """Waits for it. A subject that fails is no reason to lose the others; anything else is."""
+    """Wait for a run. A BenchError leaves the other runs alone; every other error ends the benchmark."""
     error = future.exception()
     if error is not None and not isinstance(error, BenchError):
         raise error
@@ -52,20 +53,19 @@ def _failed(future: Future[Run]) -> bool:
 
 
 def _compute(scenario: Scenario, seed: int) -> Run:
-    """The row of what could be."""
+    """The run of the ideal balancer, which needs no measurement."""
     outcomes = ideal.outcomes(scenario, seed)
     return Run(scenario.name, ideal.NAME, ideal.NAME, seed, metrics(scenario, outcomes), shares(scenario, outcomes))
 
 
 @click.command(epilog=EPILOG)
-@click.option("--haproxy", default="haproxy", metavar="PATH", help="The HAProxy binary; default: the one on PATH.")
-@click.option("--nginx", default="nginx", metavar="PATH", help="The nginx binary; default: the one on PATH.")
-@click.option("--seeds", callback=read_seeds, metavar="N-M,N", help="Of the workload: 1-5, or 1 with --quick.")
+@options.binaries
+@click.option("--seeds", callback=options.seeds, metavar="N-M,N", help="Of the workload: 1-5, or 1 with --quick.")
 @click.option(
     "--subjects",
     "chosen",
     default=",".join(SUBJECTS),
-    callback=names(SUBJECTS),
+    callback=options.names(SUBJECTS),
     metavar="A,B",
     help="What to compare.",
 )
@@ -73,7 +73,7 @@ def _compute(scenario: Scenario, seed: int) -> Run:
     "--scenarios",
     default="pooled,openai",
     show_default=True,
-    callback=names(tuple(SCENARIOS)),
+    callback=options.names(tuple(SCENARIOS)),
     metavar="A,B",
     help=f"Of {', '.join(SCENARIOS)}.",
 )
@@ -84,9 +84,9 @@ def _compute(scenario: Scenario, seed: int) -> Run:
     type=click.IntRange(min=1),
     help="Runs side by side; one takes a tenth of a CPU.",
 )
-@click.option("--quick", is_flag=True, help="Short runs of one scenario: to see that it works, not who is better.")
+@click.option("--quick", is_flag=True, help="Short runs of one scenario, to see that it works; its numbers say little.")
 @click.option("--add", is_flag=True, help="Keep the other results that are in --out already.")
-@click.option("--out", default=RESULTS, type=click.Path(path_type=Path), help="Where the results go.")
+@options.out(RESULTS)
 def main(
     haproxy: str,
     nginx: str,
@@ -102,43 +102,46 @@ def main(
 
     A run takes two and a half minutes: seeds x scenarios x subjects of them, divided by --jobs.
     """
-    places = trial.Places(*default_cpus())
     seeds = seeds or ([1] if quick else [1, 2, 3, 4, 5])
-    known = subjects(haproxy, nginx)
     plans = [SCENARIOS[name] for name in scenarios]
     if quick:
         plans = [plans[0].quick()]
+    known = subjects(haproxy, nginx)
+    balancers = [known[name] for name in chosen if name in known]
     try:
-        balancers = [known[name] for name in chosen if name in known]
-        environment = describe({each.family: each.version() for each in balancers}, rounds=len(seeds), quick=quick)
-        environment["seeds"] = environment.pop("rounds")
-        runs = [] if ideal.NAME not in chosen else [_compute(plan, seed) for plan in plans for seed in seeds]
-        work = list(itertools.product(plans, seeds, balancers))
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(_measure, plan, subject, seed, places) for plan, seed, subject in work]
-            try:
-                failures = [str(future.exception()) for future in futures if _failed(future)]
-                runs += [future.result() for future in futures if not _failed(future)]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        versions = {each.family: each.version() for each in balancers}
+        environment = describe(versions, repeated=len(seeds), quick=quick, unit="seeds")
+        runs = [_compute(plan, seed) for plan in plans for seed in seeds] if ideal.NAME in chosen else []
+        measured, failures = _measure_all(plans, seeds, balancers, jobs)
     except BenchError as error:
         raise click.ClickException(str(error)) from error
+    runs += measured
     if not runs:
         raise click.ClickException("\n".join(failures))
     if add and (out / "results.json").exists():
         runs = merged(report.read_json(out / "results.json"), runs)
     results = Results(runs)
-    report.show(results, console())
+    show(report.sheets(results), console())
     out.mkdir(parents=True, exist_ok=True)
-    report.write_json(runs, environment, out / "results.json")
+    write_json(out / "results.json", environment, "runs", runs)
     report.write_markdown(results, environment, out / "results.md")
-    if not plot.write(results, out / "results.svg"):
-        click.echo("no plot: matplotlib is not installed (pip install 'l4lb[dev]')", err=True)
+    plots.write(lambda: plot.draw(results), out / "results.svg")
     click.echo(f"written to {out}", err=True)
     if failures:
         raise click.ClickException("\n".join(failures))
 
 
-if __name__ == "__main__":
-    main()
+def _measure_all(
+    plans: Sequence[Scenario], seeds: Sequence[int], balancers: Sequence[Subject], jobs: int
+) -> tuple[list[Run], list[str]]:
+    """The runs, `jobs` at a time, and the errors of those that failed."""
+    places = trial.Places(*default_cpus())
+    with ThreadPoolExecutor(jobs) as pool:
+        work = itertools.product(plans, seeds, balancers)
+        futures = [pool.submit(_measure, plan, subject, seed, places) for plan, seed, subject in work]
+        try:
+            failures = [str(future.exception()) for future in futures if _failed(future)]
+            return [future.result() for future in futures if not _failed(future)], failures
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

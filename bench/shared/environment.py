@@ -1,4 +1,4 @@
-"""What a reader must know of the machine to judge the numbers, without naming it."""
+"""The machine and the versions that a reader needs to judge the numbers; no name of a host."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def describe(versions: Mapping[str, str], *, rounds: int, quick: bool) -> dict[str, str]:
+def describe(versions: Mapping[str, str], *, repeated: int, quick: bool, unit: str = "rounds") -> dict[str, str]:
+    """`unit` names what was repeated. An empty version is left out."""
     described = {
         "kernel": platform.release(),
         "processor": _processor(),
         "CPUs": str(os.cpu_count()),
-        "rounds": f"{rounds} (quick)" if quick else str(rounds),
+        unit: f"{repeated} (quick)" if quick else str(repeated),
     }
     return described | {name: version for name, version in versions.items() if version}
 

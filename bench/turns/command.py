@@ -1,4 +1,4 @@
-"""How near turns come to the requests of real servers, over real protocols. See bench/turns/README.md."""
+"""The command `python -m bench turns`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from importlib import metadata
 from pathlib import Path
 
 import click
-from compare.environment import describe
-from compare.options import names
-from compare.options import seeds as read_seeds
-from compare.places import default_cpus
-from compare.processes import BenchError
-from compare.report import console
-from turns import report, trace, trial
-from turns.rows import ROWS
+
+from bench.shared import options
+from bench.shared.environment import describe
+from bench.shared.places import default_cpus
+from bench.shared.processes import BenchError
+from bench.shared.tables import console, show, write_json
+from bench.turns import report, trace, trial
+from bench.turns.rows import ROWS
 
 SECONDS = 15.0
 WARM_SECONDS = 3.0
@@ -24,15 +24,15 @@ QUICK_SECONDS = 4.0
 QUICK_ROWS = ["stream.http1", "short.http1", "stream.tls", "stream.h2"]
 EPILOG = """\b
 Examples:
-  python bench/turns.py --quick
-  python bench/turns.py --rows stream.http1,short.http1
-  python bench/turns.py --seeds 1-3 --warm 20 --jobs 2 --out bench/turns/results
-  python bench/turns.py --record tests/c/traces --seconds 4
+  python -m bench turns --quick
+  python -m bench turns --rows stream.http1,short.http1
+  python -m bench turns --seeds 1-3 --warm 20 --jobs 2 --out bench/turns/results
+  python -m bench turns --record tests/c/traces --seconds 4
 """
 
 
 def _versions(rows: Sequence[str]) -> dict[str, str]:
-    """Of what serves and asks in these rows. BenchError when something is not installed."""
+    """The versions of the packages that these rows use. BenchError when one is not installed."""
     packages = dict.fromkeys(package for row in rows for package in ROWS[row].wire.packages)
     try:
         return {package: metadata.version(package) for package in packages}
@@ -62,9 +62,11 @@ def _record(row: str, seed: int, seconds: float, into: Path) -> None:
 
 @click.command(epilog=EPILOG)
 @click.option(
-    "--rows", callback=names(tuple(ROWS)), default=",".join(ROWS), metavar="A,B", help=f"Of {', '.join(ROWS)}."
+    "--rows", callback=options.names(tuple(ROWS)), default=",".join(ROWS), metavar="A,B", help=f"Of {', '.join(ROWS)}."
 )
-@click.option("--seeds", callback=read_seeds, default="1", show_default=True, metavar="N-M,N", help="Of the requests.")
+@click.option(
+    "--seeds", callback=options.seeds, default="1", show_default=True, metavar="N-M,N", help="Of the requests."
+)
 @click.option(
     "--seconds", type=click.FloatRange(min=1), default=SECONDS, show_default=True, help="Measured of each run."
 )
@@ -111,16 +113,11 @@ def main(
                 raise
     except BenchError as error:
         raise click.ClickException(str(error)) from error
-    report.show(runs, console())
+    show([report.sheet(runs, spread=False)], console())
     if out is not None:
-        environment = describe(versions, rounds=len(seeds), quick=quick)
-        environment["seeds"] = environment.pop("rounds")
+        environment = describe(versions, repeated=len(seeds), quick=quick, unit="seeds")
         environment["seconds"] = f"{seconds:g}, after {warm:g} to learn"
         out.mkdir(parents=True, exist_ok=True)
-        report.write_json(runs, environment, out / "results.json")
+        write_json(out / "results.json", environment, "runs", runs)
         report.write_markdown(runs, environment, out / "results.md")
         click.echo(f"written to {out}", err=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The native load generator: building it, its server, and a client that is driven step by step."""
+"""The native load generator in bench/load: compiling it, its server, and a client that runs step by step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compare.processes import BenchError, last_lines, pinned, running, stop
+from bench.shared.processes import BenchError, last_lines, pinned, running, stop
 
 STEP_SECONDS = 90.0
 _SOURCE = Path(__file__).resolve().parents[1] / "load"
@@ -22,7 +22,7 @@ _BUILD = _SOURCE.parents[1] / "build" / "bench"
 
 
 def build() -> Path:
-    """The program, compiled when it is older than its source."""
+    """The program; make compiles it where it is older than its sources."""
     for tool in ("make", "cc"):
         if shutil.which(tool) is None:
             raise BenchError(f"'{tool}' is missing: the load generator is compiled from C; install make and a compiler")
@@ -47,7 +47,7 @@ def server(program: Path, address: str, *, cpu: int, directory: Path) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a client reports. Latencies are microseconds by percentile: p50, p90, p99, p999, max."""
+    """The report of a client. Latencies are microseconds by percentile: p50, p90, p99, p999, max."""
 
     operations: int
     errors: int
@@ -57,7 +57,8 @@ class Outcome:
 
 
 class Client:
-    """A client that waits at "ready" (all set up) and at "done" (nothing under way), until told to go on."""
+    """A client that stops at "ready" (all connections are set up) and at "done" (no operation is under way), and
+    continues when `go_on` says so."""
 
     def __init__(self, process: subprocess.Popen[bytes], errors: Path) -> None:
         self._process = process
@@ -89,7 +90,7 @@ class Client:
         )
 
     def _line(self) -> str:
-        """The next line of output, within the deadline."""
+        """The next line of output. BenchError when it takes longer than STEP_SECONDS."""
         assert self._process.stdout is not None
         output = self._process.stdout.fileno()
         deadline = time.monotonic() + STEP_SECONDS
@@ -106,7 +107,7 @@ class Client:
 
 @contextmanager
 def client(program: Path, address: str, arguments: Sequence[str], *, cpu: int, directory: Path) -> Iterator[Client]:
-    """`arguments` begins with the name of the load."""
+    """A client for the time of the block. `arguments` begins with the name of the load."""
     load, *options = arguments
     errors = directory / f"{load}.log"
     with errors.open("wb") as log:

@@ -1,4 +1,4 @@
-"""Child processes of a benchmark: started pinned to one CPU, told apart from a crash, and always stopped."""
+"""Child processes of a benchmark: each starts pinned to one CPU and is always stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 STOP_SECONDS = 10.0
 ROOT = Path(__file__).resolve().parents[2]
-"""The repository: where `python -m l4lb` finds the package, installed or not."""
+"""The repository, in which `python -m l4lb` finds the package even where it is not installed."""
 
 
 class BenchError(Exception):
@@ -20,7 +20,7 @@ class BenchError(Exception):
 
 
 def pinned(cpu: int) -> Callable[[], None]:
-    """What a child does before exec: stay on `cpu`, and may open as many files as the machine lets it."""
+    """A function for the child before exec: it stays on `cpu`, and may open as many files as the hard limit allows."""
 
     def prepare() -> None:
         os.sched_setaffinity(0, {cpu})
@@ -32,7 +32,7 @@ def pinned(cpu: int) -> Callable[[], None]:
 
 @contextmanager
 def running(command: Sequence[str], *, cpu: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon for the time of the block; its output goes to `log`."""
+    """A process for the time of the block; its output goes to `log`."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, preexec_fn=pinned(cpu), cwd=ROOT)
     try:
@@ -42,7 +42,7 @@ def running(command: Sequence[str], *, cpu: int, log: Path) -> Iterator[subproce
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL when that takes too long."""
+    """Send SIGTERM, and SIGKILL after STOP_SECONDS."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:

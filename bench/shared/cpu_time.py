@@ -1,4 +1,4 @@
-"""What the kernel says of a process tree and of the system at one moment, and the difference of two moments."""
+"""CPU time and memory of a process tree and of the system, as the kernel counts them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tree(pid: int) -> list[int]:
 
 
 def _thread_times(pids: Iterable[int]) -> dict[int, int]:
-    """Nanoseconds on a CPU of every thread. `schedstat` is exact where utime and stime count ticks."""
+    """Nanoseconds on a CPU, by thread. `schedstat` is exact; utime and stime count ticks."""
     times: dict[int, int] = {}
     for pid in pids:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -31,7 +31,7 @@ def _thread_times(pids: Iterable[int]) -> dict[int, int]:
 
 
 def _system_busy(cpus: Iterable[int]) -> int:
-    """Nanoseconds that these CPUs were busy, with interrupts; counted in ticks."""
+    """Nanoseconds in which these CPUs were busy, interrupts included; counted in ticks."""
     names = {f"cpu{cpu}" for cpu in cpus}
     rows = (line.split() for line in Path("/proc/stat").read_text().splitlines())
     return sum(int(row[column]) for row in rows if row[0] in names for column in _BUSY) * _TICK_NS
@@ -39,7 +39,7 @@ def _system_busy(cpus: Iterable[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes: resident and proportional sets of a process tree, and the kernel's slabs, where sockets and files live."""
+    """Bytes: resident and proportional sets of a process tree, and the kernel's slabs, which hold sockets and files."""
 
     rss: int
     pss: int
@@ -47,7 +47,7 @@ class Memory:
 
 
 def memory(pid: int | None) -> Memory:
-    """Without a process only the kernel's part."""
+    """Without a process, only the kernel's part."""
     rss = pss = 0
     for member in tree(pid) if pid is not None else []:
         for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
@@ -77,7 +77,7 @@ def time_waits() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """CPU time so far: of the subject's threads, of the load's two processes, and of the CPUs."""
+    """CPU time so far, in nanoseconds: by thread of the subject and of the load's two processes, and of the CPUs."""
 
     subject: dict[int, int]
     load: dict[int, int]
@@ -94,7 +94,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU time between two moments, in nanoseconds: of the subject, of it and the load, and of the CPUs."""
+    """CPU time between two moments, in nanoseconds: the subject's, the subject's with the load's, and the CPUs'."""
 
     subject: int
     processes: int

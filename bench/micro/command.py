@@ -1,11 +1,10 @@
-"""Time what happens at a reload: tables, address lists and the publication of snapshots. See bench/README.md."""
+"""The command `python -m bench micro`: lookup tables, address lists and the publication of snapshots."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,16 +14,13 @@ from pathlib import Path
 from statistics import median
 
 import click
-from compare.report import console
-from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from bench.shared.processes import ROOT
+from bench.shared.tables import Sheet, console, show
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import BackendSpec, Balance, EngineOptions, ListenerSpec, PoolSpec, SlotKind, Snapshot
 from l4lb.engine.packing import pack_networks
 
-HERE = Path(__file__).resolve().parent
 PREFIXES = 100_000
 RECLAIM_SECONDS = 5.0
 
@@ -37,9 +33,9 @@ class Row:
 
 
 def pure_modules() -> list[Row]:
-    """The C modules by themselves."""
-    build = HERE.parent / "build" / "bench"
-    subprocess.run(["make", "--quiet", "-C", str(HERE / "micro"), f"BUILD={build}"], check=True)
+    """The C modules without an engine."""
+    build = ROOT / "build" / "bench"
+    subprocess.run(["make", "--quiet", "-C", str(Path(__file__).parent), f"BUILD={build}"], check=True)
     output = subprocess.run([str(build / "pure")], capture_output=True, text=True, check=True).stdout
     rows = (line.split("|") for line in output.splitlines())
     return [Row(what, float(value), unit) for what, value, unit in rows]
@@ -73,8 +69,8 @@ class Publisher:
         return ListenerSpec(slot=self._listener, pool=0, fds=((fd,),), allow=allow)
 
     def time_changes(self, repeats: int, variants: Sequence[Snapshot]) -> float:
-        """Median milliseconds of a publication, with the variants in turn: what is unchanged may be kept, and is not
-        what a reload waits for."""
+        """Median milliseconds of a publication. The variants alternate, because the engine may keep what is unchanged,
+        and a reload does not wait for that."""
         times = []
         for number in range(repeats):
             start = time.perf_counter()
@@ -84,7 +80,7 @@ class Publisher:
         return median(times)
 
     def clear(self) -> None:
-        """Let go of all listening sockets."""
+        """Release all listening sockets."""
         self._engine.publish(Snapshot())
         self._reclaim()
 
@@ -93,7 +89,7 @@ class Publisher:
         deadline = time.monotonic() + RECLAIM_SECONDS
         while self._engine.reclaim() != 0:
             if time.monotonic() > deadline:
-                raise click.ClickException("the workers do not let go of a retired snapshot")
+                raise click.ClickException("the workers did not release a retired snapshot")
             time.sleep(0.001)
 
 
@@ -147,18 +143,12 @@ def _networks(publisher: Publisher, fd: int, repeats: int) -> list[Row]:
     ]
 
 
-@click.command(epilog="\b\nExample:\n  python bench/micro.py --repeats 20")
+@click.command(epilog="\b\nExample:\n  python -m bench micro --repeats 20")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Publications of each kind.")
 @click.option("--cpu", type=int, default=None, help="Stay on this CPU.")
 def main(repeats: int, cpu: int | None) -> None:
-    """Time the building of tables and the publication of snapshots; medians, on standard output."""
+    """Time how long lookup tables take to build and snapshots to publish; medians."""
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
-    table = Table("what", "time", "")
-    for row in [*pure_modules(), *publications(repeats)]:
-        table.add_row(row.what, f"{row.value:,.2f}", row.unit)
-    console().print(table)
-
-
-if __name__ == "__main__":
-    main()
+    rows = [[row.what, f"{row.value:,.2f}", row.unit] for row in [*pure_modules(), *publications(repeats)]]
+    show([Sheet("", ["what", "time", "unit"], rows)], console())

@@ -8,17 +8,17 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from compare.processes import STOP_SECONDS, BenchError
+from bench.shared.processes import STOP_SECONDS, BenchError
 
-ANSWER_SECONDS = 60.0
+MESSAGE_SECONDS = 60.0
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
 @contextmanager
 def child(target: Callable[..., None], *arguments: object) -> Iterator[Connection]:
-    """A process for the time of the block, and the pipe to it. The function gets the other end as its last argument."""
+    """Run `target` in a process for the time of the block. Its last argument is the other end of the pipe."""
     ours, theirs = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=_work, args=(target, *arguments, theirs), daemon=True)
+    process = _CONTEXT.Process(target=_run, args=(target, *arguments, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -31,17 +31,17 @@ def child(target: Callable[..., None], *arguments: object) -> Iterator[Connectio
             process.join()
 
 
-def receive(pipe: Connection, who: str) -> Any:
-    """What `who` at the other end says next; BenchError when they say nothing for a minute, or have gone."""
+def receive(pipe: Connection, sender: str) -> Any:
+    """The next message of the process at the other end. BenchError when it ended, or sends nothing for a minute."""
     try:
-        if pipe.poll(ANSWER_SECONDS):
+        if pipe.poll(MESSAGE_SECONDS):
             return pipe.recv()
     except (EOFError, OSError) as error:
-        raise BenchError(f"{who} ended early; their error is above") from error
-    raise BenchError(f"{who} say nothing for {ANSWER_SECONDS:.0f} s")
+        raise BenchError(f"the process of {sender} ended early; its error is printed above") from error
+    raise BenchError(f"the process of {sender} sent nothing for {MESSAGE_SECONDS:.0f} s")
 
 
-def _work(target: Callable[..., None], *arguments: object) -> None:
-    """What a process does. When the other end of its pipe has gone, the run is over for another reason."""
+def _run(target: Callable[..., None], *arguments: object) -> None:
+    """A closed pipe means that the benchmark ended for another reason, which it reports itself."""
     with suppress(EOFError, BrokenPipeError):
         target(*arguments)

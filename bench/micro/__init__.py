@@ -1,0 +1,1 @@
+"""The pure C modules and the publication of snapshots, timed."""

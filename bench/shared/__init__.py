@@ -1,0 +1,1 @@
+"""What benchmarks share: processes, the load generator, CPU time, balancers, options, medians and tables."""

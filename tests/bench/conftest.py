@@ -1,8 +1,0 @@
-"""The benchmarks are programs, not a package: their modules are found where they lie."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
