@@ -1,1 +1,1 @@
-"""Agents: programs beside backends that say in one line how their host is doing, and who asks them."""
+"""Agents report the load of their host in one line; this package has the agent and the client that asks it."""

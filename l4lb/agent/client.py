@@ -1,4 +1,4 @@
-"""Asks an agent. I/O only: what its words mean is decided elsewhere."""
+"""Asks an agent for its line. I/O only: `protocol` interprets the line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LINE_END = re.compile(rb"[\r\n]")
 
 
 async def ask(target: Target, timeout: float, send: bytes = b"") -> str:
-    """The first line that the agent sends, after it was sent something, within `timeout` for everything. OSError when
-    there is none."""
+    """Send `send` to the agent and return the first line of its reply. OSError on failure, after `timeout` seconds at
+    most."""
     received = bytearray()
     try:
         async with asyncio.timeout(timeout):
@@ -32,12 +32,12 @@ async def ask(target: Target, timeout: float, send: bytes = b"") -> str:
         raise TimeoutError(f"no answer within {timeout:g}s{said}") from None
     line = _LINE_END.split(received, maxsplit=1)[0].decode("ascii", "replace").strip()
     if not line:
-        raise ConnectionError("it said nothing")
+        raise ConnectionError("empty response")
     return line
 
 
 async def _read_line(sock: socket.socket, received: bytearray) -> None:
-    """Read until a line is whole. What came before the connection ended counts, whichever way it ended."""
+    """Read until the line is complete. If the connection ends first, the data before its end counts."""
     loop = asyncio.get_running_loop()
     try:
         while len(received) < LINE_MAX and not _LINE_END.search(received):

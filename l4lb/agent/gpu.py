@@ -1,4 +1,4 @@
-"""How the GPUs are, as far as NVML says. A sick one may never answer, so a thread asks that nobody waits for."""
+"""The state of the GPUs according to NVML. A faulty GPU may block NVML for ever, so a separate thread asks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 DEADLINE = 5.0
-"""Seconds without an answer after which a GPU is sick."""
+"""A GPU that has not answered for this many seconds counts as faulty."""
 
 FATAL_XIDS = frozenset({48, 63, 64, 74, 79, 94, 95, 119, 120})
-"""Errors after which a GPU needs a reset or its host a look: memory, NVLink, lost from the bus, firmware."""
+"""Errors after which a GPU or its host needs attention: memory, NVLink, GPU lost from the bus, firmware."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """`utilisation` is that of the busiest GPU, None without one. `fault` says why no work should come here."""
+    """`utilisation` is that of the busiest GPU, None without a GPU. `fault` says why this host should get no work."""
 
     utilisation: float | None = None
     fault: str | None = None
@@ -29,20 +29,20 @@ NO_GPU = GpuState()
 
 
 class NoGpuError(Exception):
-    """This host has none, or no driver for it."""
+    """This host has no GPU, or no driver for it."""
 
 
 class Gpus(Protocol):
-    """May take for ever, in a thread of its own."""
+    """Access to the GPUs. Calls may block for ever, so they are made on a separate thread."""
 
     def open(self) -> None:
-        """NoGpuError where there is none."""
+        """NoGpuError if there is no GPU."""
 
     def read(self) -> GpuState: ...
 
 
 class Nvml:
-    """NVIDIA's management library, with the package that the extra `gpu` installs."""
+    """NVIDIA's management library. Needs the extra `gpu`."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -75,7 +75,7 @@ class Nvml:
             try:
                 busiest = max(busiest or 0.0, nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
             except nvml.NVMLError_NotSupported:
-                pass  # a GPU that is cut into parts has no number of its own
+                pass  # a GPU that is partitioned (MIG) has no utilisation of its own
             except nvml.NVMLError as error:
                 return GpuState(fault=f"gpu {index}: {error}")
             with contextlib.suppress(nvml.NVMLError):
@@ -100,7 +100,7 @@ class Nvml:
 
 
 class GpuMonitor:
-    """Asks at regular times, in a thread that ends with the process whatever the driver does."""
+    """Polls the GPUs on a daemon thread, which cannot keep the process alive even if the driver hangs."""
 
     def __init__(
         self,
@@ -125,11 +125,11 @@ class GpuMonitor:
         self._thread.start()
 
     def close(self) -> None:
-        """Ask no more. A question that hangs is left alone."""
+        """Stop polling. A call that hangs is left alone."""
         self._closed.set()
 
     def state(self) -> GpuState:
-        """The last answer, or the fault that there was none in time."""
+        """The last state, or a fault if the GPUs have not answered in time."""
         if not self._absent and self._clock() - self._answered_at > self._deadline + self._interval:
             return GpuState(fault="gpu: no answer")
         return self._state
@@ -145,7 +145,7 @@ class GpuMonitor:
             except NoGpuError:
                 self._absent = True
                 return
-            except Exception as error:  # the driver's wrapper raises what it likes
+            except Exception as error:  # the driver's wrapper raises arbitrary exceptions
                 state = GpuState(fault=f"gpu: {error}")
             self._state = state
             self._answered_at = self._clock()

@@ -1,4 +1,4 @@
-"""How busy this host is, or the container that the agent runs in: what is measured is what is limited."""
+"""Utilisation of this host, or of the container that the agent runs in: whichever has the limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
-"""In a container this is its own group, with its limits. On a host it is the root, which has none."""
+"""In a container this is its own cgroup, with its limits. On a host it is the root group, which has none."""
 
 PROC = Path("/proc")
 
@@ -25,7 +25,7 @@ class Host:
         self._proc = proc
         self._clock = clock
         self._before: tuple[float, float] | None = None
-        psutil.cpu_percent(None)  # the first answer means nothing; it begins the first interval
+        psutil.cpu_percent(None)  # the first call returns nothing; it starts the first interval
 
     def read(self) -> dict[str, float]:
         """Shares in use since the last call: `cpu`, `memory`, `cpu_pressure`, `memory_pressure`."""
@@ -56,7 +56,7 @@ class Host:
         limit, current = self._text(self._cgroup / "memory.max"), self._text(self._cgroup / "memory.current")
         if not limit.isdecimal() or not current.isdecimal() or int(limit) == 0:
             return float(psutil.virtual_memory().percent) / 100
-        # What the kernel would give back at once is not in use.
+        # Memory that the kernel can reclaim at once does not count as used.
         return (int(current) - (self._value("memory.stat", "inactive_file") or 0)) / int(limit)
 
     def _pressure(self, resource: str, kind: str) -> float | None:

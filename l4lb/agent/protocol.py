@@ -1,7 +1,7 @@
 """HAProxy's agent-check protocol: one line of words, each of which changes something. Pure.
 
-Words stand in any order and case, separated by spaces, tabs or commas; what begins with `#` is a remark. A word that is
-not known is passed over, and what a line does not mention stays as it was.
+Words may come in any order and case, separated by spaces, tabs or commas; text after `#` is a remark. Unknown words are
+ignored, and what a line does not mention stays as it was.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from l4lb.status import AdminState
 
 LINE_MAX = 1024
-"""Bytes of an answer that are read."""
+"""Maximum bytes of a reply."""
 
 REMARK_MAX = 200
 WEIGHT_MAX = 256
@@ -27,19 +27,19 @@ _DOWN = {"up": False, "down": True, "fail": True, "failed": True, "stopped": Tru
 
 @dataclass(frozen=True, slots=True)
 class AgentWeight:
-    """Percent of the weight that the backend has otherwise, or a weight in its place."""
+    """A percentage of the configured weight, or an absolute weight that replaces it."""
 
     value: int
     relative: bool = True
 
     def of(self, weight: int) -> float:
-        """The weight that it makes of `weight`."""
+        """The weight that results from the configured `weight`."""
         return min(weight * self.value / 100 if self.relative else float(self.value), float(WEIGHT_MAX))
 
 
 @dataclass(frozen=True, slots=True)
 class AgentReport:
-    """All that an agent has said of its backend until now; None where it never said anything."""
+    """Everything that an agent has reported so far; None for what it never mentioned."""
 
     state: AdminState = AdminState.READY
     down: bool = False
@@ -48,7 +48,7 @@ class AgentReport:
     remark: str = ""
 
     def with_line(self, line: str) -> AgentReport:
-        """The verdict after one more line."""
+        """The report after one more line."""
         words, _, remark = line.partition("#")
         verdict = self
         for word in _SEPARATORS.split(words.strip()):
@@ -57,7 +57,7 @@ class AgentReport:
         return replace(verdict, remark=remark[:REMARK_MAX])
 
     def cleared(self) -> AgentReport:
-        """Without what keeps the backend out of service."""
+        """The report without anything that keeps the backend out of service."""
         return replace(self, state=AdminState.READY, down=False, remark="")
 
     def _heard_word(self, word: str) -> AgentReport:
@@ -85,6 +85,6 @@ def _number(text: str, most: int) -> int | None:
 
 
 def format_line(percent: int | None, *, state: AdminState | None = None, remark: str = "") -> bytes:
-    """What an agent answers: up, a state and a weight in percent where there is one to say, a remark."""
+    """The line that an agent sends: up, a state, a weight in percent if known, and a remark."""
     words = ["up", *([] if state is None else [state.value]), *([] if percent is None else [f"{percent}%"])]
     return " ".join([*words, *([f"#{remark}"] if remark else [])]).encode()[: LINE_MAX - 1] + b"\n"

@@ -1,4 +1,4 @@
-"""From what an agent knows of its host to the line that it answers. Pure but for what it remembers."""
+"""Turns what an agent knows about its host into its line. No I/O; the reporter keeps some history."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from l4lb.load.weights import utilisation
 from l4lb.status import AdminState
 
 TAU = 3.0
-"""Seconds in which the weight follows most of a change."""
+"""Time constant in seconds with which the weight follows the load."""
 
 RECOVERY = 60.0
-"""Seconds for which `ready` is said, after the start and after a fault: an agent must take back the `drain` that it, or
-the one before it, asked for. Later it says nothing of the state, so as not to undo what an operator did."""
+"""Seconds for which the agent reports `ready` after a start or a fault, to take back a `drain` that it or an earlier
+agent requested. Later it reports no state, so as not to undo what an operator did."""
 
 LIMITS: Mapping[Signal, float | None] = {
     "queue": 5.0,
@@ -31,8 +31,8 @@ LIMITS: Mapping[Signal, float | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What is known at one moment. `server` are the signals of a model server, None when there are none; then `silent`
-    says that there should be some."""
+    """What is known at one moment. `server` has the signals of a model server, None without them; `silent` then says
+    that there should be some."""
 
     host: Mapping[str, float]
     gpu: GpuState = NO_GPU
@@ -40,20 +40,20 @@ class Findings:
     silent: bool = False
 
     def used(self) -> float | None:
-        """How far the scarcest thing is used up; None if that is not known."""
+        """Utilisation of the scarcest resource; None if it is unknown."""
         if self.silent:
             return None
         shares = list(self.host.values())
         if self.server is not None and (share := utilisation(self.server, LIMITS)) is not None:
             shares.append(share)
         elif self.gpu.utilisation is not None:
-            # A GPU that batches works all the time, full or not: where the server says how full it is, that counts.
+            # A GPU that batches is always busy, full or not. If the server reports its own load, that counts instead.
             shares.append(self.gpu.utilisation)
         return max(shares, default=None)
 
 
 class LoadReporter:
-    """Smooths the weight, and knows for how long `ready` has to be said."""
+    """Smooths the weight and decides for how long `ready` is reported."""
 
     def __init__(self, now: float) -> None:
         self._used: float | None = None
@@ -62,7 +62,7 @@ class LoadReporter:
         self._fault: str | None = None
 
     def observe(self, findings: Findings, now: float) -> None:
-        """Take in what was found."""
+        """Add what was found."""
         used, elapsed, self._at = findings.used(), now - self._at, now
         if used is None or self._used is None:
             self._used = used
@@ -73,7 +73,7 @@ class LoadReporter:
             self._ready_until = now + RECOVERY
 
     def line(self, now: float) -> bytes:
-        """The answer at this moment. Without numbers it leaves the weight as it is."""
+        """The line for this moment. Without numbers it does not mention the weight."""
         percent = None if self._used is None else min(100, max(1, round(100 * (1 - self._used))))
         if self._fault is not None:
             return format_line(percent, state=AdminState.DRAIN, remark=self._fault)

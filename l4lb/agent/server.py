@@ -1,4 +1,4 @@
-"""Answers agent checks with the findings of this host: looks at regular times, answers at once."""
+"""Answers agent checks. It measures this host at regular times, and answers at once with the last result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from l4lb.load.scraper import new_client, scrape
 from l4lb.presets import PRESETS
 
 LINGER = 1.0
-"""Seconds in which whoever asked has to read the answer and go."""
+"""Seconds that a client has to read the line and close."""
 
 CLIENTS_MAX = 64
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def known_signals() -> Wanted:
-    """The metrics of all servers that there is a preset for."""
+    """The metrics of all servers for which there is a preset."""
     chains: dict[Signal, dict[Series, None]] = {signal: {} for signal in SIGNALS}
     for preset in PRESETS.values():
         signals = preset.settings.get("load", {}).get("signals", {})
@@ -35,7 +35,7 @@ def known_signals() -> Wanted:
 
 
 class AgentServer:
-    """Owns its socket and its tasks. `gpus` is None where GPUs are not to be looked at."""
+    """Owns its socket and its tasks. `gpus` is None if GPUs are not to be monitored."""
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class AgentServer:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The listening port."""
         assert self._server is not None
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     async def start(self) -> None:
-        """Listen, and look at the host for the first time. StartError when the port cannot be had."""
+        """Listen, and measure the host for the first time. StartError if the port is not available."""
         if self._gpus is not None:
             self._gpus.start()
         await self._look()
@@ -124,7 +124,7 @@ class AgentServer:
             async with self._places, asyncio.timeout(LINGER):
                 writer.write(self._reporter.line(_now()))
                 writer.write_eof()
-                # What it sent has to be read: to close before that would reset the connection, answer and all.
+                # Read what the client sent: closing with unread data would reset the connection and lose the line.
                 while await reader.read(1024):
                     pass
         except (OSError, TimeoutError):

@@ -1,6 +1,6 @@
-"""When not to look for garbage: while much is built that will stay.
+"""Pausing the garbage collector while many objects are built that will stay.
 
-That is a switch of the whole process, so only who owns the process uses it: the daemon and the commands.
+The switch affects the whole process, so only code that owns the process uses it: the daemon and the commands.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """No search for reference cycles meanwhile. There is one for every few hundred objects that are made, and a large
-    configuration is hundreds of thousands: it would take as long again, and some searches stop everything for 0.2 s.
-    """
+    """Disable the search for reference cycles in the block. The search runs once for every few hundred new objects, and
+    a large configuration has hundreds of thousands: loading would take twice as long, with pauses of up to 0.2 s."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
-"""Loops that ask a server, or look at a file, again and again: no way to end a round makes the next one come sooner.
+"""Loops that poll a server or a file. However a round ends, the next one does not start too early.
 
-A loop is `async for _ in rounds(…)`. Whether its body succeeds, is told to begin anew, or fails and handles that, the
-time to the next round is decided here.
+A loop is `async for _ in rounds(…)`. The body may succeed, start over with `continue`, or handle an error: the time
+until the next round is decided here.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Self
 
 RESTART_MIN = 0.5
 RESTART_MAX = 30.0
-"""Seconds from one beginning of a watch to the next, if watches end at once: at first, and in the end."""
+"""Seconds between the starts of two rounds if rounds end at once: at first, and after many such rounds."""
 
 SPREAD = (1.0, 1.5)
-"""Each pause is drawn from this many times what it should be, so that many balancers do not come back in step."""
+"""Each pause is multiplied by a random factor in this range, so that many balancers do not poll in step."""
 
 
 class Rounds:
-    """See `rounds`. It holds nothing, so leaving a loop early leaves nothing behind, as a generator would."""
+    """See `rounds`. It holds no resource, so leaving the loop early is safe; a generator would need to be closed."""
 
     def __init__(self, least: float, most: float, spread: tuple[float, float]) -> None:
         self._least, self._most, self._spread = least, most, spread
@@ -42,13 +42,11 @@ class Rounds:
 def rounds(
     least: float = RESTART_MIN, most: float = RESTART_MAX, spread: tuple[float, float] = SPREAD
 ) -> AsyncIterator[None]:
-    """Rounds that begin at least `least` seconds one after the other, and ever later, up to `most`, if they are short.
-
-    One that lasts for `most` seconds ends that.
-    """
+    """Rounds that start at least `least` seconds apart. While rounds are short, the distance grows up to `most`; a
+    round that lasts `most` seconds resets it."""
     return Rounds(least, most, spread)
 
 
 def every(interval: float, jitter: float) -> AsyncIterator[None]:
-    """Rounds that begin every `interval` seconds, give or take this share of it."""
+    """Rounds that start every `interval` seconds, varied at random by the share `jitter`."""
     return rounds(interval, interval, (1 - jitter, 1 + jitter))

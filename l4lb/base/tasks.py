@@ -1,4 +1,4 @@
-"""Work that repeats for as long as the process lives: a mistake in one round is logged, and the next round comes."""
+"""Background tasks that survive errors: an error in one round is logged, and the next round follows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 
 def cancel_requested() -> bool:
-    """Whether somebody has cancelled this task. A CancelledError that comes without that is of something the task
-    waited for: a failure like any other."""
+    """Whether this task was cancelled. A CancelledError without such a request comes from something that the task
+    awaited, and counts as an ordinary failure."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -25,7 +25,7 @@ def cancel_requested() -> bool:
 async def repeat(
     name: str, interval: float, action: Callable[[], Awaitable[None]], *, longest: float = BACKOFF_MAX
 ) -> None:
-    """Run `action` every `interval` seconds until cancelled; after failures ever later, up to `longest`."""
+    """Run `action` every `interval` seconds until cancelled. After failures the interval doubles, up to `longest`."""
     delay = interval
     while True:
         await asyncio.sleep(delay)
@@ -40,7 +40,7 @@ async def repeat(
 
 
 async def supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work`, which never ends by itself, until cancelled; begin it again when it fails, ever later."""
+    """Run `work`, which should never return, until cancelled. If it fails or returns, start it again with a backoff."""
     loop, delay = asyncio.get_running_loop(), BACKOFF_MIN
     while True:
         begun = loop.time()
@@ -57,8 +57,8 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def await_uncancelled(task: asyncio.Task[T], hurry: Callable[[], object]) -> T:
-    """The result of `task`, which is waited for whatever happens: whoever waits and is cancelled says `hurry`, once,
-    and is cancelled when the task is done."""
+    """The result of `task`, which is awaited to its end even if the caller is cancelled. The first cancellation calls
+    `hurry`; the caller's CancelledError is raised once the task is done."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -68,7 +68,7 @@ async def await_uncancelled(task: asyncio.Task[T], hurry: Callable[[], object]) 
                 hurry()
             cancelled = error
     if cancelled is not None:
-        # What became of the task is no news then.
+        # The caller is cancelled, so it cannot use the outcome of the task.
         if not task.cancelled():
             task.exception()
         raise cancelled
@@ -76,7 +76,7 @@ async def await_uncancelled(task: asyncio.Task[T], hurry: Callable[[], object]) 
 
 
 class Supervisor:
-    """Tasks that somebody owns: none outlives `close`."""
+    """Owns background tasks: none outlives `close`."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -87,23 +87,25 @@ class Supervisor:
         self._tasks.append(task)
 
     async def close(self) -> None:
-        """Cancel all of them and wait until they are gone."""
+        """Cancel all tasks and wait until they have ended."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """None of them ends by itself."""
+        """These tasks run until `close`, so ending earlier is an error."""
         if task in self._tasks:
             error = None if task.cancelled() else task.exception()
-            _log.error("the task %s has ended; it comes back with the next start", task.get_name(), exc_info=error)
+            _log.error(
+                "task %s ended unexpectedly and will not run again until restart", task.get_name(), exc_info=error
+            )
 
 
 class Coalesced(Generic[T]):
-    """Runs `action` on request, one run at a time. Requests during a run share one more run after it.
+    """Runs `action` on request, one run at a time. Requests that arrive during a run share one run after it.
 
-    So whoever asks gets the outcome of a run that began after the request, and a storm of requests costs two runs.
+    So each caller gets the outcome of a run that began after its request, and a storm of requests costs two runs.
     """
 
     def __init__(self, action: Callable[[], Awaitable[T]]) -> None:
@@ -114,19 +116,19 @@ class Coalesced(Generic[T]):
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way or asked for."""
+        """Whether a run is in progress or requested."""
         return self._running or self._next is not None
 
     def request(self) -> asyncio.Future[T]:
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-            # Whether anybody waits for it or not, an outcome that nobody looks at is no error.
+            # Retrieve the exception, so that asyncio does not log it if no caller awaits the future.
             self._next.add_done_callback(lambda future: future.cancelled() or future.exception())
             self._wake.set()
         return self._next
 
     async def run(self) -> None:
-        """Serve requests until cancelled. Whoever still waits then is cancelled too."""
+        """Serve requests until cancelled. Requests still open then are cancelled too."""
         current: asyncio.Future[T] | None = None
         try:
             while True:
@@ -147,8 +149,8 @@ class Coalesced(Generic[T]):
         except (Exception, asyncio.CancelledError) as error:
             if cancel_requested():
                 raise
-            # Whoever asked may be a signal, which listens to no answer.
-            _log.exception("what was requested failed in a way nobody foresaw")
+            # A request made by a signal has no caller that would see the error.
+            _log.exception("unexpected error in a requested operation")
             if not request.done():
                 request.set_exception(error if isinstance(error, Exception) else RuntimeError("it was interrupted"))
         else:

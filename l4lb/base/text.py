@@ -1,14 +1,14 @@
-"""Words for people, the same in logs, tables and messages."""
+"""Text for people, the same in logs, tables and messages."""
 
 from __future__ import annotations
 
 import os
 
 MESSAGE_MAX = 1024
-"""Characters of a message that may have text of others in it: in the status, in the log, in answers."""
+"""Maximum length in characters of a message that may quote foreign text: in the status, the log and replies."""
 
 QUOTED_MAX = 60
-"""Bytes of a peer that a message shows."""
+"""Bytes from a peer that a message quotes."""
 
 
 def plural(count: int, noun: str) -> str:
@@ -28,7 +28,7 @@ def short_duration(seconds: float) -> str:
 
 
 def clipped(text: str, most: int = MESSAGE_MAX) -> str:
-    """A message in one line that can be shown anywhere: control characters are escaped, and what is too long is cut."""
+    """A message in one line that can be shown anywhere: control characters are escaped, and long text is cut."""
     text = text if len(text) <= most else f"{text[: most - 1]}…"
     if not text.isprintable():
         text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
@@ -36,14 +36,14 @@ def clipped(text: str, most: int = MESSAGE_MAX) -> str:
 
 
 def quoted(data: bytes, most: int = QUOTED_MAX) -> str:
-    """Bytes of a peer as one short, printable piece of a message."""
+    """Bytes from a peer as a short, printable quotation."""
     text = repr(data[:most])[2:-1]
     cut = len(data) > most or len(text) > 2 * most
     return f"'{text[: 2 * most]}'{'…' if cut else ''}"
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, without the address, which is known where it is read."""
+    """Why something failed, without the address, which the reader knows from the context."""
     if isinstance(error, OSError) and error.errno and not isinstance(error, TimeoutError):
         return os.strerror(error.errno)
     return clipped(str(error)) or type(error).__name__

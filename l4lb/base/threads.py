@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class SerialThread:
-    """Runs one call at a time. `timeout` is for each, with the wait for the one before it."""
+    """Runs one call at a time. `timeout` applies to each call, including the wait for the call before it."""
 
     def __init__(self, name: str, timeout: float = READ_TIMEOUT) -> None:
         self._name = name
@@ -35,8 +35,8 @@ class SerialThread:
         self._out: asyncio.Future[Any] | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `function` returns or raises. TimeoutError if that takes too long; then the thread still is at it, and
-        the next call waits for it."""
+        """The result of `function`. TimeoutError if it takes too long: its thread keeps running, and the next call
+        waits for it."""
         try:
             async with asyncio.timeout(self._timeout):
                 while self._out is not None and not self._out.done():
@@ -52,10 +52,10 @@ class SerialThread:
 
 
 def in_thread(name: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-    """Run `function` on a thread of its own, for which nothing waits at the end."""
+    """Run `function` on its own thread, which is not awaited when the loop or the process ends."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    # An outcome that comes too late is no error of anyone.
+    # Retrieve the exception, so that asyncio does not log it if the caller has given up.
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     work = functools.partial(function, *args, **kwargs)
     threading.Thread(target=_run, args=(loop, future, work), name=name, daemon=True).start()
@@ -78,7 +78,7 @@ def _tell(future: asyncio.Future[Any], tell: Callable[[Any], None], outcome: obj
 
 
 class ThreadPool:
-    """A few threads for calls that end in time."""
+    """A few threads for calls that always end in time."""
 
     def __init__(self, name: str, count: int) -> None:
         self._executor = ThreadPoolExecutor(count, name)
@@ -88,5 +88,5 @@ class ThreadPool:
         return await loop.run_in_executor(self._executor, functools.partial(function, *args, **kwargs))
 
     def close(self) -> None:
-        """Begin nothing more, and wait for what is under way."""
+        """Cancel calls that have not started and wait for those that run."""
         self._executor.shutdown(cancel_futures=True)

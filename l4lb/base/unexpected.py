@@ -1,6 +1,6 @@
-"""What fails where nobody waits for it, in a callback, a thread or a forgotten task, is logged and not lost.
+"""Logs exceptions that would otherwise be lost: in callbacks, threads and tasks that nothing awaits.
 
-Whoever repeats work sees to its failures itself, see `base.tasks`. This is for the rest.
+Repeated work handles its own errors, see `base.tasks`. This module covers the rest.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def log_unhandled(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """For the length of the block, all of that kind in this process is logged, with its traceback."""
+    """In the block, log every such exception of this process with its traceback."""
     before = threading.excepthook, sys.unraisablehook
     loop.set_exception_handler(_in_loop)
     threading.excepthook = _in_thread
-    sys.unraisablehook = _in_nobody
+    sys.unraisablehook = _unraisable
     try:
         yield
     finally:
@@ -40,9 +40,9 @@ def _in_thread(arguments: threading.ExceptHookArgs) -> None:
     _say(f"{name} has ended", arguments.exc_value)
 
 
-def _in_nobody(arguments: sys.UnraisableHookArgs) -> None:
+def _unraisable(arguments: sys.UnraisableHookArgs) -> None:
     _say(f"{arguments.err_msg or 'ignored'}: {arguments.object!r}", arguments.exc_value)
 
 
 def _say(what: str, error: BaseException | None) -> None:
-    _log.error("something failed that nobody waits for, in %s", what, exc_info=error)
+    _log.error("unexpected error in %s", what, exc_info=error)

@@ -1,7 +1,7 @@
-"""An HTTP/1.1 client for servers that are not trusted: small, without redirects, cookies, compression or proxies.
+"""An HTTP/1.1 client for untrusted servers: small, without redirects, cookies, compression or proxies.
 
-Between two pieces of an answer the loop turns, and a piece has a bounded size, so that a server which sends as fast as
-it can is one of many on the loop. The caller sets the deadlines: leaving a `request` closes what it opened.
+A response is read in pieces of bounded size, and other tasks run between two pieces, so a server that sends as fast as
+it can does not hold the event loop. The caller sets the deadlines: leaving a `request` closes what it opened.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from l4lb.net.interfaces import known_to_peers
 from l4lb.net.target import Target
 
 CONNECT_PATIENCE = 2.0
-"""Seconds for one of several addresses of a name, before the next one is tried."""
+"""Seconds for each address of a name before the next one is tried."""
 
 ADDRESSES_MAX = 16
 
 BURST = 16
-"""Pieces of an answer that are taken as fast as they come: a quarter of a MiB, if they are large."""
+"""Pieces of a response that are read without a pause: a quarter of a MiB, if they are large."""
 
 PAUSE = 0.001
-"""Seconds before each piece after these: 16 MiB a second at most, and little work for pieces that are small."""
+"""Seconds before each further piece: 16 MiB a second at most, and little CPU time for small pieces."""
 
 Sources = tuple[str, ...]
-"""IP addresses to connect from; none is any."""
+"""IP addresses to connect from; empty means any."""
 
 Origin = tuple[bool, str, int, Sources]
 
 
 @dataclass(slots=True)
 class _Link:
-    """An open connection; closing `stack` closes it. `expiry` closes it once nothing was asked for a while."""
+    """An open connection; closing `stack` closes it. `expiry` closes a connection that stayed unused."""
 
     connection: Connection
     stack: contextlib.AsyncExitStack
@@ -50,7 +50,7 @@ class _Link:
 
 
 class Response:
-    """The head of an answer, and its body as it comes."""
+    """The head of a response, and its body as it arrives."""
 
     def __init__(self, connection: Connection, answer: ResponseParser) -> None:
         self._connection = connection
@@ -71,7 +71,7 @@ class Response:
             self._body += await self._receive()
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body in the pieces it comes in. AnswerError if it ends too early."""
+        """The body in pieces, as it arrives. ResponseError if it ends too early."""
         piece, self._body = self._body, b""
         if piece:
             yield piece
@@ -80,7 +80,7 @@ class Response:
                 yield piece
 
     async def read(self, most: int) -> bytes:
-        """The whole body. AnswerError if it is larger than `most` bytes."""
+        """The whole body. ResponseError if it is larger than `most` bytes."""
         body = bytearray()
         async for piece in self.pieces():
             body += piece
@@ -89,7 +89,7 @@ class Response:
         return bytes(body)
 
     async def _receive(self) -> bytes:
-        # A loop that tries a read before it waits would never turn while a fast server sends.
+        # sock_recv tries to read before it waits, so a fast server would never let other tasks run.
         self._received += 1
         await asyncio.sleep(0 if self._received <= BURST else PAUSE)
         with _tls_in_words():
@@ -101,9 +101,9 @@ class Response:
 
 
 class Client:
-    """Closes everything on `close`. `keep` is how many seconds a connection stays open for another request, at most one
-    for each origin; `server_name` has to be in the certificate, if that is not the host. Answers that are no HTTP are
-    AnswerError, what the network says is OSError."""
+    """Closes all its connections on `close`. `keep` is how many seconds a connection stays open for another request, at
+    most one for each origin. `server_name` is the name that the certificate must have, if that is not the host. Invalid
+    HTTP raises ResponseError, network errors raise OSError."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, server_name: str | None = None, keep: float = 0.0) -> None:
         self._tls = tls
@@ -121,7 +121,7 @@ class Client:
     async def request(
         self, url: Url, headers: Mapping[str, str], *, method: str = "GET", body: bytes = b"", sources: Sources = ()
     ) -> AsyncIterator[Response]:
-        """Ask, and wait for the head of the answer."""
+        """Send a request and wait for the head of the response."""
         message = _message(url, headers, method, body)
         link, response = await self._asked(url, sources, message)
         reusable = False
@@ -141,7 +141,7 @@ class Client:
             try:
                 return await self._ask(kept, response, message)
             except (OSError, ResponseError):
-                # The server may have closed it meanwhile, which is no news of the server.
+                # The server may have closed the idle connection; that says nothing about its health.
                 if response.answer.begun:
                     raise
         link = await self._open(url, sources)
@@ -183,7 +183,7 @@ class Client:
         await link.stack.aclose()
 
     async def _open(self, url: Url, sources: Sources) -> _Link:
-        """A connection to the first address that takes one."""
+        """A connection to the first address that accepts."""
         if url.secure and self._tls is None:
             self._tls = await self._files.call(ssl.create_default_context)
         targets = [replace(target, sources=sources) for target in await _targets(url.host, url.port)]
@@ -203,7 +203,7 @@ class Client:
 
 @contextlib.contextmanager
 def _tls_in_words() -> Iterator[None]:
-    """What goes wrong in TLS is AnswerError: the numbers of such errors are no numbers of the system."""
+    """Turn TLS errors into ResponseError: their errno values are not those of the system."""
     try:
         yield
     except ssl.SSLError as error:

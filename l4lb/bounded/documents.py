@@ -1,9 +1,9 @@
-"""JSON and YAML of others, to plain values. Pure.
+"""Untrusted JSON and YAML as plain values. Pure.
 
-A document has a limited number of values and levels, counted before or while it is read. The library's JSON reader is
-fast but keeps all other threads waiting until it is done, as long as a second for the largest answers: it reads the
-small ones. Large ones are read by its twin in Python, some ten times slower, which gives way to other threads all the
-time. Read them on a thread.
+A document has a limited number of values and levels, counted before or while it is read. The C implementation of the
+JSON reader is fast but does not release the GIL, for as long as a second for the largest documents. So only small
+documents are read with it. Large ones are read with the Python implementation, which is some ten times slower but lets
+other threads run; read them on a thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 from yaml import events
 
 SMALL = 64 * 1024
-"""Bytes of JSON that take a few milliseconds at the worst. More belongs on a thread."""
+"""Bytes of JSON that take a few milliseconds at worst. More belongs on a thread."""
 
 VALUES_MAX = 500_000
 """Values of one document: 16,384 backends have up to 30 each in the lists of Kubernetes."""
@@ -36,11 +36,11 @@ _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 class DocumentError(ValueError):
-    """The document cannot be read. `str()` is one line of a few words."""
+    """The document cannot be read. `str()` is one short line."""
 
 
 class _Reader(json.JSONDecoder):
-    """Reads with Python's twin of the scanner in C if `patient`."""
+    """With `patient`, the JSON reader uses the Python implementation of the scanner."""
 
     def __init__(self, *, patient: bool) -> None:
         super().__init__(object_pairs_hook=_object, parse_int=_integer, parse_float=_fraction)
@@ -73,7 +73,7 @@ _PATIENT = _Reader(patient=True)
 
 
 def read_json(body: bytes) -> Any:
-    """The value of a JSON document. DocumentError if it is none, or too much."""
+    """The value of a JSON document. DocumentError if it is invalid or too large."""
     if body.count(b",") + body.count(b"[") + body.count(b"{") > VALUES_MAX:
         raise DocumentError(f"it has more than {VALUES_MAX} values")
     try:
@@ -87,9 +87,9 @@ def read_json(body: bytes) -> Any:
 
 
 def read_yaml(body: bytes) -> Any:
-    """The value of a YAML document, None if it is empty. Every scalar is text; tags are passed over.
+    """The value of a YAML document, None if it is empty. Every scalar is text; tags are ignored.
 
-    An alias counts as what it stands for. DocumentError if it is no YAML, or too much.
+    An alias counts as often as the value it refers to. DocumentError if the document is invalid or too large.
     """
     if len(body) > YAML_BYTES_MAX:
         raise DocumentError(f"it is larger than {YAML_BYTES_MAX // 2**20} MiB")
@@ -105,7 +105,7 @@ def read_yaml(body: bytes) -> Any:
 
 
 class _Stream:
-    """The body in pieces: at each of them, and between two events, other threads have their turn."""
+    """The body in pieces: other threads may run at each piece and between two events."""
 
     def __init__(self, body: bytes) -> None:
         self._rest = io.BytesIO(body)
@@ -115,7 +115,7 @@ class _Stream:
 
 
 class _Composer:
-    """Builds values of the events of a parser."""
+    """Builds values from the events of a parser."""
 
     def __init__(self) -> None:
         self._left = VALUES_MAX
@@ -154,7 +154,7 @@ class _Composer:
             name = self._value(key, stream, depth + 1)
             value = self._value(next(stream), stream, depth + 1)
             if not isinstance(name, str):
-                raise DocumentError("a key in it is no text")
+                raise DocumentError("a key in it is not a string")
             found[name] = value
         return found
 

@@ -1,7 +1,8 @@
-"""One answer of an HTTP/1.1 server, taken in pieces as they come. Pure.
+"""A parser for one HTTP/1.1 response that arrives in pieces. Pure.
 
-Lenient about form, as curl and browsers are (lines may end in LF alone; HTTP/1.0 is fine), strict about amounts: a head
-has a size, interim answers a number, and what frames a body may not outgrow it. Every byte is looked at once.
+It is lenient about form, like curl and browsers: lines may end in LF alone, HTTP/1.0 is fine. It is strict about
+amounts: the head has a maximum size, the number of interim responses is limited, and chunk framing must not outweigh
+the body. Every byte is looked at once.
 
 Source: https://www.rfc-editor.org/rfc/rfc9112
 """
@@ -14,18 +15,18 @@ from collections.abc import Callable
 from l4lb.base.text import QUOTED_MAX, quoted
 
 HEAD_MAX = 64 * 1024
-"""Bytes of a head, those of the interim answers before it included."""
+"""Bytes of a head, including interim responses before it."""
 
 HEADERS_MAX = 256
 INTERIM_MAX = 8
-"""Answers of the kind `100 Continue` before the one that counts."""
+"""Responses such as `100 Continue` before the final one."""
 
 STATUS_LINE_MAX = 1024
-"""Bytes in which the end of a status line is looked for before the head is whole."""
+"""Bytes that are searched for the end of the status line before the head is complete."""
 
 CHUNK_LINE_MAX = 1024
 FRAMING_MAX = 64 * 1024
-"""Bytes around the chunks of a body, beyond as many as the body has itself."""
+"""Bytes of chunk framing, in addition to as many as the body itself has."""
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.([0-9]) {1,8}([1-9][0-9][0-9])(?=[ \r\n]|$)")
@@ -37,12 +38,12 @@ _EMPTY = frozenset({204, 304})
 
 
 class ResponseError(ValueError):
-    """The answer is none, or too much. `str()` is one line of a few words."""
+    """The response is malformed or too large. `str()` is one short line."""
 
 
 class ResponseParser:
-    """`status` is 0 until the head is there. `ended` says that the answer is whole, `reusable` that another may follow
-    on the connection. Names of headers are in lower case; of one that is repeated the first counts."""
+    """`status` is 0 until the head is complete. `ended` means the response is complete, `reusable` that another may
+    follow on the connection. Header names are lower case; the first of repeated headers counts."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -64,11 +65,11 @@ class ResponseParser:
 
     @property
     def early_status(self) -> int:
-        """The status as soon as its line is whole; 0 before that, and for an interim answer."""
+        """The status as soon as its line is complete; 0 before that and for an interim response."""
         return self.status or early_status(self._buffer)
 
     def feed(self, data: bytes) -> bytes:
-        """What of the body is in these bytes. AnswerError when they are no answer."""
+        """The bytes of the body in `data`. ResponseError if this is not a valid response."""
         self.begun = True
         self._buffer += data
         body = bytearray()
@@ -84,7 +85,7 @@ class ResponseParser:
         return bytes(body)
 
     def end(self) -> None:
-        """The stream has ended. AnswerError if the answer has not."""
+        """The stream has ended. ResponseError if the response is incomplete."""
         if not self.begun:
             raise ResponseError("the connection ended without an answer")
         if self._step != self._until_end:
@@ -133,7 +134,7 @@ class ResponseParser:
         self._frame()
 
     def _frame(self) -> None:
-        """How the body is framed, by the head."""
+        """Decide from the head how the body is framed."""
         coding, length = self.headers.get("transfer-encoding", ""), _agreed(self.headers.get("content-length"))
         if self.status in _EMPTY:
             self.ended = True
@@ -197,7 +198,7 @@ class ResponseParser:
         return following
 
     def _line(self, at: int) -> tuple[bytes, int | None]:
-        """The line that begins at `at`, without its end, and where the next one begins."""
+        """The line that begins at `at`, without its line end, and the position after it."""
         end = self._buffer.find(b"\n", max(at, self._searched), at + CHUNK_LINE_MAX)
         if end < 0:
             if len(self._buffer) - at >= CHUNK_LINE_MAX:
@@ -208,7 +209,7 @@ class ResponseParser:
 
 
 def early_status(begin: bytes | bytearray) -> int:
-    """The status that an answer begins with, if its line is whole and it is not an interim one; else 0."""
+    """The status at the start of a response, if the line is complete and the response is not interim; else 0."""
     line = _STATUS_LINE.match(begin)
     if line is None or begin.find(b"\n", line.start(2), STATUS_LINE_MAX) < 0:
         return 0
@@ -217,6 +218,6 @@ def early_status(begin: bytes | bytearray) -> int:
 
 
 def _agreed(value: str | None) -> str | None:
-    """A header that was repeated may have become a list; where all of it is the same, that counts."""
+    """The value of a header that proxies may have joined into a list: if all items are equal, that item."""
     parts = {part.strip() for part in (value or "").split(",")}
     return parts.pop() if value is not None and len(parts) == 1 else value

@@ -1,6 +1,6 @@
-"""Parts of a document of others, by the type they have to have. Pure.
+"""Typed access to parts of an untrusted document. Pure.
 
-What is missing, or null, is empty. A part of any other type is DocumentError, whose message does not repeat it.
+A missing or null part reads as empty. A part of any other type raises DocumentError, whose message does not quote it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def an_object(value: Any, what: str) -> Object:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise DocumentError(f"{what} is no object")
+        raise DocumentError(f"{what} is not an object")
     return value
 
 
@@ -30,14 +30,14 @@ def items(parent: Object, key: str) -> Sequence[Any]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        raise DocumentError(f"its '{key}' is no list")
+        raise DocumentError(f"its '{key}' is not a list")
     return value
 
 
 def objects(parent: Object, key: str) -> Sequence[Object]:
     found = items(parent, key)
     if not all(isinstance(one, dict) for one in found):
-        raise DocumentError(f"its '{key}' is no list of objects")
+        raise DocumentError(f"its '{key}' is not a list of objects")
     return found
 
 
@@ -46,5 +46,5 @@ def text(parent: Object, key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise DocumentError(f"its '{key}' is no text")
+        raise DocumentError(f"its '{key}' is not a string")
     return value

@@ -1,4 +1,4 @@
-"""URLs of servers that are asked. Pure."""
+"""URLs of servers that l4lb sends requests to. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from l4lb.net.interfaces import known_to_peers
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """`host` is without brackets, `target` what stands in a request line."""
+    """`host` is without brackets; `target` is what the request line contains."""
 
     secure: bool
     host: str
@@ -22,7 +22,7 @@ class Url:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `http://host:port/path?query` or the same with https. ValueError says what is wrong."""
+        """Parse `http://host:port/path?query` or the same with https. ValueError says what is wrong."""
         parts = urlsplit(text)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("a URL begins with http:// or https:// and a host")
@@ -37,23 +37,23 @@ class Url:
         return cls(secure, parts.hostname, port or (443 if secure else 80), target, _credentials(parts))
 
     def at(self, target: str) -> Url:
-        """Another target of the same server."""
+        """The URL of another target on the same server."""
         return Url(self.secure, self.host, self.port, target, self.credentials)
 
     def under(self, target: str) -> Url:
-        """A target below this one."""
+        """The URL of a target below this one."""
         return self.at(self.target.rstrip("/") + target)
 
     @property
     def authority(self) -> str:
-        """As it stands in a Host header."""
+        """The value of the Host header."""
         plain = known_to_peers(self.host)
         host = f"[{plain}]" if ":" in plain else plain
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 
 def _credentials(parts: SplitResult) -> str | None:
-    """The value of an Authorization header; None where the URL has no user."""
+    """The value of the Authorization header; None if the URL has no user."""
     if parts.username is None:
         return None
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

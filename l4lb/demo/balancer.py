@@ -55,7 +55,7 @@ class BalancerChild:
             async with asyncio.timeout(PATIENCE):
                 await self.process.heard.wait()
         lines = self.process.lines
-        return lines[-1].removeprefix("Error: ") if lines else "it said nothing"
+        return lines[-1].removeprefix("Error: ") if lines else "empty response"
 
 
 @contextlib.asynccontextmanager

@@ -1,1 +1,1 @@
-"""Finding backends: one module for each kind of source, and what is accepted of their answers."""
+"""Discovery of backends: a module for each kind of source, and the rules for accepting what they report."""

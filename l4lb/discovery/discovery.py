@@ -14,14 +14,14 @@ from l4lb.discovery.sources import new_source
 from l4lb.status import DiscoveryStatus
 
 FIRST_ANSWER_TIMEOUT = 5.0
-"""Seconds that a reload waits for sources that are new."""
+"""Seconds that a reload waits for new sources."""
 
 
 class Discovery:
-    """Owns the followers. `on_change` is called on the loop whenever a pool has other endpoints than before.
+    """Owns the followers. `on_change` is called on the loop whenever the endpoints of a pool have changed.
 
-    A source whose section did not change goes on undisturbed. Where it did, what is known stays until the new source
-    has answered. `known` is what was found for each pool before there was a source.
+    A source whose settings did not change goes on undisturbed. If they did, the known endpoints stay until the new
+    source has answered. `known` has endpoints for pools whose source has not answered yet.
     """
 
     def __init__(self, on_change: Callable[[], None], known: Mapping[str, Endpoints] | None = None) -> None:
@@ -32,7 +32,7 @@ class Discovery:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def prepare(self, config: Config) -> None:
-        """Ask the sources that `config` adds, and wait a while for their first answers. `apply` takes them over."""
+        """Start the sources that `config` adds, and wait a while for their first answers. `apply` takes them over."""
         self.discard()
         for name, pool in config.pools.items():
             settings, known = pool.discover, self._followers.get(name)
@@ -43,13 +43,13 @@ class Discovery:
                 await asyncio.gather(*(follower.answered.wait() for follower in self._prepared.values()))
 
     def discard(self) -> None:
-        """Forget what was prepared and not taken over."""
+        """Stop the sources that were prepared but not applied."""
         for follower in self._prepared.values():
             self._end(follower)
         self._prepared.clear()
 
     def apply(self, config: Config) -> None:
-        """Follow the sources of exactly this configuration from now on."""
+        """Follow exactly the sources of this configuration from now on."""
         before, self._followers = self._followers, {}
         for name, pool in config.pools.items():
             if pool.discover is not None:
@@ -72,7 +72,7 @@ class Discovery:
         return follower
 
     def found(self, config: Config) -> Mapping[str, Endpoints]:
-        """What is known for each pool of this configuration, what was prepared for it included."""
+        """The known endpoints of each pool in this configuration, including prepared sources."""
         result = {}
         for name, pool in config.pools.items():
             if pool.discover is not None:
@@ -84,16 +84,16 @@ class Discovery:
 
     @property
     def waiting(self) -> bool:
-        """Whether a source has not answered yet, and nothing is known for its pool."""
+        """Whether a pool knows no endpoints because its source has not answered yet."""
         return not all(follower.answered.is_set() or name in self._known for name, follower in self._followers.items())
 
     def status(self, pool: str, now: float) -> DiscoveryStatus | None:
-        """How the source of a pool does; None if it has none."""
+        """The status of a pool's source; None if the pool has no source."""
         follower = self._followers.get(pool)
         return None if follower is None else follower.status(now)
 
     async def close(self) -> None:
-        """Stop all of them, and wait until nothing is under way."""
+        """Stop all sources and wait until they have ended."""
         for follower in self._followers.values():
             self._end(follower)
         self._followers.clear()

@@ -1,7 +1,7 @@
-"""Backends from DNS: address records of a name, or SRV records and the addresses of their targets.
+"""Discovery by DNS: address records of a name, or SRV records and the addresses of their targets.
 
-Asked again when the shortest time to live is over. A server that fails keeps what is known, and so does an answer
-without records, unless `hold: 0s` says that all answers are accepted.
+The next look-up happens when the shortest TTL expires. If a server fails, or answers without records, the known
+endpoints stay, unless `hold: 0s` accepts all answers.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from l4lb.discovery.records import Service, from_addresses, from_services
 from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Endpoint, NothingThere, Report
 
 TTL_MIN = 1.0
-"""Seconds between two look-ups, whatever the time to live."""
+"""Minimum seconds between two look-ups, whatever the TTL."""
 
 FIRST_INTERVAL = 5.0
-"""The same while no time to live is known."""
+"""Seconds between two look-ups while no TTL is known."""
 
 JITTER = 0.1
-"""Look-ups come later by up to this share, so that many balancers do not ask in step."""
+"""Look-ups are delayed at random by up to this share, so that many balancers do not ask in step."""
 
 CONCURRENCY = 16
 
 
 class DnsSource:
-    """Satisfies `Source`."""
+    """Implements `Source`."""
 
     def __init__(self, settings: discover.DnsDiscovery) -> None:
         self._settings = settings
@@ -50,7 +50,7 @@ class DnsSource:
         raise AssertionError("rounds do not end")
 
     async def _look_up(self, servers: NameServers) -> tuple[list[Endpoint], float]:
-        """What there is now, and for how many seconds that holds."""
+        """The current answer and its TTL in seconds."""
         name, port = self._settings.name, self._settings.port
         if port is None:
             return await self._look_up_services(servers, name)
@@ -66,7 +66,7 @@ class DnsSource:
         services = [
             Service(record.priority, record.weight, record.port, record.target.to_text(omit_final_dot=True).lower())
             for record in answer.rrset
-            # The root as a target says that there is no such service.
+            # A target of "." means that the service does not exist (RFC 2782).
             if record.target.labels != (b"",) and record.port
         ]
         if len(services) > ENDPOINTS_MAX:
@@ -83,7 +83,7 @@ class DnsSource:
 
 
 async def _find_all(servers: NameServers, targets: list[str], known: dict[str, dict[str, Found]]) -> list[Found]:
-    """The addresses of all targets, or DiscoveryError: part of an answer says nothing."""
+    """The addresses of all targets, or DiscoveryError: a partial answer would look like removed backends."""
     places = asyncio.Semaphore(CONCURRENCY)
 
     async def find(target: str) -> Found:
@@ -99,8 +99,8 @@ async def _find_all(servers: NameServers, targets: list[str], known: dict[str, d
 
 
 async def _find(servers: NameServers, target: str, sent: dict[str, Found]) -> Found:
-    """The IPv4 addresses of a target, or else those of IPv6. What was `sent` along need not be asked for: it is all
-    there is of its type, but says nothing of the other."""
+    """The IPv4 addresses of a target, or else its IPv6 addresses. Types that are in `sent`, the additional section, are
+    not asked for again: each is complete, but says nothing about the other type."""
     failed: DiscoveryError | None = None
     for record in ("A", "AAAA"):
         if record in sent:

@@ -1,7 +1,8 @@
-"""From EndpointSlices of Kubernetes to endpoints. Pure.
+"""Turns EndpointSlices of Kubernetes into endpoints. Pure.
 
-A Service may have several slices, and while endpoints move between them two slices have the same one; a Service with
-two address families has slices of each. One backend is made of each pod: IPv4 before IPv6, the readiest of several.
+A Service may have several slices. While an endpoint moves between slices, two of them contain it; a Service with two
+address families has slices for each. Each pod becomes one backend: IPv4 is preferred to IPv6, and of several entries
+the one that is most ready counts.
 
 Source: https://kubernetes.io/docs/reference/kubernetes-api/service-resources/endpoint-slice-v1/
 """
@@ -26,7 +27,8 @@ _RANKS = {Readiness.READY: 0, Readiness.DRAINING: 1, Readiness.NOT_READY: 2}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An endpoint of one slice. `serving` says that it would answer; `hints` are the zones it is meant for."""
+    """An endpoint of one slice. `serving` means that it still answers; `hints` are the zones whose clients should use
+    it."""
 
     name: str
     address: Address
@@ -39,7 +41,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What a slice has. `port_found` is whether it has the port that is asked for; without one it has no entries."""
+    """The entries of one slice. `port_found` says whether the slice has the wanted port; without it, there are no
+    entries."""
 
     entries: tuple[Entry, ...]
     port_found: bool
@@ -48,7 +51,7 @@ class Slice:
 
 
 def read_slice(data: shape.Object, port: Port) -> Slice:
-    """One EndpointSlice. DiscoveryError if it has several ports and none is asked for, or is no EndpointSlice."""
+    """Parse one EndpointSlice. DiscoveryError if it is invalid, or has several ports and none is configured."""
     endpoints = shape.objects(data, "endpoints")
     number = _port(shape.objects(data, "ports"), port)
     if number is None:
@@ -69,13 +72,13 @@ def read_slice(data: shape.Object, port: Port) -> Slice:
 
 
 def _port(ports: Iterable[shape.Object], wanted: Port) -> int | None:
-    """The number of the port that is asked for; None if the slice does not have it."""
+    """The number of the wanted port; None if the slice does not have it."""
     found = [(shape.text(one, "name"), one.get("port")) for one in ports if one.get("protocol") in (None, "TCP")]
     if wanted is None and len(found) > 1:
         shown = clipped(", ".join(name or shorten(number)[1:-1] for name, number in found[:16]), 200)
         raise DiscoveryError(f"the Service has several ports ({shown}); give port")
     if not found and isinstance(wanted, int):
-        # A headless Service may have no ports: its pods are reached at any.
+        # A headless Service may have no ports: its pods are reached at any port.
         return wanted
     for name, number in found:
         if number is None:
@@ -91,7 +94,7 @@ def _port(ports: Iterable[shape.Object], wanted: Port) -> int | None:
 
 
 def _entry(endpoint: shape.Object, family: str, port: int) -> Iterator[Entry]:
-    """The entry of an endpoint; none if it has no address. ValueError says what is wrong with it."""
+    """The entry of an endpoint; None if it has no address. ValueError says what is wrong."""
     conditions = shape.section(endpoint, "conditions")
     ready = conditions.get("ready") is not False
     serving = ready if conditions.get("serving") is None else bool(conditions["serving"])
@@ -100,7 +103,7 @@ def _entry(endpoint: shape.Object, family: str, port: int) -> Iterator[Entry]:
     else:
         readiness = Readiness.READY if ready else Readiness.NOT_READY
     hints = shape.objects(shape.section(endpoint, "hints"), "forZones")
-    # All addresses of an endpoint are the same; the API has one (API reference, `addresses`).
+    # All addresses of an endpoint are equivalent, and the API allows only one (API reference, `addresses`).
     for host in shape.items(endpoint, "addresses")[:1]:
         address = _address(host if isinstance(host, str) else shorten(host), port)
         yield Entry(
@@ -119,7 +122,7 @@ def _address(host: str, port: int) -> Address:
 
 
 def merge(slices: Iterable[Slice]) -> Answer:
-    """The endpoints of all slices. DiscoveryError if there are some, but not at the port that is asked for."""
+    """The endpoints of all slices. DiscoveryError if there are slices but none has the wanted port."""
     slices = list(slices)
     if not any(one.port_found for one in slices) and any(not one.empty for one in slices):
         raise DiscoveryError("the Service does not have the port that is asked for")
@@ -133,8 +136,8 @@ def merge(slices: Iterable[Slice]) -> Answer:
 
 
 def _distinct(entries: Iterable[Entry]) -> list[Entry]:
-    """One entry of each pod, the best; the other addresses at which it is ready too, in the same family, are called by
-    their host besides. That is as kube-proxy has it, to which addresses are all that counts."""
+    """One entry for each pod, the best one. Further ready addresses of the same family get their host appended to the
+    name. kube-proxy treats addresses in the same way."""
     kept: dict[str, Entry] = {}
     for entry in sorted(entries, key=_preference):
         best = kept.setdefault(entry.name, entry)
@@ -145,13 +148,13 @@ def _distinct(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _preference(entry: Entry) -> tuple[int, int, bool, Address, str, tuple[str, ...]]:
-    """An order of everything there is: which slice has an endpoint must not matter."""
+    """A total order: the result must not depend on which slice contains an endpoint."""
     rank = _RANKS[entry.readiness]
     return _FAMILIES.index(entry.family), rank, not entry.serving, entry.address, entry.zone or "", entry.hints
 
 
 def _last_resort(entries: list[Entry]) -> list[Entry]:
-    """Where nobody is ready, those that are about to go but still serve are used (KEP-1669)."""
+    """If no endpoint is ready, those that are terminating but still serve are used (KEP-1669)."""
     if any(entry.readiness is Readiness.READY for entry in entries):
         return entries
     return [
@@ -163,7 +166,7 @@ def _last_resort(entries: list[Entry]) -> list[Entry]:
 
 
 def _zone(entry: Entry, hinted: bool) -> str | None:
-    """The zone whose clients it is meant for, where every ready endpoint has a hint; else the zone it is in."""
+    """The zone whose clients should use it, if every ready endpoint has a hint; else the zone that it is in."""
     if not hinted or not entry.hints:
         return entry.zone
     return entry.zone if entry.zone in entry.hints else entry.hints[0]

@@ -1,7 +1,7 @@
-"""Backends from keys below a prefix in etcd, version 3: read once, then watched.
+"""Discovery by keys below a prefix in etcd, version 3: read once, then watched.
 
-Through the JSON gateway that every member has, so no gRPC is needed. Everything is read again now and then, and after
-each break of the watch: that finds a member that is cut off from the others, and what a compaction made us miss.
+It uses the JSON gateway that every member has, so gRPC is not needed. Everything is read again at intervals and after
+each interruption of the watch. That detects a member that is cut off from the others, and changes lost to a compaction.
 
 Source: https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/
 """
@@ -30,13 +30,13 @@ from l4lb.discovery.source import ENDPOINTS_MAX, DiscoveryError, Report
 from l4lb.discovery.web import lines, parsed, read_body, tls_context
 
 REFRESH = 60.0
-"""Seconds after which everything is read again though nothing was heard. A member without a quorum then says so."""
+"""Seconds after which everything is read again although the watch is silent. A member without quorum then fails."""
 
 SHORT_WATCH = 1.0
-"""Seconds. A member that ends watches sooner without a word is broken."""
+"""Seconds. A member that repeatedly ends watches sooner than this is broken."""
 
 SETTLE = 0.05
-"""Seconds from telling of one change to reading about the next."""
+"""Seconds between reporting a change and reading further events."""
 
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 
@@ -44,7 +44,7 @@ Pairs = dict[bytes, bytes]
 
 
 class EtcdSource:
-    """Satisfies `Source`."""
+    """Implements `Source`."""
 
     def __init__(self, settings: discover.EtcdDiscovery) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class EtcdSource:
                 async with asyncio.timeout(REFRESH):
                     heard = await self._follow(client, pairs, revision + 1, report)
             except (TimeoutError, ResponseError, OSError):
-                # Whether that matters shows when everything is read again.
+                # Reading everything again shows whether the error matters.
                 heard = True
             if not heard and loop.time() - begun < SHORT_WATCH:
                 raise DiscoveryError("the member ends the watch at once")
@@ -74,7 +74,7 @@ class EtcdSource:
         await report.found(await asyncio.to_thread(read_pairs, tuple(pairs.items()), self._settings.prefix))
 
     async def _read(self, client: Client) -> tuple[Pairs, int]:
-        """All pairs, and the revision they are of, from the first member that answers."""
+        """All pairs and their revision, from the first member that answers."""
         members = self._settings.endpoints
         problems: list[str] = []
         for _ in members:
@@ -95,7 +95,7 @@ class EtcdSource:
         return await asyncio.to_thread(_pairs, shape.objects(answer, "kvs")), _revision(answer)
 
     async def _follow(self, client: Client, pairs: Pairs, revision: int, report: Report) -> bool:
-        """Watch from `revision` until the member ends it; whether it said anything."""
+        """Watch from `revision` until the member ends the watch. Returns whether there was any event."""
         heard = False
         member = self._settings.endpoints[self._member]
         request = {"create_request": self._keys() | {"start_revision": revision}}
@@ -112,7 +112,7 @@ class EtcdSource:
                 if result.get("canceled"):
                     if why := shape.text(result, "cancel_reason"):
                         raise DiscoveryError(f"the watch was cancelled: {clipped(why)}")
-                    # A compaction has swallowed the revision.
+                    # The revision was compacted.
                     return heard
                 if events := shape.objects(result, "events"):
                     await self._heard(pairs, events, report)
@@ -123,7 +123,7 @@ class EtcdSource:
         if len(pairs) > ENDPOINTS_MAX:
             raise DiscoveryError(f"there are more than the {ENDPOINTS_MAX} keys that fit")
         await self._tell(pairs, report)
-        # Further events wait where they are, and are told of together.
+        # Let further events queue up, so that they are reported together.
         await asyncio.sleep(SETTLE)
 
     @staticmethod
@@ -145,7 +145,7 @@ def _pairs(found: Sequence[shape.Object]) -> Pairs:
 
 def _apply(pairs: Pairs, events: Sequence[shape.Object]) -> None:
     for event in events:
-        # What is a default is left out of the JSON: PUT is one, and so is an empty value.
+        # The JSON omits default values: the event type PUT, and an empty value.
         item = shape.section(event, "kv")
         if event.get("type") == "DELETE":
             pairs.pop(_decoded(item, "key"), None)
@@ -176,7 +176,7 @@ async def _object(body: bytes) -> shape.Object:
 
 
 def _revision(answer: shape.Object) -> int:
-    """Numbers of 64 bits are text in this JSON."""
+    """64-bit numbers are strings in this JSON."""
     given = shape.section(answer, "header").get("revision") or 0
     return int(given) if isinstance(given, int) or (isinstance(given, str) and _NUMBER.fullmatch(given)) else 0
 

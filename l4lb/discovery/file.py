@@ -1,8 +1,8 @@
-"""Backends from a file that another program writes: Prometheus' file_sd.
+"""Discovery by a file that another program writes, in the format of Prometheus' file_sd.
 
-The directory is watched, so a file that is replaced by a rename, or by a link that is turned round as Kubernetes does
-with a ConfigMap, is read at once. What cannot be watched (a link further up, a network file system) is found by reading
-again now and then.
+The directory is watched, so the file is read at once when it is replaced by a rename, or by switching a symbolic link
+as Kubernetes does with a ConfigMap. Changes that inotify does not report (a link in a parent directory, a network file
+system) are found by reading again at intervals.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from l4lb.discovery.source import ANSWER_MAX, ENDPOINTS_MAX, Answer, DiscoveryEr
 from l4lb.discovery.targets import parse_json, parse_yaml
 
 REREAD = 30.0
-"""Seconds after which the file is read again though nothing was heard of it."""
+"""Seconds after which the file is read again without a notification."""
 
 RETRY = 5.0
-"""The same, after a failure: a directory that is not there cannot be watched."""
+"""The same after a failure: a directory that does not exist cannot be watched."""
 
 SETTLE = 0.02
-"""Seconds from the first sign of a change to reading: a program that replaces several files takes a moment."""
+"""Seconds from the first notification to reading: a program that replaces several files takes a moment."""
 
 SETTLE_MAX = 1.0
-"""Seconds from one reading to the next where a file changes without end."""
+"""Minimum seconds between two reads of a file that keeps changing."""
 
 FILES_MAX = 1024
 
@@ -41,7 +41,8 @@ _SUFFIXES = {".json": parse_json, ".yaml": parse_yaml, ".yml": parse_yaml}
 
 
 class FileSource:
-    """Satisfies `Source`. Several files of a pattern are one answer: if one is wrong, nothing of it counts."""
+    """Implements `Source`. Several files that match a pattern form one answer: if one file is invalid, so is the
+    answer."""
 
     def __init__(self, settings: discover.FileDiscovery) -> None:
         self._path = settings.path
@@ -57,7 +58,7 @@ class FileSource:
                 try:
                     await report.found(await self._files.call(self._read, inotify))
                 except (DiscoveryError, OSError, TimeoutError) as error:
-                    # A mended file is noticed at once, however long it has been wrong.
+                    # After a failure, restart the backoff, so that a repaired file is noticed at once.
                     report.failed(reason(error))
                     patience = RETRY
                 with contextlib.suppress(TimeoutError):
@@ -69,7 +70,7 @@ class FileSource:
             inotify.close()
 
     def _read(self, inotify: Inotify) -> Answer:
-        # First, so that no change is missed. It looks for the directory, so it may hang as well.
+        # Watch before reading, so that no change is missed. Adding the watch resolves the path, so it may hang too.
         inotify.watch(os.path.dirname(self._path) or ".")
         return read(self._path)
 
@@ -96,7 +97,7 @@ def read(path: str) -> Answer:
 
 
 def _read_one(path: str, most: int) -> tuple[Answer, int]:
-    """The answer of one file, and its size, which is at most what is left of the bytes of an answer."""
+    """The answer of one file, and its size. `left` is how many bytes the answer may still have."""
     parse = _SUFFIXES.get(os.path.splitext(path)[1])
     if parse is None:
         raise DiscoveryError(f"{path} ends in none of {', '.join(_SUFFIXES)}")
@@ -115,5 +116,5 @@ def _read_one(path: str, most: int) -> tuple[Answer, int]:
 
 
 def _open(path: str, flags: int) -> int:
-    # A FIFO in its place would keep the thread for ever.
+    # A FIFO at this path would block the thread for ever.
     return os.open(path, flags | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""Keeps a source going and remembers what it found: through failures, bursts of changes and answers that look wrong."""
+"""Keeps a source running and remembers its endpoints through failures, bursts of changes and suspicious answers."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from l4lb.status import DiscoveryStatus
 
 BACKOFF_MIN = 0.5
 BACKOFF_MAX = 30.0
-"""Seconds until a broken source is tried again: more after each failure, up to this."""
+"""Seconds until a failed source is tried again: doubled after each failure, up to this maximum."""
 
 QUIET = 0.1
-"""Seconds without a change after which changes are passed on together."""
+"""Seconds without a further change after which a burst of changes is passed on."""
 
 PATIENCE = 1.0
-"""Seconds after which they are passed on even if more keep coming."""
+"""Seconds after which changes are passed on even if more keep coming."""
 
 JUDGED_AT_ONCE = 512
-"""Endpoints that are judged on the loop, within milliseconds. More belong on a thread."""
+"""Endpoints that are validated on the loop, within milliseconds. More use a thread."""
 
 MISSES = 3
-"""Answers of name servers in a row that lack an endpoint, before it is gone."""
+"""Consecutive DNS answers that must lack an endpoint before it is removed."""
 
 REMARKS_SHOWN = 10
-"""Entries of one answer that are named in the log; the others are a number."""
+"""Entries of one answer that are logged one by one; the others are only counted."""
 
 REMARK_MAX = 200
 
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 def backoff(failures: int, dice: random.Random) -> float:
-    """How long to wait after so many failures in a row, drawn so that many balancers do not come back in step."""
+    """Seconds to wait after `failures` failures in a row. Random, so that many balancers do not come back in step."""
     return min(BACKOFF_MAX, BACKOFF_MIN * 2.0 ** min(failures - 1, 30)) * dice.uniform(0.5, 1.0)
 
 
@@ -52,8 +52,8 @@ def due(first: float, last: float) -> float:
 
 
 class Follower:
-    """Owns the task that watches `source` for a pool. Satisfies `Report`. `on_change` is called on the loop whenever
-    `endpoints` has changed. Until the source has answered, `endpoints` is `inherited`."""
+    """Owns the task that watches `source` for a pool. Implements `Report`. `on_change` is called on the loop whenever
+    `endpoints` has changed. `inherited` is used until the source has answered."""
 
     def __init__(self, pool: str, settings: Discover, source: Source, on_change: Callable[[], None]) -> None:
         self.settings = settings
@@ -80,14 +80,14 @@ class Follower:
         self._task = self._loop.create_task(supervise(self._label, self._run), name=f"discovery {pool}")
 
     def inherit(self, endpoints: Endpoints) -> None:
-        """Keep these until the source has answered."""
+        """Use these endpoints until the source has answered."""
         if not self.answered.is_set():
             self.endpoints = endpoints
             if self._rules.misses:
                 self._accepted = AcceptedEndpoints(endpoints)
 
     async def close(self) -> None:
-        """Stop watching, and wait until nothing is under way. What was found is still there."""
+        """Stop watching and wait until the task has ended. The endpoints stay available."""
         self._task.cancel()
         for timer in (self._flush_timer, self._hold_timer):
             if timer is not None:
@@ -130,7 +130,7 @@ class Follower:
         self._unusable_total += len(unusable)
 
     def _say(self, template: str, said: Mapping[str, str], before: Mapping[str, str]) -> Mapping[str, str]:
-        """Log what is new of it, within bounds. All of it, for the next time."""
+        """Log the new entries, up to a limit, and remember all of them."""
         news = [(name, why) for name, why in said.items() if before.get(name) != why]
         for name, why in news[:REMARKS_SHOWN]:
             _log.warning(template, self._label, name, shorten(why, REMARK_MAX))
@@ -189,7 +189,7 @@ class Follower:
         self._hold_timer = self._loop.call_at(deadline, self._end_hold, deadline)
 
     def _end_hold(self, deadline: float) -> None:
-        # A source that is broken now says nothing: its next answer decides.
+        # If the source is failing now, wait for its next answer instead.
         if self._working:
             self._believe(self._accepted.unchanged(max(deadline, self._loop.time()), self._rules))
 
@@ -220,15 +220,15 @@ class Follower:
                 self.failed(reason(error))
             except Exception as error:
                 if self._working:
-                    _log.exception("%s failed in a way nobody foresaw", self._label)
+                    _log.exception("unexpected error in %s", self._label)
                 self.failed(clipped(repr(error)))
-            # One that answers and breaks at once is broken all the same.
+            # A source that answers and then fails at once counts as failing.
             failures = 1 if self._loop.time() - begun > BACKOFF_MAX else failures + 1
             await asyncio.sleep(min(backoff(failures, self._dice), max(self._source.interval, BACKOFF_MIN)))
 
 
 def _in_order(endpoints: Sequence[Endpoint]) -> Endpoints:
-    """By name, each name once: the same answer in another order changes nothing."""
+    """Sorted by name, without duplicates: the order of an answer does not matter."""
     return tuple(sorted({endpoint.name: endpoint for endpoint in reversed(endpoints)}.values(), key=_name))
 
 

@@ -1,6 +1,6 @@
-"""Backends from a server that is asked now and then: Prometheus' http_sd.
+"""Discovery by polling an HTTP server, in the format of Prometheus' http_sd.
 
-The whole list comes with every answer. A server that knows ETags may answer that nothing changed.
+Every response has the whole list. A server that supports ETags may respond that nothing changed.
 
 Source: https://prometheus.io/docs/prometheus/latest/http_sd/
 """
@@ -24,11 +24,11 @@ from l4lb.discovery.web import read_body, read_token, tls_context
 _ETAG = re.compile(r"[!-~]{1,1024}", re.ASCII)
 
 JITTER = 0.1
-"""Intervals vary by this share either way."""
+"""Intervals vary at random by this share."""
 
 
 class HttpSource:
-    """Satisfies `Source`."""
+    """Implements `Source`."""
 
     def __init__(self, settings: discover.HttpDiscovery) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class HttpSource:
         raise AssertionError("rounds do not end")
 
     async def _ask(self, client: Client, etag: str | None, report: Report) -> str | None:
-        """Ask once and report; the tag of the answer."""
+        """Poll once and report the result. Returns the ETag of the response."""
         headers = {
             "Accept": "application/json",
             "X-Prometheus-Refresh-Interval-Seconds": f"{self._settings.interval:g}",
@@ -57,7 +57,7 @@ class HttpSource:
             headers["If-None-Match"] = etag
         if self._settings.token_file is not None:
             headers["Authorization"] = f"Bearer {await read_token(self._files, self._settings.token_file)}"
-        # A redirect would take the token elsewhere.
+        # Redirects are not followed: they would send the token to another server.
         async with client.request(Url.parse(self._settings.url), headers) as response:
             if response.status == 304 and etag is not None:
                 report.unchanged()

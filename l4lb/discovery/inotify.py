@@ -1,7 +1,7 @@
-"""Hearing of changes in directories (inotify(7)).
+"""Notifications about changes in directories (inotify(7)).
 
-Through ctypes: the packages there are look for the C library with a compiler or a linker, which a service must not
-need to start.
+Uses ctypes: the available packages search for the C library with a compiler or a linker, which a service must not need
+at run time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Inotify:
-    """Sets `changed` after each change in a watched directory. To be closed by whoever made it, on the same loop."""
+    """Sets `changed` after each change in a watched directory. The owner closes it, on the same loop."""
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
@@ -48,7 +48,7 @@ class Inotify:
         self._loop.add_reader(self._fd, self._read)
 
     def watch(self, directory: str) -> None:
-        """Hear of changes there; again is the same as once. OSError if it cannot be watched."""
+        """Watch a directory; watching it twice is harmless. OSError if it cannot be watched."""
         _checked(_libc.inotify_add_watch(self._fd, os.fsencode(directory), CHANGES), directory)
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class Inotify:
         os.close(self._fd)
 
     def _read(self) -> None:
-        # What happened does not matter: whoever waits looks for itself.
+        # The kind of event does not matter: the reader looks at the file itself.
         try:
             while os.read(self._fd, READ_SIZE):
                 self.changed.set()

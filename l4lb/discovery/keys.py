@@ -1,7 +1,7 @@
-"""From keys and values in etcd to endpoints. Pure.
+"""Turns keys and values in etcd into endpoints. Pure.
 
-A value is an address, or a JSON object with `address` and perhaps `weight`, `zone` and `tier`. The object that etcd's
-own naming package writes, `{"Addr": …}`, is read too.
+A value is an address, or a JSON object with `address` and optionally `weight`, `zone` and `tier`. The format of etcd's
+own naming package, `{"Addr": …}`, is accepted too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]{1,255}")
 
 
 def range_end(prefix: bytes) -> bytes:
-    """The first key after all that begin with `prefix`, as etcd wants to be told it."""
+    """The `range_end` of a request for all keys that start with `prefix`: the first key after them."""
     for length in range(len(prefix), 0, -1):
         if prefix[length - 1] < 0xFF:
             return prefix[: length - 1] + bytes([prefix[length - 1] + 1])
@@ -40,14 +40,15 @@ def read_pairs(pairs: Iterable[tuple[bytes, bytes]], prefix: str) -> Answer:
 
 
 def read_pair(name: str, value: bytes) -> Endpoint:
-    """One endpoint, called as its key goes on after the prefix. DiscoveryError or ValueError if there is none."""
+    """One endpoint, named by the rest of its key after the prefix. DiscoveryError or ValueError if the value is
+    invalid."""
     settings = _settings(value)
     address = read_backend(settings.get("address", settings.get("Addr")))
     if address.is_unix:
         raise DiscoveryError(f"{shorten(str(address))} is a socket of this host; HOST:PORT is expected")
     zone = settings.get("zone")
     if zone is not None and not isinstance(zone, str):
-        raise DiscoveryError(f"the zone {shorten(zone)} is no text")
+        raise DiscoveryError(f"the zone {shorten(zone)} is not a string")
     name = name.strip("/")
     return Endpoint(
         name if _NAME.fullmatch(name) else str(address),
@@ -65,11 +66,11 @@ def _settings(value: bytes) -> Mapping[str, Any]:
     try:
         return shape.an_object(read_json(value), "it")
     except DocumentError as error:
-        raise DiscoveryError(f"this is no JSON: {error}") from error
+        raise DiscoveryError(f"not valid JSON: {error}") from error
 
 
 def _number(settings: Mapping[str, Any], key: str, most: int, default: int) -> int:
     value = settings.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise DiscoveryError(f"the {key} {shorten(value)} is no whole number from 0 to {most}")
+        raise DiscoveryError(f"the {key} {shorten(value)} is not a whole number from 0 to {most}")
     return value

@@ -1,8 +1,8 @@
-"""Backends from the EndpointSlices of a Service in Kubernetes: listed once, then watched.
+"""Discovery by the EndpointSlices of a Service in Kubernetes: listed once, then watched.
 
-The watch goes on from the last version that was seen, whatever interrupts it. When the server no longer knows that
-version (410, as a status or as an event), everything is listed again and takes the place of what was known, so that
-what went meanwhile is gone. Versions are never compared.
+After an interruption the watch goes on from the last version that was seen. If the server no longer knows that version
+(410, as a status or as an event), everything is listed again and replaces what was known, so that endpoints removed in
+the meantime disappear. Versions are never compared.
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
@@ -34,19 +34,19 @@ PAGE = 100
 PAGES_MAX = 200
 
 SETTLE = 0.05
-"""Seconds from telling of one change to reading about the next."""
+"""Seconds between reporting a change and reading further events."""
 
 WATCH_TIMEOUT = (240, 300)
-"""Seconds after which the server ends a watch, drawn anew each time: a dead one is not waited for any longer."""
+"""Seconds after which the server should end a watch, random each time: it bounds the wait for a dead server."""
 
 SILENCE = 90.0
-"""Seconds without an event or bookmark after which a watch is begun anew, from where it was: its server may be gone."""
+"""Seconds without an event or bookmark after which the watch is restarted, because its server may be gone."""
 
 RELIST_PAUSE = 1.0
-"""Seconds before everything is listed again, or twice that: all who watch do so when the server loses its history."""
+"""Seconds before everything is listed again, up to twice that: all clients do so when the server loses its history."""
 
 SHORT_WATCH = 1.0
-"""Seconds. A server that ends watches sooner without a word is broken."""
+"""Seconds. A server that repeatedly ends watches sooner than this is broken."""
 
 
 class _Unauthorized(DiscoveryError):
@@ -54,7 +54,7 @@ class _Unauthorized(DiscoveryError):
 
 
 class KubernetesSource:
-    """Satisfies `Source`."""
+    """Implements `Source`."""
 
     def __init__(self, settings: discover.KubernetesDiscovery) -> None:
         self._settings = settings
@@ -68,14 +68,14 @@ class KubernetesSource:
             try:
                 await _Watch(self._settings, await sign_in(self._settings, self._files), report).run()
             except _Unauthorized:
-                # Tokens rotate; whoever signs in again reads the new one. If that does not help, it is a failure.
+                # Tokens rotate, and signing in again reads the new one. If that does not help, the source fails.
                 if loop.time() - begun < REQUEST_TIMEOUT:
                     raise
         raise AssertionError("rounds do not end")
 
 
 class _Watch:
-    """The slices as they are known, for as long as one sign-in holds."""
+    """The known slices, for the time of one sign-in."""
 
     def __init__(self, settings: discover.KubernetesDiscovery, cluster: Cluster, report: Report) -> None:
         self._settings = settings
@@ -100,7 +100,7 @@ class _Watch:
             try:
                 page = await self._page(following)
             except _Gone:
-                # The list took so long that its beginning is forgotten.
+                # Listing took so long that its version has expired.
                 slices, following = {}, None
                 await asyncio.sleep(RELIST_PAUSE * random.uniform(1, 2))
                 continue
@@ -121,7 +121,7 @@ class _Watch:
         return shape.an_object(await parsed(body), "the list")
 
     async def _follow(self) -> None:
-        """Watch until the server ends it, or nothing is heard any more. _Gone when the version is forgotten."""
+        """Watch until the server ends it or falls silent. _Gone if the server no longer knows the version."""
         loop = asyncio.get_running_loop()
         begun, heard = loop.time(), False
         async with contextlib.AsyncExitStack() as stack:
@@ -136,7 +136,7 @@ class _Watch:
                 )
                 await _check(response)
             self._report.unchanged()
-            # However it ends, it goes on from the last version that was seen.
+            # However the watch ends, the next one starts from the last version that was seen.
             with contextlib.suppress(TimeoutError, ResponseError, OSError):
                 async with asyncio.timeout(SILENCE) as silence:
                     async for line in lines(response):
@@ -164,7 +164,7 @@ class _Watch:
         else:
             raise DiscoveryError(f"the watch has an event of the unknown type {shorten(kind)}")
         await self._tell()
-        # Further events wait where they are.
+        # Let further events queue up, so that they are reported together.
         await asyncio.sleep(SETTLE)
 
     def _read_all(self, items: Sequence[shape.Object]) -> dict[str, Slice]:
@@ -182,7 +182,7 @@ class _Watch:
 
 
 class _Gone(Exception):
-    """410: the server has forgotten the version, or the place in the list, that was asked for."""
+    """410: the server no longer knows the version, or the position in the list."""
 
 
 async def _check(response: Response) -> None:

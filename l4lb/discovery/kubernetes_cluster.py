@@ -1,7 +1,7 @@
-"""Reaching the API of a Kubernetes cluster: where it is, which authority to trust and how to sign in.
+"""Access to the API of a Kubernetes cluster: its address, the trusted authority and the credentials.
 
-All of that is kubernetes-asyncio's to find out; it is only needed, and only loaded, by a pool that asks Kubernetes. The
-requests themselves are not made by it: its client has no bounds.
+kubernetes-asyncio finds these out. It is imported only if a pool uses Kubernetes, and it makes no requests, because its
+client does not bound what it reads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REQUEST_TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`authorization` makes the headers that sign a request in; tokens are read again when they are old."""
+    """`authorization` returns the headers that authenticate a request; old tokens are read again."""
 
     url: Url
     namespace: str
@@ -38,7 +38,7 @@ class Cluster:
 
 
 async def sign_in(settings: discover.KubernetesDiscovery, files: SerialThread) -> Cluster:
-    """Read the files that say how. DiscoveryError if they do not."""
+    """Read the credentials. DiscoveryError if that fails."""
     client, config = await files.call(_library)
     configuration = client.Configuration()
     try:
@@ -89,7 +89,7 @@ def _library() -> tuple[Any, Any]:
 
 
 def _as_service_account(config: Any, configuration: Any) -> str | None:
-    """Sign in as the pod that this process runs in; its namespace."""
+    """Sign in as the pod that this process runs in. Returns its namespace."""
     account = Path(SERVICE_ACCOUNT)
     config.load_incluster_config(
         configuration, token_filename=str(account / "token"), cert_filename=str(account / "ca.crt")

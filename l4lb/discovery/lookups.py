@@ -1,8 +1,8 @@
-"""Asks name servers as the C library and dig do: with search domains, the next server when one fails, TCP for what is
-cut off, and once more without EDNS where a server does not know it (RFC 6891, section 7).
+"""DNS queries in the way of the C library and dig: search domains, the next server when one fails, TCP for truncated
+answers, and a second try without EDNS for servers that do not support it (RFC 6891, section 7).
 
-A question has one of three outcomes: records, none (the servers say that there are none), or DiscoveryError (they do
-not know).
+A query has one of three outcomes: records, no records (the servers say that there are none), or DiscoveryError
+(unknown).
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from l4lb.discovery.source import DiscoveryError
 from l4lb.net import hosts
 
 EDNS_PAYLOAD = 1232
-"""Bytes of a UDP answer that are not fragmented anywhere (DNS flag day 2020)."""
+"""Bytes of a UDP answer that no network fragments (DNS flag day 2020)."""
 
 SERVER_TIMEOUT = 2.0
-"""Seconds for one server to answer, before the next one is asked."""
+"""Seconds that one server has to answer before the next one is asked."""
 
 HOSTS_TTL = 30.0
-"""Seconds until what /etc/hosts says is read again."""
+"""Seconds until /etc/hosts is read again."""
 
 Found = tuple[list[str], float]
-"""Addresses, and the seconds that they hold."""
+"""Addresses and their TTL in seconds."""
 
 
 class NameServers:
-    """Those given, or the system's; then /etc/hosts goes first. `timeout` is for a whole question."""
+    """The given servers, or those of the system; in that case /etc/hosts is looked at first. `timeout` is for a whole
+    query."""
 
     def __init__(self, servers: Sequence[Address], timeout: float) -> None:
         try:
@@ -57,13 +58,13 @@ class NameServers:
 
     def _use_edns(self, use: bool) -> None:
         self._edns = use
-        # With it there must be time for a second attempt: some servers drop what they do not know.
+        # With EDNS there must be time for a second attempt, because some servers drop such queries.
         self._resolver.lifetime = self._timeout / 2 if use else self._timeout
         self._resolver.use_edns(0 if use else -1, 0, EDNS_PAYLOAD)
 
     async def addresses(self, name: str, records: Sequence[str]) -> Found:
-        """All addresses of these types; none if the name or its records are not there. A type that fails is no matter
-        where another one has addresses."""
+        """All addresses of these types; empty if the name or its records do not exist. A type that fails is ignored if
+        another type has addresses."""
         if listed := await self._listed(name, records):
             return listed, HOSTS_TTL
         outcomes = await asyncio.gather(*(self.ask(name, record) for record in records), return_exceptions=True)
@@ -88,13 +89,13 @@ class NameServers:
         ]
 
     async def ask(self, name: str, record: str) -> dns.resolver.Answer | None:
-        """The answer; None if the servers say that there is none. DiscoveryError if they do not know."""
+        """The answer; None if the servers say that there is none. DiscoveryError if the outcome is unknown."""
         failed: DiscoveryError | None = None
         for candidate in self._candidates(name):
             try:
                 answer = await self._ask(candidate, record)
             except DiscoveryError as error:
-                # As in the C library: another domain of the search list may have it.
+                # As in the C library, go on with the next domain of the search list.
                 failed = failed or error
                 continue
             if answer is not None:
@@ -104,7 +105,7 @@ class NameServers:
         return None
 
     def _candidates(self, name: str) -> list[dns.name.Name]:
-        """The names to ask for, as resolv.conf(5) has it."""
+        """The names to query, as resolv.conf(5) describes."""
         try:
             asked = dns.name.from_text(name, None)
         except dns.exception.DNSException as error:
@@ -136,7 +137,7 @@ class NameServers:
 
 
 def _edns_may_be_why(error: dns.exception.DNSException) -> bool:
-    """Whether no server could be had, and one of them did not understand the question, or dropped it."""
+    """Whether all servers failed, and at least one of them dropped or did not understand the query."""
     if isinstance(error, dns.exception.Timeout):
         return True
     if not isinstance(error, dns.resolver.NoNameservers):
@@ -154,7 +155,7 @@ def _in_words(error: dns.exception.DNSException, name: dns.name.Name, record: st
 
 
 def additional(response: dns.message.Message) -> dict[str, dict[str, Found]]:
-    """Addresses that the server sent along unasked, by name and type."""
+    """Addresses in the additional section, by name and type."""
     found: dict[str, dict[str, Found]] = {}
     for rrset in response.additional:
         if rrset.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):

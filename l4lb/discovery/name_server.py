@@ -1,6 +1,6 @@
-"""A name server as the resolver asks it: bounded in what is received, and what is large is read on a thread.
+"""One name server for the resolver: bounded in what it receives, and large answers are parsed on a thread.
 
-The library reads an answer where it comes, on the event loop: 0.2 seconds for the largest.
+The library parses an answer on the event loop, which takes 0.2 seconds for the largest.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import dns.query
 from l4lb.net.interfaces import socket_address
 
 SMALL = 2048
-"""Bytes of an answer that are read in a few milliseconds."""
+"""Bytes of an answer that take a few milliseconds to parse."""
 
 DATAGRAM_MAX = 65535
 
 UNWANTED_MAX = 64
-"""Datagrams that are no answer to the question, one after the other."""
+"""Consecutive datagrams that do not answer the query."""
 
 
 class NameServer(dns.nameserver.Do53Nameserver):
-    """Each question has a socket of its own, and so a port that is hard to guess."""
+    """Each query uses a new socket, and so a port that is hard to guess."""
 
     async def async_query(
         self,
@@ -56,7 +56,7 @@ class NameServer(dns.nameserver.Do53Nameserver):
         await loop.sock_sendall(sock, wire)
         for _ in range(UNWANTED_MAX):
             answer = await loop.sock_recv(sock, DATAGRAM_MAX)
-            # An answer with another number was forged, or came too late.
+            # An answer with another ID is forged or too late.
             if answer[:2] != wire[:2]:
                 continue
             try:

@@ -1,4 +1,4 @@
-"""From DNS records to endpoints. Pure."""
+"""Turns DNS records into endpoints. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from l4lb.config import Address
 from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, Endpoint
 
 PARTS_MAX = 720
-"""Into so many parts a weight is divided, so that up to six addresses share it exactly."""
+"""A weight is divided into this many parts, so that up to six addresses share it exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One SRV record (RFC 2782). `target` is without the last dot."""
+    """One SRV record (RFC 2782). `target` is without the trailing dot."""
 
     priority: int
     weight: int
@@ -32,11 +32,11 @@ def from_addresses(addresses: Iterable[str], port: int) -> list[Endpoint]:
 def from_services(
     services: Sequence[Service], addresses: Mapping[str, Sequence[str]], before: Mapping[str, str] | None = None
 ) -> list[Endpoint]:
-    """An endpoint for each address of each record's target. The first is called by target and port, the others by their
-    address too; `before` has the address that each name had, which it keeps while it is there.
+    """An endpoint for each address of each target. The first one is named by target and port, the others by their
+    address as well. `before` maps names to addresses: a name keeps its address while that exists.
 
-    Priorities become tiers. Weights become small numbers of the same proportions, so that records that share evenly
-    have the weight 1 however many they are; the addresses of a target share its weight.
+    Priorities become tiers. Weights become small numbers of the same proportions, so that equal records have the weight
+    1 however many they are; the addresses of a target share its weight.
     """
     priorities = sorted({service.priority for service in services})
     tiers = {priority: min(tier, TIER_MAX) for tier, priority in enumerate(priorities)}
@@ -56,12 +56,12 @@ def from_services(
 
 
 def _sorted(addresses: Iterable[str]) -> list[str]:
-    """Each once, in a fixed order."""
+    """Sorted, without duplicates."""
     return [str(ip) for ip in sorted({ip_address(text) for text in addresses}, key=lambda ip: (ip.version, int(ip)))]
 
 
 def small_weights(weights: Sequence[int]) -> list[int]:
-    """Weights from 1 to 256 of these proportions. RFC 2782 lets 0 have a very small share."""
+    """Weights from 1 to 256 in these proportions. RFC 2782 gives the weight 0 a very small share."""
     divisor = math.gcd(*weights) or 1
     scale = max(1.0, max(weights, default=0) / divisor / WEIGHT_MAX)
     return [max(1, round(weight / divisor / scale)) for weight in weights]

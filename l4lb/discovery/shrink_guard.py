@@ -1,10 +1,11 @@
-"""What is accepted of an answer: one that suddenly has far fewer endpoints, or none, is more often a fault than true.
+"""Decides which answers of a source are accepted. An answer with far fewer endpoints than before, or none, is more
+often a fault than the truth.
 
-What such an answer lacks is kept for a while. If the source then still works and still says so, it is accepted. An
-endpoint that was draining is expected to go.
+The endpoints that such an answer lacks are kept for a while. If the source then still works and still gives that
+answer, it is accepted. An endpoint that was draining is expected to disappear.
 
-Name servers often show a part of what there is, another part each time. So one answer that lacks an endpoint says
-little: it has to be missing for a while, and in several answers in a row. Pure.
+Name servers often return a part of the records, a different one each time. So an endpoint that one answer lacks is
+removed only after it was missing for a while and in several answers in a row. Pure.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _GOING = (Readiness.DRAINING, Readiness.LAST_RESORT)
 
 @dataclass(frozen=True, slots=True)
 class ShrinkRules:
-    """`max_removed` is a share from 0 to 1; `hold` is seconds. Where answers may be parts, an endpoint is gone after so
-    many `misses` in a row; 0 where each answer is all there is."""
+    """`max_removed` is a share from 0 to 1, `hold` is in seconds. If answers may be partial, an endpoint is removed
+    after `misses` answers in a row without it; 0 means that answers are complete."""
 
     max_removed: float
     hold: float
@@ -31,7 +32,7 @@ class ShrinkRules:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An endpoint that was in no answer `since` then, in so many `answers`."""
+    """An endpoint that has been missing `since` a time, in this many `answers`."""
 
     endpoint: Endpoint
     since: float
@@ -40,8 +41,8 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedEndpoints:
-    """`believed` is the last answer that was, None before the first; `answer` the last one, if it is held back since
-    `held_since`."""
+    """`accepted` is the last accepted answer, None before the first. `answer` is the last answer if it is being held
+    back since `held_since`."""
 
     accepted: Endpoints | None = None
     answer: Endpoints = ()
@@ -50,7 +51,7 @@ class AcceptedEndpoints:
 
     @property
     def endpoints(self) -> Endpoints:
-        """What there is to the best of our knowledge."""
+        """The endpoints to use."""
         accepted = self.accepted or ()
         if self.held_since is None:
             return accepted
@@ -59,21 +60,21 @@ class AcceptedEndpoints:
 
     @property
     def held_back(self) -> int:
-        """How many endpoints are there only because the last answer is not accepted."""
+        """The number of endpoints in use that the last answer lacks."""
         return len(self.missing) if self.held_since is None else len(self.endpoints) - len(self.answer)
 
     def with_answer(self, answer: Sequence[Endpoint], now: float, rules: ShrinkRules) -> AcceptedEndpoints:
-        """After another answer of the source."""
+        """The state after another answer of the source."""
         answer = tuple(answer)
         if rules.misses and rules.hold:
-            return self._remembering(answer, now, rules)
+            return self._with_partial_answer(answer, now, rules)
         if self.accepted is None or not _suspicious(self.accepted, answer, rules):
             return AcceptedEndpoints(answer)
         held = AcceptedEndpoints(self.accepted, answer, now if self.held_since is None else self.held_since)
         return held.unchanged(now, rules)
 
-    def _remembering(self, answer: Endpoints, now: float, rules: ShrinkRules) -> AcceptedEndpoints:
-        """After an answer that may be a part of what there is."""
+    def _with_partial_answer(self, answer: Endpoints, now: float, rules: ShrinkRules) -> AcceptedEndpoints:
+        """The state after an answer that may be partial."""
         told = {endpoint.name for endpoint in answer}
         before = {one.endpoint.name: one for one in self.missing}
         missing = []
@@ -84,12 +85,12 @@ class AcceptedEndpoints:
             one = Missing(endpoint, now) if known is None else replace(known, answers=known.answers + 1)
             if one.answers < rules.misses or now < one.since + rules.hold:
                 missing.append(one)
-        # In the order of names, which does not tell what was missing in which answer.
+        # Sorted by name: the order does not reveal which answer lacked an endpoint.
         accepted = sorted((*answer, *(one.endpoint for one in missing)), key=lambda one: one.name)
         return AcceptedEndpoints(tuple(accepted), missing=tuple(missing))
 
     def unchanged(self, now: float, rules: ShrinkRules) -> AcceptedEndpoints:
-        """After the source was found to say the same as last, still."""
+        """The state after the source confirmed its last answer."""
         if self.held_since is None or now < self.held_since + rules.hold:
             return self
         return AcceptedEndpoints(self.answer)

@@ -1,4 +1,4 @@
-"""What every source of backends is to the rest: somebody who reports endpoints until it breaks."""
+"""The interface between a source of endpoints and its follower."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import NoReturn, Protocol
 from l4lb.config import Address
 
 ENDPOINTS_MAX = 16_384
-"""Endpoints of one source. More are taken for a fault."""
+"""Maximum endpoints of one source. More count as a fault."""
 
 ANSWER_MAX = 8 * 1024 * 1024
-"""Bytes of one answer, whatever its form."""
+"""Maximum bytes of one answer in any format."""
 
 WEIGHT_MAX = 256
 TIER_MAX = 15
 
 
 class Readiness(enum.StrEnum):
-    """What a source says of an endpoint: `draining` ones are about to go, `not_ready` ones may come or come back. A
-    `last_resort` is about to go too, but still serves, and nobody else is ready."""
+    """What a source says about an endpoint: `draining` endpoints are about to go, `not_ready` ones may come or come
+    back. A `last_resort` is about to go too, but still serves, and no endpoint is ready."""
 
     READY = "ready"
     LAST_RESORT = "last_resort"
@@ -31,10 +31,10 @@ class Readiness(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A backend as a source knows it. `name` is unique in an answer, and the same in the next one.
+    """A backend as a source describes it. `name` is unique in an answer and stable across answers.
 
-    Clients go to a `tier` when those below it have nobody for them. `zone` is where the endpoint is, or whose clients
-    it is meant for.
+    Clients go to a `tier` when no lower tier can take them. `zone` is where the endpoint is, or whose clients should
+    use it.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Answer:
-    """What a source said: the endpoints, why nothing could be made of other entries, and remarks that matter less, both
-    by what they are about."""
+    """What a source reported: the endpoints, the problems with unusable entries, and less important remarks, both by
+    the entry that they concern."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
@@ -56,34 +56,34 @@ class Answer:
 
 
 class DiscoveryError(Exception):
-    """A source did not answer, or not with endpoints: `str()` says why, in a few words."""
+    """The source did not answer, or its answer is invalid: `str()` says why, in a few words."""
 
 
 class NothingThere(DiscoveryError):
-    """The source did answer, but with nothing at all: a fault, unless all answers are accepted."""
+    """The source answered with nothing at all: a fault, unless all answers are accepted."""
 
 
 class Report(Protocol):
-    """Where a source tells what it finds. To be called on the event loop."""
+    """Receives what a source finds. Called on the event loop."""
 
     async def found(self, answer: Answer | Sequence[Endpoint]) -> None:
-        """These are all there are. To be called again after each change; the same answer twice does no harm."""
+        """These are all endpoints. Call it again after each change; reporting the same answer twice is harmless."""
 
     def unchanged(self) -> None:
-        """What was found last is still so."""
+        """The last answer still holds."""
 
     def failed(self, message: str) -> None:
-        """There is no answer now. For a source that goes on by itself; any other raises an error."""
+        """There is no answer now. For sources that go on by themselves; others raise an error."""
 
 
 class Source(Protocol):
     interval: float
-    """Seconds from one answer to the next when all is well; infinity where it is told of changes. One that failed is
-    asked again after no longer than that."""
+    """`interval` is the number of seconds between two answers when all is well, infinity for sources that are notified
+    of changes. A source that failed is asked again after no longer than that."""
 
     async def watch(self, report: Report) -> NoReturn:
-        """Report what there is, and each change of it, until cancelled or broken.
+        """Report the endpoints and each change, until cancelled or broken.
 
-        What it raises as DiscoveryError, OSError, TimeoutError or ValueError is a failure of the source: it is called
-        again after a while. Every wait has a deadline. Nothing is left behind on leaving.
+        DiscoveryError, OSError, TimeoutError and ValueError are failures of the source: the follower calls `watch`
+        again after a while. Every wait has a deadline, and all resources are released on return.
         """

@@ -1,4 +1,5 @@
-"""From the settings of a pool to its source. What a kind of source needs is only loaded where one is used."""
+"""Creates the source for the settings of a pool. The packages that a kind of source needs are imported only if it is
+used."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from l4lb.discovery.source import Source
 
 
 def new_source(settings: Discover) -> Source:
-    """The source that `settings` names. It does nothing until it is watched."""
+    """The source for `settings`. It does nothing until it is watched."""
     if settings.dns is not None:
         from l4lb.discovery.dns import DnsSource
 

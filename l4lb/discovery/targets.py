@@ -1,8 +1,8 @@
-"""Targets as Prometheus reads them from files and servers (file_sd, http_sd). Pure.
+"""Targets in the formats of Prometheus' file_sd and http_sd. Pure.
 
-A list of groups, `{"targets": ["HOST:PORT", …], "labels": {…}}`; null or nothing stands for an empty one. The labels
-`weight` (0 to 256), `zone` and `tier` (0 to 15) say what they say of a backend, where they have such a value. All other
-labels, and a `tier` that is called "frontend", are for other programs.
+The document is a list of groups, `{"targets": ["HOST:PORT", …], "labels": {…}}`; null and an empty document stand for
+an empty list. The labels `weight` (0 to 256), `zone` and `tier` (0 to 15) set these properties of the backends, if
+their values are valid. All other labels, and the tier "frontend", are meant for other programs.
 
 Sources: https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_sd_config and
 https://prometheus.io/docs/prometheus/latest/http_sd/
@@ -21,27 +21,27 @@ from l4lb.discovery.source import ENDPOINTS_MAX, TIER_MAX, WEIGHT_MAX, Answer, D
 
 _NUMBER = re.compile(r"[0-9]{1,3}", re.ASCII)
 _ABSENT = (None, "", "~", "null", "Null", "NULL")
-"""What says that there is nothing, in JSON and in YAML whose scalars are all text."""
+"""Values that mean an empty list, in JSON and in YAML, whose scalars are all text."""
 
 
 def parse_json(body: bytes) -> Answer:
-    """The answer in a JSON document. DiscoveryError if it is none, or not of the right shape."""
+    """The answer in a JSON document. DiscoveryError if it is invalid."""
     try:
         return read_groups(read_json(body))
     except DocumentError as error:
-        raise DiscoveryError(f"this is no JSON: {error}") from error
+        raise DiscoveryError(f"not valid JSON: {error}") from error
 
 
 def parse_yaml(body: bytes) -> Answer:
-    """The answer in a YAML document, in which every scalar is text. DiscoveryError as in `parse_json`."""
+    """The answer in a YAML document whose scalars are all text. DiscoveryError if it is invalid."""
     try:
         return read_groups(read_yaml(body))
     except DocumentError as error:
-        raise DiscoveryError(f"this is no YAML: {error}") from error
+        raise DiscoveryError(f"not valid YAML: {error}") from error
 
 
 def read_groups(data: Any) -> Answer:
-    """The answer in a list of groups. A target that is no address is left out alone."""
+    """The answer in a list of groups. Only targets that are not addresses are left out."""
     if _is_absent(data):
         data = []
     if not isinstance(data, list):
@@ -73,18 +73,19 @@ def _is_absent(value: Any) -> bool:
 
 def _parts(group: Any, where: str) -> tuple[list[Any], Mapping[str, Any]]:
     if not isinstance(group, Mapping):
-        raise DiscoveryError(f"{where} is no object with targets")
+        raise DiscoveryError(f"{where} is not an object with targets")
     targets, labels = group.get("targets"), group.get("labels")
     targets, labels = [] if _is_absent(targets) else targets, {} if _is_absent(labels) else labels
     if not isinstance(targets, list):
-        raise DiscoveryError(f"{where}: its targets are no list")
+        raise DiscoveryError(f"{where}: its targets are not a list")
     if not isinstance(labels, Mapping):
-        raise DiscoveryError(f"{where}: its labels are no object")
+        raise DiscoveryError(f"{where}: its labels are not an object")
     return targets, labels
 
 
 def _number(labels: Mapping[str, Any], key: str, most: int, default: int, where: str, answer: Answer) -> int:
-    """The number that a label has; the default if it has another kind of value, which then is not meant for us."""
+    """The number in a label; the default if its value is not such a number, since the label may belong to another
+    program."""
     value = labels.get(key)
     if value is None:
         return default
@@ -92,7 +93,7 @@ def _number(labels: Mapping[str, Any], key: str, most: int, default: int, where:
     if not isinstance(value, bool) and 0 <= number <= most:
         return number
     answer.notes[f"{where}: the label {key}"] = (
-        f"{shorten(value)} is no whole number from 0 to {most}, so it has no effect"
+        f"{shorten(value)} is not a whole number from 0 to {most}, so it has no effect"
     )
     return default
 

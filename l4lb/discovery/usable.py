@@ -1,4 +1,4 @@
-"""Which endpoints of an answer can be backends, judged one by one: one bad entry is not the fault of the others. Pure.
+"""Which endpoints of an answer can be backends, decided one by one: an invalid entry does not affect the others. Pure.
 
 The rules are those of backends in the file.
 """
@@ -16,8 +16,8 @@ from l4lb.discovery.source import Endpoint
 
 
 def usable(endpoints: Iterable[Endpoint], known: Container[Endpoint] = ()) -> tuple[list[Endpoint], dict[str, str]]:
-    """The endpoints that can be used, with their addresses as a file's would be, and what is wrong with the others by
-    name. Those in `known` can be."""
+    """The usable endpoints, with addresses as the file would have them, and what is wrong with the others, by name.
+    Endpoints in `known` are usable."""
     good: list[Endpoint] = []
     wrong: dict[str, str] = {}
     for endpoint in endpoints:
@@ -36,7 +36,7 @@ def usable(endpoints: Iterable[Endpoint], known: Container[Endpoint] = ()) -> tu
 def _checked(endpoint: Endpoint) -> Endpoint:
     if endpoint.address.is_unix:
         raise ValueError(f"{shorten(str(endpoint.address))} is a socket of this host; HOST:PORT is expected")
-    # The address as text, for a host that came from elsewhere may be none.
+    # The address as text, because a host from elsewhere may be invalid.
     backend = model.Backend.model_validate(
         {"name": endpoint.name, "address": str(endpoint.address), "weight": endpoint.weight, "tier": endpoint.tier}
     )

@@ -1,4 +1,4 @@
-"""HTTP as the sources need it: bounded answers, certificates and tokens from files."""
+"""HTTP for the sources: bounded responses, certificates and tokens from files."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ BURST = 64
 """Lines of a stream that are read without a pause."""
 
 PAUSE = 0.01
-"""Seconds of such a pause, so that a server which never stops sending is no more than one of many."""
+"""Seconds of such a pause: a server that never stops sending must not hold the event loop."""
 
 
 async def tls_context(
     files: SerialThread, ca: str | None, certificate: str | None = None, key: str | None = None
 ) -> ssl.SSLContext | None:
-    """How to trust a server, and who to be: the files, or what the system trusts. DiscoveryError for a bad file."""
+    """A TLS context with these files, or with the authorities of the system. DiscoveryError for an invalid file."""
     if ca is None and certificate is None:
         return None
 
     def load() -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca)
         if certificate is not None:
-            # A key behind a password would ask for it on the terminal.
+            # Without a callback, an encrypted key would ask for its password on the terminal.
             context.load_cert_chain(certificate, key, password=lambda: b"")
         return context
 
@@ -43,7 +43,7 @@ async def tls_context(
 
 
 async def read_token(files: SerialThread, path: str) -> str:
-    """The token in a file, read now: tokens rotate. DiscoveryError if there is none."""
+    """The token in a file, read now because tokens rotate. DiscoveryError if there is none."""
 
     def read() -> str:
         with open(path, encoding="ascii") as file:
@@ -64,7 +64,8 @@ async def read_body(response: Response) -> bytes:
 
 
 async def lines(response: Response) -> AsyncIterator[bytes]:
-    """The complete lines of a body as they come. Half a line at its end is none. DiscoveryError if one is too large."""
+    """The complete lines of a body as they arrive; an incomplete last line is dropped. DiscoveryError if one is too
+    large."""
     buffer = bytearray()
     count = 0
     async for piece in response.pieces():
@@ -84,8 +85,8 @@ async def lines(response: Response) -> AsyncIterator[bytes]:
 
 
 async def parsed(body: bytes) -> Any:
-    """The value of a JSON document. DiscoveryError if it is none, or too much."""
+    """The value of a JSON document. DiscoveryError if it is invalid or too large."""
     try:
         return read_json(body) if len(body) <= SMALL else await asyncio.to_thread(read_json, body)
     except DocumentError as error:
-        raise DiscoveryError(f"the answer is no JSON: {error}") from error
+        raise DiscoveryError(f"the response is not valid JSON: {error}") from error

@@ -1,1 +1,1 @@
-"""Where networks are in the world, as databases in MaxMind's format say."""
+"""Where networks are in the world, from databases in MaxMind's format."""

@@ -1,4 +1,4 @@
-"""Reading databases in the MaxMind DB format, with the package that the extra `geo` installs."""
+"""Reads databases in the MaxMind DB format. Needs the extra `geo`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from maxminddb.reader import Reader
 
 BYTES_MAX = 1 << 30
-"""Size of a database: it is in memory while it is read."""
+"""Maximum size of a database, which is held in memory while it is read."""
 
 NETWORKS_MAX = 10_000_000
-"""A broken tree may have no end."""
+"""The tree of a broken database may be infinite."""
 
 
 class DatabaseError(Exception):
@@ -25,21 +25,21 @@ class DatabaseError(Exception):
 
 
 def check(path: str) -> None:
-    """DatabaseError if `path` is no database, or cannot be read."""
+    """DatabaseError if `path` is not a readable database."""
     with _opened(path):
         pass
 
 
 def identity(path: str) -> tuple[int, ...]:
-    """Changes with the content, as far as one can tell without reading it. DatabaseError if there is no such file."""
+    """A value that changes with the content, as far as stat can tell. DatabaseError if there is no such file."""
     found = _stat(path)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def networks(path: str) -> Iterator[tuple[IPv4Network | IPv6Network, Mapping[str, Any]]]:
-    """Every network of the database with its record, in order of addresses; none within another. May take seconds.
+    """Every network of the database with its record, in order of addresses, without overlaps. May take seconds.
 
-    DatabaseError, perhaps after some, if it cannot be read.
+    DatabaseError, perhaps after some networks, if the database cannot be read.
     """
     with _opened(path) as reader:
         for count, (network, record) in enumerate(reader):
@@ -62,7 +62,7 @@ def _opened(path: str) -> Iterator[Reader]:
     except OSError as error:
         raise _unreadable(path, error) from error
     except (InvalidDatabaseError, ValueError, UnicodeDecodeError) as error:
-        raise DatabaseError(f"{path} is no whole database in the MaxMind DB format; download it again") from error
+        raise DatabaseError(f"{path} is not a complete database in the MaxMind DB format; download it again") from error
 
 
 def _unreadable(path: str, error: OSError) -> DatabaseError:
@@ -78,10 +78,10 @@ def _stat(path: str) -> os.stat_result:
 
 @contextlib.contextmanager
 def _copied(path: str) -> Iterator[str]:
-    """A copy in memory: the reader maps the file, and one that is cut off while it is mapped kills the process."""
+    """Read the file into memory. The library would map it, and a mapped file that gets truncated kills the process."""
     found = _stat(path)
     if not stat.S_ISREG(found.st_mode):
-        raise DatabaseError(f"{path} is no file; give the .mmdb file of a database")
+        raise DatabaseError(f"{path} is not a file; give the .mmdb file of a database")
     if found.st_size > BYTES_MAX:
         raise DatabaseError(f"{path} has {found.st_size} bytes, more than the {BYTES_MAX} that a database may have")
     descriptor = os.memfd_create("l4lb-geo")

@@ -1,7 +1,7 @@
-"""Long lists of networks that belong to zones: made shorter, and laid one over the other. Pure.
+"""Long lists of networks in zones: merges neighbours, and overlays one list on another. Pure.
 
-A prefix is an address of 128 bits, a length and the number of a zone. IPv4 lies in ::ffff:0:0/96, as in the data plane,
-where a wider prefix says nothing about it.
+A prefix is a 128-bit address, a length and a zone number. IPv4 lies in ::ffff:0:0/96, as in the data plane, where a
+wider IPv6 prefix does not apply to IPv4.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def prefix(network: IPv4Network | IPv6Network, zone: int) -> Prefix:
 
 
 def join(prefixes: Iterable[Prefix]) -> list[Prefix]:
-    """The same with as few prefixes: two halves that are in one zone become the whole. They come in order of addresses,
-    and none lies within another."""
+    """The same networks with fewer prefixes: two halves in the same zone become the whole. `prefixes` are in order of
+    addresses and do not overlap."""
     joined: list[Prefix] = []
     for address, length, zone in prefixes:
         bit = 1 << (128 - length)
-        # All of IPv4 has no other half.
+        # The IPv4 range as a whole is not merged with its neighbour.
         while joined and address & bit and length != _MAPPED_BITS and joined[-1] == (address ^ bit, length, zone):
             address, length, _ = joined.pop()
             length, bit = length - 1, bit << 1
@@ -39,8 +39,7 @@ def join(prefixes: Iterable[Prefix]) -> list[Prefix]:
 
 
 def overlay(below: Sequence[Prefix], above: Sequence[Prefix]) -> list[Prefix]:
-    """Both, so that what `above` says of an address counts whatever `below` says: the longest prefix counts, and where
-    two are the same the last."""
+    """Both lists, where `above` overrides `below`: the longest prefix counts, and of two equal prefixes the last."""
     covers = {family: _Cover(item for item in above if _is_ipv4(item) is family) for family in (True, False)}
     return [*(item for item in below if not covers[_is_ipv4(item)].has(item)), *above]
 
@@ -50,7 +49,7 @@ def _is_ipv4(item: Prefix) -> bool:
 
 
 class _Cover:
-    """The ranges of some prefixes, without those that lie within others."""
+    """The ranges of some prefixes, without those inside others."""
 
     def __init__(self, prefixes: Iterable[Prefix]) -> None:
         self._starts: list[int] = []

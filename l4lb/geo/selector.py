@@ -1,4 +1,4 @@
-"""Networks by what a database says of them: `country:DE`, `continent:EU`, `asn:64500`."""
+"""Networks selected by database records: `country:DE`, `continent:EU`, `asn:64500`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _READ: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     "country": lambda record: _part(record, "country", "iso_code"),
     "continent": lambda record: _part(record, "continent", "code"),
 }
-"""The narrower first: of what a database says of a network, that counts."""
+"""Narrowest first: the first kind that matches a network counts."""
 
 PATTERN = "|".join(f"{kind}:({form})" for kind, (form, _) in _FORMS.items())
 
@@ -36,7 +36,7 @@ class Selector:
 
     @classmethod
     def parse(cls, text: str) -> Selector:
-        """ValueError says in one sentence what is wrong with it."""
+        """ValueError says in one sentence what is wrong."""
         kind, _, value = text.partition(":")
         form, help_text = _FORMS[kind]
         if not re.fullmatch(form, value, re.ASCII):
@@ -48,12 +48,12 @@ class Selector:
 
 
 def is_selector(text: str) -> bool:
-    """Whether `text` is meant as one. No network begins as they do."""
+    """Whether `text` is meant as a selector. The text of a network never has such a prefix."""
     return text.partition(":")[0] in _FORMS
 
 
 class Chooser:
-    """Finds the zone of a record, and remembers which selectors found any."""
+    """Finds the zone of a record and remembers which selectors have matched."""
 
     def __init__(self, zones: Iterable[tuple[Selector, int]]) -> None:
         wanted: dict[str, dict[str, int]] = {}
@@ -63,7 +63,7 @@ class Chooser:
         self._found: set[tuple[str, str]] = set()
 
     def zone(self, record: Mapping[str, Any]) -> int:
-        """That of the narrowest selector that fits, 0 if none does."""
+        """The zone of the narrowest selector that matches; 0 if none does."""
         zone = 0
         for kind, read, zones in self._wanted:
             value = str(read(record))
@@ -73,6 +73,6 @@ class Chooser:
         return zone
 
     def idle(self) -> list[Selector]:
-        """Selectors that no record fitted."""
+        """Selectors that no record has matched."""
         wanted = ((kind, value) for kind, _, zones in self._wanted for value in zones)
         return [Selector(kind, value) for kind, value in wanted if (kind, value) not in self._found]

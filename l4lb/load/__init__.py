@@ -1,1 +1,1 @@
-"""How loaded backends are: asked of them, read, and turned into weights."""
+"""The load of backends: scraped, parsed, and turned into weights."""

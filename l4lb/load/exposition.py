@@ -1,8 +1,8 @@
-"""What is read of a Prometheus exposition: a few gauges among thousands of lines.
+"""Reads the wanted gauges and counters out of a Prometheus exposition.
 
-A parser of its own, because the library's makes objects of every line, 95 ms for the 3,000 of a model server that is
-asked each second, and because it refuses texts that some servers do write. Here a text is searched for the wanted names
-alone, in a hundredth of the time; what else is in it, and in what shape, does not matter.
+prometheus_client is not used here: it makes objects of every line, 95 ms for the 3,000 lines of a model server that is
+scraped each second, and it rejects texts that some servers write. This parser searches for the wanted names alone, in a
+hundredth of the time, and ignores everything else.
 """
 
 from __future__ import annotations
@@ -15,48 +15,49 @@ from typing import Literal, get_args
 from l4lb.config.fields.series import LABELS, Series, read_labels
 
 LoadSignal = Literal["queue", "running", "kv", "gpu", "cpu", "memory"]
-"""What a backend may say of its load. The first two are numbers of requests, the others shares of what there is."""
+"""What a backend may report about its load. The first two are numbers of requests, the others shares of a total."""
 
 Signal = LoadSignal | Literal["working", "done"]
-"""And of its progress: requests that it works on, and what it has done so far."""
+"""Signals of progress as well: requests in progress, and the work done so far."""
 
 SIGNALS: tuple[LoadSignal, ...] = get_args(LoadSignal)
 COUNTS: frozenset[Signal] = frozenset({"queue", "running", "working"})
 SUMS = COUNTS | {"done"}
 
 Readings = Mapping[Signal, float]
-"""The signals that were there and made sense. One that is missing is unknown, not zero."""
+"""The signals that were present and valid. A missing signal is unknown, not zero."""
 
 SERIES_MAX = 10_000
-"""Lines of one exposition that begin with a wanted name."""
+"""Maximum lines of one exposition that start with a wanted name."""
 
 COUNT_MAX = 1e6
 SHARE_MAX = 2.0
-"""No server has more requests, or is fuller, than this: exporters write such numbers for what they cannot read."""
+"""Larger values are invalid: exporters write such numbers for what they cannot read."""
 
 LINE_MAX = 64 * 1024
-"""Characters of one line behind its name, and the labels on it. Longer lines are passed over."""
+"""Characters of a line after its name, and of the labels on it. Longer lines are ignored."""
 
 _REST_OF_LINE = re.compile(rf"(?:_total)?+(?:[ \t]*+({LABELS}))?+[ \t]++(\S{{1,64}}+)(?!\S)")
 _BUCKET_LABELS = frozenset({"le", "quantile"})
 
 
 class ExpositionError(ValueError):
-    """There is nothing to be read here."""
+    """The text has none of the wanted metrics."""
 
 
 Wanted = Mapping[Signal, Sequence[Series]]
-"""For each signal its series, by the names that versions and servers have given it. The first that is there counts."""
+"""For each signal its possible series, because versions and servers use different names. The first one present counts.
+"""
 
 
 def read(text: str, wanted: Wanted) -> dict[Signal, float]:
-    """The wanted signals: numbers and counters summed over all engines, shares as the fullest of them has it.
+    """The wanted signals: numbers and counters summed over all engines, shares as the maximum over all engines.
 
-    Where one of the series of a signal makes no sense, neither does the signal: the rest would be too small. It is an
-    ExpositionError if not a single one of the wanted names is there.
+    If any series of a signal is invalid, the signal is left out, because the sum would be too small. ExpositionError if
+    no wanted name is present.
     """
     if text.lstrip()[:1] == "<":
-        raise ExpositionError("the answer is a page, not metrics")
+        raise ExpositionError("the response is HTML, not metrics")
     found = _find(text, frozenset(series.name for chain in wanted.values() for series in chain))
     readings: dict[Signal, float] = {}
     present = False
@@ -67,7 +68,7 @@ def read(text: str, wanted: Wanted) -> dict[Signal, float]:
         if value is not None:
             readings[signal] = value
     if not present:
-        raise ExpositionError("none of the wanted metrics is there")
+        raise ExpositionError("none of the wanted metrics is present")
     return readings
 
 
@@ -102,13 +103,13 @@ def _values(found: Sequence[_Found], series: Series) -> list[float]:
     return [
         value / 100 if series.percent else value
         for labels, value in found
-        # Some write the buckets of a histogram under its bare name.
+        # Some exporters write histogram buckets under the bare name.
         if not _BUCKET_LABELS & labels.keys() and all(labels.get(name) == wanted for name, wanted in series.labels)
     ]
 
 
 def _combine(signal: Signal, values: Sequence[float]) -> float | None:
     most = math.inf if signal == "done" else COUNT_MAX if signal in COUNTS else SHARE_MAX
-    if not values or not all(0 <= value <= most and value < math.inf for value in values):  # which NaN is not either
+    if not values or not all(0 <= value <= most and value < math.inf for value in values):  # also rejects NaN
         return None
     return sum(values) if signal in SUMS else max(values)

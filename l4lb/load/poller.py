@@ -1,4 +1,4 @@
-"""Asks everybody at their own pace: one task each, spread in time, a bounded number at once."""
+"""Polls many peers, each at its own interval: one task per peer, spread in time, with limited concurrency."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from l4lb.base.text import clipped, reason
 
 CONCURRENCY = 128
 JITTER = 0.1
-"""Intervals vary by this share either way, and the first question comes within this share of one."""
+"""Intervals vary at random by this share, and the first poll happens within this share of one interval."""
 
 _log = logging.getLogger(__name__)
 
 
 class Job(Protocol):
-    """What to ask; one that is equal to the one before goes on undisturbed."""
+    """What to poll. A job that equals the one before goes on undisturbed."""
 
     @property
     def interval(self) -> float: ...
@@ -35,7 +35,7 @@ SomeJob = TypeVar("SomeJob", bound=Job)
 
 @dataclass(slots=True)
 class Asked(Generic[SomeJob]):
-    """Somebody who is asked. `results_total` counts answers by `success` and `failure`."""
+    """State of one polled peer. `results_total` counts polls by `success` and `failure`."""
 
     job: SomeJob
     message: str = "not asked yet"
@@ -44,9 +44,10 @@ class Asked(Generic[SomeJob]):
 
 
 class Poller(Generic[Key, SomeJob]):
-    """Owns the tasks. `ask(key, job)` asks once, with a deadline of its own, and returns what is to be said of it.
+    """Owns the tasks. `ask(key, job)` polls once, with a deadline of its own, and returns a short message for the
+    status.
 
-    What it raises as OSError, TimeoutError or ValueError is a failure of the one who was asked.
+    OSError, TimeoutError and ValueError from `ask` count as failures of the peer.
     """
 
     def __init__(self, what: str, ask: Callable[[Key, SomeJob], Awaitable[str]]) -> None:
@@ -59,7 +60,7 @@ class Poller(Generic[Key, SomeJob]):
         return self._asked.get(key)
 
     def apply(self, jobs: Mapping[Key, SomeJob]) -> None:
-        """Ask exactly these from now on. Counts survive a change of the job."""
+        """Poll exactly these peers from now on. Counts survive a change of the job."""
         for key in self._asked.keys() - jobs.keys():
             self._stop(self._asked.pop(key))
         for key, job in jobs.items():
@@ -74,7 +75,7 @@ class Poller(Generic[Key, SomeJob]):
             asked.task = asyncio.get_running_loop().create_task(work, name=f"{self._what} {key}")
 
     async def close(self) -> None:
-        """Stop asking, and wait until nobody is being asked."""
+        """Stop polling and wait until no poll is in progress."""
         tasks = [asked.task for asked in self._asked.values() if asked.task is not None]
         self.apply({})
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -97,4 +98,4 @@ class Poller(Generic[Key, SomeJob]):
                 except Exception as error:
                     asked.message = clipped(f"internal error: {error!r}")
                     asked.results_total["failure"] += 1
-                    _log.exception("%s of %s failed in a way nobody foresaw", self._what, key)
+                    _log.exception("unexpected error in the %s of %s", self._what, key)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 BEGIN = 0.1
-"""Share of its weight that a backend begins with."""
+"""Share of its weight that a backend starts with."""
 
 
 def ramp(elapsed: float, duration: float | None) -> float:
-    """Factor of the weight `elapsed` seconds after the backend became usable; None as duration is no slow start."""
+    """Factor of the weight `elapsed` seconds after the backend became usable. `duration` None disables slow start."""
     if duration is None or elapsed >= duration:
         return 1.0
     return max(BEGIN, elapsed / duration)

@@ -1,4 +1,4 @@
-"""One scrape of one backend: bounded in time and in bytes. I/O only."""
+"""One scrape of one backend, bounded in time and bytes. I/O only."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from l4lb.bounded.url import Url
 from l4lb.load.exposition import ExpositionError, Signal, Wanted, read
 
 BODY_MAX = 4 * 1024 * 1024
-"""Bytes of an exposition: a model server has a tenth of that."""
+"""Maximum bytes of an exposition: model servers send a tenth of that."""
 
 INLINE_MAX = 64 * 1024
-"""Bytes of an exposition that are read on the loop, in a few milliseconds at the worst. Larger ones get a thread."""
+"""Bytes of an exposition that are parsed on the event loop, in a few milliseconds at worst. Larger ones use a thread.
+"""
 
 KEEPALIVE = 15.0
 
@@ -27,7 +28,7 @@ _HEADERS = {"Accept": "text/plain;version=0.0.4,*/*;q=0.1"}
 
 
 def new_client() -> Client:
-    """Keeps a connection to each server."""
+    """A client that keeps a connection to each server."""
     return Client(keep=KEEPALIVE)
 
 
@@ -40,8 +41,8 @@ def fill(template: str, host: str, port: int) -> str:
 async def scrape(
     client: Client, url: str, wanted: Wanted, timeout: float, sources: Sources = ()
 ) -> dict[Signal, float]:
-    """The signals at `url`, asked from one of these addresses, within `timeout` for everything; else OSError,
-    TimeoutError or ValueError."""
+    """The signals at `url`, requested from one of the source addresses. OSError, TimeoutError or ValueError on failure,
+    after `timeout` seconds at most."""
     try:
         async with asyncio.timeout(timeout):
             body = await _body(client, url, sources)
@@ -53,7 +54,7 @@ async def scrape(
 
 
 async def _body(client: Client, url: str, sources: Sources) -> bytes:
-    """What is at `url`, or where the server says that it is instead, as long as that is the same host."""
+    """The body at `url`, following redirects within the same host."""
     for _ in range(1 + REDIRECTS_MAX):
         asked = Url.parse(url)
         async with client.request(asked, _HEADERS, sources=sources) as response:

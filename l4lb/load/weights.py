@@ -1,7 +1,7 @@
-"""From what backends say of their load to the factors of their weights. Pure.
+"""Turns the reported load of backends into factors of their weights. Pure.
 
-A backend that is half used up has half its weight. What is not known must never make a backend attractive, so one whose
-numbers are missing, incomplete or old is worth no more than the average of those that are known.
+A backend at half of its capacity gets half of its weight. Missing data never makes a backend more attractive: one whose
+numbers are missing, incomplete or old gets at most the average of the known ones.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import TypeVar
 from l4lb.load.exposition import COUNTS, Readings, Signal
 
 FLOOR = 0.02
-"""The least factor: a backend that is full is still found out to be better."""
+"""Minimum factor: it keeps a full backend in use enough to notice when it has capacity again."""
 
 TAU = 2.0
-"""Seconds in which a factor follows most of a change."""
+"""Time constant in seconds with which a factor follows the load."""
 
 HYSTERESIS = 0.05
-"""A factor is applied when it has changed by more than this share of itself."""
+"""A new factor is applied when it differs from the applied one by more than this share."""
 
 APPLY_INTERVAL = 0.25
-"""Seconds between two changes of a pool."""
+"""Seconds between two changes in a pool."""
 
 BLACKOUT = 10.0
-"""Seconds for which the numbers of a backend that was silent until they expired are not believed."""
+"""Seconds for which good news from a backend are discounted after its numbers had expired."""
 
 _REACHED = 0.005
-"""So close to its aim a factor is there: otherwise it would approach it for ever."""
+"""A factor this close to its target is set to the target, which it would otherwise approach for ever."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRules:
-    """When a backend counts as used up, and how long what it said is good for (seconds)."""
+    """What counts as full load, and for how long a report is valid (in seconds)."""
 
     limits: Mapping[Signal, float | None]
     stale_after: float = 2.0
@@ -45,7 +45,7 @@ class LoadRules:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What the balancer itself knows of a backend: turns begun, and those in flight."""
+    """What the balancer itself knows about a backend: turns started, and turns in flight."""
 
     turns_total: int = 0
     busy: int = 0
@@ -53,7 +53,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a backend said, and the traffic at the time it was asked."""
+    """What a backend reported, and its traffic at that moment."""
 
     at: float
     readings: Readings
@@ -62,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class LoadTrack:
-    """A backend through time. `smoothed` follows its load, `applied` is what balancing was last told."""
+    """A backend over time. `smoothed` follows its load; `applied` is the factor in use."""
 
     sample: Sample | None = None
     trusted_from: float = -math.inf
@@ -83,19 +83,19 @@ def observe(track: LoadTrack, sample: Sample, rules: LoadRules) -> LoadTrack:
 
 
 def dispatched(then: Traffic, now: Traffic) -> int:
-    """Turns that came to a backend since then and are not over.
+    """Turns that started at a backend since then and are still in flight.
 
-    Only ever added to what it said: a backend whose connections broke is not an idle one.
+    They are only ever added to the reported load: a backend whose connections broke is not idle.
     """
     if now.turns_total < then.turns_total:
-        return now.busy  # the counters began anew
+        return now.busy  # the counters were reset
     return max(0, now.busy - then.busy)
 
 
 def utilisation(readings: Readings, limits: Mapping[Signal, float | None], more: int = 0) -> float | None:
-    """How far the scarcest thing is used up, 1 being all of it. None when nothing is known that has a limit.
+    """Utilisation of the scarcest resource, where 1 is its limit. None if no limited resource is known.
 
-    `more` requests came since: whether they wait or run is not known, so they count as both.
+    `more` requests were sent since the report. Whether they wait or run is unknown, so they count as both.
     """
     shares = [
         (value + (more if signal in COUNTS else 0)) / limit
@@ -113,7 +113,7 @@ def step(
     now: float,
     elapsed: float,
 ) -> dict[Key, LoadTrack]:
-    """The tracks `elapsed` seconds after the last step. The average is that of the backends that are `serving`."""
+    """The tracks `elapsed` seconds after the last step. The average is over the `serving` backends."""
     targets = target_factors(tracks, traffic, serving, rules, now)
     follow = 1 - math.exp(-elapsed / TAU)
     after = {}
@@ -134,7 +134,7 @@ def target_factors(
     rules: LoadRules,
     now: float,
 ) -> dict[Key, float]:
-    """Where the factors would be if they followed at once; 1 everywhere when nothing is known of the pool."""
+    """The factors without smoothing; 1 for all if nothing is known about the pool."""
     fresh = {key for key, track in tracks.items() if track.is_fresh(now, rules)}
     limited = {signal for signal, limit in rules.limits.items() if limit is not None}
     expected = {signal for key in fresh for signal in _readings(tracks[key]) if signal in limited}
@@ -165,12 +165,12 @@ def _own_factor(track: LoadTrack, traffic: Traffic | None, rules: LoadRules) -> 
 
 
 def _fade(track: LoadTrack, rules: LoadRules, now: float) -> float:
-    """How little the last sample counts: 0 while it is fresh, 1 once it has expired."""
+    """How far the last sample has aged: 0 while it is fresh, 1 once it has expired."""
     if now < track.trusted_from:
         return 1.0
     return min(1.0, max(0.0, (track.age(now) - rules.stale_after) / max(rules.expire - rules.stale_after, 1e-9)))
 
 
 def _doubted(own: float | None, average: float, fade: float) -> float:
-    """Good news that is in doubt is not believed; bad news fades with time."""
+    """A doubtful sample counts only if it is bad news, and bad news fades with time."""
     return average if own is None else min(average, own + (average - own) * fade)

@@ -1,8 +1,8 @@
-"""One connection of a check, in the clear or through TLS: lean, because thousands are made each second.
+"""A connection for a health check, plain or TLS. Lean, because thousands are made each second.
 
-How it ends: servers log resets, so a check that has its answer takes leave first. A peer that is about to close its end
-gets a moment to do so, and then a FIN. Any other gets a FIN with a reset right behind it: it reads the end of the
-stream, and no socket stays in TIME_WAIT here. A check without an answer closes with the reset alone.
+How a connection ends: servers log resets, so a check that got its reply ends politely. A peer that is about to close
+gets a moment to do so, and then a FIN. Any other peer gets a FIN with a reset right behind it: it reads the end of the
+stream, and no socket stays in TIME_WAIT on this host. A check without a reply just resets the connection.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from l4lb.net.target import Target
 CHUNK = 16384
 
 PARTING = 0.05
-"""Seconds that a peer has to close its end, once it has answered."""
+"""Seconds that a peer has to close its end after its reply."""
 
 REST_MAX = 65536
-"""Bytes that are read and forgotten: behind an answer, or before something is asked."""
+"""Bytes that are read and discarded: after a reply, or before a request."""
 
 _FIN_ON_CLOSE = struct.pack("ii", 0, 0)
 
@@ -36,18 +36,18 @@ PROXY_LOCAL: Mapping[SendProxy, bytes] = {
     "v1": b"PROXY UNKNOWN\r\n",
     "v2": b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
 }
-"""Headers that say: this connection is the proxy's own (PROXY protocol, 2.1 and 2.2)."""
+"""Headers that mark a connection as the proxy's own (PROXY protocol, 2.1 and 2.2)."""
 
 
 class ReplyError(Exception):
-    """The answer is none, or too much. `str()` is one line."""
+    """The reply is malformed, incomplete or too large. `str()` is one line."""
 
 
 class Connection:
-    """The caller owns the socket and closes it. `receive` is empty at the end of the stream.
+    """The caller owns the socket and closes it. `receive` returns b"" at the end of the stream.
 
-    What a check waits for, for the message when it does not come: `question` is what was asked, `expected` what should
-    answer it, `heard` what came and was not used yet. `farewell` is what the peer is told last.
+    Three fields describe what the check is waiting for, for error messages: `question` is what was sent, `expected` the
+    reply that should come, `heard` the bytes that came and are not consumed yet. `farewell` is sent last.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -68,7 +68,7 @@ class Connection:
         context: ssl.SSLContext | None = None,
         server_name: str | None = None,
     ) -> None:
-        """Connect, so that the next thing is to ask."""
+        """Connect, send the PROXY header and set up TLS as requested."""
         await dial(self._sock, address)
         if header := PROXY_LOCAL[send_proxy]:
             await self.send(header)
@@ -76,7 +76,7 @@ class Connection:
             await self.start_tls(context, server_name)
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str | None) -> None:
-        """Shake hands; ssl.SSLError says what is wrong with the peer."""
+        """Perform the TLS handshake. ssl.SSLError describes what is wrong with the peer."""
         self.question, self.expected = "the TLS handshake", ""
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         while True:
@@ -92,7 +92,7 @@ class Connection:
 
     @property
     def protocol(self) -> str | None:
-        """What was agreed upon by ALPN."""
+        """The protocol negotiated by ALPN."""
         return None if self._tls is None else self._tls.selected_alpn_protocol()
 
     async def send(self, data: bytes) -> None:
@@ -115,7 +115,7 @@ class Connection:
                 return b""
 
     def forget(self) -> None:
-        """Drop all that has come so far: it cannot answer what is about to be asked."""
+        """Discard everything received so far: it cannot be the reply to the next request."""
         self.heard.clear()
         for _ in range(REST_MAX // CHUNK):
             try:
@@ -138,9 +138,9 @@ class Connection:
                 pass
 
     async def leave(self, *, peer_closes: bool) -> None:
-        """Part from a peer that has answered. Nothing can go wrong any more.
+        """End the connection after a reply. Errors no longer matter.
 
-        `peer_closes` says that it is going to close its end by itself, as it does after a `farewell`.
+        `peer_closes` says that the peer will close its end by itself, as it does after a `farewell`.
         """
         with contextlib.suppress(OSError, ssl.SSLError):
             if self.farewell:
@@ -155,7 +155,7 @@ class Connection:
             self._sock.shutdown(socket.SHUT_WR)
 
     async def _sees_the_end(self) -> bool:
-        """Whether the peer ends the stream soon, behind a short rest."""
+        """Whether the peer ends the stream soon, after at most a few more bytes."""
         over, left = self._loop.time() + PARTING, REST_MAX
         while left > 0:
             try:
@@ -170,7 +170,7 @@ class Connection:
         return False
 
     async def _readable(self, over: float) -> bool:
-        """Whether there is something to read before that time. A timeout of asyncio costs several times as much."""
+        """Whether there is something to read before that time. asyncio.timeout costs several times as much."""
         ready: asyncio.Future[bool] = self._loop.create_future()
         timer = self._loop.call_at(over, _settle, ready, False)
         self._loop.add_reader(self._sock.fileno(), _settle, ready, True)
@@ -199,7 +199,7 @@ def _settle(future: asyncio.Future[bool], value: bool) -> None:
 
 
 def new_socket(target: Target) -> socket.socket:
-    """A socket that resets its connection when it is closed, unless `leave` has seen it end."""
+    """A socket that resets its connection when it is closed, unless `leave` ended the connection before."""
     sock = socket.socket(target.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -213,7 +213,7 @@ def new_socket(target: Target) -> socket.socket:
 
 
 def tls_error_text(error: ssl.SSLError) -> str:
-    """What is wrong with the peer, or with its certificate."""
+    """What is wrong with the peer or its certificate."""
     if isinstance(error, ssl.CertificateError):
         return f"TLS: {error.verify_message}"
     return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
@@ -223,7 +223,7 @@ def tls_error_text(error: ssl.SSLError) -> str:
 async def connected(
     target: Target, send_proxy: SendProxy, context: ssl.SSLContext | None = None, server_name: str | None = None
 ) -> AsyncIterator[Connection]:
-    """An open connection for the length of the block, closed with a reset unless it took leave."""
+    """An open connection for the block. Closed with a reset, unless `leave` was called."""
     with new_socket(target) as sock:
         connection = Connection(sock)
         await connection.open(target.address, send_proxy, context, server_name)

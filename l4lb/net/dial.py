@@ -1,4 +1,4 @@
-"""Connecting, for everything that the control plane asks of backends: checks, scrapes, agents."""
+"""Outgoing connections of the control plane: health checks, scrapes, agent checks."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from l4lb.engine.api import SocketAddress
 
 FULL_PAUSE_MIN = 0.004
 FULL_PAUSE_MAX = 0.1
-"""Seconds between two tries at a unix socket whose backlog is full, at most; each pause is drawn at random."""
+"""Seconds between two attempts at a unix socket whose backlog is full. Each pause is random within its limit."""
 
 _IP_BIND_ADDRESS_NO_PORT = 24
-"""From linux/in.h: the port is chosen when the socket connects. The socket module has no name for it before 3.13."""
+"""From linux/in.h: the kernel picks the port at connect. The socket module has no name for it before 3.13."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def source_address(source: str) -> tuple[socket.AddressFamily, SocketAddress]:
-    """What to bind to come from this IP address."""
+    """The address to bind to, to connect from this IP address."""
     return (socket.AF_INET6, (source, 0, 0, 0)) if ":" in source else (socket.AF_INET, (source, 0))
 
 
 class SourceError(OSError):
-    """This host has none of the addresses that it should connect from."""
+    """This host has none of the source addresses that were configured."""
 
 
 def come_from(sock: socket.socket, sources: Sequence[str]) -> None:
-    """Have the socket come from one of these IP addresses, if one is of its family. SourceError if this host has none
-    of those."""
+    """Bind the socket to one of these IP addresses, if one has its family. SourceError if this host has none."""
     wanted = [address for family, address in map(source_address, sources) if family == sock.family]
     for address in random.sample(wanted, len(wanted)):
         with contextlib.suppress(OSError):
@@ -51,11 +50,10 @@ def reset_on_close(sock: socket.socket) -> None:
 
 
 async def dial(sock: socket.socket, address: SocketAddress) -> None:
-    """Connect a non-blocking socket: what the loop's `sock_connect` does, for half its price. The caller sets the
-    deadline.
+    """Connect a non-blocking socket, at half the cost of the loop's `sock_connect`. The caller sets the deadline.
 
-    A unix socket whose backlog is full is tried again, for that is no refusal. A socket that is connected to itself is
-    refused: the kernel picked the port that it was to connect to, and nothing listens there.
+    A unix socket whose backlog is full is tried again, because that is not a refusal. A socket that got connected to
+    itself counts as refused: the kernel picked the destination port as the local port, and nothing listens there.
     """
     error = await _connect_ex(sock, address)
     if error == errno.EINPROGRESS:
@@ -68,10 +66,11 @@ async def dial(sock: socket.socket, address: SocketAddress) -> None:
             loop.remove_writer(sock.fileno())
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error == errno.ECONNRESET and _has_something_to_read(sock):
-        # A refusal has another number: this server accepted, spoke, and broke off before the loop looked.
+        # A refusal has another errno: this server accepted, sent something, and reset the connection before the loop
+        # noticed.
         return
     if error == 0 and _is_connected_to_itself(sock):
-        # A plain close would keep the port for a minute, and its server could not start.
+        # A plain close would keep the port in TIME_WAIT for a minute, and its server could not start.
         reset_on_close(sock)
         error = errno.ECONNREFUSED
     if error != 0:
@@ -94,7 +93,7 @@ def _has_something_to_read(sock: socket.socket) -> bool:
 
 
 def _is_connected_to_itself(sock: socket.socket) -> bool:
-    # There is no peer name when the peer has reset the connection already, which is seen soon enough.
+    # getpeername fails if the peer has already reset the connection; the next read reports that.
     with contextlib.suppress(OSError):
         return sock.family is not socket.AF_UNIX and bool(sock.getsockname() == sock.getpeername())
     return False

@@ -1,4 +1,4 @@
-"""The file /etc/hosts, for names that the C library does not look up: their addresses, as it would read them."""
+"""Reads /etc/hosts as the C library does, for names that the C library does not look up there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from ipaddress import ip_address
 PATH = "/etc/hosts"
 
 BYTES_MAX = 4 * 1024 * 1024
-"""Lists of names to block are that large. The rest of a larger file is not read."""
+"""Lists of blocked names can be this large. The rest of a larger file is ignored."""
 
 
 def addresses(name: str, path: str | None = None) -> list[str]:
-    """The addresses of a name, in order; none if it is not there, or the file cannot be read. Reads the file now."""
+    """The addresses of a name, in order. Empty if the name is not listed or the file cannot be read. Reads the file
+    now."""
     wanted = name.removesuffix(".").lower()
     try:
         with open(path or PATH, encoding="utf-8", errors="replace") as file:

@@ -1,4 +1,4 @@
-"""Parts of a host that are not for its peers: the interface of `fe80::1%eth0`, and the last dot of a name."""
+"""Parts of a host name that mean something only on this host: the interface in `fe80::1%eth0`, and a trailing dot."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import errno
 import socket
 
 IpSocketAddress = tuple[str, int] | tuple[str, int, int, int]
-"""(host, port), or (host, port, flow, number of the interface)."""
+"""(host, port), or (host, port, flow info, interface index)."""
 
 
 def socket_address(host: str, port: int) -> IpSocketAddress:
-    """What connect and bind take. OSError if this host does not have the interface."""
+    """The address for connect and bind. OSError if this host does not have the interface."""
     plain, _, interface = host.partition("%")
     return (plain, port, 0, _number(interface)) if interface else (plain, port)
 
 
 def host_text(address: IpSocketAddress) -> str:
-    """The host of a socket address, with the number of its interface if it has one."""
+    """The host of a socket address, with its interface index if it has one."""
     return f"{address[0]}%{address[3]}" if len(address) == 4 and address[3] else address[0]
 
 
 def known_to_peers(host: str) -> str:
-    """The host as certificates, TLS and HTTP have it: without the interface, which has another name there, and without
-    the last dot, which only keeps search domains away."""
+    """The host as certificates, TLS and HTTP spell it: without the interface, which has another name on the peer, and
+    without the trailing dot, which only disables search domains."""
     return host.partition("%")[0].removesuffix(".")
 
 

@@ -1,4 +1,4 @@
-"""The IP addresses of this host's interfaces, asked of the kernel (rtnetlink(7))."""
+"""The IP addresses of this host's interfaces, from the kernel (rtnetlink(7))."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 1 << 16
 
 
 def own_addresses() -> frozenset[str]:
-    """As `ipaddress` spells them, without interfaces. None if the kernel does not say."""
+    """The addresses as `ipaddress` spells them, without interfaces. None if the kernel does not tell."""
     found: set[str] = set()
     with contextlib.suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC) as sock:
         length = _HEADER.size + _ADDRESS.size
@@ -42,7 +42,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _address(body: bytes) -> Iterator[str]:
-    """The near end, where a link has two."""
+    """The local end of a point-to-point link."""
     family = socket.AddressFamily(body[0]) if body[0] in _LENGTHS else None
     if family is None:
         return

@@ -1,4 +1,4 @@
-"""Where a connection of the control plane leads: an IP address and port, or a unix socket."""
+"""The destination of a connection of the control plane: an IP address and port, or a unix socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from l4lb.net.interfaces import host_text, socket_address
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a backend is checked, and from which IP addresses; where none of its family is given, from any."""
+    """Where to connect, and from which IP addresses. If `sources` has none of the family, the kernel picks one."""
 
     family: socket.AddressFamily
     address: SocketAddress
@@ -19,14 +19,14 @@ class Target:
 
     @property
     def host(self) -> str | None:
-        """The IP address, with the number of its interface if it is link-local; None on a unix socket."""
+        """The IP address, with its interface index if it is link-local. None for a unix socket."""
         return None if isinstance(self.address, str) else host_text(self.address)
 
     def at(self, port: int) -> Target:
-        """The same host at another port. A unix socket has none, and stays as it is."""
+        """The same host at another port. A unix socket has no port and stays as it is."""
         return self if isinstance(self.address, str) else ip_target(host_text(self.address), port)
 
 
 def ip_target(host: str, port: int) -> Target:
-    """Of an IP address, which may have an interface. OSError if that is not there."""
+    """The target of an IP address, which may name an interface. OSError if this host does not have that interface."""
     return Target(socket.AF_INET6 if ":" in host else socket.AF_INET, socket_address(host, port))

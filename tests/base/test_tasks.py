@@ -365,7 +365,7 @@ def test_a_request_that_is_interrupted_fails_and_the_next_one_works(caplog: pyte
             assert await coalesced.request() == 1
 
     run(main())
-    assert caplog.messages == ["what was requested failed in a way nobody foresaw"]
+    assert caplog.messages == ["unexpected error in a requested operation"]
 
 
 def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -395,5 +395,5 @@ def test_a_task_that_ends_by_itself_is_reported(fails: bool, caplog: pytest.LogC
         await background.close()
 
     run(main())
-    assert caplog.messages == ["the task the work has ended; it comes back with the next start"]
+    assert caplog.messages == ["task the work ended unexpectedly and will not run again until restart"]
     assert ("ValueError: no" in caplog.text) is fails

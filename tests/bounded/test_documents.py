@@ -61,7 +61,7 @@ HOSTILE_YAML = {
     "keys": (b"? " * 100_000, "more than 64 levels deep"),
     "self": (b"&a [*a]", "names nothing"),
     "documents": (b"---\na\n" * 1000, "second document"),
-    "list as key": (b"? [a]\n: b\n", "a key in it is no text"),
+    "list as key": (b"? [a]\n: b\n", "a key in it is not a string"),
     "binary": (b"\x00\x01\x02", "."),
     "not UTF-8": (b"- \xff\xfe\xfd", "."),
     "tabs": (b"a:\t" * 1000, "line 1"),

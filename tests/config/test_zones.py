@@ -119,7 +119,8 @@ def test_a_database_that_is_none_is_an_error_where_it_is_named(problems: Problem
     found = problems(f"geo:\n  database:\n    - {tmp_path}/none\n    - {tmp_path}/text\n{REST}")
     assert found == [
         "l4lb.yaml:3:7: error: geo.database[0]: none cannot be read: No such file or directory",
-        "l4lb.yaml:4:7: error: geo.database[1]: text is no whole database in the MaxMind DB format; download it again",
+        "l4lb.yaml:4:7: error: geo.database[1]: text is not a complete database in the MaxMind DB format; "
+        "download it again",
     ]
 
 

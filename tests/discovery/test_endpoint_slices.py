@@ -164,7 +164,7 @@ def test_hints_count_where_everybody_ready_has_one() -> None:
 def test_what_is_no_endpoint_slice_is_refused() -> None:
     with pytest.raises(DiscoveryError, match="unknown address type"):
         found(a_slice(addressType="IPX"))
-    with pytest.raises(ValueError, match="is no list"):
+    with pytest.raises(ValueError, match="is not a list"):
         found({"addressType": "IPv4", "endpoints": {}})
 
 

@@ -254,8 +254,8 @@ def test_nothing_is_left_open(etcd: Etcd) -> None:
     [
         (lambda: web.Response(status=404), "HTTP 404"),
         (lambda: web.json_response({"error": "no leader"}, status=503), "HTTP 503: no leader"),
-        (lambda: web.Response(text="<html>"), "the answer is no JSON"),
-        (lambda: web.Response(text="[]"), "the answer is no object"),
+        (lambda: web.Response(text="<html>"), "the response is not valid JSON"),
+        (lambda: web.Response(text="[]"), "the answer is not an object"),
         (lambda: web.Response(body=b" " * (ANSWER_MAX + 1)), "larger than"),
         (lambda: web.json_response({"kvs": [{"key": "%%%"}]}), "base64"),
     ],

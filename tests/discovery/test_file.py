@@ -139,7 +139,7 @@ def test_a_file_that_becomes_wrong_is_a_failure(tmp_path: Path, text: str) -> No
 def test_one_wrong_file_of_a_pattern_spoils_the_answer(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(groups(A))
     (tmp_path / "b.json").write_text("nonsense")
-    with pytest.raises(DiscoveryError, match=r"b\.json: this is no JSON"):
+    with pytest.raises(DiscoveryError, match=r"b\.json: not valid JSON"):
         read(str(tmp_path / "*.json"))
 
 

@@ -90,9 +90,9 @@ def test_a_server_that_says_nothing_changed_is_believed() -> None:
         (lambda: web.Response(status=302, headers={"Location": "/"}), "HTTP 302"),
         (lambda: web.Response(status=204), "HTTP 204"),
         (lambda: web.Response(text="[]"), "the answer is text/plain; application/json is expected"),
-        (lambda: web.Response(text="[", content_type="application/json"), "this is no JSON"),
+        (lambda: web.Response(text="[", content_type="application/json"), "not valid JSON"),
         (lambda: web.Response(text="{}", content_type="application/json"), "a list of target groups is expected"),
-        (lambda: web.Response(text='["x"]', content_type="application/json"), "group 1 is no object with targets"),
+        (lambda: web.Response(text='["x"]', content_type="application/json"), "group 1 is not an object with targets"),
         (lambda: web.Response(body=b" " * (ANSWER_MAX + 1), content_type="application/json"), "larger than 8 MiB"),
     ],
 )

@@ -61,10 +61,10 @@ def test_nothing_in_yaml_is_an_answer(body: bytes) -> None:
     [
         ({}, "a list of target groups is expected"),
         ("10.0.0.1:80", "a list of target groups is expected"),
-        ([None], "group 1 is no object with targets"),
-        (["10.0.0.1:80"], "group 1 is no object with targets"),
-        ([{"targets": "10.0.0.1:80"}], "group 1: its targets are no list"),
-        ([{"targets": []}, {"targets": [], "labels": []}], "group 2: its labels are no object"),
+        ([None], "group 1 is not an object with targets"),
+        (["10.0.0.1:80"], "group 1 is not an object with targets"),
+        ([{"targets": "10.0.0.1:80"}], "group 1: its targets are not a list"),
+        ([{"targets": []}, {"targets": [], "labels": []}], "group 2: its labels are not an object"),
     ],
 )
 def test_what_is_no_list_of_groups_is_refused(data: Any, message: str) -> None:

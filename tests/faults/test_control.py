@@ -21,7 +21,7 @@ from tests.helpers.waiting import wait_until
 from tests.load.servers import AgentStandIn, ModelServer
 
 METRICS = "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\n"
-LOOP = "something failed that nobody waits for, in the event loop"
+LOOP = "unexpected error in the event loop"
 
 PARTS = {
     "l4lb.balancer.balancer:Balancer.reclaim": "housekeeping failed",
@@ -35,13 +35,13 @@ PARTS = {
     "l4lb.balancer.balancer:Balancer._note_changes": "a part of the control plane failed",
     "l4lb.process.watchdog:Watchdog._show_life": "the watchdog failed",
     "l4lb.process.daemon:Daemon._reopen_logs": LOOP,
-    "l4lb.process.daemon:Daemon._reload": "what was requested failed in a way nobody foresaw",
+    "l4lb.process.daemon:Daemon._reload": "unexpected error in a requested operation",
     "l4lb.process.daemon:load_config": "a reload failed in a way nobody foresaw",
     "l4lb.balancer.events:EventPump.drain": LOOP,
     "l4lb.balancer.reclaimer:Reclaimer._drain": "housekeeping failed",
     "l4lb.balancer.sessions:Sessions._deliver": "events of sessions could not be delivered",
     "l4lb.balancer.rebalancer:gained": "a part of the control plane failed",
-    "l4lb.discovery.file:read": "pool main: file failed",
+    "l4lb.discovery.file:read": "unexpected error in pool main: file",
     "l4lb.health.probes:_asked": "unexpected error in a check",
     "l4lb.health.scheduler:probe": "the health check of ('main'",
     "l4lb.health.scheduler:Scheduler._observe": "the result of a health check of ('main'",

@@ -35,11 +35,11 @@ def test_databases_of_ipv4_alone_are_read(tmp_path: Path) -> None:
     ("name", "complaint"),
     [
         ("none.mmdb", "none.mmdb cannot be read: No such file or directory"),
-        ("folder", "folder is no file; give the .mmdb file of a database"),
-        ("pipe", "pipe is no file"),
-        ("text", "text is no whole database in the MaxMind DB format; download it again"),
-        ("empty", "empty is no whole database"),
-        ("half", "half is no whole database"),
+        ("folder", "folder is not a file; give the .mmdb file of a database"),
+        ("pipe", "pipe is not a file"),
+        ("text", "text is not a complete database in the MaxMind DB format; download it again"),
+        ("empty", "empty is not a complete database"),
+        ("half", "half is not a complete database"),
     ],
 )
 def test_what_is_no_database_is_one_sentence(tmp_path: Path, name: str, complaint: str) -> None:

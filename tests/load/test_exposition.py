@@ -131,7 +131,7 @@ def test_the_first_name_that_is_there_counts() -> None:
     [
         ("", "none of the wanted"),
         ("other 1\n", "none of the wanted"),
-        ("<html><body>\nq 1\n</body></html>", "a page"),
+        ("<html><body>\nq 1\n</body></html>", "HTML"),
         ('{"q": 1}', "none of the wanted"),
         ("q 1\n" * (SERIES_MAX + 1), "more than"),
     ],

@@ -93,7 +93,7 @@ def test_a_mistake_of_our_own_ends_no_task(caplog: pytest.LogCaptureFixture) -> 
         await poller.close()
 
     run(main())
-    assert "test of a failed in a way nobody foresaw" in caplog.text
+    assert "unexpected error in the test of a" in caplog.text
 
 
 def test_only_a_change_begins_anew_and_counts_survive_it() -> None:

@@ -54,7 +54,7 @@ def test_a_server_is_asked_for_its_metrics_on_one_connection() -> None:
         ),
         (http("", "301 Moved", "Location: //127.9.9.9/metrics\r\n"), "HTTP 301, to another host"),
         (http("", "301 Moved", "Location: ftp://127.0.0.1/\r\n"), "a URL begins with http"),
-        (http("<!doctype html><p>q 1</p>"), "a page"),
+        (http("<!doctype html><p>q 1</p>"), "HTML"),
         (http("q 1\n" + "#" * (scraper.BODY_MAX + 1)), "larger than"),
         (b"nonsense\r\n\r\n", "nonsense"),
     ],
