@@ -95,6 +95,17 @@ struct l4lb_source {
     socklen_t address_len;
 };
 
+/* How long a session that relays may be silent, in milliseconds. 0 = the phase has no timeout of its own, and idle_ms
+ * applies to it. idle_ms and half_close_ms are never 0. */
+struct l4lb_timeouts {
+    uint32_t idle_ms;
+    uint32_t half_close_ms; /* without progress, once one side has sent its FIN */
+    uint32_t first_byte_ms; /* from the connect to the first byte of the backend */
+    uint32_t response_ms;   /* from the end of a request to the first byte of its response */
+    uint32_t stream_gap_ms; /* between two pieces of a response */
+    uint32_t keepalive_ms;  /* between two turns */
+};
+
 /* Times are milliseconds; 0 means off. */
 struct l4lb_pool_config {
     uint32_t slot;
@@ -105,13 +116,8 @@ struct l4lb_pool_config {
     uint32_t retries; /* at most L4LB_RETRIES_MAX */
     enum l4lb_send_proxy send_proxy;
     uint64_t connect_ms;
-    uint64_t idle_ms;
-    uint64_t half_close_ms;
     uint64_t lifetime_ms;
-    uint64_t first_byte_ms;
-    uint64_t response_ms; /* these three replace idle_ms in their phase */
-    uint64_t stream_gap_ms;
-    uint64_t keepalive_ms;
+    struct l4lb_timeouts timeouts;
     uint64_t hello_ms;                 /* how long clients of listeners with this pool may take to give a server name */
     struct l4lb_tcp tcp;               /* of the connections to its backends, from the first packet on */
     uint32_t queue_size;               /* sessions that wait when no backend has a place; 0 = none does */

@@ -153,8 +153,8 @@ static void time_picks(void) {
         struct l4lb_pool_config pool = {.balance = algorithms[i].balance,
                                         .table_size = TABLE,
                                         .connect_ms = 1,
-                                        .idle_ms = 1,
-                                        .half_close_ms = 1,
+                                        .timeouts.idle_ms = 1,
+                                        .timeouts.half_close_ms = 1,
                                         .backends = backends,
                                         .n_backends = PICKED};
         for (uint32_t zones = 1; zones <= 2; zones++) {

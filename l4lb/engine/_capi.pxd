@@ -53,6 +53,14 @@ cdef extern from "l4lb.h" nogil:
         const sockaddr *address
         socklen_t address_len
 
+    struct l4lb_timeouts:
+        uint32_t idle_ms
+        uint32_t half_close_ms
+        uint32_t first_byte_ms
+        uint32_t response_ms
+        uint32_t stream_gap_ms
+        uint32_t keepalive_ms
+
     struct l4lb_pool_config:
         uint32_t slot
         l4lb_balance balance
@@ -62,13 +70,8 @@ cdef extern from "l4lb.h" nogil:
         uint32_t retries
         l4lb_send_proxy send_proxy
         uint64_t connect_ms
-        uint64_t idle_ms
-        uint64_t half_close_ms
         uint64_t lifetime_ms
-        uint64_t first_byte_ms
-        uint64_t response_ms
-        uint64_t stream_gap_ms
-        uint64_t keepalive_ms
+        l4lb_timeouts timeouts
         uint64_t hello_ms
         l4lb_tcp tcp
         uint32_t queue_size

@@ -219,6 +219,17 @@ cdef const l4lb_source *fill_sources(Arena arena, sources) except NULL:
     return out
 
 
+cdef int fill_timeouts(l4lb_timeouts *out, spec) except -1:
+    """A timeout beyond 49 days is as good as 49 days."""
+    out.idle_ms = min(spec.idle_ms, UINT32_MAX)
+    out.half_close_ms = min(spec.half_close_ms, UINT32_MAX)
+    out.first_byte_ms = min(spec.first_byte_ms, UINT32_MAX)
+    out.response_ms = min(spec.response_ms, UINT32_MAX)
+    out.stream_gap_ms = min(spec.stream_gap_ms, UINT32_MAX)
+    out.keepalive_ms = min(spec.keepalive_ms, UINT32_MAX)
+    return 0
+
+
 cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     cdef l4lb_backend_config *backends = <l4lb_backend_config *>arena.take(
         len(spec.backends), sizeof(l4lb_backend_config)
@@ -233,13 +244,8 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.retries = spec.retries
     out.send_proxy = <l4lb_send_proxy><int>spec.send_proxy
     out.connect_ms = spec.connect_ms
-    out.idle_ms = spec.idle_ms
-    out.half_close_ms = spec.half_close_ms
     out.lifetime_ms = spec.lifetime_ms
-    out.first_byte_ms = spec.first_byte_ms
-    out.response_ms = spec.response_ms
-    out.stream_gap_ms = spec.stream_gap_ms
-    out.keepalive_ms = spec.keepalive_ms
+    fill_timeouts(&out.timeouts, spec)
     out.hello_ms = spec.hello_ms
     out.tcp.keepalive_s = spec.tcp.keepalive_s
     out.tcp.interval_s = spec.tcp.interval_s

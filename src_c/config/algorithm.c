@@ -199,13 +199,13 @@ static bool is_within_bound(const struct lb_pool *pool, const struct lb_group *g
                             const struct lb_backend *backend) {
     uint64_t whole = group->total_weight * 100;
 
-    return pool->max_load == 0 ||
-           connections(backend) < (sessions * pool->max_load * backend->weight + whole - 1) / whole;
+    return pool->config.max_load == 0 ||
+           connections(backend) < (sessions * pool->config.max_load * backend->weight + whole - 1) / whole;
 }
 
 static int pick_maglev(const struct lb_pool *pool, const struct lb_group *group,
                        const struct lb_balance_request *request, struct lb_rng *rng) {
-    uint64_t hash = request->hash, sessions = pool->max_load == 0 ? 0 : sessions_of(pool, group);
+    uint64_t hash = request->hash, sessions = pool->config.max_load == 0 ? 0 : sessions_of(pool, group);
 
     for (int step = 0; step < STEPS_MAX; step++) {
         const struct lb_backend *backend = &group->backends[group->table->entries[hash % group->table->size]];
@@ -213,8 +213,8 @@ static int pick_maglev(const struct lb_pool *pool, const struct lb_group *group,
             return (int)backend->index;
         hash = lb_hash_mix(hash + 1);
     }
-    return pool->max_load == 0 ? reserve_any(pool, group, request, (uint32_t)(hash % group->n_backends))
-                               : pick_least(pool, group, request, rng);
+    return pool->config.max_load == 0 ? reserve_any(pool, group, request, (uint32_t)(hash % group->n_backends))
+                                      : pick_least(pool, group, request, rng);
 }
 
 static int pick_first(const struct lb_pool *pool, const struct lb_group *group,

@@ -88,7 +88,6 @@ static int build_sticky(struct lb_pool *pool, const struct l4lb_pool_config *con
         return 0;
     if (config->sticky_entries > L4LB_STICKY_ENTRIES_MAX || config->sticky_ttl_ms == 0)
         return -EINVAL;
-    pool->sticky_ttl_ms = config->sticky_ttl_ms;
     /* The publication that made a table tells it from those that the pool had before. */
     return lb_stick_table_make(config->sticky_entries, previous != NULL ? (uint32_t)previous->sequence + 1 : 1,
                                shared->seed, before != NULL ? before->stick_table : NULL,
@@ -101,7 +100,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     int result;
 
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
-        config->idle_ms == 0 || config->half_close_ms == 0 || config->balance >= L4LB_N_BALANCE ||
+        config->timeouts.idle_ms == 0 || config->timeouts.half_close_ms == 0 || config->balance >= L4LB_N_BALANCE ||
         config->hash_key > L4LB_HASH_SNI || config->send_proxy > L4LB_SEND_PROXY_V2 ||
         config->retries > L4LB_RETRIES_MAX)
         return -EINVAL;
@@ -111,23 +110,9 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     if ((config->max_load != 0 && config->max_load <= 100) || !is_tcp_valid(&config->tcp))
         return -EINVAL;
     pool->slot = config->slot;
-    pool->max_load = config->max_load;
-    pool->hash_key = config->hash_key;
-    pool->retries = config->retries;
-    pool->send_proxy = config->send_proxy;
-    pool->connect_ms = config->connect_ms;
-    pool->idle_ms = config->idle_ms;
-    pool->half_close_ms = config->half_close_ms;
-    pool->lifetime_ms = config->lifetime_ms;
-    pool->first_byte_ms = config->first_byte_ms;
-    pool->response_ms = config->response_ms;
-    pool->stream_gap_ms = config->stream_gap_ms;
-    pool->keepalive_ms = config->keepalive_ms;
-    pool->hello_ms = config->hello_ms;
-    pool->tcp = config->tcp;
-    pool->queue_size = config->queue_size;
-    pool->queue_ms = config->queue_ms;
-    pool->abort_on_close = config->abort_on_close != 0;
+    pool->config = *config;
+    pool->config.backends = NULL;
+    pool->config.sources = NULL;
     pool->shared = &shared->pools[config->slot];
     result = lb_sources_new(config->sources, config->n_sources, &pool->sources);
     if (result == 0)
@@ -155,7 +140,7 @@ int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_shar
 
 /* Does it matter to this pool which server name a client gives? */
 static bool wants_name(const struct lb_pool *pool) {
-    return pool->algorithm->is_hashed && pool->hash_key == L4LB_HASH_SNI;
+    return pool->algorithm->is_hashed && pool->config.hash_key == L4LB_HASH_SNI;
 }
 
 static int build_routes(struct lb_listener *listener, const struct l4lb_listener_config *config,
@@ -164,9 +149,9 @@ static int build_routes(struct lb_listener *listener, const struct l4lb_listener
 
     if (config->n_routes == 0 && !wants_name(pool))
         return 0;
-    if (pool->hello_ms == 0)
+    if (pool->config.hello_ms == 0)
         return -EINVAL;
-    listener->hello_ms = pool->hello_ms;
+    listener->hello_ms = pool->config.hello_ms;
     for (size_t i = 0; i < config->n_routes; i++) {
         if (config->routes[i].pool >= snapshot->n_pools)
             return -EINVAL;

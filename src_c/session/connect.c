@@ -30,7 +30,7 @@ static enum lb_connect fail_with(struct lb_session *session, enum l4lb_close rea
  * address or because it was given that one before, leaves it only on the last retry or when it stopped taking sessions;
  * any other goes elsewhere if there is an elsewhere. */
 static bool keeps_backend(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
-    return session->retries < pool->retries &&
+    return session->retries < pool->config.retries &&
            (lb_balance_is_hashed(pool) || lb_session_sticky_binds(worker, session, pool));
 }
 
@@ -48,9 +48,9 @@ static int choose_bound(struct lb_worker *worker, const struct lb_session *sessi
 /* What the pool binds this client by. */
 static uint64_t hash_of_client(const struct lb_session *session, const struct lb_pool *pool) {
     size_t address_len = session->peer.family == AF_INET ? 4 : sizeof session->peer.address;
-    uint16_t port = pool->hash_key == L4LB_HASH_SOURCE_IP_PORT ? session->peer.port : 0;
+    uint16_t port = pool->config.hash_key == L4LB_HASH_SOURCE_IP_PORT ? session->peer.port : 0;
 
-    if (pool->hash_key == L4LB_HASH_SNI && session->server_name != 0)
+    if (pool->config.hash_key == L4LB_HASH_SNI && session->server_name != 0)
         return session->server_name;
     return lb_hash_bytes(session->peer.address, address_len, port);
 }
@@ -98,7 +98,7 @@ static void try_again_soon(struct lb_worker *worker, struct lb_session *session,
     uint32_t most_ms = (uint32_t)LB_MIN(LB_FULL_WAIT_MIN_MS + waited_ms / 4, (uint64_t)LB_FULL_WAIT_MAX_MS);
     uint64_t wait_ms = 1 + lb_rng_below(&worker->rng, most_ms);
 
-    lb_deadline_arm(worker, session, LB_MIN(worker->now_ms + wait_ms, begun_ms + pool->connect_ms));
+    lb_deadline_arm(worker, session, LB_MIN(worker->now_ms + wait_ms, begun_ms + pool->config.connect_ms));
 }
 
 /* 0 when the attempt is under way, or goes on later. */
@@ -106,7 +106,7 @@ static int open_server(struct lb_worker *worker, struct lb_session *session, con
                        const struct lb_backend *backend) {
     struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
     int result = lb_sources_connect(pool->sources, worker->source_cursor++, (const struct sockaddr *)&backend->address,
-                                    backend->address_len, &pool->tcp);
+                                    backend->address_len, &pool->config.tcp);
 
     if (result == -EAGAIN) {
         try_again_soon(worker, session, pool);
@@ -120,7 +120,7 @@ static int open_server(struct lb_worker *worker, struct lb_session *session, con
         lb_sock_close(&session->server.fd, false);
         return -ENOMEM;
     }
-    lb_deadline_arm(worker, session, session->attempt_ns / LB_NS_PER_MS + pool->connect_ms);
+    lb_deadline_arm(worker, session, session->attempt_ns / LB_NS_PER_MS + pool->config.connect_ms);
     return 0;
 }
 
@@ -129,7 +129,7 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
     lb_claim_take(&session->claim, &worker->runtime->shared, session->pool, backend->slot);
     lb_count_add(&lb_account_counters(worker, session)->connections_total, 1);
     session->attempt_ns = worker->now_ns;
-    session->send_proxy = (uint8_t)pool->send_proxy;
+    session->send_proxy = (uint8_t)pool->config.send_proxy;
     return open_server(worker, session, pool, backend);
 }
 
@@ -137,7 +137,7 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
 static bool may_retry(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     bool exhausted = error == -EMFILE || error == -ENFILE;
-    bool more = pool != NULL && session->retries < pool->retries;
+    bool more = pool != NULL && session->retries < pool->config.retries;
     bool at_once = more && !exhausted && pool->n_usable > 1 && !keeps_backend(worker, session, pool);
 
     count_failure(worker, session, error);
@@ -155,7 +155,7 @@ static bool may_retry(struct lb_worker *worker, struct lb_session *session, int 
     else
         session->tried[session->n_tried++ % LB_TRIED_MAX] = session->claim.backend;
     if (more && !at_once)
-        lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->connect_ms));
+        lb_deadline_arm(worker, session, worker->now_ms + LB_MIN((uint64_t)LB_RETRY_WAIT_MS, pool->config.connect_ms));
     *result = more ? LB_CONNECT_PENDING : LB_CONNECT_FAILED;
     return at_once;
 }
@@ -164,7 +164,7 @@ static bool may_retry(struct lb_worker *worker, struct lb_session *session, int 
 
 /* The client sent a FIN, and in this pool that means that it has left. */
 static bool has_given_up(const struct lb_session *session, const struct lb_pool *pool) {
-    return session->client.hup && pool != NULL && pool->abort_on_close;
+    return session->client.hup && pool != NULL && pool->config.abort_on_close;
 }
 
 /* It has said nothing and sent a FIN. */
@@ -180,7 +180,7 @@ bool lb_connect_is_abandoned(const struct lb_worker *worker, const struct lb_ses
 
 /* ---- waiting room ------------------------------------------------------------------------------------------------ */
 
-static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->queue_size > 0; }
+static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->config.queue_size > 0; }
 
 /* Somebody was here first. Who tries again had a place before them. */
 static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {
@@ -192,7 +192,7 @@ static bool must_wait(const struct lb_session *session, const struct lb_pool *po
 static uint64_t patience_ms(const struct lb_session *session, const struct lb_pool *pool) {
     uint64_t waited_ms = session->queue_us * LB_NS_PER_US / LB_NS_PER_MS;
 
-    return pool->queue_ms - LB_MIN(pool->queue_ms, waited_ms);
+    return pool->config.queue_ms - LB_MIN(pool->config.queue_ms, waited_ms);
 }
 
 static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
@@ -204,7 +204,7 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
         /* The event that told of it may have come before there was anything to wait for. */
         if (session->client.error || has_nothing_to_ask(session))
             return fail_with(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
-        if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->queue_size))
+        if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->config.queue_size))
             return fail_with(session, L4LB_CLOSE_QUEUE_FULL);
         session->state = LB_SESSION_QUEUE;
         session->attempt_ns = worker->now_ns;
@@ -309,7 +309,7 @@ static enum lb_connect resume(struct lb_worker *worker, struct lb_session *sessi
         lb_claim_drop(&session->claim, &worker->runtime->shared);
         return lb_connect_next(worker, session);
     }
-    if (worker->now_ms >= session->attempt_ns / LB_NS_PER_MS + pool->connect_ms)
+    if (worker->now_ms >= session->attempt_ns / LB_NS_PER_MS + pool->config.connect_ms)
         return fail(worker, session, -ETIMEDOUT);
     error = open_server(worker, session, pool, &pool->backends[at]);
     return error == 0 ? LB_CONNECT_PENDING : fail(worker, session, error);

@@ -26,29 +26,29 @@ static uint32_t silence_ms(const struct lb_session *session) {
     uint32_t of_phase = 0;
 
     if (lb_session_half_closed(session))
-        return session->half_close_ms;
+        return session->timeouts.half_close_ms;
     switch ((enum lb_phase_state)session->phase.state) {
     case LB_PHASE_NEW:
         break;
     case LB_PHASE_WAIT:
-        of_phase = session->response_ms;
+        of_phase = session->timeouts.response_ms;
         break;
     case LB_PHASE_STREAM:
-        of_phase = session->stream_gap_ms;
+        of_phase = session->timeouts.stream_gap_ms;
         break;
     case LB_PHASE_IDLE:
-        of_phase = lb_session_is_owed(session) ? session->stream_gap_ms : session->keepalive_ms;
+        of_phase = lb_session_is_owed(session) ? session->timeouts.stream_gap_ms : session->timeouts.keepalive_ms;
         break;
     }
-    return of_phase > 0 ? of_phase : session->idle_ms;
+    return of_phase > 0 ? of_phase : session->timeouts.idle_ms;
 }
 
 /* The client's, or after its last byte of the request, the backend's. */
 static uint64_t first_byte_ms(const struct lb_session *session) {
-    if (session->first_byte_ms == 0 || session->first_byte_us != UINT64_MAX || session->down.eof)
+    if (session->timeouts.first_byte_ms == 0 || session->first_byte_us != UINT64_MAX || session->down.eof)
         return OFF;
     return (lb_session_has_requested(session) ? session->phase.client_ns / LB_NS_PER_MS : last_ms(session)) +
-           session->first_byte_ms;
+           session->timeouts.first_byte_ms;
 }
 
 uint64_t lb_deadline_turn_ms(const struct lb_session *session) {
@@ -190,11 +190,11 @@ enum l4lb_close lb_deadline_silence_reason(const struct lb_session *session) {
 
     if (lb_session_half_closed(session))
         return by_client ? L4LB_CLOSE_CLIENT_HALF_CLOSE : L4LB_CLOSE_SERVER_HALF_CLOSE;
-    if (session->phase.state == LB_PHASE_WAIT && session->response_ms > 0)
+    if (session->phase.state == LB_PHASE_WAIT && session->timeouts.response_ms > 0)
         return L4LB_CLOSE_SERVER_RESPONSE;
-    if ((session->phase.state == LB_PHASE_STREAM || lb_session_is_owed(session)) && session->stream_gap_ms > 0)
+    if ((session->phase.state == LB_PHASE_STREAM || lb_session_is_owed(session)) && session->timeouts.stream_gap_ms > 0)
         return by_client ? L4LB_CLOSE_CLIENT_STREAM_GAP : L4LB_CLOSE_SERVER_STREAM_GAP;
-    if (session->phase.state == LB_PHASE_IDLE && session->keepalive_ms > 0)
+    if (session->phase.state == LB_PHASE_IDLE && session->timeouts.keepalive_ms > 0)
         return L4LB_CLOSE_CLIENT_KEEPALIVE;
     return by_client ? L4LB_CLOSE_CLIENT_IDLE : L4LB_CLOSE_SERVER_IDLE;
 }

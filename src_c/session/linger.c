@@ -97,7 +97,7 @@ bool lb_linger_look(struct lb_worker *worker, struct lb_session *session) {
     session->pending_bytes = bytes;
     waited_ms = (worker->now_ns - session->last_ns) / LB_NS_PER_MS;
     if (bytes > 0)
-        patience_ms = session->half_close_ms;
+        patience_ms = session->timeouts.half_close_ms;
     if (waited_ms >= patience_ms || worker->now_ms >= lb_deadline_overtime_ms(session)) {
         give_up(worker, session, session->resets || bytes > 0);
         return true;

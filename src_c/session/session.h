@@ -67,12 +67,7 @@ struct lb_session {
     struct lb_claim claim;
     uint32_t tried[LB_TRIED_MAX];
 
-    uint32_t idle_ms;
-    uint32_t half_close_ms;
-    uint32_t first_byte_ms;
-    uint32_t response_ms;
-    uint32_t stream_gap_ms;
-    uint32_t keepalive_ms;
+    struct l4lb_timeouts timeouts;
     uint32_t pending_bytes;  /* not acknowledged when last looked, see delivery.h */
     uint64_t lifetime_at_ms; /* UINT64_MAX = off */
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */

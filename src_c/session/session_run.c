@@ -347,8 +347,6 @@ void lb_session_granted(struct lb_worker *worker, struct lb_waiting *entry) {
 
 /* ---- begin ------------------------------------------------------------------------------------------------------- */
 
-static uint32_t clamp_ms(uint64_t ms) { return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms; }
-
 /* From here on it is a session of this pool. */
 static void enter_pool(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
     const struct lb_pool *pool = &worker->snapshot->pools[index];
@@ -357,14 +355,9 @@ static void enter_pool(struct lb_worker *worker, struct lb_session *session, uin
     session->pool = (uint16_t)pool->slot;
     session->has_pool = true;
     atomic_fetch_add(&pool->shared->sessions, 1);
-    session->idle_ms = clamp_ms(pool->idle_ms);
-    session->half_close_ms = clamp_ms(pool->half_close_ms);
-    session->first_byte_ms = clamp_ms(pool->first_byte_ms);
-    session->response_ms = clamp_ms(pool->response_ms);
-    session->stream_gap_ms = clamp_ms(pool->stream_gap_ms);
-    session->keepalive_ms = clamp_ms(pool->keepalive_ms);
-    if (pool->lifetime_ms > 0)
-        session->lifetime_at_ms = session->started_ns / LB_NS_PER_MS + pool->lifetime_ms;
+    session->timeouts = pool->config.timeouts;
+    if (pool->config.lifetime_ms > 0)
+        session->lifetime_at_ms = session->started_ns / LB_NS_PER_MS + pool->config.lifetime_ms;
     session->state = LB_SESSION_CONNECT;
     session->close = L4LB_CLOSE_NO_BACKEND;
 }

@@ -43,7 +43,8 @@ static bool find(const struct lb_worker *worker, const struct lb_session *sessio
     struct lb_stick_key key;
 
     return pool->stick_table != NULL && key_of(session, &key) &&
-           lb_stick_table_find(pool->stick_table, &key, (int64_t)worker->now_ms, (int64_t)pool->sticky_ttl_ms, out);
+           lb_stick_table_find(pool->stick_table, &key, (int64_t)worker->now_ms, (int64_t)pool->config.sticky_ttl_ms,
+                               out);
 }
 
 int lb_session_sticky_pick(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
@@ -106,7 +107,7 @@ void lb_session_sticky_join(struct lb_worker *worker, struct lb_session *session
 
     if (pool == NULL || pool->stick_table == NULL)
         return;
-    joined = join(worker, session, pool->stick_table, (int64_t)pool->sticky_ttl_ms);
+    joined = join(worker, session, pool->stick_table, (int64_t)pool->config.sticky_ttl_ms);
     if (!joined.known) {
         lb_count_add(&counters->sticky.misses_total, 1);
     } else if (is_same(joined.target, here)) {
@@ -162,7 +163,7 @@ static void rejoin(struct lb_worker *worker, struct lb_session *session) {
     if (pool == NULL || pool->stick_table == NULL || lb_stick_table_id(pool->stick_table) == session->stick_table_id ||
         (session->state != LB_SESSION_RELAY && session->state != LB_SESSION_LINGER))
         return;
-    (void)join(worker, session, pool->stick_table, (int64_t)pool->sticky_ttl_ms);
+    (void)join(worker, session, pool->stick_table, (int64_t)pool->config.sticky_ttl_ms);
 }
 
 void lb_session_sticky_rejoin(struct lb_worker *worker) {

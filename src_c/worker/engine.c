@@ -406,7 +406,7 @@ int l4lb_sticky_count(const struct l4lb_engine *engine, uint32_t slot) {
     const struct lb_pool *pool = sticky_pool(engine, slot);
 
     return pool == NULL ? -ENOENT
-                        : (int)lb_stick_table_count(pool->stick_table, now_ms(), (int64_t)pool->sticky_ttl_ms);
+                        : (int)lb_stick_table_count(pool->stick_table, now_ms(), (int64_t)pool->config.sticky_ttl_ms);
 }
 
 /* The slot may be a stranger's by now, or nobody's. */
@@ -425,7 +425,7 @@ int l4lb_sticky_read(const struct l4lb_engine *engine, uint32_t slot, uint32_t *
         return -ENOENT;
     do {
         read = lb_stick_table_read(pool->stick_table, cursor, batch, LB_MIN(n - taken, (size_t)LB_STICK_WAYS), now_ms(),
-                                   (int64_t)pool->sticky_ttl_ms);
+                                   (int64_t)pool->config.sticky_ttl_ms);
         for (size_t i = 0; i < read; i++) {
             if (!is_there(engine, batch[i].target))
                 continue;
@@ -449,11 +449,11 @@ int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t slot, const str
             return -EINVAL;
     }
     for (size_t i = 0; i < n; i++) {
-        struct lb_stick_entry entry = {.left_ms = (int64_t)LB_MIN(entries[i].left_ms, pool->sticky_ttl_ms),
+        struct lb_stick_entry entry = {.left_ms = (int64_t)LB_MIN(entries[i].left_ms, pool->config.sticky_ttl_ms),
                                        .target.backend = entries[i].backend};
         entry.target.generation = atomic_load(&engine->runtime.shared.backends[entries[i].backend].generation);
         memcpy(entry.key.words, entries[i].key, sizeof entries[i].key);
-        added += lb_stick_table_write(pool->stick_table, &entry, now_ms(), (int64_t)pool->sticky_ttl_ms);
+        added += lb_stick_table_write(pool->stick_table, &entry, now_ms(), (int64_t)pool->config.sticky_ttl_ms);
     }
     return added;
 }

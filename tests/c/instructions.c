@@ -176,7 +176,7 @@ static struct l4lb_engine *start(int front_fd, const struct sockaddr_in addresse
     }
     pool.slot = slot(engine, L4LB_SLOT_POOL);
     pool.n_backends = BACKENDS;
-    pool.idle_ms = pool.half_close_ms = HOUR_MS;
+    pool.timeouts.idle_ms = pool.timeouts.half_close_ms = HOUR_MS;
     listener.slot = slot(engine, L4LB_SLOT_LISTENER);
     CHECK_OK(l4lb_engine_start(engine));
     (void)sem_wait(&turnstile.dry);

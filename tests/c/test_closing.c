@@ -209,8 +209,8 @@ TEST(however_a_session_is_ended_its_client_gets_everything_and_a_fin) {
         size_t got;
 
         balancer_init(&balancer, &one_worker, 1);
-        balancer.pool.idle_ms = ways[i].idle_ms;
-        balancer.pool.keepalive_ms = ways[i].keepalive_ms;
+        balancer.pool.timeouts.idle_ms = ways[i].idle_ms;
+        balancer.pool.timeouts.keepalive_ms = ways[i].keepalive_ms;
         balancer.pool.lifetime_ms = ways[i].lifetime_ms;
         balancer_publish(&balancer);
         client = open_session_with(&balancer, &server, UNREAD);
@@ -282,7 +282,7 @@ TEST(a_client_that_reads_slowly_is_not_idle) {
     size_t got;
 
     balancer_init(&balancer, &one_worker, 1);
-    balancer.pool.idle_ms = IDLE_MS;
+    balancer.pool.timeouts.idle_ms = IDLE_MS;
     balancer_publish(&balancer);
     client = open_session_with(&balancer, &server, UNREAD);
     got = get_behind(&balancer, client, server);
@@ -307,7 +307,7 @@ TEST(a_backend_that_reads_slowly_is_neither_idle_nor_late) {
     size_t got = 0;
 
     balancer_init(&balancer, &one_worker, 1);
-    balancer.pool.response_ms = balancer.pool.first_byte_ms = TIMEOUT_MS;
+    balancer.pool.timeouts.response_ms = balancer.pool.timeouts.first_byte_ms = TIMEOUT_MS;
     (void)CHECK_SYS(setsockopt(balancer.backend_fds[0], SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof rcvbuf));
     balancer_publish(&balancer);
     client = open_session(&balancer, &server);

@@ -38,8 +38,8 @@ static struct world *fresh(void) {
     lb_list_init(&session->ready);
     lb_timer_init(&session->timer);
     lb_phase_init(&session->phase);
-    session->idle_ms = IDLE_MS;
-    session->half_close_ms = HALF_CLOSE_MS;
+    session->timeouts.idle_ms = IDLE_MS;
+    session->timeouts.half_close_ms = HALF_CLOSE_MS;
     session->lifetime_at_ms = session->interval_at_ms = UINT64_MAX;
     session->first_byte_us = UINT64_MAX;
     session->started_ns = session->last_ns = world.worker.now_ns;
@@ -79,7 +79,7 @@ TEST(the_nearest_deadline_is_the_next_one) {
 
     world->session.lifetime_at_ms = START_MS + 50000;
     CHECK_NEXT(world, LB_DUE_LIFETIME, START_MS + 50000);
-    world->session.first_byte_ms = 40000;
+    world->session.timeouts.first_byte_ms = 40000;
     CHECK_NEXT(world, LB_DUE_FIRST_BYTE, START_MS + 40000);
     world->session.interval_at_ms = START_MS + 30000;
     CHECK_NEXT(world, LB_DUE_INTERVAL, START_MS + 30000);
@@ -229,7 +229,7 @@ TEST(sessions_of_a_drain_that_is_spread_leave_one_after_the_other) {
     struct world *world = fresh();
     uint32_t parts[PARTS] = {0};
 
-    world->session.idle_ms = UINT32_MAX;
+    world->session.timeouts.idle_ms = UINT32_MAX;
     drain(world);
     atomic_store(&world->backends[0].drain_spread_ms, SPREAD_MS);
     for (uint32_t i = 0; i < SESSIONS; i++) {
@@ -276,7 +276,7 @@ TEST(a_response_that_is_owed_has_the_time_that_responses_have) {
     finish(world, true);
     CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
     CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_IDLE);
-    world->session.response_ms = 7000;
+    world->session.timeouts.response_ms = 7000;
     CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + 7000);
     CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_RESPONSE);
     /* It began and paused. It ends with the backend's FIN, so this was not the end, and a drain waits for it. */
@@ -286,7 +286,7 @@ TEST(a_response_that_is_owed_has_the_time_that_responses_have) {
     drain(world);
     CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
     CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_IDLE);
-    world->session.stream_gap_ms = 9000;
+    world->session.timeouts.stream_gap_ms = 9000;
     CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + 9000);
     CHECK_EQ(lb_deadline_silence_reason(&world->session), L4LB_CLOSE_SERVER_STREAM_GAP);
 }
@@ -324,9 +324,9 @@ TEST(the_timer_is_armed_for_what_comes_nearer_and_left_alone_otherwise) {
 TEST(each_phase_has_a_silence_of_its_own) {
     struct world *world = fresh();
 
-    world->session.response_ms = 100;
-    world->session.stream_gap_ms = 200;
-    world->session.keepalive_ms = 300;
+    world->session.timeouts.response_ms = 100;
+    world->session.timeouts.stream_gap_ms = 200;
+    world->session.timeouts.keepalive_ms = 300;
     CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + IDLE_MS);
     ask(world);
     CHECK_NEXT(world, LB_DUE_SILENCE, START_MS + 100);

@@ -213,8 +213,8 @@ TEST(a_configuration_that_contradicts_itself_changes_nothing) {
     CHECK_REFUSED(balancer.listener.fds, fds);
     CHECK_REFUSED(balancer.pool.slot, balancer.pool.slot + 1);
     CHECK_REFUSED(balancer.pool.connect_ms, 0);
-    CHECK_REFUSED(balancer.pool.idle_ms, 0);
-    CHECK_REFUSED(balancer.pool.half_close_ms, 0);
+    CHECK_REFUSED(balancer.pool.timeouts.idle_ms, 0);
+    CHECK_REFUSED(balancer.pool.timeouts.half_close_ms, 0);
     CHECK_REFUSED(balancer.pool.retries, L4LB_RETRIES_MAX + 1);
     CHECK_REFUSED(balancer.pool.balance, (enum l4lb_balance)99);
     CHECK_REFUSED(balancer.pool.hash_key, (enum l4lb_hash_key)99);

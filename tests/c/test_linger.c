@@ -135,7 +135,7 @@ TEST(a_client_that_takes_nothing_is_reset_after_the_half_close_timeout) {
 
     lone_init(&lone);
     session = connected(&client, &server);
-    session->half_close_ms = 10 * LB_LINGER_MS;
+    session->timeouts.half_close_ms = 10 * LB_LINGER_MS;
     (void)fill(session->client.fd);
     CHECK(!lb_linger_finish(&lone.worker, session, false, false));
     /* The kernel fills the client's buffer: until that is over, something is taken. */
@@ -147,7 +147,7 @@ TEST(a_client_that_takes_nothing_is_reset_after_the_half_close_timeout) {
     }
     pass_ms(2 * LB_LINGER_MS);
     CHECK(!lb_linger_look(&lone.worker, session));
-    pass_ms(session->half_close_ms);
+    pass_ms(session->timeouts.half_close_ms);
     CHECK(lb_linger_look(&lone.worker, session));
     dispose(session);
     end(client, server);

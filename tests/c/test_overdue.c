@@ -69,9 +69,9 @@ TEST(each_deadline_that_closes_has_its_reason) {
 
         lone_init(&lone);
         session = connected(&client);
-        session->idle_ms = rows[i].idle_ms;
-        session->first_byte_ms = rows[i].first_byte_ms;
-        session->response_ms = rows[i].response_ms;
+        session->timeouts.idle_ms = rows[i].idle_ms;
+        session->timeouts.first_byte_ms = rows[i].first_byte_ms;
+        session->timeouts.response_ms = rows[i].response_ms;
         if (rows[i].lifetime_ms > 0)
             session->lifetime_at_ms = lone.worker.now_ms + rows[i].lifetime_ms;
         if (rows[i].asked)
@@ -88,7 +88,7 @@ TEST(silence_ends_a_turn_and_then_the_session) {
 
     lone_init(&lone);
     session = connected(&client);
-    session->keepalive_ms = SHORT_MS;
+    session->timeouts.keepalive_ms = SHORT_MS;
     request(session);
     lb_turn_server_bytes(&lone.worker, session, 200, false);
     CHECK(session->claim.busy);

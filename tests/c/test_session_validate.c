@@ -36,7 +36,7 @@ static struct world *fresh(void) {
     lb_list_init(&session->ready);
     lb_timer_init(&session->timer);
     lb_phase_init(&session->phase);
-    session->idle_ms = IDLE_MS;
+    session->timeouts.idle_ms = IDLE_MS;
     session->lifetime_at_ms = session->interval_at_ms = UINT64_MAX;
     session->last_ns = world.worker.now_ns;
     lb_timer_arm(&world.worker.wheel, &session->timer, START_MS + IDLE_MS);

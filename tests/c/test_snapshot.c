@@ -36,8 +36,8 @@ static void draft_init(struct draft *draft) {
                                                           .address_len = sizeof draft->address};
     draft->pool = (struct l4lb_pool_config){.slot = SLOT,
                                             .connect_ms = 1,
-                                            .idle_ms = 1,
-                                            .half_close_ms = 1,
+                                            .timeouts.idle_ms = 1,
+                                            .timeouts.half_close_ms = 1,
                                             .table_size = 251,
                                             .backends = draft->backends,
                                             .n_backends = 2};

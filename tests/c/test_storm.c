@@ -192,8 +192,8 @@ static void change_pool(struct pool *pool) {
         .retries = at == CALM ? 3 : below(4),
         .send_proxy = (enum l4lb_send_proxy)below(3),
         .connect_ms = at == CALM ? 60000 : between(50, 250),
-        .idle_ms = at == CALM ? 60000 : between(200, 900),
-        .half_close_ms = at == CALM ? 60000 : between(50, 300),
+        .timeouts.idle_ms = at == CALM ? 60000 : between(200, 900),
+        .timeouts.half_close_ms = at == CALM ? 60000 : between(50, 300),
         .tcp = {.keepalive_s = maybe(50, 1, 100), .interval_s = 1, .probes = 3},
         .sticky_entries = maybe(60, 1, 8),
         .sticky_ttl_ms = between(10, STICKY_MS_MAX),
@@ -201,10 +201,10 @@ static void change_pool(struct pool *pool) {
     if (at == CALM)
         return;
     config->lifetime_ms = maybe(20, 100, 1500);
-    config->first_byte_ms = maybe(30, 50, 300);
-    config->response_ms = maybe(30, 50, 300);
-    config->stream_gap_ms = maybe(30, 50, 300);
-    config->keepalive_ms = maybe(30, 50, 300);
+    config->timeouts.first_byte_ms = maybe(30, 50, 300);
+    config->timeouts.response_ms = maybe(30, 50, 300);
+    config->timeouts.stream_gap_ms = maybe(30, 50, 300);
+    config->timeouts.keepalive_ms = maybe(30, 50, 300);
     config->queue_size = maybe(70, 1, 8);
     config->queue_ms = between(10, 200);
 }
@@ -872,8 +872,8 @@ static void check_that_every_place_is_free(void) {
                                           .address_len = address->len};
     struct l4lb_pool_config pool = {.slot = world.pools[CALM].config.slot,
                                     .connect_ms = 60000,
-                                    .idle_ms = 60000,
-                                    .half_close_ms = 60000,
+                                    .timeouts.idle_ms = 60000,
+                                    .timeouts.half_close_ms = 60000,
                                     .backends = &backend,
                                     .n_backends = 1};
     struct l4lb_listener_config listener = {.slot = world.doors[0].slot, .fds = world.doors[0].fds, .n_binds = 1};

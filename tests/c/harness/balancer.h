@@ -75,8 +75,8 @@ static inline void balancer_init(struct balancer *balancer, const struct l4lb_op
                                                .table_size = 251,
                                                .retries = 3,
                                                .connect_ms = 5000,
-                                               .idle_ms = LONG_MS,
-                                               .half_close_ms = LONG_MS,
+                                               .timeouts.idle_ms = LONG_MS,
+                                               .timeouts.half_close_ms = LONG_MS,
                                                .backends = balancer->backends,
                                                .n_backends = n_backends};
     balancer->listener = (struct l4lb_listener_config){

@@ -82,8 +82,8 @@ static inline void add_room(struct house *house, enum l4lb_balance balance) {
                                            .table_size = 251,
                                            .retries = 2,
                                            .connect_ms = LONG_MS,
-                                           .idle_ms = LONG_MS,
-                                           .half_close_ms = LONG_MS,
+                                           .timeouts.idle_ms = LONG_MS,
+                                           .timeouts.half_close_ms = LONG_MS,
                                            .queue_size = 1000,
                                            .queue_ms = LONG_MS,
                                            .backends = room->backends};

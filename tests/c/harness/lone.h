@@ -105,8 +105,8 @@ static inline void lone_init(struct lone *lone) {
     }
     lone->pool = (struct l4lb_pool_config){.balance = L4LB_ROUND_ROBIN,
                                            .connect_ms = LONE_LONG_MS,
-                                           .idle_ms = LONE_LONG_MS,
-                                           .half_close_ms = LONE_LONG_MS,
+                                           .timeouts.idle_ms = LONE_LONG_MS,
+                                           .timeouts.half_close_ms = LONE_LONG_MS,
                                            .backends = lone->backends,
                                            .n_backends = 1};
     lone->listener = (struct l4lb_listener_config){.fds = &lone->front_fd, .n_binds = 1};

@@ -54,8 +54,8 @@ static inline int try_publish(struct world *world, enum l4lb_balance balance, si
                                     .table_size = 1009,
                                     .max_load = world->max_load,
                                     .connect_ms = 1,
-                                    .idle_ms = 1,
-                                    .half_close_ms = 1,
+                                    .timeouts.idle_ms = 1,
+                                    .timeouts.half_close_ms = 1,
                                     .backends = world->backends,
                                     .n_backends = n};
     struct l4lb_config config = {.pools = &pool, .n_pools = 1};
