@@ -58,6 +58,23 @@ def test_modules_of_the_core_include_each_other_in_no_circle() -> None:
     assert list(TopologicalSorter(modules).static_order())
 
 
+def code(file: Path) -> str:
+    """The file without its comments."""
+    return re.sub(r"/\*.*?\*/", "", file.read_text(), flags=re.DOTALL)
+
+
+def test_sockets_of_sessions_are_touched_only_by_the_kernel_layer_and_by_paths() -> None:
+    """Everything else goes through a transport. The watchdog has a socket of its own."""
+    calls = re.compile(r"\b(?:recv|recvfrom|recvmsg|send|sendto|sendmsg|splice|tee|shutdown|ioctl|[gs]etsockopt)\(")
+    direct = [
+        f"{file.relative_to(CORE)} calls {found}"
+        for file in core_files()
+        if file.parent.name != "kernel" and not file.name.startswith("path_") and file.name != "watchdog.c"
+        for found in calls.findall(code(file))
+    ]
+    assert direct == []
+
+
 def test_the_core_knows_nothing_of_python() -> None:
     assert not [file.name for file in core_files() if "Python.h" in file.read_text()]
 

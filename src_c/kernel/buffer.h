@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * buffer - bytes that were read but that the sink would not take yet.
+ * buffer - bytes that were read and that the sink has not taken yet.
+ *
  * Owner:   one worker.
- * Memory:  one buffer of LB_COPY_BYTES for each direction that is stuck, none for one that flows or is idle; a few
- *          free ones are kept.
+ * Memory:  one buffer of LB_COPY_BYTES for each direction whose sink is full. A pool keeps up to LB_BUFFERS_KEPT free
+ *          ones.
  * Errors:  NULL when the system has no memory.
  */
 #ifndef LB_BUFFER_H
@@ -20,15 +21,18 @@ struct lb_buffer {
     uint8_t data[LB_COPY_BYTES];
 };
 
+/* A zeroed pool is empty. */
 struct lb_buffer_pool {
     struct lb_buffer *free;
     uint32_t n_free;
 };
 
-/* A buffer holding a copy of `len` bytes, len <= LB_COPY_BYTES. */
+/* A buffer with a copy of `len` bytes, len <= LB_COPY_BYTES. */
 struct lb_buffer *lb_buffer_take(struct lb_buffer_pool *pool, const uint8_t *data, uint32_t len);
-/* Give back and null the caller's pointer. */
+
+/* Give the buffer back and set *buffer to NULL. */
 void lb_buffer_give(struct lb_buffer_pool *pool, struct lb_buffer **buffer);
+
 void lb_buffer_pool_fini(struct lb_buffer_pool *pool);
 
 #endif

@@ -42,7 +42,7 @@ static struct lb_pipe *pipe_open(struct lb_pipe_pool *pool) {
         free(pipe);
         return NULL;
     }
-    /* Best effort: beyond the user's page quota the kernel keeps its default, or even less. It only costs speed. */
+    /* Best effort: beyond the quota of pages of the user, the pipe stays smaller, which costs only speed. */
     (void)fcntl(fds[1], F_SETPIPE_SZ, (int)pool->bytes);
     pipe->read_fd = fds[0];
     pipe->write_fd = fds[1];

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * pipe - a bounded pool of kernel pipes for splice(2).
+ *
  * Owner:   one worker.
- * Memory:  at most `max` pipes; idle ones are kept for the next bulk transfer. An unprivileged user gets about 1,024
- *          full-size pipes for all processes (fs.pipe-user-pages-soft), hence the bound and the caller's fallback.
- * Holds:   a pooled pipe is empty: one that still holds bytes is closed, never handed to another session.
- * Errors:  NULL when the pool is exhausted or the system refuses; the caller copies instead.
+ * Memory:  at most `max` pipes. Free ones are kept for the next bulk transfer. An unprivileged user gets about 1,024
+ *          pipes of full size for all its processes (fs.pipe-user-pages-soft), so the pool has a bound and its caller
+ *          a fallback.
+ * Holds:   a free pipe is empty. A pipe that is given back with bytes inside is closed, so no other session can get
+ *          them.
+ * Errors:  NULL when the pool is exhausted or the system refuses.
  */
 #ifndef LB_PIPE_H
 #define LB_PIPE_H
@@ -30,11 +33,13 @@ struct lb_pipe_pool {
 };
 
 void lb_pipe_pool_init(struct lb_pipe_pool *pool, uint32_t max, uint32_t bytes, struct l4lb_worker_stats *stats);
-/* Close the idle pipes. Every pipe must have been given back. */
+
+/* Close the free pipes. All others must have been given back. */
 void lb_pipe_pool_fini(struct lb_pipe_pool *pool);
 
 struct lb_pipe *lb_pipe_take(struct lb_pipe_pool *pool);
-/* Give back and null the caller's pointer. */
+
+/* Give the pipe back and set *pipe to NULL. */
 void lb_pipe_give(struct lb_pipe_pool *pool, struct lb_pipe **pipe);
 
 #endif

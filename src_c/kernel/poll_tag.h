@@ -2,8 +2,12 @@
 /*
  * poll_tag - what epoll carries for each descriptor.
  *
- * A descriptor is never identified by its number alone: sessions come with index and generation, so that an event
- * that was already collected when its session ended is recognised and dropped.
+ * The tag of a session has its index and generation. So an event that was collected before the session ended is
+ * recognised and dropped, although its descriptor may belong to another session by then.
+ *
+ * Owner:   any thread.
+ * Memory:  none.
+ * Errors:  -errno of epoll_ctl(2).
  */
 #ifndef LB_POLL_TAG_H
 #define LB_POLL_TAG_H

@@ -54,7 +54,7 @@ static void set_number(int fd, int level, int option, uint32_t value) {
     (void)setsockopt(fd, level, option, &number, sizeof number);
 }
 
-/* The values are in range: the snapshot was checked. */
+/* The snapshot was checked, so the values are in range. */
 static void set_tcp(int fd, const struct l4lb_tcp *tcp) {
     if (tcp->keepalive_s > 0) {
         set_number(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
@@ -66,8 +66,8 @@ static void set_tcp(int fd, const struct l4lb_tcp *tcp) {
         set_number(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, tcp->user_timeout_ms);
 }
 
-/* The kernel may pick the very port that it connects to. If nothing listens there, the socket is then connected to
- * itself (RFC 9293 3.5, simultaneous open), sends back what it is sent, and keeps the port from its server. */
+/* The kernel may pick the very port that it connects to. If nothing listens there, the socket is connected to itself
+ * (RFC 9293 3.5, simultaneous open): it returns what it is sent, and keeps the port from its server. */
 static bool is_connected_to_itself(int fd, const struct sockaddr *address, socklen_t len) {
     static const uint8_t unspecified[16]; /* means this host */
     struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
@@ -80,7 +80,7 @@ static bool is_connected_to_itself(int fd, const struct sockaddr *address, sockl
                                       memcmp(other.address, unspecified, sizeof unspecified) == 0);
 }
 
-/* The port is chosen when it connects: then each backend has all ports of the source to itself. */
+/* The kernel chooses the port when it connects, so each backend has all ports of the source to itself. */
 static int bind_to(int fd, const struct lb_source *source) {
     set_number(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
     return bind(fd, (const struct sockaddr *)&source->address, source->address_len) == -1 ? -EADDRNOTAVAIL : 0;
@@ -107,7 +107,7 @@ int lb_sock_connect(const struct sockaddr *address, socklen_t len, const struct 
     return error;
 }
 
-/* Where an ICMP error came while the kernel still tried, that is the one it reports in the end. */
+/* When an ICMP error comes while the kernel still tries, the kernel reports that error in the end. */
 bool lb_sock_is_lost(int error) {
     return error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN;
 }
@@ -118,12 +118,21 @@ int lb_sock_error(int fd) {
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1 ? errno : error;
 }
 
+/* A read tells without losing anything: data, a FIN or nothing means that it was connected. SO_ERROR would swallow a
+ * reset that came after data. */
+int lb_sock_attempt_error(int fd) {
+    uint8_t byte;
+    return recv(fd, &byte, 1, MSG_PEEK) == -1 && errno != EAGAIN ? -errno : 0;
+}
+
+void lb_sock_finish(int fd) { (void)shutdown(fd, SHUT_WR); }
+
 uint32_t lb_sock_unacknowledged(int fd) {
     int bytes = 0;
     return ioctl(fd, SIOCOUTQ, &bytes) == -1 || bytes < 0 ? 0 : (uint32_t)bytes;
 }
 
-/* While the peer's window is closed, the kernel sends probes without data, which do not count. */
+/* While the window of the peer is closed, the kernel sends probes without data, which do not count. */
 bool lb_sock_since_sent(int fd, uint64_t *ago_ns) {
     struct tcp_info info;
     socklen_t len = sizeof info;

@@ -38,7 +38,7 @@ void lb_account_describe(const struct lb_worker *worker, const struct lb_session
         .backend = session->claim.backend,
         .client = session->peer,
         .state = states[session->state],
-        .path = session->up.spliced || session->down.spliced ? L4LB_PATH_SPLICE : L4LB_PATH_COPY,
+        .path = lb_session_path(session),
         .retries = session->retries,
         .phase = session->phase.state,
         .has_capacity = session->claim.has_capacity,

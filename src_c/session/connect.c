@@ -13,6 +13,7 @@
 #include "kernel/poll_tag.h"
 #include "kernel/sock.h"
 #include "kernel/source.h"
+#include "kernel/transport.h"
 #include "session/account.h"
 #include "session/deadline.h"
 #include "session/session_sticky.h"
@@ -117,7 +118,7 @@ static int open_server(struct lb_worker *worker, struct lb_session *session, con
     session->server = (struct lb_side){.fd = result, .can_write = true};
     result = lb_poll_add(worker->epoll_fd, session->server.fd, LB_SIDE_EVENTS, tag);
     if (result < 0) {
-        lb_sock_close(&session->server.fd, false);
+        lb_side_close(&session->server, false);
         return -ENOMEM;
     }
     lb_deadline_arm(worker, session, session->attempt_ns / LB_NS_PER_MS + pool->config.connect_ms);
@@ -148,7 +149,7 @@ static bool may_retry(struct lb_worker *worker, struct lb_session *session, int 
         lb_session_sticky_unbind(worker, session);
     }
     lb_claim_drop(&session->claim, &worker->runtime->shared);
-    lb_sock_close(&session->server.fd, false);
+    lb_side_close(&session->server, false);
     session->close = (uint8_t)failure_reason(error);
     if (exhausted) /* No descriptors: let in nobody else for now. */
         worker->rest_until_ms = worker->now_ms + LB_ACCEPT_REST_MS;
@@ -168,12 +169,12 @@ static bool has_given_up(const struct lb_session *session, const struct lb_pool 
 }
 
 /* It has said nothing and sent a FIN. */
-static bool has_nothing_to_ask(const struct lb_session *session) {
+static bool has_nothing_to_ask(struct lb_session *session) {
     uint8_t byte;
-    return session->client.hup && recv(session->client.fd, &byte, 1, MSG_PEEK) == 0;
+    return session->client.hup && lb_side_peek(&session->client, &byte, 1).io == LB_IO_END;
 }
 
-bool lb_connect_is_abandoned(const struct lb_worker *worker, const struct lb_session *session, uint32_t events) {
+bool lb_connect_is_abandoned(const struct lb_worker *worker, struct lb_session *session, uint32_t events) {
     return (events & EPOLLERR) != 0 || has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)) ||
            (session->state == LB_SESSION_QUEUE && has_nothing_to_ask(session));
 }
@@ -275,7 +276,7 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
 
 enum lb_connect lb_connect_elsewhere(struct lb_worker *worker, struct lb_session *session) {
     lb_claim_drop(&session->claim, &worker->runtime->shared);
-    lb_sock_close(&session->server.fd, false);
+    lb_side_close(&session->server, false);
     return lb_connect_next(worker, session);
 }
 
@@ -284,19 +285,15 @@ static enum lb_connect fail(struct lb_worker *worker, struct lb_session *session
     return may_retry(worker, session, error, &result) ? lb_connect_next(worker, session) : result;
 }
 
-/* Reading settles what happened without losing anything: data, a FIN or nothing means it was connected (SO_ERROR would
- * swallow a reset that came after the data); an error is the attempt's. */
 enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *session, uint32_t events) {
-    uint8_t byte;
+    int error;
 
     LB_OWNER(worker);
     if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
-        if (recv(session->server.fd, &byte, 1, MSG_PEEK) == -1 && errno != EAGAIN)
-            return fail(worker, session, -errno);
-    } else if ((events & EPOLLOUT) == 0) {
-        return LB_CONNECT_PENDING;
+        error = lb_sock_attempt_error(session->server.fd);
+        return error < 0 ? fail(worker, session, error) : LB_CONNECT_READY;
     }
-    return LB_CONNECT_READY;
+    return (events & EPOLLOUT) != 0 ? LB_CONNECT_READY : LB_CONNECT_PENDING;
 }
 
 /* The attempt at a backend that was full goes on, unless its time is over or the backend takes no more sessions. */

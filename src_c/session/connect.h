@@ -49,8 +49,7 @@ LB_MUST_CHECK enum lb_connect lb_connect_expire(struct lb_worker *worker, struct
 
 /* epoll reported `events` for the client of a session in CONNECT or QUEUE: has it left? One that finished its question
  * with a FIN may still wait for the answer, unless the pool says that its clients do not (`abort_on_close`). */
-LB_MUST_CHECK bool lb_connect_is_abandoned(const struct lb_worker *worker, const struct lb_session *session,
-                                           uint32_t events);
+LB_MUST_CHECK bool lb_connect_is_abandoned(const struct lb_worker *worker, struct lb_session *session, uint32_t events);
 
 /* Out of the waiting room, if it is there. */
 void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session);

@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "session/delivery.h"
 
-#include <sys/socket.h>
-
 #include "base/base.h"
 #include "base/clock.h"
 #include "kernel/sock.h"
+#include "kernel/transport.h"
 
 static uint32_t pending(const struct lb_side *side) {
-    return side->fd < 0 || side->error || side->reset ? 0 : lb_sock_unacknowledged(side->fd);
+    return side->fd < 0 || side->error || side->reset ? 0 : lb_side_unacknowledged(side);
 }
 
 uint32_t lb_delivery_pending(const struct lb_session *session) {
     return pending(&session->client) + pending(&session->server);
 }
 
-static bool has_unread(const struct lb_side *side) {
+static bool has_unread(struct lb_side *side) {
     uint8_t byte;
-    return recv(side->fd, &byte, 1, MSG_PEEK) > 0;
+    return lb_side_peek(side, &byte, 1).io == LB_IO_MOVED;
 }
 
-bool lb_delivery_has_unread(const struct lb_session *session) {
+bool lb_delivery_has_unread(struct lb_session *session) {
     return has_unread(&session->client) || has_unread(&session->server);
 }
 

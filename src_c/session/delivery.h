@@ -25,7 +25,7 @@ uint32_t lb_delivery_pending(const struct lb_session *session);
 
 /* True if bytes have arrived that no relay has read: the next request, or more of the response where the last run was
  * cut short or the socket waits for a larger piece. */
-bool lb_delivery_has_unread(const struct lb_session *session);
+bool lb_delivery_has_unread(struct lb_session *session);
 
 /* Count what a peer took since the last byte moved as movement. True if it took anything. */
 bool lb_delivery_note(const struct lb_worker *worker, struct lb_session *session);

@@ -2,12 +2,12 @@
 #include "session/greeting.h"
 
 #include <errno.h>
-#include <sys/socket.h>
 
 #include "base/bounds.h"
 #include "config/admission.h"
 #include "config/routes.h"
 #include "config/snapshot.h"
+#include "kernel/transport.h"
 #include "protocol/client_hello.h"
 #include "protocol/proxy_header.h"
 #include "protocol/server_name.h"
@@ -37,23 +37,23 @@ static int keep_tlvs(struct lb_session *session, const struct lb_proxy_header *h
 struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
     struct lb_side *client = &session->client;
-    ssize_t seen = recv(client->fd, worker->relay_env.scratch, LB_PROXY_HEADER_MAX, MSG_PEEK);
+    struct lb_io_result seen = lb_side_peek(client, worker->relay_env.scratch, LB_PROXY_HEADER_MAX);
     struct lb_proxy_header header;
     int len;
 
-    if (seen == -1 && errno == EAGAIN)
+    if (seen.io == LB_IO_WAIT)
         return more;
     if (listener == NULL)
         return rejected(L4LB_REJECT_CLOSED);
-    len = seen > 0 ? lb_proxy_parse(worker->relay_env.scratch, (size_t)seen, &header) : 0;
-    if (len == 0 && seen > 0 && !client->hup)
+    len = seen.bytes > 0 ? lb_proxy_parse(worker->relay_env.scratch, seen.bytes, &header) : 0;
+    if (len == 0 && seen.bytes > 0 && !client->hup)
         return more;
     if (len == 0 &&
-        (seen <= 0 || client->error)) /* it left: a header that never came, or broke off, is no bad header */
+        (seen.bytes == 0 || client->error)) /* it left: a header that never came, or broke off, is no bad header */
         return rejected(L4LB_REJECT_CLOSED);
     if (len > 0 && keep_tlvs(session, &header) < 0)
         return rejected(L4LB_REJECT_RESOURCE);
-    if (len <= 0 || recv(client->fd, worker->relay_env.scratch, (size_t)len, 0) != len)
+    if (len <= 0 || lb_side_recv(client, worker->relay_env.scratch, (uint32_t)len).bytes != (uint32_t)len)
         return rejected(L4LB_REJECT_PROXY_INVALID);
     if (!header.local && header.source.family != 0) {
         session->peer = header.source;
@@ -85,17 +85,18 @@ struct lb_greeted lb_greeting_read_hello(struct lb_worker *worker, struct lb_ses
     struct lb_side *client = &session->client;
     struct lb_server_name name;
     enum lb_hello hello;
-    ssize_t seen;
+    struct lb_io_result seen = {LB_IO_BROKEN, 0};
 
     if (listener == NULL)
         return rejected(L4LB_REJECT_CLOSED);
-    seen = client->error ? -1 : recv(client->fd, worker->relay_env.scratch, LB_COPY_BYTES, MSG_PEEK);
-    if (seen == -1 && !client->error && errno == EAGAIN)
+    if (!client->error)
+        seen = lb_side_peek(client, worker->relay_env.scratch, LB_COPY_BYTES);
+    if (seen.io == LB_IO_WAIT)
         return more;
-    if (seen == -1)
+    if (seen.io == LB_IO_BROKEN)
         return (struct lb_greeted){.how = LB_GREETING_ABANDONED, .pool = listener->pool};
-    hello = lb_client_hello_parse(worker->relay_env.scratch, (size_t)seen, &name);
-    if (hello == LB_HELLO_MORE && seen < LB_COPY_BYTES && !client->hup)
+    hello = lb_client_hello_parse(worker->relay_env.scratch, seen.bytes, &name);
+    if (hello == LB_HELLO_MORE && seen.bytes < LB_COPY_BYTES && !client->hup)
         return more;
     return towards(route(listener, session, hello, &name));
 }

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "session/linger.h"
 
-#include <errno.h>
-#include <sys/socket.h>
-
 #include "base/bounds.h"
 #include "base/clock.h"
-#include "kernel/sock.h"
+#include "kernel/transport.h"
 #include "session/account.h"
 #include "session/deadline.h"
 #include "session/delivery.h"
@@ -22,19 +19,15 @@ static bool is_closed(const struct lb_session *session) { return session->client
 /* Read and drop what came, a bounded part of it at once. True at the peer's end, whichever it is. */
 static bool discard(struct lb_worker *worker, struct lb_side *side) {
     for (uint32_t left = LB_RELAY_BUDGET_BYTES / LB_COPY_BYTES; side->can_read && left > 0; left--) {
-        ssize_t n = recv(side->fd, worker->relay_env.scratch, LB_COPY_BYTES, 0);
-        if (n == 0)
-            return true;
-        if (n == -1 && errno == EAGAIN)
-            side->can_read = false;
-        else if (n == -1 && errno != EINTR)
+        enum lb_io io = lb_side_recv(side, worker->relay_env.scratch, LB_COPY_BYTES).io;
+        if (io == LB_IO_END || io == LB_IO_BROKEN)
             return true;
     }
     return false;
 }
 
 static void close_side(struct lb_worker *worker, struct lb_session *session, struct lb_side *side, bool reset) {
-    lb_sock_close(&side->fd, reset);
+    lb_side_close(side, reset);
     if (side == &session->server)
         lb_claim_drop_capacity(&session->claim, &worker->runtime->shared);
 }
@@ -45,7 +38,7 @@ static void look_at(struct lb_worker *worker, struct lb_session *session, struct
     if (side->fd < 0)
         return;
     if (session->resets) {
-        if (broken || lb_sock_unacknowledged(side->fd) == 0)
+        if (broken || lb_side_unacknowledged(side) == 0)
             close_side(worker, session, side, true);
     } else if (broken || discard(worker, side)) {
         /* What the peer has not acknowledged yet is in the kernel's hands: nothing can come that it answers with a
@@ -59,11 +52,11 @@ static void finish_side(struct lb_worker *worker, struct lb_session *session, st
         close_side(worker, session, side, true);
         return;
     }
-    if (side == &session->server && lb_sock_unacknowledged(side->fd) == 0) {
+    if (side == &session->server && lb_side_unacknowledged(side) == 0) {
         close_side(worker, session, side, false);
         return;
     }
-    (void)shutdown(side->fd, SHUT_WR);
+    (void)lb_side_finish(side);
     look_at(worker, session, side);
 }
 

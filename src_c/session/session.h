@@ -100,6 +100,11 @@ static inline bool lb_session_half_closed(const struct lb_session *session) {
     return (session->up.finished || session->down.finished) && !lb_session_is_owed(session);
 }
 
+/* The best path that bytes of either direction took. */
+static inline uint8_t lb_session_path(const struct lb_session *session) {
+    return session->up.best_path > session->down.best_path ? session->up.best_path : session->down.best_path;
+}
+
 static inline bool lb_session_has_requested(const struct lb_session *session) { return session->phase.turns > 0; }
 
 /* Connected, in no turn, and nothing on its way. */

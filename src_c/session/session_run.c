@@ -13,6 +13,7 @@
 #include "config/admission.h"
 #include "kernel/poll_tag.h"
 #include "kernel/sock.h"
+#include "kernel/transport.h"
 #include "protocol/proxy_header.h"
 #include "session/account.h"
 #include "session/connect.h"
@@ -20,6 +21,7 @@
 #include "session/delivery.h"
 #include "session/greeting.h"
 #include "session/linger.h"
+#include "session/moved.h"
 #include "session/newcomers.h"
 #include "session/overdue.h"
 #include "session/session_sticky.h"
@@ -46,8 +48,8 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_timer_disarm(&worker->wheel, &session->timer);
     /* Before the client can see that it is over: nobody waits who was told. */
     lb_connect_leave_queue(worker, session);
-    lb_sock_close(&session->client.fd, reset_client);
-    lb_sock_close(&session->server.fd, reset_server);
+    lb_side_close(&session->client, reset_client);
+    lb_side_close(&session->server, reset_server);
     drop_tlvs(session);
     lb_claim_drop(&session->claim, &worker->runtime->shared);
     lb_session_sticky_release(worker, session);
@@ -151,23 +153,17 @@ static void propagate_reset(struct lb_worker *worker, struct lb_session *session
 
 /* ---- relay ------------------------------------------------------------------------------------------------------- */
 
-/* The source has ended and all it sent is through: tell the sink. When the other direction is over too, closing the
- * sockets says it with one system call less. */
-static void pass_end(struct lb_relay *relay, struct lb_side *sink, const struct lb_relay *other) {
-    if (relay->finished || relay->sink_gone || !lb_relay_is_done(relay))
-        return;
-    relay->finished = true;
-    if (lb_relay_is_done(other))
-        return;
-    (void)shutdown(sink->fd, SHUT_WR);
+/* Everything that the source sent is through: tell the sink. */
+static void pass_end(struct lb_relay *relay, struct lb_side *sink) {
+    if (!relay->finished && !relay->sink_gone)
+        relay->finished = lb_side_finish(sink) != LB_IO_WAIT;
 }
 
 /* One that breaks after its FIN, or when its bytes have nowhere to go any more, is not read and so does not show it. */
 static void latch_error(struct lb_side *side, bool done) {
     if (side->reset || !side->error || !done)
         return;
-    side->reset = true;
-    side->lost = lb_sock_is_lost(lb_sock_error(side->fd));
+    lb_side_latch_error(side);
 }
 
 /* Act on what the relays found. False if the session does not relay any more: it may be gone. */
@@ -196,8 +192,10 @@ static bool finish_or_forward(struct lb_worker *worker, struct lb_session *sessi
     }
     if (up_done && !session->up.finished)
         session->owed = lb_phase_busy(&session->phase);
-    pass_end(&session->up, &session->server, &session->down);
-    pass_end(&session->down, &session->client, &session->up);
+    if (up_done)
+        pass_end(&session->up, &session->server);
+    if (down_done)
+        pass_end(&session->down, &session->client);
     return true;
 }
 
@@ -206,19 +204,6 @@ static void meet_deadlines(struct lb_worker *worker, struct lb_session *session)
 
     if (lb_overdue_meet(worker, session, &reason))
         lb_session_close(worker, session, reason);
-}
-
-/* Both directions may have moved in one run. What the client sent was read first: where no response was in flight, it
- * is a request, and the backend's bytes are its response. Otherwise they are the rest of the response before it. */
-static void note_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
-    bool request_first = up > 0 && session->up.may_request && !lb_phase_busy(&session->phase);
-
-    if (request_first)
-        lb_turn_client_bytes(worker, session, up);
-    if (down > 0)
-        lb_turn_server_bytes(worker, session, down, more);
-    if (up > 0 && !request_first)
-        lb_turn_client_bytes(worker, session, up);
 }
 
 static void run(struct lb_worker *worker, struct lb_session *session) {
@@ -233,11 +218,10 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
         up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
 
     if (moved)
-        session->last_ns = worker->now_ns;
+        lb_session_moved(worker, session, session->up.bytes - up_before, session->down.bytes - down_before,
+                         down == LB_RELAY_AGAIN);
     else
         lb_count_add(&worker->stats.idle_wakeups_total, 1);
-    note_bytes(worker, session, session->up.bytes - up_before, session->down.bytes - down_before,
-               down == LB_RELAY_AGAIN);
 
     if (up == LB_RELAY_NOMEM || down == LB_RELAY_NOMEM) {
         dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
@@ -292,8 +276,7 @@ static bool send_proxy_header(struct lb_session *session) {
         lb_sock_local(session->client.fd, &session->destination);
     len = lb_proxy_build((enum l4lb_send_proxy)session->send_proxy, &session->peer, &session->destination,
                          session->has_tlvs ? session->tlvs : NULL, header);
-    session->up.has_sent = true;
-    return send(session->server.fd, header, len, MSG_NOSIGNAL) == (ssize_t)len;
+    return lb_side_send(&session->server, header, (uint32_t)len).bytes == len;
 }
 
 static void connected(struct lb_worker *worker, struct lb_session *session) {
@@ -451,17 +434,7 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
     struct lb_side *side = name == LB_CLIENT ? &session->client : &session->server;
 
     LB_OWNER(worker);
-    if ((events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
-        side->can_read = true;
-    if ((events & EPOLLPRI) != 0)
-        side->urgent = true;
-    if ((events & EPOLLERR) != 0)
-        side->error = true;
-    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
-        side->hup = true;
-    if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0)
-        side->can_write = true;
-
+    lb_side_event(side, events);
     switch (session->state) {
     case LB_SESSION_HEADER:
         greet(worker, session, lb_greeting_read_header(worker, session));
@@ -516,12 +489,4 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
     case LB_SESSION_FREE:
         LB_BUG_ON(true);
     }
-}
-
-void lb_session_trim(struct lb_worker *worker, struct lb_relay *relay) {
-    struct lb_session *session =
-        relay->from_client ? container_of(relay, struct lb_session, up) : container_of(relay, struct lb_session, down);
-
-    LB_OWNER(worker);
-    lb_relay_trim(relay, relay->from_client ? &session->client : &session->server, &worker->relay_env);
 }

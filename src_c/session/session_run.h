@@ -69,7 +69,4 @@ bool lb_session_close_idle(struct lb_worker *worker, struct lb_session *session,
 /* If its backend is leaving, see to it that it is closed once it is quiet; if it is already, in wait_ms. True then. */
 bool lb_session_drain(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms);
 
-/* This relay of a session has been quiet too long. */
-void lb_session_trim(struct lb_worker *worker, struct lb_relay *relay);
-
 #endif

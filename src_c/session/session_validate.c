@@ -4,6 +4,7 @@
 #include "base/base.h"
 #include "base/bounds.h"
 #include "base/clock.h"
+#include "relay/path_splice.h"
 #include "session/deadline.h"
 
 #ifdef LB_VALIDATE
@@ -32,11 +33,15 @@ static void validate_timer(const struct lb_worker *worker, const struct lb_sessi
 }
 
 /* An empty pipe that is on no list would be kept until the session ends. */
-static void validate_pipe(const struct lb_relay *relay) {
-    LB_ASSERT_HOT(relay->pipe == NULL || relay->pipe->held > 0 || !lb_list_empty(&relay->idle_link));
+static void validate_path(const struct lb_relay *relay) {
+    const struct lb_splice *splice = relay->splice;
+
+    LB_ASSERT_HOT((relay->path == L4LB_PATH_SPLICE) == (splice != NULL));
+    LB_ASSERT_HOT(splice == NULL || relay->held == NULL);
+    LB_ASSERT_HOT(splice == NULL || splice->pipe->held > 0 || !lb_list_empty(&splice->link));
 }
 
-static bool owns_nothing(const struct lb_relay *relay) { return relay->pipe == NULL && relay->held == NULL; }
+static bool owns_nothing(const struct lb_relay *relay) { return relay->splice == NULL && relay->held == NULL; }
 
 /* What a session holds of its backend, and the way there. */
 static void validate_backend(const struct lb_session *session) {
@@ -68,8 +73,8 @@ void lb_session_validate(const struct lb_worker *worker, const struct lb_session
     if (session->state == LB_SESSION_FREE)
         return;
     validate_timer(worker, session);
-    validate_pipe(&session->up);
-    validate_pipe(&session->down);
+    validate_path(&session->up);
+    validate_path(&session->down);
     validate_backend(session);
     LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY || session->is_newcomer);
     LB_ASSERT_HOT(session->is_newcomer == (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO));

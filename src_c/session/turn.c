@@ -7,6 +7,7 @@
 #include "base/count.h"
 #include "base/histogram.h"
 #include "protocol/response_end.h"
+#include "relay/path_splice.h"
 #include "session/account.h"
 #include "session/deadline.h"
 
@@ -46,7 +47,7 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
 
     if (!is_noise) /* such as a PING of HTTP/2, which belongs to no response */
         lb_phase_pace(phase, bytes, more || !session->client.can_write, worker->now_ns);
-    lb_relay_end_run(&session->up);
+    lb_path_splice_end_run(&session->up);
     lb_count_add(&counters->received_bytes_total, bytes);
     if (session->first_byte_us == UINT64_MAX) {
         session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
@@ -74,7 +75,7 @@ void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, 
     unsigned events = session->up.may_request ? lb_phase_client(&session->phase, size, worker->now_ns) : 0;
 
     session->up.may_request = false;
-    lb_relay_end_run(&session->down);
+    lb_path_splice_end_run(&session->down);
     lb_count_add(&lb_account_counters(worker, session)->sent_bytes_total, bytes);
     if ((events & LB_TURN_PROVEN) != 0)
         lb_end_model_learn(lb_account_end_model(worker, session), before, true);

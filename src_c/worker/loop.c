@@ -8,6 +8,7 @@
 #include "base/bounds.h"
 #include "base/count.h"
 #include "kernel/poll_tag.h"
+#include "relay/path_splice.h"
 #include "session/delivery.h"
 #include "session/session_run.h"
 #include "session/session_sticky.h"
@@ -21,14 +22,14 @@
 /* How long epoll may wait. */
 static int timeout_ms(const struct lb_worker *worker) {
     uint64_t next = worker->now_ms + LB_HEARTBEAT_MS;
-    const struct lb_relay *quiet = lb_relay_env_next_idle(&worker->relay_env);
+    const struct lb_splice *splice = lb_path_splice_first(&worker->relay_env);
 
     if (!lb_list_empty(&worker->ready) || worker->granted != NULL || worker->request != NULL || worker->adopting ||
         worker->rejoining)
         return 0;
     next = LB_MIN(next, lb_wheel_next(&worker->wheel));
-    if (quiet != NULL)
-        next = LB_MIN(next, lb_relay_trim_ms(quiet));
+    if (splice != NULL)
+        next = LB_MIN(next, lb_path_splice_due_ms(splice));
     if (worker->paused)
         next = LB_MIN(next, LB_MAX(worker->rest_until_ms, worker->now_ms + LB_ACCEPT_REST_MS));
     return next > worker->now_ms ? (int)(next - worker->now_ms) : 0;
@@ -45,11 +46,12 @@ static void expire_timers(struct lb_worker *worker) {
     }
 }
 
-static void trim_relays(struct lb_worker *worker) {
-    struct lb_relay *relay;
+static void trim_splices(struct lb_worker *worker) {
+    struct lb_relay_env *env = &worker->relay_env;
+    struct lb_splice *splice;
 
-    while ((relay = lb_relay_env_next_idle(&worker->relay_env)) != NULL && lb_relay_trim_ms(relay) <= worker->now_ms)
-        lb_session_trim(worker, relay);
+    while ((splice = lb_path_splice_first(env)) != NULL && lb_path_splice_due_ms(splice) <= worker->now_ms)
+        lb_path_splice_trim(splice, env);
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
@@ -143,7 +145,7 @@ void lb_loop_iterate(struct lb_worker *worker) {
     take_grants(worker);
     run_ready(worker);
     expire_timers(worker);
-    trim_relays(worker);
+    trim_splices(worker);
     lb_request_work(worker);
     lb_session_sticky_rejoin(worker);
     if (worker->paused)

@@ -11,6 +11,7 @@
 
 #include "base/base.h"
 #include "kernel/sock.h"
+#include "relay/path_splice.h"
 #include "relay/relay.h"
 
 /* ---- two peers with a balancer between them ---------------------------------------------------------------------- */
@@ -192,12 +193,12 @@ static void take_events(struct world *world, int timeout_ms) {
     }
 }
 
-static void quieten(struct world *world) {
+static void trim(struct world *world) {
     struct lb_relay_env *env = &world->env;
-    struct lb_relay *relay;
+    struct lb_splice *splice;
 
-    while ((relay = lb_relay_env_next_idle(env)) != NULL && lb_relay_trim_ms(relay) <= env->now_ms)
-        lb_relay_trim(relay, relay->from_client ? &world->client : &world->server, env);
+    while ((splice = lb_path_splice_first(env)) != NULL && lb_path_splice_due_ms(splice) <= env->now_ms)
+        lb_path_splice_trim(splice, env);
 }
 
 static void pass_end(struct lb_relay *relay, const struct lb_side *sink) {
@@ -217,7 +218,7 @@ static bool balancer_turn(struct world *world, int timeout_ms) {
     CHECK(up != LB_RELAY_NOMEM && down != LB_RELAY_NOMEM);
     world->again = up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN;
     world->env.now_ms += check_random_below(&world->random, 3);
-    quieten(world);
+    trim(world);
     pass_end(&world->up, &world->server);
     pass_end(&world->down, &world->client);
     return moved;
@@ -268,7 +269,7 @@ TEST(small_messages_are_copied_byte_for_byte) {
         world.to_server.chunk = world.to_client.chunk = 2000;
         run_to_the_end(&world);
         CHECK_EQ(world.stats.spliced_bytes_total, 0);
-        CHECK(!world.up.spliced);
+        CHECK_EQ(world.up.best_path, L4LB_PATH_COPY);
         world_fini(&world);
     }
 }
@@ -281,7 +282,7 @@ TEST(a_bulk_transfer_is_spliced_and_arrives_byte_for_byte) {
         world.to_client.total = 5;
         run_to_the_end(&world);
         CHECK(world.stats.spliced_bytes_total > 3000000);
-        CHECK(world.up.spliced && !world.down.spliced);
+        CHECK(world.up.best_path == L4LB_PATH_SPLICE && world.down.best_path == L4LB_PATH_COPY);
         world_fini(&world);
     }
 }
@@ -351,7 +352,7 @@ TEST(a_transfer_that_changes_its_ways_goes_back_to_copying) {
     world.to_server.total = world.to_server.sent + 200000;
     for (int i = 0; i < 200; i++)
         step(&world);
-    CHECK(world.up.pipe == NULL);
+    CHECK(world.up.splice == NULL);
     CHECK_EQ(world.stats.pipes_in_use, 0);
     run_to_the_end(&world);
     world_fini(&world);
@@ -377,7 +378,7 @@ TEST(a_stuck_reader_stops_the_sender_and_holds_one_read_at_most) {
             CHECK(world.to_server.sent < 1ull << 29);
             CHECK(lb_relay_holds(&world.up));
             CHECK(world.up.held == NULL || world.up.held->end <= LB_COPY_BYTES);
-            CHECK(world.up.pipe == NULL || world.up.pipe->held <= 65536);
+            CHECK(world.up.splice == NULL || world.up.splice->pipe->held <= 65536);
             /* It goes on where it was. */
             world.to_server.appetite = CHUNK_MAX;
             world.to_server.total = world.to_server.sent + 100000;
@@ -417,7 +418,7 @@ TEST(a_quiet_transfer_gives_its_pipe_back_and_may_go_on) {
         (void)balancer_turn(&world, 0);
     }
     CHECK_EQ(world.stats.pipes_in_use, 0);
-    CHECK(!world.up.lowat);
+    CHECK_EQ(world.up.path, L4LB_PATH_COPY);
     run_to_the_end(&world);
     world_fini(&world);
 }
@@ -436,18 +437,18 @@ TEST(a_sink_that_was_stuck_with_the_last_bytes_leaves_no_pipe_behind) {
         static struct world world;
         world_init(&world, (enum kind)(seed % N_KINDS), 2, seed);
         world.to_server.total = 1ull << 30;
-        while (!world.up.spliced)
+        while (world.up.best_path == L4LB_PATH_COPY)
             step(&world);
-        while (world.up.pipe == NULL || world.up.pipe->held == 0) {
+        while (world.up.splice == NULL || world.up.splice->pipe->held == 0) {
             (void)peer_sends(&world, &world.to_server, world.client_peer);
             (void)balancer_turn(&world, 0);
         }
         /* Stuck for as long as it takes to be off every list. */
-        while (lb_relay_env_next_idle(&world.env) != NULL) {
+        while (lb_path_splice_first(&world.env) != NULL) {
             world.env.now_ms += 1000;
-            quieten(&world);
+            trim(&world);
         }
-        CHECK(world.up.pipe != NULL);
+        CHECK(world.up.splice != NULL);
         world.to_server.appetite = CHUNK_MAX;
         while (world.to_server.received < world.to_server.sent) {
             (void)balancer_turn(&world, 1);
@@ -656,7 +657,7 @@ TEST(frames_of_http2_are_followed_through_any_upload) {
     static struct world world;
 
     upload_and_acknowledge(&world, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    CHECK(!world.up.spliced);
+    CHECK_EQ(world.up.best_path, L4LB_PATH_COPY);
     CHECK(!world.up.may_request);
     world_fini(&world);
 }
@@ -665,7 +666,7 @@ TEST(the_same_bytes_without_the_preface_are_spliced_and_may_ask) {
     static struct world world;
 
     upload_and_acknowledge(&world, "");
-    CHECK(world.up.spliced);
+    CHECK_EQ(world.up.best_path, L4LB_PATH_SPLICE);
     CHECK(world.up.may_request);
     world_fini(&world);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "check.h"
+#include "relay/path_splice.h"
 
 #include <errno.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "check.h"
 #include "relay/relay.h"
 
 /* One direction between two unix sockets, and the peers on both ends. */
@@ -70,14 +71,16 @@ static void pass_message(struct line *line) {
     (void)lb_relay_run(&line->relay, &line->source, &line->sink, &line->env, &moved);
 }
 
+static bool has_mark(const struct line *line) { return line->relay.splice != NULL && line->relay.splice->lowat; }
+
 /* Has the source a low-water mark after so many milliseconds with `messages` in each? */
 static bool is_marked_after(struct line *line, int ms, int messages) {
-    for (; ms > 0 && !line->relay.lowat; ms--) {
+    for (; ms > 0 && !has_mark(line); ms--) {
         for (int i = 0; i < messages; i++)
             pass_message(line);
         line->env.now_ms++;
     }
-    return line->relay.lowat;
+    return has_mark(line);
 }
 
 TEST(a_long_fast_run_gets_a_low_water_mark) {
@@ -95,7 +98,7 @@ TEST(a_slow_run_gets_none) {
 
     line_init(&line);
     CHECK(!is_marked_after(&line, 20 * LB_BULK_RUN_MS, SLOW));
-    CHECK(line.relay.spliced);
+    CHECK_EQ(line.relay.best_path, L4LB_PATH_SPLICE);
     line_fini(&line);
 }
 
@@ -105,9 +108,9 @@ TEST(answers_are_no_run_however_many_there_are) {
     line_init(&line);
     for (int answer = 0; answer < 200; answer++) {
         CHECK(!is_marked_after(&line, 1, FAST));
-        lb_relay_end_run(&line.relay);
+        lb_path_splice_end_run(&line.relay);
     }
-    CHECK(line.relay.spliced);
+    CHECK_EQ(line.relay.best_path, L4LB_PATH_SPLICE);
     line_fini(&line);
 }
 
@@ -119,32 +122,32 @@ TEST(bursts_with_pauses_are_no_run) {
         CHECK(!is_marked_after(&line, 2, FAST));
         line.env.now_ms += LB_BULK_IDLE_MS + 1;
     }
-    CHECK(line.relay.spliced);
+    CHECK_EQ(line.relay.best_path, L4LB_PATH_SPLICE);
     line_fini(&line);
 }
 
 /* The tail of a bulk transfer is not kept waiting by others that merely hold a pipe. */
 TEST(a_marked_source_is_due_before_a_pipe_that_was_quiet_longer) {
-    struct line marked, other;
+    struct lb_splice other = {.lowat = false};
+    struct line marked;
 
     line_init(&marked);
-    line_init(&other);
-    CHECK(lb_relay_env_next_idle(&marked.env) == NULL);
+    CHECK(lb_path_splice_first(&marked.env) == NULL);
     CHECK(is_marked_after(&marked, LB_BULK_RUN_MS + 2, FAST));
     /* As if on the same worker, and filled a little earlier. */
-    other.relay.filled_ms = marked.relay.filled_ms - 1;
-    lb_list_append(&marked.env.with_pipe, &other.relay.idle_link);
-    CHECK(lb_relay_env_next_idle(&marked.env) == &marked.relay);
-    CHECK_EQ(lb_relay_trim_ms(&marked.relay), marked.relay.filled_ms + LB_BULK_IDLE_MS);
+    lb_list_init(&other.link);
+    other.filled_ms = marked.relay.splice->filled_ms - 1;
+    lb_list_append(&marked.env.with_pipe, &other.link);
+    CHECK(lb_path_splice_first(&marked.env) == marked.relay.splice);
+    CHECK_EQ(lb_path_splice_due_ms(marked.relay.splice), marked.relay.splice->filled_ms + LB_BULK_IDLE_MS);
 
     /* Once it is quiet and has no mark any more, the other is. */
     marked.env.now_ms += LB_BULK_IDLE_MS;
-    lb_relay_trim(&marked.relay, &marked.source, &marked.env);
-    CHECK(!marked.relay.lowat);
-    CHECK(lb_relay_env_next_idle(&marked.env) == &other.relay);
-    lb_list_remove(&other.relay.idle_link);
+    lb_path_splice_trim(marked.relay.splice, &marked.env);
+    CHECK(!has_mark(&marked));
+    CHECK(lb_path_splice_first(&marked.env) == &other);
+    lb_list_remove(&other.link);
     line_fini(&marked);
-    line_fini(&other);
 }
 
 TEST_MAIN()

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session/moved.h"
+
+#include "session/turn.h"
+
+/* The client is read first: if no response is in flight, its bytes are a request, and the backend's bytes are the
+ * response to it. Otherwise the backend's bytes are the rest of the response before. */
+static void both_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
+    bool request_first = session->up.may_request && !lb_phase_busy(&session->phase);
+
+    if (request_first)
+        lb_turn_client_bytes(worker, session, up);
+    lb_turn_server_bytes(worker, session, down, more);
+    if (!request_first)
+        lb_turn_client_bytes(worker, session, up);
+}
+
+void lb_session_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
+    LB_OWNER(worker);
+    session->last_ns = worker->now_ns;
+    if (up > 0 && down > 0)
+        both_moved(worker, session, up, down, more);
+    else if (up > 0)
+        lb_turn_client_bytes(worker, session, up);
+    else if (down > 0)
+        lb_turn_server_bytes(worker, session, down, more);
+}
