@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config/admission.h"
 
-bool lb_admission_reserve(struct lb_runtime *runtime, const struct lb_listener *listener) {
+bool lb_admission_reserve(struct lb_ticket *ticket, struct lb_runtime *runtime, const struct lb_listener *listener) {
+    *ticket = (struct lb_ticket){.listener = (uint16_t)listener->slot};
     if (!lb_capacity_reserve(&runtime->sessions, runtime->sessions_max))
         return false;
-    if (lb_capacity_reserve(&listener->shared->connections, listener->connections_max))
-        return true;
-    lb_capacity_release(&runtime->sessions);
-    return false;
+    ticket->is_held = lb_capacity_reserve(&listener->shared->connections, listener->connections_max);
+    if (!ticket->is_held)
+        lb_capacity_release(&runtime->sessions);
+    return ticket->is_held;
 }
 
-/* A worker that finds no place sets its bit and then looks once more; here the place is given back and then the bits
- * are read. Both in sequentially consistent order: one of the two sees the other, so no worker sleeps on a free one. */
-void lb_admission_release(struct lb_runtime *runtime, uint32_t listener_slot) {
+/* A worker that finds no capacity sets its bit in `paused` and then looks once more; here the capacity is given back
+ * and then the bits are read. Both are sequentially consistent: one of the two sees the other, so no worker sleeps
+ * while there is capacity. */
+void lb_admission_release(struct lb_ticket *ticket, struct lb_runtime *runtime) {
     uint64_t paused;
 
-    lb_capacity_release(&runtime->shared.listeners[listener_slot].connections);
+    LB_BUG_ON(!ticket->is_held);
+    ticket->is_held = false;
+    lb_capacity_release(&runtime->shared.listeners[ticket->listener].connections);
     lb_capacity_release(&runtime->sessions);
     paused = atomic_load(&runtime->paused);
     while (paused != 0) {
@@ -29,7 +33,9 @@ static bool has_address(const struct l4lb_endpoint *endpoint) {
     return endpoint->family == AF_INET || endpoint->family == AF_INET6;
 }
 
-bool lb_admission_permits(const struct lb_listener *listener, const struct l4lb_endpoint *client) {
+bool lb_admission_identify(const struct lb_ticket *ticket, const struct lb_listener *listener,
+                           const struct l4lb_endpoint *client) {
+    LB_BUG_ON(!ticket->is_held);
     if (!has_address(client))
         return true;
     if (listener->deny != NULL && lb_lpm_find_peer(listener->deny, client) != 0)

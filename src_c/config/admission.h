@@ -1,28 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * admission - who may come in, and how many.
- * Owner:   any worker.
- * Holds:   places are taken before a client is accepted, so that a client that was accepted has what it needs.
+ * admission - which clients come in, and how many.
+ *
+ * A client needs a ticket. It is reserved before the client is accepted, so that an accepted client has what it needs;
+ * it is checked as soon as the client's address is known, and again if a PROXY header shows another address; it is
+ * released when the connection ends. Only this module knows what a ticket holds: one of the sessions of the process and
+ * one of the connections of the listener.
+ *
+ * Owner:   any worker; a ticket belongs to its session.
+ * Memory:  4 bytes, in the session.
  */
 #ifndef LB_ADMISSION_H
 #define LB_ADMISSION_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "config/snapshot.h"
 #include "l4lb.h"
 #include "shared/runtime.h"
 
-/* One place on the process and one on the listener, or neither. */
-bool lb_admission_reserve(struct lb_runtime *runtime, const struct lb_listener *listener);
+struct lb_ticket {
+    uint16_t listener; /* slot; stays when the ticket is released */
+    bool is_held;
+};
 
-/* Give both back, and tell workers that wait for a place. */
-void lb_admission_release(struct lb_runtime *runtime, uint32_t listener_slot);
+_Static_assert(LB_LISTENER_SLOTS <= UINT16_MAX + 1, "the slot of a listener fits a ticket");
 
-/* First deny, then allow; an empty allow list means everyone. A unix client has no address and is let in. */
-bool lb_admission_permits(const struct lb_listener *listener, const struct l4lb_endpoint *client);
+/* False if there is no capacity; then the ticket holds nothing. */
+LB_MUST_CHECK bool lb_admission_reserve(struct lb_ticket *ticket, struct lb_runtime *runtime,
+                                        const struct lb_listener *listener);
 
-/* Is this peer one whose PROXY header is believed? */
+/* True if the client may come in: first the listener's deny list counts, then its allow list, which admits every client
+ * if it is empty. A client on a unix socket has no address and is let in. */
+LB_MUST_CHECK bool lb_admission_identify(const struct lb_ticket *ticket, const struct lb_listener *listener,
+                                         const struct l4lb_endpoint *client);
+
+/* Give everything back, and wake the workers that wait for capacity. */
+void lb_admission_release(struct lb_ticket *ticket, struct lb_runtime *runtime);
+
+/* True if PROXY headers of this peer are believed. */
 bool lb_admission_trusts(const struct lb_listener *listener, const struct l4lb_endpoint *peer);
 
 #endif

@@ -33,7 +33,7 @@ void lb_account_describe(const struct lb_worker *worker, const struct lb_session
     *out = (struct l4lb_session_record){
         .id = (uint64_t)worker->index << (LB_SESSION_INDEX_BITS + LB_SESSION_GENERATION_BITS) |
               (uint64_t)session->index << LB_SESSION_GENERATION_BITS | session->generation,
-        .listener = session->listener,
+        .listener = session->ticket.listener,
         .pool = session->has_pool ? session->pool : UINT32_MAX,
         .backend = session->claim.backend,
         .client = session->peer,

@@ -35,7 +35,7 @@ static int keep_tlvs(struct lb_session *session, const struct lb_proxy_header *h
 }
 
 struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_session *session) {
-    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
+    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->ticket.listener);
     struct lb_side *client = &session->client;
     struct lb_io_result seen = lb_side_peek(client, worker->relay_env.scratch, LB_PROXY_HEADER_MAX);
     struct lb_proxy_header header;
@@ -59,7 +59,7 @@ struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_se
         session->peer = header.source;
         session->destination = header.destination;
     }
-    if (!lb_admission_permits(listener, &session->peer))
+    if (!lb_admission_identify(&session->ticket, listener, &session->peer))
         return rejected(L4LB_REJECT_DENIED);
     return lb_greeting_admit(listener);
 }
@@ -81,7 +81,7 @@ static uint32_t route(const struct lb_listener *listener, struct lb_session *ses
 
 /* What is no ClientHello, or only a part of one and a FIN, has no server name. */
 struct lb_greeted lb_greeting_read_hello(struct lb_worker *worker, struct lb_session *session) {
-    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
+    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->ticket.listener);
     struct lb_side *client = &session->client;
     struct lb_server_name name;
     enum lb_hello hello;
@@ -102,7 +102,7 @@ struct lb_greeted lb_greeting_read_hello(struct lb_worker *worker, struct lb_ses
 }
 
 struct lb_greeted lb_greeting_expire(const struct lb_worker *worker, const struct lb_session *session) {
-    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->listener);
+    const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->ticket.listener);
 
     if (session->state == LB_SESSION_HEADER)
         return rejected(L4LB_REJECT_PROXY_TIMEOUT);

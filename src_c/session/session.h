@@ -16,6 +16,7 @@
 
 #include "base/bounds.h"
 #include "base/list.h"
+#include "config/admission.h"
 #include "l4lb.h"
 #include "protocol/phase.h"
 #include "relay/relay.h"
@@ -63,7 +64,7 @@ struct lb_session {
     struct lb_relay down; /* server to client */
     struct lb_phase phase;
 
-    uint32_t listener; /* slot */
+    struct lb_ticket ticket;
     struct lb_claim claim;
     uint32_t tried[LB_TRIED_MAX];
 

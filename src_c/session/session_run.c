@@ -55,7 +55,7 @@ static void dispose(struct lb_worker *worker, struct lb_session *session, bool r
     lb_session_sticky_release(worker, session);
     if (session->has_pool)
         lb_capacity_release(&worker->runtime->shared.pools[session->pool].sessions);
-    lb_admission_release(worker->runtime, session->listener);
+    lb_admission_release(&session->ticket, worker->runtime);
     lb_count_sub(&worker->stats.sessions, 1);
     lb_session_table_give(&worker->sessions, session);
 }
@@ -74,7 +74,7 @@ static void dispose_as(struct lb_worker *worker, struct lb_session *session, enu
 }
 
 static void reject(struct lb_worker *worker, struct lb_session *session, enum l4lb_reject reason) {
-    lb_count_add(&worker->counters.listeners[session->listener].rejected[reason], 1);
+    lb_count_add(&worker->counters.listeners[session->ticket.listener].rejected[reason], 1);
     dispose(worker, session, false, false);
 }
 
@@ -367,7 +367,7 @@ static void greet(struct lb_worker *worker, struct lb_session *session, struct l
     case LB_GREETING_HELLO:
         session->state = LB_SESSION_HELLO;
         lb_deadline_arm(worker, session,
-                        worker->now_ms + lb_snapshot_listener(worker->snapshot, session->listener)->hello_ms);
+                        worker->now_ms + lb_snapshot_listener(worker->snapshot, session->ticket.listener)->hello_ms);
         welcome(worker, session);
         if (session->client.can_read)
             greet(worker, session, lb_greeting_read_hello(worker, session));
@@ -385,7 +385,7 @@ static void greet(struct lb_worker *worker, struct lb_session *session, struct l
     }
 }
 
-void lb_session_open(struct lb_worker *worker, const struct lb_listener *listener, int fd,
+void lb_session_open(struct lb_worker *worker, const struct lb_listener *listener, struct lb_ticket ticket, int fd,
                      const struct l4lb_endpoint *peer, bool expects_header) {
     struct lb_session *session = lb_session_table_take(&worker->sessions);
     struct lb_poll_tag tag = {.kind = LB_POLL_CLIENT};
@@ -394,7 +394,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     if (session == NULL) {
         lb_count_add(&worker->counters.listeners[listener->slot].rejected[L4LB_REJECT_RESOURCE], 1);
         lb_sock_close(&fd, false);
-        lb_admission_release(worker->runtime, listener->slot);
+        lb_admission_release(&ticket, worker->runtime);
         return;
     }
     session->state = LB_SESSION_HEADER;
@@ -405,7 +405,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     lb_list_init(&session->ready);
     lb_timer_init(&session->timer);
     lb_phase_init(&session->phase);
-    session->listener = listener->slot;
+    session->ticket = ticket;
     lb_claim_init(&session->claim);
     session->peer = *peer;
     session->started_ns = session->last_ns = worker->now_ns;

@@ -36,8 +36,8 @@
 #include "session/worker.h"
 #include "shared/queue.h"
 
-/* Take over an accepted socket. The places on process and listener are the session's from now on. */
-void lb_session_open(struct lb_worker *worker, const struct lb_listener *listener, int fd,
+/* Take over an accepted socket and its ticket. */
+void lb_session_open(struct lb_worker *worker, const struct lb_listener *listener, struct lb_ticket ticket, int fd,
                      const struct l4lb_endpoint *peer, bool expects_header);
 
 /* epoll reported `events` for one side. */

@@ -18,40 +18,41 @@ enum outcome {
     REFUSED,  /* the system has no descriptor or memory */
 };
 
-static void turn_away(struct lb_worker *worker, const struct lb_listener *listener, int fd, enum l4lb_reject reason) {
-    lb_count_add(&worker->counters.listeners[listener->slot].rejected[reason], 1);
+static void turn_away(struct lb_worker *worker, struct lb_ticket ticket, int fd, enum l4lb_reject reason) {
+    lb_count_add(&worker->counters.listeners[ticket.listener].rejected[reason], 1);
     lb_sock_close(&fd, false);
-    lb_admission_release(worker->runtime, listener->slot);
+    lb_admission_release(&ticket, worker->runtime);
 }
 
-static void admit(struct lb_worker *worker, const struct lb_listener *listener, int fd,
+static void admit(struct lb_worker *worker, const struct lb_listener *listener, struct lb_ticket ticket, int fd,
                   const struct l4lb_endpoint *peer) {
     bool speaks_proxy = listener->proxy_mode != L4LB_PROXY_OFF && lb_admission_trusts(listener, peer);
 
     lb_count_add(&worker->counters.listeners[listener->slot].connections_total, 1);
     if (listener->proxy_mode == L4LB_PROXY_REQUIRE && !speaks_proxy)
-        turn_away(worker, listener, fd, L4LB_REJECT_PROXY_UNTRUSTED);
-    else if (!speaks_proxy && !lb_admission_permits(listener, peer))
-        turn_away(worker, listener, fd, L4LB_REJECT_DENIED);
+        turn_away(worker, ticket, fd, L4LB_REJECT_PROXY_UNTRUSTED);
+    else if (!speaks_proxy && !lb_admission_identify(&ticket, listener, peer))
+        turn_away(worker, ticket, fd, L4LB_REJECT_DENIED);
     else
-        lb_session_open(worker, listener, fd, peer, speaks_proxy);
+        lb_session_open(worker, listener, ticket, fd, peer, speaks_proxy);
 }
 
 static enum outcome accept_one(struct lb_worker *worker, const struct lb_listen_socket *sock) {
     const struct lb_listener *listener = &worker->snapshot->listeners[sock->listener];
     struct l4lb_endpoint peer;
+    struct lb_ticket ticket;
     int fd;
 
     if (worker->now_ms < worker->rest_until_ms)
         return REFUSED;
-    if (!lb_admission_reserve(worker->runtime, listener))
+    if (!lb_admission_reserve(&ticket, worker->runtime, listener))
         return FULL;
     fd = lb_sock_accept(sock->fd, &peer);
     if (fd >= 0) {
-        admit(worker, listener, fd, &peer);
+        admit(worker, listener, ticket, fd, &peer);
         return ACCEPTED;
     }
-    lb_admission_release(worker->runtime, listener->slot);
+    lb_admission_release(&ticket, worker->runtime);
     switch (fd) {
     case -EMFILE:
     case -ENFILE:
