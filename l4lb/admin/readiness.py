@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 
 from l4lb.admin.views import is_usable
-from l4lb.base.text import clipped
-from l4lb.config.units import shorten
+from l4lb.base.text import clipped, quoted
 from l4lb.errors import ControlError
 from l4lb.status import PoolStatus, Status
 
@@ -29,7 +28,7 @@ def wanted_pools(query: Iterable[tuple[str, str]], pools: Iterable[str]) -> froz
             case "pool", name if name in known:
                 wanted.add(name)
             case "pool", name:
-                raise ControlError(f"there is no pool {shorten(name)}", HTTPStatus.NOT_FOUND)
+                raise ControlError(f"there is no pool {quoted(name)}", HTTPStatus.NOT_FOUND)
             case _:
                 raise ControlError("the query may have pool=NAME, several times, or pools=all", HTTPStatus.BAD_REQUEST)
     return frozenset(wanted)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-WEIGHT_MAX = 256
+from l4lb.base.limits import WEIGHT_MAX
 
 
 class BackendChange(BaseModel):

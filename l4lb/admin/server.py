@@ -26,9 +26,8 @@ from l4lb.admin.encoding import accepts_gzip
 from l4lb.admin.hosts import is_expected
 from l4lb.admin.listening import TCP, UNIX, Listening
 from l4lb.admin.protocol import UNREADABLE, Protocol, error_answer
-from l4lb.base.text import clipped
+from l4lb.base.text import clipped, quoted
 from l4lb.config.address import Address
-from l4lb.config.units import shorten
 from l4lb.errors import ControlError
 from l4lb.sockets.inherited import Inherited
 from l4lb.status import Control
@@ -201,7 +200,7 @@ class AdminServer:
             host = request.headers.get(hdrs.HOST, "")
             if not guard.door.may_change and not is_expected(host, self._hosts):
                 raise ControlError(
-                    f"the Host {shorten(host)} is not known to be this one; ask by address, or add it to admin.hosts",
+                    f"the Host {quoted(host)} is not known to be this one; ask by address, or add it to admin.hosts",
                     HTTPStatus.FORBIDDEN,
                 )
             if request.method not in SAFE_METHODS and not guard.door.may_change:
@@ -288,7 +287,7 @@ class AdminServer:
         # 64 bits are at most 20 digits; the bound keeps int() from being a way to burn CPU.
         if not (session.isascii() and session.isdigit() and len(session) <= 20):
             raise ControlError(
-                f"{shorten(session)} is no session id: it is the number that the list of sessions shows", 400
+                f"{quoted(session)} is no session id: it is the number that the list of sessions shows", 400
             )
         await self._control.kill_session(int(session))
         return web.json_response({"session": int(session), "killed": True})

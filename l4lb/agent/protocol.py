@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from l4lb.base.limits import CONNECTIONS_MAX, WEIGHT_MAX
 from l4lb.status import AdminState
 
 LINE_MAX = 1024
 """Maximum bytes of a reply."""
 
 REMARK_MAX = 200
-WEIGHT_MAX = 256
 PERCENT_MAX = 100 * WEIGHT_MAX
-CONNECTIONS_MAX = 10_000_000
 
 _SEPARATORS = re.compile(r"[ \t,]+")
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)

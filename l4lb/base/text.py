@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from itertools import islice
 
 MESSAGE_MAX = 1024
 """Maximum length in characters of a message that may quote foreign text: in the status, the log and replies."""
 
 QUOTED_MAX = 60
-"""Bytes from a peer that a message quotes."""
+"""Characters of a value, or bytes of a peer, that a message shows."""
 
 
 def plural(count: int, noun: str) -> str:
@@ -35,11 +37,32 @@ def clipped(text: str, most: int = MESSAGE_MAX) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def quoted(data: bytes, most: int = QUOTED_MAX) -> str:
-    """Bytes from a peer as a short, printable quotation."""
-    text = repr(data[:most])[2:-1]
-    cut = len(data) > most or len(text) > 2 * most
-    return f"'{text[: 2 * most]}'{'…' if cut else ''}"
+def quoted(value: object, most: int = QUOTED_MAX) -> str:
+    """A value, or bytes of a peer, in quotes for a message: printable, short, and cheap even for a huge value."""
+    if isinstance(value, bytes):
+        # An escaped byte takes up to four characters.
+        text, is_cut, most = repr(value[:most])[2:-1], len(value) > most, 2 * most
+    else:
+        text = value[: most + 1] if isinstance(value, str) else _beginning(value, most)
+        text, is_cut = text if text.isprintable() else repr(text)[1:-1], False
+    return f"'{text[:most]}…'" if is_cut or len(text) > most else f"'{text}'"
+
+
+def _beginning(value: object, most: int, depth: int = 3) -> str:
+    """The beginning of `repr(value)`, without a look at all of a large or deep value."""
+    if isinstance(value, str | bytes):
+        return repr(value[: most + 1])
+    if isinstance(value, int) and value.bit_length() > 4 * most:
+        return "a very large number"
+    if isinstance(value, Mapping):
+        if depth == 0:
+            return "{…}"
+        items = islice(value.items(), most // 2)
+        pairs = (f"{_beginning(key, most, 0)}: {_beginning(one, most, depth - 1)}" for key, one in items)
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_beginning(one, most, depth - 1) for one in value[: most // 2])}]" if depth else "[…]"
+    return repr(value)
 
 
 def reason(error: BaseException) -> str:

@@ -12,8 +12,10 @@ import click
 
 from l4lb.admin import DEFAULT_SOCKET
 from l4lb.admin.client import AdminClient, ClientError, Json
+from l4lb.base.names import split_backend
 from l4lb.base.text import clipped, plural
 from l4lb.cli.draining import Drain
+from l4lb.cli.parameters import duration
 from l4lb.terminal import tables
 
 EXIT_FAILED = 1
@@ -36,6 +38,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 backend_argument = click.argument("target", metavar="POOL/BACKEND")
 
 
+def drain_options(*, wait: str, timeout: str, kill: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """The options of commands that may wait for a drain; what each means for the command."""
+    options = (
+        click.option("--wait", is_flag=True, help=wait),
+        click.option(
+            "--timeout", type=duration, metavar="DURATION", help=f"With --wait: give up after this long. {timeout}"
+        ),
+        click.option("--kill", "and_kill", is_flag=True, help=kill),
+    )
+
+    def with_options(command: Callable[P, None]) -> Callable[P, None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return with_options
+
+
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Show a ClientError as one sentence and exit with 1."""
 
@@ -55,10 +75,11 @@ def fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
 
 
 def split(target: str) -> tuple[str, str]:
-    pool, separator, backend = target.partition("/")
-    if not (pool and separator and backend):
-        raise click.BadParameter(f"'{target}' is not POOL/BACKEND; `l4lb status` shows the names")
-    return pool, backend
+    """The names of a pool and of a backend in it, from a command line."""
+    try:
+        return split_backend(target)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def print_json(value: Json) -> None:

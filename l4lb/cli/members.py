@@ -8,10 +8,12 @@ from typing import ParamSpec
 import click
 
 from l4lb.admin.client import AdminClient, Json
+from l4lb.base.limits import WEIGHT_MAX
 from l4lb.base.text import plural
 from l4lb.cli.common import (
     backend_argument,
     change,
+    drain_options,
     json_option,
     print_json,
     report,
@@ -21,7 +23,6 @@ from l4lb.cli.common import (
     wait_drained,
 )
 from l4lb.cli.draining import Drain
-from l4lb.cli.parameters import duration
 from l4lb.terminal import tables
 
 P = ParamSpec("P")
@@ -47,7 +48,9 @@ def _takes_limits(command: Callable[P, None]) -> Callable[P, None]:
 @click.argument("pool", metavar="POOL")
 @click.argument("address", metavar="ADDRESS")
 @click.option("--name", metavar="NAME", help="What to call it; its address when not given.")
-@click.option("--weight", type=click.IntRange(0, 256), metavar="N", help="Its share of new sessions, 1 when not given.")
+@click.option(
+    "--weight", type=click.IntRange(0, WEIGHT_MAX), metavar="N", help="Its share of new sessions, 1 when not given."
+)
 @_takes_limits
 @socket_option
 @json_option
@@ -93,14 +96,11 @@ def _settings(given: Mapping[str, str | int | None]) -> Json:
 @click.command()
 @backend_argument
 @socket_option
-@click.option("--wait", is_flag=True, help="Drain it first, and wait until its last session has ended.")
-@click.option(
-    "--timeout",
-    type=duration,
-    metavar="DURATION",
-    help="With --wait: give up after this long. The backend goes on draining, and is not removed.",
+@drain_options(
+    wait="Drain it first, and wait until its last session has ended.",
+    timeout="The backend goes on draining, and is not removed.",
+    kill="Close its sessions at once; with --timeout, those left then.",
 )
-@click.option("--kill", "and_kill", is_flag=True, help="Close its sessions at once; with --timeout, those left then.")
 @json_option
 @reports_errors
 def remove(target: str, socket_path: str, wait: bool, timeout: float | None, and_kill: bool, as_json: bool) -> None:

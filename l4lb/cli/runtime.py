@@ -7,11 +7,13 @@ import sys
 import click
 
 from l4lb.admin.client import AdminClient, ClientError, Json
+from l4lb.base.limits import WEIGHT_MAX
 from l4lb.base.text import clipped
 from l4lb.cli.common import (
     EXIT_REJECTED,
     backend_argument,
     change,
+    drain_options,
     fail,
     json_option,
     print_json,
@@ -22,7 +24,6 @@ from l4lb.cli.common import (
     wait_drained,
 )
 from l4lb.cli.draining import Drain
-from l4lb.cli.parameters import duration
 from l4lb.terminal import tables
 
 RELOAD_TIMEOUT = UPGRADE_TIMEOUT = 120.0
@@ -82,15 +83,10 @@ def sessions(socket_path: str, as_json: bool) -> None:
 @click.command()
 @backend_argument
 @socket_option
-@click.option("--wait", is_flag=True, help="Wait until the backend's last session has ended.")
-@click.option(
-    "--timeout",
-    type=duration,
-    metavar="DURATION",
-    help="With --wait: give up after this long. The backend goes on draining.",
-)
-@click.option(
-    "--kill", "and_kill", is_flag=True, help="With --timeout: close what is left then, and so do not give up."
+@drain_options(
+    wait="Wait until the backend's last session has ended.",
+    timeout="The backend goes on draining.",
+    kill="With --timeout: close the sessions that are left then, and so do not give up.",
 )
 @json_option
 @reports_errors
@@ -156,7 +152,7 @@ def maint(target: str, socket_path: str, as_json: bool) -> None:
 
 @click.command()
 @backend_argument
-@click.argument("value", metavar="WEIGHT", type=click.IntRange(0, 256))
+@click.argument("value", metavar="WEIGHT", type=click.IntRange(0, WEIGHT_MAX))
 @socket_option
 @json_option
 @reports_errors

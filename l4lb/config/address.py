@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 
-from l4lb.config.units import shorten
+from l4lb.base.text import quoted
 
 UNIX_PATH_BYTES_MAX = 107
 """sun_path holds 108 bytes and ends with a NUL."""
@@ -36,15 +36,15 @@ class Address:
         if text.startswith("unix:"):
             return cls(path=_unix_path(text))
         if not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError(f"{shorten(text)} is not an address; write HOST:PORT or unix:/path")
+            raise ValueError(f"{quoted(text)} is not an address; write HOST:PORT or unix:/path")
         host, colon, port = text.rpartition(":")
         if not colon:
-            raise ValueError(f"{shorten(text)} has no port; write {_with_port(text)}")
+            raise ValueError(f"{quoted(text)} has no port; write {_with_port(text)}")
         if host.startswith("[") and host.endswith("]"):
             return cls(host=_ipv6(host[1:-1], text), port=_port(port, text))
         if ":" in host:
             raise ValueError(
-                f"{shorten(text)} is ambiguous; write an IPv6 address in brackets, such as [2001:db8::1]:80"
+                f"{quoted(text)} is ambiguous; write an IPv6 address in brackets, such as [2001:db8::1]:80"
             )
         return cls(host=_ipv4_or_name(host, text), port=_port(port, text))
 
@@ -87,18 +87,18 @@ class Address:
 def _unix_path(text: str) -> str:
     path = text.removeprefix("unix:")
     if not path.startswith(("/", "@")) or len(path) < 2:
-        raise ValueError(f"{shorten(text)} is not the absolute path of a socket; write unix:/path or unix:@name")
+        raise ValueError(f"{quoted(text)} is not the absolute path of a socket; write unix:/path or unix:@name")
     if not path.isprintable():
-        raise ValueError(f"{shorten(text)} holds characters that cannot be printed")
+        raise ValueError(f"{quoted(text)} holds characters that cannot be printed")
     if len(path.encode()) > UNIX_PATH_BYTES_MAX:
-        raise ValueError(f"{shorten(text)} is longer than the {UNIX_PATH_BYTES_MAX} bytes that a unix socket may have")
+        raise ValueError(f"{quoted(text)} is longer than the {UNIX_PATH_BYTES_MAX} bytes that a unix socket may have")
     return path
 
 
 def _port(port: str, text: str) -> int:
     number = int(port) if _PORT.fullmatch(port) else -1
     if not 0 <= number <= 65535:
-        raise ValueError(f"{shorten(text)} has a bad port; ports are 1 to 65535")
+        raise ValueError(f"{quoted(text)} has a bad port; ports are 1 to 65535")
     return number
 
 
@@ -106,14 +106,14 @@ def _ipv6(host: str, text: str) -> str:
     try:
         return str(IPv6Address(host))
     except AddressValueError:
-        raise ValueError(f"{shorten(text)} does not hold an IPv6 address between its brackets") from None
+        raise ValueError(f"{quoted(text)} does not hold an IPv6 address between its brackets") from None
 
 
 def _ipv4_or_name(host: str, text: str) -> str:
     if host == "*":
         return "0.0.0.0"
     if not host:
-        raise ValueError(f"{shorten(text)} has no host; write *{text} for every IPv4 address, or 127.0.0.1{text}")
+        raise ValueError(f"{quoted(text)} has no host; write *{text} for every IPv4 address, or 127.0.0.1{text}")
     # A last dot says that the name is whole: search domains do not apply.
     labels = host.removesuffix(".").split(".")
     if _NUMERIC.fullmatch(labels[-1]):
@@ -122,11 +122,11 @@ def _ipv4_or_name(host: str, text: str) -> str:
             socket.inet_pton(socket.AF_INET, host)
         except OSError:
             raise ValueError(
-                f"{shorten(text)} does not hold an IPv4 address; it has four numbers from 0 to 255"
+                f"{quoted(text)} does not hold an IPv4 address; it has four numbers from 0 to 255"
             ) from None
         return host
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError(f"{shorten(text)} does not begin with a host name or an IP address")
+        raise ValueError(f"{quoted(text)} does not begin with a host name or an IP address")
     return host.lower()
 
 

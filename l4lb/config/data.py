@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from l4lb.base.text import quoted
 from l4lb.config.tree import DEPTH_MAX, NODES_MAX, ListNode, MapNode, Node, Place, ScalarNode, SyntaxProblem, path_part
-from l4lb.config.units import shorten
 from l4lb.errors import Problem
 
 
@@ -49,7 +49,7 @@ class DataTree:
             if isinstance(key, str):
                 section.entries[key] = place, self._node(value, path + path_part(key), depth + 1)
             else:
-                message = f"a key has to be text, which {shorten(key)} is not"
+                message = f"a key has to be text, which {quoted(key)} is not"
                 self._problems.append(Problem(*place, path.removeprefix("."), message))
         return section
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from l4lb.config.units import shorten
+from l4lb.base.text import quoted
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _BODY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
@@ -26,7 +26,7 @@ def expand(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
         body = _BODY.fullmatch(found[1])
         if body is None or not found[2]:
             complaints.append(
-                f"{shorten(found[0])} is no reference; write ${{NAME}} or ${{NAME:-default}}, or $${{ for ${{"
+                f"{quoted(found[0])} is no reference; write ${{NAME}} or ${{NAME:-default}}, or $${{ for ${{"
             )
             return ""
         name, default = body.groups()

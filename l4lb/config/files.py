@@ -9,8 +9,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from l4lb.base.text import quoted
 from l4lb.config.tree import Budget, ListNode, MapNode, Node, Place, ScalarNode, SyntaxProblem, TreeBuilder
-from l4lb.config.units import shorten
 from l4lb.errors import Problem
 
 BYTES_MAX = 16 * 1024 * 1024
@@ -177,4 +177,4 @@ def _identity(path: str) -> str:
 
 def _quoted(path: str) -> str:
     """A path in full: the end of it says most."""
-    return shorten(path, PATH_MAX)
+    return quoted(path, PATH_MAX)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from l4lb.base.text import quoted
 from l4lb.config.fields.networks import FILE_NETWORKS_MAX, NetworkFile, read_network
 from l4lb.config.files import read_regular
 from l4lb.config.tree import ListNode, MapNode, Node, Place, ScalarNode, path_part
-from l4lb.config.units import shorten
 from l4lb.errors import Problem
 
 BYTES_MAX = 64 * 1024 * 1024
@@ -64,11 +64,11 @@ class NetworkFiles:
             data = read_regular(path, self._bytes_left + 1)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self.problems.append(Problem(*asked, at, f"cannot read {shorten(path, 200)}: {reason}"))
+            self.problems.append(Problem(*asked, at, f"cannot read {quoted(path, 200)}: {reason}"))
             return NetworkFile(path)
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
-            message = f"with {shorten(path, 200)} the files of networks are larger than {BYTES_MAX >> 20} MiB"
+            message = f"with {quoted(path, 200)} the files of networks are larger than {BYTES_MAX >> 20} MiB"
             self.problems.append(Problem(*asked, at, message))
             return NetworkFile(path)
         return NetworkFile(path, self._parsed(path, data))

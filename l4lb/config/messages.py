@@ -10,10 +10,10 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from l4lb.base.text import quoted
 from l4lb.config.fields.strings import PATTERN_HELP
 from l4lb.config.model import Config
 from l4lb.config.rules import Loc
-from l4lb.config.units import shorten
 
 
 def sentence(line: ErrorDetails) -> str:
@@ -32,7 +32,7 @@ def sentence(line: ErrorDetails) -> str:
         case "literal_error":
             return _unknown_word(value, re.findall(r"'([^']*)'", context["expected"]))
         case "int_type":
-            return f"a whole number is expected, not {shorten(value)}"
+            return f"a whole number is expected, not {quoted(value)}"
         case "bool_parsing" | "bool_type":
             return f"true or false is expected, not {_kind(value)}"
         case "greater_than_equal":
@@ -40,9 +40,9 @@ def sentence(line: ErrorDetails) -> str:
         case "less_than_equal":
             return f"{value} is too large; the most is {context['le']}"
         case "string_type":
-            return f"text is expected, not {shorten(value)}; put it in quotes if it is meant as text"
+            return f"text is expected, not {quoted(value)}; put it in quotes if it is meant as text"
         case "string_pattern_mismatch":
-            return f"{shorten(value)} cannot be used here; {PATTERN_HELP[context['pattern']]}"
+            return f"{quoted(value)} cannot be used here; {PATTERN_HELP[context['pattern']]}"
         case "model_type" | "dict_type":
             return f"a section with keys is expected, not {_kind(value)}"
         case "tuple_type":
@@ -55,16 +55,16 @@ def sentence(line: ErrorDetails) -> str:
 
 
 def _kind(value: Any) -> str:
-    return "a list" if isinstance(value, list) else "a section" if isinstance(value, dict) else shorten(value)
+    return "a list" if isinstance(value, list) else "a section" if isinstance(value, dict) else quoted(value)
 
 
 def _unknown_key(loc: Loc) -> str:
     known = _keys_beside(loc)
-    return f"unknown key {shorten(loc[-1])}; {_suggestion(str(loc[-1]), known)}"
+    return f"unknown key {quoted(loc[-1])}; {_suggestion(str(loc[-1]), known)}"
 
 
 def _unknown_word(value: Any, known: list[str]) -> str:
-    return f"{shorten(value)} is not known here; {_suggestion(value, known)}"
+    return f"{quoted(value)} is not known here; {_suggestion(value, known)}"
 
 
 def _suggestion(given: Any, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from l4lb.base.text import quoted
 from l4lb.config.address import Address
 from l4lb.config.fields.addresses import read_backend, read_bind, read_source
 from l4lb.config.fields.networks import ZONES_MAX, read_zone_entry
@@ -18,7 +19,7 @@ from l4lb.config.fields.shape import is_number, one_or_many
 from l4lb.config.loops import ListenerRoutes, find_loops
 from l4lb.config.plain import backend_name, get, read
 from l4lb.config.sections.discover import SOURCES, Discover
-from l4lb.config.units import parse_duration, shorten
+from l4lb.config.units import parse_duration
 from l4lb.geo.selector import Selector
 
 LISTENERS_MAX = 16_000
@@ -96,7 +97,7 @@ def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Co
         yield from _tcp_conflicts(("listeners", name, "tcp"), get(listener, "tcp"))
         pool = get(listener, "pool")
         if isinstance(pool, str) and isinstance(pools, Mapping) and pool not in pools:
-            yield Conflict(("listeners", name, "pool"), f"there is no pool {shorten(pool)}")
+            yield Conflict(("listeners", name, "pool"), f"there is no pool {quoted(pool)}")
         yield from _route_conflicts(("listeners", name, "sni"), get(listener, "sni"), pools)
         for index, item in enumerate(one_or_many(get(listener, "bind"))):
             address = read(read_bind, item)
@@ -105,7 +106,7 @@ def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Co
             loc: Loc = ("listeners", name, "bind", index)
             first = taken.setdefault(address, loc)
             if first is not loc:
-                yield Conflict(loc, f"{address} is already taken by listener {shorten(first[1])}", first)
+                yield Conflict(loc, f"{address} is already taken by listener {quoted(first[1])}", first)
 
 
 def _route_conflicts(loc: Loc, routes: Any, pools: Any) -> Iterator[Conflict]:
@@ -114,10 +115,10 @@ def _route_conflicts(loc: Loc, routes: Any, pools: Any) -> Iterator[Conflict]:
     taken: dict[str, Loc] = {}
     for name, pool in routes.items():
         if isinstance(pool, str) and isinstance(pools, Mapping) and pool not in pools:
-            yield Conflict((*loc, name), f"there is no pool {shorten(pool)}")
+            yield Conflict((*loc, name), f"there is no pool {quoted(pool)}")
         key: Loc = (*loc, name, KEY)
         if (first := taken.setdefault(str(name).lower(), key)) is not key:
-            yield Conflict(key, f"{shorten(name)} is there already; case makes no other name", first)
+            yield Conflict(key, f"{quoted(name)} is there already; case makes no other name", first)
 
 
 def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
@@ -148,7 +149,7 @@ def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> It
         name = backend_name(backend)
         loc: Loc = ("pools", pool_name, "backends", index)
         if name is not None and (first := seen.setdefault(name, loc)) is not loc:
-            yield Conflict(loc, f"the pool has a backend {shorten(name)} already; give this one another name", first)
+            yield Conflict(loc, f"the pool has a backend {quoted(name)} already; give this one another name", first)
         if get(backend, "agent") is not None and get(pool, "agent") is None:
             yield Conflict(
                 (*loc, "agent"), "the pool has no agent, so none is asked; give the pool one: agent: {port: 9401}"
@@ -234,7 +235,7 @@ def _place_conflicts(pools: Mapping[Any, Any], zones: Mapping[Any, Any]) -> Iter
             zone = get(backend, "zone")
             if isinstance(zone, str) and zone not in zones:
                 known = f"there are {', '.join(map(str, zones))}" if zones else "there are none; write some in zones"
-                yield Conflict(("pools", name, "backends", index, "zone"), f"there is no zone {shorten(zone)}; {known}")
+                yield Conflict(("pools", name, "backends", index, "zone"), f"there is no zone {quoted(zone)}; {known}")
 
 
 def _zone_conflicts(zones: Mapping[Any, Any], *, has_database: bool) -> Iterator[Conflict]:
@@ -249,7 +250,7 @@ def _zone_conflicts(zones: Mapping[Any, Any], *, has_database: bool) -> Iterator
             loc: Loc = ("zones", name, index)
             first = seen.setdefault(entry, loc)
             if first[1] != name:
-                yield Conflict(loc, f"{entry} is already in zone {shorten(first[1])}", first)
+                yield Conflict(loc, f"{entry} is already in zone {quoted(first[1])}", first)
             if isinstance(entry, Selector) and not has_database:
                 yield Conflict(loc, f"{entry} needs a database; write geo: {{database: FILE}}")
 
@@ -302,7 +303,7 @@ def _load_conflicts(loc: Loc, load: Any) -> Iterator[Conflict]:
         yield Conflict(loc, "there is nothing to read; give signals, or a preset that has some")
     placeholders = set(re.findall(r"[{][^}]*[}]?|[}]", str(load.get("url", ""))))
     for unknown in sorted(placeholders - {"{host}", "{port}"}):
-        yield Conflict((*loc, "url"), f"{shorten(unknown)} stands for nothing; use {{host}} and {{port}}")
+        yield Conflict((*loc, "url"), f"{quoted(unknown)} stands for nothing; use {{host}} and {{port}}")
 
 
 def _discover_conflicts(loc: Loc, discover: Any) -> Iterator[Conflict]:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 import yaml
 from yaml import events
 
+from l4lb.base.text import quoted
 from l4lb.config.environment import expand
-from l4lb.config.units import shorten
 from l4lb.errors import Problem
 
 DEPTH_MAX = 32
@@ -73,7 +73,7 @@ def path_part(key: str | int) -> str:
     """A key, or an index, as a step of a dotted path, on one line whatever it holds."""
     if isinstance(key, int):
         return f"[{key}]"
-    return f".{key}" if key.isprintable() and len(key) <= 128 else f".{shorten(key)}"
+    return f".{key}" if key.isprintable() and len(key) <= 128 else f".{quoted(key)}"
 
 
 def plain(node: Node) -> Any:
@@ -213,7 +213,7 @@ class TreeBuilder:
                 merged += self._merge_sources(node, key_place)
             elif name in section.entries:
                 first, _ = section.entries[name]
-                self._report(key_place, [f"the key {shorten(name)} is given twice; the first is on line {first.line}"])
+                self._report(key_place, [f"the key {quoted(name)} is given twice; the first is on line {first.line}"])
             else:
                 section.entries[name] = key_place, node
             self._path.pop()
@@ -231,7 +231,7 @@ class TreeBuilder:
 
     def _check_tag(self, event: Any, place: Place, allowed: tuple[str | None, ...]) -> None:
         if event.tag not in allowed:
-            self._report(place, [f"the tag {shorten(event.tag)} is not allowed; remove it"])
+            self._report(place, [f"the tag {quoted(event.tag)} is not allowed; remove it"])
 
     def _spend(self, nodes: int, place: Place) -> None:
         self.budget.nodes -= nodes

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from l4lb.base.text import clipped
+from l4lb.base.text import clipped, quoted
 from l4lb.bounded import shape
 from l4lb.config import Address
 from l4lb.config.fields.addresses import read_backend
-from l4lb.config.units import shorten
 from l4lb.discovery.source import Answer, DiscoveryError, Endpoint, Readiness
 
 Port = int | str | None
@@ -58,14 +57,14 @@ def read_slice(data: shape.Object, port: Port) -> Slice:
         return Slice((), port_found=False, empty=not endpoints)
     family = shape.text(data, "addressType")
     if family not in _FAMILIES:
-        raise DiscoveryError(f"an EndpointSlice has the unknown address type {shorten(family)}")
+        raise DiscoveryError(f"an EndpointSlice has the unknown address type {quoted(family)}")
     entries: list[Entry] = []
     unusable: dict[str, str] = {}
     for index, endpoint in enumerate(endpoints):
         try:
             entries += _entry(endpoint, family, number)
         except ValueError as error:
-            unusable[f"endpoint {index + 1} of {shorten(shape.text(shape.section(data, 'metadata'), 'name'))}"] = str(
+            unusable[f"endpoint {index + 1} of {quoted(shape.text(shape.section(data, 'metadata'), 'name'))}"] = str(
                 error
             )
     return Slice(tuple(entries), port_found=True, empty=not endpoints, unusable=unusable)
@@ -75,7 +74,7 @@ def _port(ports: Iterable[shape.Object], wanted: Port) -> int | None:
     """The number of the wanted port; None if the slice does not have it."""
     found = [(shape.text(one, "name"), one.get("port")) for one in ports if one.get("protocol") in (None, "TCP")]
     if wanted is None and len(found) > 1:
-        shown = clipped(", ".join(name or shorten(number)[1:-1] for name, number in found[:16]), 200)
+        shown = clipped(", ".join(name or quoted(number)[1:-1] for name, number in found[:16]), 200)
         raise DiscoveryError(f"the Service has several ports ({shown}); give port")
     if not found and isinstance(wanted, int):
         # A headless Service may have no ports: its pods are reached at any port.
@@ -87,7 +86,7 @@ def _port(ports: Iterable[shape.Object], wanted: Port) -> int | None:
                 return wanted
             raise DiscoveryError("the Service is for all ports; give the number of the one to use")
         if isinstance(number, bool) or not isinstance(number, int):
-            raise DiscoveryError(f"an EndpointSlice has the port {shorten(number)}")
+            raise DiscoveryError(f"an EndpointSlice has the port {quoted(number)}")
         if wanted is None or wanted in (name, number):
             return number
     return None
@@ -105,7 +104,7 @@ def _entry(endpoint: shape.Object, family: str, port: int) -> Iterator[Entry]:
     hints = shape.objects(shape.section(endpoint, "hints"), "forZones")
     # All addresses of an endpoint are equivalent, and the API allows only one (API reference, `addresses`).
     for host in shape.items(endpoint, "addresses")[:1]:
-        address = _address(host if isinstance(host, str) else shorten(host), port)
+        address = _address(host if isinstance(host, str) else quoted(host), port)
         yield Entry(
             name=shape.text(shape.section(endpoint, "targetRef"), "name") or str(address),
             address=address,

@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from l4lb.base.tasks import supervise
-from l4lb.base.text import clipped, plural, reason
+from l4lb.base.text import clipped, plural, quoted, reason
 from l4lb.config.sections.discover import Discover
-from l4lb.config.units import shorten
 from l4lb.discovery.shrink_guard import AcceptedEndpoints, Endpoints, ShrinkRules
 from l4lb.discovery.source import ENDPOINTS_MAX, Answer, DiscoveryError, Endpoint, NothingThere, Source
 from l4lb.discovery.usable import usable
@@ -133,7 +132,7 @@ class Follower:
         """Log the new entries, up to a limit, and remember all of them."""
         news = [(name, why) for name, why in said.items() if before.get(name) != why]
         for name, why in news[:REMARKS_SHOWN]:
-            _log.warning(template, self._label, name, shorten(why, REMARK_MAX))
+            _log.warning(template, self._label, name, quoted(why, REMARK_MAX))
         if len(news) > REMARKS_SHOWN:
             _log.warning("%s: and so are %d more", self._label, len(news) - REMARKS_SHOWN)
         return said
@@ -171,7 +170,7 @@ class Follower:
         )
         if self._unusable:
             name, why = next(iter(self._unusable.items()))
-            self._message += clipped(f"; {len(self._unusable)} left out ({name}: {shorten(why, REMARK_MAX)})")
+            self._message += clipped(f"; {len(self._unusable)} left out ({name}: {quoted(why, REMARK_MAX)})")
         if not self.answered.is_set():
             self._flush()
             self.answered.set()

@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from l4lb.base.limits import TIERS_MAX, WEIGHT_MAX
+from l4lb.base.text import quoted
 from l4lb.bounded import shape
 from l4lb.bounded.documents import DocumentError, read_json
 from l4lb.config.fields.addresses import read_backend
-from l4lb.config.units import shorten
-from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, Answer, DiscoveryError, Endpoint
+from l4lb.discovery.source import Answer, DiscoveryError, Endpoint
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]{1,255}")
 
@@ -45,17 +46,17 @@ def read_pair(name: str, value: bytes) -> Endpoint:
     settings = _settings(value)
     address = read_backend(settings.get("address", settings.get("Addr")))
     if address.is_unix:
-        raise DiscoveryError(f"{shorten(str(address))} is a socket of this host; HOST:PORT is expected")
+        raise DiscoveryError(f"{quoted(str(address))} is a socket of this host; HOST:PORT is expected")
     zone = settings.get("zone")
     if zone is not None and not isinstance(zone, str):
-        raise DiscoveryError(f"the zone {shorten(zone)} is not a string")
+        raise DiscoveryError(f"the zone {quoted(zone)} is not a string")
     name = name.strip("/")
     return Endpoint(
         name if _NAME.fullmatch(name) else str(address),
         address,
         _number(settings, "weight", WEIGHT_MAX, 1),
         zone or None,
-        _number(settings, "tier", TIER_MAX, 0),
+        _number(settings, "tier", TIERS_MAX - 1, 0),
     )
 
 
@@ -72,5 +73,5 @@ def _settings(value: bytes) -> Mapping[str, Any]:
 def _number(settings: Mapping[str, Any], key: str, most: int, default: int) -> int:
     value = settings.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise DiscoveryError(f"the {key} {shorten(value)} is not a whole number from 0 to {most}")
+        raise DiscoveryError(f"the {key} {quoted(value)} is not a whole number from 0 to {most}")
     return value

@@ -18,13 +18,12 @@ from typing import NoReturn
 from urllib.parse import quote, urlencode
 
 from l4lb.base.pacing import rounds
-from l4lb.base.text import clipped
+from l4lb.base.text import clipped, quoted
 from l4lb.base.threads import SerialThread
 from l4lb.bounded import shape
 from l4lb.bounded.client import Client, Response
 from l4lb.bounded.response import ResponseError
 from l4lb.config.sections import discover
-from l4lb.config.units import shorten
 from l4lb.discovery.endpoint_slices import Slice, merge, read_slice
 from l4lb.discovery.kubernetes_cluster import REQUEST_TIMEOUT, Cluster, sign_in
 from l4lb.discovery.source import DiscoveryError, Report
@@ -162,7 +161,7 @@ class _Watch:
         elif kind in ("ADDED", "MODIFIED"):
             self._slices |= await asyncio.to_thread(self._read_all, (item,))
         else:
-            raise DiscoveryError(f"the watch has an event of the unknown type {shorten(kind)}")
+            raise DiscoveryError(f"the watch has an event of the unknown type {quoted(kind)}")
         await self._tell()
         # Let further events queue up, so that they are reported together.
         await asyncio.sleep(SETTLE)

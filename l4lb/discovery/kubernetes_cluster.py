@@ -19,6 +19,7 @@ from l4lb.base.threads import SerialThread
 from l4lb.bounded.url import Url
 from l4lb.config.sections import discover
 from l4lb.discovery.source import DiscoveryError
+from l4lb.net.tls import load_identity
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -71,7 +72,7 @@ async def sign_in(settings: discover.KubernetesDiscovery, files: SerialThread) -
 def _tls(configuration: Any) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
     if configuration.cert_file:
-        context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+        load_identity(context, configuration.cert_file, configuration.key_file)
     if not configuration.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from l4lb.base.limits import TIERS_MAX, WEIGHT_MAX
 from l4lb.config import Address
-from l4lb.discovery.source import TIER_MAX, WEIGHT_MAX, Endpoint
+from l4lb.discovery.source import Endpoint
 
 PARTS_MAX = 720
 """A weight is divided into this many parts, so that up to six addresses share it exactly."""
@@ -39,7 +40,7 @@ def from_services(
     1 however many they are; the addresses of a target share its weight.
     """
     priorities = sorted({service.priority for service in services})
-    tiers = {priority: min(tier, TIER_MAX) for tier, priority in enumerate(priorities)}
+    tiers = {priority: min(tier, TIERS_MAX - 1) for tier, priority in enumerate(priorities)}
     found = [_sorted(addresses.get(service.target, ())) for service in services]
     parts = min(math.lcm(*(len(hosts) or 1 for hosts in found)), PARTS_MAX)
     weights = small_weights(

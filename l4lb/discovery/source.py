@@ -15,9 +15,6 @@ ENDPOINTS_MAX = 16_384
 ANSWER_MAX = 8 * 1024 * 1024
 """Maximum bytes of one answer in any format."""
 
-WEIGHT_MAX = 256
-TIER_MAX = 15
-
 
 class Readiness(enum.StrEnum):
     """What a source says about an endpoint: `draining` endpoints are about to go, `not_ready` ones may come or come

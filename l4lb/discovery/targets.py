@@ -14,10 +14,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from l4lb.base.limits import TIERS_MAX, WEIGHT_MAX
+from l4lb.base.text import quoted
 from l4lb.bounded.documents import DocumentError, read_json, read_yaml
 from l4lb.config.fields.addresses import read_backend
-from l4lb.config.units import shorten
-from l4lb.discovery.source import ENDPOINTS_MAX, TIER_MAX, WEIGHT_MAX, Answer, DiscoveryError, Endpoint
+from l4lb.discovery.source import ENDPOINTS_MAX, Answer, DiscoveryError, Endpoint
 
 _NUMBER = re.compile(r"[0-9]{1,3}", re.ASCII)
 _ABSENT = (None, "", "~", "null", "Null", "NULL")
@@ -55,13 +56,13 @@ def read_groups(data: Any) -> Answer:
         if count > ENDPOINTS_MAX:
             raise DiscoveryError(f"there are more than the {ENDPOINTS_MAX} targets that fit")
         weight = _number(labels, "weight", WEIGHT_MAX, 1, where, answer)
-        tier = _number(labels, "tier", TIER_MAX, 0, where, answer)
+        tier = _number(labels, "tier", TIERS_MAX - 1, 0, where, answer)
         zone = labels.get("zone")
         for target in targets:
             try:
                 endpoint = _endpoint(target, weight, zone if isinstance(zone, str) else None, tier)
             except ValueError as error:
-                answer.unusable[f"{where}: {shorten(target)}"] = str(error)
+                answer.unusable[f"{where}: {quoted(target)}"] = str(error)
             else:
                 answer.endpoints.append(endpoint)
     return answer
@@ -93,7 +94,7 @@ def _number(labels: Mapping[str, Any], key: str, most: int, default: int, where:
     if not isinstance(value, bool) and 0 <= number <= most:
         return number
     answer.notes[f"{where}: the label {key}"] = (
-        f"{shorten(value)} is not a whole number from 0 to {most}, so it has no effect"
+        f"{quoted(value)} is not a whole number from 0 to {most}, so it has no effect"
     )
     return default
 
@@ -101,5 +102,5 @@ def _number(labels: Mapping[str, Any], key: str, most: int, default: int, where:
 def _endpoint(target: Any, weight: int, zone: str | None, tier: int) -> Endpoint:
     address = read_backend(target)
     if address.is_unix:
-        raise ValueError(f"{shorten(target)} is a socket of this host; HOST:PORT is expected")
+        raise ValueError(f"{quoted(target)} is a socket of this host; HOST:PORT is expected")
     return Endpoint(str(address), address, weight, zone or None, tier)

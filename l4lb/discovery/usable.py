@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from l4lb.base.text import quoted
 from l4lb.config import model
-from l4lb.config.units import shorten
 from l4lb.discovery.source import Endpoint
 
 
@@ -27,15 +27,15 @@ def usable(endpoints: Iterable[Endpoint], known: Container[Endpoint] = ()) -> tu
         try:
             good.append(_checked(endpoint))
         except ValidationError as error:
-            wrong[shorten(endpoint.name)] = str(_reason(error))
+            wrong[quoted(endpoint.name)] = str(_reason(error))
         except ValueError as error:
-            wrong[shorten(endpoint.name)] = str(error)
+            wrong[quoted(endpoint.name)] = str(error)
     return good, wrong
 
 
 def _checked(endpoint: Endpoint) -> Endpoint:
     if endpoint.address.is_unix:
-        raise ValueError(f"{shorten(str(endpoint.address))} is a socket of this host; HOST:PORT is expected")
+        raise ValueError(f"{quoted(str(endpoint.address))} is a socket of this host; HOST:PORT is expected")
     # The address as text, because a host from elsewhere may be invalid.
     backend = model.Backend.model_validate(
         {"name": endpoint.name, "address": str(endpoint.address), "weight": endpoint.weight, "tier": endpoint.tier}

@@ -11,6 +11,7 @@ from l4lb.base.threads import SerialThread
 from l4lb.bounded.client import Response
 from l4lb.bounded.documents import SMALL, DocumentError, read_json
 from l4lb.discovery.source import ANSWER_MAX, DiscoveryError
+from l4lb.net.tls import load_identity
 
 TOKEN_MAX = 64 * 1024
 
@@ -31,8 +32,7 @@ async def tls_context(
     def load() -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca)
         if certificate is not None:
-            # Without a callback, an encrypted key would ask for its password on the terminal.
-            context.load_cert_chain(certificate, key, password=lambda: b"")
+            load_identity(context, certificate, key)
         return context
 
     try:

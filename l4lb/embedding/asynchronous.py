@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from l4lb.admin import metrics
+from l4lb.base.names import split_backend
 from l4lb.base.tasks import await_uncancelled
 from l4lb.config import Address
 from l4lb.embedding.config_source import ConfigSource
@@ -253,7 +254,7 @@ def _bound(shown: str) -> BoundAddress:
 
 
 def _split(backend: str) -> tuple[str, str]:
-    pool, separator, name = backend.partition("/")
-    if not (pool and separator and name):
-        raise ControlError(f"'{backend}' is not POOL/BACKEND")
-    return pool, name
+    try:
+        return split_backend(backend)
+    except ValueError as error:
+        raise ControlError(str(error)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from l4lb.agent.protocol import NO_REPORT
+from l4lb.base.limits import WEIGHT_MAX
 from l4lb.config import model
 from l4lb.errors import ControlError
 from l4lb.state.backend_entry import BackendEntry
@@ -26,8 +27,8 @@ def with_operator_change(
     pool: PoolEntry, entry: BackendEntry, state: AdminState | None, weight: int | None
 ) -> BackendEntry:
     """After its operator gave it another state or weight; None leaves it as it is. ControlError for a bad weight."""
-    if weight is not None and not 0 <= weight <= 256:
-        raise ControlError(f"weight {weight} is out of range; weights are 0 to 256", 400)
+    if weight is not None and not 0 <= weight <= WEIGHT_MAX:
+        raise ControlError(f"weight {weight} is out of range; weights are 0 to {WEIGHT_MAX}", 400)
     changed = replace(
         entry,
         state=entry.state if state is None else state,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 
 import pytest
 
-from l4lb.base.text import MESSAGE_MAX, clipped, reason
+from l4lb.base.text import MESSAGE_MAX, QUOTED_MAX, clipped, quoted, reason
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,31 @@ def test_long_messages_are_cut(text: str) -> None:
 )
 def test_why_something_failed_is_said_in_short(error: Exception, message: str) -> None:
     assert reason(error) == message
+
+
+def test_quoted_values_fit_on_one_line() -> None:
+    assert quoted("plain") == "'plain'"
+    assert quoted(5) == "'5'"
+    assert quoted("a\nb") == r"'a\nb'"
+    assert len(quoted("x" * 1000)) < 70
+
+
+@pytest.mark.parametrize(
+    ("value", "begins"),
+    [
+        ("a" * 10**6, "'aaa"),
+        ("\x00" * 10**6, "'\\x00"),
+        ("\x1b[2J\n", "'\\x1b[2J\\n'"),
+        ([0] * 10**6, "'[0, 0"),
+        (dict.fromkeys(range(10**5), 0), "'{0: 0, 1: 0"),
+        (b"\xff" * 10**6, r"'\xff"),
+        (10**5000, "'a very large number'"),
+        (functools.reduce(lambda inner, _: [inner], range(10**4), []), "'[[["),
+    ],
+    ids=["text", "unprintable", "escapes", "list", "mapping", "bytes", "number", "deep"],
+)
+def test_what_is_quoted_is_short_and_printable_whatever_it_is(value: object, begins: str) -> None:
+    shown = quoted(value)
+    assert shown.startswith(begins)
+    assert shown.isprintable()
+    assert len(shown) <= 2 * QUOTED_MAX + 3

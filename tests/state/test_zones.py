@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from l4lb.base.limits import TIERS_MAX
 from l4lb.config import Config
 from l4lb.config.fields.networks import ZONES_MAX
-from l4lb.config.fields.numbers import TIERS_MAX
 from l4lb.errors import StartError
 from l4lb.state import zones as module
 from l4lb.state.zones import NO_ZONES, Zones, compile_zones

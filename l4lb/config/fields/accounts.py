@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
+from l4lb.base.text import quoted
 from l4lb.config.fields.shape import Written, is_number
-from l4lb.config.units import shorten
 
 ROLES = ("any", "primary", "master", "replica")
 HELLO_PATTERN = r"^(HELO|EHLO|LHLO) [!-~]{1,255}$"
@@ -16,7 +16,7 @@ HELLO_PATTERN = r"^(HELO|EHLO|LHLO) [!-~]{1,255}$"
 
 def _role(value: Any) -> Any:
     if value not in ROLES:
-        raise ValueError(f"{shorten(value)} is not a role; write primary (or master), replica or any")
+        raise ValueError(f"{quoted(value)} is not a role; write primary (or master), replica or any")
     return "primary" if value == "master" else value
 
 

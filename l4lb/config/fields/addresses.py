@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from l4lb.base.text import quoted
 from l4lb.config.address import UNIX_PATH_BYTES_MAX, Address
 from l4lb.config.fields.shape import AT_LEAST_ONE, ENTRIES_MAX, Schema, Written, is_number, list_schema, one_or_many
 from l4lb.config.fields.strings import SERVER_NAME_MAX, ServerName
-from l4lb.config.units import shorten
 
 ADDRESS_PATTERN = r"^(unix:[/@]|[^ ]*:[0-9]{1,5}$)"
 
@@ -34,7 +34,7 @@ def read_bind(value: Any) -> Address:
     """An address to listen on. There is nothing to resolve; port 0 lets the kernel choose."""
     address = reachable(read_address(value))
     if address.is_name:
-        raise ValueError(f"{shorten(str(address))} is a name; give the IP address to listen on, or *:{address.port}")
+        raise ValueError(f"{quoted(str(address))} is a name; give the IP address to listen on, or *:{address.port}")
     return address
 
 
@@ -45,7 +45,7 @@ def reachable(address: Address) -> Address:
     try:
         return replace(address, host=_canonical_ipv6(address.host))
     except ValueError as error:
-        raise ValueError(f"{shorten(str(address))} {error}") from None
+        raise ValueError(f"{quoted(str(address))} {error}") from None
 
 
 def _canonical_ipv6(host: str) -> str:
@@ -75,9 +75,9 @@ def read_backend(value: Any) -> Address:
     """An address to connect to."""
     address = reachable(read_address(value))
     if address.port == 0:
-        raise ValueError(f"{shorten(str(address))} has a bad port; ports are 1 to 65535")
+        raise ValueError(f"{quoted(str(address))} has a bad port; ports are 1 to 65535")
     if address.host in ("0.0.0.0", "::"):
-        raise ValueError(f"{shorten(str(address))} is every address; name the one to connect to")
+        raise ValueError(f"{quoted(str(address))} is every address; name the one to connect to")
     return address
 
 
@@ -123,13 +123,13 @@ def _read_ip(value: Any) -> str:
     try:
         address = str(ip_address(value))
     except ValueError:
-        raise ValueError(f"{shorten(value)} is not an IP address; write one such as 10.0.0.1 or 2001:db8::1") from None
+        raise ValueError(f"{quoted(value)} is not an IP address; write one such as 10.0.0.1 or 2001:db8::1") from None
     if ":" not in address:
         return address
     try:
         return _canonical_ipv6(address)
     except ValueError as error:
-        raise ValueError(f"{shorten(address)} {error}") from None
+        raise ValueError(f"{quoted(address)} {error}") from None
 
 
 IpAddress = Annotated[str, BeforeValidator(_read_ip), WithJsonSchema({"type": "string"}), Written("an IP address")]

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import regex
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from l4lb.base.text import quoted
 from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, Written, is_number, list_schema, one_or_many
-from l4lb.config.units import shorten
 
 PAYLOAD_MAX = 4096
 """Bytes that one step of a check sends or looks for."""
@@ -31,7 +31,7 @@ def _statuses(value: Any) -> tuple[int, ...]:
         first, _, last = str(item).removeprefix("!").partition("-")
         if isinstance(item, bool) or not _STATUS.fullmatch(str(item)) or int(last or first) < int(first):
             raise ValueError(
-                f"{shorten(item)} is not a status; write a code such as 200, a range such as 200-399, "
+                f"{quoted(item)} is not a status; write a code such as 200, a range such as 200-399, "
                 f"or ! in front of those that will not do"
             )
         codes = excluded if str(item).startswith("!") else named
@@ -56,12 +56,12 @@ def _payload(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"text is expected, or hex: and digits such as hex:0d0a, not {shorten(value)}")
+        raise ValueError(f"text is expected, or hex: and digits such as hex:0d0a, not {quoted(value)}")
     text = str(value)
     try:
         data = bytes.fromhex(text.removeprefix("hex:")) if text.startswith("hex:") else text.encode()
     except ValueError:
-        raise ValueError(f"{shorten(text)} is not hex: pairs of the digits 0-9 and a-f are expected") from None
+        raise ValueError(f"{quoted(text)} is not hex: pairs of the digits 0-9 and a-f are expected") from None
     if not 0 < len(data) <= PAYLOAD_MAX:
         raise ValueError(f"1 to {PAYLOAD_MAX} bytes are expected, not {len(data)}")
     return data
@@ -77,11 +77,11 @@ PATTERNS_MAX = 16
 
 def _pattern(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= PATTERN_MAX:
-        raise ValueError(f"a regular expression of up to {PATTERN_MAX} characters is expected, not {shorten(value)}")
+        raise ValueError(f"a regular expression of up to {PATTERN_MAX} characters is expected, not {quoted(value)}")
     try:
         regex.compile(value.removeprefix("!"))
     except regex.error as error:
-        raise ValueError(f"{shorten(value)} is not a regular expression: {error}") from None
+        raise ValueError(f"{quoted(value)} is not a regular expression: {error}") from None
     return value
 
 
@@ -107,14 +107,14 @@ def _pairs(what: str, name: re.Pattern[str], text: re.Pattern[str]) -> BeforeVal
     def read(value: Any) -> Pairs:
         items = value.items() if isinstance(value, dict) else value
         if not isinstance(value, dict | list | tuple):
-            raise ValueError(f"a section of {what}s and their values is expected, not {shorten(value)}")
+            raise ValueError(f"a section of {what}s and their values is expected, not {quoted(value)}")
         pairs = tuple((key, str(item)) for key, item in items)
         for key, item in pairs:
             if not isinstance(key, str) or not name.fullmatch(key):
-                raise ValueError(f"{shorten(key)} is not the name of a {what}")
+                raise ValueError(f"{quoted(key)} is not the name of a {what}")
             if not text.fullmatch(item):
                 raise ValueError(
-                    f"the value of {what} {shorten(key)} is too long, or has a character that is not allowed"
+                    f"the value of {what} {quoted(key)} is too long, or has a character that is not allowed"
                 )
         if len(pairs) > 64:
             raise ValueError(f"there are more than 64 {what}s")

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
+from l4lb.base.text import quoted
 from l4lb.config.fields.shape import Schema, Written, is_number
-from l4lb.config.units import DURATION_PATTERN, SECONDS_MAX, format_duration, parse_duration, shorten
+from l4lb.config.units import DURATION_PATTERN, SECONDS_MAX, format_duration, parse_duration
 
 KEEPALIVE_MAX = 32_767.0
 """The kernel's, tcp(7)."""
@@ -60,7 +61,7 @@ def _read_failback(value: Any) -> Any:
     if value == "on":
         return "0s"
     if isinstance(value, str) and value != "off" and not value[:1].isdigit():
-        raise ValueError(f"{shorten(value)} is not known here; write on, off, or a duration such as 5m")
+        raise ValueError(f"{quoted(value)} is not known here; write on, off, or a duration such as 5m")
     return value
 
 

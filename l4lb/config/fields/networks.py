@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from l4lb.base.text import quoted
 from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, Written, list_schema, one_or_many
 from l4lb.config.fields.strings import FilePath
-from l4lb.config.units import shorten
 from l4lb.geo import selector
 from l4lb.geo.selector import Selector
 
@@ -70,8 +70,8 @@ def read_network(value: Any) -> IPv4Network | IPv6Network:
         with contextlib.suppress(ValueError):
             network = ip_network(text, strict=False)
     if network is None:
-        raise ValueError(f"{shorten(value)} is not a network; write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32")
-    raise ValueError(f"{shorten(value)} has bits set after its prefix; write {network}")
+        raise ValueError(f"{quoted(value)} is not a network; write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32")
+    raise ValueError(f"{quoted(value)} has bits set after its prefix; write {network}")
 
 
 _NETWORK_SCHEMA: Schema = {"type": "string", "pattern": NETWORK_PATTERN, "examples": ["10.0.0.0/8", "2001:db8::/32"]}

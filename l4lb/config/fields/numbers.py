@@ -7,16 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
+from l4lb.base.limits import CONNECTIONS_MAX, TIERS_MAX, WEIGHT_MAX
 from l4lb.config.fields.shape import Schema, Written, is_number
 from l4lb.config.units import RATE_PATTERN, parse_rate
-
-TIERS_MAX = 16
-"""As many as the data plane tells apart (`src_c/base/bounds.h`)."""
 
 RATE_MAX = 1_000_000
 PIPES_MAX = 4096
 WORKERS_MAX = 64
-CONNECTIONS_MAX = 10_000_000
 TABLE_SIZE_MAX = 5_000_011
 PROBES_MAX = 127
 """The kernel's, tcp(7)."""
@@ -40,7 +37,7 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Backlog = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Probes = Annotated[int, Field(strict=True, ge=1, le=PROBES_MAX)]
 Retries = Annotated[int, Field(strict=True, ge=0, le=100)]
-Weight = Annotated[int, Field(strict=True, ge=0, le=256)]
+Weight = Annotated[int, Field(strict=True, ge=0, le=WEIGHT_MAX)]
 Tier = Annotated[int, Field(strict=True, ge=0, le=TIERS_MAX - 1)]
 QueueSize = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 StickyEntries = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field
 
+from l4lb.base.text import quoted
 from l4lb.config.fields.shape import Written, list_schema, one_or_many
-from l4lb.config.units import shorten
 
 LABELS_MAX = 256
 QUOTED_MAX = 60
@@ -66,7 +66,7 @@ def _series(value: Any) -> Series:
     if isinstance(value, Series):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"a metric name is expected, not {shorten(value)}")
+        raise ValueError(f"a metric name is expected, not {quoted(value)}")
     return Series.parse(value)
 
 

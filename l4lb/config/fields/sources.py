@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from l4lb.base.text import quoted
 from l4lb.config.address import Address
 from l4lb.config.fields.addresses import ADDRESS_SCHEMA, reachable, read_address
 from l4lb.config.fields.shape import AT_LEAST_ONE, Written, list_schema, one_or_many
 from l4lb.config.fields.strings import ORIGIN, Origin
-from l4lb.config.units import shorten
 
 Origins = Annotated[
     tuple[Origin, ...],
@@ -26,7 +26,7 @@ Origins = Annotated[
 def _read_server(value: Any) -> Address:
     address = reachable(read_address(value))
     if address.is_unix or address.is_name or not address.port:
-        raise ValueError(f"{shorten(value)} is no name server; write its IP address and port, such as 10.0.0.10:53")
+        raise ValueError(f"{quoted(value)} is no name server; write its IP address and port, such as 10.0.0.10:53")
     return address
 
 
@@ -58,7 +58,7 @@ def _kubernetes_port(value: Any) -> int | str:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
         return value
-    raise ValueError(f"{shorten(value)} is no port; write its number, or its name in the Service")
+    raise ValueError(f"{quoted(value)} is no port; write its number, or its name in the Service")
 
 
 KubernetesPort = Annotated[

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from l4lb.base.text import quoted
 from l4lb.bounded.url import Url as ParsedUrl
 from l4lb.config.fields.shape import Written
-from l4lb.config.units import shorten
 
 ROUTES_MAX = 16_384
 """Server names of one listener; the data plane has the same limit."""
@@ -61,7 +61,7 @@ def _parsed(text: str) -> str:
     try:
         ParsedUrl.parse(text.replace("{host}", "host").replace("{port}", "1"))
     except ValueError as error:
-        raise ValueError(f"{shorten(text)} cannot be used here: {error}") from None
+        raise ValueError(f"{quoted(text)} cannot be used here: {error}") from None
     return text
 
 

@@ -18,6 +18,7 @@ from l4lb.config.model import Health, HealthTls
 from l4lb.health.probes.base import Subject
 from l4lb.net.interfaces import known_to_peers
 from l4lb.net.target import Target
+from l4lb.net.tls import load_identity
 
 CONTEXTS_MAX = 1024
 """Contexts that are kept; pools that share their settings share one."""
@@ -144,9 +145,8 @@ def _make(tls: HealthTls, protocol: str | None) -> ssl.SSLContext:
         context.load_default_certs()
     if tls.certificate is not None:
         certificate, key = tls.certificate, tls.key
-        # A key behind a password would ask for it on the terminal.
-        load = lambda: context.load_cert_chain(certificate, key, password=lambda: b"")  # noqa: E731
-        _load(certificate, "no certificate in PEM with the key that belongs to it", load)
+        wrong = "no certificate in PEM with the key that belongs to it"
+        _load(certificate, wrong, lambda: load_identity(context, certificate, key))
     if protocol is not None:
         context.set_alpn_protocols([protocol])
     return context
