@@ -60,7 +60,7 @@ TEST(bytes_of_the_client_make_the_backend_busy) {
     struct lb_session *session = connected(&client);
 
     move(session, REQUEST, 0);
-    CHECK(session->busy);
+    CHECK(session->claim.busy);
     CHECK_EQ(stats()->turns_total, 1);
     CHECK_EQ(session->phase.state, LB_PHASE_WAIT);
     end(client);
