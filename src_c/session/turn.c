@@ -11,17 +11,22 @@
 #include "session/account.h"
 #include "session/deadline.h"
 
-/* The phase changed, or may have. */
-static void note(struct lb_worker *worker, struct lb_session *session, unsigned events) {
+static void count(struct lb_worker *worker, struct lb_session *session, unsigned events) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
 
-    lb_claim_set_busy(&session->claim, &worker->runtime->shared, lb_phase_busy(&session->phase));
     if ((events & LB_TURN_ENDED) != 0)
         lb_histogram_add(&counters->turn, session->phase.duration_ns / LB_NS_PER_US);
     if ((events & LB_TURN_BEGAN) != 0) {
         lb_count_add(&counters->turns_total, 1);
         lb_claim_end_reservation(&session->claim, &worker->runtime->shared);
     }
+}
+
+/* The phase changed, or may have. */
+static void note(struct lb_worker *worker, struct lb_session *session, unsigned events) {
+    lb_claim_set_busy(&session->claim, &worker->runtime->shared, lb_phase_busy(&session->phase));
+    if ((events & (LB_TURN_BEGAN | LB_TURN_ENDED)) != 0)
+        count(worker, session, events);
 }
 
 /* How long the client waited for something to read: a head that comes at once is nothing to read. */
