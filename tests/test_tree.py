@@ -14,6 +14,9 @@ LAYERS = ("base", "structures", "protocol", "kernel", "shared", "config", "relay
 
 TESTED_ELSEWHERE = {
     "session_run": "it takes a whole worker: test_engine, test_closing and test_connect follow whole sessions",
+    "command": "it takes workers that run: test_engine and test_request send every request",
+    "statistics": "it takes sessions to count: test_engine reads all of them",
+    "stick_entries": "it takes clients to remember: test_session_sticky reads and restores entries",
 }
 """Modules of the core without a `tests/c/test_NAME.c`, and why."""
 

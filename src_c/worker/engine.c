@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * engine - the public calls of l4lb.h: slots, publication, numbers, requests.
- *
- * Publication: (1) the new snapshot is built aside; (2) one atomic store makes it visible; (3) every worker is woken
- * and moves over at the start of its next turn, after which it holds no pointer into an older one, and says so in
- * `seen`; (4) a retired snapshot is freed when every worker has seen a newer one.
- */
+#include "worker/engine.h"
+
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,35 +9,11 @@
 
 #include "base/base.h"
 #include "base/bounds.h"
-#include "base/clock.h"
 #include "base/count.h"
 #include "config/snapshot.h"
 #include "l4lb.h"
 #include "session/worker.h"
 #include "worker/loop.h"
-#include "worker/request.h"
-#include "worker/watchdog.h"
-
-/* Which slots of one kind are taken. Search goes round, so that a slot rests before it is used again; but only among
- * the first ones, twice as many as are taken: what the others have in memory has never been touched. */
-struct slots {
-    uint8_t *taken;
-    uint32_t n;
-    uint32_t n_taken;
-    uint32_t reach;
-    uint32_t next;
-};
-
-struct l4lb_engine {
-    struct lb_runtime runtime;
-    struct slots slots[3]; /* by enum l4lb_slot_kind */
-    struct lb_snapshot *retired;
-    uint64_t n_published;
-    struct lb_watchdog watchdog;
-    uint32_t n_started;           /* changes under the lock, for those who ask */
-    pthread_mutex_t request_lock; /* one request at a time; never taken by a worker */
-    int done_fd;                  /* eventfd, of that request; kept for when there is no descriptor left */
-};
 
 static const uint32_t slot_counts[] = {
     [L4LB_SLOT_LISTENER] = LB_LISTENER_SLOTS, [L4LB_SLOT_POOL] = LB_POOL_SLOTS, [L4LB_SLOT_BACKEND] = LB_BACKEND_SLOTS};
@@ -52,9 +22,9 @@ static const uint32_t slot_counts[] = {
 
 static int slots_init(struct l4lb_engine *engine) {
     for (int kind = 0; kind < 3; kind++) {
-        engine->slots[kind] = (struct slots){.taken = calloc(slot_counts[kind], 1), .n = slot_counts[kind]};
-        if (engine->slots[kind].taken == NULL)
-            return -ENOMEM;
+        int result = lb_slots_init(&engine->slots[kind], slot_counts[kind]);
+        if (result < 0)
+            return result;
     }
     return 0;
 }
@@ -143,7 +113,7 @@ void l4lb_engine_free(struct l4lb_engine *engine) {
     (void)l4lb_reclaim(engine);
     lb_snapshot_free(atomic_load(&engine->runtime.snapshot));
     for (int kind = 0; kind < 3; kind++)
-        free(engine->slots[kind].taken);
+        lb_slots_fini(&engine->slots[kind]);
     lb_shared_fini(&engine->runtime.shared);
     if (engine->runtime.event_fd != -1)
         (void)close(engine->runtime.event_fd);
@@ -187,27 +157,14 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
     }
 }
 
-/* Only the control thread takes and gives, but any thread may ask whether a slot is taken. */
-static bool slot_taken(const struct slots *slots, uint32_t slot) {
-    return __atomic_load_n(&slots->taken[slot], __ATOMIC_RELAXED) != 0;
-}
-
 int l4lb_slot_take(struct l4lb_engine *engine, enum l4lb_slot_kind kind) {
-    struct slots *slots = &engine->slots[kind];
+    int slot = lb_slots_next(&engine->slots[kind]);
 
-    if (slots->n_taken >= slots->reach / 2)
-        slots->reach = LB_MIN(LB_MAX(2 * slots->reach, (uint32_t)LB_SLOTS_REACH_MIN), slots->n);
-    for (uint32_t i = 0; i < slots->reach; i++) {
-        uint32_t slot = (slots->next + i) % slots->reach;
-        if (slot_taken(slots, slot))
-            continue;
-        slots->next = slot + 1;
-        slots->n_taken++;
-        slot_clear(engine, kind, slot);
-        __atomic_store_n(&slots->taken[slot], 1, __ATOMIC_RELAXED);
-        return (int)slot;
-    }
-    return -ENOSPC;
+    if (slot < 0)
+        return slot;
+    slot_clear(engine, kind, (uint32_t)slot);
+    lb_slots_take(&engine->slots[kind], (uint32_t)slot);
+    return slot;
 }
 
 static uint32_t slot_sessions(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
@@ -224,21 +181,16 @@ static uint32_t slot_sessions(struct l4lb_engine *engine, enum l4lb_slot_kind ki
     return 0;
 }
 
-static bool slot_valid(const struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
-    return slot < engine->slots[kind].n && slot_taken(&engine->slots[kind], slot);
-}
-
 int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_t slot) {
     struct lb_snapshot *current = atomic_load(&engine->runtime.snapshot);
 
-    if (!slot_valid(engine, kind, slot))
+    if (!lb_engine_has_slot(engine, kind, slot))
         return -EINVAL;
     /* Order counts: once no worker can see the slot in a snapshot, its sessions can only become fewer. */
     if ((current != NULL && lb_snapshot_uses(current, kind, slot)) || l4lb_reclaim(engine) > 0 ||
         slot_sessions(engine, kind, slot) > 0)
         return -EBUSY;
-    __atomic_store_n(&engine->slots[kind].taken[slot], 0, __ATOMIC_RELAXED);
-    engine->slots[kind].n_taken--;
+    lb_slots_give(&engine->slots[kind], slot);
     return 0;
 }
 
@@ -246,15 +198,15 @@ int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_
 
 static bool slots_taken(const struct l4lb_engine *engine, const struct l4lb_config *config) {
     for (size_t i = 0; i < config->n_listeners; i++) {
-        if (!slot_valid(engine, L4LB_SLOT_LISTENER, config->listeners[i].slot))
+        if (!lb_engine_has_slot(engine, L4LB_SLOT_LISTENER, config->listeners[i].slot))
             return false;
     }
     for (size_t i = 0; i < config->n_pools; i++) {
         const struct l4lb_pool_config *pool = &config->pools[i];
-        if (!slot_valid(engine, L4LB_SLOT_POOL, pool->slot))
+        if (!lb_engine_has_slot(engine, L4LB_SLOT_POOL, pool->slot))
             return false;
         for (size_t j = 0; j < pool->n_backends; j++) {
-            if (!slot_valid(engine, L4LB_SLOT_BACKEND, pool->backends[j].slot))
+            if (!lb_engine_has_slot(engine, L4LB_SLOT_BACKEND, pool->backends[j].slot))
                 return false;
         }
     }
@@ -313,255 +265,6 @@ int l4lb_reclaim(struct l4lb_engine *engine) {
         }
     }
     return left;
-}
-
-/* ---- numbers ----------------------------------------------------------------------------------------------------- */
-
-static void add_up(void *total, const void *part, size_t bytes) {
-    uint64_t *to = total;
-    const uint64_t *from = part;
-
-    for (size_t i = 0; i < bytes / sizeof *to; i++)
-        to[i] += lb_count_read(&from[i]);
-}
-
-int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out) {
-    if (!slot_valid(engine, L4LB_SLOT_BACKEND, slot))
-        return -EINVAL;
-    memset(out, 0, sizeof *out);
-    for (uint32_t i = 0; i < engine->runtime.n_workers; i++)
-        add_up(out, &engine->runtime.workers[i].counters.backends[slot], sizeof *out);
-    out->connections = atomic_load(&engine->runtime.shared.backends[slot].connections);
-    out->busy = atomic_load(&engine->runtime.shared.backends[slot].busy);
-    out->latency_us = lb_latency_read(&engine->runtime.shared.backends[slot].latency, lb_clock_ns() / LB_NS_PER_MS);
-    return 0;
-}
-
-int l4lb_read_summaries(const struct l4lb_engine *engine, const uint32_t *slots, size_t n,
-                        struct l4lb_backend_summary *out) {
-    uint64_t now_ms = lb_clock_ns() / LB_NS_PER_MS;
-
-    for (size_t i = 0; i < n; i++) {
-        const struct lb_backend_shared *shared;
-
-        if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
-            return -EINVAL;
-        shared = &engine->runtime.shared.backends[slots[i]];
-        out[i] = (struct l4lb_backend_summary){.busy = atomic_load(&shared->busy),
-                                               .latency_us = lb_latency_read(&shared->latency, now_ms)};
-        for (uint32_t worker = 0; worker < engine->runtime.n_workers; worker++) {
-            const struct l4lb_backend_stats *counted = &engine->runtime.workers[worker].counters.backends[slots[i]];
-
-            out[i].failures_total += lb_count_read(&counted->connect_failures_total) +
-                                     lb_count_read(&counted->connect_timeouts_total) +
-                                     lb_count_read(&counted->resets_total);
-            out[i].answered_total += lb_count_read(&counted->answered_total);
-            out[i].turns_total += lb_count_read(&counted->turns_total);
-            out[i].received_bytes_total += lb_count_read(&counted->received_bytes_total);
-        }
-    }
-    return 0;
-}
-
-int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out) {
-    if (!slot_valid(engine, L4LB_SLOT_LISTENER, slot))
-        return -EINVAL;
-    memset(out, 0, sizeof *out);
-    for (uint32_t i = 0; i < engine->runtime.n_workers; i++)
-        add_up(out, &engine->runtime.workers[i].counters.listeners[slot], sizeof *out);
-    out->connections = atomic_load(&engine->runtime.shared.listeners[slot].connections);
-    return 0;
-}
-
-int l4lb_read_pool(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_pool_stats *out) {
-    if (!slot_valid(engine, L4LB_SLOT_POOL, slot))
-        return -EINVAL;
-    memset(out, 0, sizeof *out);
-    for (uint32_t i = 0; i < engine->runtime.n_workers; i++)
-        add_up(out, &engine->runtime.workers[i].counters.pools[slot], sizeof *out);
-    out->queued = lb_queue_length(&engine->runtime.shared.pools[slot].queue);
-    return 0;
-}
-
-int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l4lb_worker_stats *out) {
-    if (worker >= engine->runtime.n_workers)
-        return -EINVAL;
-    memset(out, 0, sizeof *out);
-    add_up(out, &engine->runtime.workers[worker].stats, sizeof *out);
-    return 0;
-}
-
-/* ---- remembered clients ------------------------------------------------------------------------------------------ */
-
-static const struct lb_pool *sticky_pool(const struct l4lb_engine *engine, uint32_t slot) {
-    const struct lb_snapshot *snapshot = atomic_load(&engine->runtime.snapshot);
-    const struct lb_pool *pool = snapshot != NULL ? lb_snapshot_pool(snapshot, slot) : NULL;
-
-    return pool != NULL && pool->stick_table != NULL ? pool : NULL;
-}
-
-static int64_t now_ms(void) { return (int64_t)(lb_clock_ns() / LB_NS_PER_MS); }
-
-int l4lb_sticky_count(const struct l4lb_engine *engine, uint32_t slot) {
-    const struct lb_pool *pool = sticky_pool(engine, slot);
-
-    return pool == NULL ? -ENOENT
-                        : (int)lb_stick_table_count(pool->stick_table, now_ms(), (int64_t)pool->config.sticky_ttl_ms);
-}
-
-/* The slot may be a stranger's by now, or nobody's. */
-static bool is_there(const struct l4lb_engine *engine, struct lb_stick_target target) {
-    return slot_valid(engine, L4LB_SLOT_BACKEND, target.backend) &&
-           atomic_load(&engine->runtime.shared.backends[target.backend].generation) == target.generation;
-}
-
-int l4lb_sticky_read(const struct l4lb_engine *engine, uint32_t slot, uint32_t *cursor, struct l4lb_sticky_entry *out,
-                     size_t n) {
-    const struct lb_pool *pool = sticky_pool(engine, slot);
-    struct lb_stick_entry batch[LB_STICK_WAYS];
-    size_t taken = 0, read;
-
-    if (pool == NULL)
-        return -ENOENT;
-    do {
-        read = lb_stick_table_read(pool->stick_table, cursor, batch, LB_MIN(n - taken, (size_t)LB_STICK_WAYS), now_ms(),
-                                   (int64_t)pool->config.sticky_ttl_ms);
-        for (size_t i = 0; i < read; i++) {
-            if (!is_there(engine, batch[i].target))
-                continue;
-            out[taken] =
-                (struct l4lb_sticky_entry){.backend = batch[i].target.backend, .left_ms = (uint64_t)batch[i].left_ms};
-            memcpy(out[taken++].key, batch[i].key.words, sizeof out->key);
-        }
-    } while (read > 0 && taken < n);
-    return (int)taken;
-}
-
-int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t slot, const struct l4lb_sticky_entry *entries,
-                      size_t n) {
-    const struct lb_pool *pool = sticky_pool(engine, slot);
-    int added = 0;
-
-    if (pool == NULL)
-        return -ENOENT;
-    for (size_t i = 0; i < n; i++) {
-        if (!slot_valid(engine, L4LB_SLOT_BACKEND, entries[i].backend))
-            return -EINVAL;
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct lb_stick_entry entry = {.left_ms = (int64_t)LB_MIN(entries[i].left_ms, pool->config.sticky_ttl_ms),
-                                       .target.backend = entries[i].backend};
-        entry.target.generation = atomic_load(&engine->runtime.shared.backends[entries[i].backend].generation);
-        memcpy(entry.key.words, entries[i].key, sizeof entries[i].key);
-        added += lb_stick_table_write(pool->stick_table, &entry, now_ms(), (int64_t)pool->config.sticky_ttl_ms);
-    }
-    return added;
-}
-
-/* ---- requests ---------------------------------------------------------------------------------------------------- */
-
-/* Ask one worker and wait. The request is on our stack: it must be answered or withdrawn before we return. */
-static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
-    struct lb_worker *worker = &engine->runtime.workers[index];
-    struct pollfd answered = {.fd = engine->done_fd, .events = POLLIN};
-    uint64_t ignored;
-    int result;
-
-    request->done_fd = engine->done_fd;
-    atomic_store(&worker->cross.request, request);
-    lb_worker_wake(worker);
-    /* A worker that stops looks for a request once more after it was told to. Either it sees ours or we see that. */
-    if (atomic_load(&engine->runtime.stopping))
-        timeout_ms = 0;
-    while ((result = poll(&answered, 1, timeout_ms)) == -1 && errno == EINTR)
-        ;
-    if (result != 1 && atomic_exchange(&worker->cross.request, NULL) == NULL) {
-        /* Too late to withdraw: the worker is at it, and answers when it is through. */
-        while (poll(&answered, 1, -1) != 1)
-            ;
-        result = 1;
-    }
-    /* Reading, not polling, is what is known to come after the worker's write, and so after all it wrote before. */
-    if (result == 1)
-        (void)!read(answered.fd, &ignored, sizeof ignored);
-    else
-        request->result = atomic_load(&engine->runtime.stopping) ? -ESHUTDOWN : -ETIMEDOUT;
-    return request->result;
-}
-
-static int ask_locked(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
-    int result = -ESHUTDOWN;
-
-    (void)pthread_mutex_lock(&engine->request_lock);
-    if (index < engine->n_started)
-        result = ask(engine, index, request, timeout_ms);
-    (void)pthread_mutex_unlock(&engine->request_lock);
-    return result;
-}
-
-int l4lb_list_sessions(struct l4lb_engine *engine, uint32_t worker, uint64_t after, struct l4lb_session_record *out,
-                       size_t n, int timeout_ms) {
-    struct lb_request request = {.kind = LB_REQUEST_LIST, .session = after, .records = out, .n = n};
-    return ask_locked(engine, worker, &request, timeout_ms);
-}
-
-int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms) {
-    struct lb_request request = {.kind = LB_REQUEST_KILL_SESSION, .session = id};
-    uint64_t worker = id >> (LB_SESSION_INDEX_BITS + LB_SESSION_GENERATION_BITS);
-
-    if (worker >= engine->runtime.n_workers)
-        return -ENOENT;
-    return ask_locked(engine, (uint32_t)worker, &request, timeout_ms);
-}
-
-/* Ask every worker the same. Returns the sum of their results. */
-static int ask_all(struct l4lb_engine *engine, const struct lb_request *request, int timeout_ms) {
-    int total = 0;
-
-    for (uint32_t i = 0; i < engine->runtime.n_workers; i++) {
-        struct lb_request part = *request;
-        int result = ask_locked(engine, i, &part, timeout_ms);
-        if (result < 0)
-            return result;
-        total += result;
-    }
-    return total;
-}
-
-int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close reason, int timeout_ms) {
-    const struct lb_request request = {.kind = LB_REQUEST_KILL_BACKEND, .backend = slot, .reason = reason};
-    return ask_all(engine, &request, timeout_ms);
-}
-
-int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool draining, uint32_t spread_ms,
-                      int timeout_ms) {
-    const struct lb_request request = {.kind = LB_REQUEST_DRAIN};
-
-    for (size_t i = 0; i < n; i++) {
-        if (!slot_valid(engine, L4LB_SLOT_BACKEND, slots[i]))
-            return -EINVAL;
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct lb_backend_shared *backend = &engine->runtime.shared.backends[slots[i]];
-        if (draining && lb_backend_draining_ms(backend) != 0)
-            continue;
-        atomic_store(&backend->drain_spread_ms, spread_ms);
-        atomic_store(&backend->draining_ms, draining ? lb_clock_ns() / LB_NS_PER_MS : 0);
-    }
-    return draining ? ask_all(engine, &request, timeout_ms) : 0;
-}
-
-int l4lb_close_idle(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t idle_ms, int timeout_ms) {
-    uint32_t left = n;
-
-    for (uint32_t i = 0; i < engine->runtime.n_workers && left > 0; i++) {
-        struct lb_request request = {.kind = LB_REQUEST_CLOSE_IDLE, .backend = slot, .n = left, .idle_ms = idle_ms};
-        int result = ask_locked(engine, i, &request, timeout_ms);
-        if (result < 0)
-            return result;
-        left -= (uint32_t)result;
-    }
-    return (int)(n - left);
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * That an event is announced whenever the control thread is about to sleep. The worker is played by a thread of the
- * test, for which the engine must be open to view: so its source is included.
- */
+/* An event is announced whenever the control thread is about to sleep. A thread of the test plays the worker. */
 #include "check.h"
 
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 
-#include "../../src_c/worker/engine.c"
+#include "session/worker.h"
+#include "worker/engine.h"
 
 enum { EVENTS = 100000, LOST_MS = 3000 };
 
