@@ -18,9 +18,11 @@ class Alarms:
         self._panicking: set[str] = set()
         self._outgrown: dict[str, int] = {}
 
-    def forget(self, state: State) -> None:
-        """Forget the pools that are not there any more."""
+    def look_at_install(self, state: State) -> None:
+        """See what another configuration brings, and forget the pools that it lacks."""
         self._turning_away &= state.pools.keys()
+        self.look_for_panic(state)
+        self.look_for_tables(state)
 
     def look_for_backends(self, state: State, pools: Iterable[str]) -> None:
         """Tell of those of these pools that have no usable backend. Nobody knows yet of backends being checked."""

@@ -1,19 +1,21 @@
-"""Closes the sessions that `on_down` and `on_up` give up, once the data plane sends no more to their backends.
-
-Its owner tells it of each state that the data plane was given, and calls `round` while it is `active`.
-"""
+"""Closes the sessions that `on_down` and `on_up` give up, once the data plane sends no more to their backends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
+from l4lb.balancer.store import StateStore
+from l4lb.base.tasks import repeat
 from l4lb.base.text import plural
 from l4lb.base.threads import ThreadPool
 from l4lb.engine.api import Ending, Engine
 from l4lb.state.cuts import Cut, cuts
 from l4lb.state.state import State
+
+CUT_INTERVAL = 0.02
+CUT_RETRY = 1.0
+"""Seconds between two rounds, and at most between two after failures."""
 
 _REASONS = {
     Ending.BACKEND_DOWN: "it is down (on_down: close)",
@@ -24,29 +26,34 @@ _log = logging.getLogger(__name__)
 
 
 class Cutter:
-    """`state` gives the state of the moment: a backend may leave it while another one waits for a worker."""
+    """`active` while there are sessions to close."""
 
-    def __init__(self, engine: Engine, threads: ThreadPool, state: Callable[[], State]) -> None:
+    def __init__(self, engine: Engine, store: StateStore, threads: ThreadPool) -> None:
         self._engine = engine
         self._threads = threads
-        self._state = state
+        self._store = store
         self._passed_on = State()
         self._waiting: dict[int, Cut] = {}
         self.active = asyncio.Event()
 
     def note(self, passed_on: State) -> None:
-        """The data plane knows this state: what it says of sessions can be done."""
+        """The data plane runs this state from now on: sessions that it gives up can be closed."""
         for cut in cuts(self._passed_on, passed_on):
             self._waiting[cut.slot] = cut
         self._passed_on = passed_on
         if self._waiting:
             self.active.set()
 
+    async def run(self) -> None:
+        await repeat("closing of sessions", CUT_INTERVAL, self.round, longest=CUT_RETRY)
+
     async def round(self) -> None:
-        """Do all that waits. What fails is kept for the next round."""
+        """Wait until there are sessions to close, and close them. What fails is kept for the next round."""
+        await self.active.wait()
         while self._waiting:
             cut = next(iter(self._waiting.values()))
-            entry = self._state().find(cut.key)
+            # The backend may have been removed while another one waited for a worker.
+            entry = self._store.state.find(cut.key)
             if entry is not None and entry.slot == cut.slot:
                 await self._close(cut)
             if self._waiting.get(cut.slot) is cut:

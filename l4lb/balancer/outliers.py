@@ -1,7 +1,4 @@
-"""Watches the connections of clients and says which backends are ejected. What numbers mean is decided elsewhere.
-
-Whoever owns it calls `judge` regularly while it is `active`, and puts what comes of it into the state.
-"""
+"""Ejects backends that fail the connections of clients. `health.passive` decides what the numbers mean."""
 
 from __future__ import annotations
 
@@ -11,6 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from l4lb.balancer.store import Reason, StateStore
+from l4lb.base.tasks import repeat
 from l4lb.config import model
 from l4lb.engine.api import Engine
 from l4lb.health.passive import Cause, Event, OutlierTrack, PassiveRules, decide, observe
@@ -27,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Watched:
-    """A backend that is watched: what its counters belong to, and what they have come to."""
+    """A backend under watch. Its counters belong to the slot, its track to the target."""
 
     slot: int
     target: Target | None
@@ -36,15 +35,18 @@ class _Watched:
 
 
 class Outliers:
-    def __init__(self, engine: Engine) -> None:
+    """`active` while there is a pool with passive health."""
+
+    def __init__(self, engine: Engine, store: StateStore) -> None:
         self._engine = engine
+        self._store = store
         self._pools: dict[str, dict[str, _Watched]] = {}
         self._known: dict[BackendKey, OutlierTrack] = {}
         self._withheld: Counter[str] = Counter()
         self.active = asyncio.Event()
 
     def restore(self, known: Mapping[BackendKey, OutlierTrack]) -> None:
-        """What had come of these backends before anybody watched them here."""
+        """Begin with what the predecessor knew of these backends."""
         self._known.update(known)
 
     def apply(self, state: State) -> None:
@@ -69,7 +71,20 @@ class Outliers:
             watched[name] = before
         return watched
 
-    def evaluate(self, state: State, now: float) -> dict[BackendKey, BackendEntry]:
+    async def run(self) -> None:
+        await repeat("passive health", EVALUATE_INTERVAL, self.round)
+
+    async def round(self) -> None:
+        """Wait until a pool wants it, and eject its outliers."""
+        await self.active.wait()
+        self.step()
+
+    def step(self) -> None:
+        """Eject the outliers of this moment, and let those back whose time is over."""
+        now = asyncio.get_running_loop().time()
+        self._store.replace(self._evaluate(self._store.state, now), Reason.EJECTION)
+
+    def _evaluate(self, state: State, now: float) -> dict[BackendKey, BackendEntry]:
         """The backends that are ejected, or back, as of this moment."""
         changed = {}
         for pool_name, watched in self._pools.items():
@@ -109,12 +124,12 @@ class Outliers:
     # ---- numbers ---------------------------------------------------------------------------------------------------
 
     def track(self, key: BackendKey) -> OutlierTrack | None:
-        """How a backend has fared; None if nobody ejects it."""
+        """What passive health knows of a backend; None if its pool has none."""
         one = self._pools.get(key[0], {}).get(key[1])
         return None if one is None else one.track
 
     def status(self, key: BackendKey, now: float) -> EjectionStatus | None:
-        """What is known of a backend; None if nobody ejects it."""
+        """The ejections of a backend; None if its pool has no passive health."""
         one = self._pools.get(key[0], {}).get(key[1])
         if one is None:
             return None

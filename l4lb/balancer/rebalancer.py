@@ -1,14 +1,12 @@
-"""Rebalances pools for a while after a backend gained a share. How many connections move is decided in `rebalance`.
-
-Whoever owns it tells it of changes, and calls `round` regularly while it is `active`.
-"""
+"""Rebalances pools for a while after a backend gained a share. `state.rebalance` decides how many connections move."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 
+from l4lb.balancer.store import StateStore
+from l4lb.base.tasks import repeat
 from l4lb.base.threads import ThreadPool
 from l4lb.engine.api import Engine
 from l4lb.state.rebalance import WINDOW, Share, allot, gained, surplus
@@ -19,28 +17,33 @@ REBALANCE_INTERVAL = 0.25
 
 
 class Rebalancer:
-    """`state` gives the state of the moment: it may change while a round waits for a worker."""
+    """`active` while there is a pool to rebalance."""
 
-    def __init__(self, engine: Engine, threads: ThreadPool, state: Callable[[], State]) -> None:
+    def __init__(self, engine: Engine, store: StateStore, threads: ThreadPool) -> None:
         self._engine = engine
         self._threads = threads
-        self._state = state
+        self._store = store
         self._until: dict[str, float] = {}
         self._dice = random.Random()
         self.active = asyncio.Event()
 
     def note_gains(self, before: State, after: State) -> None:
-        """Rebalance the pools in which a backend has more to get than before."""
+        """Rebalance the pools in which a backend has a larger share than before."""
         until = asyncio.get_running_loop().time() + WINDOW
         for pool in gained(before, after):
             self._until[pool] = until
             self.active.set()
 
+    async def run(self) -> None:
+        await repeat("rebalancing", REBALANCE_INTERVAL, self.round)
+
     async def round(self) -> None:
-        """Close a few quiet connections where there are too many."""
+        """Wait for a reason, and close a few idle connections of backends that have too many."""
+        await self.active.wait()
         now = asyncio.get_running_loop().time()
         for pool_name, until in list(self._until.items()):
-            pool = self._state().pools.get(pool_name)
+            # It may have changed while the pool before waited for a worker.
+            pool = self._store.state.pools.get(pool_name)
             if pool is None or pool.config.rebalance is None or pool.panic or now >= until:
                 del self._until[pool_name]
                 continue

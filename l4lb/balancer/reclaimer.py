@@ -1,35 +1,31 @@
-"""Releases what was removed from the configuration: sessions, slots and sockets. Drains idle sessions too.
-
-The owner reports changes of the state, calls `reclaim` regularly while `dirty` is set, and `close_sockets` as often as
-it likes while `unused` is set.
-"""
+"""Releases what was removed from the configuration, sessions and slots, and drains idle sessions of other backends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
 
 from l4lb.balancer.sessions import Sessions
+from l4lb.balancer.store import Change, Reason
+from l4lb.base.tasks import repeat
 from l4lb.base.text import plural
 from l4lb.base.threads import ThreadPool
 from l4lb.engine.api import Ending, Engine, SlotKind
-from l4lb.sockets.bind import BindKey, bind_key
-from l4lb.sockets.listeners import Sockets
 from l4lb.state.removals import Removal, SlotKey, removals
-from l4lb.state.state import BackendKey, ListenerEntry, State
+from l4lb.state.state import State
+
+RECLAIM_INTERVAL = 0.25
+"""Seconds between two rounds."""
 
 _log = logging.getLogger(__name__)
 
 
 class Reclaimer:
-    """`dirty` while a session or a worker may still use what is not there any more; `unused` while a socket is open
-    that no listener has."""
+    """`dirty` while a session or a worker may still use what was removed, or idle sessions are to be drained."""
 
-    def __init__(self, engine: Engine, threads: ThreadPool, sockets: Sockets, sessions: Sessions) -> None:
+    def __init__(self, engine: Engine, threads: ThreadPool, sessions: Sessions) -> None:
         self._engine = engine
         self._threads = threads
-        self._sockets = sockets
         self._sessions = sessions
         self._removals: dict[SlotKey, Removal] = {}
         self._deadlines: dict[SlotKey, float] = {}
@@ -37,28 +33,33 @@ class Reclaimer:
         """Slots of backends and the seconds over which their quiet sessions are to leave; None is to stay."""
         self._drain_all = False
         self.dirty = asyncio.Event()
-        self.unused = asyncio.Event()
 
     @property
     def removed_slots(self) -> list[int]:
         """The slots of backends that have sessions, perhaps, and are in no configuration."""
         return [slot for kind, slot in self._removals if kind is SlotKind.BACKEND]
 
-    def retire(self, before: State, after: State, now: float) -> None:
-        """See off what `after` does not have."""
-        for departure in removals(before, after):
-            key = (departure.kind, departure.slot)
-            self._removals[key] = departure
-            if departure.closes_idle:
-                self._draining[departure.slot] = departure.spread
-            if departure.timeout is not None:
-                self._deadlines[key] = now + departure.timeout
+    def follow(self, change: Change) -> None:
+        """Retire what was removed, and drain the backends that an operator or a source takes out."""
+        if change.is_install():
+            self._retire(change.before, change.after)
+        # Load and slow start drain nothing, but change thousands of backends four times a second.
+        if change.reason is not Reason.WEIGHT and not self._drain_all:
+            self._note_draining(change)
 
-    def note_draining(self, before: State, after: State, keys: Iterable[BackendKey]) -> None:
-        """Remember for which of these backends it has changed whether quiet sessions are to leave."""
-        if self._drain_all:
-            return
-        for key in keys:
+    def _retire(self, before: State, after: State) -> None:
+        now = asyncio.get_running_loop().time()
+        for removal in removals(before, after):
+            key = (removal.kind, removal.slot)
+            self._removals[key] = removal
+            if removal.closes_idle:
+                self._draining[removal.slot] = removal.spread
+            if removal.timeout is not None:
+                self._deadlines[key] = now + removal.timeout
+
+    def _note_draining(self, change: Change) -> None:
+        before, after = change.before, change.after
+        for key in change.backends:
             known, closing, backend = before.closing_idle(key), after.closing_idle(key), after.find(key)
             if backend is not None and known is not None and closing is not None and known is not closing:
                 self._draining[backend.slot] = after.pools[key[0]].config.drain_spread if closing else None
@@ -72,25 +73,13 @@ class Reclaimer:
         }
         self.dirty.set()
 
-    def note_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:
-        """These listeners are all there are."""
-        if unused := self._not_of(listeners):
-            self._sockets.shrink_queues(unused)
-            self.unused.set()
+    async def run(self) -> None:
+        await repeat("reclaiming", RECLAIM_INTERVAL, self.round)
 
-    def close_sockets(self, listeners: Mapping[str, ListenerEntry]) -> None:
-        """Close the sockets that are not of these listeners, if no worker uses them any more."""
-        if self._engine.reclaim() == 0:
-            self._sockets.close(self._not_of(listeners))
-            self.unused.clear()
-
-    def _not_of(self, listeners: Mapping[str, ListenerEntry]) -> list[BindKey]:
-        wanted = {bind_key(name, address) for name, listener in listeners.items() for address in listener.config.bind}
-        return [key for key in self._sockets.binds if key not in wanted]
-
-    async def reclaim(self) -> None:
-        """Let go of what no session and no worker uses any more; end the sessions whose timeout is over. One round of
-        it."""
+    async def round(self) -> None:
+        """Wait until there is something to release. Release what no session and no worker uses any more, and close the
+        sessions whose timeout is over."""
+        await self.dirty.wait()
         # What changes while this waits for a worker is for the next round.
         self.dirty.clear()
         clean = False

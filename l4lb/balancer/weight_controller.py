@@ -1,7 +1,6 @@
-"""Keeps the weights of backends in step with their load and their age in service, and their agents heard.
+"""Keeps the weights of backends in step with their load and their age in service, and asks their agents.
 
-Owns the tasks that scrape and ask. What follows from the answers is decided by pure functions; the owner calls
-`apply_factors` before each publication, and regularly while the controller is `active`.
+Owns the tasks that scrape and ask. Pure functions decide what follows from the answers.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from l4lb.agent.client import ask
 from l4lb.balancer.checks import check_target
+from l4lb.balancer.store import Reason, StateStore
+from l4lb.base.tasks import repeat
 from l4lb.bounded.client import Client
 from l4lb.config import model
 from l4lb.config.fields.series import Series
@@ -27,6 +28,9 @@ from l4lb.net.target import Target
 from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.state import BackendKey, PoolEntry, State
 from l4lb.status import LoadStatus
+
+WEIGHTS_INTERVAL = 0.25
+"""Seconds between two looks while weights follow something."""
 
 START_GRACE = 10.0
 """Seconds after the start in which backends that become usable for the first time were there before l4lb was."""
@@ -75,15 +79,18 @@ class _PoolLoad:
 
 class WeightController:
     """`on_agent(key, line)` is called on the loop with each answer of an agent, `on_stalled(key, why)` with each scrape
-    that tells of progress: why the work of a backend stands still, None if it does not."""
+    that tells of progress: why the work of a backend stands still, None if it does not. `active` while a weight may
+    change by itself."""
 
     def __init__(
         self,
         engine: Engine,
+        store: StateStore,
         on_agent: Callable[[BackendKey, str], None],
         on_stalled: Callable[[BackendKey, str | None], None],
     ) -> None:
         self._engine = engine
+        self._store = store
         self._on_agent = on_agent
         self._on_stalled = on_stalled
         self._progress: dict[BackendKey, ProgressTrack] = {}
@@ -154,6 +161,20 @@ class WeightController:
         return Traffic(summary.turns_total, summary.busy)
 
     # ---- weighing --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        await repeat("weights", WEIGHTS_INTERVAL, self.round)
+
+    async def round(self) -> None:
+        """Wait until there is something to follow, and let weights follow it."""
+        await self.active.wait()
+        self.step()
+        self.rest(asyncio.get_running_loop().time())
+
+    def step(self) -> None:
+        """Give backends the factors of this moment."""
+        now = asyncio.get_running_loop().time()
+        self._store.change(self.apply_factors(self._store.state, now), Reason.WEIGHT)
 
     def apply_factors(self, state: State, now: float, *, first: bool = False) -> State:
         """The state with the factors of this moment. With `first` the process begins, and with it every backend."""

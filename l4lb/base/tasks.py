@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 BACKOFF_MIN = 0.1
@@ -36,7 +36,7 @@ async def repeat(
             if cancel_requested():
                 raise
             delay = min(max(delay, interval) * 2, max(longest, interval))
-            _log.exception("%s failed; next try in %g s", name, delay)
+            _log.exception("unexpected error in %s; next try in %g s", name, delay)
 
 
 async def supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -49,9 +49,9 @@ async def supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
         except (Exception, asyncio.CancelledError):
             if cancel_requested():
                 raise
-            _log.exception("%s failed; next try in %g s", name, delay)
+            _log.exception("unexpected error in %s; next try in %g s", name, delay)
         else:
-            _log.error("%s has ended; next try in %g s", name, delay)
+            _log.error("%s ended unexpectedly; next try in %g s", name, delay)
         await asyncio.sleep(delay)
         delay = BACKOFF_MIN if loop.time() - begun > BACKOFF_MAX else min(2 * delay, BACKOFF_MAX)
 
@@ -76,30 +76,21 @@ async def await_uncancelled(task: asyncio.Task[T], hurry: Callable[[], object]) 
 
 
 class Supervisor:
-    """Owns background tasks: none outlives `close`."""
+    """Runs parts until it is closed. A part that fails or returns is started again, see `supervise`."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, name: str, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine, name=name)
-        task.add_done_callback(self._ended)
-        self._tasks.append(task)
+    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a part from now on; `run` should never return."""
+        self._tasks.append(asyncio.get_running_loop().create_task(supervise(name, run), name=name))
 
     async def close(self) -> None:
-        """Cancel all tasks and wait until they have ended."""
+        """Cancel all parts and wait until they have ended. Idempotent."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """These tasks run until `close`, so ending earlier is an error."""
-        if task in self._tasks:
-            error = None if task.cancelled() else task.exception()
-            _log.error(
-                "task %s ended unexpectedly and will not run again until restart", task.get_name(), exc_info=error
-            )
 
 
 class Coalesced(Generic[T]):

@@ -17,6 +17,15 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
+def contained(what: str) -> Iterator[None]:
+    """Log an exception of the block and go on behind it, so that what follows is done in any case."""
+    try:
+        yield
+    except Exception:
+        _log.exception("unexpected error in %s", what)
+
+
+@contextlib.contextmanager
 def log_unhandled(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """In the block, log every such exception of this process with its traceback."""
     before = threading.excepthook, sys.unraisablehook

@@ -11,10 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from l4lb._version import __version__
 from l4lb.admin.server import AdminServer
 from l4lb.balancer.balancer import Balancer
-from l4lb.base.tasks import Supervisor
 from l4lb.base.threads import LOAD_TIMEOUT, SerialThread
 from l4lb.config import Config
 from l4lb.embedding import config_source as sources
@@ -22,9 +20,6 @@ from l4lb.embedding.config_source import ConfigSource
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import NO_EVENTS, EventKind
 from l4lb.errors import ConfigError, ControlError, StartError
-from l4lb.observe.loop_lag import LoopLag
-from l4lb.observe.session_log import SessionLog
-from l4lb.process.background import start_background
 from l4lb.process.capacity import checks_at_once, engine_options, free_descriptors
 from l4lb.process.control import BalancerControl
 from l4lb.process.restart import restart_required
@@ -45,6 +40,7 @@ class Running(BalancerControl):
     """
 
     def __init__(self, source: ConfigSource, config: Config, files: SerialThread, on_close: OnClose | None) -> None:
+        super().__init__()
         descriptors = free_descriptors()
         options = engine_options(config, descriptors, privileged=os.geteuid() == 0)
         self._source = source
@@ -53,8 +49,6 @@ class Running(BalancerControl):
         self._on_close = on_close
         with _start_error():
             self._engine = NativeEngine(options)
-        self._access_log = SessionLog()
-        self._loop_lag = LoopLag()
         self._admin: AdminServer | None = None
         self.balancer = Balancer(
             self._engine,
@@ -66,7 +60,6 @@ class Running(BalancerControl):
         self._shutdown = Shutdown(self.balancer, Notifier({}))
         self._stack = contextlib.AsyncExitStack()
         self._reloading = asyncio.Lock()
-        self._started_at = time.monotonic()
         self._config_status = _loaded(source)
 
     async def start(self) -> None:
@@ -82,10 +75,7 @@ class Running(BalancerControl):
             with self._access_log.replacing(self._config.log.access):
                 self.balancer.apply(plan)
             await self.balancer.start_accepting()
-            tasks = Supervisor()
-            stack.push_async_callback(tasks.close)
-            start_background(self.balancer, tasks)
-            tasks.start("loop lag", self._loop_lag.run())
+            self._supervise(stack)
             self._stack = stack.pop_all()
 
     async def _start_admin(self, stack: contextlib.AsyncExitStack) -> None:
@@ -148,20 +138,7 @@ class Running(BalancerControl):
     # ---- Control ---------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        return Status(
-            version=__version__,
-            pid=os.getpid(),
-            uptime_seconds=time.monotonic() - self._started_at,
-            stopping=self._shutdown.requested,
-            max_connections=self.balancer.max_connections,
-            config=self._config_status,
-            listeners=self.balancer.listeners(),
-            pools=self.balancer.pools(),
-            workers=self.balancer.workers(),
-            access_log_dropped_total=self._access_log.dropped_total,
-            loop_lag=self._loop_lag.histogram,
-            shutdown=self._shutdown.status(),
-        )
+        return self._status(self._config_status)
 
     async def reload(self) -> ReloadOutcome:
         try:

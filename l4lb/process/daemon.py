@@ -15,13 +15,14 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from l4lb._version import __version__
 from l4lb.admin.opening import listening_admin
 from l4lb.admin.server import AdminServer
 from l4lb.balancer.balancer import Balancer
 from l4lb.base.gc_pause import gc_paused
-from l4lb.base.tasks import Coalesced, Supervisor, repeat
+from l4lb.base.tasks import Coalesced
 from l4lb.base.text import clipped, plural
 from l4lb.base.threads import LOAD_TIMEOUT, SerialThread
 from l4lb.base.unexpected import log_unhandled
@@ -29,13 +30,10 @@ from l4lb.config import Config, load_config
 from l4lb.engine import NativeEngine
 from l4lb.errors import ConfigError, ControlError, StartError
 from l4lb.observe.logs import ProcessLog
-from l4lb.observe.loop_lag import LoopLag
-from l4lb.observe.session_log import SessionLog
 from l4lb.process import capabilities, executable
-from l4lb.process.background import start_background
 from l4lb.process.capacity import checks_at_once, engine_options, raise_descriptor_limit
 from l4lb.process.control import BalancerControl
-from l4lb.process.orphans import REAP_INTERVAL, Orphans
+from l4lb.process.orphans import Orphans
 from l4lb.process.privileges import become, find_user
 from l4lb.process.restart import restart_required
 from l4lb.process.shutdown import Shutdown, StopRequested
@@ -106,6 +104,7 @@ class Daemon(BalancerControl):
         inheritance: Inheritance,
         predecessor: Predecessor | None,
     ) -> None:
+        super().__init__()
         privileged = os.geteuid() == 0 and config.process.user is None
         descriptors = raise_descriptor_limit()
         options = engine_options(config, descriptors, privileged=privileged)
@@ -118,8 +117,6 @@ class Daemon(BalancerControl):
         self._inheritance, self._predecessor = inheritance, predecessor
         self._admin: AdminServer | None = None
         self._upgrades: Upgrades | None = None
-        self._access_log = SessionLog()
-        self._loop_lag = LoopLag()
         self._notifier = Notifier()
         self._watchdog = Watchdog(self._engine, self._notifier)
         self.balancer = Balancer(
@@ -127,14 +124,13 @@ class Daemon(BalancerControl):
             self._access_log.write,
             checks_at_once=checks_at_once(descriptors),
             inherited=inheritance.inherited,
-            store=Store(self._notifier, self._notifier.store_room, inheritance.inherited.named),
+            fd_store=Store(self._notifier, self._notifier.store_room, inheritance.inherited.named),
             memory=inheritance.memory,
         )
         self._reloads = Coalesced(self._reload)
         self._shutdown = Shutdown(self.balancer, self._notifier, lambda: predecessor is not None and predecessor.lives)
         # Now: what it names may be gone when it is wanted.
         self._command = executable.command(path)
-        self._started_at = time.monotonic()
         self._loaded_at = self._reloaded_at = time.time()
         self._last_error: str | None = None
 
@@ -206,11 +202,11 @@ class Daemon(BalancerControl):
 
     async def _take_over(self, predecessor: Predecessor, kept: Sequence[BindKey], admin: AdminServer) -> None:
         """Have the predecessor let go; what it was told meanwhile counts here."""
-        self.balancer.restore_clients(self._inheritance.memory.sticky)
+        self.balancer.transfer.restore_clients(self._inheritance.memory.sticky)
         news = await predecessor.wait_released(kept, self._shutdown.wait_requested())
-        self.balancer.restore_operator(news.backends)
-        self.balancer.restore_seats(news.seats)
-        self.balancer.restore_clients(news.sticky)
+        self.balancer.transfer.restore_operator(news.backends)
+        self.balancer.transfer.restore_seats(news.seats)
+        self.balancer.transfer.restore_clients(news.sticky)
         await predecessor.confirm()
         self.balancer.sockets.take_ownership()
         admin.listening.take_ownership()
@@ -222,14 +218,11 @@ class Daemon(BalancerControl):
         self._shutdown.request()
 
     def _start_tasks(self) -> None:
-        tasks = Supervisor()
-        self._stack.push_async_callback(tasks.close)
-        tasks.start("reload", self._reloads.run())
-        start_background(self.balancer, tasks)
-        tasks.start("loop lag", self._loop_lag.run())
+        supervisor = self._supervise(self._stack)
+        supervisor.start("reloads", self._reloads.run)
         if os.getpid() == 1:
-            tasks.start("orphans", repeat("reaping orphans", REAP_INTERVAL, Orphans().reap))
-        self._watchdog.start(tasks)
+            supervisor.start("orphans", Orphans().run)
+        self._watchdog.start(supervisor)
 
     # ---- signals ---------------------------------------------------------------------------------------------------
 
@@ -296,7 +289,7 @@ class Daemon(BalancerControl):
         except (StartError, TimeoutError) as error:
             return self._rejected([str(error)])
         except Exception as error:
-            _log.exception("a reload failed in a way nobody foresaw")
+            _log.exception("unexpected error in a reload")
             return self._rejected([f"internal error: {error!r}; the process log has the details"])
         self._config = config
         self._process_log.configure(config.log.level, config.log.format)
@@ -329,30 +322,20 @@ class Daemon(BalancerControl):
     # ---- Control ---------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
+        config = ConfigStatus(
+            file=self._path,
+            loaded_at=self._loaded_at,
+            last_reload_ok=self._last_error is None,
+            last_reload_at=self._reloaded_at,
+            last_error=self._last_error,
+            restart_notes=tuple(restart_required(self._started_with, self._config)),
+        )
         with gc_paused():
-            pools = self.balancer.pools()
-        return Status(
-            version=__version__,
-            pid=os.getpid(),
-            uptime_seconds=time.monotonic() - self._started_at,
-            stopping=self._shutdown.requested,
-            max_connections=self.balancer.max_connections,
-            config=ConfigStatus(
-                file=self._path,
-                loaded_at=self._loaded_at,
-                last_reload_ok=self._last_error is None,
-                last_reload_at=self._reloaded_at,
-                last_error=self._last_error,
-                restart_notes=tuple(restart_required(self._started_with, self._config)),
-            ),
-            listeners=self.balancer.listeners(),
-            pools=pools,
-            workers=self.balancer.workers(),
-            access_log_dropped_total=self._access_log.dropped_total,
+            status = self._status(config)
+        return replace(
+            status,
             log_dropped_total=self._process_log.dropped_total,
             control_errors_total=self._process_log.failures_total,
-            loop_lag=self._loop_lag.histogram,
-            shutdown=self._shutdown.status(),
             upgrade=UpgradeStatus() if self._upgrades is None else self._upgrades.status,
             started=self._upgrades is not None,
         )

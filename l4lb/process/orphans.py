@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from l4lb.base.tasks import repeat
+
 REAP_INTERVAL = 1.0
 """Seconds between two looks. Children of l4lb's own are reaped by those that started them, within milliseconds."""
 
@@ -22,7 +24,10 @@ class Orphans:
     def __init__(self) -> None:
         self._ended: set[int] = set()
 
-    async def reap(self) -> None:
+    async def run(self) -> None:
+        await repeat("reaping of orphans", REAP_INTERVAL, self._reap)
+
+    async def _reap(self) -> None:
         self.look()
 
     def look(self) -> None:

@@ -108,10 +108,10 @@ def test_a_change_that_fails_at_any_step_changes_nothing(step: str, answers: dic
         async with staged() as stage:
             await stage.apply(small)
             while len(stage.usable()) != 3:
-                await stage.balancer.rediscover()
+                await stage.balancer.parts.rediscovery.round()
             await eventually(lambda: (stage.backend(B).health, stage.backend().health) == (DOWN, UP))
             stage.balancer.set_backend("app", A, state=AdminState.DRAIN, weight=7)
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             with fault(step, stage, tmp_path) as why:
                 before = everything(stage)
                 with pytest.raises(StartError, match=why):
@@ -124,7 +124,7 @@ def test_a_change_that_fails_at_any_step_changes_nothing(step: str, answers: dic
     run(main())
 
 
-@pytest.mark.parametrize("part", ["Sessions.learn", "Reclaimer.retire", "Sockets.apply_settings", "Scheduler.apply"])
+@pytest.mark.parametrize("part", ["Sessions.learn", "Reclaimer._retire", "Sockets.apply_settings", "Scheduler.apply"])
 def test_what_has_reached_the_engine_is_not_taken_back_whatever_fails_then(
     part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -135,7 +135,7 @@ def test_what_has_reached_the_engine_is_not_taken_back_whatever_fails_then(
         async with staged() as stage:
             await stage.apply(config(A))
             with monkeypatch.context() as patch:
-                patch.setattr(f"l4lb.balancer.balancer.{part}", broken)
+                patch.setattr(f"l4lb.balancer.parts.{part}", broken)
                 await stage.apply(config(A, B))
             assert "nobody foresaw this" in caplog.text
             assert stage.usable() == {A: True, B: True}
@@ -152,7 +152,7 @@ def test_same_configuration_again_keeps_sockets_and_slots() -> None:
             await stage.apply(wanted)
             for _ in range(10):
                 await stage.apply(wanted)
-                await stage.balancer.reclaim()
+                await stage.balancer.parts.reclaimer.round()
             assert stage.engine.snapshot == stage.engine.snapshots[0]
             assert len(stage.engine.slots) == 4
 
@@ -180,13 +180,13 @@ def test_name_that_does_not_resolve_waits_and_is_used_once_it_does(
             assert stage.backend("a").health_message == "its name does not resolve"
             for address in ("192.0.2.1", "192.0.2.2"):
                 found[:] = [address]
-                await stage.balancer.resolve_again()
+                await stage.balancer.parts.name_refresher.round()
                 (spec,) = stage.engine.snapshot.pools[0].backends
                 assert (spec.address, spec.usable) == ((address, 80), True)
             published = len(stage.engine.snapshots)
-            await stage.balancer.resolve_again()
+            await stage.balancer.parts.name_refresher.round()
             found.clear()
-            await stage.balancer.resolve_again()
+            await stage.balancer.parts.name_refresher.round()
             assert len(stage.engine.snapshots) == published
 
     run(main())
@@ -276,11 +276,11 @@ def test_rebalancing_moves_nothing_between_tiers_and_zones(monkeypatch: pytest.M
             await stage.apply(config(*backends, pool=pool, zones=zones))
             slots = {backend.name: backend.slot for backend in stage.engine.snapshot.pools[0].backends}
             counts.update({slots["b0"]: 40, slots["b3"]: 10})
-            await stage.balancer.rebalance()
+            await stage.balancer.parts.rebalancer.round()
             ((slot, count, _),) = stage.engine.closed_quiet
             assert (slot, count) == (slots["b0"], 20)
             counts.update({slots["b0"]: 20, slots["b1"]: 20})
-            await stage.balancer.rebalance()
+            await stage.balancer.parts.rebalancer.round()
             assert len(stage.engine.closed_quiet) == 1
 
     run(main())

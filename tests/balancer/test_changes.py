@@ -53,11 +53,11 @@ def test_changes_of_health_are_published_no_faster_than_allowed(monkeypatch: pyt
                 real(snapshot)
 
             monkeypatch.setattr(stage.engine, "publish", publish)
-            report = stage.balancer._on_health
+            report = stage.balancer.parts.findings.on_health
             for turn in range(200):
                 report(("app", A), HealthState.DOWN if turn % 2 else HealthState.UP, "said")
                 await turns(1)
-            await eventually(lambda: not stage.balancer._publisher.waiting)
+            await eventually(lambda: not stage.balancer.parts.publication.publisher.waiting)
             assert all(
                 after - before >= publisher.PUBLISH_INTERVAL * 0.9 for before, after in itertools.pairwise(calls)
             )

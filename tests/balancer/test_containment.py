@@ -51,11 +51,11 @@ class Two:
 
     async def wait_served(self, pool: str, *names: str) -> None:
         while self.served(pool) != set(names):
-            await self.stage.balancer.rediscover()
+            await self.stage.balancer.parts.rediscovery.round()
 
     async def wait_fault(self, pool: str) -> None:
         while self.status(pool).fault.message is None:
-            await self.stage.balancer.rediscover()
+            await self.stage.balancer.parts.rediscovery.round()
 
 
 @contextlib.asynccontextmanager

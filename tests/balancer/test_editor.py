@@ -89,7 +89,7 @@ def held_look_ups(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> asyncio.Even
         await answer.wait()
         return {}
 
-    monkeypatch.setattr(stage.balancer._planner, "look_up", look_up)
+    monkeypatch.setattr(stage.balancer.parts.planner, "look_up", look_up)
     return answer
 
 
@@ -130,7 +130,7 @@ def test_another_address_keeps_what_was_done_to_the_backend_and_forgets_what_was
         async with staged() as stage:
             await stage.apply(config({"name": "a", "address": A}, B, pool=CHECKED))
             slot = stage.balancer.state.pools["app"].backends["a"].slot
-            stage.balancer._on_health(("app", "a"), UP, "fine")
+            stage.balancer.parts.findings.on_health(("app", "a"), UP, "fine")
             stage.balancer.set_backend("app", "a", state=AdminState.DRAIN, weight=7)
             await stage.balancer.change_backend("app", "a", {"max_busy": 3})
             assert (stage.backend("a").health, stage.backend("a").max_busy) == (UP, 3)

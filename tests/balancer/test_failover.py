@@ -142,7 +142,7 @@ def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def health(stage: Stage, name: str, up: bool) -> None:
-    stage.balancer._on_health(("app", name), UP if up else DOWN, (GOOD if up else BAD).message)
+    stage.balancer.parts.findings.on_health(("app", name), UP if up else DOWN, (GOOD if up else BAD).message)
 
 
 def slots(stage: Stage) -> dict[str, int]:
@@ -164,17 +164,17 @@ def test_the_data_plane_knows_of_it_before_sessions_end_and_it_is_tried_again() 
             await accepting(stage, CLOSE, "a", "b", "c")
             stage.engine.publish_error = OSError("no memory")
             health(stage, "a", False)
-            assert not stage.balancer._cutter.active.is_set()
+            assert not stage.balancer.parts.cutter.active.is_set()
             stage.engine.publish_error = None
-            stage.balancer._publisher.now()
+            stage.balancer.parts.publication.publisher.now()
             assert not stage.usable()["a"]
             stage.engine.kill_error = OSError("a worker does not answer")
             with pytest.raises(OSError, match="does not answer"):
-                await stage.balancer.cut()
+                await stage.balancer.parts.cutter.round()
             stage.engine.kill_error = None
-            await stage.balancer.cut()
+            await stage.balancer.parts.cutter.round()
             assert stage.engine.endings == [(slots(stage)["a"], Ending.BACKEND_DOWN)]
-            assert not stage.balancer._cutter.active.is_set()
+            assert not stage.balancer.parts.cutter.active.is_set()
 
     run(main())
 
@@ -184,9 +184,9 @@ def test_a_backend_that_left_meanwhile_is_left_alone() -> None:
         async with staged() as stage:
             await accepting(stage, CLOSE, "a", "b", "c")
             health(stage, "a", False)
-            await eventually(stage.balancer._cutter.active.is_set)
+            await eventually(stage.balancer.parts.cutter.active.is_set)
             await stage.apply(config(*TIERS[1:], pool=CHECKED | CLOSE))
-            await stage.balancer.cut()
+            await stage.balancer.parts.cutter.round()
             assert stage.engine.endings == []
 
     run(main())
@@ -201,7 +201,7 @@ def test_a_pool_stays_at_its_tier_over_reloads_until_that_fails() -> None:
             health(stage, "a", False)
             await eventually(lambda: not stage.usable()["a"])
             health(stage, "a", True)
-            await eventually(lambda: not stage.balancer._publisher.waiting)
+            await eventually(lambda: not stage.balancer.parts.publication.publisher.waiting)
             for weight in (2, 3):
                 assert stage.usable() == {"a": False, "b": True, "c": True}
                 status = stage.balancer.pools()["app"]

@@ -28,10 +28,10 @@ def test_slots_are_given_back_once_nobody_uses_them() -> None:
             (slot,) = [one.slot for one in stage.engine.snapshot.pools[0].backends if one.name == B]
             await stage.apply(config(A))
             stage.engine.in_use.add((SlotKind.BACKEND, slot))
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert (SlotKind.BACKEND, slot) in stage.engine.slots
             stage.engine.in_use.clear()
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert (SlotKind.BACKEND, slot) not in stage.engine.slots
 
     run(main())
@@ -41,10 +41,10 @@ def test_housekeeping_sleeps_while_there_is_nothing_to_do() -> None:
     async def main() -> None:
         async with staged() as stage:
             await stage.apply(config(A, bind=["127.0.0.1:0", "[::1]:0"]))
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             waiting = [
-                asyncio.ensure_future(stage.balancer.reclaim()),
-                asyncio.ensure_future(stage.balancer.close_sockets()),
+                asyncio.ensure_future(stage.balancer.parts.reclaimer.round()),
+                asyncio.ensure_future(stage.balancer.parts.socket_closer.round()),
             ]
             await turns()
             assert not any(one.done() for one in waiting)
@@ -72,13 +72,13 @@ def test_what_is_changed_while_housekeeping_waits_for_a_worker_is_seen_to_next(
             await stage.apply(config(A, B, C))
             await stage.apply(config(A, C))
             slots = len(stage.engine.slots)
-            waiting = asyncio.ensure_future(stage.balancer.reclaim())
+            waiting = asyncio.ensure_future(stage.balancer.parts.reclaimer.round())
             await eventually(asked.is_set)
             await stage.apply(config(A))
             answer.set()
             await waiting
             async with asyncio.timeout(10):
-                await stage.balancer.reclaim()
+                await stage.balancer.parts.reclaimer.round()
             assert len(stage.engine.slots) == slots - 2
 
     run(main())
@@ -93,17 +93,17 @@ def test_quiet_sessions_leave_with_their_backend_unless_the_pool_keeps_them() ->
             stage.engine.in_use |= {(SlotKind.BACKEND, slot) for slot in slots.values()}
             stage.balancer.set_backend("app", B, state=AdminState.DRAIN)
             await stage.apply(config(A, B, pool=keep))
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert stage.engine.leaving == {}
             # Whoever is drained follows the file; whoever has left does not.
             await stage.apply(config(A, B))
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert stage.engine.leaving == {slots[B]: True}
             await stage.apply(config(A, B, pool=keep))
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert stage.engine.leaving == {slots[B]: False}
             stage.balancer.drain_all()
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert stage.engine.leaving == {slots[B]: False}
 
     run(main())
@@ -120,13 +120,13 @@ def test_quiet_sessions_leave_over_the_time_that_their_pool_says() -> None:
             stage.engine.in_use |= {(SlotKind.BACKEND, slot) for slot in slots.values()}
             stage.balancer.set_backend("app", B, state=AdminState.DRAIN)
             await stage.apply(config(A, B, pool=spread))
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert stage.engine.spreads == {slots[B]: 2500, slots[C]: 2500}
             stage.balancer.set_backend("app", B, state=AdminState.READY)
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert stage.engine.leaving[slots[B]] is False
             stage.balancer.drain_all()
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert stage.engine.leaving == dict.fromkeys(slots.values(), True)
             assert stage.engine.spreads == dict.fromkeys(slots.values(), 2500)
 
@@ -140,10 +140,10 @@ def test_sessions_of_a_backend_that_left_are_killed_when_patience_is_over() -> N
             slots = {one.name: one.slot for one in stage.engine.snapshot.pools[0].backends}
             stage.engine.in_use |= {(SlotKind.BACKEND, slots[B])}
             await stage.apply(config(A))
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             # C had no session, so it left without a kill.
             assert stage.engine.killed_backends == [slots[B]]
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert stage.engine.killed_backends == [slots[B]]
 
     run(main())
@@ -157,7 +157,7 @@ def test_sessions_of_a_backend_that_left_go_on_while_patience_lasts(patience: ob
             stage.engine.in_use |= stage.engine.slots
             await stage.apply(config(A))
             for _ in range(3):
-                await stage.balancer.reclaim()
+                await stage.balancer.parts.reclaimer.round()
             assert stage.engine.killed_backends == []
 
     run(main())
@@ -177,7 +177,7 @@ def test_session_of_a_backend_that_left_still_has_its_name() -> None:
             # Its last event and the end of its use come together.
             stage.engine.happen(record(id=2, backend=slot, **ids))
             stage.engine.in_use.clear()
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             await eventually(lambda: stage.reported)
             assert [session.backend for session in stage.reported] == [B]
 
@@ -215,7 +215,7 @@ def test_a_slot_is_given_back_once_whatever_becomes_of_its_last_events(
             slots = set(stage.engine.slots)
             await stage.apply(config(A))
             stage.engine.happen(record(id=2))
-            await stage.balancer.reclaim()
+            await stage.balancer.parts.reclaimer.round()
             assert len(stage.engine.slots) == len(slots) - 1
             stage.engine.happen(record(id=3))
             await eventually(lambda: len(caplog.messages) == 2)
@@ -233,8 +233,8 @@ def test_a_slot_is_given_back_once_even_if_its_name_cannot_be_forgotten(monkeypa
             with monkeypatch.context() as patch:
                 patch.setattr(Sessions, "forget", lambda *_: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
-                    await stage.balancer.reclaim()
-            await stage.balancer.reclaim()
+                    await stage.balancer.parts.reclaimer.round()
+            await stage.balancer.parts.reclaimer.round()
             assert len(stage.engine.slots) == len(slots) - 1
 
     run(main())
@@ -263,10 +263,10 @@ def test_sockets_are_closed_only_when_no_worker_has_them() -> None:
             before, address = listening_sockets(), stage.address()
             await stage.apply(config(A, bind="[::1]:0"))
             stage.engine.retired = 1
-            await stage.balancer.close_sockets()
+            await stage.balancer.parts.socket_closer.round()
             assert listening_sockets() == before
             stage.engine.retired = 0
-            await stage.balancer.close_sockets()
+            await stage.balancer.parts.socket_closer.round()
             assert listening_sockets() == before - 2
             with pytest.raises(ConnectionRefusedError):
                 connect(address)
@@ -282,10 +282,10 @@ def test_bind_that_comes_back_before_it_was_closed_is_the_same_socket() -> None:
             fds = stage.engine.snapshot.listeners[0].fds
             stage.engine.retired = 1
             await stage.apply(one)
-            await stage.balancer.close_sockets()
+            await stage.balancer.parts.socket_closer.round()
             await stage.apply(both)
             stage.engine.retired = 0
-            await stage.balancer.close_sockets()
+            await stage.balancer.parts.socket_closer.round()
             assert stage.engine.snapshot.listeners[0].fds == fds
             connect(stage.address()).close()
 

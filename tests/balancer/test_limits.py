@@ -17,9 +17,9 @@ def test_what_an_agent_says_of_connections_is_the_limit_in_force() -> None:
             shown = stage.balancer.pools()["app"]
             assert (shown.queue_size, shown.sticky_entries) == (50, 1000)
             assert (stage.backend("a").max_connections, stage.backend("a").max_busy) == (8, 3)
-            stage.balancer._on_agent(("app", "a"), "maxconn:5")
+            stage.balancer.parts.findings.on_agent(("app", "a"), "maxconn:5")
             assert stage.backend("a").max_connections == 5
-            stage.balancer._on_agent(("app", "a"), "maxconn:0")
+            stage.balancer.parts.findings.on_agent(("app", "a"), "maxconn:0")
             assert stage.backend("a").max_connections is None
 
     run(body())

@@ -38,7 +38,7 @@ class Finding:
     async def wait_usable(self, *names: str) -> None:
         """Follow discovery until exactly these are in use."""
         while set(self.stage.usable()) != set(names):
-            await self.stage.balancer.rediscover()
+            await self.stage.balancer.parts.rediscovery.round()
 
 
 @contextlib.asynccontextmanager
@@ -58,7 +58,7 @@ def test_found_backends_come_and_go_beside_the_listed_ones(tmp_path: Path) -> No
             await found.wait_usable(A, B, C)
             found.write(B)
             await found.wait_usable(B, C)
-            await found.stage.balancer.reclaim()
+            await found.stage.balancer.parts.reclaimer.round()
             assert found.stage.engine.leaving[slot] is True
             assert found.stage.balancer.pools()["app"].discovery is not None
 
@@ -93,7 +93,7 @@ def test_a_reload_while_a_source_is_asked_takes_over_what_it_answers(tmp_path: P
             await found.stage.apply(config(C))
             plan = await found.stage.balancer.prepare(found.config())
             # The new source has answered already: that must not undo what was prepared.
-            await found.stage.balancer.rediscover()
+            await found.stage.balancer.parts.rediscovery.round()
             assert set(found.stage.usable()) == {C}
             found.stage.balancer.apply(plan)
             assert set(found.stage.usable()) == {A}
@@ -132,7 +132,7 @@ def test_what_the_data_plane_refuses_is_tried_again_and_said_once(
             found.stage.engine.slots_left = 0
             found.write(A, B)
             for _ in range(3):
-                await found.stage.balancer.rediscover()
+                await found.stage.balancer.parts.rediscovery.round()
             assert (found.stage.engine.slots, set(found.stage.usable())) == (slots, {A})
             found.stage.engine.slots_left = 5
             await found.wait_usable(A, B)

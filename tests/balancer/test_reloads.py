@@ -13,7 +13,6 @@ from l4lb.base.tasks import Supervisor
 from l4lb.config import Config
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import EngineOptions, SlotKind
-from l4lb.process.background import start_background
 from tests.health.certificates import authority
 from tests.helpers.loops import eventually, run
 from tests.helpers.peers import listen, spelled
@@ -66,8 +65,8 @@ def test_hundreds_of_changes_leave_nothing_of_themselves(tmp_path: Path) -> None
             return tasks, kinds, engine.reclaim(), len(os.listdir("/proc/self/fd"))
 
         await change(0)
-        upkeep = Supervisor()
-        start_background(balancer, upkeep)
+        supervisor = Supervisor()
+        balancer.start(supervisor)
         try:
             await eventually(lambda: engine.reclaim() == 0)
             before, blocks = held(), []
@@ -80,7 +79,7 @@ def test_hundreds_of_changes_leave_nothing_of_themselves(tmp_path: Path) -> None
                 blocks.append(sys.getallocatedblocks())
             assert blocks[1] - blocks[0] < BLOCKS_A_TURN * TURNS
         finally:
-            await upkeep.close()
+            await supervisor.close()
             await balancer.close()
 
     run(main(), deadline=60)

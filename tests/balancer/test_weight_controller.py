@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from l4lb.agent.protocol import NO_REPORT
 from l4lb.balancer import weight_controller as module
 from l4lb.balancer.balancer import Balancer
+from l4lb.balancer.store import StateStore
 from l4lb.balancer.weight_controller import START_GRACE, WeightController
 from l4lb.base.tasks import Supervisor, repeat
 from l4lb.engine.api import BackendSummary, EngineOptions
@@ -84,7 +85,7 @@ async def staged() -> AsyncIterator[Stage]:
     stage = Stage()
 
     background = Supervisor()
-    background.start("weights", repeat("weighing backends", 0.02, stage.balancer.update_weights))
+    background.start("weights", lambda: repeat("weights", 0.02, stage.balancer.parts.weights.round))
     try:
         yield stage
     finally:
@@ -161,7 +162,7 @@ def test_without_load_nobody_is_scraped_any_more(servers: Servers) -> None:
             await stage.apply(*NAMED)
             assert stage.weights() == {"a": 1, "b": 1}
             assert stage.backend("a").load is None
-            await eventually(lambda: not stage.balancer._weights.active.is_set())
+            await eventually(lambda: not stage.balancer.parts.weights.active.is_set())
 
     run(main())
 
@@ -182,9 +183,9 @@ def test_turns_since_the_scrape_lower_the_weight(servers: Servers) -> None:
             await stage.apply(*NAMED, load={"signals": SIGNALS, "interval": 3600, "timeout": 1})
             for name in "ab":
                 # The first scrape of each comes within a tenth of the interval: do not wait for it.
-                job = stage.balancer._weights._scrapes.asked(("app", name)).job  # type: ignore[union-attr]
-                await stage.balancer._weights._scrape(("app", name), job)
-            slot = stage.balancer._state.pools["app"].backends["a"].slot
+                job = stage.balancer.parts.weights._scrapes.asked(("app", name)).job  # type: ignore[union-attr]
+                await stage.balancer.parts.weights._scrape(("app", name), job)
+            slot = stage.balancer.state.pools["app"].backends["a"].slot
             stage.engine.summary[slot] = BackendSummary(busy=4, turns_total=4)
             await eventually(lambda: stage.weights() == {"a": 3, "b": 16})
 
@@ -202,8 +203,8 @@ def heard(lines: list[str]) -> list[tuple[int, str, str, int, int]]:
         async with staged() as stage:
             await stage.apply({"name": "a", "address": A, "weight": 4}, agent={"port": 9401, "interval": 3600})
             for line in lines:
-                stage.balancer._on_agent(("app", "a"), line)
-                await eventually(lambda: not stage.balancer._publisher.waiting)
+                stage.balancer.parts.findings.on_agent(("app", "a"), line)
+                await eventually(lambda: not stage.balancer.parts.publication.publisher.waiting)
                 status, (spec,) = stage.backend("a"), stage.engine.snapshot.pools[0].backends
                 found.append(
                     (
@@ -272,7 +273,7 @@ def test_in_maintenance_nobody_is_asked_unless_the_agent_itself_wants_it() -> No
             await stage.apply({"name": "a", "address": A}, agent=agent, **LOADED)
 
             def asked() -> tuple[bool, bool]:
-                weights = stage.balancer._weights
+                weights = stage.balancer.parts.weights
                 key = ("app", "a")
                 return weights._scrapes.asked(key) is not None, weights._agents.asked(key) is not None
 
@@ -281,9 +282,9 @@ def test_in_maintenance_nobody_is_asked_unless_the_agent_itself_wants_it() -> No
             assert asked() == (False, False)
             stage.balancer.set_backend("app", "a", state=AdminState.READY)
             assert asked() == (True, True)
-            stage.balancer._on_agent(("app", "a"), "maint")
+            stage.balancer.parts.findings.on_agent(("app", "a"), "maint")
             assert asked() == (False, True)
-            stage.balancer._on_agent(("app", "a"), "ready")
+            stage.balancer.parts.findings.on_agent(("app", "a"), "ready")
             assert asked() == (True, True)
             stage.balancer.set_backend("app", "a", state=AdminState.DRAIN)
             assert asked() == (True, True)
@@ -296,7 +297,7 @@ def test_work_that_stood_still_is_forgotten_in_maintenance() -> None:
         async with staged() as stage:
             progress = {"type": "tcp", "interval": 3600, "progress": {"counter": "done", "running": "running"}}
             await stage.apply({"name": "a", "address": A}, health=progress, **LOADED)
-            stage.balancer._on_stalled(("app", "a"), "stands still")
+            stage.balancer.parts.findings.on_stalled(("app", "a"), "stands still")
             assert stage.backend("a").stalled
             stage.balancer.set_backend("app", "a", state=AdminState.MAINT)
             assert not stage.backend("a").stalled
@@ -309,9 +310,9 @@ def test_the_operator_wins_over_the_agent() -> None:
         async with staged() as stage:
             await stage.apply({"name": "a", "address": A}, agent={"port": 9401, "interval": 3600})
             stage.balancer.set_backend("app", "a", state=AdminState.DRAIN)
-            stage.balancer._on_agent(("app", "a"), "ready up 100%")
+            stage.balancer.parts.findings.on_agent(("app", "a"), "ready up 100%")
             assert stage.backend("a").state is AdminState.DRAIN
-            stage.balancer._on_agent(("app", "a"), "down #gone")
+            stage.balancer.parts.findings.on_agent(("app", "a"), "down #gone")
             assert stage.backend("a").health_message == "its agent says down: gone"
             stage.balancer.set_backend("app", "a", state=AdminState.READY)
             status = stage.backend("a")
@@ -336,7 +337,7 @@ def factors(state: State) -> dict[str, float]:
 
 def ramp_scene() -> tuple[WeightController, State]:
     """The process began at 0, with both backends in service."""
-    weights = WeightController(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
+    weights = WeightController(FakeEngine(), StateStore(), lambda _key, _line: None, lambda _key, _why: None)
     return weights, weights.apply_factors(merged(config(*NAMED, pool=RAMPED)), 0.0, first=True)
 
 
@@ -380,7 +381,7 @@ def test_a_new_backend_starts_slowly_even_at_the_start_of_the_process() -> None:
 @pytest.mark.parametrize(("when", "factor"), [(START_GRACE - 1, 1.0), (START_GRACE + 1, 0.1)])
 def test_first_checks_at_the_start_are_no_reason_to_start_slowly(when: float, factor: float) -> None:
     async def main() -> None:
-        weights = WeightController(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
+        weights = WeightController(FakeEngine(), StateStore(), lambda _key, _line: None, lambda _key, _why: None)
         state = merged(config(*NAMED, pool=RAMPED | {"health": {"type": "tcp"}}))
         state = weights.apply_factors(state, 0.0, first=True)
         state = weighed(weights, state, when, health=HealthState.UP)
@@ -406,7 +407,7 @@ def test_a_file_that_changes_a_backend_does_not_make_it_new_but_one_that_moves_i
 
 def test_slow_start_that_is_configured_later_slows_down_nobody_in_service() -> None:
     async def main() -> None:
-        weights = WeightController(FakeEngine(), lambda _key, _line: None, lambda _key, _why: None)
+        weights = WeightController(FakeEngine(), StateStore(), lambda _key, _line: None, lambda _key, _why: None)
         state = weights.apply_factors(merged(config(*NAMED)), 0.0, first=True)
         wanted = config(*NAMED, pool=RAMPED)
         state = weights.apply_factors(merge(state, wanted, targets(wanted), Slots()), 100.0)

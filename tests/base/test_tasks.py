@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 
 import pytest
@@ -33,7 +34,7 @@ class Action:
 @contextlib.asynccontextmanager
 async def running(coalesced: Coalesced[int]):  # type: ignore[no-untyped-def]
     background = Supervisor()
-    background.start("requests", coalesced.run())
+    background.start("requests", coalesced.run)
     try:
         yield background
     finally:
@@ -171,7 +172,7 @@ def test_failures_slow_it_down_and_a_success_speeds_it_up_again(
     with caplog.at_level(logging.ERROR):
         assert paced(monkeypatch, 6, 1.0, failures=3) == [1, 2, 4, 8, 1, 1]
     assert [record.message for record in caplog.records] == [
-        f"the work failed; next try in {delay} s" for delay in (2, 4, 8)
+        f"unexpected error in the work; next try in {delay} s" for delay in (2, 4, 8)
     ]
 
 
@@ -192,7 +193,7 @@ def test_background_tasks_end_with_their_owner() -> None:
 
         background = Supervisor()
         for number in range(3):
-            background.start(f"work {number}", work(number))
+            background.start(f"work {number}", functools.partial(work, number))
         await turns()
         await background.close()
         assert ended == [0, 1, 2]
@@ -263,7 +264,7 @@ def test_an_interruption_that_was_not_meant_for_it_does_not_end_it(
 
     run(main())
     assert pace.delays == [1, 2, 1]
-    assert caplog.messages == ["the work failed; next try in 2 s"]
+    assert caplog.messages == ["unexpected error in the work; next try in 2 s"]
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -277,8 +278,8 @@ def test_an_interruption_that_is_meant_for_it_ends_it(begun: bool, caplog: pytes
             await asyncio.Event().wait()
 
         background = Supervisor()
-        background.start("one", repeat("the work", 0.001, action))
-        background.start("other", supervise("the work", action))
+        background.start("one", lambda: repeat("the work", 0.001, action))
+        background.start("other", action)
         if begun:
             await eventually(lambda: working == 2)
         await background.close()
@@ -323,13 +324,13 @@ def test_work_that_ends_by_itself_begins_again(
 
     async def main() -> None:
         background = Supervisor()
-        background.start("work", supervise("the work", work))
+        background.start("the work", work)
         await eventually(lambda: begun == 4)
         await background.close()
 
     run(main())
-    verb = "has ended" if end == "return" else "failed"
-    assert caplog.messages == [f"the work {verb}; next try in {delay} s" for delay in (0.001, 0.002, 0.004)]
+    said = "the work ended unexpectedly" if end == "return" else "unexpected error in the work"
+    assert caplog.messages == [f"{said}; next try in {delay} s" for delay in (0.001, 0.002, 0.004)]
 
 
 def test_delay_of_work_that_begins_again_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,18 +383,26 @@ def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixt
     assert "ValueError: no" in caplog.text
 
 
-@pytest.mark.parametrize("fails", [True, False])
-def test_a_task_that_ends_by_itself_is_reported(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
-    async def work() -> None:
-        if fails:
-            raise ValueError("no")
+def test_a_part_that_fails_leaves_the_others_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "BACKOFF_MIN", 0.001)
+    failures = 0
+    begun: list[str] = []
+
+    async def failing() -> None:
+        nonlocal failures
+        failures += 1
+        raise ValueError("no")
+
+    async def lasting() -> None:
+        begun.append("lasting")
+        await asyncio.Event().wait()
 
     async def main() -> None:
-        background = Supervisor()
-        background.start("the work", work())
-        await eventually(lambda: caplog.messages)
-        await background.close()
+        supervisor = Supervisor()
+        supervisor.start("failing", failing)
+        supervisor.start("lasting", lasting)
+        await eventually(lambda: failures == 3)
+        await supervisor.close()
 
     run(main())
-    assert caplog.messages == ["task the work ended unexpectedly and will not run again until restart"]
-    assert ("ValueError: no" in caplog.text) is fails
+    assert begun == ["lasting"]

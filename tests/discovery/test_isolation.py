@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from l4lb.balancer import planner, resolve
 from l4lb.balancer.balancer import Balancer
+from l4lb.balancer.rediscovery import DISCOVERY_INTERVAL
 from l4lb.config import Address
 from l4lb.discovery import discovery, follower
 from l4lb.discovery.keys import read_pairs
@@ -22,7 +23,6 @@ from l4lb.discovery.source import Answer, DiscoveryError, Endpoint, Readiness, R
 from l4lb.discovery.targets import read_groups
 from l4lb.engine import NativeEngine
 from l4lb.engine.api import EngineOptions, Snapshot
-from l4lb.process.background import DISCOVERY_INTERVAL
 from tests.helpers.build import config
 from tests.helpers.loops import eventually, run
 
@@ -175,5 +175,5 @@ def _names(engine: Recording, pool: int) -> list[str]:
 
 async def _keep_up(one: Balancer) -> None:
     while True:
-        await one.rediscover()
+        await one.parts.rediscovery.round()
         await asyncio.sleep(DISCOVERY_INTERVAL / 10)

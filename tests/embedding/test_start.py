@@ -83,7 +83,7 @@ def test_a_bad_configuration_has_every_problem(begin: Start, tmp_path: Path) -> 
 
 @both
 @pytest.mark.parametrize(
-    "step", ["NativeEngine", "Engine.start", "Balancer.apply", "start_accepting", "start_background"]
+    "step", ["NativeEngine", "Engine.start", "Balancer.apply", "start_accepting", "Balancer.start"]
 )
 def test_a_step_that_fails_undoes_those_before_it(begin: Start, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     no_threads = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -106,8 +106,8 @@ def test_a_step_that_fails_undoes_those_before_it(begin: Start, step: str, monke
             monkeypatch.setattr(running, "NativeEngine", fail)
         case "Engine.start":
             monkeypatch.setattr(running, "NativeEngine", Engine)
-        case "start_background":
-            monkeypatch.setattr(running, "start_background", fail)
+        case "Balancer.start":
+            monkeypatch.setattr(running.Balancer, "start", fail)
         case _:
             monkeypatch.setattr(running.Balancer, step.removeprefix("Balancer."), fail)
     with pytest.raises((l4lb.StartError, OSError), match="Resource temporarily unavailable"):

@@ -24,30 +24,30 @@ METRICS = "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\n
 LOOP = "unexpected error in the event loop"
 
 PARTS = {
-    "l4lb.balancer.balancer:Balancer.reclaim": "housekeeping failed",
-    "l4lb.balancer.balancer:Balancer.rebalance": "rebalancing failed",
-    "l4lb.balancer.balancer:Balancer.evaluate": "passive health failed",
-    "l4lb.balancer.balancer:Balancer.update_weights": "weighing backends failed",
-    "l4lb.balancer.balancer:Balancer.rediscover": "discovery failed",
-    "l4lb.balancer.balancer:Balancer._install": "failed",
-    "l4lb.balancer.balancer:Balancer.resolve_again": "resolving names failed",
-    "l4lb.balancer.balancer:Balancer._publish": "changes of backends could not be passed on to the data plane",
-    "l4lb.balancer.balancer:Balancer._note_changes": "a part of the control plane failed",
-    "l4lb.process.watchdog:Watchdog._show_life": "the watchdog failed",
+    "l4lb.balancer.reclaimer:Reclaimer.round": "unexpected error in reclaiming",
+    "l4lb.balancer.rebalancer:Rebalancer.round": "unexpected error in rebalancing",
+    "l4lb.balancer.outliers:Outliers.round": "unexpected error in passive health",
+    "l4lb.balancer.weight_controller:WeightController.round": "unexpected error in weights",
+    "l4lb.balancer.rediscovery:Rediscovery.round": "unexpected error in discovery",
+    "l4lb.balancer.installer:Installer.install": "unexpected error",
+    "l4lb.balancer.rediscovery:NameRefresher.round": "unexpected error in name resolution",
+    "l4lb.balancer.publication:Publication.pass_on": "changes of backends could not be passed on to the data plane",
+    "l4lb.balancer.settlement:Settlement.note_pools": "unexpected error in pool changes",
+    "l4lb.process.watchdog:Watchdog._show_life": "unexpected error in the watchdog",
     "l4lb.process.daemon:Daemon._reopen_logs": LOOP,
     "l4lb.process.daemon:Daemon._reload": "unexpected error in a requested operation",
-    "l4lb.process.daemon:load_config": "a reload failed in a way nobody foresaw",
+    "l4lb.process.daemon:load_config": "unexpected error in a reload",
     "l4lb.balancer.events:EventPump.drain": LOOP,
-    "l4lb.balancer.reclaimer:Reclaimer._drain": "housekeeping failed",
+    "l4lb.balancer.reclaimer:Reclaimer._drain": "unexpected error in reclaiming",
     "l4lb.balancer.sessions:Sessions._deliver": "events of sessions could not be delivered",
-    "l4lb.balancer.rebalancer:gained": "a part of the control plane failed",
+    "l4lb.balancer.rebalancer:gained": "unexpected error in pool changes",
     "l4lb.discovery.file:read": "unexpected error in pool main: file",
     "l4lb.health.probes:_asked": "unexpected error in a check",
     "l4lb.health.scheduler:probe": "the health check of ('main'",
     "l4lb.health.scheduler:Scheduler._observe": "the result of a health check of ('main'",
     "l4lb.balancer.weight_controller:WeightController._ask": "agent check of ('main'",
     "l4lb.balancer.weight_controller:WeightController._scrape": "scrape of ('main'",
-    "l4lb.balancer.weight_controller:step": "failed",
+    "l4lb.balancer.weight_controller:step": "unexpected error in weights",
     "l4lb.admin.views:status_view": "the admin request GET /api/v1/status failed",
     "l4lb.admin.metrics:render": "the admin request GET /metrics failed",
     "l4lb.observe.access:format_json": "writing them failed in a way nobody foresaw",
@@ -58,7 +58,7 @@ BREATH = 0.2
 """Seconds in which what was stirred up shows."""
 
 INTERRUPTED = (
-    "l4lb.balancer.balancer:Balancer.evaluate",
+    "l4lb.balancer.outliers:Outliers.round",
     "l4lb.process.daemon:Daemon._reload",
     "l4lb.discovery.file:read",
     "l4lb.health.scheduler:probe",
@@ -166,7 +166,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         config = settings(backends, address_of(agent.sock)[1], targets)
         pool = config["pools"]["main"]
         pool["load"]["url"] %= address_of(model.sock)[1]
-        lb = faults.balancer(config, {"l4lb.process.background:RESOLVE_INTERVAL": 0.05}, {"WATCHDOG_USEC": "150000"})
+        lb = faults.balancer(config, {"l4lb.balancer.rediscovery:RESOLVE_INTERVAL": 0.05}, {"WATCHDOG_USEC": "150000"})
         stack.callback(lb.close)
         lb.start()
         world = World(lb, faults, stack.enter_context(connect(lb.address("main"))), targets, write_targets)

@@ -482,4 +482,4 @@ def test_a_check_that_ends_is_begun_again(
             await eventually(lambda: heard.changes)
 
     run(main())
-    assert caplog.messages == ["the health check of a failed; next try in 0.1 s"]
+    assert caplog.messages == ["unexpected error in the health check of a; next try in 0.1 s"]

@@ -23,7 +23,7 @@ PINGS = 3
 """In the time that the service manager waits for one."""
 
 SIGN = "WATCHDOG=1"
-STUCK = "a worker shows no sign of life"
+STUCK = "stuck worker"
 
 
 def config(backend: object) -> Json:

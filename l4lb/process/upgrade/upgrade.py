@@ -96,7 +96,7 @@ class Upgrades:
             # By `abort`, which nobody waits for but those who get this outcome.
             reason = "l4lb was told to stop"
         except Exception as error:
-            _log.exception("an upgrade failed in a way nobody foresaw")
+            _log.exception("unexpected error in an upgrade")
             reason = f"internal error: {error!r}; the process log has the details"
         self._status = replace(self._status, failed_total=self._status.failed_total + 1, last_error=reason)
         _log.error("the upgrade failed, and nothing has changed: %s", reason)
@@ -130,7 +130,7 @@ class Upgrades:
             await channel.send("sockets", [descriptor for _, descriptor in some], names=names)
         for lent in batches(self._source.balancer.sockets.inherited.from_unit, DESCRIPTORS_MAX):
             await channel.send("lent", [sock.fileno() for sock in lent])
-        for kind, fields in self._source.balancer.export().messages():
+        for kind, fields in self._source.balancer.transfer.export().messages():
             await channel.send(kind, **fields)
         await self._tell(channel, State(), math.inf)
         await channel.send("complete")
@@ -149,8 +149,8 @@ class Upgrades:
         `since` so long ago."""
         balancer = self._source.balancer
         seats = {name: pool.seat for name, pool in balancer.state.pools.items() if pool.seat is not None}
-        of_clients = (batch.message() for batch in balancer.export_clients(since))
-        of_backends = backend_messages(balancer.export_backends(told))
+        of_clients = (batch.message() for batch in balancer.transfer.export_clients(since))
+        of_backends = backend_messages(balancer.transfer.export_backends(told))
         for kind, fields in itertools.chain(seat_messages(seats), of_backends, of_clients):
             await channel.send(kind, **fields)
             # A socket with room makes nobody wait, and others want the loop, too.
