@@ -137,7 +137,7 @@ TEST(whoever_comes_first_wakes_those_who_wait) {
     enum { WAITING = 5, WAYS = 4 };
     struct storm_backends *backends = storm_backends_start("whoever comes first", 1);
 
-    for (uint32_t balance = 0; balance <= L4LB_LEAST_LATENCY; balance++) {
+    for (uint32_t balance = 0; balance < L4LB_N_BALANCE; balance++) {
         for (uint32_t way = 0; way < WAYS; way++) {
             static struct house house;
             struct room *room = house_of_nobody(&house, (enum l4lb_balance)balance);

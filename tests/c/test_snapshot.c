@@ -126,7 +126,7 @@ TEST(lists_of_networks_are_shared_with_what_made_them) {
         lb_shared_fini(&draft.shared);                                                                                 \
     }
 
-REFUSED(an_unknown_balance_is_refused, draft.pool.balance = (enum l4lb_balance)(L4LB_LEAST_LATENCY + 1))
+REFUSED(an_unknown_balance_is_refused, draft.pool.balance = (enum l4lb_balance)L4LB_N_BALANCE)
 REFUSED(an_unknown_hash_key_is_refused, draft.pool.hash_key = (enum l4lb_hash_key)(L4LB_HASH_SNI + 1))
 REFUSED(an_unknown_version_of_headers_is_refused,
         draft.pool.send_proxy = (enum l4lb_send_proxy)(L4LB_SEND_PROXY_V2 + 1))

@@ -16,7 +16,7 @@
 
 enum {
     WORKERS = 4,
-    POOLS = L4LB_LEAST_LATENCY + 2, /* the calm one, and one for each algorithm */
+    POOLS = L4LB_N_BALANCE + 1, /* the calm one, and one for each algorithm */
     CALM = 0,
     MEMBERS = 5,
     DOORS = 12,
@@ -184,7 +184,7 @@ static void change_pool(struct pool *pool) {
 
     *config = (struct l4lb_pool_config){
         .slot = slot,
-        .balance = at == CALM ? (enum l4lb_balance)below(L4LB_LEAST_LATENCY + 1) : (enum l4lb_balance)(at - 1),
+        .balance = at == CALM ? (enum l4lb_balance)below(L4LB_N_BALANCE) : (enum l4lb_balance)(at - 1),
         .table_size = chance(50) ? 251 : 1009,
         .max_load = maybe(50, 101, 200),
         .hash_key = (enum l4lb_hash_key)below(L4LB_HASH_SNI + 1),

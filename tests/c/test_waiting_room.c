@@ -321,7 +321,7 @@ static void serve_in_order(uint64_t seed) {
     line.random = (struct check_random){seed};
     line.listener = storm_listen(&address, AF_INET, PEOPLE);
     house_init(&line.house);
-    add_room(&line.house, (enum l4lb_balance)(seed % (L4LB_LEAST_LATENCY + 1)));
+    add_room(&line.house, (enum l4lb_balance)(seed % (L4LB_N_BALANCE)));
     line.room = &line.house.rooms[0];
     line.backend = add_backend(&line.house, line.room, "only", &address);
     line.backend->connections_max = 1;
@@ -387,7 +387,7 @@ static void change_places(struct crowd *crowd, uint32_t at) {
         backend->usable = below(crowd, 10) > 1;
         backend->weight = 1 + below(crowd, 3);
     }
-    room->pool.balance = (enum l4lb_balance)below(crowd, L4LB_LEAST_LATENCY + 1);
+    room->pool.balance = (enum l4lb_balance)below(crowd, L4LB_N_BALANCE);
     room->pool.max_load = below(crowd, 2) ? 125 : 0;
 }
 
