@@ -12,12 +12,13 @@ LOCK := .ci/lock
 PINNED := $(if $(LOCK),--constraint $(LOCK).txt --build-constraint $(LOCK).txt)
 PINNED_SERVERS := $(if $(LOCK),--constraint $(LOCK)-servers.txt)
 
-.PHONY: help run test check test-c lint format docs bench lock clean
+.PHONY: help run test unit check test-c lint format docs bench lock clean
 
 help:
 	@echo 'make run     build into $(VENV) and start the demo (Ctrl-C ends it)'
 	@echo 'make test    everything: lint, types, C tests with sanitizers, Python and integration tests'
-	@echo 'make check   the quick part of the tests'
+	@echo 'make check   lint, types and all tests but the slow ones'
+	@echo 'make unit    the quick tests of single packages, for the inner loop'
 	@echo 'make docs    write the generated parts of docs/ anew'
 	@echo 'make bench   compare with HAProxy and plot'
 	@echo 'make lock    write the newest versions of all packages to $(LOCK)*.txt'
@@ -46,14 +47,23 @@ $(SERVERS)/.installed: tests/applications/requirements.txt $(wildcard $(LOCK)-se
 	$(SERVERS)/bin/python -m pip install --quiet $(PINNED_SERVERS) --requirement $<
 	@touch $@
 
+# Tests of single packages. They share no port, file or process, so they run side by side; all others run one by one.
+UNIT := $(addprefix tests/,admin agent balancer base bench bounded cli config discovery docs geo handover health load net \
+	observe presets sockets state terminal test_maglev.py test_tree.py)
+
 run: $(BUILT)
 	$(BIN)/l4lb demo
 
 test: $(TOOLS) $(SERVERS)/.installed lint test-c
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 $(UNIT)
+	$(BIN)/python -m pytest $(UNIT:%=--ignore=%)
+
+unit: $(TOOLS)
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow' --hypothesis-profile=dev $(UNIT)
 
 check: $(TOOLS) lint
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 -m 'not slow' $(UNIT)
+	$(BIN)/python -m pytest -m 'not slow' $(UNIT:%=--ignore=%)
 
 test-c:
 	$(MAKE) -C tests/c check SANITIZE=address,undefined

@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.peers import Backend
 from tests.helpers.scene import BackendLike, Scene, Stage
+
+# Fewer examples for the inner loop: `--hypothesis-profile=dev`. Without it, hypothesis has its own default.
+settings.register_profile("dev", max_examples=15)
 
 _FAILED = pytest.StashKey[bool]()
 

@@ -22,6 +22,7 @@ def _by_name(pool: dict[str, int], size: int) -> list[str]:
     return [members[i] for i in maglev_table(members, list(pool.values()), size)]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(pools, st.sampled_from(PRIMES))
 def test_the_native_table_is_that_of_the_reference(pool: dict[str, int], size: int) -> None:

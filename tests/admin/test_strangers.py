@@ -194,6 +194,7 @@ def test_every_path_takes_every_method_and_body(tmp_path: Path, caplog: pytest.L
     answered(batch, tmp_path, caplog)
 
 
+@pytest.mark.slow
 def test_every_header_and_body_and_what_is_no_http(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = "/api/v1/pools/web/backends/a"
     batch = [("GET", f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode("latin-1")) for header in HEADERS]

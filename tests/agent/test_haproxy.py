@@ -64,6 +64,7 @@ def test_the_agent_leaves_the_weight_alone_while_its_model_server_says_nothing()
             wait_until(lambda: agent.answer().endswith("%\n"))
 
 
+@pytest.mark.slow
 def test_the_agents_own_line_moves_our_weight(balance: MakeScene) -> None:
     with Served(named("a")) as a, AgentProcess("--gpu", "off") as agent:
         scene = balance(

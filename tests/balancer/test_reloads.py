@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from l4lb.balancer.balancer import Balancer
 from l4lb.base.tasks import Supervisor
 from l4lb.config import Config
@@ -42,6 +44,7 @@ class Engine(NativeEngine):
         return given
 
 
+@pytest.mark.slow
 def test_hundreds_of_changes_leave_nothing_of_themselves(tmp_path: Path) -> None:
     nobody = []
     for _ in range(4):

@@ -24,6 +24,7 @@ def callgrind() -> None:
         pytest.skip("no valgrind with its headers: instructions are not counted")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("callgrind")
 def test_a_connect_an_exchange_and_a_close_cost_no_more_instructions_than_recorded() -> None:
     recorded_with, recorded = instructions.recorded()

@@ -118,6 +118,7 @@ LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_reading_the_largest_documents_gives_way_to_others(name: str) -> None:
     """Where a reader in C keeps the interpreter for itself, another thread has two or three turns in all."""

@@ -96,6 +96,7 @@ def test_a_clean_stop_exits_with_0_and_reload_tells_how_it_went() -> None:
         lb.stop()
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_is_one_sentence_and_exits_with_1(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -111,6 +112,7 @@ def test_a_start_that_fails_is_one_sentence_and_exits_with_1(tmp_path: Path) -> 
             lb.close()
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_not_run_and_exits_with_2() -> None:
     lb = Balancer(raw=BAD)
     try:
@@ -142,6 +144,7 @@ def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...]) -> None:
     assert "Error: " in result.stderr
 
 
+@pytest.mark.slow
 def test_python_m_l4lb_is_the_same_command(bad: str) -> None:
     def python(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

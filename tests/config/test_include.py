@@ -135,6 +135,7 @@ def test_all_files_together_are_only_so_large(write: Write) -> None:
     assert str(problem) == f"{path}:1:10: error: the configuration is larger than 16 MiB"
 
 
+@pytest.mark.slow
 def test_a_long_list_of_networks_can_be_a_file_of_its_own(write: Write) -> None:
     lines = "".join(f"      - {n >> 16}.{n >> 8 & 255}.{n & 255}.0/24\n" for n in range(100_000))
     write(f"listeners:\n  web:\n    bind: 127.0.0.1:8080\n    pool: web\n    deny:\n{lines}", "deny.yaml")

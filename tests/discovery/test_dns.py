@@ -145,6 +145,7 @@ def test_a_name_without_such_records_is_a_failure(server: NameServer) -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_a_failure_in_time(server: NameServer) -> None:
     server.silent = True
 

@@ -137,6 +137,7 @@ def test_changes_come_as_they_happen(etcd: Etcd) -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_a_lease_that_ends_takes_its_backend_along(etcd: Etcd) -> None:
     lease = etcd.call("lease/grant", TTL=1)["ID"]
     etcd.put("leased", "10.0.0.3:80", lease=lease)
@@ -161,6 +162,7 @@ def test_a_wrong_value_is_passed_over_and_told(etcd: Etcd) -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_what_happened_while_it_was_down_or_was_compacted_is_found(etcd: Etcd) -> None:
     """The watch asks for a revision that is gone: everything is read again, and who went meanwhile is gone."""
 
@@ -188,6 +190,7 @@ def test_what_happened_while_it_was_down_or_was_compacted_is_found(etcd: Etcd) -
     run(main())
 
 
+@pytest.mark.slow
 def test_a_restart_is_survived(etcd: Etcd) -> None:
     async def main() -> None:
         asked = source(etcd.url)
@@ -218,6 +221,7 @@ def test_another_member_is_asked_when_one_fails(etcd: Etcd) -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_everything_is_read_again_now_and_then(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REFRESH", 0.05)
 

@@ -101,6 +101,7 @@ def test_a_list_that_is_forgotten_half_way_is_begun_again(api: KubernetesApi, tm
     assert api.lists() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["status", "event"])
 def test_a_forgotten_version_lists_again_and_what_went_meanwhile_is_gone(
     api: KubernetesApi, tmp_path: Path, gone: Any
@@ -133,6 +134,7 @@ def _moved(api: KubernetesApi) -> Any:
     return item | {"endpoints": [endpoint("10.0.0.4", "d")]}
 
 
+@pytest.mark.slow
 def test_a_watch_that_ends_goes_on_from_where_it_was(api: KubernetesApi, tmp_path: Path) -> None:
     async def main() -> None:
         async with watched(source(api, tmp_path)) as recorder:
@@ -196,6 +198,7 @@ def test_versions_are_not_compared(api: KubernetesApi, tmp_path: Path) -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_silence_begins_the_watch_anew(api: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENCE", 0.05)
 

@@ -53,6 +53,7 @@ def test_the_official_client_lists_in_pages(api: KubernetesApi, official: Any) -
     assert int(page.metadata.resource_version) == FIRST_VERSION + 4
 
 
+@pytest.mark.slow
 def test_the_official_client_watches(api: KubernetesApi, official: Any) -> None:
     from kubernetes import watch
 

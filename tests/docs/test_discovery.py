@@ -55,6 +55,7 @@ def test_every_metric_exists() -> None:
     assert {name for name in metric_names() if name.startswith("l4lb_discovery")} == named_there
 
 
+@pytest.mark.slow
 def test_the_first_steps_work_as_written(tmp_path: Path) -> None:
     """The same files and settings, with ports of this test."""
     (text,) = (block for block in SETTINGS if "targets.json" in block and "admin" in block)

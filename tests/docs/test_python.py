@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import l4lb
 from l4lb.engine import WORKER_STATS
 from tests.embedding.build import spotless, warm_up
@@ -52,6 +54,7 @@ def test_every_program_prints_what_the_page_says() -> None:
     assert followed == 7
 
 
+@pytest.mark.slow
 def test_the_fixture_works(tmp_path: Path) -> None:
     (recipe,) = (text for kind, text in BLOCKS if kind == "python" and "import pytest" in text)
     (tmp_path / "test_model.py").write_text(recipe)

@@ -213,6 +213,7 @@ def server() -> Iterator[Server]:
         process.kill()
 
 
+@pytest.mark.slow
 def test_backend_that_takes_questions_and_never_answers_is_ejected(balance: MakeScene, server: Server) -> None:
     with Served(echo) as b:
         pool = {"passive": PASSIVE | {"black_hole": "300ms", "eject": "1s"}, "timeouts": {"idle": "1m"}}

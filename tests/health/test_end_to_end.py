@@ -94,6 +94,7 @@ def test_backend_that_never_answers_gets_no_session_and_is_reported(balance: Mak
         assert f"{scene.pool}/a is down: Connection refused" in scene.lb.log
 
 
+@pytest.mark.slow
 def test_established_session_outlives_the_health_of_its_backend(balance: MakeScene) -> None:
     with Switched("a") as a:
         scene = balance(
@@ -176,6 +177,7 @@ def scene_stream(scene: Scene) -> None:
         client.drain()
 
 
+@pytest.mark.slow
 def test_server_that_has_requests_and_gets_nowhere_is_down_until_it_goes_on(balance: MakeScene) -> None:
     with ModelServer("a", "running 2\ntokens_total 7\n") as a, ModelServer("b", "running 0\ntokens_total 7\n") as b:
         pool = {

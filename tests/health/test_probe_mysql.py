@@ -59,6 +59,7 @@ def mariadb() -> Iterator[MariaDb]:
             yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("account", [{"user": "watch"}, {"user": "known", "password": "s3cret"}])
 def test_the_user_is_let_in_and_the_role_decides(mariadb: MariaDb, account: dict[str, str]) -> None:
     assert check(mariadb.address, type="mysql", **account).message.startswith("logged in, ")

@@ -42,6 +42,7 @@ def ask(server: Postgres, **settings: Any) -> Result:
     return check(server.address, type="pgsql", **({"user": "boss", "database": "postgres"} | settings))
 
 
+@pytest.mark.slow
 def test_a_server_that_lets_the_user_in_will_do(servers: tuple[Postgres, Postgres]) -> None:
     for server in servers:
         assert ask(server) == success("logged in")

@@ -495,6 +495,7 @@ def test_other_shortages_of_this_host_say_nothing_of_the_backend(error: int, mon
     assert check(("127.0.0.1", 1)) == Result(Outcome.HINDERED, os.strerror(error))
 
 
+@pytest.mark.slow
 def test_checks_of_all_kinds_leave_no_descriptor(tmp_path: Path) -> None:
     async def all_kinds(cases: list[tuple[Target, Health]]) -> None:
         for where, settings in cases:

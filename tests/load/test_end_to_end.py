@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 
+import pytest
+
 from tests.conftest import MakeScene
 from tests.helpers.peers import Served, connect, named
 from tests.helpers.scene import Scene
@@ -29,6 +31,7 @@ def weight(scene: Scene, name: str) -> float:
     return float(scene.backend_status(name)["effective_weight"])
 
 
+@pytest.mark.slow
 def test_a_server_that_is_full_gets_little(balance: MakeScene) -> None:
     with ModelServer("full", f"{QUEUE} 40\n") as full, ModelServer("idle", f"{QUEUE} 0\n") as idle:
         scene = balance(
@@ -40,6 +43,7 @@ def test_a_server_that_is_full_gets_little(balance: MakeScene) -> None:
         assert found["idle"] >= 15 > 0 < found["full"]
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_average_and_delays_nobody(balance: MakeScene) -> None:
     with ModelServer("a", f"{QUEUE} 4\n") as a, ModelServer("b", f"{QUEUE} 0\n") as b:
         scene = balance({"address": a.address, "name": "a"}, {"address": b.address, "name": "b"}, pool={"load": FAST})

@@ -168,6 +168,7 @@ def test_the_format_is_the_configured_one(tmp_path: Path) -> None:
     assert f" l4lb[{os.getpid()}]: " in path.read_text()
 
 
+@pytest.mark.slow
 def test_a_full_fifo_never_blocks_who_writes(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)

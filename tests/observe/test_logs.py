@@ -128,6 +128,7 @@ def test_the_limiter_forgets_old_keys_rather_than_grow() -> None:
     assert limiter.admit(logs.KEYS_MAX, 0.0) == (False, 0)
 
 
+@pytest.mark.slow
 def test_a_blocked_stderr_does_not_block_who_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "SAME_TEMPLATE_BURST", 1 << 30)
     reading, writing = os.pipe()

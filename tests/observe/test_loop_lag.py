@@ -7,6 +7,8 @@ import contextlib
 import re
 import time
 
+import pytest
+
 from l4lb.observe.loop_lag import BOUNDS, INTERVAL, LoopLag
 from tests.helpers.loops import eventually, run
 
@@ -39,6 +41,7 @@ def test_what_holds_the_loop_is_seen() -> None:
     assert lag.histogram.sum >= 0.5
 
 
+@pytest.mark.slow
 def test_what_keeps_the_interpreter_on_another_thread_is_seen() -> None:
     begun = time.perf_counter()
     length = 20

@@ -101,6 +101,7 @@ def test_edits_of_a_pool_that_is_gone_are_gone() -> None:
     assert edits.lasting(known, other) == {}
 
 
+@pytest.mark.slow
 def test_a_pool_has_room_for_so_many_and_the_file_for_more() -> None:
     file = config(*(backend(f"n{number}") for number in range(ENDPOINTS_MAX)))
     state = merged(file)
