@@ -55,6 +55,7 @@ def validate(document: Any) -> None:
         assert read.model_dump(by_alias=True, exclude_unset=True, mode="json") == document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", [*documents()])
 def test_every_document_is_what_its_kind_has_to_be(document: Any) -> None:
     validate(document)
@@ -77,6 +78,7 @@ def pod() -> Any:
     return find("Deployment", "l4lb", "deployment.yaml")["spec"]["template"]["spec"]
 
 
+@pytest.mark.slow
 def test_the_configuration_passes_the_check(tmp_path: Path) -> None:
     path = tmp_path / "l4lb.yaml"
     path.write_text(find("ConfigMap", "l4lb", "config.yaml")["data"]["l4lb.yaml"])

@@ -75,18 +75,21 @@ def test_the_user_is_let_in_and_the_role_decides(mariadb: MariaDb, account: dict
         mariadb.sql("SET GLOBAL read_only = OFF")
 
 
+@pytest.mark.slow
 def test_the_greeting_is_enough_without_a_user(mariadb: MariaDb) -> None:
     result = check(mariadb.address, type="mysql")
     assert result.ok
     assert "MariaDB" in result.message
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_said(mariadb: MariaDb) -> None:
     result = check(mariadb.address, type="mysql", user="known", password="else")
     assert result.message.startswith("error 1045: 'Access denied for user ")
     assert not result.ok
 
 
+@pytest.mark.slow
 def test_checks_abort_no_connection(mariadb: MariaDb) -> None:
     def aborted() -> str:
         return mariadb.sql("SHOW GLOBAL STATUS LIKE 'Aborted_c%'")

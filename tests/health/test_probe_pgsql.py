@@ -48,6 +48,7 @@ def test_a_server_that_lets_the_user_in_will_do(servers: tuple[Postgres, Postgre
         assert ask(server) == success("logged in")
 
 
+@pytest.mark.slow
 def test_the_role_decides(servers: tuple[Postgres, Postgres]) -> None:
     primary, replica = servers
     assert ask(primary, role="primary") == success("primary")
@@ -56,6 +57,7 @@ def test_the_role_decides(servers: tuple[Postgres, Postgres]) -> None:
     assert ask(replica, role="master") == failure("expected a primary, but it is a replica")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", SECRETS)
 def test_a_password_is_given_where_it_is_asked_for(servers: tuple[Postgres, Postgres], user: str) -> None:
     primary, _ = servers
@@ -66,6 +68,7 @@ def test_a_password_is_given_where_it_is_asked_for(servers: tuple[Postgres, Post
     assert wrong == failure(f"'FATAL: password authentication failed for user \"{user}\" (28P01)'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("user", "method"), [("scram", "SCRAM"), ("md5", "md5"), ("plain", "password")])
 def test_a_server_that_asks_for_a_password_lives(servers: tuple[Postgres, Postgres], user: str, method: str) -> None:
     primary, _ = servers
@@ -74,6 +77,7 @@ def test_a_server_that_asks_for_a_password_lives(servers: tuple[Postgres, Postgr
     assert "give health.password, or trust the user" in ask(primary, user=user, role="primary").message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("account", [{}, {"user": "scram", "password": SECRETS["scram"]}])
 def test_through_tls(servers: tuple[Postgres, Postgres], ca: Authority, account: dict[str, str]) -> None:
     primary, _ = servers
@@ -96,11 +100,13 @@ def test_a_server_without_tls_is_told(answer: bytes, came: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_what_the_server_objects_to_is_shown(servers: tuple[Postgres, Postgres]) -> None:
     result = ask(servers[0], database="nowhere")
     assert result == failure("'FATAL: database \"nowhere\" does not exist (3D000)'")
 
 
+@pytest.mark.slow
 def test_checks_leave_no_complaint_in_the_log(servers: tuple[Postgres, Postgres]) -> None:
     primary, _ = servers
     before = len(primary.log.read_text())
