@@ -1,4 +1,4 @@
-"""Accepts clients of the admin server, also when the process has no descriptors left.
+"""Accepts clients of the admin server, even if the process has no descriptors left.
 
 Owns a few descriptors in reserve, which are given up one by one for clients that could not be accepted otherwise, and
 taken back when clients leave. They are opened early, so their numbers are low: one may be used again even after the
@@ -15,13 +15,13 @@ import socket
 from collections.abc import Callable
 
 RESERVE = 4
-"""For clients, and for the files that an answer reads, as those of the process metrics."""
+"""Descriptors for clients, and for files that a response reads, such as those of the process metrics."""
 
 REST = 0.1
-"""Seconds until accepting is tried again."""
+"""Seconds between two attempts while there are no descriptors."""
 
 BURST = 16
-"""Clients accepted in one turn of the loop."""
+"""Clients accepted in one iteration of the loop."""
 
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
@@ -29,14 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 class Reserve:
-    """Descriptors of nothing."""
+    """Spare descriptors, each open on /dev/null."""
 
     def __init__(self) -> None:
         self._descriptors: list[int] = []
         self.fill()
 
     def fill(self) -> None:
-        """Have all of them again, as far as that is possible."""
+        """Open those that were given up, as far as possible."""
         try:
             while len(self._descriptors) < RESERVE:
                 self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
@@ -44,7 +44,7 @@ class Reserve:
             pass
 
     def give_up(self) -> bool:
-        """Close the one with the lowest number; False if there is none."""
+        """Close the lowest one to make room for a client; False if none is left."""
         if not self._descriptors:
             return False
         self._descriptors.sort(reverse=True)
@@ -57,7 +57,7 @@ class Reserve:
 
 
 class Acceptor:
-    """Accepts from `listening`, which stays its owner's, and makes a protocol for each client, until it is closed."""
+    """Accepts clients from `listening`, which stays the caller's, and makes a protocol for each."""
 
     def __init__(
         self, listening: socket.socket, make_protocol: Callable[[], asyncio.Protocol], reserve: Reserve
@@ -103,5 +103,5 @@ class Acceptor:
         sock.setblocking(False)
         try:
             await self._loop.connect_accepted_socket(self._make_protocol, sock)
-        except OSError:  # it has left
+        except OSError:  # the client has gone
             sock.close()

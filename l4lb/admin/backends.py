@@ -1,4 +1,4 @@
-"""The part of the admin API that is about the backends of pools."""
+"""The requests of the admin API about backends."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ BACKEND = f"{BACKENDS}/{{backend:.+}}"
 
 
 class Backends:
-    """Handlers of requests about backends; `control` does what they ask. Answers to those that are public hide what
-    is not for everybody."""
+    """Handlers; `control` makes the changes. Responses to public requests hide details that are only for operators."""
 
     def __init__(self, control: Control, is_public: Callable[[web.Request], bool]) -> None:
         self._control = control
@@ -39,12 +38,12 @@ class Backends:
         router.add_delete(BACKEND, self._delete)
 
     async def _get_pools(self, _request: web.Request) -> web.Response:
-        """The backends of each pool as a file would list them, without those that sources found."""
+        """The backends of each pool as a file would list them, without discovered ones."""
         pools = {name: {"backends": list(backends)} for name, backends in self._control.written().items()}
         return web.json_response({"pools": pools})
 
     async def _get(self, request: web.Request) -> web.Response:
-        """One backend as in the status, and the `pid` of the process that counts its connections."""
+        """One backend as in the status, with the `pid` of the process that counts its connections."""
         pool, backend = request.match_info["pool"], request.match_info["backend"]
         return self._shown(pool, backend, HTTPStatus.OK, public=self._is_public(request))
 
@@ -57,7 +56,7 @@ class Backends:
     async def _patch(self, request: web.Request) -> web.Response:
         """Change a backend: its `state`, its `weight`, and any key that the file has for a backend but its name.
 
-        Example: `{"state": "drain", "weight": 2, "address": "10.0.0.14:8000"}`. All of it applies or nothing.
+        Example: `{"state": "drain", "weight": 2, "address": "10.0.0.14:8000"}`. All of it is applied, or none.
         """
         try:
             change = BackendChange.model_validate(await _body(request))
@@ -83,14 +82,14 @@ class Backends:
         return web.json_response({"killed": await self._control.kill_sessions(pool, backend)})
 
     def _shown(self, pool: str, backend: str, status: HTTPStatus, *, public: bool = False) -> web.Response:
-        """The backend, and the process that counts its connections: another one may have some too."""
+        """The backend and the process that counts its connections; during an upgrade another process has some too."""
         found = self._control.backend(pool, backend)
         shown = views.backend_view(views.public_backend(found) if public else found)
         return web.json_response(shown | {"name": backend, "pid": self._control.pid}, status=status)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    """The JSON object in the body. ControlError if none comes, or something else."""
+    """The JSON object in the body. ControlError if the body is missing or anything else."""
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT):
             body = await request.read()
@@ -99,14 +98,14 @@ async def _body(request: web.Request) -> dict[str, Any]:
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise ControlError(f"invalid request body: this is not JSON: {error}", HTTPStatus.BAD_REQUEST) from error
+        raise ControlError(f"invalid request body: not valid JSON: {error}", HTTPStatus.BAD_REQUEST) from error
     if not isinstance(value, dict):
         raise ControlError('invalid request body: an object is expected, such as {"weight": 2}', HTTPStatus.BAD_REQUEST)
     return value
 
 
 def _flag(request: web.Request, name: str) -> bool:
-    """Whether the query asks for something: `?force`, `?force=true`, `?force=1`."""
+    """Whether the query sets a flag: `?force`, `?force=true`, `?force=1`."""
     value = request.query.get(name)
     if value in (None, "0", "false"):
         return False

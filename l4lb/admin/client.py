@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 Json = dict[str, object]
 
-ANSWER_BYTES_MAX = 1 << 30  # far above the answer of the largest fleet
+ANSWER_BYTES_MAX = 1 << 30  # far above the response for the largest fleet
 
 
 class ClientError(Exception):
@@ -40,7 +40,7 @@ class _UnixConnection(http.client.HTTPConnection):
         return left
 
     def read_all(self, response: http.client.HTTPResponse) -> bytes:
-        """The body, by the deadline of the whole request: a socket's own timeout only bounds each read."""
+        """The body, by the deadline of the whole request: a socket timeout bounds only each read."""
         chunks: list[bytes] = []
         size = 0
         with response:
@@ -48,7 +48,7 @@ class _UnixConnection(http.client.HTTPConnection):
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > ANSWER_BYTES_MAX:
-                    raise http.client.HTTPException("it is too large")
+                    raise http.client.HTTPException("too large")
             if response.length:
                 raise http.client.HTTPException("it ends too early")
         return b"".join(chunks)
@@ -75,7 +75,7 @@ class AdminClient:
         return self._request("GET", _backend_path(pool, backend))
 
     def change_backend(self, pool: str, backend: str, change: Json) -> Json:
-        """Change state, weight or keys of the file; the backend as it is then."""
+        """Change state, weight or other settings; the backend after that."""
         return self._request("PATCH", _backend_path(pool, backend), change)
 
     def pools(self) -> Json:
@@ -83,7 +83,7 @@ class AdminClient:
         return self._request("GET", "/api/v1/pools")
 
     def add_backend(self, pool: str, settings: Json) -> Json:
-        """Add a backend with these keys of the file; the backend as it is then."""
+        """Add a backend with these settings; the backend after that."""
         return self._request("POST", f"/api/v1/pools/{quote(pool, safe='')}/backends", settings)
 
     def remove_backend(self, pool: str, backend: str, *, force: bool = False) -> Json:

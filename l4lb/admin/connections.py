@@ -1,8 +1,8 @@
 """Bounds what an HTTP client can hold: the number of connections to a socket, and the time each may take.
 
-aiohttp bounds sizes (request line, headers, body) but not half a request or a client that does not read its answer.
-A `ConnectionGuard` stands between the transport and aiohttp's protocol and aborts a connection whose deadline passes.
-The deadline moves when a request has arrived and when its handler is done, never by what the client sends meanwhile.
+aiohttp bounds sizes (request line, headers, body), but not the time to send a request or to read a response.
+A `ConnectionGuard` stands between the transport and aiohttp's protocol and aborts connections that pass their deadline.
+The deadline moves when a request has arrived and when its handler is done. Bytes of the client never move it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-REQUEST_TIMEOUT = 10.0  # seconds for a complete request head, from the connection or the answer before
+REQUEST_TIMEOUT = 10.0  # seconds for a complete request head, since the connection or the last response
 HANDLER_TIMEOUT = 120.0  # a reload may resolve names and probe
-ANSWER_TIMEOUT = 60.0  # to read the answer and send the next request
-HALF_CLOSED_TIMEOUT = 1.0  # for the rest of what a client sent before it closed its side
+ANSWER_TIMEOUT = 60.0  # to read the response and send the next request
+HALF_CLOSED_TIMEOUT = 1.0  # for the rest of the bytes that a client sent before it closed its side
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class ConnectionLimits:
-    """One socket: what its clients may do and how many there may be, in all and from one address.
+    """The rules for the clients of one socket: their rights, and their number, in all and from one address.
 
-    Where there is no room for another client, the one that has kept l4lb waiting for longest is closed: strangers that
-    only hold connections turn no other client away. `on_lost` is called when a client has left.
+    If the socket is full, a new client takes the place of the one that has been idle longest, so that clients that only
+    hold connections keep no other out. `on_lost` is called when a connection ends.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ConnectionLimits:
 
 
 def _close_one(guards: Iterable[ConnectionGuard]) -> bool:
-    """Close the one that has kept l4lb waiting for longest; False if none does."""
+    """Close the connection that has waited longest for a request; False if all have one."""
     waiting = [guard for guard in guards if not guard.answers]
     if waiting:
         min(waiting, key=lambda guard: guard.waits_since).abort()
@@ -58,10 +58,10 @@ def _close_one(guards: Iterable[ConnectionGuard]) -> bool:
 
 
 class ConnectionGuard(asyncio.Protocol):
-    """Passes everything on to `inner`, within the bounds.
+    """Passes everything on to `inner`, within the limits.
 
-    The handler of requests says when one `begins` and is `done`. `idle` is true between two of them, but not before
-    the first one, `answers` in them. `leaving` says that the connection has to end with the next answer.
+    Request handlers call `begins` and `done`. `idle` is true between two requests, but not before the first; `answers`
+    is true during a request. With `leaving`, the connection ends after the next response.
     """
 
     def __init__(self, door: ConnectionLimits, make_inner: Callable[[], asyncio.Protocol]) -> None:
@@ -78,12 +78,12 @@ class ConnectionGuard(asyncio.Protocol):
         self.leaving = False
 
     def begins(self) -> None:
-        """A request is handled."""
+        """A handler starts on a request."""
         self.idle, self.answers = False, True
         self.set_deadline(HANDLER_TIMEOUT)
 
     def done(self) -> None:
-        """Its answer may be sent."""
+        """The handler is done; its response is being sent."""
         self.idle, self.answers = True, False
         self.waits_since = asyncio.get_running_loop().time()
         self.set_deadline(ANSWER_TIMEOUT)
@@ -95,7 +95,7 @@ class ConnectionGuard(asyncio.Protocol):
         self._transport.abort()
 
     def leave(self) -> None:
-        """End the connection as soon as its client can miss nothing."""
+        """Close the connection as soon as no response is lost by it."""
         self.leaving = True
         if self.idle and self._transport is not None:
             self._transport.close()
@@ -107,7 +107,7 @@ class ConnectionGuard(asyncio.Protocol):
         self.source = str(peer[0]) if isinstance(peer, tuple) else ""
         self.waits_since = asyncio.get_running_loop().time()
         if not self.door.make_room(self.source):
-            _log.warning("the %s is full: every connection awaits an answer; closing new ones", self.door.name)
+            _log.warning("the %s is full: all connections wait for a response; closing new ones", self.door.name)
             transport.write(_FULL)
             transport.close()
             self.set_deadline(REQUEST_TIMEOUT)
@@ -140,7 +140,7 @@ class ConnectionGuard(asyncio.Protocol):
             self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """A client that asks and closes its side, as `nc` does, still gets its answer."""
+        """A client that closes its side after the request, as `nc` does, still gets its response."""
         if self._inner is None or self.idle or not self._spoken:
             return None
         self._inner.eof_received()

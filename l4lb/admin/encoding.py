@@ -1,4 +1,4 @@
-"""Which content encoding a client takes (RFC 9110, 12.5.3). Pure."""
+"""Which content encodings a client accepts (RFC 9110, 12.5.3). Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ NAMES = ("gzip", "x-gzip", "*")
 
 
 def accepts_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding field allows gzip; what it says of gzip itself goes before what it says of all."""
+    """Whether an Accept-Encoding field allows gzip. An entry for gzip goes before one for `*`."""
     weights: dict[str, bool] = {}
     for item in header.lower().split(","):
         name, _, parameters = item.partition(";")

@@ -1,7 +1,7 @@
 """Which Host headers the admin address answers. Pure.
 
 A web page may give its own name the address of this host (DNS rebinding), and a browser then lets its scripts read what
-is answered to that name. So only names that no stranger can have are answered, and those of `admin.hosts`.
+is answered to that name. So only names that no stranger can register are answered, and those of `admin.hosts`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ipaddress import ip_address
 _NAME = re.compile(r"[a-z0-9._-]*")
 
 _PRIVATE = ("localhost", "local", "internal", "svc")
-"""Last labels that are not for sale: RFC 6761 and 6762, ICANN's choice for private use, and services of Kubernetes."""
+"""Last labels that cannot be registered: RFC 6761 and 6762, ICANN's private-use label, and Kubernetes services."""
 
 
 def is_expected(header: str, names: Collection[str]) -> bool:
@@ -33,7 +33,7 @@ def is_expected(header: str, names: Collection[str]) -> bool:
 
 
 def _host(header: str) -> str | None:
-    """Without its port; None if it is no host."""
+    """The host without its port; None if it is malformed."""
     if header.startswith("["):
         host, bracket, rest = header[1:].partition("]")
         return host if bracket and _is_address(host) and (not rest or rest.startswith(":")) else None

@@ -61,7 +61,7 @@ def encode(families: Collection[Family], *, openmetrics: bool) -> bytes:
     for family in families:
         name, kind = family.name, str(family.kind)
         # OpenMetrics names a counter's family without `_total`. Where a gauge has that name (connections now and in
-        # all), the counter's samples go under their own name, whose type it then cannot tell.
+        # all), the counter's samples go under their own name, and the format cannot tell the type.
         if kind == "counter" and (not openmetrics or name in gauges):
             name, kind = f"{name}_total", "unknown" if openmetrics else kind
         parts.append(f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n")

@@ -1,4 +1,4 @@
-"""The admin server of a process: where the file wants it, or where the commands look for it if that can be had."""
+"""Opens the admin server of a process: at the configured path, or at the default path if that is possible."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _log = logging.getLogger(__name__)
 def listening_admin(
     control: Control, settings: model.Admin, inherited: Inherited, owner: tuple[int, int] | None
 ) -> AdminServer:
-    """A server whose sockets are open and whose clients wait for `serve`. `owner` is to have the unix
-    socket, and its directory where there is none yet.
+    """A server with open sockets; its clients wait until `serve`. `owner` becomes the owner of the unix socket, and of
+    its directory if that is new.
 
-    StartError if what the file wants cannot be had.
+    StartError if a configured socket cannot be opened.
     """
     path = settings.socket or _default_socket(owner)
     admin = AdminServer(control, path, settings.listen, inherited, settings.hosts)
@@ -31,7 +31,7 @@ def listening_admin(
         admin.listening.close()
         if settings.socket is not None or path is None:
             raise
-        # Nobody asked for this socket. Another l4lb may have it.
+        # The default socket is optional, and another l4lb may have it.
         _log.warning("%s; running without an admin socket", error)
         path = None
         admin = AdminServer(control, None, settings.listen, inherited, settings.hosts)

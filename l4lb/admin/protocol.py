@@ -1,4 +1,4 @@
-"""What aiohttp answers by itself, said as the rest of the API says it: JSON, and no traceback for a client's bytes."""
+"""Makes aiohttp's own error responses look like the rest of the API: JSON, and no traceback for a bad request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from l4lb.base.text import clipped
 
 UNREADABLE = (ConnectionError, HttpProcessingError, web.RequestPayloadError)
-"""How a body fails that its client garbles or does not finish."""
+"""Errors of a request body that its client garbles or does not finish."""
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def error_answer(status: int, message: str) -> web.Response:
 
 
 class Protocol(web.RequestHandler):
-    """One connection. A request that cannot be read ends it."""
+    """One connection. A request that cannot be parsed closes it."""
 
     def handle_error(
         self,
@@ -38,12 +38,12 @@ class Protocol(web.RequestHandler):
             _log.error("the admin request %s %s failed", request.method, request.path, exc_info=exc)
             answer = error_answer(status, "internal error; the process log has the details")
         if request.writer.output_size > 0:
-            raise ConnectionError("a part of the answer is sent already")
+            raise ConnectionError("a part of the response is sent already")
         answer.force_close()
         return answer
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Of what escapes otherwise, bytes of a client are no news."""
+        """Log escaped exceptions, but not those that a client's bytes caused."""
         error = kwargs.get("exc_info")
         if not isinstance(error, UNREADABLE):
             super().log_exception(*args, **kwargs)

@@ -18,7 +18,7 @@ SENTENCES_MAX = 100
 
 
 def wanted_pools(query: Iterable[tuple[str, str]], pools: Iterable[str]) -> frozenset[str]:
-    """The pools that `pool=NAME`, which may be there several times, and `pools=all` name. ControlError otherwise."""
+    """The pools in the query: `pool=NAME`, also several times, or `pools=all`. ControlError for any other query."""
     known = frozenset(pools)
     wanted: set[str] = set()
     for key, value in query:
@@ -35,7 +35,7 @@ def wanted_pools(query: Iterable[tuple[str, str]], pools: Iterable[str]) -> froz
 
 
 def problems(status: Status, wanted: frozenset[str] = frozenset()) -> list[str]:
-    """Why no client should come; empty when it is ready. `wanted` pools need a usable backend."""
+    """Why clients should go elsewhere; empty if ready. The `wanted` pools need a usable backend."""
     found = []
     if status.stopping:
         found.append("l4lb is stopping")
@@ -45,19 +45,19 @@ def problems(status: Status, wanted: frozenset[str] = frozenset()) -> list[str]:
         if not listener.bind:
             found.append(f"listener '{name}' accepts on no address")
         found += [
-            f"listener '{name}' cannot be reached: the file of {address} is gone or another's; reload to have it back"
+            f"listener '{name}' cannot be reached: the file of {address} is gone or replaced; reload to create it again"
             for address in listener.lost
         ]
     return found + _of_pools(status, wanted)
 
 
 def warnings(status: Status, wanted: frozenset[str] = frozenset()) -> list[str]:
-    """What is wrong with the other pools."""
+    """Problems of the other pools."""
     return _of_pools(status, status.pools.keys() - wanted)
 
 
 def body(found: Sequence[str], others: Sequence[str]) -> Mapping[str, object]:
-    """The answer to tell so."""
+    """The body of the response."""
     answer: dict[str, object] = {"ready": not found, "warnings": _bounded(others)}
     if found:
         answer |= {"error": clipped("; ".join(found[:10])), "problems": _bounded(found)}
@@ -79,8 +79,8 @@ def _of_pools(status: Status, wanted: Iterable[str]) -> list[str]:
 
 
 def _pool_problem(pool: PoolStatus) -> str | None:
-    """A pool that may be empty (scale_to_zero) needs no backend: its clients wait, and so have one started. But its
-    source has to have answered, or that backend is never found."""
+    """A pool that may be empty (scale_to_zero) needs no backend: its clients wait until one is started. But its source
+    must have answered, or that backend is never found."""
     if any(is_usable(backend) for backend in pool.backends.values()):
         return None
     if not pool.scale_to_zero:

@@ -10,7 +10,7 @@ from l4lb.base.limits import WEIGHT_MAX
 
 
 class BackendChange(BaseModel):
-    """The body of a PATCH of a backend: its state, its weight, and the keys that a file has for it."""
+    """The body of a PATCH of a backend: state, weight, and settings of the file."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -19,7 +19,7 @@ class BackendChange(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Keys of the file and their values."""
+        """The settings of the file that it has."""
         return dict(self.model_extra or {})
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """The admin HTTP server: everything over the unix socket, reading only over TCP.
 
-Handlers run on the control loop and only call `Control`. What is long for a big fleet (rendering metrics, dumping
-JSON) runs on one thread of its own, so that a scrape does not delay a health check.
+Handlers run on the control loop and only call `Control`. Work that is slow for a big fleet (rendering metrics, dumping
+JSON) runs on a thread of its own, so that a scrape does not delay a health check.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_BYTES_MAX = 64 * 1024
 LINE_BYTES_MAX = 8190
-# Apart for each socket: however many scrapers hold the TCP one, the operator still gets in by the unix one.
+# For each socket: even if scrapers fill the TCP one, the operator can connect to the unix one.
 CONNECTIONS_MAX = 64
 OF_ONE_ADDRESS_MAX = {UNIX: CONNECTIONS_MAX, TCP: CONNECTIONS_MAX // 2}
 SHUTDOWN_TIMEOUT = 2.0
@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 
 
 class AdminServer:
-    """Serves `control` on a unix socket, on a TCP address, on both, or on neither; on `inherited` ones if they are the
-    same."""
+    """Serves `control` on a unix socket, a TCP address, both, or neither. Takes over `inherited` sockets of these
+    addresses."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class AdminServer:
             Protocol,
             server,
             loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # which says that there is none
+            access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for no log
             keepalive_timeout=ANSWER_TIMEOUT,
             max_line_size=LINE_BYTES_MAX,
             max_field_size=LINE_BYTES_MAX,
@@ -131,7 +131,7 @@ class AdminServer:
         self._acceptors[name] = Acceptor(listening, lambda: ConnectionGuard(door, protocol), self._reserve)
 
     def mend(self) -> None:
-        """Have the unix socket reachable again if its file was removed. StartError if something else is there."""
+        """Open the unix socket again if its file was removed. StartError if another file is in its place."""
         if self._listening.is_lost:
             if (before := self._acceptors.pop(UNIX, None)) is not None:
                 before.close()
@@ -140,10 +140,10 @@ class AdminServer:
             finally:
                 if before is not None:
                     self._open(UNIX, self._listening.sockets[UNIX])
-            _log.warning("the file of the admin socket was gone; it is there again")
+            _log.warning("the file of the admin socket was removed; created it again")
 
     def pause(self) -> None:
-        """Accept no connections for now, and end those there are: idle ones now, the others with their next answer."""
+        """Accept no connections for now. Close idle ones at once, and the others with their next response."""
         for acceptor in self._acceptors.values():
             acceptor.close()
         self._acceptors.clear()
@@ -222,7 +222,7 @@ class AdminServer:
             return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the process log has the details")
 
     def _is_public(self, request: web.Request) -> bool:
-        """Whether it came by the address that everybody may read."""
+        """Whether the request came by the read-only address."""
         guard = self._guard(request)
         return guard is None or not guard.door.may_change
 
@@ -264,7 +264,7 @@ class AdminServer:
         problems = readiness.problems(status, wanted)
         warnings = readiness.warnings(status, wanted)
         if self._listening.is_lost:
-            warnings.append("the file of the admin socket is gone or another's; reload (SIGHUP) to have it back")
+            warnings.append("the file of the admin socket is gone or replaced; reload (SIGHUP) to create it again")
         body = readiness.body(problems, warnings)
         return web.json_response(body, status=HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
 
@@ -286,9 +286,7 @@ class AdminServer:
         session = request.match_info["session"]
         # 64 bits are at most 20 digits; the bound keeps int() from being a way to burn CPU.
         if not (session.isascii() and session.isdigit() and len(session) <= 20):
-            raise ControlError(
-                f"{quoted(session)} is no session id: it is the number that the list of sessions shows", 400
-            )
+            raise ControlError(f"{quoted(session)} is not a session number; the list of sessions shows them", 400)
         await self._control.kill_session(int(session))
         return web.json_response({"session": int(session), "killed": True})
 
@@ -319,7 +317,7 @@ class AdminServer:
         return web.json_response(body, status=HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def _respond(self, request: web.Request, make_body: Callable[[], bytes], content_type: str) -> web.Response:
-        """Make the body, and compress it if it is worth it, on the thread."""
+        """Make the body on the thread, and compress it if it is large."""
         gzip = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
 
         def make() -> tuple[bytes, bool]:
@@ -337,7 +335,7 @@ class AdminServer:
 
 
 def _add_get(router: web.UrlDispatcher, path: str, handler: Handler) -> None:
-    """With and without a slash at the end: scrapers and probes are configured by hand."""
+    """With and without a slash at the end, since people write these paths by hand."""
     router.add_get(path, handler)
     router.add_get(f"{path}/", handler)
 

@@ -44,7 +44,7 @@ def _public(backends: Mapping[str, BackendStatus]) -> Mapping[str, BackendStatus
 
 
 def public_backend(backend: BackendStatus) -> BackendStatus:
-    """One backend as everybody may read it."""
+    """One backend without the details that only operators may read."""
     return replace(backend, health_message=HIDDEN) if backend.output and backend.health_message else backend
 
 
@@ -249,7 +249,7 @@ def is_usable(backend: BackendStatus) -> bool:
 
 
 def autoscale_view(name: str, pool: PoolStatus) -> Json:
-    """What a pool has to do and who is there for it, in numbers that a KEDA `metrics-api` trigger can read.
+    """A pool's demand and backends, in numbers that a KEDA `metrics-api` trigger can read.
 
     `demand` and `sessions` add up over several l4lb, and none is a share of the backends that are there: those that are
     being started would be started again.

@@ -39,7 +39,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
-        # `set` is another thing in Python; its function has the name that is customary then.
+        # `set` is a builtin of Python, so its function has an underscore.
         command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
         assert isinstance(command, click.Command)
         return command

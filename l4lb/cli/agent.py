@@ -1,4 +1,4 @@
-"""`l4lb agent`: runs beside a backend and says how it is."""
+"""`l4lb agent`: runs on a backend's host and reports its load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that talk to a running l4lb have in common."""
+"""Options and output that commands for a running l4lb share."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ backend_argument = click.argument("target", metavar="POOL/BACKEND")
 
 
 def drain_options(*, wait: str, timeout: str, kill: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """The options of commands that may wait for a drain; what each means for the command."""
+    """The options of commands that may wait for a drain, with their help."""
     options = (
         click.option("--wait", is_flag=True, help=wait),
         click.option(

@@ -1,7 +1,7 @@
-"""Waits until a drained backend has no session left, and says meanwhile how far it is.
+"""Waits until a drained backend has no session left, and shows the progress.
 
-Quiet sessions are closed by l4lb itself, so those that are left are in a turn, have been quiet for a moment only, or
-still have to take their response. When it takes long, it says how many there are of each.
+l4lb closes idle sessions itself. The sessions left are in a turn, have been idle for a moment only, or wait for their
+client to read the response. If the drain takes long, the output counts each kind.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from l4lb.terminal import tables
 POLL_INTERVAL = 0.5
 
 LINE_INTERVAL = 1.0
-"""Least seconds between two lines of progress, where they cannot replace each other."""
+"""Minimum seconds between two lines of progress, if a line cannot replace the one before."""
 
 EXPLAIN_INTERVAL = 5.0
-"""Seconds of waiting before it says what for, and between two looks at the sessions for that."""
+"""Seconds before the output explains the wait, and between two requests for the sessions."""
 
 QUIET = 1.0
-"""Seconds of silence after which a session leaves a drained backend, in the beginning of the drain."""
+"""Seconds of silence after which l4lb closes a session of a drained backend, at the start of the drain."""
 
 AWAY_MAX = 10.0
-"""Seconds for which l4lb may be out of reach: it may be about to be replaced."""
+"""Seconds for which l4lb may be unreachable: an upgrade may be replacing it."""
 
 
 def causes(sessions: Sequence[Json], pool: str, backend: str) -> str:
-    """What is waited for: `2 in a request, 1 never idle for 1 s`; empty if the backend has no sessions."""
+    """The reasons for the wait: `2 in a request, 1 never idle for 1 s`; empty without sessions."""
     found = Counter(
         _cause(session) for session in sessions if (session.get("pool"), session.get("backend")) == (pool, backend)
     )
@@ -60,9 +60,9 @@ def _cause(session: Json) -> str | None:
 
 
 class Drain:
-    """Of one backend that is already told to drain; `drained` is what l4lb answered to that.
+    """The wait for one backend that already drains; `drained` is l4lb's response to the request for it.
 
-    `timeout` is how many seconds to wait, None for ever; with `kill`, what is left then is closed.
+    `timeout` is the seconds to wait, None for no limit; with `kill`, sessions that are left then are closed.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class Drain:
         return plural(tables.number(self._seen, "connections"), "connection")
 
     def wait(self) -> Json:
-        """The backend as it is when no session is left. ClientError if that cannot be waited for any longer."""
+        """The backend once it has no session left. ClientError if the wait is over or pointless."""
         try:
             while True:
                 if self._is_left():
                     self._show()
                     if self._deadline is not None and time.monotonic() >= self._deadline:
                         self._end()
-                # At least once: a worker may have sent it a session in the moment it was told.
+                # At least once: a worker may have sent it a session at the last moment.
                 self._pause()
                 self._look()
                 if not self._is_left():
@@ -113,7 +113,7 @@ class Drain:
         self._progress.show(numbers, deadline)
 
     def _explain(self) -> None:
-        """Look what it is that takes so long. Without an answer the wait goes on unexplained."""
+        """Find out what takes so long. Without a response the wait goes on unexplained."""
         if time.monotonic() < self._explain_at:
             return
         self._explain_at = time.monotonic() + EXPLAIN_INTERVAL
@@ -126,7 +126,7 @@ class Drain:
         self._causes = f" ({found}{how})" if found else ""
 
     def _end(self) -> None:
-        """The time is over: close the rest, or give up."""
+        """After the timeout: close the remaining sessions, or give up."""
         if not self._kill:
             raise ClientError(
                 f"{self._label} still has {self.left} after {self._timeout:g} s; it goes on draining, "
@@ -153,7 +153,7 @@ class Drain:
             raise ClientError(f"{self._label} was set back to ready meanwhile and has {self.left}")
 
     def _ask(self) -> Json:
-        """The backend as it is. A moment without an answer is borne."""
+        """The backend now. A short time without a response is no error."""
         until: float | None = None
         while True:
             try:
@@ -173,7 +173,7 @@ class Drain:
 
 
 class _Progress:
-    """One line on stderr: on a terminal it is written over, elsewhere it is written again when the numbers change."""
+    """One line on stderr: overwritten on a terminal, elsewhere repeated when the numbers change."""
 
     def __init__(self) -> None:
         self._terminal = _is_terminal()
@@ -190,7 +190,7 @@ class _Progress:
             self._numbers, self._next = numbers, time.monotonic() + LINE_INTERVAL
 
     def close(self) -> None:
-        """What is written next begins a line of its own."""
+        """Have the next output begin a new line."""
         if self._open:
             click.echo(err=True)
         self._open = False

@@ -17,7 +17,7 @@ EXIT_CONFIG = 2
 
 
 def _reachable(path: str) -> str:
-    """The path as it was given, if it leads anywhere."""
+    """The path as given. BadParameter if it cannot be opened."""
     try:
         os.path.abspath(path)
     except OSError:
@@ -60,7 +60,7 @@ def run(path: str) -> None:
 
         from l4lb.process import daemon
 
-        # Absolute: reloads and upgrades need it after the working directory is gone, too.
+        # Absolute: reloads and upgrades need it even after the working directory is gone.
         code = uvloop.run(daemon.run(os.path.abspath(path), handover))
     except ConfigError as error:
         _show_problems(error)
@@ -98,7 +98,7 @@ def check(file: str | None, path: str | None, as_json: bool) -> None:
 
 
 def _problems(path: str) -> Sequence[Problem]:
-    """What is wrong with a file."""
+    """All problems of a file."""
     from l4lb.balancer.rehearsal import rehearse
     from l4lb.base.gc_pause import gc_paused
     from l4lb.config import load_config

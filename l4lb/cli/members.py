@@ -106,8 +106,8 @@ def _settings(given: Mapping[str, str | int | None]) -> Json:
 def remove(target: str, socket_path: str, wait: bool, timeout: float | None, and_kill: bool, as_json: bool) -> None:
     """Remove a backend from its pool. It stays away over reloads and upgrades, until the file changes that backend.
 
-    Its sessions go on as when it has left the file: what is quiet is closed, requests in flight end in their own time,
-    up to drain_timeout of the pool. With --wait it is drained until none is left, and then removed.
+    Its sessions end as if the file had removed it: idle ones are closed, and requests in flight may finish within the
+    pool's drain_timeout. With --wait it is drained until no session is left, and then removed.
 
     \b
     Examples:

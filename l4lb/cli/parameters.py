@@ -1,4 +1,4 @@
-"""How command-line values that several commands share are read."""
+"""Values that several commands read from the command line."""
 
 from __future__ import annotations
 

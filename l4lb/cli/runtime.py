@@ -28,7 +28,7 @@ from l4lb.terminal import tables
 
 RELOAD_TIMEOUT = UPGRADE_TIMEOUT = 120.0
 UNFOLDED = 1 << 16
-"""A width of lines that no value needs."""
+"""A line width that no value reaches, so that YAML folds none."""
 
 
 @click.command()
@@ -91,11 +91,11 @@ def sessions(socket_path: str, as_json: bool) -> None:
 @json_option
 @reports_errors
 def drain(target: str, socket_path: str, wait: bool, timeout: float | None, and_kill: bool, as_json: bool) -> None:
-    """Send a backend no new sessions; let requests in flight come to their end, and close what is quiet.
+    """Send a backend no new sessions; let requests in flight finish, and close idle sessions.
 
-    Sessions are closed once they are quiet for a second, and for less and less as the drain gets older; behind a
-    response whose end is certain, at once. With --wait it says what it waits for: requests in flight, connections that
-    are never idle, responses that their clients have not read. --kill closes them.
+    Sessions are closed once they are idle for a second, and for less and less as the drain gets older; after a response
+    with a certain end, at once. With --wait the output explains the wait: requests in flight, connections that are
+    never idle, responses that their clients have not read. --kill closes them.
 
     With --wait, exits with 0 once no session is left, and with 1 if --timeout came first, or if the backend was set
     back to ready or left the configuration meanwhile. Ctrl-C ends the wait, not the draining.

@@ -1,4 +1,4 @@
-"""The quickstart: stand-ins for model servers, the balancer in front of them, some load, and a table of who serves."""
+"""The quickstart: stand-ins for model servers, the balancer in front of them, some load, and a live table."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def main(path: str | None, *, duration: float | None, load: bool) -> int:
     except L4lbError as error:
         click.echo(f"Error: {error}", err=True)
         return EXIT_FAILED
-    except BrokenPipeError:  # as in `l4lb demo | head`: there is nobody to tell
+    except BrokenPipeError:  # as in `l4lb demo | head`: no one reads the output
         return EXIT_FAILED
-    except KeyboardInterrupt:  # before there was anything to end
+    except KeyboardInterrupt:  # before anything was started
         return 0
     return 0

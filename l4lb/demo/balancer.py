@@ -1,4 +1,4 @@
-"""The balancer as the demo's child, and what it says through its admin socket."""
+"""The balancer as a child process of the demo, and its status from its admin socket."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class BalancerChild:
         raise StartError(f"the balancer cannot start: {await self._last_words()}")
 
     async def status(self) -> Json:
-        """The whole state, as of `/api/v1/status`. L4lbError when the balancer is no longer there."""
+        """The state in `/api/v1/status`. L4lbError if the balancer has ended."""
         try:
             async with self._http.get("/api/v1/status", raise_for_status=True) as response:
                 answer: Json = await response.json()
         except (aiohttp.ClientError, OSError) as error:
             words = await self._last_words()
             fate = "hangs" if self.process.running else f"ended with status {self.process.process.returncode}"
-            raise L4lbError(f"the balancer {fate}; the last it said: {words}") from error
+            raise L4lbError(f"the balancer {fate}; its last line: {words}") from error
         return answer
 
     async def _last_words(self) -> str:
@@ -70,7 +70,7 @@ async def balancer(path: str, socket_path: str, environ: Mapping[str, str]) -> A
 
 
 def section(answer: Json, *keys: str) -> dict[str, Any]:
-    """The object at this place of an answer."""
+    """The object under this key of a response."""
     value: Any = answer
     for key in keys:
         value = value[key]

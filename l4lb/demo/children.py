@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, whatever becomes of it."""
+"""Child processes that never outlive their parent, even if it is killed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 PR_SET_PDEATHSIG = 1
 LINES_KEPT = 100
 PATIENCE = 2.0
-"""Seconds a child has to end by itself once it was asked to."""
+"""Seconds for a child to end after the request."""
 
 
 class Child:
-    """A running process; `lines` are the last ones of its standard error, and `heard` says that no more will come."""
+    """A running process; `lines` are the last lines of its standard error; `heard` is set once no more will come."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -50,7 +50,7 @@ class Child:
             self.lines_total += 1
 
     async def stop(self) -> None:
-        """Ask it to end; twice, as the second time means at once; then make it."""
+        """Ask the process to end, then to end at once, and then kill it."""
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
@@ -73,7 +73,7 @@ async def child(
         stderr=asyncio.subprocess.PIPE,
         env=environ,
         pass_fds=pass_fds,
-        # Ctrl-C in a terminal goes to its whole process group. Here only the parent hears it: it knows the right order.
+        # Ctrl-C goes to the whole process group of a terminal. Only the parent is to get it: it knows the right order.
         process_group=0,
         preexec_fn=_bind_to(os.getpid()),
     )
@@ -88,12 +88,12 @@ async def child(
 
 
 def _bind_to(parent: int) -> Callable[[], None]:
-    """What the new process runs first: from then on the kernel kills it when its parent dies."""
+    """Runs first in the new process: has the kernel kill it when its parent dies."""
     prctl = ctypes.CDLL(None).prctl
 
     def bind() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before it could count
+        if os.getppid() != parent:  # the parent died before this took effect
             os.kill(os.getpid(), signal.SIGKILL)
 
     return bind

@@ -26,7 +26,7 @@ class Member:
 
 @contextlib.asynccontextmanager
 async def fleet(config: Config, environ: Mapping[str, str]) -> AsyncIterator[dict[Address, Member]]:
-    """The stand-ins for the length of the block. StartError when an address cannot be had; then none was started."""
+    """The stand-ins for the length of the block. StartError if an address cannot be bound; then none is started."""
     names: dict[Address, str] = {}
     for pool_name, pool in config.pools.items():
         for backend in pool.backends:

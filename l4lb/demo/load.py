@@ -26,7 +26,7 @@ FIRST_TOKENS_KEPT = 100
 
 @dataclass(slots=True)
 class Served:
-    """What the clients have from one backend. `first_token` holds the latest times to the first token, in seconds."""
+    """The results of one backend. `first_token` holds the latest times to the first token, in seconds."""
 
     requests: int = 0
     tokens: int = 0
@@ -47,7 +47,7 @@ class LoadGenerator:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The clients ask for the length of the block."""
+        """The clients send requests for the length of the block."""
         addresses = itertools.cycle(self._addresses)
         clients = [asyncio.create_task(self._client(next(addresses))) for _ in range(CLIENTS)]
         try:
@@ -87,7 +87,7 @@ class LoadGenerator:
 
 
 def _connection(address: Address) -> aiohttp.ClientSession:
-    """A session with one connection, to where a client of this listener connects."""
+    """An HTTP session with one connection, to the address of this listener."""
     connector: aiohttp.BaseConnector
     if address.path is not None:
         connector = aiohttp.UnixConnector(path=address.unix_name, limit=1)
@@ -99,6 +99,6 @@ def _connection(address: Address) -> aiohttp.ClientSession:
 
 
 def reachable(address: Address) -> Address:
-    """Where to connect to what is bound to `address`: every address of the host is also the loopback one."""
+    """The address to connect to for a listener bound to `address`: loopback for a wildcard."""
     loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host or "", address.host)
     return Address(host=loopback, port=address.port)

@@ -1,4 +1,4 @@
-"""Who starts when in the demo, what is looked at while it runs, and how it ends."""
+"""The order of the demo: what starts when, what is shown meanwhile, and how it ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def run(path: str, duration: float | None, *, load: bool) -> None:
     """Show the demo for `duration` seconds, or until a signal asks to stop. ConfigError, StartError, L4lbError."""
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
-        # Asking again changes nothing: the end is near, and cutting it short would leave things behind.
+        # A second signal changes nothing: a shorter end would leave processes behind.
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     scene = asyncio.create_task(_play(path, duration, load=load))
     stopped = asyncio.create_task(stop.wait())
@@ -44,7 +44,7 @@ async def _play(path: str, duration: float | None, *, load: bool) -> None:
     async with contextlib.AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="l4lb-demo-"))
         environ = {"L4LB_SOCKET": f"{directory}/admin.sock", **os.environ}
-        environ.pop("NOTIFY_SOCKET", None)  # who waits for the demo does not wait for the balancer
+        environ.pop("NOTIFY_SOCKET", None)  # a service manager waits for the demo, not for the balancer
         config = load_config(path, environ)
         if config.admin.socket is None:
             raise StartError(f"the demo asks the balancer over its admin socket; set admin.socket in {path}")
@@ -60,12 +60,12 @@ async def _play(path: str, duration: float | None, *, load: bool) -> None:
 
 
 def _bound(status: Json) -> list[Address]:
-    """Where the listeners really accept."""
+    """The bound addresses of the listeners."""
     return [Address.parse(bind) for listener in section(status, "listeners").values() for bind in listener["bind"]]
 
 
 class _Stage:
-    """What there is to look at."""
+    """The parts of the demo that the table shows."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Where the demo's table goes: redrawn in place on a terminal, printed again and again anywhere else."""
+"""Shows the demo's table: redrawn in place on a terminal, printed again and again elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         try:
             super().on_broken_pipe()
-        except SystemExit:  # would pass by whoever has something to end
+        except SystemExit:  # would skip the callers that have processes to end
             raise BrokenPipeError from None
 
 
@@ -45,7 +45,7 @@ class Screen:
             self._live.stop()
 
     def show(self, picture: Group, balancer: Child, *, last: bool) -> None:
-        """Show the present state; the `last` one is always shown. BrokenPipeError when nobody looks any more."""
+        """Show the present state; the `last` one is always shown. BrokenPipeError if the output is closed."""
         if self._live is not None:
             log = "\n".join(list(balancer.lines)[-LOG_LINES:])
             self._live.update(Group(picture, Text(log, style="dim")), refresh=True)

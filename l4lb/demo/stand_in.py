@@ -1,4 +1,4 @@
-"""A stand-in for a model server: answers as one does, token by token, but sleeps where one computes.
+"""A stand-in for a model server: it streams tokens like one, but sleeps instead of computing.
 
 Run as `python -m l4lb.demo.stand_in NAME FD`, where FD is a listening socket to serve on.
 """
@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 MODEL = "stand-in"
 BATCH_MAX = 16
-"""Requests that run at once; the others wait, as in a model server whose memory is full."""
+"""Requests that run at once; the others wait, as in a model server with its memory full."""
 
 PREFILL_SECONDS = (0.05, 0.3)
 TOKEN_SECONDS = 0.03
@@ -65,7 +65,7 @@ class StandIn:
         return web.Response(body=generate_latest(self._registry), content_type="text/plain", headers=self._headers())
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
-        """As of OpenAI's `/v1/completions`, of which `max_tokens` and `stream` are understood."""
+        """OpenAI's `/v1/completions`, with `max_tokens` and `stream` only."""
         try:
             wanted = await request.json()
             tokens = min(max(int(wanted.get("max_tokens", TOKENS_DEFAULT)), 1), TOKENS_MAX)

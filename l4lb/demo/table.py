@@ -1,4 +1,4 @@
-"""Who serves what: the balancer's numbers and the clients' in one table."""
+"""The table of the demo: the balancer's numbers and the clients' for each backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l4lb.demo.load import Served
 from l4lb.terminal.tables import number, size
 
 RATE_SECONDS = 3.0
-"""Rates are means over this long: a refresh sees too few tokens to look steady."""
+"""Seconds over which rates are averaged: one refresh sees too few tokens."""
 
 _STYLES = {"up": "green", "down": "bold red", "pending": "cyan", "drain": "yellow", "maint": "yellow"}
 # Together they fit into a terminal of 80 columns. A name that ends in `>` is a column of numbers.
@@ -56,7 +56,7 @@ class Row:
 
 
 def draw(rows: Iterable[Row], failed: int, hint: str) -> Group:
-    """The table and what to know about it. `failed` counts the requests that ended without their whole answer."""
+    """The table with its remarks. `failed` counts requests without a complete response."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in _COLUMNS:
         table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left", no_wrap=True)

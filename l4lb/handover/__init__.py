@@ -1,1 +1,1 @@
-"""What a balancer tells its successor about its backends, and how the successor takes it over."""
+"""Hands the run-time state of a balancer over to its successor: exported as records, read, and restored."""

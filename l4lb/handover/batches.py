@@ -1,4 +1,4 @@
-"""Pieces of a handover that fit into messages."""
+"""Splits the items of a handover into pieces that fit into messages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 Json = dict[str, Any]
 
 BATCH = 256
-"""Things told in one message: some kilobytes each at most."""
+"""Items in one message; each has some kilobytes at most."""
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
-    """The items in pieces that fit into messages."""
+    """The items, BATCH at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

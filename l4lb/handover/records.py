@@ -1,7 +1,7 @@
-"""What a balancer knows that its file does not say, in a form that a successor can be told.
+"""Records of what a balancer knows beyond its file, in the form in which a successor gets it.
 
-Times are seconds ago, so that clocks need not agree. Fields that another version has beside these are passed over;
-those that it lacks are as at a start.
+Times are ages in seconds, since the clocks of two processes differ. Unknown fields of another version are ignored;
+missing ones have the values of a start.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from l4lb.status import AdminState, HealthState
 _log = logging.getLogger(__name__)
 
 ALWAYS = 1e9
-"""Seconds. What has always been so has been so for that long."""
+"""The age, in seconds, of what has always been so."""
 
 STICKY = struct.Struct("!16sHd")
-"""A client's address, the number of its backend in the batch, and the seconds until it is forgotten."""
+"""A client's address, the index of its backend in the batch, and the seconds until the entry expires."""
 
 
 class _Record(BaseModel):
@@ -48,7 +48,7 @@ class AgentWeightRecord(_Record):
 
 
 class AgentRecord(_Record):
-    """All that an agent has said of its backend until now."""
+    """The last report of a backend's agent."""
 
     state: AdminState = AdminState.READY
     down: bool = False
@@ -58,7 +58,7 @@ class AgentRecord(_Record):
 
 
 class CheckRecord(_Record):
-    """What health checks have come to; `risen` is how long ago it came up after it was down."""
+    """The result of health checks; `risen` is the age of the last change from down to up."""
 
     state: HealthState
     message: str = ""
@@ -69,7 +69,7 @@ class CheckRecord(_Record):
 
 
 class EjectionRecord(_Record):
-    """What connections of clients have led to. `left` is the seconds until it is back; None when it is not out."""
+    """Past and present ejections; `left` is the seconds until the present one ends, None without one."""
 
     ejections: int = 0
     returned: float = ALWAYS
@@ -78,8 +78,8 @@ class EjectionRecord(_Record):
 
 
 class BackendRecord(_Record):
-    """`config` is what the configuration says of it, defaults left out; `usable` is for how long it has been usable.
-    `checked` is whether its pool has health checks."""
+    """A backend. `config` has its settings without defaults, `usable` the seconds since it became usable, `checked`
+    whether its pool has health checks."""
 
     pool: str
     name: str
@@ -110,7 +110,7 @@ class _EndpointRecord(_Record):
 
 @dataclass(frozen=True, slots=True)
 class StickyBatch:
-    """Some clients that a pool remembers, packed; entries number the `backends`."""
+    """Some entries of a pool's stick table, packed. Each has an index into `backends`."""
 
     pool: str
     backends: Sequence[str]
@@ -123,8 +123,7 @@ class StickyBatch:
 
 @dataclass(slots=True)
 class HandoverData:
-    """Backends, what was edited of them, where pools stay, what sources found for each, where names lead, and the
-    clients of sticky pools."""
+    """All records: backends, the seats of pools, discovered endpoints, resolved names, stick tables, and edits."""
 
     backends: dict[BackendKey, BackendRecord] = field(default_factory=dict)
     seats: dict[str, Seat] = field(default_factory=dict)
@@ -134,7 +133,7 @@ class HandoverData:
     edits: Edits = field(default_factory=dict)
 
     def messages(self) -> Iterator[tuple[str, Json]]:
-        """Kinds and fields of the messages that tell it, without clients."""
+        """The kind and fields of each message, without seats and stick tables."""
         yield from backend_messages(iter(self.backends.values()))
         for edited in batches(list(self.edits.items())):
             yield "edits", {"edits": [_write_edit(key, edit) for key, edit in edited]}
@@ -148,19 +147,19 @@ class HandoverData:
 
 
 def backend_messages(told: Iterator[BackendRecord]) -> Iterator[tuple[str, Json]]:
-    """Kinds and fields of the messages that tell of these."""
+    """The kind and fields of each message for these backends."""
     while some := list(itertools.islice(told, BATCH)):
         yield "backends", {"backends": [one.model_dump(mode="json", exclude_defaults=True) for one in some]}
 
 
 def seat_messages(seats: Mapping[str, Seat]) -> Iterator[tuple[str, Json]]:
-    """Kinds and fields of the messages that tell where pools stay."""
+    """The kind and fields of each message for the seats of pools."""
     for some in batches(list(seats.items())):
         yield "seats", {"seats": {pool: {"tier": seat.tier, "backend": seat.backend} for pool, seat in some}}
 
 
 class HandoverReader:
-    """Puts together what is told, message by message."""
+    """Collects the records of the messages that arrive."""
 
     def __init__(self) -> None:
         self.memory = HandoverData()
@@ -170,7 +169,7 @@ class HandoverReader:
         self.memory.edits, self.memory.endpoints, self.memory.targets = self._edits, self._endpoints, self._targets
 
     def read(self, kind: str, fields: Json) -> None:
-        """ValueError, KeyError or TypeError if the message is not what it should be; other kinds are passed over."""
+        """Take one message. ValueError, KeyError or TypeError if it is malformed; unknown kinds are ignored."""
         match kind:
             case "backends":
                 for one in fields["backends"]:
@@ -201,7 +200,9 @@ def _read_edit(fields: Json) -> tuple[BackendKey, Edit] | None:
     try:
         base, now = (None if one is None else read_backend(one) for one in (fields["base"], fields["now"]))
     except ConfigError as error:
-        _log.warning("%s/%s is as the file has it, for what was changed at run time is not known here: %s", *key, error)
+        _log.warning(
+            "%s/%s: an edit of the previous process is not valid in this version, using the file: %s", *key, error
+        )
         return None
     return key, Edit(base, now)
 
@@ -237,5 +238,5 @@ def _write_target(target: Target) -> str:
 def _read_batch(fields: Json) -> StickyBatch:
     packed = base64.b64decode(fields["packed"], validate=True)
     if len(packed) % STICKY.size:
-        raise ValueError("the entries of remembered clients are not whole")
+        raise ValueError("a batch of stick-table entries is incomplete")
     return StickyBatch(str(fields["pool"]), [str(name) for name in fields["backends"]], packed)

@@ -1,7 +1,7 @@
-"""From what a balancer knows of its backends to what a successor is told, and from there to the successor's state.
+"""Exports what a balancer knows of its backends, and restores it in the state of its successor. Pure.
 
-It counts as over a reload: what an operator did to a backend until the file changes that backend, what is known of its
-health while it is at the same address. Pure.
+The rules are those of a reload: changes by the operator hold until the file changes the backend, health holds while the
+backend has the same address.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from l4lb.status import HealthState
 
 Records = Mapping[BackendKey, BackendRecord]
 Checked = tuple[HealthTrack, str]
-"""What checks came to, and what the last one said."""
+"""The result of the checks, and the message of the last one."""
 
 
 def canonical(entry: BackendEntry) -> Json:
-    """What the configuration says of a backend; equal in every version that reads the same from the same file."""
+    """The settings of a backend in a form that two versions can compare."""
     config: Json = entry.config.model_dump(mode="json", exclude_defaults=True)
     return config
 
 
-# ---- telling -------------------------------------------------------------------------------------------------------
+# ---- exporting -----------------------------------------------------------------------------------------------------
 
 
 def export(
@@ -42,7 +42,7 @@ def export(
     track: OutlierTrack | None,
     now: float,
 ) -> BackendRecord:
-    """`now` is the clock that the times in all of these are of."""
+    """The record of a backend. `now` is on the clock of all times in the arguments."""
     return BackendRecord(
         pool=key[0],
         name=key[1],
@@ -98,17 +98,17 @@ def _age(at: float, now: float) -> float:
     return min(max(0.0, now - at), ALWAYS)
 
 
-# ---- recalling -----------------------------------------------------------------------------------------------------
+# ---- restoring -----------------------------------------------------------------------------------------------------
 
 
 def backends(state: State, told: Records, now: float) -> State:
-    """The first state of a process, with what its predecessor knew."""
+    """The state with all that the predecessor knew of its backends."""
     changed = {key: _restored(entry, state.pools[key[0]], one, now) for key, entry, one in _known(state, told)}
     return state.with_backends(changed) if changed else state
 
 
 def seats(state: State, told: Mapping[str, Seat]) -> State:
-    """The state with its pools where they stayed; itself if they are there."""
+    """The state with the seats of the predecessor's pools; the same object if they do not differ."""
     pools = {
         name: replace(pool, seat=told[name])
         for name, pool in state.pools.items()
@@ -130,7 +130,7 @@ def _restored(entry: BackendEntry, pool: PoolEntry, told: BackendRecord, now: fl
     if _moved(entry, told):
         return entry
     if pool.has_checks(entry.config):
-        # A backend that served without checks goes on serving until a check says otherwise.
+        # A backend that served without checks goes on serving until a check fails.
         entry = replace(entry, health=told.health if told.checked else HealthState.UP)
     return replace(
         entry,
@@ -158,7 +158,7 @@ def _restore_agent(told: AgentRecord) -> AgentReport:
 
 
 def checks(state: State, told: Records, now: float) -> dict[BackendKey, Checked]:
-    """What checks had come to, of the recalled backends that checks have a say in."""
+    """The results of checks, of the backends to which they still apply."""
     return {
         key: (HealthTrack(one.state, one.streak, one.undecided, one.flaps, _time(one.risen, now)), one.message)
         for key, entry, backend in _known(state, told)
@@ -167,7 +167,7 @@ def checks(state: State, told: Records, now: float) -> dict[BackendKey, Checked]
 
 
 def tracks(state: State, told: Records, now: float) -> dict[BackendKey, OutlierTrack]:
-    """What clients' connections had led to, of the recalled backends."""
+    """The ejections, of the backends that still have the same address."""
     return {
         key: OutlierTrack(
             ejections=past.ejections,
@@ -181,7 +181,7 @@ def tracks(state: State, told: Records, now: float) -> dict[BackendKey, OutlierT
 
 
 def operator_changes(state: State, told: Records) -> dict[BackendKey, BackendEntry]:
-    """The backends that an operator has treated in another way than the state says."""
+    """The backends that an operator changed after the state was exported."""
     return {
         key: replace(entry, state=one.state, weight=one.weight)
         for key, entry, one in _known(state, told)

@@ -1,4 +1,4 @@
-"""The clients of sticky pools, out of one data plane and into another, where backends have other slots."""
+"""Moves stick tables from one data plane to another, in which backends have other slots."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ BATCH = 1024
 
 
 def read(engine: Engine, pool: str, slot: int, names: Mapping[int, str], left: float) -> Iterator[StickyBatch]:
-    """Everybody that a pool remembers for `left` seconds or more, a batch at a time. `names` are those of its backends,
-    by slot."""
+    """The entries of a pool's stick table that live for `left` more seconds, in batches. `names` has the backends by
+    slot."""
     after = 0
     while True:
         try:
@@ -25,12 +25,12 @@ def read(engine: Engine, pool: str, slot: int, names: Mapping[int, str], left: f
 
 
 def write(engine: Engine, slot: int, batch: StickyBatch, slots: Mapping[str, int]) -> None:
-    """Let a pool remember these. `slots` are those of its backends, by name."""
+    """Add a batch to a pool's stick table. `slots` has the slots of its backends by name."""
     engine.sticky_write(slot, unpack(batch, slots))
 
 
 def pack(pool: str, entries: Sequence[StickyEntry], names: Mapping[int, str]) -> StickyBatch:
-    """Entries of backends without a name are left out."""
+    """A batch of these entries, without those of unnamed backends."""
     slots = sorted({entry.backend for entry in entries} & names.keys())
     numbers = {slot: number for number, slot in enumerate(slots)}
     packed = (
@@ -40,7 +40,7 @@ def pack(pool: str, entries: Sequence[StickyEntry], names: Mapping[int, str]) ->
 
 
 def unpack(batch: StickyBatch, slots: Mapping[str, int]) -> list[StickyEntry]:
-    """Entries of backends without a slot are left out."""
+    """The entries of a batch, without those of unknown backends."""
     known = [slots.get(name) for name in batch.backends]
     return [
         StickyEntry(key=key, backend=slot, left=left)

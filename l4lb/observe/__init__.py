@@ -1,1 +1,1 @@
-"""What l4lb writes for people and their tools: the process log and the access log."""
+"""The logs: the process log and the access log, written without ever blocking the caller."""

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def client_address(session: Session) -> str:
-    """`address:port` of the client, with brackets around IPv6; `unix` when it came by a unix socket."""
+    """`address:port` of the client, with brackets around IPv6; `unix` for a client of a unix socket."""
     record = session.record
     if not record.client or record.client == "unix":
         return "unix"
@@ -37,7 +37,7 @@ def client_address(session: Session) -> str:
 
 
 def format_json(session: Session) -> str:
-    """A JSON object; null for what was never reached. `bytes_in` came from the client."""
+    """A JSON object with null for steps that the session did not reach. `bytes_in` came from the client."""
     record = session.record
     reason, code = record.close or (None, None)
     return json.dumps(
@@ -70,9 +70,9 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def tcplog_formatter(host: str, pid: int) -> Callable[[Session], str]:
-    """HAProxy's `option tcplog` line behind the prefix that a syslog daemon puts before it in a file.
+    """HAProxy's `option tcplog` line behind the prefix that a syslog daemon writes to a file.
 
-    `halog` and its like skip that prefix by counting fields, so it has to be there. The counts of concurrent
+    `halog` and similar tools skip that prefix by counting fields, so it has to be there. The counts of concurrent
     connections and the queue positions are 0: they are not part of a session's record. Before the end of a session
     the total time and the bytes carry a `+`, as with HAProxy's `option logasap`.
     """
@@ -100,7 +100,7 @@ def tcplog_formatter(host: str, pid: int) -> Callable[[Session], str]:
 
 
 def _word(text: str) -> str:
-    """The text as one field of a line whose fields are divided by spaces."""
+    """The text as one field of a line with fields divided by spaces."""
     return text.translate(_WORD_BREAKS)
 
 
@@ -118,15 +118,15 @@ class AccessLogWriter:
         )
 
     def write(self, sessions: Sequence[Session]) -> None:
-        """Queue a line for each event. Never blocks: what does not fit is dropped and counted."""
+        """Queue a line for each event. Never blocks: lines that do not fit are dropped and counted."""
         self._writer.put(sessions)
 
     def reopen(self) -> None:
-        """Open the file again, as after it was rotated away."""
+        """Open the file again, as after a log rotation."""
         self._writer.reopen()
 
     def close(self) -> None:
-        """Write what is queued, and give up soon if the output is blocked. Idempotent."""
+        """Write the queued lines, and give up soon if the output is blocked. Idempotent."""
         self._writer.close()
 
     @property

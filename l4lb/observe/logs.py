@@ -1,4 +1,4 @@
-"""The process log: what l4lb says of itself on stderr, as text or JSON, at a bounded rate and without ever blocking.
+"""The process log on stderr, as text or JSON, at a bounded rate and without ever blocking.
 
 `ProcessLog` takes over the standard `logging` tree; code logs through `logging.getLogger(__name__)` as usual.
 """
@@ -28,7 +28,7 @@ KEYS_MAX = 1024
 
 TRACE_MAX = 16 * 1024
 REMARK_MAX = 64
-"""Characters that a message which is cut leaves for a remark of how often it came."""
+"""Characters that a cut message leaves for the remark that counts its repeats."""
 
 
 def timestamp(seconds: float) -> str:
@@ -69,7 +69,7 @@ class RepeatLimiter:
         self._windows: OrderedDict[object, tuple[float, int]] = OrderedDict()
 
     def admit(self, key: object, now: float) -> tuple[bool, int]:
-        """Whether to let `key` pass at `now`, and how many were held back in the window that ended."""
+        """Whether `key` may pass at `now`, and how many were held back in the window that ended."""
         started, count = self._windows.get(key, (now, 0))
         held_back = 0
         if now - started >= WINDOW:
@@ -133,12 +133,12 @@ class ProcessLog:
 
     @property
     def dropped_total(self) -> int:
-        """Lines lost because stderr did not take them in time."""
+        """Lines lost because stderr was blocked for too long."""
         return self._writer.dropped_total
 
     @property
     def failures_total(self) -> int:
-        """Failures that nobody foresaw: those logged with a traceback, also where the line was held back."""
+        """Unexpected errors: the lines with a traceback, including those held back."""
         return self._handler.failures_total
 
     def configure(self, level: Level, format: Format) -> None:  # noqa: A002
@@ -148,7 +148,7 @@ class ProcessLog:
         self._handler.format_line = format_json if format == "json" else format_text
 
     def close(self) -> None:
-        """Write what is queued, give up soon if stderr is blocked, and restore the logging tree. Idempotent."""
+        """Write the queued lines, give up soon if stderr is blocked, and restore the logging tree. Idempotent."""
         root = logging.getLogger()
         if self._handler in root.handlers:
             logging.captureWarnings(False)

@@ -1,7 +1,7 @@
-"""How late the event loop is: a timer on it, and a histogram of how much later than due it fires.
+"""Measures how late the event loop is: a histogram of how long after its due time a timer fires.
 
-While one callback runs, or code on another thread keeps the interpreter for itself, nothing else of the control plane
-does: no check, no answer, no signal. The histogram shows how long that lasts. Sessions go on meanwhile.
+While one callback runs, or another thread holds the interpreter, the rest of the control plane stands still: checks,
+responses of the admin server, signals. The histogram shows for how long. Sessions are not affected.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import time
 from l4lb.engine.statistics import Histogram
 
 INTERVAL = 0.05
-"""Seconds between two samples: what holds the loop for longer is always seen."""
+"""Seconds between two samples. A longer delay of the loop is never missed."""
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class LoopLag:
-    """Samples for as long as `run` does, on its loop."""
+    """Takes samples on the loop of `run` while that runs."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS) + 1)
@@ -32,7 +32,7 @@ class LoopLag:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            # Not by the loop's own clock, which stands still while a callback runs.
+            # The loop's own clock stands still while a callback runs.
             due = time.monotonic() + INTERVAL
             await asyncio.sleep(INTERVAL)
             late = max(0.0, time.monotonic() - due)

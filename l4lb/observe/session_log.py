@@ -1,4 +1,4 @@
-"""The access log that the running configuration asks for, whichever that is; there may be none."""
+"""The access log of the running configuration, if it has one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class SessionLog:
 
     @contextlib.contextmanager
     def replacing(self, settings: model.AccessLog | None) -> Iterator[None]:
-        """Open what `settings` ask for before the change in the block, close what was there after it. StartError if it
-        cannot be opened; a change that fails leaves the log as it was."""
+        """Open the log of `settings`, and close the old one after the block. StartError if it cannot be opened. If the
+        block fails, the old log stays."""
         if settings == self._settings:
             yield
             return
@@ -44,12 +44,12 @@ class SessionLog:
             self._log.write(sessions)
 
     def reopen(self) -> None:
-        """Open the file again, as after it was rotated away."""
+        """Open the file again, as after a log rotation."""
         if self._log is not None:
             self._log.reopen()
 
     def close(self) -> None:
-        """Write what is queued, and no more after that. Idempotent."""
+        """Write the queued lines, and accept no more. Idempotent."""
         before, self._log = self._log, None
         if before is not None:
             before.close()
@@ -57,5 +57,5 @@ class SessionLog:
 
     @property
     def dropped_total(self) -> int:
-        """Lines lost since the start, by all the logs there were."""
+        """Lines lost since the start, in all logs so far."""
         return self._dropped_before + (0 if self._log is None else self._log.dropped_total)

@@ -1,7 +1,7 @@
 """Writes lines to a file, pipe or terminal from a thread of its own, so that a blocked reader never stalls the caller.
 
-Owner: any thread may `put`; only the writer's thread encodes, opens and writes. What does not fit in the bounded queue,
-and what the output refuses, is dropped and counted: losing log lines is always better than delaying a session.
+Owner: any thread may `put`; only the writer's thread encodes, opens and writes. Lines that do not fit in the bounded
+queue, or that the output refuses, are dropped and counted: losing log lines is always better than delaying a session.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Output:
         self._chunk = STREAM_CHUNK
 
     def open(self) -> None:
-        """Open the file, or look at the descriptor. OSError leaves what was open as it was."""
+        """Open the file, or examine the descriptor. After an OSError, an open file stays open."""
         descriptor = self._descriptor
         if self._path is not None:
             # Non-blocking, or opening a FIFO would wait for its reader.
@@ -64,7 +64,7 @@ class Output:
             self._descriptor = -1
 
     def ready(self, wake: int, timeout: float | None) -> bool:
-        """Wait until writing can go on (also when it can only fail); False when `wake` or the time came first."""
+        """Wait until a write does not block, even if it fails; False if `wake` or the timeout comes first."""
         poll = select.poll()
         poll.register(wake, select.POLLIN)
         poll.register(self._descriptor, select.POLLOUT)
@@ -79,7 +79,7 @@ class Output:
         except BlockingIOError:
             return 0
         except BrokenPipeError:
-            # The reader of a FIFO left; opening again at the next batch finds the next one.
+            # The reader of a FIFO has gone; the next batch opens the FIFO for its next reader.
             self.close()
             raise
 
@@ -92,7 +92,7 @@ class Writer(Generic[T]):
     """A queue of at most `capacity` items and the thread that turns them into lines.
 
     `target` is a descriptor, which stays the caller's, or a path. `encode` runs on the thread and returns bytes that
-    end in a newline. `on_trouble` is told, from the thread, when the output starts to fail and when it works again.
+    end in a newline. `on_trouble` is called on the thread when the output starts to fail and when it works again.
     Raises StartError when the path cannot be opened.
     """
 
@@ -120,7 +120,7 @@ class Writer(Generic[T]):
         try:
             self._output.open()
         except OSError as error:
-            # A FIFO without a reader, or a closed descriptor, may come to life; a bad path is a mistake to report now.
+            # A FIFO without a reader, or a closed descriptor, may work later; a bad path is an error now.
             if isinstance(target, str) and not _is_fifo(target):
                 raise StartError(f"cannot open log file {target}: {_reason(error)}") from error
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -151,7 +151,7 @@ class Writer(Generic[T]):
                 os.eventfd_write(self._wake, 1)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what is queued, for at most `timeout` seconds, and end the thread. Idempotent."""
+        """Write the queued items for at most `timeout` seconds, and end the thread. Idempotent."""
         with self._condition:
             if self._close_deadline is not None:
                 return
@@ -159,7 +159,7 @@ class Writer(Generic[T]):
             self._condition.notify()
             os.eventfd_write(self._wake, 1)
         self._thread.join(timeout + 1.0)
-        # A terminal that is held can block the write itself in spite of poll; the daemon thread is then left behind.
+        # A stopped terminal can block the write itself in spite of poll; the daemon thread is then abandoned.
         if not self._thread.is_alive():
             os.close(self._wake)
 
@@ -226,12 +226,12 @@ class Writer(Generic[T]):
         return lines
 
     def _unforeseen(self) -> None:
-        # The process log cannot say it of itself: each line about a lost line would be lost, and said.
+        # Not for the process log itself: each report of a lost line would be lost, and reported again.
         if self._on_trouble is not None:
-            _log.exception("lines for %s are lost: writing them failed in a way nobody foresaw", self._name)
+            _log.exception("unexpected error in writing to %s; lines are lost", self._name)
 
     def _write(self, data: memoryview) -> tuple[int, OSError | None]:
-        """How much was written, and the error that ended it early, if one did."""
+        """The number of bytes written, and the error that stopped it early, if any."""
         written = 0
         try:
             while written < len(data):
@@ -250,7 +250,7 @@ class Writer(Generic[T]):
         return self._reopen_wanted or self._time_left() == 0
 
     def _time_left(self) -> float | None:
-        """Seconds until closing gives up; None while nobody closes."""
+        """Seconds until closing gives up; None while it is not being closed."""
         return None if self._close_deadline is None else max(0.0, self._close_deadline - time.monotonic())
 
     def _count_lost(self, lost: int) -> None:

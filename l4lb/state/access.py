@@ -1,7 +1,7 @@
-"""Which clients each listener lets in, turns away and believes: lists of networks, compiled for the data plane.
+"""The networks that each listener allows, denies and trusts with a PROXY header, compiled for the data plane.
 
-A list may have a million networks, so it is compiled on another thread, once for all listeners that have it, and again
-only when it has changed.
+A list may have a million networks. So it is compiled on another thread, once for all listeners that share it, and again
+only after a change.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from l4lb.engine.packing import pack_networks
 
 Compile = Callable[[bytes], NetworkTable]
 Lists = tuple[Sequence[ListEntry], Sequence[ListEntry], Sequence[ListEntry]]
-"""The networks that a listener allows, those that it denies, and those whose PROXY header it believes."""
+"""The networks that a listener allows, denies, and trusts with a PROXY header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A table for each of the `lists`; None where a listener has none. A list of empty files has an empty table, with
-    no network in it: so an `allow` whose file lost its content lets no client in."""
+    """A table for each of the `lists`, None for an empty list. A list of empty files gets a table without networks, so
+    an `allow` with an emptied file lets no client in."""
 
     lists: Lists = ((), (), ())
     tables: tuple[NetworkTable | None, NetworkTable | None, NetworkTable | None] = (None, None, None)
@@ -44,7 +44,7 @@ NO_ACCESS = Access()
 
 
 def compile_access(config: Config, known: Mapping[str, Access], compile_table: Compile) -> dict[str, Access]:
-    """That of each listener; the one that is `known` where it would be the same. Takes long for many networks."""
+    """The access of each listener; the `known` object if its lists did not change. Slow for many networks."""
     compiled: dict[bytes, NetworkTable] = {}
 
     def table_of(entries: Sequence[ListEntry]) -> NetworkTable | None:

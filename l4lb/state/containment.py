@@ -1,8 +1,7 @@
-"""A fault of one pool stays in that pool: it goes on with what it had, and all others move on.
+"""Keeps a fault in its pool: that pool goes on with its last good settings, and all other pools change.
 
-Whatever makes a part of a snapshot for each pool tries all of them, and raises the faults of all together. The whole is
-then made again with the pools at fault as they were. The number of rounds is that of the steps that can fail, however
-many pools do.
+A step that works on every pool tries all of them and raises their faults together. The whole action is then repeated
+with the faulty pools kept as they were. So it runs at most once for each step that can fail, however many pools fail.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from l4lb.engine.api import Engine, PoolSpec
 from l4lb.errors import StartError
 
 SHOWN_MAX = 3
-"""Faults that one message tells; the others are a number."""
+"""Faults that one message names; the others are counted."""
 
 T = TypeVar("T")
 
@@ -24,17 +23,17 @@ _log = logging.getLogger(__name__)
 
 
 class PoolFaults(StartError):
-    """Pools that cannot be passed on to the data plane, and why."""
+    """The pools that the data plane cannot use, and why."""
 
     def __init__(self, faults: Mapping[str, Exception]) -> None:
         self.faults = dict(faults)
         shown = [f"pool {name}: {error}" for name, error in list(self.faults.items())[:SHOWN_MAX]]
         more = len(self.faults) - len(shown)
-        super().__init__("; ".join(shown) + (f"; and {more} pools more" if more else ""))
+        super().__init__("; ".join(shown) + (f"; and {more} more pools" if more else ""))
 
 
 def refused(engine: Engine, pools: Iterable[tuple[str, PoolSpec]]) -> Iterator[tuple[str, Exception]]:
-    """Which of these pools the data plane does not take, and why."""
+    """The pools that the data plane refuses, and why."""
     for name, spec in pools:
         try:
             engine.check_pool(spec)
@@ -43,7 +42,7 @@ def refused(engine: Engine, pools: Iterable[tuple[str, PoolSpec]]) -> Iterator[t
 
 
 class Containment:
-    """The pools that go on with what they had, and since when. `complaint` is what their log lines begin with."""
+    """Remembers which pools are kept as they were. `complaint` begins their log lines."""
 
     def __init__(self, complaint: str) -> None:
         self._complaint = complaint
@@ -52,9 +51,9 @@ class Containment:
         self.faults_total: Counter[str] = Counter()
 
     def attempt(self, action: Callable[[frozenset[str]], T], may_keep: Callable[[str], bool]) -> T:
-        """Call `action` with the pools that shall stay as they are: none at first, then those at fault.
+        """Call `action` with the pools to keep as they are: none at first, then the faulty ones.
 
-        Its PoolFaults are raised where one of the pools must not be kept, or has been already.
+        Raises its PoolFaults if `may_keep` refuses a faulty pool, or if a pool fails although it was kept.
         """
         kept: dict[str, str] = {}
         while True:
@@ -69,30 +68,30 @@ class Containment:
                 return result
 
     def refuse(self, error: StartError) -> None:
-        """None of it could be had; each reason is said once."""
+        """The action failed as a whole. Each reason is logged once."""
         if str(error) != self._refused:
             _log.error("%s: %s", self._complaint, error)
         self._refused = str(error)
 
     @property
     def active(self) -> bool:
-        """Whether any pool is not what it should be."""
+        """Whether any pool is kept as it was."""
         return bool(self._faults)
 
     def fault(self, pool: str) -> str | None:
-        """Why this pool goes on with what it had; None if it does not."""
+        """Why this pool is kept as it was; None if it is not."""
         return self._faults.get(pool)
 
     def _note(self, kept: dict[str, str]) -> None:
         for name, message in kept.items():
             self.faults_total[name] += 1
             if self._faults.get(name) != message:
-                _log.error("pool %s: %s: %s; it keeps what it had", name, self._complaint, message)
+                _log.error("pool %s: %s: %s; keeping its last good settings", name, self._complaint, message)
         for name in self._faults.keys() - kept.keys():
             _log.info("pool %s is up to date again", name)
         self._faults, self._refused = kept, ""
 
     def forget(self, pools: Mapping[str, object]) -> None:
-        """Only these pools are left."""
+        """Drop the counts of all other pools."""
         for name in self.faults_total.keys() - pools.keys():
             del self.faults_total[name]

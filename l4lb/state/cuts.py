@@ -1,4 +1,4 @@
-"""Whose sessions are to end when backends go down or come up: what `on_down` and `on_up` of a pool ask for. Pure."""
+"""Which backends lose their sessions when one goes down or comes up (`on_down` and `on_up` of a pool). Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from l4lb.state.state import BackendKey, PoolEntry, State
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """All sessions of a backend end. It is known by its slot, so that another one of the same name is left alone."""
+    """Close all sessions of this backend. The slot tells it from a later backend of the same name."""
 
     key: BackendKey
     slot: int
@@ -19,7 +19,7 @@ class Cut:
 
 
 def cuts(before: State, after: State) -> Iterator[Cut]:
-    """What follows from a change of what the data plane was told. A backend that is new has no sessions yet."""
+    """The cuts that follow from a change of state. A new backend has no sessions yet."""
     for name, pool in after.pools.items():
         old = before.pools.get(name)
         if old is None or old is pool:
@@ -35,7 +35,7 @@ def _downed(before: PoolEntry, after: PoolEntry) -> dict[str, Ending]:
 
 
 def _lowered(before: PoolEntry, after: PoolEntry) -> dict[str, Ending]:
-    """Backends below one that has come up. One that is only used in a panic has not."""
+    """The backends ranked below one that came up. A backend that is only used in a panic has not come up."""
     if after.config.on_up == "keep":
         return {}
     order = after.ranks()

@@ -1,4 +1,4 @@
-"""From what discovery found to backends of the pools, beside those of the file. Pure."""
+"""Turns the endpoints that discovery found into backends of their pools, beside those of the file. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Found = Mapping[str, Sequence[Endpoint]]
 
 
 def expand(config: Config, found: Found) -> Config:
-    """The configuration as if the file had the endpoints. A backend of the file keeps its name for itself."""
+    """The configuration as if the file listed the endpoints. An endpoint named like a listed backend is left out."""
     zones = config.zones.keys()
     pools = {name: _expanded(pool, found.get(name, ()), zones) for name, pool in config.pools.items()}
     return config.model_copy(update={"pools": pools})
@@ -46,15 +46,15 @@ def _backend(endpoint: Endpoint, zones: Set[str], settings: model.Discover) -> m
 
 
 def _zone(endpoint: Endpoint, zones: Set[str]) -> str | None:
-    """Sources have zones of their own. In those that the file does not have there are no clients."""
+    """The endpoint's zone if the configuration has it; no client is in any other zone."""
     return endpoint.zone if endpoint.zone in zones else None
 
 
 def place(state: State, config: Config, found: Found) -> State:
-    """The state with the backends that were found before in the tiers and zones that they have now.
+    """The state with the known endpoints moved to their present tier and zone.
 
-    Sources move them about as others come and go, so it must not end what an operator did to them, as a change of the
-    backend itself does.
+    Sources move endpoints whenever others come and go. Such a move must not drop the operator's changes, as any other
+    change of a backend does.
     """
     changed = {}
     for pool_name, pool in config.pools.items():
@@ -68,8 +68,8 @@ def place(state: State, config: Config, found: Found) -> State:
 
 
 def mark(state: State, config: Config, found: Found) -> State:
-    """The state in which every backend is as ready as its source says; those of the file always are. Pools of which
-    nothing is said stay as they are."""
+    """The state with the readiness that sources report. Backends of the file are ready. Pools without a report stay as
+    they are."""
     changed = {}
     for pool_name, pool in config.pools.items():
         if pool.discover is not None and pool_name not in found:
@@ -83,7 +83,7 @@ def mark(state: State, config: Config, found: Found) -> State:
 
 
 def _seen(endpoint: Endpoint, pool: model.Pool) -> Readiness:
-    """A last resort is better than being turned away, but where clients may wait for somebody to come it is none."""
+    """A last resort is better than a rejected client. But if clients may wait for a new backend, it is not needed."""
     if endpoint.readiness is not Readiness.LAST_RESORT:
         return endpoint.readiness
     return Readiness.DRAINING if pool.scale_to_zero else Readiness.READY

@@ -1,7 +1,6 @@
-"""What was done at run time to the backends of the file: added, removed, or given other settings. Pure.
+"""Edits of the file's backends at run time: added, removed, or given other settings. Pure.
 
-An edit holds until the file says something else about a backend of that name than it did at the time; then the file
-counts. So a reload of a file that did not change brings nothing back, and takes nothing away.
+An edit holds until the file changes the backend of that name. So a reload of an unchanged file undoes no edit.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from l4lb.status import Origin, Settings
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """`base` is the backend as the file has it, `now` as it is instead. Without `base` it was added, without `now`
-    removed."""
+    """`base` is the backend in the file, `now` the backend in its place. An added backend has no `base`, a removed one
+    no `now`."""
 
     base: model.Backend | None
     now: model.Backend | None
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The keys in which it is not what the file has."""
+        """The keys that differ from the file."""
         if self.base is None or self.now is None:
             return ()
         return tuple(key for key in type(self.now).model_fields if getattr(self.base, key) != getattr(self.now, key))
@@ -40,13 +39,13 @@ NO_EDITS: Edits = {}
 
 
 def lasting(edits: Edits, config: Config) -> Edits:
-    """Those that hold under this configuration of the file."""
+    """The edits that still hold under this configuration of the file."""
     listed = _listed(config, {pool for pool, _ in edits})
     return {key: edit for key, edit in edits.items() if key[0] in config.pools and listed.get(key) == edit.base}
 
 
 def over(config: Config, edits: Edits) -> Config:
-    """The configuration of the file with the edits made. What is added comes last."""
+    """The configuration of the file with the edits applied. Added backends come last."""
     edited = _by_pool(edits)
     if not edited:
         return config
@@ -88,7 +87,7 @@ class Origins:
 
 
 def origins(config: Config, edits: Edits, pools: Iterable[str] | None = None) -> dict[str, Origins]:
-    """By pool, of all or of some."""
+    """The origins of each of these pools, of all without `pools`."""
     edited = _by_pool(edits)
     return {
         name: Origins({backend.name for backend in config.pools[name].backends}, edited.get(name, {}))
@@ -97,7 +96,7 @@ def origins(config: Config, edits: Edits, pools: Iterable[str] | None = None) ->
 
 
 def written_backends(config: Config, edits: Edits, state: State) -> dict[str, list[Settings]]:
-    """The backends of each pool as a file would have them, with the weights of now; not those that sources found."""
+    """The backends of each pool as a file would list them, with their present weights; without discovered ones."""
     return {
         name: [
             written(backend.model_copy(update={"weight": state.pools[name].backends[backend.name].current_weight}))
@@ -116,11 +115,11 @@ def _listed(config: Config, pools: Iterable[str]) -> dict[BackendKey, model.Back
     }
 
 
-# ---- making them: each gives the edits as they would be, or raises ControlError --------------------------------------
+# ---- new edits: each function returns all edits with one more, or raises ControlError --------------------------------
 
 
 def added(edits: Edits, config: Config, state: State, pool: str, settings: Settings) -> tuple[Edits, str]:
-    """With another backend in the pool; its name, too."""
+    """The edits with another backend in the pool, and its name."""
     _require_pool(state, pool)
     backend = _read(settings)
     if backend.name in state.pools[pool].backends:
@@ -129,14 +128,14 @@ def added(edits: Edits, config: Config, state: State, pool: str, settings: Setti
     everywhere = sum(len(one.backends) for one in state.pools.values()) + 1
     if here > ENDPOINTS_MAX or everywhere > BACKENDS_MAX:
         raise ControlError(
-            f"there is no room: a pool may have {ENDPOINTS_MAX} backends, and all together {BACKENDS_MAX}", 409
+            f"too many backends: a pool may have {ENDPOINTS_MAX}, and all pools together {BACKENDS_MAX}", 409
         )
     key = (pool, backend.name)
     return _checked(_with(edits, config, key, backend), config, pool), backend.name
 
 
 def changed(edits: Edits, config: Config, state: State, key: BackendKey, settings: Settings) -> Edits:
-    """With other settings of a backend; those that are not mentioned stay."""
+    """The edits with other settings of a backend; settings that are not given stay."""
     if "name" in settings:
         raise ControlError("a backend keeps its name; add one of the new name and remove this one", 400)
     before = _editable(edits, config, state, key)
@@ -145,7 +144,7 @@ def changed(edits: Edits, config: Config, state: State, key: BackendKey, setting
 
 
 def removed(edits: Edits, config: Config, state: State, key: BackendKey) -> Edits:
-    """Without a backend."""
+    """The edits without this backend."""
     _editable(edits, config, state, key)
     return _with(edits, config, key, None)
 
@@ -164,7 +163,7 @@ def _require_pool(state: State, pool: str) -> None:
 
 
 def _editable(edits: Edits, config: Config, state: State, key: BackendKey) -> model.Backend:
-    """The backend as it is, if it is the file's or was added here."""
+    """The backend as it is now. ControlError if a source found it."""
     pool, name = key
     _require_pool(state, pool)
     if name not in state.pools[pool].backends:

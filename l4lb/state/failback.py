@@ -1,8 +1,8 @@
-"""Which tier a pool stays with, or with `balance: first` which backend, once a better one was left. Pure.
+"""Which tier a pool stays at after it left a better one; with `balance: first`, which backend. Pure.
 
-Backends are ranked: by their tier, and with `first` also by their place in the pool. A *seat* is the rank that the pool
-is at. Backends of a better rank are held back until the seat has no usable backend any more, or until `failback` lets
-one of them in.
+Backends are ranked by their tier, and with `first` also by their order in the pool. The *seat* is the rank that the
+pool is at. Backends of a better rank are held back until the seat has no usable backend, or until `failback` lets the
+pool return.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 Rank = tuple[int, int]
-"""Tier, and place in the pool where that counts, else 0. Lower ones are better."""
+"""Tier, and the order in the pool if that counts, else 0. Lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A tier, or one backend in it. A backend is known by its name: its place may change."""
+    """A tier, or one backend in it, by name: its order in the pool may change."""
 
     tier: int
     backend: str | None = None
@@ -28,8 +28,8 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A backend in the eyes of failback. `serves` if it would take sessions but for this module; `pending` if its
-    first check is to tell. `since` is the time from which on it has been usable, None if it is not."""
+    """A backend for failback. `serves`: apart from this module it gets new sessions. `pending`: it awaits its first
+    check. `since`: the time at which it became usable, None if it is not."""
 
     rank: Rank
     serves: bool
@@ -39,14 +39,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The seat from now on, None while it is open. `due` is when to look again, None for no such time."""
+    """The seat from now on, None while it is undecided. `due` is when to decide again, None if time changes nothing."""
 
     seat: Seat | None
     due: float | None = None
 
 
 def rank_of(seat: Seat, candidates: Mapping[str, Candidate]) -> Rank | None:
-    """The rank of a seat; None if nothing in the pool has it."""
+    """The rank of a seat; None if no backend has it."""
     if seat.backend is not None:
         candidate = candidates.get(seat.backend)
         return None if candidate is None else candidate.rank
@@ -54,8 +54,8 @@ def rank_of(seat: Seat, candidates: Mapping[str, Candidate]) -> Rank | None:
 
 
 def kept(seat: Seat | None, candidates: Mapping[str, Candidate], *, spill: bool) -> set[str]:
-    """The backends that take sessions: none above the seat while the seat has one that serves; and without `spill`
-    none below the best tier of the others."""
+    """The backends that get new sessions: none above the seat while a backend of the seat serves. Without `spill`, only
+    the best tier of those left."""
     serving = {name: candidate.rank for name, candidate in candidates.items() if candidate.serves}
     floor = None if seat is None else rank_of(seat, candidates)
     if floor is not None and floor in serving.values():
@@ -69,11 +69,11 @@ def kept(seat: Seat | None, candidates: Mapping[str, Candidate], *, spill: bool)
 def settle(
     seat: Seat | None, candidates: Mapping[str, Candidate], *, delay: float | None, by_backend: bool, now: float
 ) -> Move:
-    """Where the pool stays from now on. `delay` is for how long a better one must have been usable, None for ever;
-    `by_backend` if each backend is a seat, and not each tier."""
+    """The seat from now on. `delay` is how long a better backend must have been usable, None for no return. With
+    `by_backend` each backend is a seat, else each tier."""
     serving = {candidate.rank for candidate in candidates.values() if candidate.serves}
     if not serving:
-        # The one that served last has what clients wrote last: it is still the seat, should it be the first to return.
+        # The last backend in use has the latest data of clients, so it keeps the seat in case it returns first.
         return Move(seat)
     at = None if seat is None or (seat.backend is not None) is not by_backend else rank_of(seat, candidates)
     if seat is None or at not in serving:
@@ -92,7 +92,7 @@ def settle(
 
 
 def _first_seat(candidates: Mapping[str, Candidate], best: Rank, *, by_backend: bool) -> Seat | None:
-    """Open while a better backend may be about to come up."""
+    """Undecided while a better backend awaits its first check."""
     if any(candidate.pending and candidate.rank < best for candidate in candidates.values()):
         return None
     return _seat(candidates, best, by_backend=by_backend)
@@ -107,5 +107,5 @@ def _name(candidates: Mapping[str, Candidate], rank: Rank) -> str:
 
 
 def ranks(tiers: Iterable[tuple[str, int]], *, by_backend: bool) -> dict[str, Rank]:
-    """The rank of each of these backends, given in the order of the pool with their tiers."""
+    """The ranks of backends, given with their tiers in the order of the pool."""
     return {name: (tier, place if by_backend else 0) for place, (name, tier) in enumerate(tiers)}

@@ -1,7 +1,7 @@
-"""The state that a configuration asks for, in the place of the one that runs. Pure but for taking slots.
+"""The state that follows from a configuration and the state before it. Pure, apart from taking slots.
 
-What is in the old state and in the new one keeps its slot, and with it its counters and sessions, its health, and what
-an operator did to it at run time, until the file changes it.
+A listener, pool or backend that both have keeps its slot, and with it its counters and sessions. A backend also keeps
+its health, and the operator's changes until the file changes that backend.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _merge_backend(
             ejected=before.ejected and not moved,
             stalled=None if moved else before.stalled,
         )
-    # Nobody would take back what nobody says any more.
+    # Once the feature is off, no part of l4lb would take its finding back.
     return _with(
         entry,
         ejected=entry.ejected and pool.config.passive is not None,
@@ -123,7 +123,7 @@ def _merge_backend(
 
 
 def _kept(old: model.Pool, new: model.Pool) -> model.Pool:
-    """What did not change as the object it was, as far as possible: whoever compares it later is done at once."""
+    """The new pool with the objects of the old one where they are equal, so that later comparisons are cheap."""
     if old is new or old == new:
         return old
     return new.model_copy(update={"health": old.health}) if old.health == new.health else new

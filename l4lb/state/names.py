@@ -1,4 +1,4 @@
-"""Names for slots. The data plane knows numbers; people read names, also of what has just left the configuration."""
+"""Names of slots. The data plane reports slots, logs and tables need names, also of what was just removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from l4lb.status import Session
 
 
 class Names:
-    """Every slot that a session or an event may still mention."""
+    """Knows the name of every slot that a session or an event may still mention."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[SlotKind, int], str] = {}

@@ -1,7 +1,7 @@
-"""Moves connections of keep-alive pools to backends that joined, by closing quiet ones of those that have too many.
+"""Moves connections of keep-alive pools to backends that joined: closes idle ones at backends that have too many.
 
-Clients of a pool keep their connections, so a new backend would get nothing until they are replaced. Closing one that
-is quiet costs its client a new connection and nothing else. Pure, but for the dice.
+Clients keep their connections, so a new backend would get no work until clients reconnect. Closing an idle connection
+costs its client a new connection and nothing else. Pure, apart from the random numbers.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.state import PoolEntry, State
 
 WINDOW = 60.0
-"""Seconds after a change in which connections are moved. Later differences are the clients' own doing."""
+"""Seconds after a change in which connections are moved. Later differences come from the clients themselves."""
 
 TOLERANCE = 0.05
-"""Shares within this are even enough."""
+"""A share that is larger by less than this is even enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`connections` a backend has now, and the weight that says how many it should have, load left aside."""
+    """The connections that a backend has now, and the weight of its fair share, without the load factor."""
 
     connections: int
     weight: float
 
 
 def gained(before: State, after: State) -> set[str]:
-    """The pools to rebalance: a backend has a larger share to get than before, as it joined, returned or got more
-    weight. In a new pool there is nothing to move."""
+    """The pools to rebalance: those in which a backend's fair share has grown, because it joined, returned or got more
+    weight. A new pool has nothing to move."""
     return {
         name
         for name, pool in after.pools.items()
@@ -49,14 +49,14 @@ def _has_gained(before: PoolEntry, after: PoolEntry) -> bool:
 
 
 def _parts(pool: PoolEntry) -> dict[str, float]:
-    """What share of the pool each backend is to get."""
+    """The fair share of each backend that has one."""
     weights = {name: _weight(backend) for name, backend in pool.backends.items()}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items() if weight}
 
 
 def _weight(backend: BackendEntry) -> int:
-    """Without what load and slow start make of it: following those would never end."""
+    """Without load and slow start, which change all the time."""
     return backend.current_weight if backend.accepts_new else 0
 
 
@@ -77,7 +77,7 @@ def surplus(shares: Mapping[str, Share]) -> dict[str, int]:
 def allot(
     surpluses: Mapping[str, int], settings: model.Rebalance, seconds: float, dice: random.Random
 ) -> dict[str, int]:
-    """How many connections of each backend to close after `seconds`: at the rate, and never all at the same beat."""
+    """How many connections of each backend to close after `seconds`: at the configured rate, in uneven steps."""
     budget = settings.rate * seconds * dice.uniform(0.5, 1.5)
     total = sum(surpluses.values())
     result = {}

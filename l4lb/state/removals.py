@@ -1,4 +1,4 @@
-"""What left the configuration while sessions still use it: kept until they end, or until its timeout does."""
+"""What a new configuration removes, and how the sessions that still use it end. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SlotKey = tuple[SlotKind, int]
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """`timeout` is how many seconds the sessions of a backend may go on; None is for ever. `closes_idle` says that
-    those that are quiet go at once, spread over `spread` seconds."""
+    """`timeout` is the seconds that sessions of a backend may go on, None for no limit. If `closes_idle`, idle sessions
+    are closed at once, spread over `spread` seconds."""
 
     kind: SlotKind
     slot: int
@@ -25,7 +25,7 @@ class Removal:
 
 
 def removals(old: State, new: State) -> Iterator[Removal]:
-    """What `old` has and `new` has not. Patience is that of the pool as the sessions knew it."""
+    """What `old` has and `new` lacks. The old pool's settings apply, since its sessions began under them."""
     for name, listener in old.listeners.items():
         if name not in new.listeners:
             yield Removal(SlotKind.LISTENER, listener.slot, name)

@@ -9,7 +9,7 @@ from l4lb.net.target import Target, ip_target
 
 
 def literal(address: Address) -> Target | None:
-    """The target of an address that needs no look-up; None for a name, and where its interface is not there."""
+    """The target of this address; None for a name, and if this host lacks the interface."""
     if address.is_unix:
         return Target(socket.AF_UNIX, address.unix_name)
     if address.is_name or address.host is None or address.port is None:

@@ -1,6 +1,6 @@
-"""The zones of a configuration: their numbers, and which network is in which, compiled for the data plane.
+"""The zones of a configuration: their numbers, and the zone of each network, compiled for the data plane.
 
-What the file says of an address counts; else what the last database says that knows it.
+The file decides about an address first; then the last database that knows the address.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from l4lb.geo.prefixes import Prefix, join, overlay, prefix
 from l4lb.geo.selector import Chooser, Selector
 
 PREFIXES_MAX = 2_000_000
-"""Networks of all zones together, once neighbours are joined. The databases of the whole world have about half as many.
+"""Networks of all zones together, after neighbours are joined. Databases of the whole world have about half as many.
 Each takes up to 40 bytes in the table, and about 200 while it is compiled."""
 
 Compile = Callable[[bytes, bytes], NetworkTable]
@@ -28,7 +28,7 @@ Compile = Callable[[bytes, bytes], NetworkTable]
 
 @dataclass(frozen=True, slots=True)
 class Zones:
-    """`numbers` has each name's number, `idle` the selectors that no database knows; `source` is what it is made of."""
+    """`numbers` has the number of each zone, `idle` the selectors that match no database; `source` is all input."""
 
     numbers: Mapping[str, int] = field(default_factory=dict)
     table: NetworkTable | None = None
@@ -40,9 +40,9 @@ NO_ZONES = Zones()
 
 
 def compile_zones(config: Config, known: Zones, compile_table: Compile) -> Zones:
-    """The zones of `config`; `known` if they would be the same. Takes seconds where a database has to be read.
+    """The zones of `config`; `known` if they would be the same. Takes seconds if a database has to be read.
 
-    StartError if one cannot be.
+    StartError if a database cannot be read.
     """
     numbers = {name: number for number, name in enumerate(config.zones, 1)}
     selectors = [

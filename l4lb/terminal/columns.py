@@ -1,7 +1,7 @@
 """Chooses the columns of a table that a terminal has room for, so that each row stays on one line.
 
-Columns leave in the order of their `leaves` until the rest fits. Columns with a `least` width are then cut down to
-that, the widest first; numbers and words of the program are never cut. Pure but for the table of `rich` that comes out.
+Columns are dropped in the order of their `leaves` until the rest fits. Columns with a `least` width are then cut down
+to it, the widest first; numbers and the program's own words are never cut. Pure, apart from the table of `rich`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ GAP = 3
 
 @dataclass(frozen=True)
 class Column:
-    """`least` is how many cells a text keeps when it is cut; None is all. `leaves` says in which order columns leave a
-    table that is too wide, the lowest first; None is never."""
+    """`least` is the cells that a cut text keeps, None for all. `leaves` is the order in which columns are dropped from
+    a table that is too wide, the lowest first, None for never."""
 
     name: str
     right: bool = False
@@ -29,7 +29,7 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """The rows, in cells with markup, as a table of `width` at most if that can be had."""
+    """The rows, in cells with markup, as a table of at most `width` if that is possible."""
     natural = [_width(column.name, [row[i] for row in rows]) for i, column in enumerate(columns)]
     kept = _kept(columns, natural, width)
     widths = _shrunk([columns[i] for i in kept], [natural[i] for i in kept], width)
@@ -60,7 +60,7 @@ def _taken(widths: Sequence[int]) -> int:
 
 
 def _kept(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
-    """The places of the columns that there is room for, in their order."""
+    """The indices of the columns that fit, in their order."""
     kept = list(range(len(columns)))
     leaving = sorted((column.leaves, i) for i, column in enumerate(columns) if column.leaves is not None)
     for _, i in leaving:

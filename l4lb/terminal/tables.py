@@ -1,4 +1,4 @@
-"""Draws the admin API's answers as tables for people."""
+"""Draws responses of the admin API as tables for people."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def print_status(status: Json) -> None:
 
 
 def _stopping(shutdown: Json) -> str:
-    """How far a stop is; nothing is known of that before it has begun."""
+    """The progress of a stop; empty before it has begun."""
     if not shutdown:
         return "[bold yellow]stopping[/bold yellow]"
     left = f", {short_duration(_float(shutdown, 'left_s'))} left" if shutdown.get("left_s") is not None else ""
@@ -111,7 +111,7 @@ def _listeners_table(listeners: Json, width: int) -> Table:
 
 
 def _backend_columns(backends: list[tuple[str, Json]]) -> tuple[Column, ...]:
-    """What says nothing of these backends leaves a narrow terminal first."""
+    """Columns without information about these backends are dropped first on a narrow terminal."""
     is_named = any(backend.get("address") != name for name, backend in backends)
     is_loaded = any(_mapping(backend, "load") for _, backend in backends)
     is_placed = any(backend.get("tier") or backend.get("zone") for _, backend in backends)
@@ -160,7 +160,7 @@ def _backends_table(pools: Json, width: int) -> Table:
 
 
 def _discovery(pool: str, discovery: Json) -> str:
-    """How the source of a pool does, in a line."""
+    """The state of a pool's source, in one line."""
     age = discovery.get("age_s")
     answer = f"{short_duration(_float(discovery, 'age_s'))} ago" if isinstance(age, int | float) else "never"
     working = discovery.get("working")
@@ -172,7 +172,7 @@ def _discovery(pool: str, discovery: Json) -> str:
 
 
 def _edited(pool: Json) -> str:
-    """What was done to the backends of the file, in words."""
+    """The edits of the file's backends, in words."""
     backends = list(_items(_mapping(pool, "backends")))
     added = [name for name, backend in backends if backend.get("origin") == "api"]
     changed = [name for name, backend in backends if backend.get("changed")]
@@ -187,12 +187,12 @@ def _some(names: list[str]) -> str:
 
 
 def _health(backend: Json) -> str:
-    """What the checks say, unless clients' connections say otherwise."""
+    """The health of the checks, or the ejection that overrides it."""
     return "ejected" if _mapping(backend, "ejection").get("cause") else _text(backend, "health")
 
 
 def _load(load: Json) -> str:
-    """Percent of the scarcest thing that is used up, with its age once it is old."""
+    """The utilisation of the scarcest resource in percent, with its age once it is old."""
     if not isinstance(load.get("utilisation"), int | float):
         return "?" if load else "-"
     shown = f"{_float(load, 'utilisation'):.0%}"
@@ -259,7 +259,7 @@ def _float(mapping: Json, key: str) -> float:
 
 
 def _shown(text: str) -> str:
-    """Text of others, which neither drives the terminal nor is taken for markup."""
+    """Foreign text, made safe: it neither controls the terminal nor counts as markup."""
     return escape(clipped(text))
 
 

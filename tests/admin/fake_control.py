@@ -47,7 +47,7 @@ BOUNDS = tuple(us / 1e6 for us in (100, 250, 500, 1000, 10_000, 1_000_000, 300_0
 
 
 def histogram(*counts: int, total: float = 0.0) -> Histogram:
-    """A histogram whose first buckets have these counts."""
+    """A histogram with these counts in its first buckets."""
     return Histogram(BOUNDS, counts + (0,) * (len(BOUNDS) + 1 - len(counts)), total)
 
 

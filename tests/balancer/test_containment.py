@@ -1,4 +1,4 @@
-"""What is wrong with one pool stays in it: it keeps what it had, is named, counted and shown. All others move on."""
+"""A fault stays in its pool: that pool keeps its last good settings, and the fault is logged, counted and shown."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_faults_that_cannot_be_contained_are_raised_once_all_are_known() -> None
 def test_a_message_of_many_faults_is_bounded() -> None:
     message = str(PoolFaults({str(number): ValueError("wrong") for number in range(10_000)}))
     assert len(message) < 200
-    assert "9997 pools more" in message
+    assert "9997 more pools" in message
 
 
 def test_pools_that_are_gone_are_not_counted_for_ever() -> None:

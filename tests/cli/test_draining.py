@@ -1,4 +1,4 @@
-"""`l4lb drain --wait`: what it says, how it ends, and who may end it."""
+"""`l4lb drain --wait`: its progress, its outcomes, and the ways to end it."""
 
 from __future__ import annotations
 

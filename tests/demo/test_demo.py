@@ -1,4 +1,4 @@
-"""The demo shows who serves what, and leaves nothing behind however it ends."""
+"""The demo shows which backend serves what, and leaves nothing behind however it ends."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_ended_balancer_ends_the_demo(demo: StartDemo) -> None:
     run.wait_row("llama-1")
     next(process for process in run.family() if "run" in process.cmdline()).kill()
     assert run.wait_end() == 1
-    assert "Error: the balancer ended with status -9; the last it said: " in run.output
+    assert "Error: the balancer ended with status -9; its last line: " in run.output
     run.assert_none_left()
 
 

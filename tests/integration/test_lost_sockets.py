@@ -41,7 +41,7 @@ def test_a_file_that_is_gone_is_told_and_back_after_a_reload(tmp_path: Path) -> 
         path.unlink()
         status, body = readiness(lb)
         assert status == 503
-        assert f"the file of unix:{path} is gone or another's" in body["error"]
+        assert f"the file of unix:{path} is gone or replaced" in body["error"]
         assert lb.status()["listeners"]["main"]["lost"] == [f"unix:{path}"]
         lb.reload()
         with connect(str(path)) as client:
@@ -88,7 +88,7 @@ def test_the_admin_socket_comes_back(tmp_path: Path, served: Served) -> None:
     with Balancer(config(tmp_path / "listener", served)) as lb:
         lb.socket_path.unlink()
         lb.signal(signal.SIGHUP)
-        lb.wait_log("the file of the admin socket was gone; it is there again")
+        lb.wait_log("the file of the admin socket was removed; created it again")
         assert lb.request("GET", "/healthz")[0] == 200
         assert lb.socket_path.stat().st_mode & 0o777 == 0o660
         assert readiness(lb) == (200, {"ready": True, "warnings": []})

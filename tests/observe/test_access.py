@@ -99,8 +99,8 @@ def test_tcplog_is_the_line_haproxy_writes() -> None:
 def test_tcplog_marks_phases_that_were_not_reached() -> None:
     refused = tcplog(make_session(connect=None, close=("connect_failed", "SC"), bytes_out=0))
     assert " llama/a 0/-1/1500 0 SC " in refused
-    nobody = tcplog(make_session(backend=None, connect=None, close=("no_backend", "SC"), bytes_out=0))
-    assert " llama/<NOSRV> -1/-1/1500 0 SC " in nobody
+    without_backend = tcplog(make_session(backend=None, connect=None, close=("no_backend", "SC"), bytes_out=0))
+    assert " llama/<NOSRV> -1/-1/1500 0 SC " in without_backend
 
 
 def test_tcplog_before_the_end_carries_plus_signs() -> None:

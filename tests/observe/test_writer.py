@@ -248,7 +248,7 @@ def test_an_item_that_cannot_be_encoded_costs_one_line(tmp_path: Path, caplog: p
     writer.close()
     assert numbers(path.read_bytes()) == [0, 1, 2, 4, 5]
     assert writer.dropped_total == 1
-    assert caplog.messages == [f"lines for {path} are lost: writing them failed in a way nobody foresaw"]
+    assert caplog.messages == [f"unexpected error in writing to {path}; lines are lost"]
 
 
 def test_what_nobody_foresaw_costs_lines_and_not_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_edits_of_a_pool_that_is_gone_are_gone() -> None:
 def test_a_pool_has_room_for_so_many_and_the_file_for_more() -> None:
     file = config(*(backend(f"n{number}") for number in range(ENDPOINTS_MAX)))
     state = merged(file)
-    with pytest.raises(ControlError, match="no room") as refused:
+    with pytest.raises(ControlError, match="too many backends") as refused:
         edits.added(NO_EDITS, file, state, "app", backend("more"))
     assert refused.value.status == 409
     assert edits.changed(NO_EDITS, file, state, ("app", "n1"), {"address": B})
