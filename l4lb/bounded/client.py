@@ -85,7 +85,7 @@ class Response:
         async for piece in self.pieces():
             body += piece
             if len(body) > most:
-                raise ResponseError(f"the answer is larger than {most // 2**20} MiB")
+                raise ResponseError(f"the response is larger than {most // 2**20} MiB")
         return bytes(body)
 
     async def _receive(self) -> bytes:

@@ -81,15 +81,15 @@ class ResponseParser:
         self._body_bytes += len(body)
         self._framing_bytes += at - len(body)
         if self._framing_bytes > FRAMING_MAX + HEAD_MAX + self._body_bytes:
-            raise ResponseError("the answer is cut into too many pieces")
+            raise ResponseError("the response has too many chunks")
         return bytes(body)
 
     def end(self) -> None:
         """The stream has ended. ResponseError if the response is incomplete."""
         if not self.begun:
-            raise ResponseError("the connection ended without an answer")
+            raise ResponseError("the connection ended without a response")
         if self._step != self._until_end:
-            raise ResponseError("the connection ended within the answer")
+            raise ResponseError("the connection ended within the response")
         self.ended = True
 
     # ---- steps: where the next one begins, or None while bytes are missing ------------------------------------------
@@ -99,11 +99,11 @@ class ResponseParser:
             return blank.end()
         begin = bytes(self._buffer[at : at + len(_BEGIN)])
         if not _BEGIN.startswith(begin) and not begin.startswith(_BEGIN):
-            raise ResponseError(f"the answer is not HTTP: {quoted(bytes(self._buffer[at : at + QUOTED_MAX + 1]))}")
+            raise ResponseError(f"the response is not HTTP: {quoted(bytes(self._buffer[at : at + QUOTED_MAX + 1]))}")
         found = _HEAD_END.search(self._buffer, max(at, self._searched))
         size = self._framing_bytes + (len(self._buffer) if found is None else found.end())
         if size > HEAD_MAX:
-            raise ResponseError(f"the head of the answer is larger than {HEAD_MAX // 1024} KiB")
+            raise ResponseError(f"the head of the response is larger than {HEAD_MAX // 1024} KiB")
         if found is None:
             self._searched = max(at, len(self._buffer) - 2)
             return None
@@ -114,21 +114,21 @@ class ResponseParser:
         first, *lines = head.split(b"\n")
         line = _STATUS_LINE.match(first)
         if line is None:
-            raise ResponseError(f"the answer is not HTTP: {quoted(first)}")
+            raise ResponseError(f"the response is not HTTP: {quoted(first)}")
         status = int(line[2])
         if status < 200:
             self._interim += 1
             if status == 101 or self._interim > INTERIM_MAX:
-                raise ResponseError(f"the server answers {status} and nothing else")
+                raise ResponseError(f"the server answers {status} without a final response")
             return
         if len(lines) > HEADERS_MAX:
-            raise ResponseError(f"the answer has more than {HEADERS_MAX} headers")
+            raise ResponseError(f"the response has more than {HEADERS_MAX} headers")
         self.status = status
         for name, colon, value in (item.decode("latin-1").partition(":") for item in lines):
             if colon:
                 self.headers.setdefault(name.strip().lower(), value.strip())
         if self.headers.get("content-encoding", "identity").lower() != "identity":
-            raise ResponseError("the answer is compressed, which it was not asked to be")
+            raise ResponseError("the response is compressed although that was not requested")
         connection = self.headers.get("connection", "").lower()
         self._persistent = "close" not in connection and (line[1] != b"0" or "keep-alive" in connection)
         self._frame()
@@ -141,7 +141,7 @@ class ResponseParser:
         elif coding.lower() == "chunked":
             self._step = self._chunk_size
         elif coding.lower() not in ("", "identity"):
-            raise ResponseError(f"the answer has the unknown transfer encoding {quoted(coding.encode())}")
+            raise ResponseError(f"the response has the unknown transfer encoding {quoted(coding.encode())}")
         elif length is None:
             self._persistent = False
             self._step = self._until_end
@@ -150,7 +150,7 @@ class ResponseParser:
             self.ended = self._left == 0
             self._step = self._counted
         else:
-            raise ResponseError(f"the answer has the length {quoted(length.encode())}")
+            raise ResponseError(f"the response has the length {quoted(length.encode())}")
 
     def _until_end(self, at: int, body: bytearray) -> int | None:
         return self._take(at, len(self._buffer) - at, body)
@@ -174,7 +174,7 @@ class ResponseParser:
             return None
         found = _CHUNK_SIZE.match(line)
         if found is None:
-            raise ResponseError(f"the answer has a chunk of the size {quoted(line)}")
+            raise ResponseError(f"the response has a chunk of the size {quoted(line)}")
         self._left = int(found[1], 16)
         self._step = self._chunk if self._left else self._trailer
         return following
@@ -188,7 +188,7 @@ class ResponseParser:
     def _chunk_end(self, at: int, _body: bytearray) -> int | None:
         line, following = self._line(at)
         if line:
-            raise ResponseError("the answer has a chunk that is longer than its size")
+            raise ResponseError("the response has a chunk that is longer than its size")
         self._step = self._step if following is None else self._chunk_size
         return following
 
@@ -202,7 +202,7 @@ class ResponseParser:
         end = self._buffer.find(b"\n", max(at, self._searched), at + CHUNK_LINE_MAX)
         if end < 0:
             if len(self._buffer) - at >= CHUNK_LINE_MAX:
-                raise ResponseError("the answer has an endless line between its chunks")
+                raise ResponseError("the response has an endless line between its chunks")
             self._searched = len(self._buffer)
             return b"", None
         return bytes(self._buffer[at:end]).rstrip(b"\r"), end + 1

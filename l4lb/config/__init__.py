@@ -1,4 +1,4 @@
-"""The configuration: one YAML file (and what it includes), or plain data, in; one frozen `Config` out."""
+"""The configuration: one YAML file with its includes, or plain data, becomes one frozen `Config`."""
 
 from l4lb.config.address import Address
 from l4lb.config.load import load_config, read_config

@@ -1,4 +1,4 @@
-"""Where a socket lives: an IP address and port, a host name and port, or a unix socket."""
+"""The address of a socket: an IP address and port, a host name and port, or a unix socket."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NUMERIC = re.compile(r"[0-9]+", re.ASCII)
 class Address:
     """Either `host` and `port`, or `path`. `parse(str(address)) == address` always holds.
 
-    `host` is a canonical IP address without brackets, or a name in lower case. A link-local IPv6 address has the name
-    or number of its interface behind a `%`. `path` is absolute, or begins with `@` for a name in the kernel's abstract
+    `host` is a canonical IP address without brackets, or a name in lower case. A link-local IPv6 address ends with `%`
+    and the name or number of its interface. `path` is absolute, or begins with `@` for a name in the kernel's abstract
     namespace.
     """
 
@@ -32,7 +32,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read `10.0.0.1:80`, `[2001:db8::1]:80`, `name:80`, `*:80` or `unix:/path`. ValueError says what is wrong."""
+        """Parse `10.0.0.1:80`, `[2001:db8::1]:80`, `name:80`, `*:80` or `unix:/path`. ValueError says what is wrong."""
         if text.startswith("unix:"):
             return cls(path=_unix_path(text))
         if not text.isascii() or not text.isprintable() or " " in text:
@@ -63,17 +63,17 @@ class Address:
 
     @property
     def interface(self) -> str | None:
-        """The name or number of the interface that a link-local IPv6 address belongs to; None for any other address."""
+        """The name or number of the interface of a link-local IPv6 address; None for any other address."""
         return self.host.partition("%")[2] or None if self.is_ipv6 and self.host is not None else None
 
     @property
     def is_open(self) -> bool:
-        """Whether this host has to say where it is: a name leads elsewhere in time, and interfaces get new numbers."""
+        """Whether the address has to be looked up again: names change their addresses, and interfaces their numbers."""
         return self.is_name or self.interface is not None
 
     @property
     def unix_name(self) -> str:
-        """What the socket module calls a unix address: an abstract name begins with a NUL there."""
+        """The unix address for the socket module, where an abstract name begins with NUL."""
         if self.path is None:
             raise ValueError(f"{self} is not a unix socket")
         return "\0" + self.path[1:] if self.path.startswith("@") else self.path
@@ -114,11 +114,11 @@ def _ipv4_or_name(host: str, text: str) -> str:
         return "0.0.0.0"
     if not host:
         raise ValueError(f"{quoted(text)} has no host; write *{text} for every IPv4 address, or 127.0.0.1{text}")
-    # A last dot says that the name is whole: search domains do not apply.
+    # A trailing dot marks a complete name: search domains do not apply.
     labels = host.removesuffix(".").split(".")
     if _NUMERIC.fullmatch(labels[-1]):
         try:
-            # As strict as ipaddress, but not in Python: a file may have ten thousand of them.
+            # As strict as ipaddress, but in C: a file may have ten thousand addresses.
             socket.inet_pton(socket.AF_INET, host)
         except OSError:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A backend apart from any file: read by the rules of the file, and written as a file has it."""
+"""A single backend outside of a file: read by the rules of the file, and written as a file has it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from l4lb.config.tree import path_part
 from l4lb.errors import ConfigError, Problem
 
 PLACE = ("pools", "", "backends", 0)
-"""Where backends stand in a file."""
+"""The path of a list of backends in a file."""
 
 
 PROBLEMS_MAX = 8
-"""A client may not know the keys at all; no answer has to list every mistake, and each sentence takes time."""
+"""Problems that are reported. A client may not know the keys at all, and each sentence takes time."""
 
 
 def read_backend(settings: Mapping[str, Any]) -> model.Backend:
-    """The backend with these keys. ConfigError has the first problems; their paths begin at the backend."""
+    """The backend with these settings. ConfigError has the first problems, with paths relative to the backend."""
     try:
         return model.Backend.model_validate(dict(settings))
     except ValidationError as error:
@@ -37,7 +37,7 @@ def _problem(line: ErrorDetails) -> Problem:
 
 
 def written(backend: model.Backend) -> dict[str, Any]:
-    """The keys of a backend as a file has them: `read_backend` makes the same one of them."""
+    """The settings of a backend as a file has them. `read_backend` makes the same backend of them."""
     settings = backend.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {"name": backend.name, "address": str(backend.address), **_without(settings, "name", "address")}
 
@@ -50,6 +50,6 @@ def backend_problems(config: model.Config, name: str, backends: tuple[model.Back
     """What would be wrong with the configuration if a pool had these backends, in sentences."""
     pools: dict[str, model.Pool | None] = dict.fromkeys(config.pools)
     pools[name] = config.pools[name].model_copy(update={"backends": backends})
-    # Networks and the other pools are as they were, and fine; looking at them would take as long as reading the file.
+    # Networks and the other pools are unchanged and valid; checking them would take as long as reading the file.
     data = {"listeners": config.listeners, "pools": pools, "zones": dict.fromkeys(config.zones, ())}
     return [conflict.message for conflict in find_conflicts(data)]

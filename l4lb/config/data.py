@@ -1,4 +1,4 @@
-"""Plain data to the tree that a file would give, so that its mistakes are found, and named by their paths, alike."""
+"""Builds the tree of plain data, so that problems in it are found and named by their paths as in a file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from l4lb.errors import Problem
 
 
 class DataTree:
-    """Builds the tree of a mapping; what is wrong but can be stepped over goes to `problems`.
+    """Builds the tree of a mapping. Problems that do not stop it go to `problems`.
 
-    Its places are of no file, and their lines count the values: they tell two mistakes apart and put them in order.
+    Its places have no file. Their lines number the values, which distinguishes problems and puts them in order.
     """
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -22,7 +22,7 @@ class DataTree:
         self._nodes = 0
 
     def build(self, data: Mapping[Any, Any]) -> MapNode:
-        """SyntaxProblem when it is too deep, or too much."""
+        """SyntaxProblem if the data is nested too deep or has too many values."""
         root = self._section(data, "", 1)
         if "include" in root.entries:
             place, _ = root.entries.pop("include")

@@ -1,6 +1,6 @@
-"""Defaults and presets, written into the listeners and pools that are silent about them.
+"""Merges defaults and presets into listeners and pools.
 
-This works on the plain data of a file. What is not of the right shape stays as it is, for the model to refuse.
+It works on the plain data of a file. Data of the wrong shape stays as it is, and the model reports it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _MERGED_BY_KEY = ("timeouts", "tcp")
 
 
 def merge_defaults(data: Mapping[str, Any], listener_keys: frozenset[str], pool_keys: frozenset[str]) -> dict[str, Any]:
-    """The data with every default, and every preset, written into the listeners and pools that are silent about it.
+    """The data with all defaults and presets merged into its listeners and pools.
 
-    What a pool says itself comes first, then its preset, then the defaults, then a preset that they name.
+    The keys of a pool come first, then its preset, then the defaults, then a preset named in the defaults.
     """
     merged = dict(data)
     defaults = data.get("defaults")
@@ -33,7 +33,7 @@ def merge_defaults(data: Mapping[str, Any], listener_keys: frozenset[str], pool_
 
 
 def _with_no_backends(pool: Any) -> Any:
-    """A pool that finds its backends need not list any."""
+    """A pool that discovers its backends need not list any."""
     if isinstance(pool, Mapping) and pool.get("discover") is not None:
         return {"backends": [], **pool}
     return pool
@@ -49,7 +49,7 @@ def _with_preset(pool: Any) -> Any:
 
 
 def _filled(own: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` with what `common` has beside it, key by key. A section of another `type` is another thing."""
+    """`own` completed by the keys of `common`. A section of another `type` is not completed."""
     merged = {**common, **own}
     for key in own.keys() & common.keys():
         ours, theirs = own[key], common[key]

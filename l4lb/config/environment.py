@@ -1,4 +1,4 @@
-"""`${VAR}` and `${VAR:-default}` in a value: what the environment puts there."""
+"""Environment variables in values: `${VAR}` and `${VAR:-default}`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BODY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
 
 
 def expand(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The text with its references replaced, and a sentence for each one that cannot be.
+    """The text with its references replaced, and a sentence for each invalid reference.
 
-    As in a shell, a default also stands for a variable that is set but empty. `$${` is a plain `${`. What comes out of
-    a variable is not looked into again.
+    As in a shell, the default also replaces a variable that is set but empty. `$${` stands for `${`. The value of a
+    variable is not expanded again.
     """
     complaints: list[str] = []
 
@@ -26,7 +26,7 @@ def expand(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
         body = _BODY.fullmatch(found[1])
         if body is None or not found[2]:
             complaints.append(
-                f"{quoted(found[0])} is no reference; write ${{NAME}} or ${{NAME:-default}}, or $${{ for ${{"
+                f"{quoted(found[0])} is not a reference; write ${{NAME}} or ${{NAME:-default}}, or $${{ for ${{"
             )
             return ""
         name, default = body.groups()
@@ -43,7 +43,7 @@ def expand(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def escaped(value: Any) -> Any:
-    """The data with its text spelled so that `expand` leaves it as it is."""
+    """The data with its text escaped, so that `expand` does not change it."""
     match value:
         case str():
             return value.replace("${", "$${")
@@ -56,7 +56,7 @@ def escaped(value: Any) -> Any:
 
 
 def _is_text(value: str) -> bool:
-    """Whether the system could decode it: bytes that are no UTF-8 appear as lone surrogates."""
+    """Whether the variable is valid text: bytes that are not UTF-8 appear as lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:

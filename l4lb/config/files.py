@@ -1,4 +1,4 @@
-"""The files of a configuration: read within bounds, and put together by `include`."""
+"""Reads the files of a configuration, within bounds, and merges includes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from l4lb.config.tree import Budget, ListNode, MapNode, Node, Place, ScalarNode,
 from l4lb.errors import Problem
 
 BYTES_MAX = 16 * 1024 * 1024
-"""All files together."""
+"""Bytes of all files together."""
 
 FILES_MAX = 1024
 DEPTH_MAX = 8
-"""Files that include files that include files."""
+"""Levels of files that include files."""
 
 PATH_MAX = 4096
 
 
 def read_regular(path: str, most: int) -> bytes:
-    """The first bytes of a file, if it is one. OSError or ValueError if not."""
+    """The first bytes of a regular file. OSError or ValueError if it is not one."""
     # Without O_NONBLOCK, opening a FIFO would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -41,10 +41,10 @@ def read_regular(path: str, most: int) -> bytes:
 
 @dataclass(slots=True)
 class FileReader:
-    """Reads a file and what it includes into one tree.
+    """Reads a file and its includes into one tree.
 
-    `files` are those read, in order. `complete` is False when something is missing from the tree, so that nothing can
-    be said about what it lacks.
+    `files` are those read, in order. `complete` is False if something is missing from the tree; then nothing can be
+    said about missing keys.
     """
 
     environ: Mapping[str, str]
@@ -56,7 +56,7 @@ class FileReader:
     _identities: set[str] = field(default_factory=set)
 
     def read(self, path: str, data: bytes | None = None) -> MapNode:
-        """The tree of the file at `path`, or of one that has this `data`."""
+        """The tree of the file at `path`, or of `data` in its place."""
         root = MapNode(Place(path, 1, 1), {})
         self._read_into(root, path, Place(path, 1, 1), (), data)
         return root
@@ -64,7 +64,7 @@ class FileReader:
     def _read_into(
         self, root: MapNode, path: str, asked: Place, parents: tuple[str, ...], data: bytes | None = None
     ) -> None:
-        """Add what the file holds to `root`. `asked` is where a failure to read it is reported."""
+        """Add the contents of a file to `root`. `asked` is where a failure to read it is reported."""
         identity = _identity(path)
         self.files.append(path)
         self._identities.add(identity)
@@ -142,10 +142,10 @@ class FileReader:
             self._read_into(root, file, pattern.place, parents)
 
     def _merge(self, root: MapNode, tree: MapNode) -> None:
-        """Add a file's sections key by key: what two files both say is a mistake in one of them."""
+        """Merge a file's sections key by key. A key that two files set is an error."""
         for name, (key_place, node) in tree.entries.items():
             if name not in root.entries:
-                # A copy, because a section that stays open for other files must not be one that an alias shares.
+                # A copy: other files add to this section, and an alias may share the original.
                 copy = MapNode(node.place, dict(node.entries)) if isinstance(node, MapNode) else node
                 root.entries[name] = key_place, copy
                 continue
@@ -168,13 +168,13 @@ class FileReader:
 
 
 def _identity(path: str) -> str:
-    """What a file is known by, however it is spelled."""
+    """Identifies a file however its path is spelled."""
     try:
         return os.path.realpath(path)
-    except ValueError:  # no path at all; reading it says so
+    except ValueError:  # not a valid path; reading it reports that
         return path
 
 
 def _quoted(path: str) -> str:
-    """A path in full: the end of it says most."""
+    """A path in full, because its end says most."""
     return quoted(path, PATH_MAX)

@@ -1,4 +1,4 @@
-"""Files of networks: `{file: PATH}` in a list, read before the configuration is checked, one network on each line."""
+"""Lists of networks in files: `{file: PATH}` in a list is read before validation, one network on each line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from l4lb.config.tree import ListNode, MapNode, Node, Place, ScalarNode, path_pa
 from l4lb.errors import Problem
 
 BYTES_MAX = 64 * 1024 * 1024
-"""All files together."""
+"""Bytes of all files together."""
 
 PROBLEMS_MAX = 10
-"""Mistakes that are named of a file. A file of another kind has one on every line."""
+"""Problems that are reported for one file. A file of another format has one on every line."""
 
 _BOM = b"\xef\xbb\xbf"
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -28,7 +28,7 @@ _MAPPED_BITS = 96
 
 @dataclass(slots=True)
 class NetworkFiles:
-    """Puts what files hold into a tree. What is wrong goes to `problems`, and what was read to `files`.
+    """Replaces references to files by their networks. Problems go to `problems`, and the files read to `files`.
 
     A file that several lists name is read once.
     """
@@ -39,7 +39,7 @@ class NetworkFiles:
     _known: dict[str, NetworkFile] = field(default_factory=dict)
 
     def put_into(self, tree: MapNode) -> None:
-        """In place of every `{file: PATH}` where networks may stand."""
+        """Replace every `{file: PATH}` where networks may stand."""
         for section, key, path in _places(tree):
             place, node = section.entries[key]
             if isinstance(node, ListNode):
@@ -96,7 +96,7 @@ class NetworkFiles:
 
 
 def _places(tree: MapNode) -> Iterator[tuple[MapNode, str, str]]:
-    """Where lists of networks may stand: the section, the key, and the whole path."""
+    """Where lists of networks may be: section, key and full path."""
     listeners = _section(tree, "listeners")
     for name in listeners.entries:
         yield from _listener_places(_section(listeners, name), f"listeners{path_part(name)}")
@@ -118,8 +118,8 @@ def _section(parent: MapNode, key: str) -> MapNode:
 
 
 def _packed(text: bytes) -> bytes:
-    """16 bytes of address and one of length. ValueError if it is no network. There may be a million of them, so what is
-    as usual takes the short way."""
+    """16 bytes of address and one of length. ValueError if it is not a network. A list may have a million of them, so
+    the usual spelling takes a fast path."""
     address, slash, digits = text.partition(b"/")
     if not slash or (digits.isdigit() and len(digits) <= 3):
         try:

@@ -1,4 +1,4 @@
-"""From a file, or from plain data, to a `Config`, or to every problem with it at its place."""
+"""Turns a file or plain data into a `Config`, or reports every problem at its place."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from l4lb.geo import database
 def load_config(
     path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, *, data: bytes | None = None
 ) -> Config:
-    """Read the configuration file at `path`, or that with this `data`, and the files it includes.
+    """Read the configuration file at `path`, or `data` in its place, and the files it includes.
 
-    Nothing is resolved, bound or contacted; databases are only looked into. `environ` stands in for the environment.
-    ConfigError has every problem, in the order of the files and of the lines in them; nothing else is raised.
+    Nothing is resolved, bound or contacted; databases are only opened. `environ` replaces the environment. ConfigError
+    has every problem, ordered by file and line; no other exception is raised.
     """
     source = FileReader(os.environ if environ is None else environ)
     tree = source.read(os.fspath(path), data)
@@ -41,10 +41,10 @@ def load_config(
 
 
 def read_config(data: Mapping[str, Any]) -> Config:
-    """Read a configuration that is a mapping of the same shape as a file.
+    """Read a configuration from a mapping of the same shape as a file.
 
-    As in `load_config` nothing is contacted, and ConfigError has every problem, in the order of the mapping. A duration
-    may also be a number of seconds, or None for off. `${VAR}` is plain text.
+    As in `load_config`, nothing is contacted, and ConfigError has every problem, in the order of the mapping. A
+    duration may also be a number of seconds, or None for off. `${VAR}` is plain text.
     """
     problems: list[Problem] = []
     config = None
@@ -55,7 +55,7 @@ def read_config(data: Mapping[str, Any]) -> Config:
     except SyntaxProblem as error:
         problems.append(error.problem)
     if config is None or problems:
-        # Only the files that it names have lines.
+        # Only network files have lines.
         raise ConfigError(
             [problem if problem.file else replace(problem, line=0, column=0) for problem in sorted(problems)]
         )
@@ -63,7 +63,7 @@ def read_config(data: Mapping[str, Any]) -> Config:
 
 
 def _read(tree: MapNode, problems: list[Problem], context: dict[str, bool] | None) -> Config | None:
-    """The configuration of a tree, or None. What is wrong is added to the problems that are known."""
+    """The configuration of a tree, or None. Problems are added to `problems`."""
     try:
         config = Config.model_validate(plain(tree), context=context)
     except ValidationError as error:
@@ -75,7 +75,7 @@ def _read(tree: MapNode, problems: list[Problem], context: dict[str, bool] | Non
 
 
 def _validation_problems(tree: MapNode, lines: list[ErrorDetails], known: set[Place]) -> Iterator[Problem]:
-    """What the model says, at the places of the tree. At a place already known to be bad it says nothing new."""
+    """The model's problems at their places in the tree, except where a problem is already known."""
     said: set[tuple[Place, str]] = set()
     for line in lines:
         at_key = line["type"] in ("missing", "extra_forbidden")
@@ -84,7 +84,7 @@ def _validation_problems(tree: MapNode, lines: list[ErrorDetails], known: set[Pl
         if first := line.get("ctx", {}).get("first"):
             where, first_path = _locate(tree, first)
             message += f" ({where if where.file else first_path})"
-        # A bad default is wrong once, not in each pool that takes it.
+        # Report a bad default once, not in each pool that uses it.
         if place not in known and (place, message) not in said:
             said.add((place, message))
             yield Problem(*place, path, message)
@@ -106,8 +106,8 @@ def _place(problem: Problem) -> Place:
 def _locate(tree: MapNode, loc: Loc, *, at_key: bool = False) -> tuple[Place, str]:
     """Where the thing at `loc` is written, and its dotted path.
 
-    That is the value if it is a scalar and `at_key` is false, else its key. What a listener or pool does not say itself
-    is in the defaults; what is not there at all is at the section that lacks it.
+    That is the value if it is a scalar and `at_key` is false, else its key. A key that a listener or pool inherits is
+    in the defaults; a missing key is at the section that lacks it.
     """
     place, path, found = _walk(tree, loc, at_key)
     if not found and not at_key and loc[0] in ("listeners", "pools"):
@@ -131,7 +131,7 @@ def _walk(tree: MapNode, loc: Loc, at_key: bool) -> tuple[Place, str, bool]:
             place = node.place
             path += f"[{part}]"
         elif part == 0 and isinstance(node, MapNode):
-            continue  # one entry that stands alone where a list may be
+            continue  # a single entry in place of a list
         elif part == KEY:
             place = key_place
         elif isinstance(node, ScalarNode):

@@ -1,8 +1,8 @@
-"""Backends that are listeners of this process. Pure, but for the host's own addresses, which are asked for once.
+"""Finds backends that are listeners of this process. Pure, except that the host's own addresses are queried once.
 
-A chain of listeners is a design: one that routes by server name before one that balances. A circle never is: one client
-would be its own next client until no capacity is left. What a client asks for does not change on the way, so a circle
-has to be closed for one server name, or for clients without one.
+A chain of listeners may be intended: one that routes by server name before one that balances. A circle never is: a
+connection would come back to l4lb until no capacity is left. The server name does not change on the way, so a circle
+must be closed for one server name, or for connections without one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from l4lb.net.own_addresses import own_addresses
 K = TypeVar("K")
 
 STEPS_MAX = 100_000
-"""Listeners on circles, times server names, that are followed one by one. Beyond it any circle counts."""
+"""Listeners on circles, times server names, that are followed one by one. Beyond that any circle is an error."""
 
 _LOCALHOST = ("127.0.0.1", "::1")
 _ANY_IPV4, _ANY = "0.0.0.0", "::"
@@ -30,7 +30,7 @@ _ANY_IPV4, _ANY = "0.0.0.0", "::"
 
 @dataclass(frozen=True, slots=True)
 class ListenerRoutes:
-    """A listener: where it listens, and the pools of its clients, by server name in lower case and for all others."""
+    """A listener: its addresses, and the pools of its clients, by server name in lower case and for all others."""
 
     binds: Sequence[Address]
     pools: Collection[str]
@@ -40,7 +40,7 @@ class ListenerRoutes:
         return {*self.pools, *self.routes.values()}
 
     def pools_for(self, name: str | None) -> set[str]:
-        """`*.suffix` stands for a name below the suffix that is not listed itself."""
+        """`*.suffix` matches a name below the suffix that is not listed itself."""
         if name is None:
             return set(self.pools)
         labels = name.split(".")
@@ -52,7 +52,7 @@ class ListenerRoutes:
 
 @dataclass(frozen=True, slots=True)
 class Loop(Generic[K]):
-    """Backend `backend` of `pool` is `listener`, from where clients come back to it."""
+    """Backend `backend` of `pool` is `listener`, from which connections come back to it."""
 
     pool: str
     backend: K
@@ -60,7 +60,7 @@ class Loop(Generic[K]):
 
 
 Steps = Mapping[str, Sequence[Loop[K]]]
-"""By pool: its backends that are listeners."""
+"""The backends of each pool that are listeners."""
 
 
 def find_loops(
@@ -68,7 +68,7 @@ def find_loops(
     pools: Mapping[str, Mapping[K, Address]],
     own: Callable[[], Collection[str]] = own_addresses,
 ) -> list[Loop[K]]:
-    """Every backend on a circle. Names that have to be looked up lead nowhere, but for localhost."""
+    """Every backend on a circle. Names that need a look-up are ignored, except for localhost."""
     places = _Places(doors, own)
     steps: dict[str, list[Loop[K]]] = defaultdict(list)
     for pool, backends in pools.items():
@@ -85,7 +85,7 @@ def find_loops(
 
 
 def _closed(chosen: Mapping[str, Set[str]], steps: Steps[K]) -> list[Loop[K]]:
-    """The steps that circles are made of where the clients of these listeners are served by these pools."""
+    """The edges of circles, if clients of these listeners use these pools."""
     circular = _circular({name: _next(pools, steps) for name, pools in chosen.items()})
     taken = {pool for name in circular for pool in chosen[name]}
     return [step for pool in taken for step in steps.get(pool, ()) if step.listener in circular]
@@ -96,7 +96,7 @@ def _next(pools: Set[str], steps: Steps[K]) -> set[str]:
 
 
 def _circular(leads: Mapping[str, Set[str]]) -> set[str]:
-    """The nodes on circles, and on ways from one circle to another. Linear in the edges."""
+    """The nodes on circles, and on paths between circles. Linear in the edges."""
     comes: dict[str, set[str]] = defaultdict(set)
     for name, others in leads.items():
         for other in others:
@@ -116,7 +116,7 @@ def _circular(leads: Mapping[str, Set[str]]) -> set[str]:
 
 
 class _Places:
-    """Which listener is at an address."""
+    """Finds the listener at an address."""
 
     def __init__(self, doors: Mapping[str, ListenerRoutes], own: Callable[[], Collection[str]]) -> None:
         self._find_own = own
@@ -137,7 +137,7 @@ class _Places:
                 yield name
 
     def _at_any(self, host: str, port: int | None) -> str | None:
-        """The listener at every address of this host that has the port, if the address is one of them."""
+        """The wildcard listener at this port, if the address belongs to this host."""
         any_ipv4 = self._listeners.get((_ANY_IPV4, port)) if ":" not in host else None
         name = any_ipv4 or self._listeners.get((_ANY, port))
         return name if name is not None and self._is_own(host) else None
@@ -151,7 +151,7 @@ class _Places:
 
 
 def _spot(address: Address) -> tuple[str, int | None]:
-    """A key that equals that of every other spelling. Those of unix sockets begin with @ or /."""
+    """A key that is equal for all spellings of an address. Those of unix sockets begin with @ or /."""
     if address.path is not None:
         return (address.path if address.path.startswith("@") else os.path.normpath(address.path), None)
     return (address.host or "", address.port)

@@ -1,4 +1,4 @@
-"""What pydantic found, as a sentence that says what to write instead."""
+"""Turns pydantic's errors into sentences that say what to write instead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from l4lb.config.rules import Loc
 
 
 def sentence(line: ErrorDetails) -> str:
-    """One clear sentence for one mistake."""
+    """One sentence for one error."""
     context: dict[str, Any] = line.get("ctx", {})
     value = line["input"]
     match line["type"]:
@@ -74,7 +74,7 @@ def _suggestion(given: Any, known: Iterable[str]) -> str:
 
 
 def _keys_beside(loc: Loc) -> set[str]:
-    """The keys of the section that the last part of `loc` is in."""
+    """The keys of the section that contains the last part of `loc`."""
     section: type[BaseModel] = Config
     named = False
     for part in loc[:-1]:

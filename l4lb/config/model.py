@@ -1,8 +1,8 @@
-"""The configuration as the program sees it: frozen, checked, every default filled in.
+"""The configuration as the program uses it: frozen, validated, with all defaults filled in.
 
-Attribute names are the keys of the YAML file. Durations are float seconds, None where they are off.
+Attribute names are the keys of the YAML file. Durations are float seconds, None if they are off.
 `Config.model_validate` takes plain data and reports everything that is wrong with it. In Python a duration may also be
-a number of seconds; a file has to name the unit.
+a number of seconds; a file must name the unit.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Defaults(Listener, Pool):
 
 
 class Config(Section):
-    """A whole configuration: every listener names a pool that is there, and nothing clashes."""
+    """A whole configuration: every listener names a pool that exists, and nothing clashes."""
 
     process: Process = Process()
     admin: Admin = Admin()

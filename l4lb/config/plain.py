@@ -1,4 +1,4 @@
-"""Reading the plain data of a file before the model does: whatever does not have the right shape reads as None."""
+"""Access to the plain data of a file before validation: data of the wrong shape reads as None."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read(reader: Callable[[Any], T], value: Any) -> T | None:
 
 
 def backend_name(backend: Any) -> str | None:
-    """The name of a backend: its own, or else its address. None when neither can be read."""
+    """The name of a backend: its own, or else its address. None if neither can be read."""
     if isinstance(backend, str | Address):
         backend = {"address": backend}
     name = get(backend, "name")

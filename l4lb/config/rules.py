@@ -1,7 +1,7 @@
-"""What the parts of a configuration must be to each other: names that meet, addresses that clash.
+"""Rules between the sections of a configuration: references and conflicts.
 
-These rules look at the plain data of a file, so they find what is wrong between sections even when something else is
-wrong within one. They never raise: what is not of the right shape is for the model to refuse.
+The rules look at the plain data of a file, so they find problems between sections even if a section itself is invalid.
+They never raise: the model reports data of the wrong shape.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ KEY_TYPES: Mapping[str, tuple[str, ...]] = {
 Loc = tuple[str | int, ...]
 
 KEY = "[key]"
-"""The end of a Loc that means a key and not its value, here as in the model."""
+"""Ends a Loc that means a key and not its value, here as in the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Something wrong at `loc`. `first` is where the other half of the contradiction stands, if there is one."""
+    """A problem at `loc`. `first` is the place of the other half of a contradiction, if there is one."""
 
     loc: Loc
     message: str
@@ -89,7 +89,7 @@ def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
 
 def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Conflict]:
     if not listeners:
-        yield Conflict(("listeners",), "there is no listener; without one there is nothing to do")
+        yield Conflict(("listeners",), "there is no listener; add at least one")
     if len(listeners) > LISTENERS_MAX:
         yield Conflict(("listeners",), f"{len(listeners)} listeners are more than the {LISTENERS_MAX} that fit")
     taken: dict[Address, Loc] = {}
@@ -118,7 +118,7 @@ def _route_conflicts(loc: Loc, routes: Any, pools: Any) -> Iterator[Conflict]:
             yield Conflict((*loc, name), f"there is no pool {quoted(pool)}")
         key: Loc = (*loc, name, KEY)
         if (first := taken.setdefault(str(name).lower(), key)) is not key:
-            yield Conflict(key, f"{quoted(name)} is there already; case makes no other name", first)
+            yield Conflict(key, f"{quoted(name)} is there already; names ignore case", first)
 
 
 def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
@@ -133,7 +133,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
         yield from _health_conflicts(("pools", name, "health"), get(pool, "health"), get(pool, "load"))
         yield from _load_conflicts(("pools", name, "load"), get(pool, "load"))
         if get(pool, "scale_to_zero") is True and get(pool, "queue") is None:
-            message = "clients wait in the queue for somebody to be started; give the pool one: queue: {timeout: 10m}"
+            message = "clients wait in the queue until a backend starts; give the pool one: queue: {timeout: 10m}"
             yield Conflict(("pools", name, "scale_to_zero"), message)
         yield from _discover_conflicts(("pools", name, "discover"), get(pool, "discover"))
         yield from _drain_conflicts(("pools", name), pool)
@@ -151,9 +151,7 @@ def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> It
         if name is not None and (first := seen.setdefault(name, loc)) is not loc:
             yield Conflict(loc, f"the pool has a backend {quoted(name)} already; give this one another name", first)
         if get(backend, "agent") is not None and get(pool, "agent") is None:
-            yield Conflict(
-                (*loc, "agent"), "the pool has no agent, so none is asked; give the pool one: agent: {port: 9401}"
-            )
+            yield Conflict((*loc, "agent"), "the pool has no agent; give it one: agent: {port: 9401}")
     size = get(get(pool, "hash"), "table_size")
     if get(pool, "balance") in ("maglev", "source_hash") and isinstance(size, int) and len(backends) > size:
         message = f"{size} entries are too few for {len(backends)} backends; take a prime at least 100 times as large"
@@ -161,7 +159,7 @@ def _backend_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> It
 
 
 def _source_conflicts(pool_name: Any, pool: Any, backends: Sequence[Any]) -> Iterator[Conflict]:
-    """Each source once, and one of the family of each backend."""
+    """Each source must be unique, and each backend needs a source of its family."""
     seen: dict[str, Loc] = {}
     for index, item in enumerate(one_or_many(get(pool, "source"))):
         source, loc = read(read_source, item), ("pools", pool_name, "source", index)
@@ -184,7 +182,7 @@ def _loop_conflicts(listeners: Mapping[Any, Any], pools: Mapping[Any, Any]) -> I
     addresses = {name: _addresses_at(get(pool, "backends"), ports) for name, pool in pools.items()}
     for loop in find_loops(doors, addresses):
         address = addresses[loop.pool][loop.backend]
-        message = f"{address} is l4lb itself, and clients would come back to it without end; give another server"
+        message = f"{address} is l4lb itself, so connections would loop for ever; give another server"
         yield Conflict(("pools", loop.pool, "backends", loop.backend), message, ("listeners", loop.listener, "bind"))
 
 
@@ -199,7 +197,7 @@ def _door(listener: Any) -> ListenerRoutes:
 
 
 def _addresses_at(backends: Any, ports: Set[int | None]) -> dict[int, Address]:
-    """The addresses that have one of these ports, and those of unix sockets. Only they are read: there may be many."""
+    """The addresses with one of these ports, and those of unix sockets. Others, which may be many, are not parsed."""
     found: dict[int, Address] = {}
     for index, backend in enumerate(backends if isinstance(backends, Sequence) else ()):
         value = backend if isinstance(backend, str | Address) else get(backend, "address")
@@ -211,7 +209,7 @@ def _addresses_at(backends: Any, ports: Set[int | None]) -> dict[int, Address]:
 
 
 def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:
-    """`keepalive: off` may take back a default and leave the pace of it standing."""
+    """`keepalive: off` may override a default and leave the other keepalive keys without effect."""
     if isinstance(tcp, Mapping) and "keepalive" not in tcp:
         for key in PROBE_KEYS:
             if key in tcp:
@@ -219,7 +217,7 @@ def _tcp_conflicts(loc: Loc, tcp: Any) -> Iterator[Conflict]:
 
 
 def _drain_conflicts(loc: Loc, pool: Any) -> Iterator[Conflict]:
-    """Sessions that would leave after they were closed."""
+    """`drain_spread` must not be longer than `drain_timeout`, which closes the sessions anyway."""
     spread = _seconds(get(pool, "drain_spread"))
     patience = _seconds(pool.get("drain_timeout", DRAIN_TIMEOUT)) if isinstance(pool, Mapping) else None
     if spread is not None and patience is not None and spread > patience:
@@ -228,7 +226,7 @@ def _drain_conflicts(loc: Loc, pool: Any) -> Iterator[Conflict]:
 
 
 def _place_conflicts(pools: Mapping[Any, Any], zones: Mapping[Any, Any]) -> Iterator[Conflict]:
-    """Backends that are nowhere."""
+    """Backends in undefined zones."""
     for name, pool in pools.items():
         backends = get(pool, "backends")
         for index, backend in enumerate(backends if isinstance(backends, Sequence) else ()):
@@ -303,7 +301,7 @@ def _load_conflicts(loc: Loc, load: Any) -> Iterator[Conflict]:
         yield Conflict(loc, "there is nothing to read; give signals, or a preset that has some")
     placeholders = set(re.findall(r"[{][^}]*[}]?|[}]", str(load.get("url", ""))))
     for unknown in sorted(placeholders - {"{host}", "{port}"}):
-        yield Conflict((*loc, "url"), f"{quoted(unknown)} stands for nothing; use {{host}} and {{port}}")
+        yield Conflict((*loc, "url"), f"{quoted(unknown)} is not a placeholder; use {{host}} and {{port}}")
 
 
 def _discover_conflicts(loc: Loc, discover: Any) -> Iterator[Conflict]:
@@ -319,7 +317,7 @@ def _discover_conflicts(loc: Loc, discover: Any) -> Iterator[Conflict]:
     etcd = discover.get("etcd")
     for key, other in (("certificate", "key"), ("key", "certificate")):
         if get(etcd, key) is not None and get(etcd, other) is None:
-            yield Conflict((*loc, "etcd", key), f"it is of no use without {other}; give both or neither")
+            yield Conflict((*loc, "etcd", key), f"it needs {other}; give both or neither")
 
 
 def _dns_conflicts(loc: Loc, dns: Any) -> Iterator[Conflict]:
@@ -335,5 +333,5 @@ def _dns_conflicts(loc: Loc, dns: Any) -> Iterator[Conflict]:
 
 
 def _seconds(duration: Any) -> float | None:
-    """None where it is no duration, or off."""
+    """The duration in seconds; None if it is invalid or off."""
     return read(parse_duration, duration) if isinstance(duration, str) else duration if is_number(duration) else None

@@ -1,4 +1,4 @@
-"""JSON Schema of the file as people write it, for editors."""
+"""The JSON Schema of the file, for editors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SCALAR_KEYS = ("type", "enum", "const", "pattern", "minLength", "maxLength", "m
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12). It accepts every valid file; what sections must be to each other is beyond it."""
+    """The schema (draft 2020-12). It accepts every valid file; rules between sections are beyond it."""
     schema = Config.model_json_schema(by_alias=True)
     definitions = schema["$defs"]
-    # What a file leaves out may come from another file, or from the defaults.
+    # A key may also come from an included file, or from the defaults.
     for section in (schema, definitions["Listener"], definitions["Pool"]):
         section.pop("required", None)
     for item in definitions["Defaults"]["properties"].values():
@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with defaults as a file spells them, and a reference allowed wherever a scalar is."""
+    """The schema with defaults as a file spells them, and a reference allowed instead of each scalar."""
     written: dict[str, Any] = {}
     for key, value in schema.items():
         if key in ("properties", "patternProperties", "$defs"):

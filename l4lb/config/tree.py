@@ -1,8 +1,8 @@
-"""YAML text to a tree whose every value knows where it was written.
+"""Parses YAML text into a tree whose values know where they were written.
 
-Built from parser events rather than from the library's own composer, so that everything a file can do to its reader
-is bounded: how deep it nests, how much its aliases expand to, and which tags it may use (none that make objects).
-Plain `true`, `null` and whole numbers have their type; everything else is text, `off` and `yes` too.
+It is built from parser events instead of the library's composer, so that everything a file can do to its reader is
+bounded: nesting, the expansion of aliases, and tags (none that create objects). Plain `true`, `null` and whole numbers
+have their type; everything else is text, including `off` and `yes`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEPTH_MAX = 32
 NODES_MAX = 1_000_000
 """Values of a whole configuration, each counted as often as aliases repeat it."""
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a PyYAML built without libyaml is slower, not different
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml, PyYAML is slower but otherwise equal
 _TEXT_TAGS = (None, "!", "tag:yaml.org,2002:str")
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 _WORDS: dict[str, bool | None] = {
@@ -32,7 +32,7 @@ _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _LIBRARY_TOO_DEEP = "nesting depth"
-"""In the message with which libyaml refuses nesting; it scans ahead, and may do so before the first event arrives."""
+"""Part of libyaml's message when it rejects nesting; it scans ahead, so this may come before the first event."""
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -60,7 +60,7 @@ class ListNode(NamedTuple):
 
 
 class MapNode(NamedTuple):
-    """A mapping: where each key stands, and its value."""
+    """A mapping: the place of each key, and its value."""
 
     place: Place
     entries: dict[str, tuple[Place, Node]]
@@ -70,7 +70,7 @@ Node: TypeAlias = ScalarNode | ListNode | MapNode
 
 
 def path_part(key: str | int) -> str:
-    """A key, or an index, as a step of a dotted path, on one line whatever it holds."""
+    """A key or an index as a step of a dotted path, printable on one line."""
     if isinstance(key, int):
         return f"[{key}]"
     return f".{key}" if key.isprintable() and len(key) <= 128 else f".{quoted(key)}"
@@ -89,13 +89,13 @@ def plain(node: Node) -> Any:
 
 @dataclass(slots=True)
 class Budget:
-    """What is left of `NODES_MAX`, shared by all files of a configuration."""
+    """How much of `NODES_MAX` is left, shared by all files of a configuration."""
 
     nodes: int = NODES_MAX
 
 
 class SyntaxProblem(Exception):
-    """The file cannot be read on."""
+    """The rest of the file cannot be parsed."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -104,7 +104,7 @@ class SyntaxProblem(Exception):
 
 @dataclass(slots=True)
 class TreeBuilder:
-    """Builds the tree of one file; what is wrong but can be stepped over goes to `problems`."""
+    """Builds the tree of one file. Problems that do not stop it go to `problems`."""
 
     file: str
     environ: Mapping[str, str]
@@ -114,7 +114,7 @@ class TreeBuilder:
     _path: list[str | int] = field(default_factory=list)
 
     def build(self, text: str) -> Node | None:
-        """The tree of `text`, None if it holds nothing. SyntaxProblem when it is no YAML, or too much of it."""
+        """The tree of `text`, None if it is empty. SyntaxProblem if it is invalid YAML or too large."""
         if found := _UNREADABLE.search(text):
             before = text[: found.start()]
             place = Place(self.file, before.count("\n") + 1, len(before) - before.rfind("\n"))
@@ -127,7 +127,7 @@ class TreeBuilder:
             message = ", ".join(part for part in (error.context, error.problem) if part)
             if _LIBRARY_TOO_DEEP in message:
                 raise _too_deep(place) from error
-            # A file that ends too early has its mark on the line after the last.
+            # If the file ends too early, the mark is on the line after the last.
             if mark and "${" in "".join(text.split("\n", mark.line + 1)[mark.line : mark.line + 1]):
                 message += "; inside {} and [], put a value with ${VAR} in quotes"
             raise _failure(place, f"this is not YAML: {message}") from error
@@ -145,7 +145,7 @@ class TreeBuilder:
         return root
 
     def _node(self, event: Any, stream: Iterator[Any], depth: int) -> tuple[Node, int]:
-        """The node that begins with `event`, and how many values it holds with all aliases expanded."""
+        """The node that begins with `event`, and its number of values with all aliases expanded."""
         place = self._place(event)
         if depth > DEPTH_MAX:
             raise _too_deep(place)

@@ -1,6 +1,6 @@
 """Durations and rates as people write them: a number and its unit.
 
-A bare number is refused on purpose: `timeout: 30` means seconds to one reader and milliseconds to the next.
+A bare number is rejected on purpose: `timeout: 30` means seconds to one reader and milliseconds to the next.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from l4lb.base.text import quoted
 
 SECONDS_MAX = 365 * 86400.0
-"""The longest duration: a year. Anything longer is a slip of the keyboard, and `off` says it better."""
+"""The longest duration: a year. Anything longer is probably a typo; `off` is clearer."""
 
 DURATION_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d)$"
 
@@ -20,7 +20,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str) -> float:
-    """Seconds that `250ms`, `5s`, `1.5s`, `10m`, `1h` or `1d` stands for. ValueError says what to write instead."""
+    """Parse `250ms`, `5s`, `1.5s`, `10m`, `1h` or `1d` to seconds. ValueError says what to write instead."""
     found = _DURATION.fullmatch(text)
     if found is None:
         if _BARE.fullmatch(text):
@@ -40,7 +40,7 @@ _RATE = re.compile(RATE_PATTERN, re.ASCII)
 
 
 def parse_rate(text: str) -> float:
-    """How many a second `50/s`, `10/m` or `1/h` stands for. ValueError says what to write instead."""
+    """Parse `50/s`, `10/m` or `1/h` to a number per second. ValueError says what to write instead."""
     found = _RATE.fullmatch(text)
     if found is None:
         raise ValueError(f"{quoted(text)} is not a rate; write a number and a unit, such as 50/s, 10/m or 1/h")
@@ -49,7 +49,7 @@ def parse_rate(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact spelling that `parse_duration` reads back: 90.0 -> `90s`, 3600.0 -> `1h`."""
+    """The shortest exact spelling that `parse_duration` accepts: 90.0 -> `90s`, 3600.0 -> `1h`."""
     for unit in ("d", "h", "m", "s"):
         count = seconds / _SECONDS[unit]
         if count >= 1 and count == int(count):

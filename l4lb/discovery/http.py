@@ -44,7 +44,7 @@ class HttpSource:
                 async with asyncio.timeout(timeout):
                     etag = await self._ask(client, etag, report)
             except TimeoutError:
-                raise TimeoutError(f"no whole answer within {timeout:g}s") from None
+                raise TimeoutError(f"no complete response within {timeout:g}s") from None
         raise AssertionError("rounds do not end")
 
     async def _ask(self, client: Client, etag: str | None, report: Report) -> str | None:

@@ -86,7 +86,7 @@ async def _exactly(sock: socket.socket, size: int) -> bytes:
     while len(data) < size:
         piece = await loop.sock_recv(sock, size - len(data))
         if not piece:
-            raise EOFError("the connection ended within the answer")
+            raise EOFError("the connection ended within the response")
         data += piece
     return bytes(data)
 

@@ -1,1 +1,1 @@
-"""Active health checks: what a check says, how often it is asked, and what follows from it."""
+"""Health checks: when a backend is checked, what a result means, and what follows from it."""

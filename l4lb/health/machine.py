@@ -1,14 +1,14 @@
-"""When is a backend up, and when is it checked next? A pure state machine over check results.
+"""A pure state machine over check results: when a backend is up, and when it is checked next.
 
-The counting is HAProxy's: consecutive results decide, and one that contradicts the run restores it. A backend that was
-never checked is pending: it gets no session before its first good check, which is enough to bring it up. One whose
-checks fail from the beginning goes down like any other, so that somebody hears of it.
+It counts as HAProxy does: consecutive results decide, and one contradicting result resets the count. A backend that was
+never checked is pending: it gets no session before its first successful check, and that one brings it up. A backend
+whose checks fail from the beginning goes down like any other, so that the failure is reported.
 
-Some results say nothing. No answer from a backend that sends bytes to its clients meanwhile leaves everything as it is,
-but not for ever. A check that this host could not make leaves everything as it is for as long as that lasts: a shortage
-here is no fault of any backend.
+Some results are inconclusive. If a check times out while the backend sends bytes to its clients, the state stays as it
+is, but not for ever. If this host could not make the check, the state stays for as long as that lasts: a shortage on
+this host is not the backend's fault.
 
-A backend that goes down again soon after it came up flaps: each time it takes twice as many good checks to come up.
+A backend that goes down again soon after it came up is flapping: each time it needs twice as many successful checks.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from l4lb.health.probes.base import Outcome
 from l4lb.status import HealthState
 
 UNDECIDED_MAX = 10
-"""Results in a row that may be undecided; the ones after them are failures."""
+"""Consecutive results that may be inconclusive; further ones count as failures."""
 
 FLAP_WINDOW = 60.0
 FLAP_INTERVALS = 10
-"""Down again within so many seconds, or so many intervals if that is more, is flapping."""
+"""Going down within this many seconds of coming up, or this many intervals if that is longer, is flapping."""
 
 FLAPS_MAX = 4
-"""Flaps that count: a backend needs at most 2**4 times as many good checks as one that is steady."""
+"""Flaps that count: a backend needs at most 2**4 times as many successful checks as a steady one."""
 
 
 class Finding(enum.Enum):
-    """What a check says of a backend."""
+    """What a check says about a backend."""
 
     GOOD = "success"
     BAD = "failure"
@@ -42,7 +42,7 @@ class Finding(enum.Enum):
 
 
 def finding(outcome: Outcome, *, bytes_flowed: bool) -> Finding:
-    """What the outcome of a check says when the backend did, or did not, send bytes to clients meanwhile."""
+    """What the outcome of a check means, given whether the backend sent bytes to clients during the check."""
     if outcome is Outcome.SUCCESS:
         return Finding.GOOD
     if outcome is Outcome.HINDERED:
@@ -54,8 +54,8 @@ def finding(outcome: Outcome, *, bytes_flowed: bool) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class HealthTrack:
-    """`streak` counts the results in a row that speak against `state`, `undecided` those that are undecided. `risen_at`
-    is when it last came up after it was down; times are seconds of any clock that does not jump."""
+    """`streak` counts consecutive results that contradict `state`, `undecided` those that are inconclusive. `risen_at`
+    is when the backend last came up after it was down. Times are in seconds of a monotonic clock."""
 
     state: HealthState = HealthState.PENDING
     streak: int = 0
@@ -64,7 +64,7 @@ class HealthTrack:
     risen_at: float = -math.inf
 
     def observe(self, found: Finding, settings: model.Health, now: float) -> HealthTrack:
-        """The health after one more result."""
+        """The state after one more result."""
         if found is Finding.HINDERED:
             return self
         if found is Finding.UNDECIDED:
@@ -84,7 +84,7 @@ class HealthTrack:
         return counted._fallen(settings, now) if counted.streak >= settings.fall else counted
 
     def good_needed(self, settings: model.Health) -> int:
-        """Good checks in a row that bring it up."""
+        """Consecutive successful checks that bring the backend up."""
         return settings.rise << self.flaps
 
     def interval(self, settings: model.Health) -> float:

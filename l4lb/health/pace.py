@@ -6,7 +6,7 @@ import math
 
 
 def next_turn(planned: float, interval: float, now: float) -> float:
-    """The first turn after `now`, whole intervals after the one that was planned: late checks shift no later ones, and
-    turns that were missed are not made up for."""
+    """The first time after `now` that is a whole number of intervals after the planned one: a late check does not delay
+    later ones, and missed checks are not repeated."""
     behind = max(0, math.floor((now - planned) / interval))
     return planned + (behind + 1) * interval

@@ -1,7 +1,7 @@
-"""What the connections of clients tell of backends: who is ejected, for how long, and who may not be. Pure.
+"""Passive health: which backends are ejected because of what happens on client connections, and for how long. Pure.
 
-Ejecting is what Envoy calls outlier detection, with its known traps closed: the time grows with the number of recent
-ejections and shrinks again, a share of the pool always stays, and never is the last usable backend ejected.
+This is Envoy's outlier detection without its known traps: the time of an ejection grows with the number of recent
+ejections and shrinks again, a share of the pool always stays in service, and the last usable backend is never ejected.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Generic, TypeVar
 from l4lb.engine.api import BackendSummary
 
 MULTIPLE_MAX = 10
-"""An ejection lasts at most so many times as long as the first one."""
+"""An ejection lasts at most this many times as long as the first one."""
 
 OWED_MIN = 3
-"""Answers that a black hole owes at least: one client may ask what takes long."""
+"""Minimum number of responses that a black hole owes: a single request may just take long."""
 
 EXCESS_MAX = 2
-"""Failures are remembered up to so many times what it takes to be ejected."""
+"""The count of failures is limited to this many times the number that ejects."""
 
 PATIENCE = 5
-"""A backend is silent when it says nothing for so many times as long as its slowest peer takes to begin an answer."""
+"""A backend counts as silent after this many times the longest time that its peers take to start a response."""
 
 Key = TypeVar("Key", bound=str)
 
@@ -36,7 +36,8 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PassiveRules:
-    """`failures` more than successes eject for `eject` seconds; at most a share `max_ejected` of a pool is out."""
+    """`failures` more failures than successes eject for `eject` seconds. At most a share `max_ejected` of a pool is
+    out."""
 
     failures: int
     eject: float
@@ -46,10 +47,11 @@ class PassiveRules:
 
 @dataclass(frozen=True, slots=True)
 class OutlierTrack:
-    """A backend through time; times are seconds of a clock that does not jump.
+    """A backend over time, in seconds of a monotonic clock.
 
-    `excess` is by how many its failures outnumber its successes. `silent_since` is since when it owes answers and sends
-    nothing, `heard_at` when it last sent something. `ejections` are recent, as of `returned_at`.
+    `excess` is the number of failures minus successes, at least 0. `silent_since` is since when the backend owes
+    responses and sends nothing, `heard_at` when it last sent something. `ejections` counts recent ones, as of
+    `returned_at`.
     """
 
     summary: BackendSummary | None = None
@@ -76,14 +78,14 @@ class Event(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PoolDecision(Generic[Key]):
-    """The tracks after a look at a pool, and what happened to whom."""
+    """The tracks of a pool after a round, and what happened to which backend."""
 
     tracks: dict[Key, OutlierTrack]
     events: dict[Key, Event] = field(default_factory=dict)
 
 
 def observe(track: OutlierTrack, summary: BackendSummary, rules: PassiveRules, now: float) -> OutlierTrack:
-    """The track after one more look at what the backend's connections do."""
+    """The track after another look at the backend's counters."""
     before = track.summary
     if (
         before is None
@@ -94,13 +96,13 @@ def observe(track: OutlierTrack, summary: BackendSummary, rules: PassiveRules, n
     spoke = summary.received_bytes_total != before.received_bytes_total
     owes = summary.busy >= OWED_MIN and not spoke
     if summary == before and owes is (track.silent_since is not None):
-        return track  # nothing happens on most of thousands of backends
+        return track  # most of thousands of backends are unchanged
     failed = summary.failures_total - before.failures_total
     answered = summary.answered_total - before.answered_total
     return replace(
         track,
         summary=summary,
-        # A bound, so that it does not take a thousand successes to make up for a thousand failures.
+        # Limited, so that a thousand failures do not take a thousand successes to make up for.
         excess=min(EXCESS_MAX * rules.failures, max(0, track.excess + failed - answered)),
         silent_since=(now if track.silent_since is None else track.silent_since) if owes else None,
         heard_at=now if spoke else track.heard_at,
@@ -110,7 +112,7 @@ def observe(track: OutlierTrack, summary: BackendSummary, rules: PassiveRules, n
 def decide(
     tracks: Mapping[Key, OutlierTrack], eligible: Collection[Key], rules: PassiveRules, now: float
 ) -> PoolDecision[Key]:
-    """Who of a pool is out from now on. `eligible` would take sessions if nobody were ejected."""
+    """Decides which backends of a pool are out. `eligible` backends would take sessions without an ejection."""
     verdict = PoolDecision({key: track if key in eligible else _forgiven(track) for key, track in tracks.items()})
     _bring_back(verdict, eligible, now)
     suspects = _suspects(verdict.tracks, eligible, rules, now)
@@ -131,14 +133,14 @@ def decide(
 
 
 def places(backends: int, rules: PassiveRules) -> int:
-    """How many of so many backends may be out at once."""
+    """How many backends may be out at once."""
     if rules.max_ejected == 0:
         return 0
     return min(max(1, math.floor(rules.max_ejected * backends + 1e-9)), max(0, backends - 1))
 
 
 def _forgiven(track: OutlierTrack) -> OutlierTrack:
-    """Checks or operators have taken it out already; when they let it in again it begins anew."""
+    """A backend that is already out of service by checks or an operator starts afresh when it returns."""
     if track.excess == 0 and track.silent_since is None and not track.withheld:
         return track
     return replace(track, excess=0, silent_since=None, withheld=False)
@@ -175,7 +177,7 @@ def _suspects(
 
 
 def _is_black_hole(silence: float, peers: Collection[OutlierTrack], rules: PassiveRules, now: float) -> bool:
-    """Whether so long a silence stands out: others were heard in the meantime, and none of them takes that long."""
+    """Whether the silence stands out: other backends sent data meanwhile, and none is ever silent for that long."""
     if rules.black_hole is None or silence < rules.black_hole:
         return False
     heard = [peer for peer in peers if now - peer.heard_at < silence]
@@ -184,7 +186,7 @@ def _is_black_hole(silence: float, peers: Collection[OutlierTrack], rules: Passi
 
 
 def _ejected(track: OutlierTrack, cause: Cause, rules: PassiveRules, now: float) -> OutlierTrack:
-    # Each span of `eject` in service makes up for one ejection.
+    # Each `eject` seconds in service cancel one ejection.
     served = now - track.returned_at
     made_up = MULTIPLE_MAX if math.isinf(served) else math.floor(served / rules.eject)
     ejections = min(max(0, track.ejections - made_up) + 1, MULTIPLE_MAX)

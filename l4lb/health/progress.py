@@ -1,6 +1,6 @@
-"""Does a server get on with its work? A counter that stands still while requests are running says no. Pure.
+"""Detects servers whose work has stalled: a counter stands still while requests are running. Pure.
 
-Checks do not see it: model servers whose engine hangs go on answering them.
+Health checks do not find this: a model server whose engine hangs still responds to them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a server said at one time: requests it works on, and what it has done so far. None is unknown."""
+    """What a server reported at one time: requests in progress, and the work done so far. None is unknown."""
 
     at: float
     running: float | None
@@ -19,13 +19,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ProgressTrack:
-    """`since` is when the counter was first seen to have this value while requests were running."""
+    """`since` is when the counter was first seen with this value while requests were running."""
 
     last: Work | None = None
     since: float | None = None
 
     def observe(self, work: Work) -> ProgressTrack:
-        """The progress after one more look. What is unknown changes nothing."""
+        """The track after another report. Unknown values change nothing."""
         if work.running is None or work.done is None:
             return self
         if work.running <= 0:
@@ -34,7 +34,8 @@ class ProgressTrack:
         return ProgressTrack(work, work.at if moved or self.since is None else self.since)
 
     def stalled(self, limit: float) -> float | None:
-        """For how long it has stood still, as of the last look; None unless that is `limit` seconds or more."""
+        """For how long the counter has stood still, as of the last report; None if that is shorter than `limit`
+        seconds."""
         if self.last is None or self.since is None or self.last.at - self.since < limit:
             return None
         return self.last.at - self.since

@@ -1,4 +1,4 @@
-"""Checks every backend at its own pace: one task each, spread in time, a bounded number at once."""
+"""Checks backends, each at its own interval: one task per backend, spread in time, with limited concurrency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from l4lb.net.target import Target
 from l4lb.status import HealthState
 
 CONCURRENCY = 64
-"""Checks at once, unless whoever makes the scheduler can spare more descriptors."""
+"""Checks at once, unless the owner has more descriptors to spare."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What to check, and the state it is in: up for a backend that already served without checks."""
+    """What to check, and the initial state: up for a backend that already served without checks."""
 
     target: Target
     settings: model.Health
@@ -39,8 +39,8 @@ class Check:
 
 @dataclass(slots=True)
 class Watch:
-    """A backend under check. `told` is the state that its owner knows of. `results_total` counts them by `success`,
-    `failure`, `inconclusive` and `hindered`. `checked` is set once a check has been made."""
+    """A backend under check. `told` is the state that was reported to the owner. `results_total` counts results by
+    `success`, `failure`, `inconclusive` and `hindered`. `checked` is set after the first check."""
 
     check: Check
     health: HealthTrack
@@ -58,7 +58,7 @@ def _silent(key: Hashable) -> int:
 class Scheduler(Generic[Key]):
     """Owns the check tasks. `on_change(key, health, message)` is called on the loop when a backend's state changes.
 
-    `received(key)` is how many bytes a backend has sent to clients so far.
+    `received(key)` returns how many bytes a backend has sent to clients so far.
     """
 
     def __init__(
@@ -78,11 +78,12 @@ class Scheduler(Generic[Key]):
         return self._watches.get(key)
 
     def restore(self, known: Mapping[Key, tuple[HealthTrack, str]]) -> None:
-        """What checks had come to, and said last, before there was this scheduler. Who is known counts as checked."""
+        """Restore states and messages from a predecessor's checks. These backends count as checked."""
         self._known.update(known)
 
     def apply(self, checks: Mapping[Key, Check]) -> None:
-        """Check exactly these from now on. Who stays goes on counting, unless it moved or is in another state now."""
+        """Check exactly these backends from now on. Known ones keep their state, unless their target or initial state
+        changed."""
         for key in self._watches.keys() - checks.keys():
             self._stop(self._watches.pop(key))
         for key, check in checks.items():
@@ -93,7 +94,8 @@ class Scheduler(Generic[Key]):
                 self._stop(watch)
                 self._start(key, Watch(check, HealthTrack(check.state), check.state, results_total=watch.results_total))
             elif (watch.check.settings, watch.check.subject) != (check.settings, check.subject):
-                # Begin anew with what is known: the check that is due may be as far away as the old interval was long.
+                # Restart the task with the known state: the next check may be due as far away as the old interval was
+                # long.
                 self._stop(watch)
                 self._start(key, replace(watch, check=check))
 
@@ -102,7 +104,7 @@ class Scheduler(Generic[Key]):
         await asyncio.gather(*(watch.checked.wait() for watch in list(self._watches.values())))
 
     async def close(self) -> None:
-        """Stop checking, and wait until no check is under way."""
+        """Stop checking and wait until no check is in progress."""
         tasks = [watch.task for watch in self._watches.values() if watch.task is not None]
         self.apply({})
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,7 +130,7 @@ class Scheduler(Generic[Key]):
     async def _run(self, key: Key, watch: Watch) -> None:
         loop, settings = asyncio.get_running_loop(), watch.check.settings
         places = self._programs if settings.type == "exec" else self._places
-        # The first check is at once; the turns after it begin anywhere within the interval, but not at once as well.
+        # The first check runs at once; the later ones start at a random point of the interval, to spread the load.
         planned = loop.time() - random.random() * watch.health.interval(settings) * (1 - 2 * settings.jitter)
         while True:
             async with places:

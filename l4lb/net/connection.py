@@ -126,7 +126,7 @@ class Connection:
                 self._decrypt_and_drop(self._tls, data)
             if not data:
                 return
-        raise ReplyError("it sends without end before it is asked")
+        raise ReplyError("it keeps sending before a request")
 
     def _decrypt_and_drop(self, tls: ssl.SSLObject, data: bytes) -> None:
         if data:
@@ -188,7 +188,7 @@ class Connection:
         if data := await self._loop.sock_recv(self._sock, CHUNK):
             self._incoming.write(data)
         elif self._tls is None:
-            raise ReplyError("the connection ended in the TLS handshake")
+            raise ReplyError("the connection ended during the TLS handshake")
         else:
             self._incoming.write_eof()
 

@@ -65,10 +65,10 @@ def test_what_comes_behind_an_answer_keeps_its_connection_from_being_used_again(
 
 
 ENDLESS = [
-    (b"HTTP/1.1 100 Continue\r\n\r\n" * (INTERIM_MAX + 1), "answers 100 and nothing else"),
+    (b"HTTP/1.1 100 Continue\r\n\r\n" * (INTERIM_MAX + 1), "answers 100 without a final response"),
     (b"HTTP/1.1 101 Switching\r\n\r\n", "answers 101"),
-    (OK + b"a: b\r\n" * HEAD_MAX, "head of the answer is larger"),
-    (OK + b"a" * (HEAD_MAX + 1), "head of the answer is larger"),
+    (OK + b"a: b\r\n" * HEAD_MAX, "head of the response is larger"),
+    (OK + b"a" * (HEAD_MAX + 1), "head of the response is larger"),
     (OK + b"a:b\r\n" * 300 + b"\r\n", "more than 256 headers"),
     (b"\x16\x03\x01\x02\x00\x01", "is not HTTP"),
     (b"SSH-2.0-OpenSSH\r\n", "is not HTTP: 'S"),
@@ -82,8 +82,8 @@ ENDLESS = [
     (CHUNKED + b"1" * 2000, "endless line"),
     (CHUNKED + b"1;" + b"x" * 2000, "endless line"),
     (CHUNKED + b"1\r\nabc\r\n", "longer than its size"),
-    (CHUNKED + b"1\r\na\r\n" * FRAMING_MAX, "too many pieces"),
-    (CHUNKED + b"0\r\n" + b"a: b\r\n" * FRAMING_MAX, "too many pieces"),
+    (CHUNKED + b"1\r\na\r\n" * FRAMING_MAX, "too many chunks"),
+    (CHUNKED + b"0\r\n" + b"a: b\r\n" * FRAMING_MAX, "too many chunks"),
 ]
 
 

@@ -34,10 +34,10 @@ def test_references_are_replaced_as_a_shell_does(text: str, expanded: str) -> No
     [
         ("${NOPE}", "the environment variable NOPE is not set; set it or write ${NOPE:-default}"),
         ("${BYTES}", "the environment variable BYTES holds bytes that are not UTF-8 text"),
-        ("${}", "'${}' is no reference; write ${NAME} or ${NAME:-default}, or $${ for ${"),
-        ("${1A}", "'${1A}' is no reference; write ${NAME} or ${NAME:-default}, or $${ for ${"),
-        ("${A-b}", "'${A-b}' is no reference; write ${NAME} or ${NAME:-default}, or $${ for ${"),
-        ("${HOST", "'${HOST' is no reference; write ${NAME} or ${NAME:-default}, or $${ for ${"),
+        ("${}", "'${}' is not a reference; write ${NAME} or ${NAME:-default}, or $${ for ${"),
+        ("${1A}", "'${1A}' is not a reference; write ${NAME} or ${NAME:-default}, or $${ for ${"),
+        ("${A-b}", "'${A-b}' is not a reference; write ${NAME} or ${NAME:-default}, or $${ for ${"),
+        ("${HOST", "'${HOST' is not a reference; write ${NAME} or ${NAME:-default}, or $${ for ${"),
     ],
 )
 def test_a_reference_that_stands_for_nothing_is_a_complaint(text: str, complaint: str) -> None:

@@ -107,7 +107,7 @@ def config(*backends: Any) -> str:
 def test_a_file_with_a_circle_is_refused_at_the_backend(problems: Problems) -> None:
     (found,) = problems(config("192.0.2.1:80", {"name": "me", "address": "127.0.0.1:8080"}))
     place, _, message = found.partition(": error: ")
-    assert message.startswith("pools.web.backends[1]: 127.0.0.1:8080 is l4lb itself, and clients would come back to it")
+    assert message.startswith("pools.web.backends[1]: 127.0.0.1:8080 is l4lb itself, so connections would loop")
     assert place.startswith("l4lb.yaml:1:")
 
 

@@ -129,7 +129,7 @@ def test_a_slow_answer_is_a_failure_in_time() -> None:
 
     async def main() -> None:
         async with serving(slow) as origin:
-            assert "no whole answer within 0.1s" in await failure(source(origin, timeout=0.1))
+            assert "no complete response within 0.1s" in await failure(source(origin, timeout=0.1))
 
     run(main())
 

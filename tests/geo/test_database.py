@@ -61,7 +61,7 @@ def test_a_broken_tree_is_found_when_it_is_read(tmp_path: Path) -> None:
     data[:8] = b"\xff" * 8
     path.write_bytes(data)
     database.check(str(path))
-    with pytest.raises(database.DatabaseError, match="no whole database"):
+    with pytest.raises(database.DatabaseError, match="not a complete database"):
         list(database.networks(str(path)))
 
 

@@ -84,9 +84,9 @@ def test_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the answer is not HTTP/2: 'HTTP/1.1 400"),
-        (b"\0" * 8000, "the answer is not HTTP/2"),
-        (b"", "the connection ended without an answer"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the response is not HTTP/2: 'HTTP/1.1 400"),
+        (b"\0" * 8000, "the response is not HTTP/2"),
+        (b"", "the connection ended without a response"),
         (b"\0\0\0\4\0\0\0\0\0" * 20000, "more than 256 frames"),
     ],
 )

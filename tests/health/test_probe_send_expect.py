@@ -77,7 +77,7 @@ def test_steps_are_taken_in_order_and_one_answer_is_not_found_twice() -> None:
         assert check(server.address, type="send_expect", script=script) == GOOD
         again = [*script, {"expect": "250 hello"}]
         assert check(server.address, type="send_expect", script=again, timeout=SHORT) == Result(
-            Outcome.TIMEOUT, "no whole answer to step 3: expected '250 hello', but '\\r\\n' came within 0.2s"
+            Outcome.TIMEOUT, "no complete response to step 3: expected '250 hello', but '\\r\\n' came within 0.2s"
         )
 
 
@@ -87,7 +87,7 @@ def test_wrong_answer_is_quoted_when_the_stream_ends() -> None:
         peer.send(b"-ERR\x00 unknown")
 
     with Served(handle) as server:
-        waited = r"no whole answer to step 1 ('PING\r\n'): expected '+PONG\r\n', but '-ERR\x00 unknown' came"
+        waited = r"no complete response to step 1 ('PING\r\n'): expected '+PONG\r\n', but '-ERR\x00 unknown' came"
         assert check(server.address, **PING) == failure(f"the connection ended, {waited}")
 
 

@@ -71,7 +71,7 @@ def test_silence_and_half_a_line_are_told_apart() -> None:
     with Served(server_that_says(b"220 mx", b"")) as server:
         result = check(server.address, type="smtp", timeout=SHORT)
         assert result == Result(
-            Outcome.TIMEOUT, "no whole answer to the greeting: expected 2xx, but '220 mx' came within 0.2s"
+            Outcome.TIMEOUT, "no complete response to the greeting: expected 2xx, but '220 mx' came within 0.2s"
         )
 
 

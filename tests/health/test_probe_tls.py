@@ -98,7 +98,7 @@ def test_server_that_does_not_speak_tls() -> None:
 def test_server_that_hangs_up_in_the_handshake() -> None:
     with Served(lambda peer: peer.read_first() and None) as server:
         result = check(server.address, type="https", tls={"verify": False})
-        assert result == failure("the connection ended in the TLS handshake")
+        assert result == failure("the connection ended during the TLS handshake")
 
 
 def test_tcp_check_with_tls_shakes_hands(ca: Authority) -> None:

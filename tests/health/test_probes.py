@@ -186,7 +186,7 @@ def test_http_status_that_does_not_come_in_time(answer: bytes) -> None:
         result = check_http(web.address, path="/up", timeout=SHORT)
         assert result.outcome is Outcome.TIMEOUT
         what = (
-            f"no whole answer to GET /up: expected a status, but '{answer.decode()[:8]}"
+            f"no complete response to GET /up: expected a status, but '{answer.decode()[:8]}"
             if answer
             else "no answer to GET /up"
         )
@@ -217,7 +217,7 @@ def test_http_answer_that_came_before_the_request_is_none() -> None:
         peer.drain()
 
     with Served(early) as served:
-        assert run(main(served.address)) == "the connection ended without an answer"
+        assert run(main(served.address)) == "the connection ended without a response"
 
 
 def test_http_status_is_taken_as_soon_as_it_is_there() -> None:

@@ -1,4 +1,4 @@
-"""What checks of databases and mail servers introduce themselves with."""
+"""Credentials of checks for databases and mail servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Role = Annotated[
     WithJsonSchema({"enum": list(ROLES)}),
     Written("`any`, `primary` or `master`, `replica`"),
 ]
-"""What a server is to its data; `master` is another word for `primary`."""
+"""The role of a database server; `master` is a synonym of `primary`."""
 
 
 def _text(pattern: str, expected: str) -> BeforeValidator:

@@ -1,4 +1,4 @@
-"""Addresses: to listen on, to connect to, to check."""
+"""Addresses to listen on, to connect to, and to check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from l4lb.config.fields.strings import SERVER_NAME_MAX, ServerName
 ADDRESS_PATTERN = r"^(unix:[/@]|[^ ]*:[0-9]{1,5}$)"
 
 _INTERFACE = re.compile(r"[^\s/:%\[\]]{1,15}", re.ASCII)
-"""What Linux lets an interface be called, or its number."""
+"""Characters that Linux allows in the name of an interface, or its number."""
 
 
 def read_address(value: Any) -> Address:
@@ -31,7 +31,7 @@ def read_address(value: Any) -> Address:
 
 
 def read_bind(value: Any) -> Address:
-    """An address to listen on. There is nothing to resolve; port 0 lets the kernel choose."""
+    """An address to listen on. Names are not resolved; port 0 lets the kernel choose."""
     address = reachable(read_address(value))
     if address.is_name:
         raise ValueError(f"{quoted(str(address))} is a name; give the IP address to listen on, or *:{address.port}")
@@ -39,7 +39,7 @@ def read_bind(value: Any) -> Address:
 
 
 def reachable(address: Address) -> Address:
-    """The address as the kernel takes it: link-local ones with their interface, IPv4 as IPv4. Else ValueError."""
+    """The address as the kernel has it: link-local with interface, IPv4 as IPv4. ValueError if it has none."""
     if not address.is_ipv6 or address.host is None:
         return address
     try:
@@ -136,13 +136,13 @@ IpAddress = Annotated[str, BeforeValidator(_read_ip), WithJsonSchema({"type": "s
 
 
 def read_source(value: Any) -> str:
-    """An address of this host, to connect from."""
+    """An address of this host to connect from."""
     text = _read_ip(value)
     address = ip_address(text)
     if address.is_unspecified:
         raise ValueError(f"{text} is every address; name one of this host, or leave source out")
     if address.is_multicast or text == "255.255.255.255":
-        raise ValueError(f"{text} is no address of one host; name one of this host")
+        raise ValueError(f"{text} is not an address of one host; name one of this host")
     if address.is_link_local and address.version == 6:
         raise ValueError(f"{text} is link-local; connections to link-local backends need no source")
     return text

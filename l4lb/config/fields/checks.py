@@ -12,7 +12,7 @@ from l4lb.base.text import quoted
 from l4lb.config.fields.shape import AT_LEAST_ONE, Schema, Written, is_number, list_schema, one_or_many
 
 PAYLOAD_MAX = 4096
-"""Bytes that one step of a check sends or looks for."""
+"""Bytes that one step of a check sends or searches for."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]{0,4096}")
@@ -24,7 +24,7 @@ _ALL_STATUSES = frozenset(range(100, 600))
 
 
 def _statuses(value: Any) -> tuple[int, ...]:
-    """The codes that are named, without those behind a `!`; all others if only such are."""
+    """The listed codes without those after `!`; if only such are listed, all other codes."""
     named: set[int] = set()
     excluded: set[int] = set()
     for item in one_or_many(value):
@@ -32,7 +32,7 @@ def _statuses(value: Any) -> tuple[int, ...]:
         if isinstance(item, bool) or not _STATUS.fullmatch(str(item)) or int(last or first) < int(first):
             raise ValueError(
                 f"{quoted(item)} is not a status; write a code such as 200, a range such as 200-399, "
-                f"or ! in front of those that will not do"
+                f"or ! before codes that count as failures"
             )
         codes = excluded if str(item).startswith("!") else named
         codes.update(range(int(first), int(last or first) + 1))

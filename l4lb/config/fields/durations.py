@@ -1,4 +1,4 @@
-"""Durations: how long something may take, and how often it happens."""
+"""Durations and intervals."""
 
 from __future__ import annotations
 

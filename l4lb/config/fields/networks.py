@@ -1,4 +1,4 @@
-"""Networks, of clients and of zones."""
+"""Networks of clients and zones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from l4lb.geo import selector
 from l4lb.geo.selector import Selector
 
 NETWORKS_MAX = 500_000
-"""Networks in one list: whole lists of countries or of known attackers are used as they are published."""
+"""Networks in one list: published lists of whole countries or known attackers are used as they are."""
 
 ZONES_MAX = 255
 """As many as the data plane tells apart (`src_c/base/bounds.h`)."""
@@ -37,7 +37,7 @@ _NETWORK = re.compile(NETWORK_PATTERN, re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class NetworkFile:
-    """The networks of a file, packed: 16 bytes of address, IPv4 mapped into IPv6, and one of length for each."""
+    """The networks of a file, packed: 16 bytes of address, with IPv4 mapped into IPv6, and one of length for each."""
 
     path: str
     packed: bytes = field(default=b"", repr=False)
@@ -50,7 +50,7 @@ ListEntry = IPv4Network | IPv6Network | NetworkFile
 
 
 def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """Mapped addresses (::ffff:10.0.0.0/104) are IPv4: a network has one spelling, as each client has."""
+    """Mapped addresses (::ffff:10.0.0.0/104) become IPv4, so that each network has one spelling, as clients have."""
     if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
         mapped = network.network_address.ipv4_mapped
         if mapped is not None:
@@ -63,7 +63,7 @@ def read_network(value: Any) -> IPv4Network | IPv6Network:
         return value
     text = str(value)
     network = None
-    # What the pattern refuses, the library would take as a netmask behind the slash, or as the inverse of one.
+    # The library would accept a netmask or its inverse after the slash; the pattern does not.
     if _NETWORK.fullmatch(text):
         with contextlib.suppress(ValueError):
             return _unmapped(ip_network(text))
@@ -85,7 +85,7 @@ _FILE_SCHEMA: Schema = {
 
 
 def read_entry(value: Any) -> ListEntry:
-    """What may be in a list of networks: one, or a file of them, which is read by now."""
+    """An entry of a list of networks: a network, or a file of them, which has been read by now."""
     if isinstance(value, NetworkFile):
         return value
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ Networks = Annotated[
 
 
 def read_zone_entry(value: Any) -> ListEntry | Selector:
-    """What may be in a zone: a network, or what a database says of some."""
+    """An entry of a zone: a network, or a database selector."""
     if isinstance(value, Selector):
         return value
     if isinstance(value, str) and selector.is_selector(value):

@@ -1,4 +1,4 @@
-"""Numbers: counts, limits, rates, and shares of a whole."""
+"""Numbers: counts, limits, rates, and shares."""
 
 from __future__ import annotations
 

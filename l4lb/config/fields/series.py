@@ -1,4 +1,4 @@
-"""Metrics, by the names they go by."""
+"""Names of metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUOTED_MAX = 60
 NAME_PATTERN = r"[A-Za-z_:][A-Za-z0-9_:]*"
 LABEL_PATTERN = r'[A-Za-z_][A-Za-z0-9_]*\s*=\s*"([^"\\]|\\.)*"'
 
-# All of these are matched at one place and give nothing back: no line costs more than its length.
+# All of these match possessively, without backtracking: a line costs no more than its length.
 _TEXT = r'(?:[^"\\\n]|\\.)*+'
 LABELS = rf'\{{(?:[^"}}\n]|"{_TEXT}")*+\}}'
 _LABEL = re.compile(rf'[\s,]*+([A-Za-z_][A-Za-z0-9_]*+|"{_TEXT}")\s*+=\s*+"({_TEXT})"')
@@ -27,7 +27,7 @@ _SERIES = re.compile(rf"({NAME_PATTERN})\s*({LABELS})?\s*(%)?")
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A metric, perhaps only where labels have certain values. With `percent` it counts from 0 to 100."""
+    """A metric, perhaps with certain values of labels. With `percent` it ranges from 0 to 100."""
 
     name: str
     labels: tuple[tuple[str, str], ...] = ()
@@ -35,13 +35,13 @@ class Series:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `name`, `name{label="value"}` or either with ` %` behind. ValueError says what is expected."""
+        """Parse `name`, `name{label="value"}` or either followed by ` %`. ValueError says what is expected."""
         found = _SERIES.fullmatch(text.strip())
         labels = None if found is None else read_labels(found[2])
         if found is None or labels is None:
             shown = ascii(text[:QUOTED_MAX])[1:-1]
             raise ValueError(
-                f"'{shown}' is no series; write a metric name, such as name, name{{label=\"value\"}} or name %"
+                f"'{shown}' is not a series; write a metric name, such as name, name{{label=\"value\"}} or name %"
             )
         return cls(found[1], tuple(labels.items()), found[3] is not None)
 
@@ -51,7 +51,7 @@ class Series:
 
 
 def read_labels(text: str | None) -> dict[str, str] | None:
-    """The labels between braces; None if anything else stands there, or too many."""
+    """The labels between braces; None if they are invalid or too many."""
     found: dict[str, str] = {}
     at = 1
     while text is not None and (label := _LABEL.match(text, at)) is not None:
@@ -80,4 +80,4 @@ Chain = Annotated[
     list_schema({"type": "string", "pattern": SERIES_PATTERN}, 64),
     Written("metrics"),
 ]
-"""The names a metric goes by; the first that is there counts."""
+"""The possible names of a metric; the first one present counts."""

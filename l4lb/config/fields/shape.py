@@ -1,4 +1,4 @@
-"""What types of all kinds share: a number is no boolean, and where several values may stand, one may stand alone."""
+"""Shared parts of all field types: booleans are not numbers, and a single value may stand for a list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sources of backends are asked with."""
+"""Settings of discovery sources."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Origins = Annotated[
 def _read_server(value: Any) -> Address:
     address = reachable(read_address(value))
     if address.is_unix or address.is_name or not address.port:
-        raise ValueError(f"{quoted(value)} is no name server; write its IP address and port, such as 10.0.0.10:53")
+        raise ValueError(f"{quoted(value)} is not a name server; write its IP address and port, such as 10.0.0.10:53")
     return address
 
 
@@ -58,7 +58,7 @@ def _kubernetes_port(value: Any) -> int | str:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
         return value
-    raise ValueError(f"{quoted(value)} is no port; write its number, or its name in the Service")
+    raise ValueError(f"{quoted(value)} is not a port; write its number, or its name in the Service")
 
 
 KubernetesPort = Annotated[

@@ -1,4 +1,4 @@
-"""Words: names, paths and URLs. Each pattern has the sentence that is said when it does not match."""
+"""Names, paths and URLs. Each pattern has the sentence that is shown when it does not match."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SERVER_NAME_MAX = 255
 
 
 def _whole(pattern: str) -> str:
-    """All of a string. Behind `$` alone Python lets a line end follow; editors check with the same pattern."""
+    """The pattern for a whole string. `$` alone would allow a trailing newline; editors check with the same pattern."""
     return rf"^{pattern}$(?!\n)"
 
 
@@ -47,7 +47,7 @@ PATTERN_HELP = {
     _CERTIFICATE_NAME: "the name in a certificate is expected, such as model.example or an IP address",
     _SERVICE: "the name of a service has no spaces, such as inference.GRPCInferenceService",
     _HOST: "a host name without spaces is expected, such as model.example",
-    _SERVER_NAME: "a server name is expected, such as model.example or *.model.example; an address is none",
+    _SERVER_NAME: "a server name is expected, such as model.example or *.model.example, not an address",
     _PLAIN_URL: "a URL is expected, such as http://registry.example/targets",
     ORIGIN: "a URL without a path is expected, such as http://10.0.0.5:2379",
     _DNS_NAME: "a name is expected, such as llama.ml.svc",
@@ -57,7 +57,7 @@ PATTERN_HELP = {
 
 
 def _parsed(text: str) -> str:
-    """A URL whose parts can be read, as it is when a server is asked."""
+    """A URL that can be parsed in the same way as for a request."""
     try:
         ParsedUrl.parse(text.replace("{host}", "host").replace("{port}", "1"))
     except ValueError as error:

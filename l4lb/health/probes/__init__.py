@@ -1,4 +1,4 @@
-"""One check of one backend: I/O only, what the answer means is decided elsewhere. One module for each type."""
+"""One check of one backend. I/O only: `health.machine` interprets the result. A module for each type of check."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from l4lb.net.target import Target
 __all__ = ["NOBODY", "Outcome", "Result", "Subject", "failure", "probe", "success"]
 
 LATE = 0.25
-"""A deadline that is noticed so many seconds late says that this process had no time, not that the backend is slow."""
+"""A deadline that is noticed this many seconds late means that this process was short of CPU time, not that the backend
+is slow."""
 
 _OURS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EADDRNOTAVAIL, errno.EAGAIN}
 )
-"""What this host lacks when it says so. ENOSPC is about what epoll may watch; a full backlog is never EAGAIN here."""
+"""Errors that mean a shortage on this host. ENOSPC comes from epoll's limit; a full backlog is never EAGAIN here."""
 
 NOBODY = Subject()
 
@@ -33,20 +34,20 @@ _log = logging.getLogger(__name__)
 
 
 async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Result:
-    """Check once, within `health.timeout` for everything but TLS files and taking leave. Never raises but
+    """Check once. `health.timeout` covers everything but reading TLS files and closing the connection. Raises only
     CancelledError."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + health.timeout
     try:
         if (context := await context_of(health)) is not None:
-            # Time for files of this host is no time of the backend.
+            # The timeout does not include reading files on this host.
             deadline = loop.time() + health.timeout
         if health.type == "exec":
             async with asyncio.timeout_at(deadline):
                 return await command.run(target, health, subject)
         return await _asked(target, health, subject, context, deadline)
     except TimeoutError as error:
-        # Seeing a program off takes time of its own.
+        # Ending a program takes additional time.
         if loop.time() - deadline > LATE and health.type != "exec":
             return Result(Outcome.HINDERED, f"l4lb noticed the deadline {loop.time() - deadline:.1f}s late")
         return Result(Outcome.TIMEOUT, f"{str(error) or 'no answer'} within {health.timeout:g}s")
@@ -55,7 +56,7 @@ async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Re
     except SourceError as error:
         return Result(Outcome.HINDERED, str(error.strerror))
     except OSError as error:
-        # The loop puts the address into `strerror`; the status shows that already.
+        # The loop puts the address into `strerror`, and the status shows the address already.
         outcome = Outcome.HINDERED if error.errno in _OURS else Outcome.FAILURE
         return Result(outcome, os.strerror(error.errno) if error.errno else str(error))
     except TlsFileError as error:
@@ -63,7 +64,7 @@ async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Re
     except MemoryError:
         return Result(Outcome.HINDERED, os.strerror(errno.ENOMEM))
     except Exception as error:
-        # A fault of l4lb, which would take every backend down at once.
+        # A bug in l4lb, which would otherwise take every backend down at once.
         _log.exception("unexpected error in a check of %s/%s", subject.pool, subject.backend)
         return Result(Outcome.HINDERED, f"internal error: {error!r}")
 
@@ -91,7 +92,7 @@ async def _asked(
 
 
 def load(health: Health) -> None:
-    """Import what checks of this kind need, while the process is a user that surely can."""
+    """Import the modules for this kind of check while the process still has the privileges to read them."""
     if health.type == "grpc":
         from l4lb.health.probes import grpc  # noqa: F401
 
@@ -101,7 +102,7 @@ async def _ask(connection: Connection, target: Target, health: Health, subject: 
         case "http" | "https":
             return await http.ask(connection, target, health, subject)
         case "grpc":
-            # Here, because HTTP/2 takes memory that nothing else needs.
+            # Imported here, because HTTP/2 takes memory that other checks do not need.
             from l4lb.health.probes import grpc
 
             return await grpc.ask(connection, target, health, subject)

@@ -1,4 +1,4 @@
-"""What every probe is given, and what it says."""
+"""Input and result of a probe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from l4lb.net.connection import SendProxy
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose health is asked for. `host` is the host of its address as configured, None on a unix socket."""
+    """The backend that is checked. `host` is the host of its address as configured, None for a unix socket."""
 
     pool: str = ""
     backend: str = ""
@@ -19,8 +19,8 @@ class Subject:
 
 
 class Outcome(enum.Enum):
-    """How a check went. TIMEOUT is a failure too, unless there is other news of the backend; HINDERED says nothing of
-    it: this host had no descriptor, no memory or no time."""
+    """The outcome of a check. TIMEOUT is a failure unless there is other evidence about the backend. HINDERED says
+    nothing about the backend: this host lacked descriptors, memory or CPU time."""
 
     SUCCESS = enum.auto()
     FAILURE = enum.auto()

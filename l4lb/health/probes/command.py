@@ -1,7 +1,7 @@
-"""exec: a program says by its exit status whether a backend is healthy.
+"""exec: a program tells by its exit status whether a backend is healthy.
 
-It runs as the user that l4lb runs as, in a process group and session of its own, with nothing open but its output, of
-which the first line is kept. When it is done, or its time is over, the whole group is killed.
+It runs as the user that l4lb runs as, in its own session and process group, with no open descriptors but its output;
+the first line is kept. When it exits or times out, the whole group is killed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from l4lb.health.probes.base import Outcome, Result, Subject, failure, success
 from l4lb.net.target import Target
 
 CONCURRENCY = 16
-"""Programs at once, of all pools: each is a process."""
+"""Programs that run at once, in all pools: each is a process."""
 
 OUTPUT_MAX = 4096
-"""Bytes of output that are kept; the rest is read and forgotten."""
+"""Bytes of output that are kept; the rest is discarded."""
 
 PIPE_BYTES = 65536
-"""What a pipe holds."""
+"""Capacity of a pipe."""
 
 END_DEADLINE = 1.0
-"""Seconds in which a killed process is gone, unless the kernel holds it."""
+"""Seconds in which a killed process ends, unless the kernel holds it."""
 
 _OURS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
@@ -42,10 +42,10 @@ async def run(target: Target, health: Health, subject: Subject) -> Result:
     output = bytearray()
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        # The program's end blocks, as programs expect.
+        # The program's end of the pipe blocks, as programs expect.
         os.set_blocking(writer, True)
         try:
-            # Not by the loop: uvloop lets a child have what its own starter left open.
+            # Not by the loop: a child of uvloop inherits descriptors that this process inherited.
             process = subprocess.Popen(  # noqa: ASYNC220 - returns once the program runs
                 words,
                 stdin=subprocess.DEVNULL,
@@ -70,7 +70,7 @@ async def run(target: Target, health: Health, subject: Subject) -> Result:
 
 
 async def _ended(pid: int) -> None:
-    """Wait for the end of a child that nobody has reaped yet."""
+    """Wait until the child has ended, without reaping it."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     pidfd = os.pidfd_open(pid)
@@ -85,19 +85,19 @@ async def _ended(pid: int) -> None:
 
 
 async def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the group, and see the program itself off: nobody else would."""
+    """Kill the rest of the group and reap the program."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_DEADLINE):
             await _ended(process.pid)
-    # One that the kernel holds for longer is reaped with the next program that is started.
+    # A process that the kernel holds for longer is reaped when the next program starts.
     process.poll()
 
 
 @contextlib.contextmanager
 def _reading(reader: int, output: bytearray) -> Iterator[None]:
-    """Take the output while it comes, so that nobody waits for room in the pipe."""
+    """Read the output while it arrives, so that the program never waits for space in the pipe."""
     loop = asyncio.get_running_loop()
     loop.add_reader(reader, _read, reader, output)
     try:
@@ -107,7 +107,7 @@ def _reading(reader: int, output: bytearray) -> Iterator[None]:
 
 
 def _read(reader: int, output: bytearray) -> None:
-    # Once each time it is ready: a program that writes faster than this reads would never let go.
+    # One read per notification: a program that writes faster than this reads would otherwise hold the loop.
     with contextlib.suppress(BlockingIOError):
         output += os.read(reader, PIPE_BYTES)[: OUTPUT_MAX - len(output)]
 
@@ -133,8 +133,8 @@ def _filled(word: str, host: str, port: str) -> str:
 
 
 def environment(host: str, port: str, health: Health, subject: Subject) -> dict[str, str]:
-    """All that the program has. The names of HAProxy's external checks are there for scripts that were written for it
-    (HAProxy configuration manual, external-check command)."""
+    """The environment of the program. The names of HAProxy's external checks are included, for scripts that were
+    written for it (HAProxy configuration manual, external-check command)."""
     return {
         "PATH": PATH,
         "LC_ALL": "C.UTF-8",

@@ -1,7 +1,7 @@
-"""A check of several steps: each asks something and takes its answer, in lines or in frames of a known length.
+"""A check of several steps: each sends something and reads the reply, as lines or as frames of a known length.
 
-What came before a step was asked is no answer to it, and is dropped. What an answer may be in length is bounded, and
-each byte is looked at once. AnswerError says which step went wrong, what was expected and what came.
+Data that arrived before a step's request cannot be its reply and is discarded. The length of a reply is bounded, and
+each byte is looked at once. ReplyError says which step failed, what was expected and what came.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class Dialogue:
         self._left = ANSWER_MAX
 
     def listen(self, question: str, expected: str) -> None:
-        """The peer speaks first: what comes next is the answer to `question`."""
+        """The peer speaks first: what comes next is the reply to `question`."""
         self._connection.question, self._connection.expected = question, expected
         self._left = ANSWER_MAX
 
     async def ask(self, question: str, data: bytes, expected: str) -> None:
-        """Send `data`; messages call it `question`."""
+        """Send `data`; `question` describes it in messages."""
         self.listen(question, expected)
         self._connection.forget()
         await self._connection.send(data)
 
     async def line(self) -> bytes:
-        """The next line, without its end."""
+        """The next line, without its line end."""
         looked = 0
         while (end := self._heard.find(b"\n", looked)) < 0:
             looked = len(self._heard)
@@ -46,7 +46,7 @@ class Dialogue:
         return self._take(length)
 
     def unexpected(self, came: bytes) -> ReplyError:
-        """What to raise of an answer that is not the one that was expected."""
+        """The error for a reply other than the expected one."""
         return ReplyError(f"{self._connection.question}: expected {self._connection.expected}, but {quoted(came)} came")
 
     def _take(self, length: int) -> bytes:
@@ -60,7 +60,7 @@ class Dialogue:
             raise ReplyError(f"the connection ended, {unanswered(self._connection)}")
         self._left -= len(data)
         if self._left < 0:
-            raise ReplyError(f"{self._connection.question}: the answer is longer than {ANSWER_MAX // 1024} KiB")
+            raise ReplyError(f"{self._connection.question}: the response is longer than {ANSWER_MAX // 1024} KiB")
         self._heard += data
 
 
@@ -70,4 +70,4 @@ def unanswered(connection: Connection) -> str:
     if not connection.heard:
         return f"no answer{question}"
     expected = f": expected {connection.expected}" if connection.expected else ""
-    return f"no whole answer{question}{expected}, but {quoted(bytes(connection.heard))} came"
+    return f"no complete response{question}{expected}, but {quoted(bytes(connection.heard))} came"

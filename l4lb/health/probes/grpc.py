@@ -1,7 +1,7 @@
-"""grpc: the health checking protocol, version 1, over one stream of HTTP/2.
+"""grpc: the health checking protocol, version 1, over one HTTP/2 stream.
 
-A client of its own on top of the h2 library: that of grpcio can neither send a PROXY header, nor do without verifying
-certificates, nor be told the versions of TLS. The two messages have one field each.
+Built on the h2 library: the client of grpcio cannot send a PROXY header, skip certificate verification, or restrict TLS
+versions. The two messages have one field each.
 
 Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md and PROTOCOL-HTTP2.md beside it.
 """
@@ -32,7 +32,7 @@ from l4lb.net.target import Target
 
 ANSWER_MAX = 65536
 FRAMES_MAX = 256
-"""Frames of one answer: a server needs less than ten."""
+"""Frames of one response: a server needs less than ten."""
 
 PATH = "/grpc.health.v1.Health/Check"
 
@@ -43,7 +43,7 @@ _STREAM = 1
 
 _FRAME_HEAD = 9
 FRAME_MAX = 16384
-"""What a server may send in one frame unless it is told otherwise."""
+"""The default maximum size of a frame."""
 
 _GOAWAY = 7
 
@@ -55,7 +55,7 @@ class _Answer:
         self.ended = False
 
     def take(self, event: Event) -> None:
-        """What comes behind the end of the answer is no matter."""
+        """Anything after the end of the response is ignored."""
         if self.ended:
             return
         match event:
@@ -70,10 +70,10 @@ class _Answer:
 
 
 class _Frames:
-    """The stream of the server, frame by frame: what came before an error counts.
+    """Splits the server's stream into frames, so that frames before an error still count.
 
-    GOAWAY is kept from the library, which reads nothing behind it. A server that is about to end the connection still
-    answers what it was asked before.
+    GOAWAY is hidden from the library, which ignores everything after it: a server that is about to close the connection
+    still completes the response.
     """
 
     def __init__(self) -> None:
@@ -85,14 +85,14 @@ class _Frames:
         while len(self._buffer) >= _FRAME_HEAD:
             size = _FRAME_HEAD + int.from_bytes(self._buffer[:3])
             if size > _FRAME_HEAD + FRAME_MAX:
-                raise ReplyError(f"the answer is not HTTP/2: {quoted(bytes(self._buffer))}")
+                raise ReplyError(f"the response is not HTTP/2: {quoted(bytes(self._buffer))}")
             if len(self._buffer) < size:
                 return
             frame = bytes(self._buffer[:size])
             del self._buffer[:size]
             self._left -= 1
             if self._left < 0:
-                raise ReplyError(f"the answer has more than {FRAMES_MAX} frames")
+                raise ReplyError(f"the response has more than {FRAMES_MAX} frames")
             if frame[3] != _GOAWAY:
                 yield frame
             elif error := int.from_bytes(frame[13:17]):
@@ -132,7 +132,7 @@ async def _read(connection: Connection, wire: H2Connection) -> _Answer:
         data = await connection.receive()
         left -= len(data)
         if not data or left < 0:
-            raise ReplyError("the answer is too large" if data else "the connection ended without an answer")
+            raise ReplyError("the response is too large" if data else "the connection ended without a response")
         try:
             for frame in frames.feed(data):
                 for event in wire.receive_data(frame):
@@ -140,7 +140,7 @@ async def _read(connection: Connection, wire: H2Connection) -> _Answer:
                 if answer.ended:
                     return answer
         except ProtocolError as error:
-            raise ReplyError(f"the answer is not HTTP/2: {quoted(str(error).encode())}") from None
+            raise ReplyError(f"the response is not HTTP/2: {quoted(str(error).encode())}") from None
         if more := wire.data_to_send():
             await connection.send(more)
 
@@ -160,7 +160,7 @@ def _judge(answer: _Answer, service: str) -> Result:
 
 
 def _request(service: str) -> bytes:
-    """HealthCheckRequest{service}, in the frame of a message. Names are at most 255 bytes."""
+    """HealthCheckRequest{service} in a gRPC message frame. Names have at most 255 bytes."""
     name = service.encode()
     body = b"\x0a" + _varint(len(name)) + name if name else b""
     return struct.pack("!BI", 0, len(body)) + body
@@ -171,12 +171,12 @@ def _varint(number: int) -> bytes:
 
 
 def _state(framed: bytes) -> int:
-    """The status of a HealthCheckResponse; a field with the value 0 is not sent."""
+    """The status in a HealthCheckResponse. Protobuf omits a field whose value is 0."""
     if framed == bytes(5):
         return 0
     if len(framed) == 7 and framed[:6] == b"\0\0\0\0\x02\x08" and framed[6] < len(_SERVING):
         return framed[6]
-    raise ReplyError(f"the answer is no HealthCheckResponse: {quoted(framed)}")
+    raise ReplyError(f"the response is not a HealthCheckResponse: {quoted(framed)}")
 
 
 def _text(value: str | bytes) -> str:

@@ -1,7 +1,7 @@
-"""http and https: one request, no redirects. The status decides, and headers and body where something is expected.
+"""http and https: one request, no redirects. The status decides, and headers and body if some are expected.
 
-What is asked is whether the server lives, so the answer is taken as soon as it can be judged, and leniently: the status
-alone is known with its line, whatever follows. What came before the connection broke counts.
+The check only asks whether the server works. So it ends as soon as the response can be judged, and parses leniently: a
+status is known with its line, whatever follows. Data that came before the connection broke counts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from l4lb.net.interfaces import known_to_peers
 from l4lb.net.target import Target
 
 BODY_MAX = 65536
-"""Bytes of a body in which patterns are looked for; the rest is not read."""
+"""Bytes of a body that are searched for patterns; the rest is not read."""
 
 _SHOWN_MAX = 64
-"""Bytes of an answer that are kept for a message."""
+"""Bytes of a response that are kept for a message."""
 
 
 async def ask(connection: Connection, target: Target, health: Health, subject: Subject) -> Result:
@@ -39,7 +39,7 @@ async def ask(connection: Connection, target: Target, health: Health, subject: S
 
 
 async def _read(connection: Connection, health: Health, data: bytes) -> Result:
-    answer, body, problem = ResponseParser(), bytearray(), "the head of the answer does not end"
+    answer, body, problem = ResponseParser(), bytearray(), "the head of the response does not end"
     while data:
         connection.heard += data[: max(0, _SHOWN_MAX - len(connection.heard))]
         try:
@@ -62,7 +62,7 @@ async def _read(connection: Connection, health: Health, data: bytes) -> Result:
 
 
 def _suffices(answer: ResponseParser, body: bytearray, health: Health) -> bool:
-    """Whether there is enough to judge."""
+    """Whether enough has arrived to judge."""
     if answer.early_status not in health.status:
         return answer.early_status != 0
     if health.body:
@@ -75,10 +75,10 @@ def _of_status(status: int, health: Health) -> Result:
 
 
 async def _judge(answer: ResponseParser, body: bytes, health: Health, problem: str) -> Result:
-    """`problem` is what is wrong with the head where it is not whole."""
+    """Judge the response. `problem` says what is wrong with an incomplete head."""
     status = answer.early_status
     if not status:
-        raise ReplyError("the connection ended without an answer")
+        raise ReplyError("the connection ended without a response")
     result, message = _of_status(status, health), f"HTTP {status}"
     if not result.ok or (not health.answer_headers and not health.body):
         return result
@@ -121,7 +121,7 @@ _COMMON = ("User-Agent: l4lb-health", "Accept: */*", "Accept-Encoding: identity"
 
 
 def authority(target: Target, subject: Subject, *, https: bool) -> str:
-    """Host and port as they stand in a request; the port only where it is not the usual one."""
+    """Host and port for the Host header; the port only if it is not the default."""
     if target.family == socket.AF_UNIX or isinstance(target.address, str):
         return "localhost"
     host, port = known_to_peers(subject.host or target.address[0]), target.address[1]

@@ -1,6 +1,6 @@
 """mysql: the server's greeting; with a user also a login, and with a role whether the server is read-only.
 
-Sequence and messages are those of `option mysql-check` of HAProxy: without a user nothing is sent, which the server
+Messages and their order are those of HAProxy's `option mysql-check`. Without a user, nothing is sent, which the server
 counts as an aborted connection.
 
 Source: MySQL's internals manual, "Client/Server Protocol": connection phase and text protocol; MariaDB's likewise.
@@ -22,7 +22,7 @@ _CAPABILITIES = 0x00000001 | 0x00000200 | 0x00002000 | 0x00008000 | 0x00080000
 """LONG_PASSWORD, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, PLUGIN_AUTH."""
 
 ROUNDS_MAX = 8
-"""Packets of the server in one login."""
+"""Packets from the server in one login."""
 
 _UTF8 = 33
 _OK, _MORE, _SWITCH, _ERROR = 0x00, 0x01, 0xFE, 0xFF
@@ -50,7 +50,7 @@ async def ask(connection: Connection, health: Health) -> Result:
 
 
 def _greeting(dialogue: Dialogue, body: bytes) -> tuple[str, bytes, bytes]:
-    """The version of the server, how it authenticates, and its salt."""
+    """The version of the server, its authentication plugin, and its salt."""
     version, _, rest = body[1:].partition(b"\0")
     if body[:1] != b"\x0a" or len(rest) < 31:
         raise dialogue.unexpected(body)
@@ -80,7 +80,7 @@ async def _log_in(dialogue: Dialogue, health: Health, sequence: int, plugin: byt
 
 
 async def _is_read_only(dialogue: Dialogue) -> bool:
-    """The one value of a result: a count of columns, a column, an end of columns, a row, an end."""
+    """The only value of a result: a column count, a column, an end of columns, a row, an end."""
     for _ in range(3):
         await _packet(dialogue)
     _, row = await _packet(dialogue)
@@ -88,7 +88,7 @@ async def _is_read_only(dialogue: Dialogue) -> bool:
 
 
 async def _packet(dialogue: Dialogue) -> tuple[int, bytes]:
-    """The number and the body of a packet. An error is an AnswerError."""
+    """The number and the body of a packet. An error packet raises ReplyError."""
     head = await dialogue.exactly(4)
     length = int.from_bytes(head[:3], "little")
     if not 0 < length <= ANSWER_MAX:
@@ -126,7 +126,7 @@ _PROOFS: Mapping[bytes, Callable[[bytes, bytes], bytes]] = {
 
 
 def _proof(plugin: bytes, password: bytes, salt: bytes) -> bytes:
-    """What shows that the password is known. An empty one needs no proof, whatever the plugin."""
+    """The proof that the client knows the password. An empty password needs none, whatever the plugin."""
     if not password:
         return b""
     if plugin not in _PROOFS:

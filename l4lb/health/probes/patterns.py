@@ -1,4 +1,4 @@
-"""Regular expressions of checks: each has to be found in a text, or with `!` in front must not be."""
+"""Regular expressions of checks: each must be found in a text, or with `!` in front must not be found."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ INLINE_TIMEOUT = 0.002
 
 
 class TooSlow(Exception):
-    """A pattern took too long. `str()` says which."""
+    """A pattern took too long. `str()` names it."""
 
 
 async def objection(patterns: Iterable[str], data: bytes | str, what: str) -> str | None:
-    """Why the data are not as they should be, None if they are. TooSlow when that cannot be said in time."""
+    """Why the data is not as it should be, None if it is. TooSlow if a pattern takes too long."""
     text = data if isinstance(data, str) else data.decode("utf-8", "replace")
     for pattern in patterns:
         unwanted = pattern.startswith("!")
@@ -33,9 +33,9 @@ async def objection(patterns: Iterable[str], data: bytes | str, what: str) -> st
 
 
 async def is_found(pattern: str, text: str) -> bool:
-    """Whether the text has the pattern. TooSlow when that cannot be said in time.
+    """Whether the pattern matches somewhere in the text. TooSlow if it takes too long.
 
-    What takes more than a moment goes on on a thread, which does not keep the interpreter.
+    A slow pattern continues on a thread, without holding the GIL.
     """
     try:
         return regex.search(pattern, text, timeout=INLINE_TIMEOUT) is not None

@@ -1,6 +1,7 @@
-"""pgsql: is PostgreSQL ready to log a user in? With a role it logs in and asks whether the server is in recovery.
+"""pgsql: whether PostgreSQL is ready to log a user in. With a role it logs in and asks whether the server is in
+recovery.
 
-Without a role or a password, a server that asks for a password is healthy, as with `option pgsql-check` of HAProxy.
+Without a role or a password, a server that asks for a password is healthy, as with HAProxy's `option pgsql-check`.
 
 Source: PostgreSQL's documentation, "Frontend/Backend Protocol": message flow and message formats.
 """
@@ -19,7 +20,7 @@ from l4lb.health.probes.scram import Scram
 from l4lb.net.connection import Connection, ReplyError
 
 ROUNDS_MAX = 8
-"""Requests of the server to authenticate in one login: SCRAM needs four."""
+"""Authentication requests from the server in one login: SCRAM needs four."""
 
 _VERSION_3 = 3 << 16
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -58,7 +59,7 @@ async def ask(connection: Connection, health: Health, context: ssl.SSLContext | 
 async def _start_tls(connection: Connection, dialogue: Dialogue, context: ssl.SSLContext, name: str) -> None:
     await dialogue.ask("SSLRequest", _SSL_REQUEST, "S")
     said = await dialogue.exactly(1)
-    # Behind the S, nothing may come in the clear: it would be taken for what comes through TLS.
+    # Plaintext after the S would be taken for decrypted data, so discard it.
     if said != b"S" or connection.heard:
         raise dialogue.unexpected(said + bytes(connection.heard))
     await connection.start_tls(context, name)
@@ -74,7 +75,7 @@ class _Login:
         self._scram = Scram(health.password or "")
 
     async def run(self) -> str | None:
-        """None once logged in; the method when the server asks for a password that is not there."""
+        """None once logged in; the method if the server asks for a password and none is configured."""
         for _ in range(ROUNDS_MAX):
             body = await _until(self._dialogue, b"R")
             if len(body) < 4:
@@ -106,7 +107,7 @@ class _Login:
 
 
 async def _until(dialogue: Dialogue, wanted: bytes) -> bytes:
-    """The body of the next message of this kind. An error is an AnswerError."""
+    """The body of the next message of this kind. An error message raises ReplyError."""
     while True:
         head = await dialogue.exactly(5)
         kind, length = head[:1], int.from_bytes(head[1:])
@@ -120,7 +121,7 @@ async def _until(dialogue: Dialogue, wanted: bytes) -> bytes:
 
 
 def _shown(body: bytes) -> str:
-    """ErrorResponse as psql shows it."""
+    """An ErrorResponse as psql shows it."""
     fields = {field[:1]: field[1:] for field in body.split(b"\0") if field}
     text = fields.get(b"S", b"ERROR") + b": " + fields.get(b"M", b"") + b" (" + fields.get(b"C", b"") + b")"
     return quoted(text, 160)

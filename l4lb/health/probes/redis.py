@@ -1,6 +1,7 @@
-"""redis: PING, and ROLE where a role is asked for. Valkey and KeyDB speak the same.
+"""redis: PING, and ROLE if a role is configured. Valkey and KeyDB use the same protocol.
 
-PING comes first: a server that still loads its data, or serves none without its primary, refuses it, but not ROLE.
+PING comes first: a server that is still loading its data, or refuses to serve without its primary, rejects PING but not
+ROLE.
 
 Source: https://redis.io/docs/latest/develop/reference/protocol-spec/ and the pages of the commands.
 """
@@ -44,14 +45,14 @@ async def _judge(dialogue: Dialogue, wanted: str) -> Result:
         return success("PONG, primary")
     _host, _port = await _text(dialogue), await _text(dialogue)
     link = (await _text(dialogue)).decode("ascii", "replace")
-    # Its data are none, or are about to be thrown away.
+    # It has no data yet, or data that is about to be replaced.
     if link == "sync":
         return failure("PONG, a replica that is still copying the data of its primary (sync)")
     return success(f"PONG, replica ({link})")
 
 
 async def _text(dialogue: Dialogue) -> bytes:
-    """One element of an answer."""
+    """A reply element as text."""
     line = await dialogue.line()
     if line[:1] in (b"+", b":"):
         return line[1:]

@@ -1,7 +1,7 @@
-"""SCRAM-SHA-256 from the client's side, without channel binding: what to say, and whether the server is the right one.
+"""The client side of SCRAM-SHA-256, without channel binding.
 
-Pure, but for the key that is derived from the password: that takes milliseconds, so it is remembered, and new ones are
-made on a thread.
+Pure, except for deriving the key from the password. That takes milliseconds, so it runs on a thread, and results are
+cached.
 
 Source: RFC 5802, 3 and 5; RFC 7677.
 """
@@ -23,7 +23,7 @@ from l4lb.base.text import quoted
 from l4lb.net.connection import ReplyError
 
 ITERATIONS_MAX = 100_000
-"""Rounds that a server may ask for: PostgreSQL's default is 4,096."""
+"""Iterations that a server may demand: PostgreSQL's default is 4,096."""
 
 KEYS_MAX = 1024
 _FIRST = re.compile(r"r=([!-+\--~]{1,256}),s=([A-Za-z0-9+/=]{1,256}),i=([0-9]{1,9})(?:,.*)?", re.ASCII)
@@ -72,7 +72,7 @@ class Scram:
 
 @functools.lru_cache(KEYS_MAX)
 def _salted(password: str, salt: bytes, iterations: int) -> bytes:
-    # For nearly every password SASLprep (RFC 4013) is this normalisation.
+    # For nearly every password, SASLprep (RFC 4013) equals this normalisation.
     normal = unicodedata.normalize("NFKC", password).encode()
     return hashlib.pbkdf2_hmac("sha256", normal, salt, iterations)
 

@@ -1,7 +1,7 @@
-"""send_expect: says what the script says, and looks for its answers, however they are cut into pieces.
+"""send_expect: sends what the script says and searches for the expected replies, however they are split into pieces.
 
-What came before something is sent is forgotten: it cannot be an answer to that. Steps in a row that only send are one
-question.
+Data that arrived before something is sent cannot be its reply and is discarded. Consecutive steps that only send form
+one request.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from l4lb.health.probes.patterns import TooSlow, is_found, objection
 from l4lb.net.connection import Connection, ReplyError
 
 ANSWER_MAX = 65536
-"""Bytes in which one expected answer has to be."""
+"""Bytes that are searched for one expected reply."""
 
 LOOK = 0.01
-"""Seconds between two looks for patterns, so that a server which sends byte by byte costs no more than another."""
+"""Seconds between two searches, so that a server which sends byte by byte costs no more than another."""
 
 
 async def ask(connection: Connection, health: Health) -> Result:
@@ -40,18 +40,18 @@ async def ask(connection: Connection, health: Health) -> Result:
 
 
 async def _find(connection: Connection, expected: bytes) -> None:
-    """Read until it is there, and take it with all before it."""
+    """Read until the text is found; consume it and everything before it."""
     connection.expected = quoted(expected)
     heard, looked = connection.heard, 0
     while (at := heard.find(expected, looked)) < 0:
-        # It may have begun already.
+        # The text may span the pieces.
         looked = max(0, len(heard) - len(expected) + 1)
         await _more(connection)
     del heard[: at + len(expected)]
 
 
 async def _match(connection: Connection, step: Step) -> None:
-    """Read until every pattern is found that has to be, and none that must not be."""
+    """Read until every required pattern is found and no forbidden one is."""
     wanted = [pattern for pattern in step.match if not pattern.startswith("!")]
     unwanted = [pattern for pattern in step.match if pattern.startswith("!")]
     connection.expected = ", ".join(quoted(pattern.encode()) for pattern in step.match)

@@ -1,4 +1,4 @@
-"""smtp: the greeting, and the answer to HELO, EHLO or LHLO, as `option smtpchk` of HAProxy asks for them.
+"""smtp: the greeting, and the reply to HELO, EHLO or LHLO, like HAProxy's `option smtpchk`.
 
 Source: RFC 5321, 4.2 (replies) and 4.3 (sequencing), RFC 2033 (LHLO).
 """

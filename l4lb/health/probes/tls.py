@@ -1,7 +1,7 @@
-"""TLS of checks: contexts are made once, and anew when a file of theirs has changed.
+"""TLS contexts of checks: created once, and again when one of their files has changed.
 
-Files are looked at on threads, because a file system can hang: one at a time for each settings. Checks go on with what
-is known then.
+Files are looked at on threads, because a file system can hang: one thread for each set of files. Meanwhile checks use
+the known context.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from l4lb.net.target import Target
 from l4lb.net.tls import load_identity
 
 CONTEXTS_MAX = 1024
-"""Contexts that are kept; pools that share their settings share one."""
+"""Contexts that are cached; pools with the same settings share one."""
 
 PATIENCE = 1.0
-"""Seconds that a look at files may take before checks use what is known of them."""
+"""Seconds that looking at files may take before checks go on with the known context."""
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -52,16 +52,16 @@ class _Look:
 
 _contexts: dict[_Key, _Kept] = {}
 _looks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Look]] = WeakKeyDictionary()
-"""Those that are not over."""
+"""Looks at files that are in progress."""
 
 
 def settings_of(health: Health) -> HealthTls | None:
-    """The TLS settings of a check; None for one in the clear."""
+    """The TLS settings of a check; None for a plain connection."""
     return health.tls or (HealthTls() if health.type == "https" else None)
 
 
 async def context_of(health: Health) -> ssl.SSLContext | None:
-    """The context of a check; None for one in the clear. TlsFileError when a file cannot be used."""
+    """The context of a check; None for a plain connection. TlsFileError if a file cannot be used."""
     tls = settings_of(health)
     if tls is None:
         return None
@@ -81,13 +81,13 @@ async def context_of(health: Health) -> ssl.SSLContext | None:
 
 
 def load_context(health: Health) -> None:
-    """Have the context of a check ready. Reads files here and now; TlsFileError when one cannot be used."""
+    """Create the context of a check in advance. Reads files synchronously; TlsFileError if one cannot be used."""
     if (tls := settings_of(health)) is not None:
         _current((tls, health.type))
 
 
 def _look(key: _Key) -> _Look:
-    """The look at the files that is under way, or a new one."""
+    """The look at the files that is in progress, or a new one."""
     loop = asyncio.get_running_loop()
     looks = _looks.setdefault(loop, {})
     if key not in looks:
@@ -107,7 +107,7 @@ def _current(key: _Key) -> ssl.SSLContext:
 
 
 def server_name(health: Health, subject: Subject, target: Target) -> str:
-    """The name that the certificate has to have."""
+    """The name that the certificate must have."""
     if health.tls is not None and health.tls.server_name is not None:
         return health.tls.server_name
     if health.host is not None:
