@@ -13,6 +13,7 @@ LAYERS = ("base", "structures", "protocol", "kernel", "shared", "config", "relay
 """Folders of the core. A file includes `l4lb.h`, files of its own folder and files of folders before it."""
 
 TESTED_ELSEWHERE = {
+    "forward": "it takes two connected peers: test_closing, test_connect and test_relay follow each end",
     "session_run": "it takes a whole worker: test_engine, test_closing and test_connect follow whole sessions",
     "command": "it takes workers that run: test_engine and test_request send every request",
     "statistics": "it takes sessions to count: test_engine reads all of them",

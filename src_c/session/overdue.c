@@ -76,3 +76,17 @@ bool lb_overdue_meet(struct lb_worker *worker, struct lb_session *session, enum 
     lb_deadline_arm_next(worker, session, next);
     return false;
 }
+
+static bool is_idle_for(const struct lb_worker *worker, const struct lb_session *session, uint32_t idle_ms) {
+    return lb_session_is_idle(session) && worker->now_ms >= session->last_ns / LB_NS_PER_MS + idle_ms;
+}
+
+bool lb_overdue_was_idle(struct lb_worker *worker, struct lb_session *session, uint32_t idle_ms) {
+    if (lb_deadline_may_have_paused(session))
+        idle_ms = LB_MAX(idle_ms, (uint32_t)LB_DRAIN_STREAM_MS);
+    if (!is_idle_for(worker, session, idle_ms) || lb_deadline_in_doubt(worker, session))
+        return false;
+    (void)lb_delivery_note(worker, session);
+    return is_idle_for(worker, session, idle_ms) && lb_delivery_pending(session) == 0 &&
+           !lb_delivery_has_unread(session);
+}

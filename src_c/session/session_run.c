@@ -18,14 +18,12 @@
 #include "session/account.h"
 #include "session/connect.h"
 #include "session/deadline.h"
-#include "session/delivery.h"
+#include "session/forward.h"
 #include "session/greeting.h"
 #include "session/linger.h"
-#include "session/moved.h"
 #include "session/newcomers.h"
 #include "session/overdue.h"
 #include "session/session_sticky.h"
-#include "session/turn.h"
 
 #define OFF UINT64_MAX
 
@@ -153,52 +151,6 @@ static void propagate_reset(struct lb_worker *worker, struct lb_session *session
 
 /* ---- relay ------------------------------------------------------------------------------------------------------- */
 
-/* Everything that the source sent is through: tell the sink. */
-static void pass_end(struct lb_relay *relay, struct lb_side *sink) {
-    if (!relay->finished && !relay->sink_gone)
-        relay->finished = lb_side_finish(sink) != LB_IO_WAIT;
-}
-
-/* One that breaks after its FIN, or when its bytes have nowhere to go any more, is not read and so does not show it. */
-static void latch_error(struct lb_side *side, bool done) {
-    if (side->reset || !side->error || !done)
-        return;
-    lb_side_latch_error(side);
-}
-
-/* Act on what the relays found. False if the session does not relay any more: it may be gone. */
-static bool finish_or_forward(struct lb_worker *worker, struct lb_session *session) {
-    bool up_done = lb_relay_is_done(&session->up), down_done = lb_relay_is_done(&session->down);
-    bool client_done, server_done;
-
-    latch_error(&session->client, up_done);
-    latch_error(&session->server, down_done);
-    /* A broken side is done with once what it sent is through; nothing can be delivered to it any more. */
-    client_done = session->client.reset && up_done;
-    server_done = session->server.reset && down_done;
-    if (client_done || server_done) {
-        propagate_reset(worker, session);
-        return false;
-    }
-    if (down_done && !session->down.finished) {
-        lb_turn_end(worker, session);
-        /* The backend has closed, or at least said all that it will. The client may keep its side open for long. */
-        if (!session->down.sink_gone)
-            lb_claim_drop_capacity(&session->claim, &worker->runtime->shared);
-    }
-    if (up_done && down_done) {
-        dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
-        return false;
-    }
-    if (up_done && !session->up.finished)
-        session->owed = lb_phase_busy(&session->phase);
-    if (up_done)
-        pass_end(&session->up, &session->server);
-    if (down_done)
-        pass_end(&session->down, &session->client);
-    return true;
-}
-
 static void meet_deadlines(struct lb_worker *worker, struct lb_session *session) {
     enum l4lb_close reason;
 
@@ -206,48 +158,28 @@ static void meet_deadlines(struct lb_worker *worker, struct lb_session *session)
         lb_session_close(worker, session, reason);
 }
 
+/* Let bytes move in both directions, then do what follows from that. */
 static void run(struct lb_worker *worker, struct lb_session *session) {
-    uint64_t up_before = session->up.bytes, down_before = session->down.bytes;
-    enum lb_relay_result up, down;
-    bool moved = false;
-
-    up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
-    down = lb_relay_run(&session->down, &session->server, &session->client, &worker->relay_env, &moved);
-    /* Writing to the client found it broken: what it sent before is still to be read. */
-    if (session->client.reset && !session->up.eof)
-        up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
-
-    if (moved)
-        lb_session_moved(worker, session, session->up.bytes - up_before, session->down.bytes - down_before,
-                         down == LB_RELAY_AGAIN);
-    else
-        lb_count_add(&worker->stats.idle_wakeups_total, 1);
-
-    if (up == LB_RELAY_NOMEM || down == LB_RELAY_NOMEM) {
-        dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
-        return;
-    }
-    if (up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN)
-        lb_list_append(&worker->ready, &session->ready);
-    if (finish_or_forward(worker, session))
+    switch (lb_forward_run(worker, session)) {
+    case LB_FORWARD_OPEN:
         meet_deadlines(worker, session);
-}
-
-static uint64_t idle_at_ms(const struct lb_session *session, uint32_t idle_ms) {
-    return session->last_ns / LB_NS_PER_MS + idle_ms;
+        break;
+    case LB_FORWARD_BROKEN:
+        propagate_reset(worker, session);
+        break;
+    case LB_FORWARD_FINISHED:
+        dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
+        break;
+    case LB_FORWARD_NOMEM:
+        dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
+        break;
+    }
 }
 
 bool lb_session_close_idle(struct lb_worker *worker, struct lb_session *session, uint32_t idle_ms,
                            enum l4lb_close reason) {
     LB_OWNER(worker);
-    if (lb_deadline_may_have_paused(session))
-        idle_ms = LB_MAX(idle_ms, (uint32_t)LB_DRAIN_STREAM_MS);
-    if (!lb_session_is_idle(session) || worker->now_ms < idle_at_ms(session, idle_ms) ||
-        lb_deadline_in_doubt(worker, session))
-        return false;
-    (void)lb_delivery_note(worker, session);
-    if (worker->now_ms < idle_at_ms(session, idle_ms) || lb_delivery_pending(session) > 0 ||
-        lb_delivery_has_unread(session))
+    if (!lb_overdue_was_idle(worker, session, idle_ms))
         return false;
     lb_session_sticky_unbind(worker, session);
     lb_session_close(worker, session, reason);

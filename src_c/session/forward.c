@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session/forward.h"
+
+#include "base/count.h"
+#include "kernel/transport.h"
+#include "session/moved.h"
+#include "session/turn.h"
+
+/* The sink has everything that the source sent: tell it that this was all. */
+static void pass_end(struct lb_relay *relay, struct lb_side *sink) {
+    if (!relay->finished && !relay->sink_gone)
+        relay->finished = lb_side_finish(sink) != LB_IO_WAIT;
+}
+
+/* Nothing reads a side after its FIN, or once its bytes have nowhere to go: an error of it shows only here. */
+static void latch_error(struct lb_side *side, bool done) {
+    if (side->reset || !side->error || !done)
+        return;
+    lb_side_latch_error(side);
+}
+
+/* Pass on the ends that the relays found. */
+static enum lb_forward pass_ends(struct lb_worker *worker, struct lb_session *session) {
+    bool up_done = lb_relay_is_done(&session->up), down_done = lb_relay_is_done(&session->down);
+    bool client_done, server_done;
+
+    latch_error(&session->client, up_done);
+    latch_error(&session->server, down_done);
+    /* A broken side is done with once what it sent is through; nothing can be delivered to it any more. */
+    client_done = session->client.reset && up_done;
+    server_done = session->server.reset && down_done;
+    if (client_done || server_done)
+        return LB_FORWARD_BROKEN;
+    if (down_done && !session->down.finished) {
+        lb_turn_end(worker, session);
+        /* The backend has closed, or at least said all that it will. The client may keep its side open for long. */
+        if (!session->down.sink_gone)
+            lb_claim_drop_capacity(&session->claim, &worker->runtime->shared);
+    }
+    if (up_done && down_done)
+        return LB_FORWARD_FINISHED;
+    if (up_done && !session->up.finished)
+        session->owed = lb_phase_busy(&session->phase);
+    if (up_done)
+        pass_end(&session->up, &session->server);
+    if (down_done)
+        pass_end(&session->down, &session->client);
+    return LB_FORWARD_OPEN;
+}
+
+enum lb_forward lb_forward_run(struct lb_worker *worker, struct lb_session *session) {
+    uint64_t up_before = session->up.bytes, down_before = session->down.bytes;
+    enum lb_relay_result up, down;
+    bool moved = false;
+
+    LB_OWNER(worker);
+    up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
+    down = lb_relay_run(&session->down, &session->server, &session->client, &worker->relay_env, &moved);
+    /* A write found the client broken: what it sent before is still to be read. */
+    if (session->client.reset && !session->up.eof)
+        up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
+
+    if (moved)
+        lb_session_moved(worker, session, session->up.bytes - up_before, session->down.bytes - down_before,
+                         down == LB_RELAY_AGAIN);
+    else
+        lb_count_add(&worker->stats.idle_wakeups_total, 1);
+
+    if (up == LB_RELAY_NOMEM || down == LB_RELAY_NOMEM)
+        return LB_FORWARD_NOMEM;
+    if (up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN)
+        lb_list_append(&worker->ready, &session->ready);
+    return pass_ends(worker, session);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * forward - moves the bytes of a connected session in both directions, and passes on their ends.
+ *
+ * A FIN is passed on as a FIN after the last byte of its direction. When the backend has finished, its turn ends and
+ * its capacity is free. A reset is only reported, once every byte that came before it is through.
+ *
+ * It never closes a session: it says how the session stands, and session_run.c does what follows.
+ *
+ * Owner:   the session's worker.
+ * Memory:  none but what the relays take.
+ * Errors:  LB_FORWARD_NOMEM.
+ */
+#ifndef LB_FORWARD_H
+#define LB_FORWARD_H
+
+#include "base/base.h"
+#include "session/session.h"
+#include "session/worker.h"
+
+enum lb_forward {
+    LB_FORWARD_OPEN,     /* at least one direction goes on */
+    LB_FORWARD_FINISHED, /* both directions have ended */
+    LB_FORWARD_BROKEN,   /* a side was reset, and what it sent before is through */
+    LB_FORWARD_NOMEM,    /* bytes were read that could not be kept */
+};
+
+/* Move what can be moved. A session that has more to move is put on the worker's ready list. */
+LB_MUST_CHECK enum lb_forward lb_forward_run(struct lb_worker *worker, struct lb_session *session);
+
+#endif
