@@ -1,4 +1,4 @@
-"""Says in the log, once each time, when a pool cannot serve its clients as it should, and when it can again."""
+"""Logs, once each time, when a pool cannot serve its clients as it should, and when it can again."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ class Alarms:
         self.look_for_tables(state)
 
     def look_for_backends(self, state: State, pools: Iterable[str]) -> None:
-        """Tell of those of these pools that have no usable backend. Nobody knows yet of backends being checked."""
+        """Log which of these pools have no usable backend, unless the first check of one is still to come."""
         for name in pools:
             pool = state.pools[name]
             if pool.accepting():
                 self._turning_away.discard(name)
             elif name not in self._turning_away and not _is_pending(pool):
                 self._turning_away.add(name)
-                self._tell_of_nobody(name, pool)
+                self._log_empty(name, pool)
 
     @staticmethod
-    def _tell_of_nobody(name: str, pool: PoolEntry) -> None:
+    def _log_empty(name: str, pool: PoolEntry) -> None:
         fate = "are turned away" if pool.config.queue is None else "wait"
         level = logging.INFO if pool.config.scale_to_zero else logging.ERROR
         _log.log(level, "pool %s has no usable backend: its clients %s", name, fate)
 
     def look_for_tables(self, state: State) -> None:
-        """Tell of pools that have more backends than places in the table that the file gives them."""
+        """Log pools that have more backends than `hash.table_size` has entries."""
         outgrown = {}
         for name, pool in state.pools.items():
             given, size = pool.config.hash.table_size, table_size(pool)
@@ -56,7 +56,7 @@ class Alarms:
         self._outgrown = outgrown
 
     def look_for_panic(self, state: State) -> None:
-        """Tell of pools that panic, or have calmed down."""
+        """Log pools that panic, and those whose panic is over."""
         panicking = {name for name, pool in state.pools.items() if pool.panic}
         for name in sorted(panicking - self._panicking):
             threshold = state.pools[name].config.panic_threshold
@@ -64,7 +64,7 @@ class Alarms:
                 "pool %s panics: less than %g%% of its backends are usable, so health is ignored", name, 100 * threshold
             )
         for name in sorted(self._panicking - panicking):
-            _log.warning("pool %s has calmed down: only healthy backends are used", name)
+            _log.warning("pool %s: panic is over, only healthy backends are used", name)
         self._panicking = panicking
 
 

@@ -1,4 +1,4 @@
-"""Which checks a state of the control plane asks for: where, how, and what they may say of themselves. Pure."""
+"""The checks that a state asks for: where, how, and what they say about themselves. Pure, but for files of TLS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.state import BackendKey, PoolEntry, State
 
 Place = model.Health | model.BackendHealth | model.Agent | model.BackendAgent
-"""What may name another address and another port."""
+"""Settings that may name another address and another port."""
 
 _AS_THE_POOL = model.BackendHealth()
 
@@ -34,7 +34,7 @@ def checks_of(state: State) -> dict[BackendKey, Check]:
 
 
 def require_tls(config: Config) -> None:
-    """Load what checks need, and every file of their TLS. StartError names the first that cannot be used."""
+    """Load the modules that checks need, and every file of their TLS. StartError names the first unusable one."""
     for name, pool in config.pools.items():
         if pool.health is not None:
             load(pool.health)
@@ -52,14 +52,15 @@ def _check(key: BackendKey, entry: BackendEntry, pool: PoolEntry, health: model.
         pool=key[0],
         backend=key[1],
         host=entry.config.address.host if elsewhere is None else elsewhere,
-        # Whoever listens elsewhere need not understand what the backend does.
+        # A server at another address need not understand the PROXY header that the backend understands.
         send_proxy=health.send_proxy or (pool.config.send_proxy if place == target else "off"),
     )
     return Check(replace(place, sources=pool.config.source), health, entry.health, subject)
 
 
 def check_target(target: Target, pool: Place, own: Place) -> Target:
-    """Where to ask: the backend itself, or another address or port. What the backend says goes before the pool's."""
+    """Where to send the check: to the backend itself, or to another address or port. Settings of the backend win over
+    those of the pool."""
     address, port = own.address or pool.address, own.port or pool.port
     if isinstance(target.address, str):
         if address is None or port is None:
@@ -74,5 +75,5 @@ def _elsewhere(address: str, port: int) -> Target:
     try:
         return ip_target(address, port)
     except OSError:
-        # Its interface is not there. Without one the check fails, and says so, while other checks go on.
+        # The interface does not exist. Without it this check fails with that reason, and other checks go on.
         return ip_target(known_to_peers(address), port)

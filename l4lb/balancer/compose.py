@@ -27,7 +27,7 @@ from l4lb.state.state import ListenerEntry, PoolEntry, State
 from l4lb.state.tables import table_size
 
 _NOWHERE = ("0.0.0.0", 0)
-"""Stands for an address that is not known yet. Such a backend is not usable, so nobody goes there."""
+"""Stands for an address that is not known yet. Such a backend is not usable, so no client is sent there."""
 
 
 class Composer:

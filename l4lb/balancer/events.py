@@ -1,4 +1,4 @@
-"""Brings session events from the data plane's rings to whoever logs them, many at a time."""
+"""Fetches session events from the rings of the data plane and delivers them, many at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class EventPump:
-    """Calls `deliver` on the loop with the events that wait. The rings are bounded; what does not fit is counted."""
+    """Calls `deliver` on the loop with the events in the rings. Rings are bounded; lost events are counted."""
 
     def __init__(self, engine: Engine, deliver: Callable[[list[SessionRecord]], None]) -> None:
         self._engine = engine
@@ -29,18 +29,18 @@ class EventPump:
         self._watch()
 
     def drain(self) -> None:
-        """Deliver everything that waits now."""
+        """Deliver all events that are in the rings now."""
         while events := self._engine.take_events(BATCH):
             try:
                 self._deliver(events)
             except Exception:
-                # Those that come next may be delivered.
+                # The next batch may be deliverable.
                 _log.exception("%d events of sessions could not be delivered", len(events))
             if len(events) < BATCH:
                 return
 
     def close(self) -> None:
-        """Watch no longer. What still waits is there for `drain`. Idempotent."""
+        """Stop watching. `drain` still delivers the events that are left. Idempotent."""
         self._loop.remove_reader(self._fd)
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""Keeps pools at the tier or backend that they went to, as their `failback` says. What is decided is in `failback`."""
+"""Keeps pools at the tier or backend that they moved to. `state.failback` decides when they return."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Failover:
         self._timer: asyncio.TimerHandle | None = None
 
     def settle(self, state: State, now: float, *, clients: bool) -> State:
-        """The state with the seats of this moment. Before there are `clients` a pool is free to go to a better seat."""
+        """The state with the seats of this moment. Without `clients` so far, a pool moves to a better seat at once."""
         held = {name: pool for name, pool in state.pools.items() if pool.holds_seat or pool.seat is not None}
         moves = {name: _move(pool, now) for name, pool in held.items()}
         changed: dict[str, PoolEntry] = {}
@@ -66,7 +66,7 @@ def _tell(name: str, pool: PoolEntry, before: Seat, after: Seat) -> None:
 
 
 def failover_status(pool: PoolEntry, now: float) -> FailoverStatus | None:
-    """Where the pool is and why; None if it has no choice: a single tier, and no order in it."""
+    """Where the pool is and why; None for a pool with a single tier whose backends have no order."""
     if len(pool.backends) < 2 or not (pool.by_backend or len({one.config.tier for one in pool.backends.values()}) > 1):
         return None
     candidates, taking = pool.candidates(), pool.accepting()

@@ -1,5 +1,6 @@
-"""Keeps clients from backends that turn out to be listeners of this process: names that lead here, endpoints that a
-source found. What a file says outright is refused by `check` already, see `l4lb.config.loops`, which decides."""
+"""Keeps clients from backends that turn out to be listeners of this process: resolved names, and endpoints of sources.
+
+`l4lb check` already refuses such addresses in a file. `l4lb.config.loops` decides for both."""
 
 from __future__ import annotations
 
@@ -20,14 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 class LoopGuard:
-    """Warns of each backend once, until it is no loop any more."""
+    """Logs each such backend once, until its address changes."""
 
     def __init__(self, sockets: Sockets) -> None:
         self._sockets = sockets
         self._known: dict[BackendKey, Target] = {}
 
     def guarded(self, state: State) -> State:
-        """The state in which backends that lead back to themselves have no target, so that no client is sent there."""
+        """The state in which backends that lead back here have no target, so that no client is sent there."""
         looping = self._find(state)
         changed = {key: replace(entry, target=None) for key, entry in state.backends() if key in looping}
         return state.with_backends(changed) if changed else state
@@ -45,7 +46,7 @@ class LoopGuard:
                 listeners[loop.pool, loop.backend] = loop.listener
         for key in found.keys() - self._known.keys():
             _log.warning(
-                "%s/%s is at %s, which is l4lb's own listener %s: clients would come back without end, so it gets none",
+                "%s/%s is at %s, which is l4lb's own listener %s: it gets no clients, as they would loop without end",
                 *(*key, found[key].address, listeners[key]),
             )
         self._known = found

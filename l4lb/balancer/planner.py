@@ -1,6 +1,6 @@
-"""Finds what a configuration leaves open: addresses of names, networks of zones, and backends that sources know.
+"""Resolves what a configuration leaves open: addresses of names, networks of zones, and backends that sources find.
 
-That may take long and touches nothing that runs. What a source finds later is planned in the same way.
+This may take long and touches nothing that runs. What a source finds later is planned in the same way.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from l4lb.state.zones import NO_ZONES, Zones, compile_zones
 from l4lb.status import DiscoveryStatus
 
 REDISCOVERY_RETRY = 1.0
-"""Seconds until what was found, and could not be used, is tried again."""
+"""Seconds until endpoints that could not be used are tried again."""
 
 FILES_TIMEOUT = 300.0
 """Seconds for reading certificates, or databases. The largest take ten or so; a file system may hang for ever."""
 
-FOUND_PATIENCE = 0.2
-"""Seconds that names which a source finds are waited for. Later ones are used when they are there."""
+FOUND_TIMEOUT = 0.2
+"""Seconds to wait for the names that a source finds. Later answers are used when they arrive."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Planner:
         return Plan(config, await self._resolver.look_up(addresses), compiled, access)
 
     def discard(self) -> None:
-        """Let go of what was prepared and will not be applied."""
+        """Forget what was prepared and will not be applied."""
         self._discovery.discard()
 
     def follow(self, config: Config) -> None:
@@ -122,7 +122,7 @@ class Planner:
         return mark(merged, plan.config, found), targets
 
     def keep(self, targets: Mapping[Address, Target]) -> None:
-        """These are in use: they stay where a name cannot be looked up."""
+        """Keep the targets that are in use: they stay where a later look-up fails."""
         self._resolver.keep(targets)
 
     async def look_up(self, names: Collection[Address]) -> Mapping[Address, Target]:
@@ -137,11 +137,11 @@ class Planner:
         found = self._discovery.found(config)
         names = {endpoint.address for endpoints in found.values() for endpoint in endpoints if endpoint.address.is_open}
         new = {name for name in names - self._resolver.targets.keys() if not self._resolver.is_failing(name)}
-        # A name server that is silent must not hold up what other sources have found.
-        return {**self._resolver.targets, **await self._resolver.look_up(new, FOUND_PATIENCE)}
+        # A silent name server must not delay what other sources have found.
+        return {**self._resolver.targets, **await self._resolver.look_up(new, FOUND_TIMEOUT)}
 
     def retry_later(self) -> None:
-        """What was found could not be used; it may be possible soon."""
+        """Try again in a while to use what was found."""
         asyncio.get_running_loop().call_later(REDISCOVERY_RETRY, self.rediscovered.set)
 
     def known(self, config: Config) -> tuple[Mapping[str, Endpoints], Mapping[Address, Target]]:
@@ -150,11 +150,11 @@ class Planner:
 
     @property
     def waiting(self) -> bool:
-        """Whether a source has not answered yet, and nothing is known for its pool."""
+        """Whether a source has not answered yet and nothing is known about its pool."""
         return self._discovery.waiting
 
     def status(self, pool: str, now: float) -> DiscoveryStatus | None:
-        """How the source of a pool does; None if it has none."""
+        """The status of the source of a pool; None if the pool has none."""
         return self._discovery.status(pool, now)
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from l4lb.state.containment import Containment, PoolFaults, refused
 from l4lb.state.state import State
 
 _AT_ONCE = frozenset({Reason.OPERATOR, Reason.HANDOVER, Reason.ADDRESS, Reason.WEIGHT})
-"""Rare, or already paced: whoever asked for them may count on them once the change is made."""
+"""Rare or paced already, so they are published at once: a caller may rely on the change when its call returns."""
 
 
 class Publication:

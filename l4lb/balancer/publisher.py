@@ -1,4 +1,4 @@
-"""When changes are passed on to the data plane: the first at once, those after it together, what failed once more."""
+"""Paces publications: the first change is published at once, later ones together, and failures are retried."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 PUBLISH_INTERVAL = 0.02
-"""Seconds between two snapshots for changes of health: a first change counts at once, the ones after it together."""
+"""Seconds between two snapshots for changes of health: the first is published at once, the next ones together."""
 
 PUBLISH_PAUSE = 4
-"""And so many times as long as the last one took: with thousands of backends, passing changes on is work."""
+"""Publishing may use one part in so many of the time: with thousands of backends, a snapshot takes long to build."""
 
 PUBLISH_RETRY = 1.0
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Calls `publish` on the loop. It may raise; then nothing was passed on."""
+    """Calls `publish` on the loop. If it raises, nothing was published."""
 
     def __init__(self, publish: Callable[[], None]) -> None:
         self._publish = publish
@@ -29,21 +29,21 @@ class Publisher:
 
     @property
     def waiting(self) -> bool:
-        """Whether something is to be passed on later."""
+        """Whether a publication is due later."""
         return self._timer is not None
 
     def soon(self) -> None:
-        """Pass changes on, together with those of the next moment if there were others in the last one."""
+        """Publish now, or shortly if the last publication was a moment ago."""
         if self._timer is None:
             loop, due = asyncio.get_running_loop(), self._published_at + self._pause
             if loop.time() < due:
                 self._timer = loop.call_at(due, self.now)
             else:
-                # Now, not soon: whoever reads that a backend is up may send it a client.
+                # Now, not soon: a client may come as soon as the status shows that a backend is up.
                 self.now()
 
     def now(self) -> None:
-        """Pass changes on; until that succeeds it is tried again."""
+        """Publish; a failure is retried until it succeeds."""
         self.close()
         try:
             self.once()
@@ -52,19 +52,19 @@ class Publisher:
             self.later()
 
     def later(self) -> None:
-        """Pass changes on once more in a while: something was not taken."""
+        """Publish once more in a while, because the data plane refused something."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PUBLISH_RETRY, self.now)
 
     def once(self) -> None:
-        """Pass changes on, or raise what `publish` does."""
+        """Publish, or raise what `publish` raises."""
         self._published_at = asyncio.get_running_loop().time()
         began = time.monotonic()
         self._publish()
         self._pause = max(PUBLISH_INTERVAL, PUBLISH_PAUSE * (time.monotonic() - began))
 
     def close(self) -> None:
-        """Pass nothing on later. Idempotent."""
+        """Cancel a publication that is due. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -30,13 +30,13 @@ class Reclaimer:
         self._removals: dict[SlotKey, Removal] = {}
         self._deadlines: dict[SlotKey, float] = {}
         self._draining: dict[int, float | None] = {}
-        """Slots of backends and the seconds over which their quiet sessions are to leave; None is to stay."""
+        """By slot of a backend: the seconds over which its idle sessions are closed; None ends that."""
         self._drain_all = False
         self.dirty = asyncio.Event()
 
     @property
     def removed_slots(self) -> list[int]:
-        """The slots of backends that have sessions, perhaps, and are in no configuration."""
+        """The slots of removed backends that may still have sessions."""
         return [slot for kind, slot in self._removals if kind is SlotKind.BACKEND]
 
     def follow(self, change: Change) -> None:
@@ -65,7 +65,7 @@ class Reclaimer:
                 self._draining[backend.slot] = after.pools[key[0]].config.drain_spread if closing else None
 
     def drain_all(self, state: State) -> None:
-        """From now on the quiet sessions of all backends leave, but where the pool keeps them."""
+        """From now on close the idle sessions of all backends, except in pools with `drain_quiet: keep`."""
         self._drain_all = True
         pools = [pool for pool in state.pools.values() if pool.closes_idle]
         self._draining |= {
@@ -80,7 +80,7 @@ class Reclaimer:
         """Wait until there is something to release. Release what no session and no worker uses any more, and close the
         sessions whose timeout is over."""
         await self.dirty.wait()
-        # What changes while this waits for a worker is for the next round.
+        # A change during this round, while it waits for a worker, starts the next one.
         self.dirty.clear()
         clean = False
         try:
@@ -94,7 +94,7 @@ class Reclaimer:
                 self.dirty.set()
 
     async def _drain(self) -> None:
-        """Have quiet sessions leave backends that are drained or gone, and stay at the others."""
+        """Close the idle sessions of backends that are drained or removed; let the others keep theirs."""
         while self._draining:
             spread = next(iter(self._draining.values()))
             slots = [slot for slot, wanted in self._draining.items() if wanted == spread]
@@ -110,11 +110,11 @@ class Reclaimer:
     def _release_slots(self) -> None:
         given = [key for key in self._removals if self._engine.give_slot(*key)]
         for key in given:
-            # First of all: the slot may soon be somebody else's, and must not be given back once more.
+            # Before anything else: the slot may soon be used again, and must not be given back twice.
             self._deadlines.pop(key, None)
-            _log.debug("%s has left", self._removals.pop(key).label)
+            _log.debug("%s: slot released", self._removals.pop(key).label)
         if given:
-            # The last sessions may just have ended: their events still need the names.
+            # The last sessions may just have ended: their events, not delivered yet, need the names.
             self._sessions.forget(given)
 
     async def _enforce_timeouts(self) -> None:
@@ -124,4 +124,4 @@ class Reclaimer:
             del self._deadlines[key]
             if killed:
                 label = self._removals[key].label
-                _log.warning("%s: closed, as they outlived drain_timeout: %s", label, plural(killed, "session"))
+                _log.warning("%s: drain_timeout is over, closed %s", label, plural(killed, "session"))

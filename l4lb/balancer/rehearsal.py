@@ -1,4 +1,4 @@
-"""Would the data plane take a configuration? Tried on one that never starts, with the packers of one that does.
+"""Tests whether the data plane would accept a configuration, on an engine that never starts.
 
 Nothing is bound, resolved or contacted, and no database is read.
 """
@@ -20,7 +20,7 @@ from l4lb.state.zones import Zones
 
 
 def rehearse(config: Config) -> None:
-    """StartError says what the data plane would not take, and of which pool."""
+    """StartError says what the data plane would refuse, and in which pool."""
     engine = NativeEngine(EngineOptions(pipes_per_worker=0))
     composer = Composer()
     try:
@@ -39,7 +39,7 @@ def rehearse(config: Config) -> None:
 
 
 def _target(address: Address) -> Target | None:
-    """Where an address leads; an interface need not be there yet."""
+    """The target of an address. Its interface need not exist yet."""
     if address.interface is None or address.host is None:
         return literal(address)
     return ip_target(f"{known_to_peers(address.host)}%1", address.port or 0)

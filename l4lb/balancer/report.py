@@ -1,4 +1,4 @@
-"""What the balancer shows of itself: the state of the control plane beside the numbers of the data plane."""
+"""The status of listeners, pools and backends: the state of the control plane with the numbers of the data plane."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class StatusReporter:
 
     def _pool(self, name: str, pool: PoolEntry, origins: Origins, now: float) -> PoolStatus:
         weights = pool.effective_weights()
-        # A client that leaves the queue meanwhile is seen twice, rather than not at all.
+        # Read before the backends: a client that leaves the queue meanwhile counts twice rather than not at all.
         statistics = self.engine.pool_statistics(pool.slot)
         return PoolStatus(
             balance=pool.config.balance,

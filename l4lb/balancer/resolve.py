@@ -1,9 +1,8 @@
 """From configured addresses to socket addresses: where names lead.
 
-The system looks names up, so that /etc/hosts, search domains and all else that it is set up with count. Such a call can
-take half a minute when name servers are silent, and cannot be ended. So each name has a thread of its own while it is
-looked up: its silence is not that of others. An answer that comes late counts when it comes, and a failure keeps what
-was known.
+The system's resolver looks names up, so that /etc/hosts, search domains and its other settings apply. Such a call
+takes up to half a minute if name servers are silent, and cannot be cancelled. So each look-up has a thread of its own
+and delays no other. A late answer is used when it arrives. After a failure the last known address stays in use.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from l4lb.net.interfaces import IpSocketAddress, host_text
 from l4lb.net.target import Target, ip_target
 from l4lb.state.targets import literal
 
-PATIENCE = 2.0
-"""Seconds that a caller waits for all names together. What comes later is not lost."""
+LOOK_UP_TIMEOUT = 2.0
+"""Seconds that a caller waits for all names together. Later answers are not lost."""
 
 CONCURRENCY = 256
 SLOW_CONCURRENCY = 64
-"""Look-ups at once: of names in general, and of those whose last one was late, for which others need not wait."""
+"""Look-ups at once: of most names, and apart from them of names whose last look-up was slow."""
 
 LookUp = Callable[[str], Sequence[str]]
 """The IP addresses of a name, on any thread. OSError if it has none."""
@@ -36,8 +35,8 @@ _log = logging.getLogger(__name__)
 
 
 def ask_system(name: str) -> list[str]:
-    """What getaddrinfo says, each address once."""
-    # The C library does not find a name with a last dot in the file.
+    """The answer of getaddrinfo, each address once."""
+    # The C library does not find names with a trailing dot in /etc/hosts.
     if name.endswith(".") and (listed := hosts.addresses(name)):
         return listed
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -51,7 +50,7 @@ def choose(found: Sequence[str], current: str | None) -> str:
 
 
 class Resolver:
-    """Owns the look-ups. `known` is where names led before; `on_late` is called on the loop after an answer that came
+    """Owns the look-ups. `known` has the targets from before; `on_late` is called on the loop after an answer that came
     too late for its caller."""
 
     def __init__(
@@ -65,37 +64,37 @@ class Resolver:
         self._late: set[str] = set()
         self._slow: set[str] = set()
         self._said: dict[str, str] = {}
-        self._places = asyncio.Semaphore(CONCURRENCY)
-        self._slow_places = asyncio.Semaphore(SLOW_CONCURRENCY)
+        self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._slow_slots = asyncio.Semaphore(SLOW_CONCURRENCY)
 
     @property
     def targets(self) -> Mapping[Address, Target]:
-        """Where addresses lead, as far as was looked up."""
+        """The targets of the addresses that were resolved."""
         return self._targets
 
     def is_failing(self, address: Address) -> bool:
-        """Whether its last look-up gave nothing, or has given nothing yet."""
+        """Whether the last look-up of this address failed, or has not been answered yet."""
         return (address.host if address.is_name else str(address)) in self._said
 
     def keep(self, targets: Mapping[Address, Target]) -> None:
-        """These are in use; what else was known is forgotten."""
+        """Keep the targets in use, and forget all others."""
         self._targets = dict(targets)
         names = {address.host for address in targets} | self._running.keys()
         for name in self._answers.keys() - names:
             del self._answers[name]
 
     def forget(self, addresses: Collection[Address]) -> None:
-        """These are all there are: what was said of others may be said again."""
+        """Only these addresses are in use: failures of others may be logged again."""
         names = {address.host if address.is_name else str(address) for address in addresses}
         for name in self._said.keys() - names:
             del self._said[name]
 
-    async def look_up(self, addresses: Iterable[Address], patience: float | None = None) -> dict[Address, Target]:
-        """Targets of all addresses that have one: looked up now, or known from before."""
+    async def look_up(self, addresses: Iterable[Address], timeout: float | None = None) -> dict[Address, Target]:
+        """The targets of all addresses that have one, looked up now or known from before."""
         addresses = list(addresses)
         names = {address.host or "" for address in addresses if address.is_name}
         if tasks := [self._begin(name) for name in names]:
-            await asyncio.wait(tasks, timeout=PATIENCE if patience is None else patience)
+            await asyncio.wait(tasks, timeout=LOOK_UP_TIMEOUT if timeout is None else timeout)
         for name in names & self._running.keys():
             self._late.add(name)
             if name not in self._said:
@@ -118,7 +117,7 @@ class Resolver:
         return current if current is not None and current.host == target.host else target
 
     async def close(self) -> None:
-        """Wait for no answer any more."""
+        """Cancel the waiting look-ups."""
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
@@ -134,7 +133,7 @@ class Resolver:
 
     async def _run(self, name: str) -> None:
         try:
-            async with self._slow_places if name in self._slow else self._places:
+            async with self._slow_slots if name in self._slow else self._slots:
                 answers = await in_thread("l4lb-name", self._ask, name)
         except (OSError, ValueError) as error:
             self._say(name, str(error.strerror) if isinstance(error, socket.gaierror) else reason(error))
@@ -152,7 +151,7 @@ class Resolver:
                 self._on_late()
 
     def _say(self, name: str, why: str) -> None:
-        """Each reason once, for this goes on for as long as it lasts."""
+        """Log each reason once: look-ups go on for as long as the fault lasts."""
         if self._said.get(name) != why:
             _log.warning("cannot resolve %s: %s; keeping what is known", name, why)
         self._said[name] = why

@@ -1,4 +1,4 @@
-"""Sessions as people know them: listed, ended, and delivered as events, with names instead of slots."""
+"""Lists and closes sessions and delivers their events, with names in place of slots."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ class Sessions:
         """ControlError if it is not there."""
         known = 0 <= session <= ID_MAX and await self._threads.call(self._engine.kill_session, session)
         if not known:
-            # The text of a number costs more than its length.
+            # Turning a huge number into text takes quadratic time.
             named = session if abs(session) <= ID_MAX else "with so large a number"
             raise ControlError(f"there is no session {named}; `l4lb sessions` lists those there are", 404)
 
     async def kill_of(self, slot: int) -> int:
-        """End those of a backend; how many."""
+        """Close the sessions of a backend; how many."""
         return await self._threads.call(self._engine.kill_backend, slot, Ending.KILLED)
 
     def _deliver(self, records: list[SessionRecord]) -> None:
         self._on_events([self._names.session(record) for record in records])
 
     def learn(self, state: State) -> None:
-        """From now on sessions may have the slots of this state."""
+        """From now on sessions may be at the slots of this state."""
         self._names.learn(state)
 
     def forget(self, slots: Iterable[SlotKey]) -> None:
-        """No session has these slots any more, once what has ended is delivered."""
+        """Forget the names of these slots: deliver their last events first, no session is there any more."""
         self._pump.drain()
         for kind, slot in slots:
             self._names.forget(kind, slot)
 
     def drain(self) -> None:
-        """Deliver every event that waits now."""
+        """Deliver all events that are in the rings now."""
         self._pump.drain()
 
     def close(self) -> None:
-        """Deliver nothing more but by `drain`."""
+        """From now on only `drain` delivers events."""
         self._pump.close()

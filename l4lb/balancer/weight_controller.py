@@ -33,7 +33,7 @@ WEIGHTS_INTERVAL = 0.25
 """Seconds between two looks while weights follow something."""
 
 START_GRACE = 10.0
-"""Seconds after the start in which backends that become usable for the first time were there before l4lb was."""
+"""Seconds after the start in which a backend that becomes usable counts as usable from before the start."""
 
 STEP_MIN = 0.05
 """Seconds between two looks at the load of a pool, however often it is published."""
@@ -41,7 +41,7 @@ STEP_MIN = 0.05
 _WHERE_THE_POOL_SAYS = model.BackendAgent()
 
 STALE_INTERVALS = 3
-"""Intervals that numbers count for at least: one lost scrape is nothing."""
+"""Intervals for which numbers are used at least, so that one lost scrape changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class AgentRequest:
 
 @dataclass(slots=True)
 class _PoolLoad:
-    """The tracks of a pool's backends by name, when they were last moved on, and when one was last applied."""
+    """The tracks of a pool's backends by name, the time of the last step, and of the last change of a weight."""
 
     tracks: dict[str, LoadTrack] = field(default_factory=dict)
     stepped_at: float = -math.inf
@@ -108,7 +108,7 @@ class WeightController:
         for key, job in scrapes.items():
             known = self._scrapes.asked(key)
             if known is None or known.job.url != job.url:
-                # Somebody else's numbers say nothing of this one.
+                # The numbers of another server say nothing about this one.
                 self._pools.setdefault(key[0], _PoolLoad()).tracks[key[1]] = LoadTrack()
                 self._progress.pop(key, None)
         for name in self._pools.keys() - {pool for pool, _ in scrapes}:
@@ -122,7 +122,7 @@ class WeightController:
             self.active.set()
 
     async def close(self) -> None:
-        """Stop, and wait until nobody is being asked."""
+        """Stop, and wait until no request is under way."""
         await self._scrapes.close()
         await self._agents.close()
         if self._client is not None:
@@ -177,19 +177,19 @@ class WeightController:
         self._store.change(self.apply_factors(self._store.state, now), Reason.WEIGHT)
 
     def apply_factors(self, state: State, now: float, *, first: bool = False) -> State:
-        """The state with the factors of this moment. With `first` the process begins, and with it every backend."""
+        """The state with the factors of this moment. With `first`, every backend was usable before the start."""
         pools = {
             name: pool if pool is self._steady.get(name) else self._weighed_pool(name, pool, now, first=first)
             for name, pool in state.pools.items()
         }
-        # Time does nothing to these: as they are now they stay.
+        # The weights of these pools do not depend on time.
         self._steady = {name: pool for name, pool in pools.items() if not first and _is_steady(pool)}
         if all(pool is state.pools[name] for name, pool in pools.items()):
             return state
         return replace(state, pools=pools)
 
     def rest(self, now: float) -> None:
-        """Be active no longer if no weight can change by itself."""
+        """Go to sleep if no weight can change by itself."""
         if not self._pools and now > self._ramping_until:
             self.active.clear()
 
@@ -239,7 +239,7 @@ class WeightController:
     # ---- numbers ---------------------------------------------------------------------------------------------------
 
     def load(self, key: BackendKey, entry: BackendEntry, now: float) -> LoadStatus | None:
-        """What is known of the load of a backend; None if it is not scraped."""
+        """The load of a backend as far as known; None if the backend is not scraped."""
         asked = self._scrapes.asked(key)
         if asked is None:
             return None
@@ -256,7 +256,7 @@ class WeightController:
         )
 
     def agent(self, key: BackendKey) -> Asked[AgentRequest] | None:
-        """What came of asking the agent of a backend; None if it has none."""
+        """The answers of the agent of a backend; None if it has none."""
         return self._agents.asked(key)
 
 
@@ -265,7 +265,7 @@ def _is_steady(pool: PoolEntry) -> bool:
 
 
 def _aged(entry: BackendEntry, now: float, *, first: bool) -> BackendEntry:
-    """The entry with the time since which it is usable. Who was there before l4lb was has been usable for ever."""
+    """The entry with the time since which it is usable. A backend from before the start always was."""
     if not entry.accepts_new:
         warm_until = now + START_GRACE if first else entry.warm_until
         if entry.usable_since is None and entry.warm_until == warm_until:
@@ -289,8 +289,7 @@ def _scrapes(state: State) -> Iterator[tuple[BackendKey, Scrape]]:
 
 
 def _agent_requests(state: State) -> Iterator[tuple[BackendKey, AgentRequest]]:
-    """An agent that has asked for maintenance itself may end it; one of a backend that the operator took out is left
-    in peace."""
+    """An agent that has asked for maintenance itself may end it. In maintenance by the operator it is not asked."""
     for pool_name, pool in state.pools.items():
         agent = pool.config.agent
         for name, entry in pool.backends.items() if agent is not None else ():

@@ -56,7 +56,7 @@ class AsyncBalancer:
     async def start(self) -> None:
         """Bind every listener, check the backends once (5 seconds at most), and accept clients.
 
-        ConfigError has every problem of the configuration; StartError says what cannot be had, such as a port. Both
+        ConfigError has every problem of the configuration; StartError names what is not available, such as a port. Both
         leave nothing behind, and so does being cancelled. A balancer starts once.
         """
         if self._life is not Life.NEW:
@@ -71,17 +71,17 @@ class AsyncBalancer:
         except BaseException:
             self._life = Life.CLOSED
             if not starting.cancelled() and starting.exception() is None:
-                # It came too late to cancel the start.
+                # The start had ended before it could be cancelled.
                 self._running, self._life = starting.result(), Life.RUNNING
                 await self.close(0)
             raise
 
     async def close(self, drain: float | None = None) -> None:
-        """Accept nobody any more, close what is quiet, give turns in flight `drain` seconds to end, then close the rest
+        """Accept no more clients, close idle sessions, give turns in flight `drain` seconds to end, then close the rest
         and free everything.
 
-        None is `process.drain_timeout` of the configuration, or 0 if it has none; `math.inf` is for ever. Idempotent.
-        Called again, or being cancelled, while sessions are waited for: it goes on at once.
+        None is `process.drain_timeout` of the configuration, or 0 if it has none; `math.inf` is no limit. Idempotent.
+        A second call, or being cancelled, ends the wait for sessions.
         """
         if self._life is Life.CLOSED or self._forked:
             return
@@ -151,7 +151,7 @@ class AsyncBalancer:
     # something else about that backend.
 
     def drain(self, backend: str) -> None:
-        """Give a backend no new sessions; turns in flight come to their end, and what is quiet is closed."""
+        """Give a backend no new sessions. Turns in flight come to their end, and idle sessions are closed."""
         self._set(backend, state=AdminState.DRAIN)
 
     def maint(self, backend: str) -> None:
@@ -174,12 +174,12 @@ class AsyncBalancer:
         return await self._here().add_backend(pool, {"address": address, **settings})
 
     async def change(self, backend: str, **settings: object) -> None:
-        """Give a backend another address, or other settings of the configuration; what is not named stays. Its sessions
-        go on where they are."""
+        """Give a backend another address, or other settings of the configuration; all others stay. Its sessions go on
+        where they are."""
         await self._here().change_backend(*_split(backend), settings)
 
     async def remove(self, backend: str, *, force: bool = False) -> None:
-        """Remove a backend from its pool. Its sessions go on as when a reload takes it away; with `force` they are
+        """Remove a backend from its pool. Its sessions go on as after a reload that removes it; with `force` they are
         closed."""
         await self._here().remove_backend(*_split(backend), force=force)
 
@@ -216,9 +216,9 @@ class AsyncBalancer:
     async def reload(self, config: ConfigSource | None = None) -> tuple[str, ...]:
         """Run another configuration from now on, all of it or nothing; without `config` the same one, read again.
 
-        ConfigError or StartError: the old one goes on as if nothing had been asked. Listeners that stay keep their
-        sockets, sessions go on, and so do counters and health of the backends that stay. What is returned are sentences
-        about keys whose new values only another balancer would heed (`process`, `admin`).
+        On a ConfigError or StartError the old one stays in use, unchanged. Listeners that stay keep their sockets,
+        sessions go on, and backends that stay keep counters and health. The result has a sentence for each key whose
+        new value only a new balancer would use (`process`, `admin`).
         """
         return await self._here().apply(config)
 
@@ -230,7 +230,7 @@ class AsyncBalancer:
         return os.getpid() != self._pid
 
     def _here(self) -> Running:
-        """What runs; ControlError if nothing does, or not here."""
+        """What runs; ControlError if nothing runs, or not on this loop."""
         if self._running is None or self._life is not Life.RUNNING:
             raise ControlError(self._life.value)
         if self._forked:

@@ -1,4 +1,4 @@
-"""What is said to whoever calls a balancer that does not run."""
+"""The life of an embedded balancer, and the errors for calls at the wrong time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Life(enum.Enum):
-    """Where a balancer is in its life; the value says why it cannot be asked then."""
+    """Where a balancer is in its life; the value is the message for a call that does not fit."""
 
     NEW = "the balancer does not run yet; use it inside of `with`, or call start() first"
     STARTING = "the balancer is still starting; wait for start() to return"

@@ -28,7 +28,7 @@ from l4lb.sockets.systemd import Notifier
 from l4lb.status import ConfigStatus, ReloadOutcome, Session, Status, UpgradeOutcome
 
 OnClose = Callable[[Session], None]
-"""Gets every session that has ended, on the thread of the event loop."""
+"""Is called with every session that has ended, on the thread of the event loop."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 class Running(BalancerControl):
     """Balancer, admin server and access log, as `config` has them, which is what `source` says. Satisfies `Control`.
 
-    Made by `run`; whoever has it calls `close`.
+    `run` makes it; the caller of `run` closes it.
     """
 
     def __init__(self, source: ConfigSource, config: Config, files: SerialThread, on_close: OnClose | None) -> None:
@@ -56,7 +56,7 @@ class Running(BalancerControl):
             events=NO_EVENTS if on_close is None else EventKind.CLOSE,
             checks_at_once=checks_at_once(descriptors),
         )
-        # The service manager is told by the program, if it has one.
+        # The program itself tells its service manager, if it has one.
         self._shutdown = Shutdown(self.balancer, Notifier({}))
         self._stack = contextlib.AsyncExitStack()
         self._reloading = asyncio.Lock()
@@ -85,27 +85,27 @@ class Running(BalancerControl):
             await self._admin.start()
             stack.push_async_callback(self._admin.close)
 
-    async def close(self, patience: float | None) -> None:
-        """Close what is quiet, give turns in flight `patience` seconds to end, and free everything. None is
-        process.drain_timeout, and infinity for ever."""
-        if patience is None:
-            patience = self._config.process.drain_timeout
-        elif math.isinf(patience):
-            patience = None
+    async def close(self, timeout: float | None) -> None:
+        """Close idle sessions, give turns in flight `timeout` seconds to end, and free everything. None is
+        process.drain_timeout, and infinity is no limit."""
+        if timeout is None:
+            timeout = self._config.process.drain_timeout
+        elif math.isinf(timeout):
+            timeout = None
         try:
-            if patience is None or patience > 0:
-                await self._shutdown.drain(patience)
+            if timeout is None or timeout > 0:
+                await self._shutdown.drain(timeout)
         finally:
             await self._stack.aclose()
 
     def hurry(self) -> None:
-        """Wait for no session any more."""
+        """End the wait for sessions."""
         self._shutdown.request()
         self._shutdown.request()
 
     async def apply(self, source: ConfigSource | None) -> tuple[str, ...]:
-        """Run what `source` says from now on, all of it, or raise ConfigError or StartError; None is the same as
-        before, read anew. Sentences about what only a new balancer would heed."""
+        """Run the configuration of `source` from now on, all of it, or raise ConfigError or StartError; None reads the
+        same source again. The result has a sentence for each key that only a new balancer would use."""
         async with self._reloading:
             try:
                 return await self._apply(self._source if source is None else source)
@@ -132,7 +132,7 @@ class Running(BalancerControl):
 
     @property
     def admin_address(self) -> tuple[str, int] | None:
-        """Where the read-only API is; None without one."""
+        """The address of the read-only API; None without one."""
         return None if self._admin is None else self._admin.tcp_address
 
     # ---- Control ---------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Running(BalancerControl):
             return ReloadOutcome(applied=False, problems=_sentences(error))
 
     async def upgrade(self) -> UpgradeOutcome:
-        raise ControlError("this balancer is part of another program, which has to be started anew itself", 409)
+        raise ControlError("this balancer is part of another program; restart that program", 409)
 
     # ---- events ----------------------------------------------------------------------------------------------------
 

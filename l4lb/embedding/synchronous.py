@@ -47,9 +47,9 @@ class Balancer:
     def start(self) -> None:
         """Bind every listener, check the backends once (5 seconds at most), and accept clients.
 
-        ConfigError has every problem of the configuration; StartError says what cannot be had, such as a port. Both
-        leave nothing behind, and so does an interrupt. A balancer starts once; who starts it has to close it, or the
-        program does not end.
+        ConfigError has every problem of the configuration; StartError names what is not available, such as a port. Both
+        leave nothing behind, and so does an interrupt. A balancer starts once. It has to be closed, or the program does
+        not end.
         """
         if self._thread is not None:
             raise ControlError((Life.CLOSED if self._thread.ending else Life.RUNNING).value)
@@ -58,11 +58,11 @@ class Balancer:
         self._thread.start()
 
     def close(self, drain: float | None = None) -> None:
-        """Accept nobody any more, close what is quiet, give turns in flight `drain` seconds to end, then close the rest
+        """Accept no more clients, close idle sessions, give turns in flight `drain` seconds to end, then close the rest
         and free everything.
 
-        None is `process.drain_timeout` of the configuration, or 0 if it has none; `math.inf` is for ever. Idempotent.
-        Called again from another thread, or interrupted, while sessions are waited for: it goes on at once.
+        None is `process.drain_timeout` of the configuration, or 0 if it has none; `math.inf` is no limit. Idempotent.
+        A second call from another thread, or an interrupt, ends the wait for sessions.
         """
         thread = self._thread
         if thread is None or thread.forked:
@@ -116,7 +116,7 @@ class Balancer:
     # something else about that backend.
 
     def drain(self, backend: str) -> None:
-        """Give a backend no new sessions; turns in flight come to their end, and what is quiet is closed."""
+        """Give a backend no new sessions. Turns in flight come to their end, and idle sessions are closed."""
         self._ask(self._balancer.drain, backend)
 
     def maint(self, backend: str) -> None:
@@ -139,12 +139,12 @@ class Balancer:
         return self._running.call(self._balancer.add, pool, address, **settings)
 
     def change(self, backend: str, **settings: object) -> None:
-        """Give a backend another address, or other settings of the configuration; what is not named stays. Its sessions
-        go on where they are."""
+        """Give a backend another address, or other settings of the configuration; all others stay. Its sessions go on
+        where they are."""
         self._running.call(self._balancer.change, backend, **settings)
 
     def remove(self, backend: str, *, force: bool = False) -> None:
-        """Remove a backend from its pool. Its sessions go on as when a reload takes it away; with `force` they are
+        """Remove a backend from its pool. Its sessions go on as after a reload that removes it; with `force` they are
         closed."""
         self._running.call(self._balancer.remove, backend, force=force)
 
@@ -171,9 +171,9 @@ class Balancer:
     def reload(self, config: ConfigSource | None = None) -> tuple[str, ...]:
         """Run another configuration from now on, all of it or nothing; without `config` the same one, read again.
 
-        ConfigError or StartError: the old one goes on as if nothing had been asked. Listeners that stay keep their
-        sockets, sessions go on, and so do counters and health of the backends that stay. What is returned are sentences
-        about keys whose new values only another balancer would heed (`process`, `admin`).
+        On a ConfigError or StartError the old one stays in use, unchanged. Listeners that stay keep their sockets,
+        sessions go on, and backends that stay keep counters and health. The result has a sentence for each key whose
+        new value only a new balancer would use (`process`, `admin`).
         """
         return self._running.call(self._balancer.reload, config)
 

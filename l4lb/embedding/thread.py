@@ -23,7 +23,7 @@ T = TypeVar("T")
 class LoopThread:
     """Runs `begin` on the loop, then what is called, then `finish`.
 
-    The thread is no daemon: a program goes on for as long as its balancer does, until somebody calls `end`.
+    It is not a daemon thread: the program runs for as long as its balancer does, until `end` is called.
     """
 
     def __init__(self, begin: Callable[[], Awaitable[None]], finish: Callable[[], Awaitable[None]]) -> None:
@@ -31,7 +31,7 @@ class LoopThread:
         self._finish = finish
         self._pid = os.getpid()
         self._loop = asyncio.SelectorEventLoop()
-        # Also for a signal handler that interrupts whoever has it.
+        # Reentrant, for a signal handler that interrupts the thread that holds it.
         self._lock = threading.RLock()
         self._ending = False
         self._stop = asyncio.Event()
@@ -46,7 +46,7 @@ class LoopThread:
 
     @property
     def ending(self) -> bool:
-        """Whether nobody may call any more."""
+        """Whether calls are refused from now on."""
         return self._ending or not self._thread.is_alive()
 
     @property
@@ -68,9 +68,9 @@ class LoopThread:
             raise
 
     def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `function`, run on the loop. Whoever waits and is interrupted cancels it."""
+        """The result of `function`, run on the loop. An interrupt of the caller cancels it."""
 
-        # An interrupt may come before the future of the call is in anybody's hands.
+        # An interrupt may come before the caller has the future.
         begun: list[asyncio.Task[object] | None] = []
         interrupted = threading.Event()
 
@@ -90,7 +90,7 @@ class LoopThread:
             with self._lock:
                 if self._ending:
                     raise ControlError(Life.CLOSED.value)
-                # All that is called before `end` begins to run before the loop ends, so nobody waits for ever.
+                # Every call before `end` starts to run before the loop ends, so no caller waits for ever.
                 future = asyncio.run_coroutine_threadsafe(run(), self._loop)
             return future.result()
         except CancelledError:
@@ -102,14 +102,14 @@ class LoopThread:
             raise
 
     def check_caller(self) -> None:
-        """ControlError for a caller that this thread cannot answer."""
+        """ControlError for a caller that would wait for itself, or in a forked child."""
         if self.forked:
             raise ControlError("the balancer runs in the parent process; a forked child needs one of its own")
         if threading.current_thread() is self._thread:
             raise ControlError("on_close runs on the thread that would have to answer; use another thread for this")
 
     def ask_to_end(self) -> None:
-        """Have the thread end soon; what is still running is cancelled. Any thread, any number of times."""
+        """Let the thread end soon, and cancel running calls. From any thread, any number of times."""
         with self._lock:
             if not self._ending:
                 self._ending = True
@@ -125,7 +125,7 @@ class LoopThread:
         try:
             self._thread.join()
         except BaseException:
-            # It takes a moment. A second interrupt is heeded.
+            # This takes a moment, and a second interrupt ends the wait.
             self._thread.join()
             raise
 

@@ -1,8 +1,8 @@
-"""The process: from a configuration file to a balancer that runs until it is told to stop.
+"""The process: from a configuration file to a balancer that runs until a stop is requested.
 
 SIGHUP reloads, SIGUSR1 opens the log files again, SIGUSR2 hands over to a new process, SIGTERM and SIGINT drain and
-stop, a second one stops at once. SIGQUIT stops for a restart: clients wait until somebody else has the sockets, where
-the service manager keeps them.
+stop, a second one stops at once. SIGQUIT stops for a restart: where the service manager keeps the sockets, clients wait
+until the next process has them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from l4lb.state.backend_entry import BackendEntry
 from l4lb.status import ConfigStatus, ReloadOutcome, Status, UpgradeOutcome, UpgradeStatus
 
 PROBLEMS_SHOWN = 10
-"""Of a rejected reload, in the status. The answer to the request and the log have more."""
+"""Problems of a rejected reload in the status. The response to the request and the log have all of them."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 async def run(path: str, handover: socket.socket | None = None) -> int:
     """Run the configuration at `path` until stopped; the exit status. ConfigError or StartError if it cannot start.
 
-    `handover` is the socket to the process that this one is to replace.
+    `handover` is the socket to the process that this one replaces.
     """
     predecessor = None if handover is None else Predecessor(handover)
     try:
@@ -93,7 +93,7 @@ async def _run(path: str, predecessor: Predecessor | None) -> int:
 
 
 class Daemon(BalancerControl):
-    """Ties the balancer to its file, its logs, its signals and its service manager. Satisfies `Control`."""
+    """Connects the balancer to its file, logs, signals and service manager. Satisfies `Control`."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Daemon(BalancerControl):
         )
         self._reloads = Coalesced(self._reload)
         self._shutdown = Shutdown(self.balancer, self._notifier, lambda: predecessor is not None and predecessor.lives)
-        # Now: what it names may be gone when it is wanted.
+        # Now, because the working directory may be gone at the time of an upgrade.
         self._command = executable.command(path)
         self._loaded_at = self._reloaded_at = time.time()
         self._last_error: str | None = None
@@ -137,8 +137,7 @@ class Daemon(BalancerControl):
     # ---- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Bind, become the configured user, accept, and have the predecessor leave. What was started is stopped by the
-        stack."""
+        """Bind, become the configured user, accept, and replace the predecessor. The stack stops what was started."""
         self._stack.callback(self._notifier.close)
         handle_signals(dict.fromkeys(STOP, self._shutdown.request))
         config = self._config
@@ -162,7 +161,7 @@ class Daemon(BalancerControl):
             await self._look_at_reloads(account.pw_name)
         elif config.process.user is not None:
             capabilities.pass_on_nothing()
-        # Only now: the user that writes it has to open it again after a rotation.
+        # Only now, as that user: it has to be able to open the file again after a rotation.
         with self._access_log.replacing(config.log.access):
             self._handle_signals()
         await self._shutdown.unless_requested(self.balancer.find_backends())
@@ -180,7 +179,7 @@ class Daemon(BalancerControl):
         self._start_tasks()
 
     async def serve(self) -> None:
-        """Run until told to stop, then let turns in flight end in their own time, up to process.drain_timeout."""
+        """Run until a stop is requested, then let turns in flight end, for process.drain_timeout at most."""
         await self._shutdown.wait_requested()
         if self._upgrades is not None:
             await self._upgrades.abort()
@@ -193,7 +192,7 @@ class Daemon(BalancerControl):
             _log.info("%s", self._shutdown.outcome)
 
     async def _look_at_reloads(self, user: str) -> None:
-        """Say now, and not when it is too late, what the user that this process has become cannot read again."""
+        """Log now, rather than at the first reload, if the new user of the process cannot read the configuration."""
         try:
             await self._files.call(_load, self._path)
         except ConfigError as error:
@@ -201,7 +200,7 @@ class Daemon(BalancerControl):
             _log.warning("process.user: '%s' cannot read the configuration, so reloads will fail: %s", user, problem)
 
     async def _take_over(self, predecessor: Predecessor, kept: Sequence[BindKey], admin: AdminServer) -> None:
-        """Have the predecessor let go; what it was told meanwhile counts here."""
+        """Have the predecessor release its sockets, and restore what changed there meanwhile."""
         self.balancer.transfer.restore_clients(self._inheritance.memory.sticky)
         news = await predecessor.wait_released(kept, self._shutdown.wait_requested())
         self.balancer.transfer.restore_operator(news.backends)
@@ -212,7 +211,7 @@ class Daemon(BalancerControl):
         admin.listening.take_ownership()
 
     def _on_replaced(self, pid: int) -> None:
-        _log.info("upgraded: process %d serves now, and this one confirm", pid)
+        _log.info("upgraded: process %d has taken over; draining this one", pid)
         self._watchdog.stop()
         self._notifier.main_pid(pid)
         self._shutdown.request()
@@ -344,7 +343,7 @@ class Daemon(BalancerControl):
 
     @property
     def _backends(self) -> list[BackendEntry]:
-        """Those that sources found among them."""
+        """All backends, including those that sources found."""
         return [backend for pool in self.balancer.state.pools.values() for backend in pool.backends.values()]
 
     @property
@@ -355,7 +354,7 @@ class Daemon(BalancerControl):
 
     @property
     def _unusable(self) -> str:
-        """How many backends can be used, where that is not all of them; empty if it is."""
+        """How many backends are usable; empty if all are."""
         usable, backends = sum(backend.accepts_new for backend in self._backends), len(self._backends)
         return "" if usable == backends else f"; {usable} of {plural(backends, 'backend')} usable so far"
 

@@ -1,6 +1,7 @@
-"""The duty of process 1 in a container: children that lost their parent become its own, and it has to reap them.
+"""Reaps orphans when l4lb is process 1 of a container.
 
-Programs of exec checks leave some behind. Without this they would stay as zombies until no process can be started.
+Programs of exec checks leave children behind, which become children of process 1. If it did not reap them, zombies
+would pile up until no process can be started.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from pathlib import Path
 from l4lb.base.tasks import repeat
 
 REAP_INTERVAL = 1.0
-"""Seconds between two looks. Children of l4lb's own are reaped by those that started them, within milliseconds."""
+"""Seconds between two looks. The code that starts a program reaps it itself, within milliseconds."""
 
 _TASKS = Path("/proc/self/task")
 
 
 class Orphans:
-    """Reaps children that ended before the last look: nothing in this process waits for them."""
+    """Reaps children that had ended by the last look already, because no code in this process waits for them."""
 
     def __init__(self) -> None:
         self._ended: set[int] = set()
@@ -31,7 +32,7 @@ class Orphans:
         self.look()
 
     def look(self) -> None:
-        """Look at the children there are."""
+        """Look at all children once."""
         ended = {pid for pid in _children() if _has_ended(pid)}
         for pid in ended & self._ended:
             with contextlib.suppress(ChildProcessError):

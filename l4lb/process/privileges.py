@@ -1,7 +1,7 @@
 """Becoming an ordinary user once everything that needs root is open.
 
-What has to be done again later has to be possible for that user from the start: `Sockets.give_to` makes the listening
-sockets its own, log files are opened as that user, and the right to bind low ports is kept, for reloads and upgrades.
+Reloads and upgrades happen as that user: `Sockets.give_to` makes it the owner of listening sockets, log files are
+opened as that user, and the capability to bind low ports is kept.
 """
 
 from __future__ import annotations

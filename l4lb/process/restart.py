@@ -1,4 +1,4 @@
-"""What a reload cannot change, said in sentences."""
+"""Sentences about settings that a reload cannot change."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from l4lb.config import Config
 
 _SECTIONS = ("process", "admin")
-"""What the process is made of. A key that is added to them needs a restart, unless it is one of these:"""
+"""Sections whose keys need a restart, except for these:"""
 
 _RELOADABLE = frozenset({"process.drain_timeout"})
 
 
 def restart_required(started_with: Config, wanted: Config) -> Iterator[str]:
-    """A sentence for each key whose new value only counts after a restart."""
+    """A sentence for each key whose new value takes effect only after a restart."""
     for section in _SECTIONS:
         before, after = getattr(started_with, section), getattr(wanted, section)
         for key in type(before).model_fields:

@@ -1,6 +1,6 @@
-"""How a process leaves: it lets no new clients in, closes what is quiet, and gives turns in flight time to end.
+"""Stops a process gracefully: it accepts no new clients, closes idle sessions, and gives turns in flight time to end.
 
-A stop and the old process of an upgrade leave the same way: `drain` is all of it, and `request` is how it is asked for.
+The old process of an upgrade stops in the same way. `request` asks for it, and `drain` does all of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from l4lb.status import ShutdownStatus
 DRAIN_POLL_INTERVAL = 0.05
 
 STATUS_INTERVAL = 1.0
-"""Seconds between two words to the service manager."""
+"""Seconds between two messages to the service manager."""
 
 LOG_INTERVAL = 30.0
 """Seconds between two lines in the log, unless half of the sessions have ended meanwhile."""
@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 
 class StopRequested(Exception):
-    """A process that was about to start is to stop."""
+    """A stop was requested during the start."""
 
 
 class Shutdown:
-    """Of the process around `balancer`, which goes on to own its sessions. Every method runs on the event loop.
+    """`balancer` still owns its sessions. Every method runs on the event loop.
 
-    While it is `accompanied` another process of the service has sessions, which would end with this one. `outcome` is
-    what became of the sessions, None until that is known.
+    While `accompanied` is true, another process of the service has sessions, which would end with this one. `outcome`
+    says what became of the sessions, None until that is known.
     """
 
     def __init__(self, balancer: Balancer, notifier: Notifier, accompanied: Callable[[], bool] = lambda: False) -> None:
@@ -46,7 +46,7 @@ class Shutdown:
         self._accompanied = accompanied
         self._notifier = notifier
         self._requested = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self._forced = asyncio.Event()
         self._began_at: float | None = None
         self._deadline: float | None = None
         self.outcome: str | None = None
@@ -56,16 +56,16 @@ class Shutdown:
         return self._requested.is_set()
 
     def request(self) -> None:
-        """Ask for the stop. Asked for again, it waits for nobody."""
+        """Request the stop. A second request ends the wait for sessions."""
         if self._requested.is_set():
-            self._hurried.set()
+            self._forced.set()
         self._requested.set()
 
     async def wait_requested(self) -> None:
         await self._requested.wait()
 
     async def unless_requested(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, a part of the start. Once a stop is asked for it is cancelled: StopRequested."""
+        """The result of `work`, a part of the start. A stop cancels it and raises StopRequested."""
         working = asyncio.ensure_future(work)
         waiting = asyncio.ensure_future(self.wait_requested())
         try:
@@ -92,12 +92,12 @@ class Shutdown:
             busy=self._balancer.busy_count(),
         )
 
-    async def drain(self, patience: float | None) -> None:
-        """Accept nobody any more, close what is quiet, and wait until every session has ended, `patience` seconds at
-        most or, where it is None, for ever. What is left then is for `Balancer.close`; `outcome` says how it went."""
+    async def drain(self, timeout: float | None) -> None:
+        """Accept no more clients, close idle sessions, and wait until every session has ended, for `timeout` seconds at
+        most, or without a limit if None. `Balancer.close` closes the sessions left then; `outcome` sums it up."""
         self._requested.set()
         self._began_at = began_at = asyncio.get_running_loop().time()
-        self._deadline = None if patience is None else began_at + patience
+        self._deadline = None if timeout is None else began_at + timeout
         words = self._progress(began_at)
         self._notifier.stopping(words)
         _log.info("stopping: no new clients; %s", words)
@@ -112,23 +112,23 @@ class Shutdown:
         if left == 0:
             self.outcome = "stopped; every session had ended"
             return
-        cause = "it was told to stop once more" if self._hurried.is_set() else "process.drain_timeout is over"
+        cause = "it was told to stop once more" if self._forced.is_set() else "process.drain_timeout is over"
         _log.warning("stopping: %s; %s did not end in time and will be closed", cause, plural(left, "session"))
         self.outcome = f"stopped; {plural(left, 'session')} had to be closed"
 
     async def _wait(self, began_at: float) -> None:
-        """Until no session is left, or somebody is in a hurry. Meanwhile, say how far it is."""
+        """Wait until no session is left or a second stop is requested, and report progress meanwhile."""
         told_at = logged_at = began_at
         logged = self._balancer.session_count()
-        while (self._balancer.session_count() > 0 or self._accompanied()) and not self._hurried.is_set():
+        while (self._balancer.session_count() > 0 or self._accompanied()) and not self._forced.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), DRAIN_POLL_INTERVAL)
+                await asyncio.wait_for(self._forced.wait(), DRAIN_POLL_INTERVAL)
             now = asyncio.get_running_loop().time()
             if now < told_at + STATUS_INTERVAL:
                 continue
             told_at = now
             words = self._progress(began_at)
-            # Also without sessions: those of the process before this one end when the service manager loses patience.
+            # Also without sessions: if the service manager gave up, it would end those of the process before this one.
             self._notifier.stopping(words)
             sessions = self._balancer.session_count()
             if sessions == 0:

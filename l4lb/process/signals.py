@@ -36,14 +36,14 @@ def _pass_on(
 
 
 def ignore_signals() -> None:
-    """This process is about to end: a signal that comes so late must not make it a violent end."""
+    """The process is about to end: a late signal must not kill it."""
     for number in HELD | STOP:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def holding_signals() -> Iterator[None]:
-    """A process that is started in here begins with them held."""
+    """A process that is started in the block begins with these signals blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
         yield

@@ -233,7 +233,11 @@ def test_panic_is_told_when_it_begins_and_when_it_ends(
     answers: dict[int, Result], caplog: pytest.LogCaptureFixture
 ) -> None:
     def told() -> list[str]:
-        return [record.message for record in caplog.records if "panics" in record.message or "calm" in record.message]
+        return [
+            record.message
+            for record in caplog.records
+            if "panics" in record.message or "panic is over" in record.message
+        ]
 
     async def main() -> None:
         async with staged() as stage:
@@ -248,7 +252,7 @@ def test_panic_is_told_when_it_begins_and_when_it_ends(
             assert len(told()) == 1
             stage.balancer.set_backend("app", C, state=AdminState.DRAIN)
             assert stage.usable() == {A: True, B: False, C: False}
-            assert told()[1:] == ["pool app has calmed down: only healthy backends are used"]
+            assert told()[1:] == ["pool app: panic is over, only healthy backends are used"]
             stage.balancer.set_backend("app", A, state=AdminState.MAINT)
             assert stage.usable() == {A: False, B: True, C: False}
             assert len(told()) == 3

@@ -31,7 +31,7 @@ def test_what_runs_is_valid() -> None:
 
 
 def test_what_the_packers_refuse_is_named_with_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(compose._BALANCE, "random", 99)
+    monkeypatch.setattr(compose, "Balance", {"RANDOM": 99})
     with pytest.raises(StartError, match=r"pool app: .*Invalid argument"):
         rehearse(config("10.0.0.1:80", pool={"balance": "random"}))
 

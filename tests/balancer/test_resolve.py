@@ -126,8 +126,8 @@ def test_names_that_are_silent_hold_up_no_other_and_count_when_they_answer(monke
         for name in dead:
             ask.hush(name.host or "")
         async with resolving(ask) as (resolver, late):
-            assert await resolver.look_up(dead, patience=0.01) == {}
-            assert await resolver.look_up([OTHER, *dead], patience=0.05) == {
+            assert await resolver.look_up(dead, timeout=0.01) == {}
+            assert await resolver.look_up([OTHER, *dead], timeout=0.05) == {
                 OTHER: Target(NEW.family, ("192.0.2.1", 8000))
             }
             assert sorted(ask.asked) == sorted({name.host for name in dead} | {"other.example"})
@@ -151,13 +151,13 @@ def test_names_that_were_late_leave_places_to_others(monkeypatch: pytest.MonkeyP
         for name in slow:
             ask.hush(name.host or "")
         async with resolving(ask) as (resolver, _):
-            await resolver.look_up(slow, patience=0.01)
+            await resolver.look_up(slow, timeout=0.01)
             for event in ask.silent.values():
                 event.set()
             await eventually(lambda: not resolver._running)
             for name in slow:
                 ask.hush(name.host or "")
-            await resolver.look_up(slow, patience=0.01)
+            await resolver.look_up(slow, timeout=0.01)
             # All four are under way or wait for one of the two places of slow names: others have all of theirs.
             assert await resolver.look_up([OTHER]) == {OTHER: Target(NEW.family, ("192.0.2.1", 8000))}
 

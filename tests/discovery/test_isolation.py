@@ -131,7 +131,7 @@ def _hurry() -> Any:
         patch.setattr(follower, "BACKOFF_MAX", 0.001)
         patch.setattr(follower, "QUIET", 0.001)
         patch.setattr(planner, "REDISCOVERY_RETRY", 0.001)
-        patch.setattr(planner, "FOUND_PATIENCE", 0.001)
+        patch.setattr(planner, "FOUND_TIMEOUT", 0.001)
         patch.setattr(resolve, "ask_system", ask)
         yield
         answer.set()

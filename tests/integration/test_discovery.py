@@ -148,7 +148,7 @@ def test_who_is_quiet_leaves_with_its_backend_and_a_turn_has_the_time_of_its_poo
         # It gets no answer.
         assert working[0].ended() is working[1].ended()
         scene.wait_closed("DD drained", "DD drained")
-        scene.lb.wait_log(f"{scene.pool}/{backend}: closed, as they outlived drain_timeout: 1 session")
+        scene.lb.wait_log(f"{scene.pool}/{backend}: drain_timeout is over, closed 1 session")
         assert ask(scene.address) == "b"
 
 

@@ -245,5 +245,5 @@ def test_a_panic_uses_everybody_until_it_is_over(balance: MakeScene, serve: Make
     with Served(named("check"), port=port):
         for name in servers:
             wait_health(scene, name, "up")
-        scene.lb.wait_log(f"pool {scene.pool} has calmed down")
+        scene.lb.wait_log(f"pool {scene.pool}: panic is over")
         assert scene.lb.metric("l4lb_pool_panic", pool=scene.pool) == 0

@@ -157,7 +157,7 @@ def test_an_address_that_is_taken_leaves_the_files_of_sockets_alone(served: Serv
         ("raise SystemExit(7)", "ended with status 7"),
         ("import os\nos.kill(os.getpid(), 9)", "was killed by signal 9"),
         ("raise SystemExit(0)", "ended with status 0"),
-        (SUCCESSOR + "    os.write(int(os.environ['L4LB_HANDOVER']), b'x' * 100)", "is none of l4lb"),
+        (SUCCESSOR + "    os.write(int(os.environ['L4LB_HANDOVER']), b'x' * 100)", "is not from l4lb"),
         (
             SUCCESSOR + "    from l4lb.process.upgrade import predecessor\n    predecessor.PROTOCOL = 2",
             "restart instead",
@@ -280,13 +280,13 @@ from l4lb.process.upgrade import upgrade
 async def tell(*arguments):
     import os
     os.kill(os.getpid(), 9)
-upgrade.Upgrades._tell = tell
+upgrade.Upgrades._send_changes = tell
 """
     with contextlib.closing(Installed(config(served), body)) as lb:
         lb.start()
         lb.signal(signal.SIGUSR2)
         assert lb.popen.wait(20) == -signal.SIGKILL
-        lb.wait_log("Error: the process that was to be replaced ended before it had told everything")
+        lb.wait_log("Error: the process to be replaced ended before it had handed everything over")
         wait_until(lambda: not runs(lb))
 
 

@@ -1,7 +1,7 @@
-"""What a balancer and its successor say to each other, over a unix stream socket that only they have.
+"""The messages between a balancer and its successor, over a unix stream socket that only they have.
 
-A message is JSON with a bounded length, and descriptors may come with it (SCM_RIGHTS, unix(7)). Both sides know the
-protocol by its number. A message or a field that one side does not know is passed over, so that versions can differ.
+A message is JSON of bounded length, and may carry descriptors (SCM_RIGHTS, unix(7)). Both sides name the number of
+their protocol. Each side ignores messages and fields that it does not know, so that versions can differ.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 from l4lb.handover.batches import Json
 
 PROTOCOL = 1
-"""Raised when two versions could misunderstand each other; they refuse to go on then."""
+"""Increased when two versions could misunderstand each other; such versions refuse to hand over."""
 
 ENVIRONMENT = "L4LB_HANDOVER"
-"""Names the descriptor that a successor speaks through."""
+"""The environment variable with the descriptor of the successor's end."""
 
 BODY_MAX = 1 << 20
 DESCRIPTORS_MAX = 253
@@ -34,23 +34,23 @@ _ROOM = socket.CMSG_LEN(DESCRIPTORS_MAX * array.array("i").itemsize)
 
 
 class HandoverError(Exception):
-    """The other side ended, or is not understood. `str()` says so in a sentence."""
+    """The other side ended, or sent something invalid. `str()` says so in a sentence."""
 
 
 class PeerEnded(HandoverError):
-    """It ended, or let go of its socket, between two messages or within one."""
+    """The other side ended or closed its socket, between two messages or within one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`descriptors` belong to whoever has the message."""
+    """The holder of a message owns its `descriptors`."""
 
     kind: str
     fields: Json
     descriptors: Sequence[int] = ()
 
     def close(self) -> None:
-        """Close what came with it."""
+        """Close the descriptors."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
@@ -64,20 +64,20 @@ def encode(message: Message) -> tuple[bytes, bytes]:
 
 
 def decode_header(header: bytes) -> tuple[int, int]:
-    """The length of the body and the number of descriptors. HandoverError for what nobody may send."""
+    """The length of the body and the number of descriptors. HandoverError if they are out of bounds."""
     length, count = _HEADER.unpack(header)
     if not 0 < length <= BODY_MAX or count > DESCRIPTORS_MAX:
-        raise HandoverError(f"a message of {length} bytes with {count} descriptors is none of l4lb")
+        raise HandoverError(f"a message of {length} bytes with {count} descriptors is not from l4lb")
     return length, count
 
 
 def decode_body(body: bytes, descriptors: Sequence[int] = ()) -> Message:
-    """HandoverError if it is no message."""
+    """HandoverError if the body is not a message."""
     try:
         fields = json.loads(body)
         return Message(str(fields.pop("kind")), fields, descriptors)
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise HandoverError("what came is no message of l4lb") from None
+        raise HandoverError("the message is not from l4lb") from None
 
 
 class Channel:
@@ -91,7 +91,7 @@ class Channel:
         return self._sock.fileno()
 
     async def send(self, kind: str, descriptors: Sequence[int] = (), **fields: Any) -> None:
-        """PeerEnded if nobody is there any more."""
+        """PeerEnded if the other side has closed its end."""
         header, body = encode(Message(kind, fields, descriptors))
         try:
             sent = await self._send_header(header, descriptors)
@@ -102,13 +102,13 @@ class Channel:
     async def _send_header(self, header: bytes, descriptors: Sequence[int]) -> int:
         while True:
             try:
-                # They travel with the first byte, however many bytes go.
+                # Descriptors travel with the first byte, however many bytes are sent.
                 return socket.send_fds(self._sock, [header], list(descriptors))
             except BlockingIOError:
                 await self._ready(asyncio.get_running_loop().add_writer, asyncio.get_running_loop().remove_writer)
 
     async def receive(self) -> Message:
-        """The next message. PeerEnded at the end, HandoverError for what is no message."""
+        """The next message. PeerEnded at the end, HandoverError if it is invalid."""
         with contextlib.ExitStack() as undo:
             try:
                 header, descriptors = await self._receive_header()
@@ -127,7 +127,7 @@ class Channel:
     async def _receive_header(self) -> tuple[bytes, list[int]]:
         while True:
             try:
-                # Not recv_fds of the standard library: it passes no flags on, and children would inherit.
+                # Not socket.recv_fds: it does not pass flags on, and children would inherit the descriptors.
                 header, ancillary, _, _ = self._sock.recvmsg(_HEADER.size, _ROOM, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 await self._ready(asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
@@ -154,7 +154,7 @@ class Channel:
             remove(self._sock.fileno())
 
     def close(self) -> None:
-        """The other side sees the end. Idempotent."""
+        """Close this end; the other side sees that. Idempotent."""
         self._sock.close()
 
 

@@ -1,4 +1,4 @@
-"""The side of an upgrade in place that comes: how a process takes over from the one that started it."""
+"""The new process's side of an upgrade in place: it takes over from the process that started it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from l4lb.sockets.inherited import Inherited
 from l4lb.status import UpgradeStatus
 
 HEARING_TIMEOUT = 60.0
-"""Seconds for everything that a predecessor has to tell."""
+"""Seconds for everything that a predecessor hands over before this process is ready."""
 
 OVER_TIMEOUT = 60.0
-"""Seconds from being ready until it lets go, and from then until it has nothing more to say."""
+"""Seconds until the predecessor releases its sockets, and from then until it closes the channel."""
 
 FAREWELL_TIMEOUT = 5.0
 
@@ -39,10 +39,10 @@ REASON_MAX = 4000
 
 
 def arrive() -> socket.socket | None:
-    """The socket to the predecessor that started this process, None if nobody did; StartError if that cannot be.
+    """The socket to the predecessor that started this process, None if there is none; StartError if it is unusable.
 
-    Called before the first thread starts, as it forks: the parent of a successor has to be the service manager, or
-    whoever else takes care of orphans, because only its parent hears of its end.
+    Called before the first thread starts, because it forks: the service manager, or whatever else adopts orphans, has
+    to become the parent of a successor, as only a parent learns how a process ended.
     """
     value = os.environ.pop(ENVIRONMENT, None)
     if value is None:
@@ -64,7 +64,7 @@ def arrive() -> socket.socket | None:
 
 @dataclass(slots=True)
 class Inheritance:
-    """What a process begins with: nothing, or what its predecessor told it."""
+    """What a process begins with: nothing, or what its predecessor has handed over."""
 
     inherited: Inherited = field(default_factory=Inherited)
     memory: HandoverData = field(default_factory=HandoverData)
@@ -72,12 +72,12 @@ class Inheritance:
     names: set[BindKey] = field(default_factory=set)
 
     def kept(self) -> list[BindKey]:
-        """The names of the sockets that are in use here."""
+        """The names of the inherited sockets that this process uses."""
         return sorted(self.names - self.inherited.named.keys(), key=str)
 
 
 class Predecessor:
-    """The process that is to be replaced."""
+    """The process that this one replaces."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._channel = Channel(sock)
@@ -85,11 +85,11 @@ class Predecessor:
 
     @property
     def lives(self) -> bool:
-        """Whether it still is there, as it is while it has sessions."""
+        """Whether the process still exists, as it does while it has sessions."""
         return self._pidfd is not None
 
     async def receive_all(self) -> Inheritance:
-        """Everything that it has to tell. StartError if it does not."""
+        """Everything that it hands over before this process is ready. StartError if it fails."""
         inheritance, listener = Inheritance(Inherited(shared=True)), HandoverReader()
         inheritance.memory = listener.memory
         try:
@@ -98,7 +98,7 @@ class Predecessor:
                 while (message := await self._channel.receive()).kind != "complete":
                     _read_message(message, inheritance, listener)
         except BaseException as error:
-            # They are the predecessor's as well, so nobody is cut off.
+            # The predecessor still has these sockets, so no client is cut off.
             inheritance.inherited.close()
             raise _start_error(error) from error
         return inheritance
@@ -114,10 +114,11 @@ class Predecessor:
             )
 
     async def wait_released(self, kept: Iterable[BindKey], stop: Coroutine[Any, Any, None]) -> HandoverData:
-        """Say that all is ready to accept clients from these sockets, and wait until nobody else does.
+        """Report that this process is ready to accept clients from the sockets in `kept`, and wait until the
+        predecessor has stopped accepting.
 
-        What has happened there meanwhile. If it is gone, there is nobody else: that is good enough. StartError if it
-        hangs, or if `stop` ends first.
+        The result is what changed there meanwhile. A predecessor that has ended accepts no clients either. StartError
+        if it hangs, or if `stop` ends first.
         """
         stopping = asyncio.ensure_future(stop)
         going = asyncio.ensure_future(self._ready(kept))
@@ -143,8 +144,8 @@ class Predecessor:
         return listener.memory
 
     async def confirm(self) -> None:
-        """Say that this process has all it needs, and wait for the end of the conversation: from then on it is the only
-        one, and the main process of the service. StartError if the end does not come."""
+        """Report that this process has all it needs, and wait until the predecessor closes the channel. From then on
+        this is the main process of the service. StartError if that does not happen."""
         try:
             async with asyncio.timeout(OVER_TIMEOUT):
                 await self._channel.send("taken")
@@ -161,14 +162,14 @@ class Predecessor:
             asyncio.get_running_loop().add_reader(self._pidfd, self.forget)
 
     def forget(self) -> None:
-        """Watch for its end no longer. Idempotent."""
+        """Stop watching for its end. Idempotent."""
         if self._pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
 
     async def report_failure(self, reason: str) -> None:
-        """Say why this process cannot take over."""
+        """Report why this process cannot take over."""
         with contextlib.suppress(TimeoutError, HandoverError):
             async with asyncio.timeout(FAREWELL_TIMEOUT):
                 await self._channel.send("failed", reason=reason[:REASON_MAX])
@@ -201,10 +202,10 @@ def _read_message(message: Message, inheritance: Inheritance, listener: Handover
 def _start_error(error: BaseException) -> BaseException:
     match error:
         case TimeoutError():
-            return StartError("the process that is to be replaced does not go on; look at its log")
+            return StartError("the process to be replaced does not respond; see its log")
         case PeerEnded():
-            return StartError("the process that was to be replaced ended before it had told everything; start anew")
+            return StartError("the process to be replaced ended before it had handed everything over; start again")
         case HandoverError() | KeyError() | ValueError() | TypeError() | IndexError():
-            return StartError(f"the process that is to be replaced is not understood ({error}); restart instead")
+            return StartError(f"invalid message from the process to be replaced ({error}); restart instead")
         case _:
             return error

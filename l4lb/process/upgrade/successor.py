@@ -1,4 +1,4 @@
-"""The process that is to take over, as its predecessor sees it: started, spoken to, understood when it fails, ended."""
+"""The successor as its predecessor sees it: starts it, exchanges messages, explains its failures, and ends it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from l4lb.process.upgrade.channel import ENVIRONMENT, PROTOCOL, Channel, Handove
 T = TypeVar("T")
 
 ENDING_TIMEOUT = 5.0
-"""Seconds to wait for a process that has ended its conversation, or was killed."""
+"""Seconds to wait for a process that has closed its channel or was killed."""
 
 
 class UpgradeError(Exception):
@@ -31,8 +31,8 @@ class UpgradeError(Exception):
 class Successor:
     """Owns a child that has been started and its end of `channel`.
 
-    The child lets go of this process before it says its first word (see `predecessor`), so `pid` is that of an orphan;
-    until then it is the child's. It is ended by `close`, or left alone by `release`.
+    The child forks before its first message and ends (see `predecessor`), so `pid` is that of an orphan; until then it
+    is the child's. `close` ends the successor, `release` leaves it running.
     """
 
     channel: Channel
@@ -44,7 +44,7 @@ class Successor:
 
     @staticmethod
     def start(command: Sequence[str], environment: Mapping[str, str]) -> Successor:
-        """UpgradeError if there is nothing to start."""
+        """UpgradeError if the command cannot be started."""
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
@@ -61,7 +61,7 @@ class Successor:
         return Successor(Channel(ours), child, command[0], child.pid)
 
     async def introduce(self) -> None:
-        """Hear who it is and say who this is."""
+        """Exchange process ids and versions."""
         hello = await self.receive("hello")
         self.pid, self.version = int(hello.fields["pid"]), str(hello.fields["version"])
         with contextlib.suppress(ProcessLookupError):
@@ -75,7 +75,7 @@ class Successor:
         await self.channel.send("hello", protocol=PROTOCOL, version=__version__, pid=os.getpid())
 
     async def receive(self, kind: str) -> Message:
-        """The next message of this kind; what else it says is passed over. UpgradeError if it gives up."""
+        """The next message of this kind; others are ignored. UpgradeError if the successor gives up."""
         while True:
             message = await self.channel.receive()
             message.close()
@@ -85,7 +85,7 @@ class Successor:
                 return message
 
     async def within(self, seconds: float, what: str, work: Coroutine[Any, Any, T]) -> T:
-        """Speak to it for so long at most. UpgradeError says why that did not work out, `what` if it took too long."""
+        """Do `work` within a time limit. UpgradeError says why it failed, with `what` if it took too long."""
         try:
             async with asyncio.timeout(seconds):
                 return await work
@@ -94,13 +94,13 @@ class Successor:
         except PeerEnded:
             raise UpgradeError(await self._last_words()) from None
         except (HandoverError, KeyError, ValueError, TypeError) as error:
-            raise UpgradeError(f"{self._shown} is not understood: {error}") from None
+            raise UpgradeError(f"{self._shown} sent an invalid message: {error}") from None
 
     async def _last_words(self) -> str:
         """Why it ended."""
         try:
             async with asyncio.timeout(ENDING_TIMEOUT):
-                # It may have said why, while it was not listening any more.
+                # It may have sent a reason before it ended.
                 await self.receive("")
         except UpgradeError as error:
             return str(error)
@@ -119,7 +119,7 @@ class Successor:
         return f"{self.program} (process {self.pid})"
 
     def release(self) -> None:
-        """It is on its own from now on. Idempotent."""
+        """Leave it running on its own. Idempotent."""
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
@@ -130,7 +130,7 @@ class Successor:
         self._kill()
         await self._gone()
         await self._reap()
-        # Last: a process that sees this end, and lives, takes itself for the only one left.
+        # Last, because a process that is alive and sees the channel closed believes to be the only one.
         self.release()
 
     def _kill(self) -> None:

@@ -1,5 +1,6 @@
-"""The side of an upgrade in place that leaves: it starts its successor, tells it everything, and lets go once that one
-has it all. Until then nothing is given up: a successor that fails at any step changes nothing.
+"""The old process's side of an upgrade in place: it starts its successor, hands everything over, and then drains.
+
+Until the successor has everything, nothing is given up: a successor that fails at any step changes nothing.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ READY_TIMEOUT = 60.0
 
 TAKEN_TIMEOUT = 30.0
 """Seconds from then until it has taken over. Clients and requests wait meanwhile: normally for milliseconds, and with
-large sticky tables for as long as these take to be told."""
+large sticky tables for as long as sending these takes."""
 
 SLACK = 1.0
-"""Seconds by which clients may be taken to have come later than they did."""
+"""Seconds added to the age of clients that are exported again, so that none is missed."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Exported:
-    """What a successor was told of, and when that began."""
+    """The state that a successor got first, and when sending it began."""
 
     state: State
     at: float
@@ -54,8 +55,8 @@ class HandoverSource:
 
 
 class Upgrades:
-    """Makes upgrades, one at a time, by starting `command`. `on_done(pid)` is called when it is a successor that
-    serves; it does not wait. `status` is what predecessors have come to."""
+    """Makes upgrades, one at a time, by starting `command`. `on_done(pid)` is called once a successor
+    serves; it must not block. `status` has the counts of predecessors."""
 
     def __init__(
         self, source: HandoverSource, command: Sequence[str], on_done: Callable[[int], None], status: UpgradeStatus
@@ -81,7 +82,7 @@ class Upgrades:
         return self._task
 
     async def abort(self) -> None:
-        """End the upgrade that is under way, if one is, and wait until nothing is left of it."""
+        """Cancel the upgrade in progress, if there is one, and wait until it has ended."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -93,7 +94,7 @@ class Upgrades:
         except UpgradeError as error:
             reason = str(error)
         except asyncio.CancelledError:
-            # By `abort`, which nobody waits for but those who get this outcome.
+            # Cancelled by `abort`. Callers of the upgrade get this outcome.
             reason = "l4lb was told to stop"
         except Exception as error:
             _log.exception("unexpected error in an upgrade")
@@ -106,13 +107,13 @@ class Upgrades:
         _log.info("upgrading: starting %s", self._command[0])
         successor = Successor.start(self._command, _environment())
         try:
-            told = _Exported(self._source.balancer.state, time.monotonic())
+            exported = _Exported(self._source.balancer.state, time.monotonic())
             kept = await successor.within(READY_TIMEOUT, "was not ready", self._prepare(successor))
-            await self._let_go(successor, kept, told)
+            await self._release(successor, kept, exported)
         except BaseException:
             await successor.close()
             raise
-        # From here on it is done, all of it, and nothing waits.
+        # The upgrade is complete. Nothing from here on waits.
         self._source.balancer.sockets.hand_over(kept)
         self._source.admin.listening.hand_over(kept)
         self._status = replace(self._status, done_total=self._status.done_total + 1, last_error=None)
@@ -121,7 +122,7 @@ class Upgrades:
         return UpgradeOutcome(pid=successor.pid, version=successor.version)
 
     async def _prepare(self, successor: Successor) -> list[BindKey]:
-        """Tell it everything, and wait until it could accept clients; the names of the sockets that it uses."""
+        """Hand everything over, and wait until the successor is ready; the names of the sockets that it uses."""
         await successor.introduce()
         channel = successor.channel
         await channel.send("upgrades", done=self._status.done_total + 1, failed=self._status.failed_total)
@@ -132,7 +133,7 @@ class Upgrades:
             await channel.send("lent", [sock.fileno() for sock in lent])
         for kind, fields in self._source.balancer.transfer.export().messages():
             await channel.send(kind, **fields)
-        await self._tell(channel, State(), math.inf)
+        await self._send_changes(channel, State(), math.inf)
         await channel.send("complete")
         ready = await successor.receive("ready")
         return [(str(name), Address.parse(address)) for name, address in ready.fields["kept"]]
@@ -144,42 +145,42 @@ class Upgrades:
         for key, sock in self._source.admin.listening.handed_over.items():
             yield key, sock.fileno()
 
-    async def _tell(self, channel: Channel, told: State, since: float) -> None:
-        """Tell where pools stay, of backends that are treated otherwise than in `told`, and of clients that came
-        `since` so long ago."""
+    async def _send_changes(self, channel: Channel, exported: State, since: float) -> None:
+        """Send the seats of pools, the backends that an operator changed since `exported`, and the clients that came in
+        the last `since` seconds."""
         balancer = self._source.balancer
         seats = {name: pool.seat for name, pool in balancer.state.pools.items() if pool.seat is not None}
         of_clients = (batch.message() for batch in balancer.transfer.export_clients(since))
-        of_backends = backend_messages(balancer.transfer.export_backends(told))
+        of_backends = backend_messages(balancer.transfer.export_backends(exported))
         for kind, fields in itertools.chain(seat_messages(seats), of_backends, of_clients):
             await channel.send(kind, **fields)
-            # A socket with room makes nobody wait, and others want the loop, too.
+            # Sending to a socket with free space does not yield, so give other tasks a chance.
             await asyncio.sleep(0)
 
-    async def _let_go(self, successor: Successor, kept: Collection[BindKey], told: _Exported) -> None:
-        """Stop accepting clients and requests, and have it take over; if it does not, go on as before."""
+    async def _release(self, successor: Successor, kept: Collection[BindKey], exported: _Exported) -> None:
+        """Stop accepting clients and requests, and let the successor take over; if it does not, go on as before."""
         try:
-            await successor.within(TAKEN_TIMEOUT, "did not take over", self._leave_it_to(successor, kept, told))
+            await successor.within(TAKEN_TIMEOUT, "did not take over", self._give_way_to(successor, kept, exported))
         except BaseException:
-            # First: never do two processes accept.
+            # First, because two processes must never accept at the same time.
             await successor.close()
             self._source.balancer.resume_accepting()
             await self._source.admin.serve()
             raise
 
-    async def _leave_it_to(self, successor: Successor, kept: Collection[BindKey], told: _Exported) -> None:
+    async def _give_way_to(self, successor: Successor, kept: Collection[BindKey], exported: _Exported) -> None:
         balancer = self._source.balancer
         self._source.admin.pause()
         if not await balancer.pause_accepting([key for key in balancer.sockets.binds if key not in kept]):
-            raise UpgradeError("a worker does not let go of the listening sockets; look at its log, and restart")
-        # What has happened since; from here on nothing happens here.
-        await self._tell(successor.channel, told.state, time.monotonic() - told.at + SLACK)
+            raise UpgradeError("a worker does not release the listening sockets; see its log, and restart")
+        # The changes since the first export. From here on nothing changes here.
+        await self._send_changes(successor.channel, exported.state, time.monotonic() - exported.at + SLACK)
         await successor.channel.send("over")
         await successor.receive("taken")
 
 
 def _environment() -> dict[str, str]:
-    """What a successor finds: the same, but a watchdog that wants to hear of this process will want to hear of it."""
+    """The environment of a successor. A watchdog that watches this process will watch the successor."""
     environment = dict(os.environ)
     if environment.get("WATCHDOG_PID") == str(os.getpid()):
         del environment["WATCHDOG_PID"]
