@@ -51,8 +51,8 @@ static int move(struct lb_relay *relay, struct lb_side *source, struct lb_side *
     return 0;
 }
 
-enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
-                                  struct lb_relay_env *env, bool *moved) {
+enum lb_relay_result lb_relay_work(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
+                                   struct lb_relay_env *env, bool *moved) {
     const uint64_t bytes_before = relay->bytes;
     const uint32_t held_before = held_bytes(relay);
     const bool eof_before = relay->eof;

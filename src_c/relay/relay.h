@@ -28,9 +28,22 @@ enum lb_relay_result {
 
 void lb_relay_init(struct lb_relay *relay, bool from_client);
 
+/* False if nothing is held, and nothing can be read. */
+static inline bool lb_relay_has_work(const struct lb_relay *relay, const struct lb_side *source,
+                                     const struct lb_side *sink) {
+    return (source->can_read && sink->can_write && !relay->eof && !relay->sink_gone) || relay->held != NULL ||
+           relay->splice != NULL;
+}
+
+/* See lb_relay_run(), for a relay that has work. */
+enum lb_relay_result lb_relay_work(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
+                                   struct lb_relay_env *env, bool *moved);
+
 /* Move what can be moved. `moved` is set when a byte came in or went out, or the source ended. */
-enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
-                                  struct lb_relay_env *env, bool *moved);
+static inline enum lb_relay_result lb_relay_run(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink,
+                                                struct lb_relay_env *env, bool *moved) {
+    return lb_relay_has_work(relay, source, sink) ? lb_relay_work(relay, source, sink, env, moved) : LB_RELAY_WAIT;
+}
 
 /* True if bytes were read that the sink does not have yet. */
 bool lb_relay_holds(const struct lb_relay *relay);
