@@ -201,5 +201,5 @@ def test_what_cannot_be_used_is_said_and_harms_nobody(service: Service, served: 
     )  # fmt: skip
     assert served_by(service) == "first"
     journal = service.journal()
-    assert journal.count("nothing is configured for 127.0.0.1:98, where a socket unit listens") == 1
+    assert journal.count("no listener uses 127.0.0.1:98, where a socket unit listens") == 1
     assert journal.count("(front) from the service manager is not used: the socket of 127.0.0.1:99 is no stream") == 1

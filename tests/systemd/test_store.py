@@ -163,7 +163,7 @@ def test_what_a_changed_file_does_not_want_is_closed_after_a_crash(service: Serv
     kill(service)
     assert binds(service) == [f"127.0.0.1:{PORT}"]
     wait_until(lambda: stored(service) == WORKERS)
-    assert "no listener wants the inherited socket of 127.0.0.1:81; it is closed" in service.journal()
+    assert "no listener uses the inherited socket of 127.0.0.1:81; closing it" in service.journal()
     with calling(service) as callers:
         pass
     assert set(callers.outcomes) == {"served"}
