@@ -173,4 +173,5 @@ def _fade(track: LoadTrack, rules: LoadRules, now: float) -> float:
 
 def _doubted(own: float | None, average: float, fade: float) -> float:
     """A doubtful sample counts only if it is bad news, and bad news fades with time."""
-    return average if own is None else min(average, own + (average - own) * fade)
+    # Rounding could fall just below the minimum.
+    return average if own is None else min(average, max(FLOOR, own + (average - own) * fade))

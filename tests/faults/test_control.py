@@ -50,7 +50,7 @@ PARTS = {
     "l4lb.balancer.weight_controller:step": "unexpected error in weights",
     "l4lb.admin.views:status_view": "the admin request GET /api/v1/status failed",
     "l4lb.admin.metrics:render": "the admin request GET /metrics failed",
-    "l4lb.observe.access:format_json": "writing them failed in a way nobody foresaw",
+    "l4lb.observe.access:format_json": "unexpected error in writing to",
 }
 """What fails, and what is then in the log."""
 

@@ -184,5 +184,5 @@ def test_series_are_written_as_they_are_read(text: str) -> None:
     "text", ["", "1a", "a b", "a{", "a / b", "a{b=c}x", "a{b=c}", "a{junk}", 'a{b="c"}x', 'a{b="c" junk}']
 )
 def test_what_is_no_series_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no series"):
+    with pytest.raises(ValueError, match="is not a series"):
         Series.parse(text)
