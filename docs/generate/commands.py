@@ -25,8 +25,8 @@ def _command(parent: click.Context, name: str) -> str:
     context = click.Context(command, info_name=name, parent=parent)
     usage = " ".join([f"l4lb {name}", *command.collect_usage_pieces(context)])
     parts = [f"## `l4lb {name}`", f"```text\n{usage}\n```", *_paragraphs(command.help or "")]
-    rows = [_option(context, option) for option in command.get_params(context) if isinstance(option, click.Option)]
-    rows = [row for row in rows if row[0] != "`--help`"]
+    options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
+    rows = [_option(context, option) for option in options if "--help" not in option.opts]
     if rows:
         parts.append(table(("option", "default", "meaning"), rows))
     return "\n\n".join(parts)
