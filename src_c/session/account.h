@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * account - where a session is counted, and the records that tell the control thread of it.
+ * account - the numbers that a session counts in, and the records of it for the control thread.
  *
  * Owner:   the session's worker.
  * Memory:  none.
@@ -15,13 +15,13 @@
 #include "session/session.h"
 #include "session/worker.h"
 
-/* The numbers that this worker counts for the session's backend. */
+/* This worker's counters of the session's backend. */
 static inline struct l4lb_backend_stats *lb_account_counters(struct lb_worker *worker,
                                                              const struct lb_session *session) {
     return &worker->counters.backends[session->claim.backend];
 }
 
-/* The numbers that all workers share about the session's backend, and the waiting room of its pool. */
+/* The numbers of the session's backend that all workers share, and the queue of its pool. */
 static inline struct lb_backend_shared *lb_account_shared(struct lb_worker *worker, const struct lb_session *session) {
     return &worker->runtime->shared.backends[session->claim.backend];
 }
@@ -30,18 +30,18 @@ static inline struct lb_queue *lb_account_queue(struct lb_worker *worker, const 
     return &worker->runtime->shared.pools[session->pool].queue;
 }
 
-/* What this worker knows of how answers end in the session's pool. */
+/* This worker's model of how responses end in the session's pool. */
 static inline struct lb_end_model *lb_account_end_model(struct lb_worker *worker, const struct lb_session *session) {
     return &worker->counters.end_models[session->pool];
 }
 
-/* Microseconds in the waiting room until now, all its stays there together. */
+/* Microseconds in the queue so far, over all waits. */
 uint32_t lb_account_waited_us(const struct lb_worker *worker, const struct lb_session *session);
 
 void lb_account_describe(const struct lb_worker *worker, const struct lb_session *session,
                          struct l4lb_session_record *out);
 
-/* Tell the control thread, if the snapshot asks for such events. */
+/* Put an event into the ring, if the snapshot asks for events of this kind. */
 void lb_account_record(struct lb_worker *worker, const struct lb_session *session, enum l4lb_event_kind event,
                        enum l4lb_close close);
 

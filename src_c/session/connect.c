@@ -27,15 +27,15 @@ static enum lb_connect fail_with(struct lb_session *session, enum l4lb_close rea
 
 /* ---- a pick ------------------------------------------------------------------------------------------------------ */
 
-/* Does the next attempt go to the same backend? HAProxy's redispatch rules: a client that is bound to a backend, by its
- * address or because it was given that one before, leaves it only on the last retry or when it stopped taking sessions;
- * any other goes elsewhere if there is an elsewhere. */
+/* Does the next attempt go to the same backend? HAProxy's redispatch rules: a client bound to a backend, by hash or by
+ * the stick table, moves to another one only on the last retry, or when the backend takes no new sessions. Any other
+ * client moves at once if the pool has another usable backend. */
 static bool keeps_backend(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
     return session->retries < pool->config.retries &&
            (lb_balance_is_hashed(pool) || lb_session_sticky_binds(worker, session, pool));
 }
 
-/* The backend that the client is bound to, with a place reserved; else -EAGAIN. */
+/* The backend that the client is bound to, reserved; else -EAGAIN. */
 static int choose_bound(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
     uint32_t at;
 
@@ -46,7 +46,7 @@ static int choose_bound(struct lb_worker *worker, const struct lb_session *sessi
     return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, at);
 }
 
-/* What the pool binds this client by. */
+/* The hash of the pool's key for this client. */
 static uint64_t hash_of_client(const struct lb_session *session, const struct lb_pool *pool) {
     size_t address_len = session->peer.family == AF_INET ? 4 : sizeof session->peer.address;
     uint16_t port = pool->config.hash_key == L4LB_HASH_SOURCE_IP_PORT ? session->peer.port : 0;
@@ -72,7 +72,7 @@ static int choose(struct lb_worker *worker, struct lb_session *session, const st
 
 /* ---- an attempt -------------------------------------------------------------------------------------------------- */
 
-/* Is the attempt's error one of this host, not of the backend? */
+/* Did this host cause the error, and not the backend? */
 static bool is_local_error(int error) {
     return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM || error == -EADDRNOTAVAIL;
 }
@@ -92,8 +92,8 @@ static void count_failure(struct lb_worker *worker, const struct lb_session *ses
         lb_count_add(&counters->connect_failures_total, 1);
 }
 
-/* The backend is full for a moment: its place is kept and the attempt goes on, more and more slowly, as long as any
- * attempt may take. Not all at once: sessions that were turned away together would be again. */
+/* The backlog of the backend's unix socket is full. The session keeps its claim and tries again, at growing intervals,
+ * until the connect timeout. The intervals are random, so that sessions refused together do not return together. */
 static void try_again_soon(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     uint64_t begun_ms = session->attempt_ns / LB_NS_PER_MS, waited_ms = worker->now_ms - begun_ms;
     uint32_t most_ms = (uint32_t)LB_MIN(LB_FULL_WAIT_MIN_MS + waited_ms / 4, (uint64_t)LB_FULL_WAIT_MAX_MS);
@@ -102,7 +102,7 @@ static void try_again_soon(struct lb_worker *worker, struct lb_session *session,
     lb_deadline_arm(worker, session, LB_MIN(worker->now_ms + wait_ms, begun_ms + pool->config.connect_ms));
 }
 
-/* 0 when the attempt is under way, or goes on later. */
+/* 0 when the attempt is in progress, or will be repeated. */
 static int open_server(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
                        const struct lb_backend *backend) {
     struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
@@ -134,7 +134,8 @@ static int attempt(struct lb_worker *worker, struct lb_session *session, const s
     return open_server(worker, session, pool, backend);
 }
 
-/* An attempt failed. True when the next one may begin at once; else the session rests first, or there is none. */
+/* An attempt failed. True if the next one may begin at once. Otherwise *result says whether the session waits first or
+ * has failed. */
 static bool may_retry(struct lb_worker *worker, struct lb_session *session, int error, enum lb_connect *result) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     bool exhausted = error == -EMFILE || error == -ENFILE;
@@ -151,7 +152,7 @@ static bool may_retry(struct lb_worker *worker, struct lb_session *session, int 
     lb_claim_drop(&session->claim, &worker->runtime->shared);
     lb_side_close(&session->server, false);
     session->close = (uint8_t)failure_reason(error);
-    if (exhausted) /* No descriptors: let in nobody else for now. */
+    if (exhausted) /* No descriptors are left: accept no client for a while. */
         worker->rest_until_ms = worker->now_ms + LB_ACCEPT_REST_MS;
     else
         session->tried[session->n_tried++ % LB_TRIED_MAX] = session->claim.backend;
@@ -163,12 +164,12 @@ static bool may_retry(struct lb_worker *worker, struct lb_session *session, int 
 
 /* ---- clients that give up ---------------------------------------------------------------------------------------- */
 
-/* The client sent a FIN, and in this pool that means that it has left. */
+/* The client sent a FIN, which means in this pool that it has gone. */
 static bool has_given_up(const struct lb_session *session, const struct lb_pool *pool) {
     return session->client.hup && pool != NULL && pool->config.abort_on_close;
 }
 
-/* It has said nothing and sent a FIN. */
+/* The client sent a FIN and nothing before it. */
 static bool has_nothing_to_ask(struct lb_session *session) {
     uint8_t byte;
     return session->client.hup && lb_side_peek(&session->client, &byte, 1).io == LB_IO_END;
@@ -179,17 +180,17 @@ bool lb_connect_is_abandoned(const struct lb_worker *worker, struct lb_session *
            (session->state == LB_SESSION_QUEUE && has_nothing_to_ask(session));
 }
 
-/* ---- waiting room ------------------------------------------------------------------------------------------------ */
+/* ---- queue ------------------------------------------------------------------------------------------------------- */
 
 static bool may_wait(const struct lb_pool *pool) { return pool != NULL && pool->config.queue_size > 0; }
 
-/* Somebody was here first. Who tries again had a place before them. */
+/* Other sessions are queued. A retry keeps its rank: it held capacity before they came. */
 static bool must_wait(const struct lb_session *session, const struct lb_pool *pool) {
     return may_wait(pool) && session->n_tried == 0 && session->state != LB_SESSION_QUEUE &&
            lb_queue_length(&pool->shared->queue) > 0;
 }
 
-/* However often it comes back, it waits for so long in all. */
+/* The time in the queue that the session has left, over all its waits. */
 static uint64_t patience_ms(const struct lb_session *session, const struct lb_pool *pool) {
     uint64_t waited_ms = session->queue_us * LB_NS_PER_US / LB_NS_PER_MS;
 
@@ -202,7 +203,7 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
     if (session->state == LB_SESSION_QUEUE) {
         lb_queue_return(queue, &session->waiting);
     } else {
-        /* The event that told of it may have come before there was anything to wait for. */
+        /* The client's end may have been reported before the session was queued. */
         if (session->client.error || has_nothing_to_ask(session))
             return fail_with(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
         if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->config.queue_size))
@@ -211,13 +212,13 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
         session->attempt_ns = worker->now_ns;
         lb_deadline_arm(worker, session, worker->now_ms + patience_ms(session, pool));
     }
-    /* A place that came free before we were in line has called nobody. */
+    /* Capacity that was released before this session was queued has granted nothing. */
     if (lb_balance_has_capacity(pool))
         lb_queue_grant(queue);
     return LB_CONNECT_PENDING;
 }
 
-/* A place was found. There may be more, for the next in line. */
+/* The session has a backend. There may be capacity for the next one as well. */
 static void end_waiting(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     if (session->state != LB_SESSION_QUEUE)
         return;
@@ -229,7 +230,7 @@ static void end_waiting(struct lb_worker *worker, struct lb_session *session, co
     lb_queue_grant(&pool->shared->queue);
 }
 
-/* A call that comes too late goes on to the next in line. */
+/* A grant that arrives too late goes on to the next session. */
 void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session) {
     struct lb_queue *queue = lb_account_queue(worker, session);
     struct lb_waiting **at = &worker->granted;
@@ -237,7 +238,7 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
     LB_OWNER(worker);
     if (session->state != LB_SESSION_QUEUE || !lb_queue_leave(queue, &session->waiting))
         return;
-    /* It is on the worker's list, in the mailbox, or being answered right now. */
+    /* The grant is on the worker's list, in the mailbox, or being handled right now. */
     while (*at != NULL && (*at)->next != NULL)
         at = &(*at)->next;
     *(*at != NULL ? &(*at)->next : at) = lb_mailbox_take(&worker->cross.mailbox);
@@ -250,7 +251,7 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
     lb_queue_grant(queue);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------- */
+/* ---- public ------------------------------------------------------------------------------------------------------ */
 
 enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
@@ -296,7 +297,7 @@ enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *se
     return (events & EPOLLOUT) != 0 ? LB_CONNECT_READY : LB_CONNECT_PENDING;
 }
 
-/* The attempt at a backend that was full goes on, unless its time is over or the backend takes no more sessions. */
+/* Try the full backend again, unless the connect timeout has passed or it takes no new sessions. */
 static enum lb_connect resume(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
     uint32_t at = pool != NULL ? lb_snapshot_backend(worker->snapshot, pool, session->claim.backend) : UINT32_MAX;
@@ -320,6 +321,6 @@ enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *s
         return fail_with(session, L4LB_CLOSE_QUEUE_TIMEOUT);
     if (session->server.fd >= 0)
         return fail(worker, session, -ETIMEDOUT);
-    /* Without a socket it waited to try again: the backend that it still holds, or any. */
+    /* Without a socket, the session waited to retry: the backend that it still claims, or any. */
     return session->claim.has_backend ? resume(worker, session) : lb_connect_next(worker, session);
 }

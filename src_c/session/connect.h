@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * connect - from a session that needs a backend to one that has it: pick, wait for a place, try, try again.
+ * connect - gets a session its backend: pick one, queue while none has capacity, connect, retry.
  *
- *                 no place                           attempt failed: another at once, or the same after a wait
+ *               no capacity                          attempt failed: another at once, or the same after a wait
  *      QUEUE ◄───────────────┐                              ┌───────┐
- *        └── called ──► pick a backend ──► CONNECT ─────────┴───────┤
+ *        └─ granted ──► pick a backend ──► CONNECT ─────────┴───────┤
  *                            │                 │ connected          │ no retries left
- *                            ▼ nobody          ▼                    ▼
- *                          over              made                 over
+ *                            ▼ no queue        ▼                    ▼
+ *                          FAILED            READY                FAILED
  *
- * Nobody to try is no place, whether it is for now or all of them are gone: in a pool with a waiting room the session
- * waits, also one whose attempt failed, at the end of the line. It waits for `queue_ms` in all.
+ * In a pool with a queue the session waits whenever no backend can take it: all are full, all are down, or the pool is
+ * empty. A session whose attempt failed joins at the end. All waits of a session together last at most `queue_ms`.
  *
- * A unix socket whose backlog is full says so at once. That is no failure: the attempt goes on until it is over time.
+ * A unix socket whose backlog is full refuses at once. That is not a failure: the attempt is repeated until its
+ * timeout.
  *
- * It never closes a session: it says how things stand, and session_run.c does what follows.
+ * This module never closes a session. It returns how the session stands, and session_run.c acts on that.
  *
  * Owner:   the session's worker.
- * Memory:  none; the backend's socket and place are the session's.
+ * Memory:  none; the session owns the backend's socket and the claim on its capacity.
  * Errors:  LB_CONNECT_FAILED, with the reason in session->close.
  */
 #ifndef LB_CONNECT_H
@@ -30,15 +31,15 @@
 #include "session/worker.h"
 
 enum lb_connect {
-    LB_CONNECT_PENDING, /* connecting, or waiting for something */
-    LB_CONNECT_READY,   /* the backend is there */
-    LB_CONNECT_FAILED,  /* close the session for session->close */
+    LB_CONNECT_PENDING, /* connecting, queued, or waiting to retry */
+    LB_CONNECT_READY,   /* connected */
+    LB_CONNECT_FAILED,  /* close the session with session->close as the reason */
 };
 
-/* Look for a backend. */
+/* Pick a backend and begin to connect, or join the queue. */
 LB_MUST_CHECK enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session);
 
-/* Give up the attempt that is under way, which has not failed, and look for another backend. */
+/* Abandon the attempt in progress, without counting a failure, and pick again. */
 LB_MUST_CHECK enum lb_connect lb_connect_elsewhere(struct lb_worker *worker, struct lb_session *session);
 
 /* epoll reported `events` for the backend's socket of a session in CONNECT. */
@@ -47,11 +48,11 @@ LB_MUST_CHECK enum lb_connect lb_connect_event(struct lb_worker *worker, struct 
 /* The timer of a session in CONNECT or QUEUE fired. */
 LB_MUST_CHECK enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *session);
 
-/* epoll reported `events` for the client of a session in CONNECT or QUEUE: has it left? One that finished its question
- * with a FIN may still wait for the answer, unless the pool says that its clients do not (`abort_on_close`). */
+/* epoll reported `events` for the client of a session in CONNECT or QUEUE: has the client gone? A client that ended its
+ * request with a FIN may still wait for the response, unless the pool sets `abort_on_close`. */
 LB_MUST_CHECK bool lb_connect_is_abandoned(const struct lb_worker *worker, struct lb_session *session, uint32_t events);
 
-/* Out of the waiting room, if it is there. */
+/* Remove the session from the queue of its pool, if it is in it. */
 void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session);
 
 #endif

@@ -21,7 +21,7 @@ static uint64_t life_ends_ms(const struct lb_session *session) {
     return lb_phase_busy(&session->phase) ? lb_deadline_overtime_ms(session) : session->lifetime_at_ms;
 }
 
-/* How much silence is allowed now. */
+/* The silence that the current phase allows. */
 static uint32_t silence_ms(const struct lb_session *session) {
     uint32_t of_phase = 0;
 
@@ -43,7 +43,7 @@ static uint32_t silence_ms(const struct lb_session *session) {
     return of_phase > 0 ? of_phase : session->timeouts.idle_ms;
 }
 
-/* The client's, or after its last byte of the request, the backend's. */
+/* For the client's first byte, or after its request, for the backend's. */
 static uint64_t first_byte_ms(const struct lb_session *session) {
     if (session->timeouts.first_byte_ms == 0 || session->first_byte_us != UINT64_MAX || session->down.eof)
         return OFF;
@@ -60,7 +60,7 @@ static uint64_t first_turn_ms(const struct lb_session *session) {
     return session->claim.first_turn_reserved ? last_ms(session) + LB_SILENCE_FIRST_MS : OFF;
 }
 
-/* HTTP/2 acknowledges a request with a few frames long before it answers. */
+/* HTTP/2 acknowledges a request with a few frames, long before the response. */
 static bool may_be_acknowledgement(struct lb_piece piece) {
     return piece.ordinal < LB_PIECE_ORDINALS && piece.bytes < LB_NOISE_BYTES;
 }
@@ -68,12 +68,12 @@ static bool may_be_acknowledgement(struct lb_piece piece) {
 bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_session *session) {
     struct lb_piece piece = session->phase.piece;
 
-    /* The size of a piece of a bulk transfer tells nothing, whatever it is as a rule. */
+    /* The size of a piece of a bulk transfer proves nothing. */
     return piece.ordinal > 0 && piece.bytes <= LB_COPY_BYTES && session->phase.expected != LB_END_LAST &&
            (may_be_acknowledgement(piece) || lb_end_model_is_reliable(&worker->counters.end_models[session->pool]));
 }
 
-/* Each session has its own moment in which it begins to leave, the same whenever it is asked for. */
+/* When this session may begin to close: a fixed point of its own within the spread of the drain. */
 static uint64_t drain_begins_ms(const struct lb_backend_shared *backend, const struct lb_session *session,
                                 uint64_t draining_ms) {
     uint64_t share = lb_hash_mix((uint64_t)session->generation << 32 | session->index) >> 32;
@@ -91,12 +91,12 @@ bool lb_deadline_may_have_paused(const struct lb_session *session) {
     return session->phase.paced && session->phase.expected != LB_END_LAST;
 }
 
-/* A client that has asked often is believed to have whole responses: by then its pool knows what more follows. */
+/* After many turns, the pool's model has seen enough responses to be trusted about this client's. */
 static bool is_busy(const struct lb_phase *phase) { return phase->turns >= LB_DRAIN_BUSY_TURNS; }
 
-/* How much silence it takes to leave, when it has been about to for `age_ms`. A client that asks again and again is
- * never silent for long, but one that has its whole response can be left behind that. Where the end is not even likely,
- * the silence that ended the turn was waited for: in the end, little more is needed. A stream gets its second even
+/* The silence after which a session closes when its drain is `age_ms` old. A client that sends request after request is
+ * never silent for long, so an old drain closes it behind a response that is complete. Where the end of a response is
+ * not even likely, the turn ended by silence already, and an old drain adds little to that. A stream gets a second even
  * behind a likely end. */
 static uint64_t drain_silence_ms(const struct lb_worker *worker, const struct lb_session *session, uint64_t age_ms) {
     if (age_ms >= LB_DRAIN_SOON_AFTER_MS && lb_deadline_is_certain(worker, session))
@@ -120,7 +120,7 @@ bool lb_deadline_closes_behind_data(const struct lb_worker *worker, const struct
            worker->now_ms >= from_ms + LB_DRAIN_SOON_AFTER_MS;
 }
 
-/* The silence that lets a session leave began here. */
+/* When the silence began that lets the session close. */
 static uint64_t silent_from_ms(const struct lb_worker *worker, const struct lb_session *session) {
     return lb_deadline_closes_behind_data(worker, session)
                ? LB_MAX(session->phase.server_ns, session->phase.client_ns) / LB_NS_PER_MS
@@ -175,8 +175,8 @@ void lb_deadline_arm_relay(struct lb_worker *worker, struct lb_session *session)
     lb_deadline_arm_next(worker, session, lb_deadline_next(worker, session));
 }
 
-/* Whose turn was it? Of one that takes no bytes; else of one that has not finished yet; else of one that owes an
- * answer. */
+/* Which side is to blame for the silence: one that takes no bytes, else the one that has not sent its FIN, else the one
+ * that owes a response. */
 static bool is_client_silent(const struct lb_session *session) {
     if (!session->client.can_write || !session->server.can_write)
         return !session->client.can_write;

@@ -38,11 +38,11 @@ bool lb_delivery_note(const struct lb_worker *worker, struct lb_session *session
     uint64_t last_ns = LB_MAX(client_ns, server_ns);
     uint32_t left = (client_ns == 0 ? pending(&session->client) : 0) + (server_ns == 0 ? pending(&session->server) : 0);
 
-    /* Where the kernel does not say when, a number that changed says that something was taken since the last look. */
+    /* Where the kernel does not report a time, a changed number shows that the peer took bytes since the last look. */
     if (left > 0 && left != session->pending_bytes)
         last_ns = worker->now_ns;
     session->pending_bytes = left;
-    /* The backend has the question only when all of it has arrived. */
+    /* The backend has the request only once all of it has arrived. */
     if (session->phase.state == LB_PHASE_WAIT)
         session->phase.client_ns = LB_MAX(session->phase.client_ns, server_ns);
     if (last_ns <= session->last_ns)

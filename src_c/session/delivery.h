@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * delivery - what the kernel still has of a session: bytes that its peers have not taken, or that no relay has read.
+ * delivery - the bytes of a session that are still in the kernel: not acknowledged by a peer, or not read by a relay.
  *
- * A write that succeeds fills a send buffer of up to several megabytes. The peer may take minutes to read it, and
- * nothing tells the session about that. So before silence closes a session, the kernel is asked: bytes that are still
- * going to a peer are no silence, and a session is quiet only once they have arrived. Nothing is asked while bytes
- * move.
+ * A successful write fills a send buffer of up to several megabytes. The peer may take minutes to read it, and the
+ * session sees no event of that. So before silence closes a session, this module asks the kernel. While a peer still
+ * takes bytes, the session is neither silent nor idle. The kernel is not asked while bytes move.
  *
  * Owner:   the session's worker.
  * Memory:  none.

@@ -6,34 +6,34 @@
 #include "session/moved.h"
 #include "session/turn.h"
 
-/* The sink has everything that the source sent: tell it that this was all. */
+/* The sink has everything that the source sent: send the FIN. */
 static void pass_end(struct lb_relay *relay, struct lb_side *sink) {
     if (!relay->finished && !relay->sink_gone)
         relay->finished = lb_side_finish(sink) != LB_IO_WAIT;
 }
 
-/* Nothing reads a side after its FIN, or once its bytes have nowhere to go: an error of it shows only here. */
+/* A side is not read after its FIN, or while its bytes have nowhere to go. Its errors show only here. */
 static void latch_error(struct lb_side *side, bool done) {
     if (side->reset || !side->error || !done)
         return;
     lb_side_latch_error(side);
 }
 
-/* Pass on the ends that the relays found. */
+/* Propagate the ends that the relays found. */
 static enum lb_forward pass_ends(struct lb_worker *worker, struct lb_session *session) {
     bool up_done = lb_relay_is_done(&session->up), down_done = lb_relay_is_done(&session->down);
     bool client_done, server_done;
 
     latch_error(&session->client, up_done);
     latch_error(&session->server, down_done);
-    /* A broken side is done with once what it sent is through; nothing can be delivered to it any more. */
+    /* A broken side is finished once what it sent has been delivered. Nothing can be delivered to it. */
     client_done = session->client.reset && up_done;
     server_done = session->server.reset && down_done;
     if (client_done || server_done)
         return LB_FORWARD_BROKEN;
     if (down_done && !session->down.finished) {
         lb_turn_end(worker, session);
-        /* The backend has closed, or at least said all that it will. The client may keep its side open for long. */
+        /* The backend has sent everything. The client may keep its side open for long. */
         if (!session->down.sink_gone)
             lb_claim_drop_capacity(&session->claim, &worker->runtime->shared);
     }
@@ -56,7 +56,7 @@ enum lb_forward lb_forward_run(struct lb_worker *worker, struct lb_session *sess
     LB_OWNER(worker);
     up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
     down = lb_relay_run(&session->down, &session->server, &session->client, &worker->relay_env, &moved);
-    /* A write found the client broken: what it sent before is still to be read. */
+    /* A write found the client broken. What the client sent before is still unread. */
     if (session->client.reset && !session->up.eof)
         up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
 

@@ -21,8 +21,8 @@
 enum lb_forward {
     LB_FORWARD_OPEN,     /* at least one direction goes on */
     LB_FORWARD_FINISHED, /* both directions have ended */
-    LB_FORWARD_BROKEN,   /* a side was reset, and what it sent before is through */
-    LB_FORWARD_NOMEM,    /* bytes were read that could not be kept */
+    LB_FORWARD_BROKEN,   /* a side was reset, and what it sent before was delivered */
+    LB_FORWARD_NOMEM,    /* no memory for bytes that were read */
 };
 
 /* Move what can be moved. A session that has more to move is put on the worker's ready list. */

@@ -26,7 +26,7 @@ struct lb_greeted lb_greeting_admit(const struct lb_listener *listener) {
 
 /* ---- the PROXY header -------------------------------------------------------------------------------------------- */
 
-/* What else the header says of the client is for the backend. */
+/* Keep the TLVs of the header for the backend. */
 static int keep_tlvs(struct lb_session *session, const struct lb_proxy_header *header) {
     int result = lb_proxy_tlvs_new(header, &session->tlvs);
 
@@ -48,8 +48,8 @@ struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_se
     len = seen.bytes > 0 ? lb_proxy_parse(worker->relay_env.scratch, seen.bytes, &header) : 0;
     if (len == 0 && seen.bytes > 0 && !client->hup)
         return more;
-    if (len == 0 &&
-        (seen.bytes == 0 || client->error)) /* it left: a header that never came, or broke off, is no bad header */
+    if (len == 0 && (seen.bytes == 0 ||
+                     client->error)) /* the client left before its header was complete: that is not an invalid header */
         return rejected(L4LB_REJECT_CLOSED);
     if (len > 0 && keep_tlvs(session, &header) < 0)
         return rejected(L4LB_REJECT_RESOURCE);
@@ -66,7 +66,7 @@ struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_se
 
 /* ---- the server name --------------------------------------------------------------------------------------------- */
 
-/* The pool of a client whose first bytes are these. */
+/* The pool for a client that begins with these bytes. */
 static uint32_t route(const struct lb_listener *listener, struct lb_session *session, enum lb_hello hello,
                       const struct lb_server_name *name) {
     int pool = -ENOENT;
@@ -79,7 +79,7 @@ static uint32_t route(const struct lb_listener *listener, struct lb_session *ses
     return pool >= 0 ? (uint32_t)pool : listener->pool;
 }
 
-/* What is no ClientHello, or only a part of one and a FIN, has no server name. */
+/* No ClientHello, or one cut short by a FIN: no server name. */
 struct lb_greeted lb_greeting_read_hello(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_listener *listener = lb_snapshot_listener(worker->snapshot, session->ticket.listener);
     struct lb_side *client = &session->client;

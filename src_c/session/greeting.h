@@ -22,25 +22,25 @@
 #include "session/worker.h"
 
 enum lb_greeting {
-    LB_GREETING_WAIT,      /* the client has not said enough */
-    LB_GREETING_HELLO,     /* it is let in, and its server name is next */
-    LB_GREETING_POOL,      /* it is let in, and has a pool */
-    LB_GREETING_ABANDONED, /* it had a pool, but has left */
-    LB_GREETING_REJECT,    /* it is not let in */
+    LB_GREETING_WAIT,      /* not enough bytes yet */
+    LB_GREETING_HELLO,     /* accepted; wait for the server name */
+    LB_GREETING_POOL,      /* accepted, with a pool */
+    LB_GREETING_ABANDONED, /* accepted, but the client has gone */
+    LB_GREETING_REJECT,    /* rejected */
 };
 
 struct lb_greeted {
     enum lb_greeting how;
     union {
-        uint32_t pool; /* POOL, LEFT: its index in the snapshot */
+        uint32_t pool; /* POOL, ABANDONED: its index in the snapshot */
         enum l4lb_reject reason;
     };
 };
 
-/* A client that need not show a PROXY header, or has. */
+/* A client without a PROXY header to wait for, or whose header is complete. */
 struct lb_greeted lb_greeting_admit(const struct lb_listener *listener);
 
-/* Read what has come of the PROXY header, of the ClientHello. */
+/* Read what has arrived of the PROXY header, of the ClientHello. */
 struct lb_greeted lb_greeting_read_header(struct lb_worker *worker, struct lb_session *session);
 struct lb_greeted lb_greeting_read_hello(struct lb_worker *worker, struct lb_session *session);
 

@@ -41,7 +41,7 @@ static void look_at(struct lb_worker *worker, struct lb_session *session, struct
         if (broken || lb_side_unacknowledged(side) == 0)
             close_side(worker, session, side, true);
     } else if (broken || discard(worker, side)) {
-        /* What the peer has not acknowledged yet is in the kernel's hands: nothing can come that it answers with a
+        /* The kernel delivers what is unacknowledged. The peer sends nothing more, so the kernel has no cause for a
          * reset. */
         close_side(worker, session, side, false);
     }

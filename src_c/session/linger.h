@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linger - the end of a session whose peers may not have everything yet.
+ * linger - ends a session whose peers may not have received everything yet.
  *
- * Closing a socket is not enough. If the peer has sent something that was not read, the kernel answers the close with a
- * reset, and so it does for whatever the peer sends later; a reset makes the kernel forget what it has not delivered,
- * and the peer's kernel may forget what its application has not read. So there are two ways to end:
+ * Closing a socket is not enough. If bytes of the peer are unread, or arrive later, the kernel sends a reset. A reset
+ * discards what the kernel has not delivered, and the peer's kernel may discard what its application has not read. So
+ * there are two ways to end:
  *
- *      finish  FIN follows the last byte. What the peer sends from then on is read and dropped, until its own end, or
- *              until everything has been acknowledged for LB_LINGER_MS. Every session that its peers did not end
- *              leaves like this.
- *      reset   a reset is passed on, once everything before it has been acknowledged.
+ *      finish  A FIN follows the last byte. What the peer sends afterwards is read and dropped, until its FIN, or until
+ *              everything has been acknowledged for LB_LINGER_MS. Every session that l4lb ends goes this way.
+ *      reset   The reset of one peer is propagated, once everything before it has been acknowledged.
  *
- * Either way a peer that takes nothing for the half-close timeout is reset, and twice the lifetime is the limit. Each
- * socket is closed as soon as it is through; with the backend's goes the session's capacity there.
+ * Either way, a peer that takes nothing for the half-close timeout is reset, and twice the lifetime is the limit. Each
+ * socket is closed as soon as it is done. Closing the backend's socket releases the session's capacity there.
  *
- * It never frees a session: it says when both sockets are closed, and session_run.c does what follows.
+ * This module never frees a session. It reports when both sockets are closed, and session_run.c acts on that.
  *
  * Owner:   the session's worker.
  * Memory:  none.

@@ -2,8 +2,8 @@
 /*
  * moved - the one entry for bytes of a connected session, whatever moved them: a relay in this process, or the kernel.
  *
- * Everything that follows from bytes begins here: the time of the last movement, the phase, turns and who is busy, and
- * the counters of the backend. Deadlines are computed from these fields (deadline.h).
+ * Everything that follows from bytes begins here: the time of the last movement, the phase, the turn, `busy`, and the
+ * counters of the backend. Deadlines are computed from these fields (deadline.h).
  *
  * Owner:   the session's worker.
  * Memory:  none.

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * newcomers - clients that have not said yet what decides about them: a PROXY header, or a server name.
+ * newcomers - clients whose PROXY header or server name is still awaited.
  *
- * They hold connections of the process, and a peer that stays silent holds one for nothing. So all newcomers together
- * may hold a quarter of them. When there are more, the oldest of this worker is turned away: a client that speaks does
- * so within milliseconds, so the oldest one is most likely to be silent. Accepting more slowly instead would let the
- * silent ones keep out those that speak.
+ * A silent peer must not use up the connections of the process, so newcomers may hold a quarter of them. Beyond that,
+ * the worker rejects its oldest newcomer: an honest client sends within milliseconds, so the oldest one is most likely
+ * to be silent. Accepting more slowly instead would let silent peers keep honest ones out.
  *
  * Owner:   the session's worker; the count is shared by all of them.
  * Memory:  none; a newcomer is on the list by the node that it needs only later, to relay.
- * Holds:   a worker keeps one newcomer in any case, so there may be as many too many as there are workers.
+ * Holds:   each worker keeps at least one newcomer, so the quarter may be exceeded by the number of workers.
  */
 #ifndef LB_NEWCOMERS_H
 #define LB_NEWCOMERS_H
@@ -31,7 +30,7 @@ static inline void lb_newcomers_add(struct lb_worker *worker, struct lb_session 
     atomic_fetch_add(&worker->runtime->newcomers, 1);
 }
 
-/* It has spoken, or is gone. */
+/* The client has sent what was awaited, or is gone. */
 static inline void lb_newcomers_remove(struct lb_worker *worker, struct lb_session *session) {
     if (!session->is_newcomer)
         return;
@@ -40,7 +39,7 @@ static inline void lb_newcomers_remove(struct lb_worker *worker, struct lb_sessi
     lb_capacity_release(&worker->runtime->newcomers);
 }
 
-/* The one to turn away now that `latest` has joined, or NULL. */
+/* The newcomer to reject now that `latest` has joined, or NULL. */
 static inline struct lb_session *lb_newcomers_excess(struct lb_worker *worker, const struct lb_session *latest) {
     uint32_t share = worker->runtime->sessions_max / LB_NEWCOMERS_SHARE;
     struct lb_session *oldest = container_of(worker->newcomers.next, struct lb_session, ready);

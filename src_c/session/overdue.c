@@ -8,8 +8,8 @@
 #include "session/delivery.h"
 #include "session/turn.h"
 
-/* A client that still has to take something is not quiet, unless it is only the end of its last response, behind which
- * the FIN can be sent; nor is a session with bytes to read. True if it may not leave yet. */
+/* A session with bytes to read is not idle, and neither is one whose client still has to take something, unless that is
+ * only the end of the last response, which a FIN can follow. True if the session may not close yet. */
 static bool postpone_drain(struct lb_worker *worker, struct lb_session *session) {
     uint64_t waited_ms = worker->now_ms - session->last_ns / LB_NS_PER_MS;
 
@@ -22,12 +22,12 @@ static bool postpone_drain(struct lb_worker *worker, struct lb_session *session)
     return true;
 }
 
-/* Deadlines that say that nothing happened. */
+/* Deadlines that pass because nothing happened. */
 static bool is_silence(enum lb_due due) {
     return due == LB_DUE_SILENCE || due == LB_DUE_FIRST_BYTE || due == LB_DUE_DRAIN;
 }
 
-/* Tell of another interval, and when the next one is over. */
+/* Record an interval event and schedule the next. */
 static void record_interval(struct lb_worker *worker, struct lb_session *session) {
     uint64_t interval_ms = worker->snapshot->interval_ms;
 
@@ -35,7 +35,7 @@ static void record_interval(struct lb_worker *worker, struct lb_session *session
     session->interval_at_ms = interval_ms > 0 ? worker->now_ms + interval_ms : UINT64_MAX;
 }
 
-/* Do what this deadline asks for. True if that is to close the session. */
+/* Act on this deadline. True if the session has to close. */
 static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_due due, enum l4lb_close *reason) {
     switch (due) {
     case LB_DUE_SILENCE:

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * overdue - what is done about a connected session when its deadlines have passed.
+ * overdue - acts on the deadlines of a connected session that have passed.
  *
- * deadline.h says which deadline is next. Here it is met: a turn ends, an interval is told of, or the session is to be
- * closed. Before silence closes one, the kernel is asked whether it is silence (delivery.h). Then the timer is armed
- * for the next deadline.
+ * deadline.h says which deadline is next. Here it is met: a turn ends, an interval event is recorded, or the session
+ * has to close. Before silence closes a session, the kernel is asked whether its peers are still taking bytes
+ * (delivery.h). Then the timer is armed for the next deadline.
  *
- * It never closes a session: it says why one has to be, and session_run.c does that.
+ * This module never closes a session. It returns the reason, and session_run.c closes.
  *
  * Owner:   the session's worker.
  * Memory:  none.
@@ -22,7 +22,7 @@
 #include "session/session.h"
 #include "session/worker.h"
 
-/* Meet every deadline that has passed. True if the session is to be closed, for *reason; otherwise its timer is armed.
+/* Meet every deadline that has passed. True if the session has to close for *reason; otherwise its timer is armed.
  */
 LB_MUST_CHECK bool lb_overdue_meet(struct lb_worker *worker, struct lb_session *session, enum l4lb_close *reason);
 

@@ -37,7 +37,7 @@ static inline struct lb_session *lb_scan_next(struct lb_scan *scan, const struct
     return session;
 }
 
-/* The session was closed, or had as much work done on it. */
+/* The last session was closed, or cost as much as closing it. */
 static inline void lb_scan_acted(struct lb_scan *scan) {
     scan->left -= LB_MIN(scan->left, (uint32_t)LB_SCAN_ACT_LOOKS);
 }

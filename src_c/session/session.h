@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session - one client connection and its backend connection: what is known of them.
+ * session - one client connection and its backend connection: the data.
  *
- * session_run.h says what may be done with a session, and shows its states.
+ * session_run.h has the operations and a picture of the states.
  *
  * Owner:   one worker, from accept to close.
  * Memory:  an entry of the session table, at most 512 bytes.
@@ -29,9 +29,9 @@ enum lb_session_state {
     LB_SESSION_HEADER,  /* waiting for the PROXY header */
     LB_SESSION_HELLO,   /* waiting for the server name in the ClientHello */
     LB_SESSION_CONNECT, /* connecting, or waiting to */
-    LB_SESSION_QUEUE,   /* in the waiting room of its pool */
+    LB_SESSION_QUEUE,   /* in the queue of its pool */
     LB_SESSION_RELAY,
-    LB_SESSION_LINGER, /* over; its peers may not have everything yet */
+    LB_SESSION_LINGER, /* closed, but its peers may not have received everything yet */
 };
 
 enum lb_side_name { LB_CLIENT, LB_SERVER };
@@ -43,19 +43,19 @@ struct lb_session {
     uint32_t index;
     uint32_t generation;
     enum lb_session_state state : 8;
-    bool has_pool : 1;    /* is counted on `pool` */
-    bool is_newcomer : 1; /* is counted as one, see newcomers.h */
-    bool resets : 1;      /* lingers to pass a reset on */
-    bool owed : 1;        /* the client ended its request with a FIN: the response ends with the backend's */
-    bool has_tlvs : 1;    /* its own, see `tlvs` */
+    bool has_pool : 1;    /* counted in `pool` */
+    bool is_newcomer : 1; /* counted, see newcomers.h */
+    bool resets : 1;      /* lingers to propagate a reset */
+    bool owed : 1;        /* the client ended its request with a FIN: the backend's FIN ends the response */
+    bool has_tlvs : 1;    /* `tlvs` is valid and owned */
     uint8_t retries;
-    uint8_t n_tried;         /* ever, at most one more than retries; the last LB_TRIED_MAX are in `tried` */
-    uint8_t close;           /* enum l4lb_close, if it ends now: while connecting or lingering */
-    uint8_t send_proxy;      /* enum l4lb_send_proxy, what the backend of this attempt expects */
+    uint8_t n_tried;         /* attempts, at most retries + 1; the last LB_TRIED_MAX are in `tried` */
+    uint8_t close;           /* enum l4lb_close: the reason if the session ends now, while connecting or lingering */
+    uint8_t send_proxy;      /* enum l4lb_send_proxy of this attempt */
     uint16_t pool;           /* slot */
-    uint32_t stick_entry;    /* held in the sticky table `stick_table_id` of its pool; 0 = none */
-    uint32_t stick_table_id; /* id of the table that it joined last; 0 = none */
-    struct lb_list ready;    /* on the worker's list of newcomers, or of sessions that had their turn but go on */
+    uint32_t stick_entry;    /* held in the stick table `stick_table_id` of its pool; 0 = none */
+    uint32_t stick_table_id; /* the stick table joined last; 0 = none */
+    struct lb_list ready;    /* on the worker's list of newcomers, or of sessions with work left */
     struct lb_timer timer;
     struct lb_waiting waiting;
     struct lb_side client;
@@ -69,28 +69,28 @@ struct lb_session {
     uint32_t tried[LB_TRIED_MAX];
 
     struct l4lb_timeouts timeouts;
-    uint32_t pending_bytes;  /* not acknowledged when last looked, see delivery.h */
+    uint32_t pending_bytes;  /* unacknowledged at the last look, see delivery.h */
     uint64_t lifetime_at_ms; /* UINT64_MAX = off */
     uint64_t interval_at_ms; /* when the next interval event is due; UINT64_MAX = off */
     union {
-        struct lb_proxy_tlvs *tlvs; /* with has_tlvs, which ends when it is connected: its header has them */
-        uint64_t drain_from_ms;     /* in RELAY: it leaves a drained backend no sooner */
+        struct lb_proxy_tlvs *tlvs; /* with has_tlvs: for the PROXY header to the backend, until it is connected */
+        uint64_t drain_from_ms;     /* in RELAY: no drain closes it sooner */
     };
 
-    uint64_t server_name; /* hash of the one in its ClientHello; 0 = none is known */
+    uint64_t server_name; /* hash of the name in the ClientHello; 0 = none */
 
     uint64_t started_ns;
-    uint64_t attempt_ns;    /* the current connection attempt, or the wait for a place, began */
+    uint64_t attempt_ns;    /* when the connection attempt or the wait in the queue began */
     uint64_t last_ns;       /* a byte moved, a side ended, or a state began */
-    uint32_t queue_us;      /* waited for the places that it got */
-    uint32_t connect_us;    /* UINT32_MAX = not reached */
-    uint64_t first_byte_us; /* UINT64_MAX = not reached */
+    uint32_t queue_us;      /* time of past waits in the queue */
+    uint32_t connect_us;    /* UINT32_MAX = not yet connected */
+    uint64_t first_byte_us; /* UINT64_MAX = no byte yet */
 
-    struct l4lb_endpoint peer;        /* the client, as the PROXY header shows it if believed */
-    struct l4lb_endpoint destination; /* what it connected to, as the header says; family 0 = ask the socket */
+    struct l4lb_endpoint peer;        /* the client; from the PROXY header where that is trusted */
+    struct l4lb_endpoint destination; /* the address it connected to, from the header; family 0 = ask the socket */
 };
 
-/* Is the rest of a response on its way, as far as anybody can tell, though the client sends nothing any more? */
+/* The client has sent its FIN, and the rest of a response is probably still to come. */
 static inline bool lb_session_is_owed(const struct lb_session *session) {
     return session->owed && !session->down.finished &&
            (session->phase.state != LB_PHASE_IDLE || session->phase.expected != LB_END_LAST);
@@ -108,7 +108,7 @@ static inline uint8_t lb_session_path(const struct lb_session *session) {
 
 static inline bool lb_session_has_requested(const struct lb_session *session) { return session->phase.turns > 0; }
 
-/* Connected, in no turn, and nothing on its way. */
+/* Connected, not in a turn, and no bytes held. */
 static inline bool lb_session_is_idle(const struct lb_session *session) {
     return session->state == LB_SESSION_RELAY && !session->claim.first_turn_reserved &&
            !lb_phase_busy(&session->phase) && !lb_session_is_owed(session) && !lb_relay_holds(&session->up) &&

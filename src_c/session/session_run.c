@@ -37,14 +37,14 @@ static void drop_tlvs(struct lb_session *session) {
     session->drain_from_ms = 0;
 }
 
-/* The one way out. */
+/* The only place where a session ends. */
 static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
     lb_relay_fini(&session->up, &worker->relay_env);
     lb_relay_fini(&session->down, &worker->relay_env);
     lb_newcomers_remove(worker, session);
     lb_list_remove(&session->ready);
     lb_timer_disarm(&worker->wheel, &session->timer);
-    /* Before the client can see that it is over: nobody waits who was told. */
+    /* Before the client can see the end: no client that saw it is still counted in the queue. */
     lb_connect_leave_queue(worker, session);
     lb_side_close(&session->client, reset_client);
     lb_side_close(&session->server, reset_server);
@@ -76,7 +76,7 @@ static void reject(struct lb_worker *worker, struct lb_session *session, enum l4
     dispose(worker, session, false, false);
 }
 
-/* A session that finishes was recorded when it began to; one that passes a reset on ends only when that is done. */
+/* A session that finishes was recorded when the lingering began; one that propagates a reset is recorded at the end. */
 static void linger(struct lb_worker *worker, struct lb_session *session, bool done) {
     if (!done)
         return;
@@ -87,7 +87,7 @@ static void linger(struct lb_worker *worker, struct lb_session *session, bool do
 
 void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
     bool cut_client = lb_relay_holds(&session->down);
-    /* What is still on its way to a backend that is down would keep its capacity until it is up again. */
+    /* Bytes in flight to a backend that is down would hold its capacity until it is up again. */
     bool cut_server = lb_relay_holds(&session->up) || reason == L4LB_CLOSE_BACKEND_DOWN;
 
     LB_OWNER(worker);
@@ -103,7 +103,7 @@ void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum
     }
 }
 
-/* The reason as it is counted for a session that has not reached a backend. */
+/* The reason as it is counted for a session that is still connecting. */
 static enum l4lb_close while_connecting(enum l4lb_close reason) {
     switch (reason) {
     case L4LB_CLOSE_KILLED:
@@ -158,7 +158,7 @@ static void meet_deadlines(struct lb_worker *worker, struct lb_session *session)
         lb_session_close(worker, session, reason);
 }
 
-/* Let bytes move in both directions, then do what follows from that. */
+/* Move bytes in both directions, then act on the outcome. */
 static void run(struct lb_worker *worker, struct lb_session *session) {
     switch (lb_forward_run(worker, session)) {
     case LB_FORWARD_OPEN:

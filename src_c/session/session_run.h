@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session_run - the life of a session: one client connection and its backend connection, from accept to close.
+ * session_run - the life of a session, from accept to close.
  *
  *          PROXY header       server name
  *            expected           wanted
@@ -14,14 +14,14 @@
  *                                            ▼ l4lb ends it             │
  *                                          LINGER ──────────────────────┘
  *
- * Close fidelity: a FIN is passed on as a FIN after the last byte, per direction. A reset is passed on as a reset,
- * after the last byte has been acknowledged. A session that l4lb ends gives each peer all that was sent to it and a FIN
- * (see linger.h for both).
+ * Close fidelity: a FIN is propagated as a FIN after the last byte, in each direction by itself. A reset is propagated
+ * as a reset, once the last byte has been acknowledged. When l4lb ends a session, each peer receives everything that
+ * was sent to it and then a FIN (linger.h does both).
  *
  * Owner:   one worker, from accept to close.
- * Memory:  a place in the session table. Holds places counted on the process and the listener, and capacity of the
- *          backend for as long as it has a connection there.
- * Errors:  none: whatever goes wrong is a close reason.
+ * Memory:  an entry of the session table, a ticket of the process and the listener, and a claim on the backend for as
+ *          long as it has a connection there.
+ * Errors:  none: every failure is a close reason.
  */
 #ifndef LB_SESSION_RUN_H
 #define LB_SESSION_RUN_H
@@ -43,30 +43,32 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
 /* epoll reported `events` for one side. */
 void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum lb_side_name side, uint32_t events);
 
-/* Its turn on the ready list. */
+/* Continue a session on the ready list: it used up its budget in the last iteration. */
 void lb_session_resume(struct lb_worker *worker, struct lb_session *session);
 
 void lb_session_timer(struct lb_worker *worker, struct lb_session *session);
 
-/* End it. A peer gets a FIN after all that was sent to it, while the session lingers; but a reset, at once, if bytes
- * that were read for it cannot be sent any more. One that lingers is done with at once. */
+/* End the session. Each peer gets a FIN after everything that was sent to it, while the session lingers. A peer that is
+ * still owed bytes gets a RST, not a FIN. A session that lingers already is closed at once. */
 void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
-/* End it by request. While it has no backend yet, another reason may be counted, or that its client was rejected. */
+/* End the session on request. Before it has a backend, the reason is counted as one of connecting or of the queue, and
+ * a newcomer as a rejected client. */
 void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
-/* Its backend is to have no sessions any more. BACKEND_DOWN and BETTER_UP send one that is still connecting elsewhere,
- * if there is an elsewhere; any other is closed. True when it was closed. */
+/* Take the session off its backend. For BACKEND_DOWN and BETTER_UP, a session that is still connecting goes to another
+ * backend if there is one; any other session is closed. True if it was closed. */
 bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
 
-/* Called from the waiting room: try for a place. */
+/* The queue granted the session a try for capacity. */
 void lb_session_granted(struct lb_worker *worker, struct lb_waiting *entry);
 
-/* Close it for this reason if it has been quiet for quiet_ms, and no doubt about that; true if so. */
+/* Close the session for this reason if it has certainly been idle for idle_ms. True if it was closed. */
 bool lb_session_close_idle(struct lb_worker *worker, struct lb_session *session, uint32_t idle_ms,
                            enum l4lb_close reason);
 
-/* If its backend is leaving, see to it that it is closed once it is quiet; if it is already, in wait_ms. True then. */
+/* If the backend is draining, arm the timer for the close. True if the session is idle already; it closes in wait_ms.
+ */
 bool lb_session_drain(struct lb_worker *worker, struct lb_session *session, uint32_t wait_ms);
 
 #endif

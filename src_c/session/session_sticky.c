@@ -9,10 +9,10 @@
 #include "config/balance.h"
 #include "shared/stick_table.h"
 
-/* What the entry of a client names that may go anywhere. */
-static const struct lb_stick_target NOBODY = {.backend = UINT32_MAX};
+/* The target in the entry of a client without a backend. */
+static const struct lb_stick_target NO_TARGET = {.backend = UINT32_MAX};
 
-/* A client on a unix socket has nothing to be known by. */
+/* A client on a unix socket has no address to be remembered by. */
 static bool key_of(const struct lb_session *session, struct lb_stick_key *key) {
     uint8_t address[16];
 
@@ -31,9 +31,9 @@ static bool is_same(struct lb_stick_target a, struct lb_stick_target b) {
     return a.backend == b.backend && a.generation == b.generation;
 }
 
-/* The backend in the pool, or UINT32_MAX when it has gone. */
+/* The index of the backend in the pool, or UINT32_MAX if it was removed. */
 static uint32_t index_of(const struct lb_worker *worker, const struct lb_pool *pool, struct lb_stick_target target) {
-    return target.backend != NOBODY.backend && is_same(target, target_of(worker, target.backend))
+    return target.backend != NO_TARGET.backend && is_same(target, target_of(worker, target.backend))
                ? lb_snapshot_backend(worker->snapshot, pool, target.backend)
                : UINT32_MAX;
 }
@@ -60,7 +60,7 @@ bool lb_session_sticky_binds(struct lb_worker *worker, const struct lb_session *
     return find(worker, session, pool, &target) && is_same(target, target_of(worker, session->claim.backend));
 }
 
-/* Let the client's entry name `to`, unless it does not name `from`. */
+/* Move the client's entry to `to` if it names `from`. */
 static void move(const struct lb_worker *worker, const struct lb_session *session, struct lb_stick_target from,
                  struct lb_stick_target to) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
@@ -71,10 +71,10 @@ static void move(const struct lb_worker *worker, const struct lb_session *sessio
 }
 
 void lb_session_sticky_unbind(struct lb_worker *worker, const struct lb_session *session) {
-    move(worker, session, target_of(worker, session->claim.backend), NOBODY);
+    move(worker, session, target_of(worker, session->claim.backend), NO_TARGET);
 }
 
-/* Would this session have gone there if there had been a place? */
+/* Did the session miss this backend only for lack of capacity? */
 static bool takes_sessions(const struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool,
                            struct lb_stick_target target) {
     uint32_t at = index_of(worker, pool, target);
@@ -120,7 +120,7 @@ void lb_session_sticky_join(struct lb_worker *worker, struct lb_session *session
     }
 }
 
-/* A place in a table that the pool has no more is left behind: nothing looks there once all workers have moved on. */
+/* An entry in a replaced table is not released: no worker reads that table once all have the new snapshot. */
 void lb_session_sticky_release(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool;
 
@@ -139,7 +139,7 @@ static struct lb_stick_table *table_in(const struct lb_snapshot *snapshot, uint3
     return pool == NULL ? NULL : pool->stick_table;
 }
 
-/* Does a pool have another table than it had? */
+/* Did any pool get a new table? */
 static bool has_other_tables(const struct lb_snapshot *snapshot, const struct lb_snapshot *before) {
     for (uint32_t i = 0; i < snapshot->n_pools; i++) {
         const struct lb_pool *pool = &snapshot->pools[i];
@@ -156,7 +156,7 @@ void lb_session_sticky_adopt(struct lb_worker *worker, const struct lb_snapshot 
     worker->rejoin.next = 0;
 }
 
-/* The entries were copied when the new table was made; one that is in use must not expire. */
+/* The new table has copies of the entries. Join, so that an entry in use does not expire. */
 static void rejoin(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool = session->has_pool ? lb_snapshot_pool(worker->snapshot, session->pool) : NULL;
 

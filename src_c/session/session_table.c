@@ -13,12 +13,12 @@ enum { NO_OFFSET = LB_CHUNK_SESSIONS, GENERATION_MASK = (1 << LB_SESSION_GENERAT
 
 struct lb_chunk {
     uint32_t n_used;
-    uint32_t free; /* first free place, or NO_OFFSET */
+    uint32_t free; /* first free entry, or NO_OFFSET */
     uint8_t next_free[LB_CHUNK_SESSIONS];
     struct lb_session sessions[LB_CHUNK_SESSIONS];
 };
 
-_Static_assert(NO_OFFSET <= UINT8_MAX, "a place must fit next_free");
+_Static_assert(NO_OFFSET <= UINT8_MAX, "an offset must fit next_free");
 _Static_assert(sizeof(struct lb_session) <= 512, "what an idle session costs");
 
 int lb_session_table_init(struct lb_session_table *table, uint32_t sessions_max) {

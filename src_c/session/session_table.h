@@ -3,7 +3,7 @@
  * session_table - the sessions of one worker, found by handle.
  *
  * A slab in chunks: sessions never move, and memory follows the number of them up and down. A session is known by its
- * index and a generation that changes whenever the place is used again, so that an event or a command meant for an
+ * index and a generation that changes whenever the entry is reused, so that an event or a command meant for an
  * earlier session finds nothing instead of a stranger.
  *
  * Owner:   one worker.
@@ -33,7 +33,7 @@ struct lb_session_table {
     struct lb_chunk_entry *chunks;
     uint32_t n_chunks;
     uint32_t n_sessions;
-    uint32_t first_free; /* no chunk below has a free place */
+    uint32_t first_free; /* no chunk below has a free entry */
     uint32_t n_empty;    /* mapped chunks without a session */
 };
 
@@ -49,7 +49,7 @@ struct lb_session *lb_session_table_find(const struct lb_session_table *table, u
 /* The live session with the lowest index >= `index`, or NULL. */
 struct lb_session *lb_session_table_next(const struct lb_session_table *table, uint32_t index);
 
-/* Unmap empty chunks but one. Not while anyone holds a session that was given back. */
+/* Unmap all empty chunks but one. No caller may hold a session that was given back. */
 void lb_session_table_trim(struct lb_session_table *table);
 
 #endif

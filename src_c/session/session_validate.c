@@ -26,7 +26,7 @@ static void validate_timer(const struct lb_worker *worker, const struct lb_sessi
     next = lb_deadline_next(worker, session);
     if (next.kind == LB_DUE_DRAIN && was_just_drained(worker, session))
         return;
-    /* What other sessions taught about ends may make this one free to leave at once. It does within this time. */
+    /* What the model learnt from other sessions may make this one due at once. It closes within this time. */
     if (next.kind == LB_DUE_DRAIN)
         next.at_ms = LB_MAX(next.at_ms, session->last_ns / LB_NS_PER_MS + LB_DRAIN_DOUBT_MS);
     LB_ASSERT_HOT(session->timer.expires_ms <= next.at_ms);
@@ -43,7 +43,7 @@ static void validate_path(const struct lb_relay *relay) {
 
 static bool owns_nothing(const struct lb_relay *relay) { return relay->splice == NULL && relay->held == NULL; }
 
-/* What a session holds of its backend, and the way there. */
+/* The claim on the backend fits the state. */
 static void validate_backend(const struct lb_session *session) {
     LB_ASSERT_HOT(!session->claim.has_capacity || session->claim.has_backend);
     LB_ASSERT_HOT(session->claim.has_capacity || (!session->claim.busy && !session->claim.first_turn_reserved));

@@ -15,7 +15,7 @@
 #include "session/worker.h"
 
 #ifdef LB_VALIDATE
-/* The session may be gone already, if its place was not taken again. */
+/* The session may have been freed, as long as its entry was not reused. */
 void lb_session_validate(const struct lb_worker *worker, const struct lb_session *session);
 #else
 static inline void lb_session_validate(const struct lb_worker *worker, const struct lb_session *session) {

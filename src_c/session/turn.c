@@ -29,7 +29,7 @@ static void note(struct lb_worker *worker, struct lb_session *session, unsigned 
         count(worker, session, events);
 }
 
-/* How long the client waited for something to read: a head that comes at once is nothing to read. */
+/* The time until the client had something to read. A response head that comes alone does not count. */
 static void learn_latency(struct lb_worker *worker, struct lb_session *session, uint64_t waited_us,
                           struct lb_piece before, enum lb_end expected) {
     bool after_head = before.ordinal == 1 && expected == LB_END_NOT_LAST;
@@ -95,7 +95,7 @@ void lb_turn_expire(struct lb_worker *worker, struct lb_session *session) {
 void lb_turn_end(struct lb_worker *worker, struct lb_session *session) {
     struct lb_phase *phase = &session->phase;
 
-    /* Unless the client has ended it: then it may have been broken off. */
+    /* After the client's FIN, the backend may have cut the response short, so its end proves nothing. */
     if (phase->piece.ordinal > 0 && !session->up.finished)
         lb_end_model_learn(lb_account_end_model(worker, session), phase->piece, true);
     note(worker, session, lb_phase_end(phase));

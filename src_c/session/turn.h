@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * turn - keeps the books of a session's turns: its phase, what ends its answers, who is busy, how long
- * things took.
+ * turn - follows the turns of a session: its phase, what ends its responses, whether it is busy, and the times.
  *
  * Owner:   the session's worker.
  * Memory:  none.
@@ -15,15 +14,15 @@
 #include "session/session.h"
 #include "session/worker.h"
 
-/* Bytes came through. Those of the client may be known to ask for nothing (lb_relay.asked). Those of the backend may be
- * a part of what is there to be read, and there are `more`. */
+/* Bytes moved. Client bytes that cannot be a request are marked by lb_relay.may_request. With `more`, the backend's are
+ * only a part of what is there to be read. */
 void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes, bool more);
 void lb_turn_client_bytes(struct lb_worker *worker, struct lb_session *session, uint64_t bytes);
 
-/* Time passed: the turn may be over. */
+/* End the turn if its silence has lasted long enough. */
 void lb_turn_expire(struct lb_worker *worker, struct lb_session *session);
 
-/* The backend has ended: no turn can go on. */
+/* The backend has sent its FIN: the turn is over. */
 void lb_turn_end(struct lb_worker *worker, struct lb_session *session);
 
 #endif

@@ -39,7 +39,7 @@ int lb_worker_init(struct lb_worker *worker, uint32_t index, struct lb_runtime *
         result = -errno;
         goto fail;
     }
-    /* Edge-triggered: every write wakes, and nobody needs to read. */
+    /* Edge-triggered: every write wakes the worker, and the eventfd is never read. */
     result = lb_poll_add(worker->epoll_fd, worker->cross.wake_fd, EPOLLIN | EPOLLET, tag);
     if (result == 0)
         result = lb_session_table_init(&worker->sessions, options->sessions_max);

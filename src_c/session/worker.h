@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker - what one thread of the data plane owns: its epoll, its sessions, its timers, its numbers.
+ * worker - everything that one thread of the data plane owns: epoll, sessions, timers, counters.
  *
  * Owner:   the thread itself, but for the group marked shared.
- * Memory:  everything is taken at init, but chunks of sessions, buffers of stuck relays and pipes, all bounded.
- * Holds:   a snapshot pointer is used within one loop turn only; `seen` tells the control thread which one.
+ * Memory:  allocated at init, except for chunks of sessions, buffers of relays with a full sink, and pipes: all
+ * bounded. Holds:   a snapshot pointer is used within one iteration only; `seen` tells the control thread which one.
  */
 #ifndef LB_WORKER_H
 #define LB_WORKER_H
@@ -40,18 +40,18 @@ struct lb_worker {
     struct lb_list ready;
     struct lb_list newcomers; /* the oldest first */
     struct lb_rng rng;
-    uint64_t now_ns; /* CLOCK_MONOTONIC, read once a turn */
+    uint64_t now_ns; /* CLOCK_MONOTONIC, read once an iteration */
     uint64_t now_ms;
     uint64_t iteration;
     uint32_t source_cursor;     /* which source address is next */
     uint64_t rest_until_ms;     /* the system refused a socket: accept no sooner */
     bool paused;                /* some listening socket is not watched */
-    struct lb_waiting *granted; /* sessions of ours that were called from the waiting room, in order */
-    struct lb_request *request; /* the one that is worked on; NULL = none */
-    struct lb_scan scan;        /* how far it is */
-    bool adopting;              /* a new snapshot is there, and first the queues of sockets that it lacks are emptied */
-    bool rejoining;             /* sessions join the sticky tables of the new snapshot */
-    struct lb_scan rejoin;      /* how far that is */
+    struct lb_waiting *granted; /* own sessions that their queues granted a try, in order */
+    struct lb_request *request; /* in progress; NULL = none */
+    struct lb_scan scan;        /* its progress */
+    bool adopting;              /* a snapshot waits until the backlogs of sockets that it drops are empty */
+    bool rejoining;             /* sessions are joining the stick tables of the new snapshot */
+    struct lb_scan rejoin;      /* its progress */
     struct lb_counters counters;
     struct l4lb_worker_stats stats;
     pthread_t owner; /* the thread of its loop ... */
@@ -74,13 +74,13 @@ void lb_worker_fini(struct lb_worker *worker);
 /* The first line of what only the worker's own thread may call. Before and after its loop runs, any thread may. */
 #define LB_OWNER(worker) LB_ASSERT_HOT(!(worker)->owned || pthread_equal((worker)->owner, pthread_self()))
 
-/* Once a turn: everything within it happens at the same time. */
+/* Once an iteration: everything within it has the same time. */
 void lb_worker_read_clock(struct lb_worker *worker);
 
-/* Any thread: make the worker take a turn soon. */
+/* Any thread: wake the worker from its wait. */
 void lb_worker_wake(struct lb_worker *worker);
 
-/* Tell the control thread. Drops and counts when it does not keep up. */
+/* Put a record into the event ring. Drops and counts it when the ring is full. */
 void lb_worker_record(struct lb_worker *worker, const struct l4lb_session_record *record);
 
 #endif
