@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base - the few words every module uses.
+ * base - macros that every module uses.
+ *
  * Owner:   any thread.
- * Errors:  LB_BUG_ON ends the process: it is for states that only a mistake in this code can reach, and it stays in
- *          every build. LB_ASSERT_HOT is the same for checks that are too dear for the hot path: only builds with
- *          LB_VALIDATE, which is what tests/c builds, evaluate it.
+ * Errors:  LB_BUG_ON aborts the process. It is for states that only a bug in this code can reach, and stays in every
+ *          build. LB_ASSERT_HOT is the same for checks that cost too much on the hot path: only builds with LB_VALIDATE
+ *          (those of tests/c) evaluate it.
  */
 #ifndef LB_BASE_H
 #define LB_BASE_H

@@ -9,146 +9,151 @@ enum {
     /* Workers are bits of one 64-bit mask of paused workers, and 6 bits of a session id. */
     LB_WORKERS_MAX = 64,
 
-    /* Address space is reserved for this many slots; pages are used only when a slot is. */
+    /* Address space is reserved for this many slots; memory is used only for slots that are taken. */
     LB_LISTENER_SLOTS = 1 << 14,
     LB_POOL_SLOTS = 1 << 14,
     LB_BACKEND_SLOTS = 1 << 16,
 
-    /* How many of them are in turn where few are taken: one that is free rests for a while. */
+    /* The search for a free slot covers at least this many, so that a released slot rests before it is used again. */
     LB_SLOTS_REACH_MIN = 256,
 
-    /* A session id is 52 bits, so that every JSON reader keeps it exact. */
+    /* A session id has 52 bits, so that every JSON parser reads it exactly. */
     LB_SESSION_INDEX_BITS = 20,
     LB_SESSION_GENERATION_BITS = 26,
     LB_SESSIONS_PER_WORKER_MAX = 1 << LB_SESSION_INDEX_BITS,
 
-    /* Events taken from the kernel in one loop turn. */
+    /* epoll events handled in one iteration of the loop. */
     LB_POLL_BATCH = 256,
 
-    /* Relays that were cut short and go on, timers that expire, and calls from waiting rooms, in one loop turn. */
+    /* Relays resumed after they used up their budget, timers expired, and queued sessions granted, in one iteration. */
     LB_READY_BURST = 64,
     LB_EXPIRE_BURST = 64,
     LB_GRANTS_BURST = 64,
 
-    /* A scan of all sessions looks at so many in one loop turn, or at fewer if it closes some: closing one costs as
-     * much as so many looks. That is 32 closed sessions, about two milliseconds. */
+    /* Sessions that a scan (scan.h) looks at in one iteration. Closing one costs as much as LB_SCAN_ACT_LOOKS looks: at
+     * most 32 are closed, which takes about two milliseconds. */
     LB_SCAN_LOOKS = 2048,
     LB_SCAN_ACT_LOOKS = 64,
 
-    /* Clients accepted from one socket in one turn when its queue keeps being full. */
+    /* Clients accepted from one socket in one iteration, at most. The burst doubles up to this while the backlog does
+     * not run empty. */
     LB_ACCEPT_BURST_MAX = 16,
 
-    /* Clients accepted from a socket before it goes away: a full queue (net.core.somaxconn is 4,096), and as many that
-     * came meanwhile; and in one loop turn. */
+    /* Clients accepted from a socket before it is removed: a full backlog (net.core.somaxconn is 4,096), and as many
+     * that came meanwhile. LB_LAST_BURST_PART of them in one iteration. */
     LB_LAST_BURST_MAX = 8192,
     LB_LAST_BURST_PART = 32,
 
-    /* Clients that have not shown their PROXY header or server name may hold this part of the sessions of the process,
-     * and so many in any case. */
+    /* Clients that have not yet sent their PROXY header or server name may hold one in LB_NEWCOMERS_SHARE of the
+     * sessions of the process, but always LB_NEWCOMERS_MIN. */
     LB_NEWCOMERS_SHARE = 4,
     LB_NEWCOMERS_MIN = 4,
 
-    /* After the system refuses another socket, accepting rests this long. */
+    /* After the kernel refused a socket for lack of descriptors or memory, a worker accepts no client for this long. */
     LB_ACCEPT_REST_MS = 100,
 
-    /* One read of the copy path, and so the most bytes ever held for a slow sink. */
+    /* Size of a read on the copy path, and so the most bytes ever held for a slow sink. */
     LB_COPY_BYTES = 32 * 1024,
 
-    /* Free buffers kept for the next slow sink. */
+    /* Free buffers that a worker keeps for the next slow sink. */
     LB_BUFFERS_KEPT = 32,
 
-    /* A relay that moved this much in one turn lets other sessions go first. */
+    /* A relay that moved this much in one iteration yields to other sessions. */
     LB_RELAY_BUDGET_BYTES = 1 << 20,
 
-    /* Full copy reads in a row after which a direction is bulk and is spliced. */
+    /* After this many full reads in a row on the copy path, a direction counts as bulk and is spliced. */
     LB_BULK_READS = 2,
 
-    /* Spliced reads shorter than this, this many in a row, and the direction is not bulk any more. */
+    /* Splicing ends after LB_SMALL_SPLICES reads in a row that are shorter than LB_SMALL_SPLICE_BYTES. */
     LB_SMALL_SPLICE_BYTES = 4096,
     LB_SMALL_SPLICES = 4,
 
-    /* A source that spliced for this long without a pause, and fast enough, wakes us only for LB_BULK_LOWAT bytes at
-     * once or when it was quiet for LB_BULK_IDLE_MS. The tail of a run waits that long, so the run is much longer. */
+    /* A source that was spliced for LB_BULK_RUN_MS without a pause, and fast enough, wakes the worker only for
+     * LB_BULK_LOWAT bytes at once, or after LB_BULK_IDLE_MS without bytes. The tail of a run waits that long, so a run
+     * is made much longer. */
     LB_BULK_RUN_MS = 20,
     LB_BULK_LOWAT = 256 * 1024,
     LB_BULK_IDLE_MS = 2,
-    /* A quiet direction gives its pipe back after this long. */
+    /* An idle direction gives its pipe back after this long. */
     LB_PIPE_IDLE_MS = 50,
 
-    /* How long an answer has to be silent to be over: before its own pace is known; at least; and at most, so that a
-     * pause of a stream does not keep its backend busy for long. */
+    /* How long a response must be silent to count as complete: before its own pace is known; at least; and at most, so
+     * that a pause in a stream does not keep its backend busy for long. */
     LB_SILENCE_FIRST_MS = 250,
     LB_SILENCE_MIN_MS = 25,
     LB_SILENCE_MAX_MS = 1000,
 
-    /* After a piece that is never the last of its answer: what comes is a first token behind a long queue, or a backend
-     * that hangs and comes back. */
+    /* The same after a piece that never ends a response: what follows is a first token from behind a long queue, or
+     * comes from a backend that hung and recovered. */
     LB_SILENCE_NOT_LAST_MS = 60000,
 
-    /* A session is quiet for good, as far as closing it goes, after this long: a stream may only have paused. */
+    /* A drain closes a session that was idle for this long. A shorter silence may be a pause of a stream. */
     LB_DRAIN_IDLE_MS = 1000,
-    /* The same where the end of the answer was not told by its last piece, as it is as a rule in that pool; and where
-     * all of the answer was next to nothing. */
+    /* The same if the end of the response is in doubt: it was not recognised, though the pool's ends normally are, or
+     * the response has only had a few bytes. */
     LB_DRAIN_DOUBT_MS = 15000,
-    /* The same behind a stream, where nothing tells a pause from the end. */
+    /* The same after a stream, where nothing distinguishes a pause from the end. */
     LB_DRAIN_STREAM_MS = 5000,
-    /* A client that asks again at once is never quiet for so long. The longer it has been about to leave, the less it
-     * takes, if the last piece looks like the end of a response; and once that is certain, nothing. */
+    /* A client that sends its next request at once is never idle for that long. Once a drain is LB_DRAIN_SOON_AFTER_MS
+     * old, LB_DRAIN_SOON_MS suffices if the last piece looks like the end of a response; if that is certain, no silence
+     * is needed. */
     LB_DRAIN_SOON_AFTER_MS = 5000,
     LB_DRAIN_SOON_MS = 100,
+    /* Later on LB_DRAIN_LATE_MS suffices even without such a sign, for sessions with at least LB_DRAIN_BUSY_TURNS. */
     LB_DRAIN_LATE_AFTER_MS = 15000,
     LB_DRAIN_LATE_MS = 10,
-    /* Without such a sign it takes this many turns to be taken for a client that is never quiet. */
     LB_DRAIN_BUSY_TURNS = 8,
-    /* An answer that has come in smaller pieces than this for this long is a stream: it may pause anywhere. */
+    /* A response that has come in pieces shorter than LB_BULK_PIECE_BYTES for LB_PACED_MS is a stream: it may pause
+     * anywhere. */
     LB_BULK_PIECE_BYTES = 4096,
     LB_PACED_MS = 96,
     LB_PACE_TICK_MS = 16,
-    /* Of many that are quiet when their backend begins to leave, a worker closes so many each millisecond: those who
-     * are in a turn do not wait for all of them. */
+    /* When a backend begins to drain, a worker closes this many of its idle sessions in each millisecond, so that
+     * sessions with a turn in flight do not wait for all of them. */
     LB_DRAIN_BURST = 32,
 
-    /* A session that l4lb ends sends its FIN and reads on for this long after the client has acknowledged everything.
-     * Something that the client wrote meanwhile is still on its way, once lost and repeated perhaps. */
+    /* A session that l4lb closes sends its FINs and reads on for this long after the client has acknowledged
+     * everything: bytes that the client sent meanwhile may still be on their way, perhaps sent again after a loss. */
     LB_LINGER_MS = 2000,
-    /* A drained session whose client still has to take something is looked at again after this long at least. */
+    /* A drained session whose client has not taken everything is looked at again after this long, at the earliest. */
     LB_DELIVERY_LOOK_MS = 20,
-    /* When the engine stops, workers wait this long for clients to take what was sent. */
+    /* When the engine stops, clients have this long to take what was sent to them. */
     LB_STOP_MS = 1000,
 
-    /* The average latency of a backend that nobody asks halves in this time. */
+    /* Without samples, the average latency of a backend halves in this time. */
     LB_LATENCY_HALF_MS = 5000,
 
-    /* Pieces shorter than this are no question in the middle of an answer, and no answer in the middle of silence. */
+    /* Shorter reads neither begin a request during a response nor resume a response that was complete. */
     LB_NOISE_BYTES = 64,
 
-    /* Backends a session remembers not to try again. */
+    /* Failed backends that a session remembers, so that it does not try them again. */
     LB_TRIED_MAX = 4,
 
-    /* A connection attempt to the same backend waits this long, so that a refusing backend is not hammered. */
+    /* Wait before another attempt at the same backend, so that a refusing backend is not hammered. */
     LB_RETRY_WAIT_MS = 1000,
 
-    /* Waits between two tries at a backlog that is full, drawn from 1 to a number that begins and ends with these. */
+    /* Wait before another attempt at a backend whose backlog is full: random, up to a bound that grows from
+     * LB_FULL_WAIT_MIN_MS to LB_FULL_WAIT_MAX_MS. */
     LB_FULL_WAIT_MIN_MS = 4,
     LB_FULL_WAIT_MAX_MS = 100,
 
-    /* The round-robin sequence of a group; weights are scaled down to fit. */
+    /* Longest round-robin sequence of a group; weights are scaled down to fit. */
     LB_SEQUENCE_MAX = 1 << 17,
 
-    /* Tiers are 0 to 15. Zones are 1 to 255, so that a pool finds a client's way by one byte for each. */
+    /* Tiers are 0 to 15. Zones are 1 to 255, so that one byte for each finds the preference of a client. */
     LB_TIERS_MAX = 16,
     LB_ZONES_MAX = 255,
 
-    /* Round-robin positions of a pool with several groups. With more groups than that, some share one. */
+    /* Round-robin cursors of a pool with several groups. If it has more groups, some share a cursor. */
     LB_RR_CURSORS = 32,
 
-    /* A group with so many per cent of what its clients need keeps all of them (see failover.h). */
+    /* The overprovisioning factor: how many usable backends a group needs to keep all its clients (failover.h). */
     LB_OVERPROVISION_PERCENT = 140,
 
-    /* A loop turn happens at least this often: the heartbeat. */
+    /* An iteration begins at least this often: the heartbeat of a worker. */
     LB_HEARTBEAT_MS = 500,
 
-    /* After so long without one, a worker is stuck, and the service manager is not told that all is well. */
+    /* A worker without an iteration for this long is stuck, and the watchdog falls silent. */
     LB_HEARTBEAT_MAX_MS = 5000,
 };
 

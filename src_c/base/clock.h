@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * clock - the only place that asks for the time.
+ * clock - the only place that reads the time.
+ *
  * Owner:   any thread.
- * Holds:   durations are measured on CLOCK_MONOTONIC in 64 bits of nanoseconds: it neither jumps nor wraps.
+ * Holds:   durations are measured on CLOCK_MONOTONIC in 64 bits of nanoseconds, which neither jump nor wrap.
  */
 #ifndef LB_CLOCK_H
 #define LB_CLOCK_H

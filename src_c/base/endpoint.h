@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * endpoint - the one form in which the address of a peer is kept, and the one in which addresses are looked up.
+ * endpoint - converts addresses of peers to the one form in which they are kept, and the one in which they are looked
+ * up.
  *
- * IPv4 addresses reach us in two spellings: as such, and mapped into IPv6 (::ffff:a.b.c.d), from sockets for both
- * families and from proxies that have such sockets. Lists, hashes, sticky tables and logs must not tell them apart, so
- * whatever reads an address from outside calls lb_endpoint_unmap().
+ * IPv4 addresses arrive in two forms: plain, and mapped into IPv6 (::ffff:a.b.c.d) by dual-stack sockets and by proxies
+ * that have them. Lists, hashes, stick tables and logs must not tell the two apart, so all code that reads an address
+ * from outside calls lb_endpoint_unmap().
  *
  * Owner:   any thread; pure.
  * Source:  RFC 4291 2.5.5.2.
@@ -20,7 +21,7 @@
 
 #include "l4lb.h"
 
-/* An IPv4 address that is mapped into IPv6 becomes an IPv4 address. */
+/* Turn an IPv4 address that is mapped into IPv6 into a plain one. */
 static inline void lb_endpoint_unmap(struct l4lb_endpoint *endpoint) {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     uint8_t address[16] = {0};
@@ -32,7 +33,8 @@ static inline void lb_endpoint_unmap(struct l4lb_endpoint *endpoint) {
     endpoint->family = AF_INET;
 }
 
-/* The address in 16 bytes, IPv4 mapped into IPv6. `out` may be the endpoint's own. False for a peer that has none. */
+/* Write the address in 16 bytes, IPv4 mapped into IPv6. `out` may be the endpoint's own. False if the peer has no
+ * address. */
 static inline bool lb_endpoint_widen(const struct l4lb_endpoint *endpoint, uint8_t out[16]) {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hash - one hash for balancing, the same in every process and on every machine.
+ * hash - the hash for balancing: the same in every process and on every machine.
  *
  * FNV-1a over the bytes, then a finalizer that spreads every input bit over the word. In Python:
  *

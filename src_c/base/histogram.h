@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * histogram - durations counted in fixed buckets.
- * Owner:   single-writer; readers add copies up with relaxed loads, see count.h.
+ * histogram - counts durations in fixed buckets.
+ *
+ * Owner:   a single writer; readers add up copies with relaxed loads (count.h).
  */
 #ifndef LB_HISTOGRAM_H
 #define LB_HISTOGRAM_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keyed_hash - a hash of 128 bits that nobody can predict who does not know the seed.
+ * keyed_hash - a hash of 128 bits that cannot be predicted without the seed.
  *
- * For tables whose keys strangers choose. It differs from process to process, so nothing that outlives one may depend
- * on it; see hash.h for a hash that is the same everywhere.
+ * For tables whose keys come from clients. The seed differs from process to process, so nothing that outlives a process
+ * may depend on this hash; hash.h has one that is the same everywhere.
  *
  * Owner:   any thread; pure.
  * Source:  SipHash-1-3: Aumasson, Bernstein, "SipHash: a fast short-input PRF", 2012; on a little-endian machine the

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * latency - how long a backend takes to begin an answer: a peak-sensitive moving average that forgets.
+ * latency - how long a backend takes to begin a response: a moving average that rises at once and falls slowly.
  *
- * A sample above the average becomes the average at once; lower ones pull it down over time. Without samples it halves
- * every LB_LATENCY_HALF_MS, so that a backend that was slow is tried again.
+ * A sample above the average replaces it; lower samples pull it down over time. Without samples it halves every
+ * LB_LATENCY_HALF_MS, so that a backend that was slow is tried again.
  *
  * Owner:   any thread, atomically.
  * Memory:  one word: microseconds above, the time of the last sample below; 0 = no sample yet.
@@ -20,12 +20,12 @@
 
 typedef _Atomic uint64_t lb_latency_t;
 
-/* The unit in which the word keeps time: 32 bits of it go round in four years, those of milliseconds in 50 days. */
+/* Unit of the stored time: 32 bits of it wrap after four years; of milliseconds, after 50 days. */
 enum { LB_LATENCY_TICK_MS = 32 };
 
 static inline uint32_t lb_latency_tick(uint64_t now_ms) { return (uint32_t)(now_ms / LB_LATENCY_TICK_MS); }
 
-/* Another worker's clock may be a little ahead of ours. */
+/* 0 if the sample is from another worker whose clock is slightly ahead of ours. */
 static inline uint64_t lb_latency_age_ms(uint64_t word, uint64_t now_ms) {
     uint32_t ticks = lb_latency_tick(now_ms) - (uint32_t)word;
     return ticks > INT32_MAX ? 0 : (uint64_t)ticks * LB_LATENCY_TICK_MS;
@@ -37,11 +37,11 @@ static inline uint64_t lb_latency_decay(uint64_t value, uint64_t age_ms) {
     if (halves >= 32)
         return 0;
     value >>= halves;
-    /* Rounded up, so that many small steps come to the end, too. */
+    /* Rounded up, so that many small steps reach the end, too. */
     return value - (value * rest + 2 * LB_LATENCY_HALF_MS - 1) / (2 * LB_LATENCY_HALF_MS);
 }
 
-/* The average in microseconds at `now_ms`, at least 1; 0 when nothing is known. */
+/* The average in microseconds at `now_ms`, at least 1; 0 if there were no samples. */
 static inline uint32_t lb_latency_read(const lb_latency_t *latency, uint64_t now_ms) {
     uint64_t word = atomic_load_explicit(latency, memory_order_relaxed);
 

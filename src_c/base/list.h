@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * list - intrusive doubly linked list. A node that is on no list points to itself.
- * Owner:   whoever owns the head.
+ * list - an intrusive doubly linked list. A node that is on no list points to itself.
+ *
+ * Owner:   the owner of the head.
  */
 #ifndef LB_LIST_H
 #define LB_LIST_H
@@ -15,7 +16,7 @@ struct lb_list {
 
 static inline void lb_list_init(struct lb_list *node) { node->next = node->prev = node; }
 
-/* Of a head: no node is on it. Of a node: it is on no list. */
+/* For a head: no node is on the list. For a node: it is on no list. */
 static inline bool lb_list_empty(const struct lb_list *node) { return node->next == node; }
 
 static inline void lb_list_remove(struct lb_list *node) {
@@ -24,7 +25,7 @@ static inline void lb_list_remove(struct lb_list *node) {
     lb_list_init(node);
 }
 
-/* Put at the end, from wherever it was. */
+/* Append the node, after taking it off the list it is on. */
 static inline void lb_list_append(struct lb_list *head, struct lb_list *node) {
     node->prev->next = node->next;
     node->next->prev = node->prev;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pages - address space for large arrays of which few entries may ever be used.
+ * pages - reserves address space for large arrays that may stay mostly unused.
  *
  * Owner:   the caller.
  * Memory:  zeroed; the kernel provides each page on its first use.
- * Errors:  NULL when there is no address space left.
+ * Errors:  NULL if there is no address space left.
  */
 #ifndef LB_PAGES_H
 #define LB_PAGES_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * rng - small fast random numbers for balancing decisions; not for secrets.
- * Owner:   one per worker.
+ *
+ * Owner:   one worker each.
  * Source:  xorshift64*, Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2014.
  */
 #ifndef LB_RNG_H

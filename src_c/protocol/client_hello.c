@@ -17,7 +17,7 @@ enum {
     NAME_TYPE_HOST = 0,
 };
 
-/* ---- bytes that are left to read --------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 struct bytes {
     const uint8_t *at;
@@ -44,7 +44,7 @@ static bool take_number(struct bytes *from, size_t width, size_t *out) {
     return true;
 }
 
-/* A length of this width, and as many bytes. */
+/* A length field of this width, followed by that many bytes. */
 static bool take_vector(struct bytes *from, size_t width, struct bytes *out) {
     size_t len;
     return take_number(from, width, &len) && take(from, len, out);
@@ -52,7 +52,6 @@ static bool take_vector(struct bytes *from, size_t width, struct bytes *out) {
 
 /* ---- the message ------------------------------------------------------------------------------------------------- */
 
-/* The whole of a server_name extension. */
 static enum lb_hello read_server_names(struct bytes extension, struct lb_server_name *name) {
     enum lb_hello found = LB_HELLO_NAMELESS;
     struct bytes names, one;
@@ -103,7 +102,7 @@ static enum lb_hello read_message(struct bytes message, struct lb_server_name *n
         session_id.left > SESSION_ID_MAX || !take_vector(&message, 2, &ciphers) || ciphers.left == 0 ||
         ciphers.left % 2 != 0 || !take_vector(&message, 1, &compressions) || compressions.left == 0)
         return LB_HELLO_NONE;
-    if (message.left == 0) /* before there were extensions */
+    if (message.left == 0) /* older than extensions */
         return LB_HELLO_NAMELESS;
     if (!take_vector(&message, 2, &extensions) || message.left > 0)
         return LB_HELLO_NONE;
@@ -112,8 +111,8 @@ static enum lb_hello read_message(struct bytes message, struct lb_server_name *n
 
 /* ---- the records ------------------------------------------------------------------------------------------------- */
 
-/* The length of the fragment in the record that `data` begins with; 0 when more of its head is needed, -1 when it is
- * none of a handshake. An empty fragment is forbidden. */
+/* Length of the fragment in the record at `data`; 0 if more of its header is needed, -1 if it is not a handshake
+ * record. An empty fragment is forbidden. */
 static int fragment_len(const uint8_t *data, size_t len) {
     int n;
 
@@ -134,7 +133,7 @@ enum lb_hello lb_client_hello_parse(uint8_t *data, size_t len, struct lb_server_
         size_t n_new;
         if (n <= 0)
             return n < 0 ? LB_HELLO_NONE : LB_HELLO_MORE;
-        /* Where the first record has its fragment, the others join theirs. */
+        /* Append the fragment to those before it. */
         n_new = LB_MIN((size_t)n, len - at - RECORD_FIXED);
         memmove(data + RECORD_FIXED + have, data + at + RECORD_FIXED, n_new);
         have += n_new;

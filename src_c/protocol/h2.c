@@ -9,10 +9,10 @@ enum { DATA = 0, HEADERS = 1, CONTINUATION = 9 };
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-_Static_assert(sizeof preface == PREFACE_LEN + 1, "24 bytes and what ends a string");
-_Static_assert(sizeof(struct lb_h2) == 4, "what a relay has room for");
+_Static_assert(sizeof preface == PREFACE_LEN + 1, "24 bytes and the NUL");
+_Static_assert(sizeof(struct lb_h2) == 4, "a relay has room for 4 bytes");
 
-/* A method and a space; the first letters of the method may have come before. */
+/* A method and a space. The first letters of the method may have come in an earlier read. */
 static bool is_http1(const uint8_t *data, size_t len) {
     size_t n = 0;
 
@@ -25,7 +25,7 @@ static bool is_resp(const uint8_t *data, size_t len) {
     return len > 1 && data[0] == '*' && data[1] >= '1' && data[1] <= '9';
 }
 
-/* How many of these bytes belong to the preface. */
+/* Returns how many of these bytes belong to the preface. */
 static size_t take_preface(struct lb_h2 *h2, const uint8_t *data, size_t len) {
     size_t n = LB_MIN(len, PREFACE_LEN - (size_t)h2->at);
 

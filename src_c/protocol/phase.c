@@ -22,8 +22,8 @@ static unsigned end(struct lb_phase *phase) {
     return LB_TURN_ENDED;
 }
 
-/* An eighth of what is new goes into the mean, as in RFC 6298. A deviation that grows is learnt by a quarter and
- * forgotten by a sixteenth: taking a pause for the end costs more than waiting a little longer for it. */
+/* The mean takes in an eighth of each gap, as in RFC 6298. A larger deviation is learnt by a quarter and a smaller one
+ * by a sixteenth: mistaking a pause for the end costs more than waiting a little longer for it. */
 static void learn_gap(struct lb_phase *phase, uint64_t gap_ns) {
     uint32_t gap_us = (uint32_t)LB_MIN(gap_ns / LB_NS_PER_US, (uint64_t)LB_SILENCE_MAX_MS * 1000);
     uint32_t error_us = gap_us > phase->gap_us ? gap_us - phase->gap_us : phase->gap_us - gap_us;
@@ -82,7 +82,7 @@ static unsigned add_piece(struct lb_phase *phase, uint64_t bytes, uint64_t now_n
     phase->state = LB_PHASE_STREAM;
     phase->piece = lb_piece_after(phase->piece, bytes);
     phase->expected = LB_END_UNKNOWN;
-    if (before > 1) /* the pace of the rest says nothing about the first piece, nor the reverse */
+    if (before > 1) /* the first piece says nothing about the pace of the rest, nor the reverse */
         learn_gap(phase, now_ns - phase->server_ns);
     phase->server_ns = now_ns;
     return LB_TURN_PIECE | (before > 0 ? LB_TURN_CONTINUED : LB_TURN_RESPONDED);
@@ -96,7 +96,7 @@ static unsigned extend_piece(struct lb_phase *phase, uint64_t bytes, uint64_t no
 
 static unsigned server_bytes(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns) {
     switch ((enum lb_phase_state)phase->state) {
-    case LB_PHASE_NEW: /* a greeting */
+    case LB_PHASE_NEW: /* the backend's greeting */
         return 0;
     case LB_PHASE_WAIT:
         return add_piece(phase, bytes, now_ns);
@@ -105,7 +105,7 @@ static unsigned server_bytes(struct lb_phase *phase, uint64_t bytes, uint64_t no
     case LB_PHASE_IDLE:
         if (bytes >= LB_NOISE_BYTES)
             return LB_TURN_RESUMED | add_piece(phase, bytes, now_ns);
-        phase->server_ns = now_ns; /* it may be a token: no silence, if no answer either */
+        phase->server_ns = now_ns; /* it may be a late token, which ends the silence without resuming the response */
         return 0;
     }
     return 0;

@@ -18,7 +18,7 @@ enum { V2_INET_BYTES = 12, V2_INET6_BYTES = 36, V2_UNIX_BYTES = 216 };
 
 /* ---- version 1 --------------------------------------------------------------------------------------------------- */
 
-/* The next field of the line, ended by one space or the end. NULL when it is empty or too long. */
+/* The next field of the line, up to a space or the end. NULL if it is empty or too long. */
 static const char *next_field(const char **at, char *field, size_t size) {
     size_t len = strcspn(*at, " ");
 
@@ -52,7 +52,7 @@ static bool parse_address(const char *text, int family, struct l4lb_endpoint *ou
     return inet_pton(family, text, out->address) == 1;
 }
 
-/* The line without CR LF, as a string. */
+/* `line` ends without CR LF. */
 static int parse_v1_line(const char *line, struct lb_proxy_header *out) {
     const char *at = line + sizeof v1_start - 1;
     char protocol[8], source[INET6_ADDRSTRLEN], destination[INET6_ADDRSTRLEN], from[8], to[8];
@@ -174,7 +174,7 @@ static int parse_v2(const uint8_t *data, size_t len, struct lb_proxy_header *out
         return (int)total;
     }
     if (data[13] >> 4 == 0) {
-        /* It says nothing of addresses, and may have anything instead of them. */
+        /* The family is unspecified: any bytes may follow, not only extensions. */
         if (tlvs_are_sound(data, V2_FIXED, total))
             show_tlvs(out, data, V2_FIXED, total);
         return (int)total;
@@ -213,7 +213,7 @@ int lb_proxy_parse(const uint8_t *data, size_t len, struct lb_proxy_header *out)
     return result;
 }
 
-/* ---- out --------------------------------------------------------------------------------------------------------- */
+/* ---- building ---------------------------------------------------------------------------------------------------- */
 
 static size_t build_v1(const struct l4lb_endpoint *source, const struct l4lb_endpoint *destination, uint8_t *out) {
     char from[INET6_ADDRSTRLEN], to[INET6_ADDRSTRLEN];
@@ -288,7 +288,7 @@ int lb_proxy_tlvs_new(const struct lb_proxy_header *header, struct lb_proxy_tlvs
     return 0;
 }
 
-/* A header has one family for both ends. Where they differ, the IPv4 address is mapped into IPv6. */
+/* Both ends of a header have one family. If they differ, the IPv4 address is mapped into IPv6. */
 static void make_alike(struct l4lb_endpoint *endpoint, const struct l4lb_endpoint *other) {
     if (endpoint->family == AF_INET && other->family == AF_INET6) {
         (void)lb_endpoint_widen(endpoint, endpoint->address);

@@ -7,22 +7,22 @@
 #include "base/bounds.h"
 #include "base/hash.h"
 
-/* How much is enough, and how sure is sure. */
+/* How many observations are enough, and how clear they must be. */
 enum {
-    SEEN_MIN = 2,       /* proofs before a piece is held for the last one */
-    LATER_MIN = 4,      /* the same of later pieces, of which there are more */
-    HEADS_MIN = 8,      /* proofs before a first or second piece is held for not the last */
-    SURE = 16,          /* times as often one as the other */
-    VERY_SURE = 64,     /* a wrong "not the last" costs more: it keeps a backend busy */
-    RELIABLE_MIN = 8,   /* ends that were told before silence is in doubt */
-    CERTAIN_MIN = 16,   /* proofs before a piece is the last one for certain, */
-    CERTAIN_SURE = 256, /* times as many as there are of the contrary */
-    CHANCE_MIN = 4,     /* last pieces there would be by chance, before their absence means something */
+    SEEN_MIN = 2,       /* proofs before a piece counts as the last one */
+    LATER_MIN = 4,      /* the same for later pieces, of which there are more */
+    HEADS_MIN = 8,      /* proofs before a first or second piece counts as not the last */
+    SURE = 16,          /* one outcome, as a multiple of the other */
+    VERY_SURE = 64,     /* the same for "not the last", which costs more if wrong: it keeps a backend busy */
+    RELIABLE_MIN = 8,   /* predicted ends before silence is in doubt */
+    CERTAIN_MIN = 16,   /* proofs before a piece is certainly the last one */
+    CERTAIN_SURE = 256, /* as a multiple of those to the contrary */
+    CHANCE_MIN = 4,     /* last pieces expected by chance, before their absence means something */
     COUNT_MAX = 1 << 14,
     EXACT_MAX = 1 << 8,
 };
 
-/* True when it has become full. */
+/* True if a count has reached `max`. */
 static bool count(struct lb_end_counts *counts, bool last, uint16_t max) {
     if (last)
         counts->last++;
@@ -36,7 +36,7 @@ static void halve(struct lb_end_counts *counts) {
     counts->not_last /= 2;
 }
 
-/* The power of two below, and the two bits after the first. */
+/* The power of two below, and the next two bits. */
 static uint32_t class_of(uint32_t bytes) {
     uint32_t octave = 31 - (uint32_t)__builtin_clz(bytes | 4);
     return LB_MIN((octave - 2) * 4 + (bytes >> (octave - 2) & 3), (uint32_t)LB_PIECE_CLASSES - 1);
@@ -56,8 +56,8 @@ struct lb_piece lb_piece_after(struct lb_piece before, uint64_t bytes) {
 
 /* ---- exact sizes ------------------------------------------------------------------------------------------------- */
 
-/* Sizes that an answer ended with. One that comes more often takes over the place, as in Misra and Gries, "Finding
- * repeated elements", 1982. */
+/* Sizes that a response ended with. A more frequent one takes over the entry, as in Misra and Gries, "Finding repeated
+ * elements", 1982. */
 
 static uint32_t key_of(struct lb_piece piece) { return (uint32_t)piece.bytes << 2 | piece.ordinal; }
 
@@ -86,7 +86,7 @@ static struct lb_end_counts exact_counts(const struct lb_end_model *model, struc
     return model->exact[at].key == key_of(piece) ? model->exact[at].counts : (struct lb_end_counts){0};
 }
 
-/* ---- all --------------------------------------------------------------------------------------------------------- */
+/* ---- predicting and learning ------------------------------------------------------------------------------------- */
 
 static bool is_last(struct lb_end_counts counts, uint32_t ordinal) {
     uint32_t enough = ordinal < LB_PIECE_ORDINALS ? SEEN_MIN : LATER_MIN;
@@ -98,7 +98,7 @@ static bool is_not_last(struct lb_end_counts counts, struct lb_end_counts any, u
 
     if (counts.not_last < VERY_SURE * counts.last)
         return false;
-    if (ordinal < LB_PIECE_ORDINALS) /* Each answer has one of these at most: what they are followed by is no chance. */
+    if (ordinal < LB_PIECE_ORDINALS) /* A response has at most one of these, so what follows them is not chance. */
         return counts.not_last >= HEADS_MIN;
     by_chance = (uint64_t)any.last * counts.not_last / LB_MAX(any.not_last, 1u);
     return by_chance >= CHANCE_MIN && by_chance >= SURE * counts.last;
@@ -121,7 +121,7 @@ enum lb_end lb_end_model_predict(const struct lb_end_model *model, struct lb_pie
             return LB_END_LAST;
         if (!doubt && is_not_last(grains[i], any, piece.ordinal))
             return LB_END_NOT_LAST;
-        /* Once is an accident: the client may have broken off its question. */
+        /* Once may be an accident: the client may have aborted its request. */
         doubt = doubt || (grains[i].last > 1 && grains[i].not_last < VERY_SURE * grains[i].last);
     }
     return LB_END_UNKNOWN;
@@ -145,8 +145,8 @@ void lb_end_model_learn(struct lb_end_model *model, struct lb_piece piece, bool 
         halve(&model->steps[i]);
 }
 
-/* The finest grain of which enough is known decides. How large the pieces of a bulk transfer are is up to buffers and
- * timing, so there only a size that was seen counts. */
+/* The finest grain with enough observations decides. In a bulk transfer the sizes of pieces depend on buffers and
+ * timing, so there only an exact size counts. */
 bool lb_end_model_is_certain(const struct lb_end_model *model, struct lb_piece piece) {
     static const struct lb_end_counts nothing;
     bool small = piece.bytes <= LB_COPY_BYTES;
@@ -170,7 +170,7 @@ bool lb_end_model_is_reliable(const struct lb_end_model *model) {
 void lb_end_model_clear(struct lb_end_model *model) {
     static const struct lb_end_model nothing;
 
-    /* A page that was never written to stays one. */
+    /* Keep a page that was never written to untouched. */
     if (memcmp(model, &nothing, sizeof *model) != 0)
         *model = nothing;
 }

@@ -3,7 +3,7 @@
 
 #include "base/hash.h"
 
-/* The character in lower case; 0 when a label can't have it. */
+/* The character in lower case; 0 if labels cannot contain it. */
 static char of_label(uint8_t byte) {
     if (byte >= 'A' && byte <= 'Z')
         return (char)(byte - 'A' + 'a');
@@ -12,7 +12,7 @@ static char of_label(uint8_t byte) {
     return 0;
 }
 
-/* Four numbers with dots between them. IPv6 addresses have colons, and perhaps brackets, which no label has. */
+/* Four numbers with dots between them. IPv6 addresses have colons, which no label has. */
 static bool is_ipv4(const char *text, size_t len) {
     uint32_t dots = 0;
 

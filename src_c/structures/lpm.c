@@ -15,7 +15,7 @@ struct lb_lpm {
     atomic_uint n_users;
     size_t n;
     address_t *starts; /* ascending; starts[0] == 0 */
-    uint32_t *values;  /* of the interval from starts[i] to starts[i + 1] - 1; 0 = none */
+    uint32_t *values;  /* of the interval from starts[i] to starts[i + 1] - 1; 0 = no value */
 };
 
 struct range {
@@ -33,7 +33,7 @@ static address_t load(const uint8_t bytes[16]) {
     return address;
 }
 
-/* By start, the wider first; the same twice, the earlier first. Then a range comes after those that enclose it. */
+/* By start, then wider ranges first, then the order they came in: a range follows those that enclose it. */
 static int compare(const void *a, const void *b) {
     const struct range *left = a, *right = b;
 
@@ -44,7 +44,7 @@ static int compare(const void *a, const void *b) {
     return left->order < right->order ? -1 : 1;
 }
 
-/* From here on addresses have this value. */
+/* Addresses from `start` on have this value. */
 static void append(struct lb_lpm *lpm, address_t start, uint32_t value) {
     if (lpm->starts[lpm->n - 1] == start)
         lpm->values[lpm->n - 1] = value;
@@ -54,8 +54,8 @@ static void append(struct lb_lpm *lpm, address_t start, uint32_t value) {
     }
 }
 
-/* Sweep over the sorted ranges with the stack of those that are open; prefixes nest, so at most 129 deep, and equal
- * ones replace each other. */
+/* Sweep over the sorted ranges with a stack of the open ones. Prefixes nest, so it is at most 129 deep; equal ones
+ * replace each other. */
 static void flatten(struct lb_lpm *lpm, const struct range *ranges, size_t n) {
     struct range open[130];
     size_t depth = 0;
@@ -78,7 +78,7 @@ static void flatten(struct lb_lpm *lpm, const struct range *ranges, size_t n) {
     }
 }
 
-/* The mapped range itself, as a prefix that gives nothing: what is wider stops at it. */
+/* The mapped range itself, as a prefix without a value: wider prefixes end at it. */
 static const struct range mapped = {
     .first = (address_t)0xffff << 32, .last = (address_t)0xffff << 32 | 0xffffffff, .value = 0};
 
@@ -138,7 +138,8 @@ uint32_t lb_lpm_find(const struct lb_lpm *lpm, const uint8_t bytes[16]) {
     address_t address = load(bytes);
     size_t at = 0, left = lpm->n;
 
-    /* The last start that is not above the address; one well-predicted loop, no branch on the comparison. */
+    /* Find the last start that is not above the address: one well-predicted loop, without a branch on the comparison.
+     * */
     while (left > 1) {
         size_t half = left / 2;
         at = lpm->starts[at + half] <= address ? at + half : at;

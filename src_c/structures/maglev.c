@@ -9,14 +9,14 @@
 
 enum { OFFSET_SEED = 0, SKIP_SEED = 1, FREE = UINT32_MAX };
 
-/* A member while the table is filled. */
+/* A member while the table is being filled. */
 struct claimant {
     const char *name;
     uint32_t index;
     uint32_t weight;
-    uint32_t slot;   /* where its permutation stands */
-    uint32_t skip;   /* its step, 1 to table_size - 1 */
-    uint64_t credit; /* of a turn, in units of the largest weight */
+    uint32_t slot;   /* the current entry of its permutation */
+    uint32_t skip;   /* the step to the next one, 1 to table_size - 1 */
+    uint64_t credit; /* collected weight; a claim costs the largest weight */
 };
 
 bool lb_is_prime(uint32_t n) {
@@ -29,7 +29,7 @@ bool lb_is_prime(uint32_t n) {
     return true;
 }
 
-/* Equal names keep the caller's order, so that the result is the same every time. */
+/* Members of equal name keep their order, so that the result is the same every time. */
 static int compare(const void *a, const void *b) {
     const struct claimant *left = a, *right = b;
     int order = strcmp(left->name, right->name);
@@ -68,8 +68,8 @@ static void claim(uint32_t *table, uint32_t size, struct claimant *claimant) {
     }
 }
 
-/* Each round gives every member its weight in credit; a turn costs the largest weight. The credit starts at that, so
- * everybody has a turn in the first round. */
+/* Each round adds its weight to the credit of every member; a claim costs the largest weight. The credit starts where
+ * each member can just claim an entry in the first round. */
 static void fill(uint32_t *table, uint32_t size, struct claimant *claimants, size_t n) {
     uint32_t heaviest = 0, filled = 0;
 

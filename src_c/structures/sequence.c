@@ -7,16 +7,17 @@
 
 #include "base/bounds.h"
 
-/* A member of the heap. Members of equal weight are one group, which is due at even intervals, and take turns in it:
- * if each were on its own, all of them would be due at the same moments. */
+/* A member in the heap. Members of equal weight form one group, which is due at even intervals, and alternate within
+ * it. Each on its own, all of them would be due at the same moments. */
 struct entry {
     uint32_t index;
     uint32_t weight;
-    uint32_t group;    /* how many have this weight */
-    uint64_t position; /* of its next turn among those of the group; due at (2 * position + 1) / (2 * group * weight) */
+    uint32_t group; /* members with this weight */
+    uint64_t
+        position; /* of its next entry among those of the group; due at (2 * position + 1) / (2 * group * weight) */
 };
 
-/* Earlier deadline first; at equal deadlines the heavier, then the earlier in the list. */
+/* Earlier deadline first; at equal deadlines the heavier member, then the earlier in the list. */
 static bool before(const struct entry *a, const struct entry *b) {
     uint64_t left = (2 * a->position + 1) * b->group * b->weight;
     uint64_t right = (2 * b->position + 1) * a->group * a->weight;
@@ -72,7 +73,7 @@ static uint32_t gcd(uint32_t a, uint32_t b) {
     return a;
 }
 
-/* Reduce the weights to lowest terms, or further to fit the bound. Returns their sum. */
+/* Reduce the weights to lowest terms, and further if they exceed the bound. Returns their sum. */
 static uint64_t reduce(struct entry *heap, size_t n) {
     uint64_t sum = 0, fitted = 0;
     uint32_t divisor = 0;

@@ -2,14 +2,14 @@
 /*
  * sequence - smooth weighted round robin, written out in advance.
  *
- * One round of turns in which member i appears in proportion to its weight, as evenly spread as possible. Workers share
- * one atomic position in it, so the shares are exact across workers and a pick is O(1).
+ * One round in which each member appears in proportion to its weight, spread as evenly as possible. Workers share one
+ * atomic cursor, so the shares are exact across workers and a pick is O(1).
  *
  * Owner:   pure; frozen after it is built.
- * Memory:  one array of at most LB_SEQUENCE_MAX turns.
+ * Memory:  one array of at most LB_SEQUENCE_MAX entries.
  * Holds:   every member with a positive weight appears at least once.
  * Errors:  -ENOMEM.
- * Source:  earliest deadline first: the k-th turn of the g members of weight w is due at (k + 1/2) / (g * w). The even
+ * Source:  earliest deadline first: the k-th entry of the g members of weight w is due at (k + 1/2) / (g * w). The even
  *          spacing is the aim of "smooth" weighted round robin as NGINX introduced it in 2012.
  */
 #ifndef LB_SEQUENCE_H

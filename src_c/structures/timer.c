@@ -32,8 +32,8 @@ static void unlink_timer(struct lb_wheel *wheel, struct lb_timer *timer) {
     }
 }
 
-/* The level is that of the highest 6-bit digit in which the two times differ: the wheel gets to that slot before any
- * other with that number. */
+/* The level is that of the highest 6-bit digit in which the two times differ: the wheel reaches that slot before any
+ * other of the same number. */
 static void bucket(struct lb_wheel *wheel, struct lb_timer *timer) {
     uint64_t at = LB_MAX(timer->expires_ms, wheel->now_ms + 1);
     uint64_t differing = at ^ wheel->now_ms;
@@ -77,7 +77,7 @@ static uint64_t next_slot(const struct lb_wheel *wheel, uint32_t *level_out) {
         uint32_t ahead;
         if (occupied == 0)
             continue;
-        /* Slots behind the current one belong to the next round; only the horizon's level has any. */
+        /* Slots behind the current one belong to the next round; only the top level has any. */
         occupied = occupied >> current | (current ? occupied << (LB_WHEEL_SLOTS - current) : 0);
         ahead = (occupied & ~1ull) != 0 ? (uint32_t)__builtin_ctzll(occupied & ~1ull) : LB_WHEEL_SLOTS;
         round = wheel->now_ms >> shift;
@@ -90,7 +90,7 @@ static uint64_t next_slot(const struct lb_wheel *wheel, uint32_t *level_out) {
     return next;
 }
 
-/* Empty a slot whose time has begun: what is due goes on the due list, the rest closer. */
+/* Empty a slot whose time has begun: timers that are due go on the due list, the others move down. */
 static void work_off(struct lb_wheel *wheel, uint32_t level) {
     uint32_t slot = slot_at(wheel->now_ms, level);
     struct lb_timer *timer;
