@@ -11,9 +11,9 @@ bool lb_admission_reserve(struct lb_ticket *ticket, struct lb_runtime *runtime, 
     return ticket->is_held;
 }
 
-/* A worker that finds no capacity sets its bit in `paused` and then looks once more; here the capacity is given back
- * and then the bits are read. Both are sequentially consistent: one of the two sees the other, so no worker sleeps
- * while there is capacity. */
+/* A worker without capacity sets its bit in `paused` and then tries once more; here the capacity is given back and then
+ * the bits are read. Both are sequentially consistent: one of the two sees the other, so no worker sleeps while there
+ * is capacity. */
 void lb_admission_release(struct lb_ticket *ticket, struct lb_runtime *runtime) {
     uint64_t paused;
 

@@ -5,7 +5,7 @@
 
 #include "base/hash.h"
 
-/* Steps along a sequence or a chain of hashes before a search falls back to looking at every backend. */
+/* Steps along a sequence or a chain of hashes before a search falls back to trying every backend. */
 enum { STEPS_MAX = 32 };
 
 static bool was_tried(const struct lb_balance_request *request, const struct lb_backend *backend) {
@@ -40,13 +40,13 @@ bool lb_algorithm_reserve(const struct lb_pool *pool, const struct lb_balance_re
         return false;
     if (lb_capacity_reserve(&backend->shared->turns, backend->busy_max))
         return true;
-    /* Another session may have joined the queue because this connection was taken for a moment. */
+    /* Another session may have entered the queue while this connection was taken. */
     lb_capacity_release(&backend->shared->connections);
     lb_queue_grant(&pool->shared->queue);
     return false;
 }
 
-/* Every backend once, from the position `start` on. */
+/* Try every backend once, from the position `start` on. */
 static int reserve_any(const struct lb_pool *pool, const struct lb_group *group,
                        const struct lb_balance_request *request, uint32_t start) {
     for (uint32_t i = 0; i < group->n_backends; i++) {
@@ -74,7 +74,7 @@ static int pick_round_robin(const struct lb_pool *pool, const struct lb_group *g
     return reserve_any(pool, group, request, at);
 }
 
-/* Nothing known: the first turn is free, a second one waits for what the first one tells. */
+/* Without a measurement the first turn is free; a second one waits for the result of the first. */
 static uint64_t latency_cost(const struct lb_backend *backend, uint64_t now_ms) {
     uint64_t us = lb_latency_read(&backend->shared->latency, now_ms), n = turns(backend);
 
@@ -97,7 +97,7 @@ static struct lb_load load_connections(const struct lb_backend *backend, uint64_
     return (struct lb_load){.first = connections(backend)};
 }
 
-/* Per weight, compared without division. */
+/* Compares loads per weight, without division. */
 static int compare_share(uint64_t a, const struct lb_backend *a_backend, uint64_t b,
                          const struct lb_backend *b_backend) {
     uint64_t left = a * b_backend->weight, right = b * a_backend->weight;
@@ -135,8 +135,8 @@ static int pick_least(const struct lb_pool *pool, const struct lb_group *group,
     }
     if (least == NULL)
         return -EAGAIN;
-    /* The shared turn walks over the tied backends in proportion to their weights. Other workers may have moved the
-     * counts since; then the walk may run out, and the least one seen is still a good answer. */
+    /* The shared cursor walks over the tied backends in proportion to their weights. Other workers may have changed the
+     * counts since; then the walk may run out, and the least loaded one seen is still a good choice. */
     target = cursor % tied_weight;
     for (uint32_t i = 0; i < group->n_backends; i++) {
         const struct lb_backend *backend = &group->backends[i];
@@ -169,7 +169,7 @@ static int pick_power_of_two(const struct lb_pool *pool, const struct lb_group *
     for (int step = 0; step < STEPS_MAX; step++) {
         const struct lb_backend *first = &group->backends[draw(group, rng)];
         const struct lb_backend *second = &group->backends[draw(group, rng)];
-        /* Two different ones, if there are: the same twice is no choice. */
+        /* Draw two different backends, if there are two. */
         for (int again = 0; first == second && group->n_usable > 1 && again < 4; again++)
             second = &group->backends[draw(group, rng)];
         if (!is_candidate(request, first) || !lb_algorithm_has_capacity(first) ||
@@ -183,7 +183,7 @@ static int pick_power_of_two(const struct lb_pool *pool, const struct lb_group *
     return reserve_any(pool, group, request, lb_rng_below(rng, group->n_backends));
 }
 
-/* Those that the backends of the group share, this one included: where it is not the whole pool they are counted. */
+/* Sessions of the group, including the new one. If the group is not the whole pool, they are added up. */
 static uint64_t sessions_of(const struct lb_pool *pool, const struct lb_group *group) {
     uint64_t sessions = 1;
 
@@ -194,7 +194,7 @@ static uint64_t sessions_of(const struct lb_pool *pool, const struct lb_group *g
     return sessions;
 }
 
-/* Its share of all sessions of the group, times max_load, rounded up: at least one. */
+/* True if the backend has less than its share of the sessions times max_load, rounded up: at least one. */
 static bool is_within_bound(const struct lb_pool *pool, const struct lb_group *group, uint64_t sessions,
                             const struct lb_backend *backend) {
     uint64_t whole = group->total_weight * 100;
@@ -230,7 +230,7 @@ const struct lb_algorithm lb_algorithms[L4LB_N_BALANCE] = {
     [L4LB_LEAST_LATENCY] = {.pick = pick_least, .load = load_latency},
     [L4LB_RANDOM] = {.pick = pick_random},
     [L4LB_POWER_OF_TWO] = {.pick = pick_power_of_two, .load = load_busy},
-    /* The load decides only where every backend is over its bound. */
+    /* The load only decides if every backend is over its bound. */
     [L4LB_MAGLEV] = {.pick = pick_maglev, .load = load_connections, .is_hashed = true},
     [L4LB_FIRST] = {.pick = pick_first},
 };

@@ -10,18 +10,18 @@
  *                      measurement gets one turn to be measured by
  *   random             weighted
  *   power_of_two       the less busy of two weighted random draws (Mitzenmacher 2001)
- *   maglev             the table decides by the hash of the client's key. If that backend has no capacity, or has
- *                      max_load of its share of the group already, the hash is stepped on, so that the keys that
- *                      move spread over all others (Mirrokni, Thorup, Zadimoghaddam 2018; arXiv 1908.08762). If all
- *                      are over their bound, the least loaded backend takes the session
+ *   maglev             the hash of the client's key decides by the group's table. If that backend has no capacity, or
+ *                      already has max_load of its share of the group, the hash is stepped on, so that the keys that
+ * move spread over all others (Mirrokni, Thorup, Zadimoghaddam 2018; arXiv 1908.08762). If all are over their bound,
+ * the least loaded backend gets the session
  *   first              the first in the list with capacity
  *
  * A pick reserves a connection and a turn of the backend, exactly: no limit is exceeded, however many workers pick at
- * once. A new algorithm is a number in enum l4lb_balance and an entry in the table; nothing else asks which one a pool
- * has.
+ * once. A new algorithm is a number in enum l4lb_balance and an entry in the table; no other code depends on which one
+ * a pool has.
  *
  * Owner:   any worker; the caller's snapshot must be current for the call.
- * Errors:  -EAGAIN when no backend of the group can take the session.
+ * Errors:  -EAGAIN if no backend of the group can take the session.
  */
 #ifndef LB_ALGORITHM_H
 #define LB_ALGORITHM_H
@@ -36,33 +36,33 @@
 
 struct lb_balance_request {
     uint64_t hash; /* of the client's key, see enum l4lb_hash_key */
-    uint32_t zone; /* of the client; 0 = none */
+    uint32_t zone; /* of the client; 0 = no zone */
     uint64_t now_ms;
     uint32_t tried[LB_TRIED_MAX]; /* backend slots */
     uint32_t n_tried;
     uint32_t last_tried; /* meaningful when n_tried > 0 */
 };
 
-/* What a backend has to do: compared by the first, then by the second, each per weight. */
+/* The load of a backend: compared by `first`, then by `second`, each per weight. */
 struct lb_load {
     uint64_t first;
     uint64_t second;
 };
 
 struct lb_algorithm {
-    /* The index in the pool of the backend of this group that is reserved now, or -EAGAIN. */
+    /* Reserves a backend of this group. Returns its index in the pool, or -EAGAIN. */
     int (*pick)(const struct lb_pool *pool, const struct lb_group *group, const struct lb_balance_request *request,
                 struct lb_rng *rng);
-    /* What least and power_of_two compare. NULL where nothing is compared. */
+    /* What pick_least() and pick_power_of_two() compare; NULL for algorithms that do not compare. */
     struct lb_load (*load)(const struct lb_backend *backend, uint64_t now_ms);
-    /* Clients are bound to backends by a hash: it needs a Maglev table, and a retry tries the same backend first. */
+    /* Clients are bound to backends by a hash: groups need a Maglev table, and a retry tries the same backend first. */
     bool is_hashed;
 };
 
 /* By enum l4lb_balance. */
 extern const struct lb_algorithm lb_algorithms[L4LB_N_BALANCE];
 
-/* Can the backend take another connection and another turn now? */
+/* True if the backend can take another connection and another turn now. */
 bool lb_algorithm_has_capacity(const struct lb_backend *backend);
 
 /* Reserve a connection and a turn of this backend, or neither. */

@@ -2,7 +2,7 @@
 /*
  * backend - one backend of a pool, as the data plane sees it.
  *
- * Owner:   control thread while it is built; frozen after.
+ * Owner:   the control thread while it is built; frozen after.
  * Memory:  by value in its pool and in the groups of that pool; the shared numbers are the engine's.
  */
 #ifndef LB_BACKEND_H
@@ -15,7 +15,7 @@
 
 struct lb_backend {
     uint32_t slot;
-    uint32_t weight; /* 0 unless it takes new sessions */
+    uint32_t weight; /* 0 if it takes no new sessions */
     uint32_t connections_max;
     uint32_t busy_max;
     uint32_t index; /* in its pool */

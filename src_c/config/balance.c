@@ -5,11 +5,11 @@
 
 #include "base/hash.h"
 
-/* Whether a client stays must not follow from what decides where: the clients that go would all be of the same
- * backends. */
+/* Whether a client stays must not depend on the hash that decides where: otherwise all clients that move would come
+ * from the same backends. */
 enum { FAILOVER_SEED = 0x5b1e };
 
-/* The choice that a client starts with. Clients of a hashed pool always start with the same one. */
+/* Index of the choice that a client starts with. Clients of a hashed pool always start with the same one. */
 static uint32_t first_choice(const struct lb_pool *pool, const struct lb_preference *preference,
                              const struct lb_balance_request *request, struct lb_rng *rng) {
     if (preference->choices[0].share_end == LB_FAILOVER_ALL)
@@ -18,7 +18,7 @@ static uint32_t first_choice(const struct lb_pool *pool, const struct lb_prefere
                                                                       : lb_rng_below(rng, UINT32_MAX));
 }
 
-/* From that choice on, and then the ones before it: capacity anywhere is better than a refusal. */
+/* Try that choice and those after it, then those before it: capacity anywhere is better than a refusal. */
 static int pick_by_preference(const struct lb_pool *pool, const struct lb_balance_request *request,
                               struct lb_rng *rng) {
     const struct lb_preference *preference = lb_failover_preference(pool->failover, request->zone);
@@ -38,7 +38,8 @@ static int pick(const struct lb_pool *pool, const struct lb_balance_request *req
                                   : pick_by_preference(pool, request, rng);
 }
 
-/* Only backends that failed are left. A second chance there is better than none, but not for the last one. */
+/* Only backends that failed are left. A second chance for one of them is better than a refusal; the one that failed
+ * last is tried last. */
 static int pick_again(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
     struct lb_balance_request anyone = *request;
     int at;

@@ -17,11 +17,11 @@ void lb_failover_share(struct lb_preference *preference) {
     uint64_t reached = 0, before_tier = 0;
 
     for (uint32_t i = 0; i < preference->n_choices; i++) {
-        struct lb_choice *step = &preference->choices[i];
-        if (i == 0 || step->group->tier != preference->choices[i - 1].group->tier)
+        struct lb_choice *choice = &preference->choices[i];
+        if (i == 0 || choice->group->tier != preference->choices[i - 1].group->tier)
             before_tier = reached;
-        reached = LB_MAX(reached, LB_MIN(before_tier + share_of(step->group), LB_FAILOVER_ALL));
-        step->share_end = reached;
+        reached = LB_MAX(reached, LB_MIN(before_tier + share_of(choice->group), LB_FAILOVER_ALL));
+        choice->share_end = reached;
     }
     for (uint32_t i = 0; i < preference->n_choices && reached < LB_FAILOVER_ALL; i++)
         preference->choices[i].share_end = preference->choices[i].share_end * LB_FAILOVER_ALL / reached;
@@ -29,13 +29,13 @@ void lb_failover_share(struct lb_preference *preference) {
 
 /* ---- groups ------------------------------------------------------------------------------------------------------ */
 
-/* A backend and what it was made of. */
+/* A backend and its configuration. */
 struct member {
     const struct l4lb_backend_config *config;
     const struct lb_backend *backend;
 };
 
-/* By tier, then by zone, then as they were given. */
+/* By tier, then by zone, then in the order given. */
 static int by_zone(const void *a, const void *b) {
     const struct member *left = a, *right = b;
 
@@ -58,13 +58,13 @@ static int by_key(const void *a, const void *b) {
 struct material {
     const struct l4lb_backend_config *const *configs;
     const struct lb_backend *backends;
-    const struct l4lb_backend_config **local_configs; /* of spill->local */
+    const struct l4lb_backend_config **local_configs; /* of failover->local */
     uint32_t table_size;
     struct lb_rr_cursor *cursors;
     const struct lb_failover *like;
 };
 
-/* A group of n backends: of the whole tier, or of a zone in it. */
+/* Add a group of n backends: a whole tier if `zone` is 0, else a zone in it. */
 static int add_group(struct lb_failover *failover, const struct material *material, uint32_t start, uint32_t n,
                      uint32_t tier, uint32_t zone) {
     const struct l4lb_backend_config *const *configs = zone == 0 ? material->configs : material->local_configs;
@@ -82,7 +82,7 @@ static int add_group(struct lb_failover *failover, const struct material *materi
     return lb_group_build(group, configs + start, material->table_size, like);
 }
 
-/* Those from `start` on whose tier, or tier and zone, is the same. */
+/* How many backends from `start` on have the same tier, or the same tier and zone. */
 static uint32_t run_length(const struct l4lb_backend_config *const *configs, uint32_t start, uint32_t end, bool zones) {
     uint32_t i = start + 1;
 
@@ -132,7 +132,7 @@ static int build_groups(struct lb_failover *failover, const struct material *mat
     return result;
 }
 
-/* ---- ways -------------------------------------------------------------------------------------------------------- */
+/* ---- preferences ------------------------------------------------------------------------------------------------- */
 
 static void add_choice(struct lb_preference *preference, const struct lb_group *group) {
     if (group->n_usable > 0)
@@ -174,7 +174,7 @@ static int build_preferences(struct lb_failover *failover) {
     return 0;
 }
 
-/* ---- whole ------------------------------------------------------------------------------------------------------- */
+/* ---- the pool ---------------------------------------------------------------------------------------------------- */
 
 bool lb_failover_is_wanted(const struct l4lb_backend_config *const *configs, size_t n) {
     for (size_t i = 1; i < n; i++) {

@@ -12,7 +12,7 @@ static void table_put(struct lb_maglev_table *table) {
         free(table);
 }
 
-/* Two groups with the same digest get the same table. Order counts, because entries are positions. */
+/* Two groups with the same digest get the same table. The order counts, since entries are positions. */
 static uint64_t table_digest(const struct l4lb_backend_config *const *configs, uint32_t n, uint32_t size) {
     uint64_t digest = size;
 
@@ -45,7 +45,7 @@ out:
     return result;
 }
 
-/* Health does not enter the table: a backend that is down keeps its entries, and only its keys look further. */
+/* Health does not change the table: a backend that is down keeps its entries, and only its keys look further. */
 static int build_table(struct lb_group *group, const struct l4lb_backend_config *const *configs, uint32_t size,
                        const struct lb_group *like) {
     uint64_t digest = table_digest(configs, group->n_backends, size);

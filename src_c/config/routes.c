@@ -9,20 +9,20 @@
 
 #include "base/hash.h"
 
-/* A suffix is kept with the dot before it, which no whole name begins with. */
+/* A suffix is kept with the dot before it, which no full name begins with. */
 struct entry {
     uint64_t hash;
     uint32_t pool;
-    uint32_t len;     /* 0 = no entry */
+    uint32_t len;     /* 0 = free */
     const char *text; /* behind the entries */
 };
 
 struct lb_routes {
-    size_t mask; /* places - 1; places are a power of two */
+    size_t mask; /* number of entries - 1; that number is a power of two */
     struct entry entries[];
 };
 
-/* The entry of this name, or the free one where it would be. */
+/* The entry of this name, or the free one where it belongs. */
 static size_t index_of(const struct lb_routes *routes, uint64_t hash, const char *text, size_t len) {
     size_t at = hash & routes->mask;
 
@@ -35,7 +35,7 @@ static size_t index_of(const struct lb_routes *routes, uint64_t hash, const char
     return at;
 }
 
-/* Put the route into the table and its name to `text`; returns the length of that. */
+/* Add the route, and copy its name to `text`. Returns the length of the name. */
 static int add(struct lb_routes *routes, const struct l4lb_route *route, char *text) {
     bool below = strncmp(route->name, "*.", 2) == 0;
     const char *rest = below ? route->name + 2 : route->name;

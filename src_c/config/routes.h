@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * routes - from a server name to a pool.
+ * routes - maps server names to pools.
  *
- * A route is a whole name, or *.suffix for every name below the suffix, at any depth, but not the suffix itself. The
- * whole name counts first, then the longest suffix.
+ * A route is a full name, or *.suffix for every name below the suffix, at any depth, but not the suffix itself. A full
+ * name wins, then the longest suffix.
  *
- * Owner:   control; frozen after it is built, then any thread may look up.
+ * Owner:   the control thread; frozen after it is built, then any thread may look up.
  * Memory:  one block: a hash table that is at most half full, and the names.
- * Errors:  -EINVAL for a name that is none or that is there twice, in whatever case, and for more than L4LB_ROUTES_MAX;
- * -ENOMEM.
+ * Errors:  -EINVAL for an invalid name, for a name given twice, in whatever case, and for more than L4LB_ROUTES_MAX;
+ *          -ENOMEM.
  */
 #ifndef LB_ROUTES_H
 #define LB_ROUTES_H

@@ -27,7 +27,7 @@ static int build_backend(struct lb_backend *backend, const struct l4lb_backend_c
     return 0;
 }
 
-/* In order of tiers, and in a tier as they were given. */
+/* In order of tiers, within a tier as they were given. */
 static int sort_by_tier(const struct l4lb_pool_config *config, const struct l4lb_backend_config **sorted) {
     size_t n = 0;
 
@@ -138,7 +138,7 @@ int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_shar
 
 /* ---- listeners --------------------------------------------------------------------------------------------------- */
 
-/* Does it matter to this pool which server name a client gives? */
+/* True if the server names of clients matter to this pool. */
 static bool wants_name(const struct lb_pool *pool) {
     return pool->algorithm->is_hashed && pool->config.hash_key == L4LB_HASH_SNI;
 }
@@ -243,7 +243,7 @@ static int build_indices(struct lb_snapshot *snapshot) {
     return 0;
 }
 
-/* ---- whole ------------------------------------------------------------------------------------------------------- */
+/* ---- snapshots --------------------------------------------------------------------------------------------------- */
 
 int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_shared *shared,
                     const struct lb_snapshot *previous, struct lb_snapshot **out) {

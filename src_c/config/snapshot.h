@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * snapshot - one whole configuration as the workers see it.
+ * snapshot - one complete configuration as the workers see it.
  *
- * Built aside by the control thread, published by one pointer, retired when every worker has moved on. Nothing in it
- * changes after publication, except `lb_listen_socket`, where each worker keeps its own notes on its own sockets, and
- * sticky tables, which have locks of their own.
+ * The control thread builds it aside, publishes it by one pointer, and frees it once every worker has moved on. Nothing
+ * in it changes after publication, except lb_listen_socket, where each worker keeps the state of its own sockets, and
+ * stick tables, which have locks of their own.
  *
- * Owner:   control thread until published; frozen after; freed by the control thread.
- * Memory:  everything is owned by the snapshot, but Maglev, prefix and sticky tables, which snapshots share by count.
- * Holds:   indices are in range and slots are taken: checked when it is built, never again.
- * Errors:  -EINVAL for a configuration that contradicts itself, -ENOMEM.
+ * Owner:   the control thread until published; frozen after; freed by the control thread.
+ * Memory:  the snapshot owns all of it, except Maglev, prefix and stick tables, which snapshots share by count.
+ * Holds:   indices and slots are in range: checked when it is built, never again.
+ * Errors:  -EINVAL for an invalid configuration, -ENOMEM.
  */
 #ifndef LB_SNAPSHOT_H
 #define LB_SNAPSHOT_H
@@ -27,10 +27,10 @@
 struct lb_listener {
     uint32_t slot;
     uint32_t pool;
-    struct lb_routes *routes; /* NULL = none */
-    uint64_t hello_ms;        /* how long to wait for a server name; 0 = nobody wants to know it */
+    struct lb_routes *routes; /* NULL = no routes */
+    uint64_t hello_ms;        /* how long to wait for a server name; 0 = it is not needed */
     uint32_t connections_max;
-    struct lb_lpm *allow; /* NULL = everyone */
+    struct lb_lpm *allow; /* NULL = every client */
     struct lb_lpm *deny;
     struct lb_lpm *proxy_from;
     enum l4lb_proxy_mode proxy_mode;
@@ -43,10 +43,10 @@ struct lb_listen_socket {
     int fd;
     uint32_t listener;
     /* worker-only from here on */
-    uint64_t last_iteration; /* the last loop turn in which it had a client */
-    uint32_t burst;          /* how many to accept in one turn */
-    uint32_t n_last;         /* clients accepted since the socket is to go away */
-    bool watched;            /* registered with epoll; not so while paused */
+    uint64_t last_iteration; /* the last iteration in which it had a client */
+    uint32_t burst;          /* clients to accept in one iteration */
+    uint32_t n_last;         /* clients accepted since the socket is to be removed */
+    bool watched;            /* registered with epoll; false while paused */
 };
 
 struct lb_snapshot {
@@ -64,36 +64,37 @@ struct lb_snapshot {
     struct lb_listener *listeners;
     struct lb_pool *pools;
     struct lb_listen_socket *sockets; /* worker w: from w * n_sockets, in order of fd */
-    uint32_t *pool_of_slot;           /* n_pool_slots entries; UINT32_MAX = not here */
+    uint32_t *pool_of_slot;           /* n_pool_slots entries; UINT32_MAX = not in this snapshot */
     uint32_t *listener_of_slot;       /* likewise */
     uint32_t *backend_of_slot;        /* likewise; the index in its pool */
     struct lb_snapshot *next_retired;
 };
 
-/* `previous` may be NULL; Maglev and prefix tables that would come out the same are shared with it, and so are sticky
- * tables, or what they hold. */
+/* `previous` may be NULL; Maglev tables that would be the same are shared with it, and so are stick tables, or their
+ * entries. */
 LB_MUST_CHECK int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct lb_shared *shared,
                                   const struct lb_snapshot *previous, struct lb_snapshot **out);
 void lb_snapshot_free(struct lb_snapshot *snapshot);
 
-/* Could this pool be part of a snapshot? 0, or the error of lb_snapshot_new(). */
+/* Check whether this pool could be part of a snapshot. Returns 0, or the error of lb_snapshot_new(). */
 LB_MUST_CHECK int lb_snapshot_check_pool(const struct l4lb_pool_config *config, struct lb_shared *shared);
 
-/* Does it mention this slot? */
+/* True if the snapshot uses this slot. */
 bool lb_snapshot_uses(const struct lb_snapshot *snapshot, enum l4lb_slot_kind kind, uint32_t slot);
 
 static inline struct lb_listen_socket *lb_snapshot_sockets(const struct lb_snapshot *snapshot, uint32_t worker) {
     return snapshot->sockets + (size_t)worker * snapshot->n_sockets;
 }
 
-/* The pool in this slot, or NULL when a publication removed it. */
+/* The pool in this slot, or NULL if this snapshot has none there. */
 static inline const struct lb_pool *lb_snapshot_pool(const struct lb_snapshot *snapshot, uint32_t slot) {
     if (slot >= snapshot->n_pool_slots || snapshot->pool_of_slot[slot] == UINT32_MAX)
         return NULL;
     return &snapshot->pools[snapshot->pool_of_slot[slot]];
 }
 
-/* The zone of a client as this snapshot numbers them; 0 if it is in none, or the pool has none to tell apart. */
+/* The zone of a client as this snapshot numbers them; 0 if the client is in none, or if zones do not matter to the
+ * pool. */
 static inline uint32_t lb_snapshot_zone(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
                                         const struct l4lb_endpoint *client) {
     if (pool->failover == NULL || pool->failover->n_preferences == 1 || snapshot->zones == NULL)
@@ -101,14 +102,14 @@ static inline uint32_t lb_snapshot_zone(const struct lb_snapshot *snapshot, cons
     return lb_lpm_find_peer(snapshot->zones, client);
 }
 
-/* The index of the backend in this slot, or UINT32_MAX when it is not in the pool. */
+/* The index of the backend in this slot, or UINT32_MAX if it is not in the pool. */
 static inline uint32_t lb_snapshot_backend(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
                                            uint32_t slot) {
     uint32_t at = slot < snapshot->n_backend_slots ? snapshot->backend_of_slot[slot] : UINT32_MAX;
     return at < pool->n_backends && pool->backends[at].slot == slot ? at : UINT32_MAX;
 }
 
-/* The listener in this slot, or NULL when a publication removed it. */
+/* The listener in this slot, or NULL if this snapshot has none there. */
 static inline const struct lb_listener *lb_snapshot_listener(const struct lb_snapshot *snapshot, uint32_t slot) {
     if (slot >= snapshot->n_listener_slots || snapshot->listener_of_slot[slot] == UINT32_MAX)
         return NULL;

@@ -4,8 +4,8 @@
  *
  * A claim holds a connection, and a turn while a request is in flight (the session is busy). A new claim holds a turn
  * at once, reserved for the first request, so that many new sessions do not all go to the same backend. Dropping the
- * capacity gives back all three; the session's socket may still wait for its client. The slot itself is kept until the
- * claim is dropped. What is given back goes to the first session in the queue of the pool.
+ * capacity gives back the connection and the turn; the session's socket may still wait for its client. The slot is kept
+ * until the claim is dropped. Capacity that is given back is granted to the first session in the queue of the pool.
  *
  * Owner:   the worker of its session; the counts are shared atomics, see shared.h.
  * Memory:  8 bytes, in the session.
@@ -20,7 +20,7 @@
 #include "shared/shared.h"
 
 struct lb_claim {
-    uint32_t backend; /* slot; stays when the claim is dropped. UINT32_MAX = there was no backend yet */
+    uint32_t backend; /* slot; stays after the claim is dropped. UINT32_MAX = no backend yet */
     uint16_t pool;    /* slot */
     bool has_backend : 1;
     bool has_capacity : 1;
@@ -32,19 +32,19 @@ _Static_assert(LB_POOL_SLOTS <= UINT16_MAX + 1, "the slot of a pool fits a claim
 
 static inline void lb_claim_init(struct lb_claim *claim) { *claim = (struct lb_claim){.backend = UINT32_MAX}; }
 
-/* Take over the connection and the turn that were reserved on a backend. */
+/* Take over the connection and the turn that were reserved on this backend. */
 void lb_claim_take(struct lb_claim *claim, struct lb_shared *shared, uint32_t pool, uint32_t backend);
 
-/* A request is in flight, or none is. */
+/* Note whether a request is in flight. */
 void lb_claim_set_busy(struct lb_claim *claim, struct lb_shared *shared, bool busy);
 
-/* The first turn has begun, or did not begin in time. */
+/* The first turn began, or did not begin in time. */
 void lb_claim_end_reservation(struct lb_claim *claim, struct lb_shared *shared);
 
-/* The session needs the backend no more, but may still send what it got from there. */
+/* The session no longer needs the backend, but may still send what it received from there. */
 void lb_claim_drop_capacity(struct lb_claim *claim, struct lb_shared *shared);
 
-/* The backend is no longer the session's. */
+/* Give up the backend, with all that is held of it. */
 void lb_claim_drop(struct lb_claim *claim, struct lb_shared *shared);
 
 #endif

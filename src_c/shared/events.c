@@ -21,9 +21,9 @@ void lb_events_fini(struct lb_events *events) {
     events->records = NULL;
 }
 
-/* Release on the own index publishes the record (or the free place); acquire on the other's sees it. The head is
- * sequentially consistent too: the producer moves it and then looks whether the consumer wants to be told, the consumer
- * says that it wants to and then looks at the head. One of the two must see the other. */
+/* A release store of the own index publishes the record (or the free entry); an acquire load of the other index sees
+ * it. The head is sequentially consistent, too: the producer moves it and then checks whether the consumer wants to be
+ * woken; the consumer asks to be woken and then reads the head. One of the two must see the other. */
 
 bool lb_events_push(struct lb_events *events, const struct l4lb_session_record *record) {
     uint32_t head = atomic_load_explicit(&events->head, memory_order_relaxed);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * events - a bounded ring of session records from one worker to the control thread.
- * Owner:   single producer: the worker. Single consumer: the control thread.
- * Memory:  one array of `cap` records taken at init.
- * Holds:   a full ring drops the new record and counts it: the data plane never waits for a log.
+ *
+ * Owner:   one producer, the worker; one consumer, the control thread.
+ * Memory:  one array of `cap` records, allocated at init.
+ * Holds:   a full ring refuses the new record: the data plane never waits for a log.
  */
 #ifndef LB_EVENTS_H
 #define LB_EVENTS_H
@@ -25,9 +26,9 @@ struct lb_events {
 LB_MUST_CHECK int lb_events_init(struct lb_events *events, uint32_t cap);
 void lb_events_fini(struct lb_events *events);
 
-/* False when the ring is full. */
+/* False if the ring is full. */
 bool lb_events_push(struct lb_events *events, const struct l4lb_session_record *record);
-/* Take the oldest; false when there is none. */
+/* Take the oldest record; false if there is none. */
 bool lb_events_pop(struct lb_events *events, struct l4lb_session_record *out);
 
 #endif

@@ -60,7 +60,7 @@ bool lb_queue_enter(struct lb_queue *queue, struct lb_waiting *entry, struct lb_
         append(queue, entry);
     }
     (void)pthread_mutex_unlock(&queue->lock);
-    /* The counterpart of the fence in lb_queue_grant(): what the caller looks at next is looked at after entering. */
+    /* Pairs with the fence in lb_queue_grant(): what the caller reads next is read after entering. */
     atomic_thread_fence(memory_order_seq_cst);
     return entered;
 }
@@ -93,7 +93,7 @@ void lb_queue_return(struct lb_queue *queue, struct lb_waiting *entry) {
 }
 
 void lb_queue_grant(struct lb_queue *queue) {
-    /* Who enters at this moment looks again after entering; the two can't miss each other. */
+    /* Pairs with the fence in lb_queue_enter(): either we see the entry, or its session sees the capacity. */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(&queue->n) == 0)
         return;

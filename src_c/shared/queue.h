@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * queue - the waiting room of a pool: sessions of all workers in one line, first come first served.
+ * queue - sessions of all workers that wait for capacity in a pool, first come, first served.
  *
- * Who finds no place enters, and then looks again: a place that came free in between has woken nobody. Whoever frees a
- * place calls the first in line: the entry goes to the mailbox of its worker, which tries for the place. If that
- * fails, the entry goes back to the head of the line; if it works, the next one is called, for there may be more
- * places. Only one is out on a call at a time, and it still counts, so that nobody overtakes anybody.
+ * A session that finds no capacity enters the queue and then tries again: capacity that was released before it entered
+ * has woken no session. When capacity is released, the first entry is granted: it goes to the mailbox of its worker,
+ * which tries to reserve a backend. If that fails, the entry returns to the head of the queue; if it succeeds, the next
+ * one is granted, as there may be more capacity. Only one entry is granted at a time, and it still counts as queued, so
+ * that sessions never overtake each other.
  *
- * Owner:   the queue belongs to the pool and is locked for a few instructions; an entry belongs to its session.
- * Memory:  none of its own. A zeroed queue is an empty one.
- * Holds:   an entry is out, in line, or called; a called one is in the mailbox of its worker or on the list that the
- *          worker took from there. Calling moves it from one to the other under the lock.
+ * Owner:   the pool has the queue, locked for a few instructions; each session has its entry.
+ * Memory:  none of its own. A zeroed queue is empty: a zeroed pthread_mutex_t is an unlocked one in glibc and musl.
+ * Holds:   an entry is out, queued or granted. A granted one is in the mailbox of its worker or on the list that the
+ *          worker took from there. The lock guards every change of state.
  */
 #ifndef LB_QUEUE_H
 #define LB_QUEUE_H
@@ -27,39 +28,39 @@ enum lb_waiting_state { LB_WAITING_OUT, LB_WAITING_QUEUED, LB_WAITING_GRANTED };
 struct lb_waiting {
     uint8_t state; /* enum lb_waiting_state; changes under the lock */
     struct lb_mailbox *mailbox;
-    struct lb_waiting *next; /* in line, or called after this one */
-    struct lb_waiting *prev; /* in line */
+    struct lb_waiting *next; /* queued, or granted after this one */
+    struct lb_waiting *prev; /* queued */
 };
 
-/* Where a worker finds who was called. Any thread adds, the worker takes. */
+/* Entries granted to sessions of one worker. Any thread adds, the worker takes. */
 struct lb_mailbox {
     _Atomic(struct lb_waiting *) last;
-    int wake_fd; /* written to after adding */
+    int wake_fd; /* eventfd, written after adding */
 };
 
 struct lb_queue {
     pthread_mutex_t lock;
     struct lb_waiting *first;
     struct lb_waiting *last;
-    bool granting; /* somebody is out on a call */
-    bool again;    /* and another place came free since */
-    atomic_uint n; /* in line and called */
+    bool granting; /* an entry is granted and not back yet */
+    bool again;    /* capacity was released since */
+    atomic_uint n; /* queued and granted */
 };
 
-/* Join the line, or false when `max` are there. Then look again for a place. */
+/* Join the queue; false if `max` sessions are in it. Then try again to reserve. */
 LB_MUST_CHECK bool lb_queue_enter(struct lb_queue *queue, struct lb_waiting *entry, struct lb_mailbox *mailbox,
                                   uint32_t max);
 
-/* Leave for good. True if the entry had been called: it must then be taken off the worker's list. */
+/* Leave the queue for good. True if the entry was granted: the caller must then take it off the list of the worker. */
 LB_MUST_CHECK bool lb_queue_leave(struct lb_queue *queue, struct lb_waiting *entry);
 
-/* Called in vain: back to the head of the line. */
+/* The granted session found no capacity: back to the head of the queue. */
 void lb_queue_return(struct lb_queue *queue, struct lb_waiting *entry);
 
-/* A place may be free: call the first in line, if there is one. */
+/* There may be capacity: grant the first entry, if there is one. */
 void lb_queue_grant(struct lb_queue *queue);
 
-/* Those that were called since, the first one first, linked by `next`. */
+/* Take the entries granted since, the earliest first, linked by `next`. */
 struct lb_waiting *lb_mailbox_take(struct lb_mailbox *mailbox);
 
 static inline uint32_t lb_queue_length(const struct lb_queue *queue) {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * shared - numbers that outlive snapshots and are exact across workers at any moment, by slot.
+ * shared - numbers of each slot that outlive snapshots and are exact across workers at any moment.
  *
- * A limit, the fewest connections and the next round-robin entry are decided by them: one atomic each, on its own cache
- * line. Numbers that are only reported are in counters.h.
+ * They decide about limits, the least loaded backend and the next round-robin entry: atomics, with a cache line for
+ * each slot. Numbers that are only reported are in counters.h.
  *
  * Owner:   the tables belong to the engine; any worker reads and writes.
  * Memory:  address space for every slot is reserved at start; pages are used as slots are.
- * Holds:   a backend's connections = sessions that hold capacity of it, on all workers. They are among its sessions.
+ * Holds:   the connections of a backend are the sessions, on all workers, that hold capacity of it. They are among its
+ *          sessions.
  * Errors:  -EIO without randomness, -ENOMEM.
  */
 #ifndef LB_SHARED_H
@@ -24,36 +25,34 @@
 
 struct lb_backend_shared {
     _Alignas(LB_CACHE_LINE) atomic_uint connections; /* capacity taken */
-    atomic_uint sessions;                            /* whose backend this is: the slot is kept for them */
+    atomic_uint sessions;                            /* sessions that keep the slot, with or without capacity */
     lb_latency_t latency;                            /* to the first byte of a turn */
-    atomic_uint turns; /* of them, those in a turn, and those so new that their first is expected at any moment */
-    atomic_uint busy;  /* of these, those in a turn */
-    _Atomic uint64_t draining_ms; /* quiet sessions are closed since then (CLOCK_MONOTONIC); 0 = they stay */
-    atomic_uint drain_spread_ms;  /* they begin to leave one after the other within this time */
-    atomic_uint generation;       /* changes when the slot is taken */
+    atomic_uint turns;                               /* in flight, or reserved for a first request */
+    atomic_uint busy;                                /* in flight */
+    _Atomic uint64_t draining_ms; /* idle sessions are closed since then (CLOCK_MONOTONIC); 0 = not draining */
+    atomic_uint drain_spread_ms;  /* the time over which their closing is spread */
+    atomic_uint generation;       /* changes whenever the slot is taken */
 };
 
 struct lb_listener_shared {
     _Alignas(LB_CACHE_LINE) atomic_uint connections;
 };
 
-/* A position in a round-robin sequence. */
 struct lb_rr_cursor {
     _Alignas(LB_CACHE_LINE) atomic_uint next;
 };
 
 struct lb_pool_shared {
-    struct lb_rr_cursor cursor; /* of a pool that is one group */
+    struct lb_rr_cursor cursor; /* of a pool with a single group */
     _Alignas(LB_CACHE_LINE) atomic_uint sessions;
     _Alignas(LB_CACHE_LINE) struct lb_queue queue;
 };
 
-/* Shared by all workers. */
 struct lb_shared {
-    uint64_t seed[2]; /* of this process, for hashes that nobody may predict; frozen */
+    uint64_t seed[2]; /* of this process, for keyed hashes; frozen */
     struct lb_listener_shared *listeners;
     struct lb_pool_shared *pools;
-    struct lb_rr_cursor *cursors; /* of pools with several groups: LB_RR_CURSORS for each pool */
+    struct lb_rr_cursor *cursors; /* of pools with several groups: LB_RR_CURSORS each */
     struct lb_backend_shared *backends;
 };
 
@@ -68,7 +67,7 @@ static inline uint64_t lb_backend_draining_ms(const struct lb_backend_shared *ba
     return atomic_load_explicit(&backend->draining_ms, memory_order_relaxed);
 }
 
-/* Take one of `max` places (0 = any number), exactly, whatever other workers do. */
+/* Take one of `max` (0 = no limit), exactly, whatever other workers do. False if none is left. */
 static inline bool lb_capacity_reserve(atomic_uint *held, uint32_t max) {
     uint32_t taken;
 

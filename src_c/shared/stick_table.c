@@ -10,21 +10,21 @@
 
 struct entry {
     struct lb_stick_key key;
-    int64_t used_ms; /* a session began or ended */
+    int64_t used_ms; /* when a session began or ended last */
     struct lb_stick_target target;
     uint32_t sessions; /* that hold it */
 };
 
-/* Zeroed, it is an empty one. All is written with the lock held; the two atomics may be read without. */
+/* Zeroed, a set is empty. The lock guards all writes; the two atomics may be read without it. */
 struct set {
     _Alignas(LB_CACHE_LINE) pthread_mutex_t lock;
-    atomic_uint n_entries;        /* expired ones included */
-    _Atomic int64_t idle_ms;      /* no entry that is not in use was used before */
-    uint16_t tags[LB_STICK_WAYS]; /* of the client's hash; 0 = free */
+    atomic_uint n_entries;        /* including expired ones */
+    _Atomic int64_t idle_ms;      /* no entry that is not in use was last used before this */
+    uint16_t tags[LB_STICK_WAYS]; /* from the client's hash; 0 = free */
     struct entry entries[LB_STICK_WAYS];
 };
 
-_Static_assert(sizeof(struct set) == 43 * LB_STICK_WAYS, "what an entry costs");
+_Static_assert(sizeof(struct set) == 43 * LB_STICK_WAYS, "an entry costs 43 bytes");
 
 struct lb_stick_table {
     uint32_t n_users; /* control-only */
@@ -35,13 +35,13 @@ struct lb_stick_table {
     struct set *sets;
 };
 
-/* Where a client belongs. */
+/* Where the entry of a client belongs. */
 struct spot {
     uint32_t set;
     uint16_t tag;
 };
 
-/* ---- a set ------------------------------------------------------------------------------------------------------- */
+/* ---- sets -------------------------------------------------------------------------------------------------------- */
 
 static struct spot spot_of(const struct lb_stick_table *table, const struct lb_stick_key *key) {
     uint64_t hash = lb_keyed_hash(table->seed, key->words);
@@ -50,7 +50,7 @@ static struct spot spot_of(const struct lb_stick_table *table, const struct lb_s
     return (struct spot){.set = (uint32_t)((hash >> 32) * table->n_sets >> 32), .tag = tag != 0 ? tag : 1};
 }
 
-/* `n_entries` places over all sets, as evenly as it goes. */
+/* `n_entries`, spread over all sets as evenly as possible. */
 static uint32_t ways_of(const struct lb_stick_table *table, uint32_t set) {
     return table->n_entries / table->n_sets + (set < table->n_entries % table->n_sets);
 }
@@ -88,7 +88,7 @@ static void drop(struct set *set, struct entry *entry) {
     atomic_fetch_sub_explicit(&set->n_entries, 1, memory_order_relaxed);
 }
 
-/* A free place; else that of the entry used longest ago, if that was before `before_ms`. */
+/* A free entry; else the one used longest ago, if that was before `before_ms`. */
 static struct entry *make_room(struct set *set, uint32_t n_ways, int64_t before_ms) {
     struct entry *oldest = NULL;
 
@@ -117,7 +117,7 @@ static bool is_same(struct lb_stick_target a, struct lb_stick_target b) {
     return a.backend == b.backend && a.generation == b.generation;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
+/* ---- making and sharing ------------------------------------------------------------------------------------------ */
 
 static void copy(struct lb_stick_table *from, struct lb_stick_table *to, int64_t now_ms, int64_t ttl_ms) {
     struct lb_stick_entry batch[LB_STICK_WAYS];
@@ -232,7 +232,7 @@ void lb_stick_table_move(struct lb_stick_table *table, const struct lb_stick_key
     unlock(set);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------- */
+/* ---- counting and copying ---------------------------------------------------------------------------------------- */
 
 /* With the lock held. */
 static void drop_expired(struct set *set, int64_t now_ms, int64_t ttl_ms) {
