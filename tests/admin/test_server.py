@@ -1,82 +1,21 @@
-"""The admin server over real sockets: routes, rights, strict bodies, and clients that misbehave."""
+"""The admin server over real sockets: routes, encodings, errors, start and end."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-import aiohttp
 import pytest
 import uvloop
 
-from l4lb.admin import backends, connections, server
 from l4lb.admin.server import AdminServer
 from l4lb.config import Address
 from l4lb.errors import ControlError, StartError
-from l4lb.status import AdminState, ReloadOutcome, Session, UpgradeOutcome
-from tests.admin.fake_control import FakeControl, backend_status, make_session, make_status, pool_status
+from tests.admin.fake_control import FakeControl, backend_status, make_status, pool_status
+from tests.admin.serving import DEADLINE, Run, Served, closed
 from tests.helpers.loops import eventually, turns
-
-DEADLINE = 10.0
-
-
-@dataclass(frozen=True)
-class Served:
-    control: FakeControl
-    server: AdminServer
-    path: str
-    unix: aiohttp.ClientSession
-    tcp: aiohttp.ClientSession
-
-    async def open_unix(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(self.path)
-
-
-Case = Callable[[Served], Awaitable[None]]
-
-
-@asynccontextmanager
-async def serving(tmp_path: Path, control: FakeControl) -> AsyncIterator[Served]:
-    path = str(tmp_path / "admin.sock")
-    admin = AdminServer(control, path, Address.parse("127.0.0.1:0"))
-    await admin.start()
-    try:
-        assert admin.tcp_address is not None
-        host, port = admin.tcp_address
-        async with (
-            aiohttp.ClientSession("http://l4lb", connector=aiohttp.UnixConnector(path)) as unix,
-            aiohttp.ClientSession(f"http://{host}:{port}") as tcp,
-        ):
-            yield Served(control, admin, path, unix, tcp)
-    finally:
-        await admin.close()
-
-
-@pytest.fixture
-def control() -> FakeControl:
-    return FakeControl()
-
-
-@pytest.fixture
-def run(tmp_path: Path, control: FakeControl) -> Callable[[Case], None]:
-    def run(case: Case) -> None:
-        async def main() -> None:
-            async with asyncio.timeout(DEADLINE), serving(tmp_path, control) as served:
-                await case(served)
-
-        uvloop.run(main())
-
-    return run
-
-
-Run = Callable[[Case], None]
 
 
 def test_reading_works_over_both_sockets(run: Run) -> None:
@@ -166,159 +105,6 @@ def test_an_autoscaler_reads_a_pool_over_both_sockets(run: Run, control: FakeCon
     run(case)
 
 
-def test_a_backend_is_changed_and_shown_as_it_is_then(run: Run, control: FakeControl) -> None:
-    async def case(served: Served) -> None:
-        async with served.unix.patch("/api/v1/pools/llama/backends/a", json={"state": "drain", "weight": 7}) as answer:
-            assert answer.status == 200
-            body = await answer.json()
-            assert (body["state"], body["weight"]) == ("drain", 7)
-        assert control.changes == [("set", "llama", "a", AdminState.DRAIN, 7)]
-
-    run(case)
-
-
-@pytest.mark.parametrize("name", ["unix:%2Frun%2Fb.sock", "unix:/run/b.sock"])
-def test_a_backend_named_by_a_unix_path_is_found(run: Run, control: FakeControl, name: str) -> None:
-    async def case(served: Served) -> None:
-        async with served.unix.patch(f"/api/v1/pools/llama/backends/{name}", json={"weight": 0}) as answer:
-            assert answer.status == 200
-        assert control.changes == [("set", "llama", "unix:/run/b.sock", None, 0)]
-
-    run(case)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "",
-        "{",
-        "[]",
-        "null",
-        "{}",
-        '{"state": null}',
-        '{"state": "off"}',
-        '{"state": 1}',
-        '{"weight": "1"}',
-        '{"weight": 1.5}',
-        '{"weight": true}',
-        '{"weight": -1}',
-        '{"weight": 257}',
-        "\xff\xfe",
-        "[" * 50_000,
-    ],
-)
-def test_a_body_that_is_not_exactly_right_changes_nothing(run: Run, control: FakeControl, body: str) -> None:
-    async def case(served: Served) -> None:
-        async with served.unix.patch("/api/v1/pools/llama/backends/a", data=body.encode("latin-1")) as answer:
-            assert answer.status == 400
-            assert (await answer.json())["error"].startswith("invalid request body: ")
-        assert control.changes == []
-
-    run(case)
-
-
-def test_a_body_that_is_too_large_is_refused(run: Run, control: FakeControl) -> None:
-    async def case(served: Served) -> None:
-        body = b'{"weight": 1' + b" " * server.BODY_BYTES_MAX + b"}"
-        async with served.unix.patch("/api/v1/pools/llama/backends/a", data=body) as answer:
-            assert answer.status == 413
-            assert "larger than" in (await answer.json())["error"]
-        assert control.changes == []
-
-    run(case)
-
-
-@pytest.mark.parametrize("target", ["/api/v1/pools/llama/backends/zzz", "/api/v1/pools/zzz/backends/a"])
-def test_an_unknown_backend_is_404(run: Run, target: str) -> None:
-    async def case(served: Served) -> None:
-        for answering in (served.unix.patch(target, json={"weight": 1}), served.unix.get(target)):
-            async with answering as answer:
-                assert answer.status == 404
-                assert "zzz" in (await answer.json())["error"]
-
-    run(case)
-
-
-@pytest.mark.parametrize(
-    ("method", "target"),
-    [
-        ("PATCH", "/api/v1/pools/llama/backends/a"),
-        ("DELETE", "/api/v1/sessions/81604378625"),
-        ("DELETE", "/api/v1/pools/llama/backends/a/sessions"),
-        ("DELETE", "/api/v1/pools/llama/backends/a"),
-        ("POST", "/api/v1/pools/llama/backends"),
-        ("POST", "/api/v1/reload"),
-        ("POST", "/api/v1/upgrade"),
-        ("POST", "/api/v1/nothing"),
-    ],
-)
-def test_changes_over_tcp_are_forbidden(run: Run, control: FakeControl, method: str, target: str) -> None:
-    async def case(served: Served) -> None:
-        async with served.tcp.request(method, target, json={"weight": 1}) as answer:
-            assert answer.status == 403
-            assert "admin socket" in (await answer.json())["error"]
-        assert control.changes == []
-
-    run(case)
-
-
-@pytest.mark.parametrize("backend", ["a", "unix:/run/b.sock"])
-def test_the_sessions_of_a_backend_are_killed_all_at_once(run: Run, control: FakeControl, backend: str) -> None:
-    async def case(served: Served) -> None:
-        path = f"/api/v1/pools/llama/backends/{quote(backend, safe='')}/sessions"
-        control.connections_left = [3]
-        async with served.unix.delete(path) as answer:
-            assert (answer.status, await answer.json()) == (200, {"killed": 3})
-        async with served.unix.delete("/api/v1/pools/llama/backends/nope/sessions") as answer:
-            assert answer.status == 404
-        assert control.changes == [("kill all", "llama", backend)]
-
-    run(case)
-
-
-def test_a_session_is_killed_by_its_number(run: Run, control: FakeControl) -> None:
-    async def case(served: Served) -> None:
-        async with served.unix.delete("/api/v1/sessions/81604378625") as answer:
-            assert answer.status == 200
-        async with served.unix.delete("/api/v1/sessions/5") as answer:
-            assert answer.status == 404
-        for wrong in ("abc", "-1", "1" * 5000, "%D9%A1"):
-            async with served.unix.delete(f"/api/v1/sessions/{wrong}") as answer:
-                assert answer.status == 400
-        assert control.changes == [("kill", 81_604_378_625), ("kill", 5)]
-
-    run(case)
-
-
-def test_reload_tells_how_it_went(run: Run, control: FakeControl) -> None:
-    async def case(served: Served) -> None:
-        control.outcome = ReloadOutcome(applied=True, notes=["process.workers needs a restart"])
-        async with served.unix.post("/api/v1/reload") as answer:
-            assert answer.status == 200
-            assert await answer.json() == {"applied": True, "notes": ["process.workers needs a restart"]}
-        control.outcome = ReloadOutcome(applied=False, problems=["l4lb.yaml:3:1: error: pools: missing"])
-        async with served.unix.post("/api/v1/reload") as answer:
-            assert answer.status == 422
-            body = await answer.json()
-            assert body["problems"] == ["l4lb.yaml:3:1: error: pools: missing"]
-            assert "rejected" in body["error"]
-
-    run(case)
-
-
-def test_an_upgrade_tells_how_it_went(run: Run, control: FakeControl) -> None:
-    async def case(served: Served) -> None:
-        async with served.unix.post("/api/v1/upgrade") as answer:
-            assert (answer.status, await answer.json()) == (200, {"upgraded": True, "pid": 4712, "version": "1.2.4"})
-        control.upgraded = UpgradeOutcome(reason="it hangs")
-        async with served.unix.post("/api/v1/upgrade") as answer:
-            assert answer.status == 422
-            error = "the upgrade failed: it hangs; nothing has changed"
-            assert await answer.json() == {"error": error, "upgraded": False}
-
-    run(case)
-
-
 def test_in_a_pause_requests_wait_and_idle_connections_end(run: Run, control: FakeControl) -> None:
     async def case(served: Served) -> None:
         async with served.unix.get("/healthz") as answer:
@@ -373,157 +159,6 @@ def test_unknown_paths_and_methods_are_json_errors(run: Run) -> None:
             assert answer.status == 405
             assert "GET" in answer.headers["Allow"]
             assert "error" in await answer.json()
-
-    run(case)
-
-
-def test_half_a_request_is_cut_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "REQUEST_TIMEOUT", 0.05)
-
-    async def case(served: Served) -> None:
-        for half in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"PATCH /api/v1/pools/p/backends/b HTT"):
-            reader, writer = await served.open_unix()
-            writer.write(half)
-            assert await closed(reader)
-            writer.close()
-        async with served.unix.get("/healthz") as answer:
-            assert answer.status == 200
-
-    run(case)
-
-
-def test_half_a_body_is_cut_off(run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "REQUEST_TIMEOUT", 0.05)
-
-    async def case(served: Served) -> None:
-        reader, writer = await served.open_unix()
-        writer.write(b"PATCH /api/v1/pools/llama/backends/a HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{")
-        assert b" 408 " in await reader.readline()
-        writer.close()
-        assert control.changes == []
-
-    run(case)
-
-
-def test_a_client_that_does_not_read_its_answer_is_cut_off(
-    run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connections, "ANSWER_TIMEOUT", 0.05)
-    control.live = [make_session(n) for n in range(5_000)]
-
-    async def case(served: Served) -> None:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(served.path)
-            client.sendall(b"GET /api/v1/sessions HTTP/1.1\r\nHost: x\r\n\r\n")
-            door = served.server._doors["admin socket"]
-            await eventually(lambda: bool(door.guards))
-            await eventually(lambda: not door.guards)
-
-    run(case)
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % n for n in range(10_000)) + b"\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300),
-        b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n\r\n",
-        bytes(range(256)) * 40 + b"\r\n\r\n",
-    ],
-    ids=["long line", "long header", "many headers", "tls", "proxy", "bytes"],
-)
-def test_garbage_is_refused_and_others_are_served(run: Run, garbage: bytes) -> None:
-    async def case(served: Served) -> None:
-        reader, writer = await served.open_unix()
-        writer.write(garbage)
-        assert b" 400 " in await reader.readline()
-        assert await closed(reader)
-        writer.close()
-        async with served.unix.get("/healthz") as answer:
-            assert answer.status == 200
-
-    run(case)
-
-
-async def doors_have(served: Served, count: int) -> None:
-    await eventually(lambda: len(served.server._doors["admin address"].guards) == count)
-
-
-def test_clients_that_only_hold_connections_turn_nobody_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 3)
-
-    async def case(served: Served) -> None:
-        assert served.server.tcp_address is not None
-        pairs = []
-        for count in range(3):
-            pairs.append(await asyncio.open_connection(*served.server.tcp_address))
-            pairs[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost:")
-            await doors_have(served, count + 1)
-        async with served.tcp.get("/healthz") as got:
-            assert got.status == 200
-        await doors_have(served, 3)
-        # The one that has waited for longest had to go.
-        with suppress(ConnectionResetError):
-            assert await pairs[0][0].read() == b""
-        for _, writer in pairs:
-            writer.close()
-
-    run(case)
-
-
-def test_one_address_gets_no_more_than_its_share(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(server.OF_ONE_ADDRESS_MAX, "admin address", 2)
-
-    async def case(served: Served) -> None:
-        assert served.server.tcp_address is not None
-        host, port = served.server.tcp_address
-        other = await asyncio.open_connection(host, port, local_addr=("127.0.0.2", 0))
-        await doors_have(served, 1)
-        pairs = [await asyncio.open_connection(host, port) for _ in range(5)]
-        for reader, _ in pairs[:3]:
-            with suppress(ConnectionResetError):
-                assert await reader.read() == b""
-        await doors_have(served, 3)
-        for reader, writer in (other, *pairs[3:]):
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
-        for _, writer in (other, *pairs):
-            writer.close()
-
-    run(case)
-
-
-def test_connections_beyond_the_limit_are_told_while_all_others_are_answered(
-    run: Run, control: FakeControl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
-    held = asyncio.Event()
-
-    async def sessions() -> list[Session]:
-        await held.wait()
-        return []
-
-    monkeypatch.setattr(control, "sessions", sessions)
-
-    async def case(served: Served) -> None:
-        assert served.server.tcp_address is not None
-        answers = [asyncio.ensure_future(served.tcp.get("/api/v1/sessions")) for _ in range(2)]
-        await eventually(
-            lambda: [guard.answers for guard in served.server._doors["admin address"].guards.values()] == [True, True]
-        )
-        reader, writer = await asyncio.open_connection(*served.server.tcp_address)
-        answer = await reader.read()
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert "too many connections" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
-        async with served.unix.get("/healthz") as got:
-            assert got.status == 200
-        held.set()
-        for done in answers:
-            async with await done as got:
-                assert got.status == 200
-        writer.close()
 
     run(case)
 
@@ -600,13 +235,6 @@ def test_a_port_in_use_stops_the_start_and_leaves_nothing(tmp_path: Path, contro
         assert not path.exists()
 
     uvloop.run(main())
-
-
-async def closed(reader: asyncio.StreamReader) -> bool:
-    """Whether the peer ends the connection, having sent whatever it likes."""
-    with suppress(ConnectionError):
-        await reader.read()
-    return True
 
 
 def test_the_root_lists_every_path_with_its_methods(run: Run) -> None:

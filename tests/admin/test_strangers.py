@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from l4lb.admin import backends, connections
 from l4lb.base.text import MESSAGE_MAX
 from tests.admin.fake_control import FakeControl
-from tests.admin.test_server import serving
+from tests.admin.serving import serving
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW", "get"]
 NAMES = ["web", "a", "%00", "%ff%fe", "%2e%2e", "%2F", "..", "%0d%0aX:y", "x" * 4000, "%E2%80%AE", "{}", "'", "%"]

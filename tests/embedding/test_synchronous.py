@@ -1,4 +1,4 @@
-"""`l4lb.Balancer`: everything it can be asked and told, from any thread, and an end that leaves nothing."""
+"""`l4lb.Balancer`: what a program can ask and change, from any thread."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import contextlib
 import http.client
 import json
 import os
-import signal
-import socket
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,31 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import l4lb
 from l4lb.types import AdminState, HealthState
-from tests.embedding.build import config, spotless
+from tests.embedding.build import config
+from tests.embedding.traffic import paired
 from tests.helpers.balancer import UnixConnection
-from tests.helpers.leaks import resident_bytes
-from tests.helpers.peers import Backend, Background, Peer, Served, ask, connect, echo, named, refused, spelled
+from tests.helpers.peers import Backend, Background, Served, ask, connect, echo, named, refused, spelled
 from tests.helpers.waiting import DEADLINE, wait_until
 
 pytestmark = pytest.mark.usefixtures("clean")
-
-MEBIBYTE = 1 << 20
-
-
-@contextlib.contextmanager
-def paired(lb: l4lb.Balancer, backend: Backend) -> Iterator[tuple[Peer, Peer]]:
-    """A client, and the backend's end of its session."""
-    with connect(lb.address("web")) as client, backend.accept() as server:
-        yield client, server
-
-
-@contextlib.contextmanager
-def busy(lb: l4lb.Balancer, backend: Backend) -> Iterator[tuple[Peer, Peer]]:
-    """The same in the middle of a turn: the backend has not answered yet."""
-    with paired(lb, backend) as (client, server):
-        client.send(b"question")
-        assert server.receive(8) == b"question"
-        yield client, server
 
 
 def test_traffic_goes_through() -> None:
@@ -314,122 +293,6 @@ def test_there_is_no_admin_socket_unless_asked_for(monkeypatch: pytest.MonkeyPat
             lb.admin_address()
 
 
-# ---- its end ---------------------------------------------------------------------------------------------------------
-
-
-def test_live_sessions_are_closed_at_the_end() -> None:
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb:
-        client = connect(lb.address("web"))
-        server = backend.accept()
-    with client, server:
-        client.ended()
-        server.ended()
-
-
-@pytest.mark.parametrize("how", ["argument", "configuration"])
-def test_sessions_get_time_to_end_where_there_is_some(how: str) -> None:
-    process = {"process": {"drain_timeout": "60s"}} if how == "configuration" else {}
-    with Backend() as backend:
-        lb = l4lb.Balancer(config(backend, **process))
-        lb.start()
-        with busy(lb, backend) as (client, server):
-            address = lb.address("web")
-            closing = Background(lambda: lb.close(60 if how == "argument" else None))
-            wait_until(lambda: lb.status().stopping)
-            server.send(b"answer")
-            assert client.receive(6) == b"answer"
-            client.finish()
-            server.finish()
-            closing.result()
-        with pytest.raises(ConnectionRefusedError):
-            connect(address)
-
-
-def test_the_service_manager_of_the_program_hears_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(path)
-        manager.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", path)
-        with l4lb.Balancer(config()) as lb:
-            lb.reload()
-            lb.close(60)
-        with pytest.raises(BlockingIOError):
-            manager.recv(1000)
-
-
-def test_closing_again_waits_for_nobody() -> None:
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend) as (client, _):
-        closing = Background(lambda: lb.close(60))
-        wait_until(lambda: lb.status().stopping)
-        lb.close()
-        closing.result()
-        client.ended()
-        lb.close()
-
-
-def test_what_the_block_raises_comes_out_and_nobody_is_waited_for() -> None:
-    with Backend() as backend:
-        clients: list[Peer] = []
-
-        def program() -> None:
-            with l4lb.Balancer(config(backend, process={"drain_timeout": 3600})) as lb:
-                clients.append(connect(lb.address("web")))
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            program()
-        with clients[0] as client:
-            client.ended()
-
-
-def calls(lb: l4lb.Balancer) -> list[Callable[[], object]]:
-    """Every method but start and close."""
-    return [
-        lambda: lb.address("web"),
-        lambda: lb.addresses("web"),
-        lb.admin_address,
-        lb.status,
-        lb.metrics,
-        lambda: lb.drain("app/b0"),
-        lambda: lb.ready("app/b0"),
-        lambda: lb.maint("app/b0"),
-        lambda: lb.weight("app/b0", 1),
-        lambda: lb.add("app", "127.0.0.1:9"),
-        lambda: lb.change("app/b0", max_busy=1),
-        lambda: lb.remove("app/b0"),
-        lambda: lb.drained("app/b0"),
-        lb.sessions,
-        lambda: lb.kill(1),
-        lb.reload,
-    ]
-
-
-def test_who_does_not_run_says_so() -> None:
-    lb = l4lb.Balancer(config())
-    assert len(calls(lb)) + 2 == sum(not name.startswith("_") for name in dir(lb))
-    for call in calls(lb):
-        with pytest.raises(l4lb.ControlError, match="does not run yet; use it inside of `with`"):
-            call()
-    lb.close()
-    with lb, pytest.raises(l4lb.ControlError, match="runs already"):
-        lb.start()
-    lb.close()
-    for call in (*calls(lb), lb.start):
-        with pytest.raises(l4lb.ControlError, match="is closed; make another one"):
-            call()
-
-
-def test_who_waits_when_it_closes_is_told() -> None:
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend):
-        waiting = [Background(lambda: lb.drained("app/b0")) for _ in range(3)]
-        wait_until(lambda: all(one.running() for one in waiting))
-        lb.close()
-        for one in waiting:
-            with pytest.raises(l4lb.ControlError, match="is closed"):
-                one.result()
-
-
 def test_many_threads_may_ask_at_once() -> None:
     with Served(named("one")) as backend, l4lb.Balancer(config(backend)) as lb, ThreadPoolExecutor(8) as threads:
         futures = [threads.submit(call) for _ in range(25) for call in (lb.status, lb.sessions, lb.reload, lb.metrics)]
@@ -445,123 +308,6 @@ def test_it_runs_inside_of_a_running_loop_and_of_a_thread() -> None:
 
     assert asyncio.run(main()) == "one"
     assert Background(lambda: asyncio.run(main())).result() == "one"
-
-
-def test_an_interrupt_ends_the_wait_for_sessions() -> None:
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def interrupt() -> None:
-        wait_until(lambda: lb.status().stopping)
-        signal.pthread_kill(main, signal.SIGINT)
-
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend) as (client, _):
-        interrupting = Background(interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            lb.close(60)
-        interrupting.result()
-        client.ended()
-
-
-def test_an_interrupt_ends_the_start() -> None:
-    main = threading.main_thread().ident
-    assert main is not None
-    with Backend() as backend:
-
-        def interrupt() -> None:
-            with backend.accept():
-                signal.pthread_kill(main, signal.SIGINT)
-
-        interrupting = Background(interrupt)
-        checked = {"health": {"type": "http", "timeout": 60, "interval": 60}}
-        with pytest.raises(KeyboardInterrupt):
-            l4lb.Balancer(config(backend, pool=checked)).start()
-        interrupting.result()
-
-
-def test_an_interrupt_ends_the_wait_for_a_backend_and_no_more() -> None:
-    main = threading.main_thread().ident
-    assert main is not None
-    with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend) as (client, server):
-        # The handler runs in the middle of the call, as Python's own does for Ctrl-C.
-        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            with pytest.raises(KeyboardInterrupt):
-                lb.drained("app/b0")
-        finally:
-            signal.signal(signal.SIGALRM, before)
-        client.send(b"still here")
-        assert server.receive(10) == b"still here"
-
-
-def test_one_that_nobody_has_any_more_ends_with_a_warning() -> None:
-    balancers = [l4lb.Balancer(config())]
-    balancers[0].start()
-    with pytest.warns(ResourceWarning, match="was never closed"):
-        balancers.clear()
-
-
-def test_no_thread_is_an_error_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    lb = l4lb.Balancer(config())
-    monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(l4lb.StartError, match="the control thread cannot start: can't start new thread"):
-        lb.start()
-    with pytest.raises(l4lb.ControlError, match="is closed"):
-        lb.status()
-    lb.close()
-
-
-FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
-
-@FORKS
-def test_one_that_was_made_before_a_fork_runs_in_the_child() -> None:
-    lb = l4lb.Balancer(config())
-    child = os.fork()
-    if child == 0:
-        # Whatever happens, it must not go on with the tests.
-        with contextlib.suppress(l4lb.L4lbError), lb:
-            os._exit(6 + len(lb.status().listeners))
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-
-
-@FORKS
-def test_a_forked_child_has_none() -> None:
-    with Served(named("one")) as backend, l4lb.Balancer(config(backend)) as lb:
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                lb.status()
-            except l4lb.ControlError as error:
-                os.write(writer, str(error).encode())
-            lb.close()
-            os._exit(7)
-        os.close(writer)
-        with open(reader) as said:
-            assert "a forked child needs one of its own" in said.read()
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        assert ask(lb.address("web")) == "one"
-
-
-def test_two_hundred_leave_nothing() -> None:
-    def cycle() -> None:
-        with l4lb.Balancer(config(backend)) as lb:
-            assert ask(lb.address("web")) == "one"
-
-    with Served(named("one")) as backend:
-        for _ in range(20):
-            cycle()
-        before = resident_bytes(os.getpid())
-        with spotless():
-            for _ in range(200):
-                cycle()
-        assert resident_bytes(os.getpid()) - before < 16 * MEBIBYTE
 
 
 def test_a_backend_that_refuses_is_found_before_the_first_client() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -9,12 +10,17 @@ from l4lb.config.model import Health
 from l4lb.health.probes import NOBODY, Outcome, Result, Subject, probe
 from l4lb.net.target import Target
 from tests.helpers.loops import run
-from tests.helpers.peers import Address
+from tests.helpers.peers import Address, Backend
 
 SHORT = 0.2
 """A timeout for what will not come."""
 
 NO_ANSWER = Result(Outcome.TIMEOUT, "no answer within 0.2s")
+
+
+def address_of(backend: Backend) -> Address:
+    name = backend.sock.getsockname()
+    return os.fsdecode(name) if isinstance(name, bytes) else backend.address
 
 
 def target(address: Address) -> Target:
