@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * l4lb - the public face of the data plane.
+ * l4lb - the public interface of the data plane.
  *
- * The control plane describes what should be (listeners, pools, backends) and publishes it as one immutable
- * snapshot; worker threads accept, pick, connect and relay. Nothing here is called per connection.
+ * The control plane describes listeners, pools and backends and publishes them as one immutable snapshot; worker
+ * threads accept, pick, connect and relay. No function here is called per connection.
  *
  * Threads: every function is for the control thread, one at a time, except where a comment says "any thread".
- * Memory:  everything passed in is copied; the caller keeps what it passed. File descriptors stay the caller's.
- * Slots:   a slot is the identity of a listener, pool or backend across snapshots. Live numbers (connections,
- *          counters) belong to the slot and survive every publication. The caller maps names to slots.
+ * Memory:  arguments are copied; the caller keeps what it passed. File descriptors stay the caller's.
+ * Slots:   a slot is the identity of a listener, pool or backend across snapshots. Its numbers (connections, counters)
+ *          belong to the slot and survive every publication. The caller maps names to slots.
  * Errors:  0 or a non-negative result, else -errno.
  */
 #ifndef L4LB_H
@@ -22,7 +22,7 @@
 struct l4lb_engine;
 struct lb_lpm;
 
-/* ---- what may be configured -------------------------------------------------------------------------------------- */
+/* ---- settings ---------------------------------------------------------------------------------------------------- */
 
 /* config/algorithm.h says what each does. */
 enum l4lb_balance {
@@ -41,15 +41,15 @@ enum l4lb_proxy_mode { L4LB_PROXY_OFF, L4LB_PROXY_REQUIRE, L4LB_PROXY_OPTIONAL }
 
 enum l4lb_send_proxy { L4LB_SEND_PROXY_OFF, L4LB_SEND_PROXY_V1, L4LB_SEND_PROXY_V2 };
 
-/* What Maglev binds a client by. One that gives no server name is bound by its address. */
+/* Maglev's key for a client. Without a server name, the client's address is used. */
 enum l4lb_hash_key { L4LB_HASH_SOURCE_IP, L4LB_HASH_SOURCE_IP_PORT, L4LB_HASH_SNI };
 
 enum l4lb_event_kind { L4LB_EVENT_OPEN = 1, L4LB_EVENT_INTERVAL = 2, L4LB_EVENT_CLOSE = 4 };
 
 enum l4lb_slot_kind { L4LB_SLOT_LISTENER, L4LB_SLOT_POOL, L4LB_SLOT_BACKEND };
 
-/* Maximum weight of a backend, the largest accepted Maglev and sticky tables, the most routes of a listener, the most
- * retries of a session, and the most source addresses of a pool. */
+/* The largest weight of a backend, Maglev table and stick table; the most routes of a listener, retries of a session,
+ * and source addresses of a pool. */
 enum {
     L4LB_WEIGHT_MAX = 65535,
     L4LB_MAGLEV_TABLE_MAX = 5000011,
@@ -62,11 +62,11 @@ enum {
 /* What the kernel accepts, tcp(7). */
 enum { L4LB_KEEPALIVE_S_MAX = 32767, L4LB_KEEPALIVE_PROBES_MAX = 127 };
 
-/* How the kernel finds out that a TCP peer is lost, see tcp(7) and RFC 5482. Unix sockets have none of it. */
+/* How the kernel detects a lost TCP peer, see tcp(7) and RFC 5482. Unix sockets ignore it. */
 struct l4lb_tcp {
     uint32_t keepalive_s;     /* silence before the first probe; 0 = no probes */
     uint32_t interval_s;      /* between two probes */
-    uint32_t probes;          /* unanswered ones after which the peer is lost, unless user_timeout_ms says when */
+    uint32_t probes;          /* unanswered probes until the peer is lost, unless user_timeout_ms decides */
     uint32_t user_timeout_ms; /* for bytes to be acknowledged; 0 = net.ipv4.tcp_retries2 decides */
 };
 
@@ -78,12 +78,12 @@ struct l4lb_prefix {
 
 struct l4lb_backend_config {
     uint32_t slot;
-    uint32_t weight;          /* 0 to L4LB_WEIGHT_MAX; 0 takes no new session */
+    uint32_t weight;          /* 0 to L4LB_WEIGHT_MAX; 0 = takes no new session */
     uint32_t connections_max; /* 0 = no limit */
-    uint32_t busy_max;        /* turns in flight beyond which it gets no new session; 0 = no limit */
-    uint8_t usable;           /* 0 = takes no new session; existing ones go on */
+    uint32_t busy_max;        /* turns in flight from which on it gets no new session; 0 = no limit */
+    uint8_t usable;           /* 0 = takes no new session; its sessions go on */
     uint32_t tier;            /* below LB_TIERS_MAX; lower ones come first */
-    uint32_t zone;            /* 1 to LB_ZONES_MAX; 0 = in none */
+    uint32_t zone;            /* 1 to LB_ZONES_MAX; 0 = no zone */
     const char *name;         /* stable key of the Maglev table */
     const struct sockaddr *address;
     socklen_t address_len;
@@ -95,8 +95,8 @@ struct l4lb_source {
     socklen_t address_len;
 };
 
-/* How long a session that relays may be silent, in milliseconds. 0 = the phase has no timeout of its own, and idle_ms
- * applies to it. idle_ms and half_close_ms are never 0. */
+/* How long a relaying session may be silent, in milliseconds. 0 = no timeout of its own for that phase: idle_ms
+ * applies. idle_ms and half_close_ms are never 0. */
 struct l4lb_timeouts {
     uint32_t idle_ms;
     uint32_t half_close_ms; /* without progress, once one side has sent its FIN */
@@ -111,27 +111,27 @@ struct l4lb_pool_config {
     uint32_t slot;
     enum l4lb_balance balance;
     uint32_t table_size; /* Maglev; prime */
-    uint32_t max_load;   /* Maglev: per cent of its share that a backend may have; 0 = no bound */
+    uint32_t max_load;   /* Maglev: per cent of its share of sessions that a backend may have; 0 = no bound */
     enum l4lb_hash_key hash_key;
     uint32_t retries; /* at most L4LB_RETRIES_MAX */
     enum l4lb_send_proxy send_proxy;
     uint64_t connect_ms;
     uint64_t lifetime_ms;
     struct l4lb_timeouts timeouts;
-    uint64_t hello_ms;                 /* how long clients of listeners with this pool may take to give a server name */
-    struct l4lb_tcp tcp;               /* of the connections to its backends, from the first packet on */
-    uint32_t queue_size;               /* sessions that wait when no backend has a place; 0 = none does */
-    uint64_t queue_ms;                 /* how long each */
-    uint8_t abort_on_close;            /* a client that sent a FIN before it has a backend has left */
+    uint64_t hello_ms;                 /* how long clients of listeners with this pool may take to send a server name */
+    struct l4lb_tcp tcp;               /* for the connections to its backends, from the first packet on */
+    uint32_t queue_size;               /* sessions that may wait for a backend with capacity; 0 = none */
+    uint64_t queue_ms;                 /* how long each may wait */
+    uint8_t abort_on_close;            /* a client that sends a FIN before it has a backend counts as gone */
     uint32_t sticky_entries;           /* clients whose backend is remembered; 0 = none */
-    uint64_t sticky_ttl_ms;            /* for how long after their last session */
-    const struct l4lb_source *sources; /* that connections to backends come from, in turn; at most L4LB_SOURCES_MAX */
+    uint64_t sticky_ttl_ms;            /* for this long after their last session */
+    const struct l4lb_source *sources; /* of connections to backends, in rotation; at most L4LB_SOURCES_MAX */
     size_t n_sources;
     const struct l4lb_backend_config *backends;
     size_t n_backends;
 };
 
-/* Clients that ask for this server name go to this pool. */
+/* Clients that send this server name go to this pool. */
 struct l4lb_route {
     const char *name; /* a host name, or *.suffix for every name below the suffix */
     uint32_t pool;    /* index into l4lb_config.pools */
@@ -139,14 +139,14 @@ struct l4lb_route {
 
 struct l4lb_listener_config {
     uint32_t slot;
-    uint32_t pool;            /* index into l4lb_config.pools; of clients that no route is for */
+    uint32_t pool;            /* index into l4lb_config.pools; for clients without a route */
     uint32_t connections_max; /* 0 = no limit; beyond it clients wait in the backlog */
     const int *fds;           /* listening sockets, n_binds * n_workers: bind b of worker w at [b * n_workers + w] */
     size_t n_binds;
-    struct lb_lpm *allow; /* networks (lpm.h), as all of these shared, not copied; NULL = all */
+    struct lb_lpm *allow; /* networks (lpm.h); like the next two shared, not copied; NULL = all */
     struct lb_lpm *deny;  /* wins over allow; NULL = none */
     enum l4lb_proxy_mode proxy_mode;
-    struct lb_lpm *proxy_from; /* peers whose PROXY header is believed; NULL = none */
+    struct lb_lpm *proxy_from; /* peers whose PROXY header is trusted; NULL = none */
     uint64_t proxy_timeout_ms; /* from accept to the complete header */
     const struct l4lb_route *routes;
     size_t n_routes;
@@ -166,29 +166,29 @@ struct l4lb_options {
     uint32_t n_workers;
     uint32_t sessions_max; /* all workers together; beyond it clients wait in the backlog */
     uint32_t pipes_max;    /* per worker; 0 = never splice */
-    uint32_t pipe_bytes;   /* wanted capacity of a pipe */
+    uint32_t pipe_bytes;   /* requested capacity of a pipe */
     uint32_t events_cap;   /* entries of each worker's event ring, a power of two */
 };
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
+/* ---- start and stop ---------------------------------------------------------------------------------------------- */
 
 int l4lb_engine_new(const struct l4lb_options *options, struct l4lb_engine **out);
 int l4lb_engine_start(struct l4lb_engine *engine);
-/* Close every session and end the threads. Clients get a second to take what was sent to them; the kernel goes on
- * delivering the rest for as long as it can. The caller's listening sockets stay open. */
+/* Close every session and end the threads. Clients have a second to take what was sent to them; after that the kernel
+ * goes on delivering for as long as it can. The listening sockets of the caller stay open. */
 void l4lb_engine_stop(struct l4lb_engine *engine);
 void l4lb_engine_free(struct l4lb_engine *engine);
 
 /* ---- the service manager ----------------------------------------------------------------------------------------- */
 
-/* Send WATCHDOG=1 to this unix datagram socket (an abstract name begins with a NUL) from a thread of its own, each
- * interval in which every worker had an iteration, and as long as l4lb_control_works() was called within `control_ms`.
- */
+/* Send WATCHDOG=1 to this unix datagram socket (an abstract name begins with a NUL) from a thread of its own. A message
+ * is sent in each interval while every worker has iterations and the last call of l4lb_control_works() is at most
+ * `control_ms` old. */
 int l4lb_watchdog_start(struct l4lb_engine *engine, const char *name, size_t length, uint64_t interval_ms,
                         uint64_t control_ms);
-/* Send nothing any more. Idempotent. */
+/* Stop sending. Idempotent. */
 void l4lb_watchdog_stop(struct l4lb_engine *engine);
-/* Any thread. */
+/* Report that the control plane works. Any thread. */
 void l4lb_control_works(struct l4lb_engine *engine);
 
 /* ---- configuration ----------------------------------------------------------------------------------------------- */
@@ -200,13 +200,13 @@ int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_
 
 /* Replace the running snapshot, all or nothing. Returns when it is visible, not when every worker uses it. */
 int l4lb_publish(struct l4lb_engine *engine, const struct l4lb_config *config);
-/* Would l4lb_publish() take this pool? 0, or why not. Changes nothing. */
+/* Check whether l4lb_publish() would take this pool. Returns 0, or its error. Changes nothing. */
 int l4lb_check_pool(struct l4lb_engine *engine, const struct l4lb_pool_config *pool);
 /* Free snapshots that no worker can see any more; returns how many retired ones are left. A socket that the newest
- * snapshot no longer lists may be closed once this returns 0. */
+ * snapshot lacks may be closed once this returns 0. */
 int l4lb_reclaim(struct l4lb_engine *engine);
 
-/* ---- how a session ends ------------------------------------------------------------------------------------------ */
+/* ---- close reasons ----------------------------------------------------------------------------------------------- */
 
 /* clang-format off */
 /* X(symbol, HAProxy termination code, reason). Order is the wire order of l4lb_pool_stats.closed. */
@@ -254,7 +254,7 @@ enum l4lb_close {
         L4LB_N_CLOSE
 };
 
-/* Why a client was turned away before it became a session. */
+/* Why a client was rejected before it became a session. */
 /* clang-format off */
 #define L4LB_REJECT_TABLE(X)                 \
     X(DENIED, "denied")                      \
@@ -275,7 +275,7 @@ enum l4lb_reject {
 
 /* ---- numbers: any thread ----------------------------------------------------------------------------------------- */
 
-/* Upper bounds of histogram buckets in microseconds; one more bucket above the last. */
+/* Upper bounds of histogram buckets in microseconds; one more bucket lies above the last. */
 #define L4LB_HISTOGRAM_BOUNDS_US                                                                                       \
     {100,    250,    500,     1000,    2500,    5000,     10000,    25000,    50000,    100000,                        \
      250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 300000000}
@@ -286,11 +286,10 @@ struct l4lb_histogram {
     uint64_t sum_us;
 };
 
-/* Every statistic is one line of a table: X(kind, name, help). The line makes the field of the struct, its metric
+/* Every statistic is one line of a table: X(kind, name, help). The line defines the field of the struct, its metric
  * (l4lb_OBJECT_NAME, with Prometheus' suffixes), its key in the API and its row in the reference. A name that ends in
- * `_total` only grows; one that ends in `_us` is a time in microseconds, 0 while it is unknown.
- * GAUGE now, COUNTER since the start, HISTOGRAM of times, INTERNAL: for the control plane, in neither metrics nor API.
- */
+ * `_total` only grows; one that ends in `_us` is a time in microseconds, 0 while unknown. Kinds: GAUGE, now; COUNTER,
+ * since the start; HISTOGRAM, of times; INTERNAL, for the control plane, in neither metrics nor API. */
 enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L4LB_STAT_INTERNAL };
 
 #define L4LB_STAT_TYPE_GAUGE uint64_t
@@ -347,7 +346,7 @@ enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L
     X(INTERNAL, heartbeat_ns, "CLOCK_MONOTONIC at the last iteration of the event loop.")
 /* clang-format on */
 
-/* Readers add up these structs as arrays of uint64_t: a field of another type does not belong here. */
+/* Readers add up these structs as arrays of uint64_t, so they have no fields of other types. */
 struct l4lb_backend_stats {
     L4LB_BACKEND_STATS(L4LB_STAT_FIELD)
 };
@@ -371,18 +370,18 @@ struct l4lb_worker_stats {
     L4LB_WORKER_STATS(L4LB_STAT_FIELD)
 };
 
-/* What is watched of a backend all the time. */
+/* The numbers of a backend that the control plane watches all the time. */
 struct l4lb_backend_summary {
     uint64_t busy;
     uint64_t latency_us;
-    uint64_t failures_total; /* connects that failed or timed out, and resets_total */
+    uint64_t failures_total; /* connects that failed or timed out, plus resets_total */
     uint64_t answered_total;
     uint64_t turns_total;
     uint64_t received_bytes_total;
 };
 
 int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out);
-/* Of n backends at once. */
+/* Read n backends at once. */
 int l4lb_read_summaries(const struct l4lb_engine *engine, const uint32_t *slots, size_t n,
                         struct l4lb_backend_summary *out);
 int l4lb_read_listener(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_listener_stats *out);
@@ -395,18 +394,18 @@ int l4lb_read_worker(const struct l4lb_engine *engine, uint32_t worker, struct l
 struct l4lb_sticky_entry {
     uint8_t key[16];  /* its address in network order (IPv4 as ::ffff:a.b.c.d) */
     uint32_t backend; /* slot */
-    uint64_t left_ms; /* until it is forgotten, if it does not come again; all of the time while it is connected */
+    uint64_t left_ms; /* until it is forgotten if it does not return; the full time while it is connected */
 };
 
-/* How many clients of a pool are remembered now; -ENOENT when the pool remembers none. */
+/* Count the clients that a pool remembers now; -ENOENT if the pool remembers none. */
 int l4lb_sticky_count(const struct l4lb_engine *engine, uint32_t pool);
-/* Copy up to n entries of a pool, from place *cursor on (0 at first), and move that on. Returns how many; 0 at the end,
- * -ENOENT when the pool remembers none. Who is remembered all the time is seen once. */
+/* Copy up to n entries of a pool, from *cursor on (0 at first), and move it on. Returns how many; 0 at the end, -ENOENT
+ * if the pool remembers no clients. A client that is remembered all the time is returned once. */
 int l4lb_sticky_read(const struct l4lb_engine *engine, uint32_t pool, uint32_t *cursor, struct l4lb_sticky_entry *out,
                      size_t n);
-/* Remember these clients of a pool too, unless they are known already or others came later and there is no room.
- * Returns how many were added; -ENOENT when the pool remembers none, -EINVAL (nothing added) when a slot is not taken.
- */
+/* Remember these clients of a pool, too, unless they are known already, or there is no room and others came later.
+ * Returns how many were added; -ENOENT if the pool remembers no clients, -EINVAL (and none added) if a slot is not
+ * taken. */
 int l4lb_sticky_write(const struct l4lb_engine *engine, uint32_t pool, const struct l4lb_sticky_entry *entries,
                       size_t n);
 
@@ -420,38 +419,38 @@ enum l4lb_session_state {
     L4LB_SESSION_RELAY,
     L4LB_SESSION_QUEUE,
     L4LB_SESSION_HELLO,
-    L4LB_SESSION_CLOSING, /* over; its peers may not have everything yet */
+    L4LB_SESSION_CLOSING, /* over; its peers may not have all bytes yet */
 };
 
-/* What a session is doing, as its bytes tell (see phase.h). */
+/* What a session is doing, as its bytes tell (phase.h). */
 enum l4lb_phase { L4LB_PHASE_NEW, L4LB_PHASE_WAIT, L4LB_PHASE_STREAM, L4LB_PHASE_QUIET };
 
-/* Addresses are what the client showed: the PROXY header's source where it was believed. Unix peers have family
- * AF_UNIX and nothing else. */
+/* The client's address: from the PROXY header where that was trusted. Unix peers have family AF_UNIX and nothing
+ * else. */
 struct l4lb_endpoint {
     uint16_t family; /* AF_INET, AF_INET6, AF_UNIX */
     uint16_t port;   /* host order */
     uint8_t address[16];
 };
 
-/* One session as it is (a listing) or at an event. Times of a phase that was never reached are UINT64_MAX. */
+/* One session, as it is (in a listing) or at an event. Times of a phase that was never reached are UINT64_MAX. */
 struct l4lb_session_record {
     uint64_t id;
     uint32_t event; /* enum l4lb_event_kind; 0 in a listing */
     uint32_t listener;
     uint32_t pool;
-    uint32_t backend; /* slot, or UINT32_MAX when none was reached */
+    uint32_t backend; /* slot, or UINT32_MAX if no backend was reached */
     struct l4lb_endpoint client;
     uint8_t state; /* enum l4lb_session_state */
     uint8_t close; /* enum l4lb_close, of a close event */
     uint8_t path;  /* enum l4lb_path: splice once any byte was spliced */
     uint8_t retries;
     uint8_t phase;       /* enum l4lb_phase */
-    bool has_capacity;   /* is one of the connections of its backend */
-    uint32_t turns;      /* begun */
+    bool has_capacity;   /* counts as one of the connections of its backend */
+    uint32_t turns;      /* begun so far */
     uint64_t started_ns; /* CLOCK_REALTIME */
     uint64_t duration_us;
-    uint64_t queue_us; /* in the waiting room, so far */
+    uint64_t queue_us; /* in the queue, so far */
     uint64_t connect_us;
     uint64_t first_byte_us; /* accept to first backend byte */
     uint64_t bytes_in;      /* from the client */
@@ -459,31 +458,31 @@ struct l4lb_session_record {
     uint64_t idle_us; /* since the last byte either way */
 };
 
-/* Copy up to n records of a worker's sessions whose id is above `after`, in id order of the table. Returns the number
- * copied; call again with the last id until it returns 0. Waits for the worker, at most timeout_ms. Any thread. */
+/* Copy up to n records of a worker's sessions with ids above `after`, in order of id. Returns the number copied; call
+ * again with the last id until it returns 0. Waits for the worker, at most timeout_ms. Any thread. */
 int l4lb_list_sessions(struct l4lb_engine *engine, uint32_t worker, uint64_t after, struct l4lb_session_record *out,
                        size_t n, int timeout_ms);
-/* Close one session (close reason KILLED). -ENOENT when it is gone. Any thread. */
+/* Close one session (close reason KILLED). -ENOENT if it is gone. Any thread. */
 int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
-/* Drain these backends, or stop draining them. Each of their sessions closes (DRAINED) once it has been quiet for a
- * second; requests in flight finish. Sessions that are never quiet for so long take less and less silence as the drain
- * gets older, down to none behind a response whose end is certain. With spread_ms the sessions begin to leave one after
- * the other within that time. One call looks at each session once. Returns how many were quiet already and are closed
- * in a moment. Any thread. */
+/* Drain these backends, or stop draining them. Each of their sessions closes (DRAINED) after one idle second, or later
+ * if its response may only have paused; requests in flight finish. The older a drain gets, the less silence is needed,
+ * for the sake of sessions that are never idle for a second: none after a response whose end is certain. spread_ms
+ * spreads the closing over that time. One call looks at each session once. Returns how many sessions were idle already
+ * and close in a moment. Any thread. */
 int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool draining, uint32_t spread_ms,
                       int timeout_ms);
-/* Close up to n sessions of a backend that have been quiet for quiet_ms (close reason REBALANCED); the longest quiet
- * ones of a worker need not be first. Where the last pieces of answers are known, only sessions whose answer ended with
- * one. Returns how many. Any thread. */
-int l4lb_close_idle(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t quiet_ms, int timeout_ms);
-/* Close every session of a backend, for this reason: DRAINED when its time is over, KILLED when an operator asked,
- * BACKEND_DOWN or BETTER_UP when the pool says so. For those two, a session that is still connecting goes to another
- * backend instead, if the snapshot has one for it. Returns how many were closed. Any thread. */
+/* Close up to n sessions of a backend that have been idle for idle_ms (close reason REBALANCED), in no particular
+ * order. Where last pieces of responses are normally recognised, only sessions whose response ended with one are
+ * closed. Returns how many. Any thread. */
+int l4lb_close_idle(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t idle_ms, int timeout_ms);
+/* Close every session of a backend, for this reason: DRAINED at the end of its drain timeout, KILLED on request of an
+ * operator, BACKEND_DOWN or BETTER_UP by the settings of the pool. For the last two, a session that is still connecting
+ * goes to another backend instead, if the snapshot has one for it. Returns how many were closed. Any thread. */
 int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close reason, int timeout_ms);
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 
-/* An eventfd that becomes readable when session events wait. */
+/* An eventfd that is readable while session events wait. */
 int l4lb_event_fd(const struct l4lb_engine *engine);
 /* Take up to n events, oldest first within a worker; clears the eventfd unless there may be more. Returns how many. */
 int l4lb_take_events(struct l4lb_engine *engine, struct l4lb_session_record *out, size_t n);

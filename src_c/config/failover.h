@@ -6,7 +6,7 @@
  * on. It moves on to the next group if no backend in the group has capacity, or if the group is too small to keep all
  * its clients:
  *
- *     share of a group = usable backends / backends with a weight * 1.4, at most 1
+ *     share of a group = 1.4 * usable backends / backends with a weight, at most 1
  *
  * So a group keeps all its clients until more than 28 % of its backends are gone, and the remaining ones get at most
  * 1.4 times their normal load. A whole tier keeps no more than its own share, including what its zones keep. If all
@@ -33,8 +33,7 @@
 /* All clients; shares are parts of it. */
 #define LB_FAILOVER_ALL ((uint64_t)1 << 32)
 
-/* One group of a preference. Of LB_FAILOVER_ALL clients, it keeps those below `share_end` that no earlier choice keeps.
- * */
+/* One group of a preference. Of LB_FAILOVER_ALL clients, it keeps those below `share_end` that no earlier one keeps. */
 struct lb_choice {
     const struct lb_group *group;
     uint64_t share_end;

@@ -2,9 +2,9 @@
 /*
  * command - sends requests to workers and waits for their results: list and kill sessions, drain, close idle ones.
  *
- * Owner:   any thread but the workers'; one request at a time.
+ * Owner:   any thread except the workers'; one request at a time.
  * Memory:  the request is on the caller's stack until the worker is done with it.
- * Errors:  -ETIMEDOUT when a worker did not begin in time, -ESHUTDOWN when there is no worker, -EINVAL, -ENOENT.
+ * Errors:  -ETIMEDOUT if a worker did not begin in time, -ESHUTDOWN if there is no worker, -EINVAL, -ENOENT.
  */
 #include <errno.h>
 #include <poll.h>
@@ -16,8 +16,8 @@
 #include "worker/engine.h"
 #include "worker/request.h"
 
-/* Ask one worker and wait. The request is on the stack: the worker must be done with it, or the request withdrawn,
- * before this returns. */
+/* Send a request to one worker and wait. The request is on the stack: before this returns, the worker must be done with
+ * it or the request withdrawn. */
 static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *request, int timeout_ms) {
     struct lb_worker *worker = &engine->runtime.workers[index];
     struct pollfd done = {.fd = engine->done_fd, .events = POLLIN};
@@ -27,7 +27,8 @@ static int ask(struct l4lb_engine *engine, uint32_t index, struct lb_request *re
     request->done_fd = engine->done_fd;
     atomic_store(&worker->cross.request, request);
     lb_worker_wake(worker);
-    /* A worker that stops looks for a request once more after `stopping` is set: it sees this one, or we see that. */
+    /* A worker that stops looks for a request once more after `stopping` is set: either it sees this one, or we see the
+     * flag. */
     if (atomic_load(&engine->runtime.stopping))
         timeout_ms = 0;
     while ((result = poll(&done, 1, timeout_ms)) == -1 && errno == EINTR)
@@ -71,7 +72,7 @@ int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms) {
     return ask_locked(engine, (uint32_t)worker, &request, timeout_ms);
 }
 
-/* Ask every worker the same. Returns the sum of their results. */
+/* Send the same request to every worker. Returns the sum of their results. */
 static int ask_all(struct l4lb_engine *engine, const struct lb_request *request, int timeout_ms) {
     int total = 0;
 

@@ -18,7 +18,7 @@
 static const uint32_t slot_counts[] = {
     [L4LB_SLOT_LISTENER] = LB_LISTENER_SLOTS, [L4LB_SLOT_POOL] = LB_POOL_SLOTS, [L4LB_SLOT_BACKEND] = LB_BACKEND_SLOTS};
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
+/* ---- start and stop ---------------------------------------------------------------------------------------------- */
 
 static int slots_init(struct l4lb_engine *engine) {
     for (int kind = 0; kind < 3; kind++) {
@@ -125,7 +125,7 @@ void l4lb_engine_free(struct l4lb_engine *engine) {
 
 /* ---- slots ------------------------------------------------------------------------------------------------------- */
 
-/* The statistics structs are nothing but uint64_t, so they are handled as arrays of them. */
+/* The statistics structs consist of uint64_t, so they are handled as arrays of them. */
 static void clear(void *statistics, size_t bytes) {
     uint64_t *numbers = statistics;
 
@@ -186,7 +186,7 @@ int l4lb_slot_give(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uint32_
 
     if (!lb_engine_has_slot(engine, kind, slot))
         return -EINVAL;
-    /* Order counts: once no worker can see the slot in a snapshot, its sessions can only become fewer. */
+    /* The order matters: once no worker can see the slot in a snapshot, its sessions can only become fewer. */
     if ((current != NULL && lb_snapshot_uses(current, kind, slot)) || l4lb_reclaim(engine) > 0 ||
         slot_sessions(engine, kind, slot) > 0)
         return -EBUSY;
@@ -275,14 +275,14 @@ int l4lb_take_events(struct l4lb_engine *engine, struct l4lb_session_record *out
     uint64_t ignored, one = 1;
     size_t taken = 0;
 
-    /* Armed before looking: an event that comes while we look is either taken now or announced again. */
+    /* Armed before looking: an event that comes meanwhile is either taken now or announced again. */
     (void)!read(engine->runtime.event_fd, &ignored, sizeof ignored);
     atomic_store(&engine->runtime.event_armed, true);
     for (uint32_t i = 0; i < engine->runtime.n_workers; i++) {
         while (taken < n && lb_events_pop(&engine->runtime.workers[i].cross.events, &out[taken]))
             taken++;
     }
-    /* There may be more, and the eventfd must not be silent about them. */
+    /* There may be more, so the eventfd stays readable. */
     if (taken == n)
         (void)!write(engine->runtime.event_fd, &one, sizeof one);
     return (int)taken;

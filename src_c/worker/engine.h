@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine - the engine behind the public calls of l4lb.h: its life, its slots, the publication of snapshots.
+ * engine - implements l4lb.h: start and stop, slots, the publication of snapshots.
  *
  * Publication: (1) the new snapshot is built aside; (2) one atomic store makes it visible; (3) every worker is woken
- * and moves over at the start of its next iteration, after which it holds no pointer into an older one, and says so in
- * `seen`; (4) a retired snapshot is freed when every worker has seen a newer one.
+ * and adopts it at the start of an iteration, after which the worker holds no pointer into an older one, and reports
+ * that in `seen`; (4) a retired snapshot is freed when every worker has seen a newer one.
  *
  * Owner:   the control thread; requests and statistics may come from any thread.
- * Memory:  one block, which holds what all workers share; slots, workers and snapshots are blocks of their own.
+ * Memory:  one block with the state that all workers share; slots, workers and snapshots are blocks of their own.
  * Errors:  -errno.
  */
 #ifndef LB_ENGINE_H
@@ -28,9 +28,9 @@ struct l4lb_engine {
     struct lb_snapshot *retired;
     uint64_t n_published;
     struct lb_watchdog watchdog;
-    uint32_t n_started;           /* changes under the lock, for those who ask */
+    uint32_t n_started;           /* changes under request_lock */
     pthread_mutex_t request_lock; /* one request at a time; never taken by a worker */
-    int done_fd;                  /* eventfd, of that request; kept for when there is no descriptor left */
+    int done_fd; /* eventfd of that request; kept open, so that a request works without free descriptors */
 };
 
 /* True if this slot is taken. */

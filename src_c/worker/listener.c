@@ -12,10 +12,10 @@
 #include "session/session_run.h"
 
 enum outcome {
-    ACCEPTED, /* a client, let in or turned away; or one that left before it was accepted */
+    ACCEPTED, /* a client was let in or rejected, or left before it was accepted */
     DRY,      /* no more clients */
-    FULL,     /* no place */
-    REFUSED,  /* the system has no descriptor or memory */
+    FULL,     /* no capacity */
+    REFUSED,  /* the kernel has no descriptor or memory left */
 };
 
 static void turn_away(struct lb_worker *worker, struct lb_ticket ticket, int fd, enum l4lb_reject reason) {
@@ -59,7 +59,7 @@ static enum outcome accept_one(struct lb_worker *worker, const struct lb_listen_
     case -ENOBUFS:
     case -ENOMEM:
         return REFUSED;
-    case -ECONNABORTED: /* errors of the one client, see accept(2) */
+    case -ECONNABORTED: /* errors of this one client, see accept(2) */
     case -EPERM:
     case -EPROTO:
     case -ENOPROTOOPT:
@@ -70,14 +70,14 @@ static enum outcome accept_one(struct lb_worker *worker, const struct lb_listen_
     case -EHOSTUNREACH:
     case -EOPNOTSUPP:
         return ACCEPTED;
-    default: /* -EAGAIN, or no socket that listens any more */
+    default: /* -EAGAIN, or the socket no longer listens */
         return DRY;
     }
 }
 
 static void watch(struct lb_worker *worker, struct lb_listen_socket *sock) {
     struct lb_poll_tag tag = {.kind = LB_POLL_LISTENER, .number = (uint32_t)sock->fd};
-    /* Workers share a unix socket: wake one of them. */
+    /* Workers share unix sockets: wake only one of them. */
     sock->watched = lb_poll_add(worker->epoll_fd, sock->fd, EPOLLIN | EPOLLEXCLUSIVE, tag) == 0;
 }
 
@@ -123,7 +123,7 @@ void lb_listener_accept(struct lb_worker *worker, int fd) {
         enum outcome outcome = accept_one(worker, sock);
         if (outcome == FULL) {
             pause_socket(worker, sock);
-            /* A place given back before our bit was set would have woken nobody: look again. */
+            /* Capacity that was released before our bit was set has woken no worker: try again. */
             outcome = accept_one(worker, sock);
             if (outcome == FULL)
                 return;
@@ -168,7 +168,7 @@ void lb_listener_resume(struct lb_worker *worker) {
     }
 }
 
-/* Clients that keep coming do not keep a socket open: after LB_LAST_BURST_MAX it goes. */
+/* After LB_LAST_BURST_MAX clients a socket is removed, even if more keep coming. */
 bool lb_listener_empty(struct lb_worker *worker, const struct lb_snapshot *next) {
     uint32_t left = LB_LAST_BURST_PART;
 

@@ -2,9 +2,9 @@
 /*
  * listener - one worker's listening sockets.
  *
- * Sockets are watched level-triggered and emptied in small bursts, so that a flood of clients leaves turns to those
- * who are in. A socket is paused (not watched) when there is no place for its clients, or when the system refuses
- * descriptors: they wait in the kernel's queue, at no cost, until there is.
+ * Sockets are watched level-triggered, and clients are accepted in small bursts, so that an accept flood cannot starve
+ * established sessions. A socket is paused (not watched) while there is no capacity for its clients, or while the
+ * kernel is out of descriptors or memory: clients then wait in the backlog, at no cost.
  *
  * Owner:   one worker.
  */
@@ -13,20 +13,20 @@
 
 #include "session/worker.h"
 
-/* The socket `fd` has clients. */
+/* Accept clients from the socket `fd`. */
 void lb_listener_accept(struct lb_worker *worker, int fd);
 
-/* Clients in the queue of a socket that goes away would be reset with it: let them in. True when those queues are
- * empty; false when this call did its share and there are more. */
+/* Accept the clients in the backlogs of sockets that `next` no longer has: they would be reset when the socket is
+ * closed. True if those backlogs are empty; false if this call did its share and there are more. */
 LB_MUST_CHECK bool lb_listener_empty(struct lb_worker *worker, const struct lb_snapshot *next);
 
-/* Move from the worker's snapshot to the next one: watch what is new, forget what is gone. */
+/* Move from the worker's snapshot to the next one: watch new sockets, unwatch removed ones. */
 void lb_listener_adopt(struct lb_worker *worker, struct lb_snapshot *next);
 
-/* Watch paused sockets again if there is a place now. */
+/* Watch paused sockets again, if there is capacity now. */
 void lb_listener_resume(struct lb_worker *worker);
 
-/* Before the thread ends: watch no socket. Clients that wait stay in the queues. */
+/* Before the thread ends: unwatch all sockets. Waiting clients stay in the backlogs. */
 void lb_listener_unwatch(struct lb_worker *worker);
 
 #endif

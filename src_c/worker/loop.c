@@ -35,7 +35,7 @@ static int timeout_ms(const struct lb_worker *worker) {
     return next > worker->now_ms ? (int)(next - worker->now_ms) : 0;
 }
 
-/* What is left is due at once in the next iteration. */
+/* Timers that are left over expire in the next iteration, which begins at once. */
 static void expire_timers(struct lb_worker *worker) {
     struct lb_timer *timer;
 
@@ -77,7 +77,8 @@ static void dispatch(struct lb_worker *worker, const struct epoll_event *event) 
     }
 }
 
-/* The first on the list get one run each. One that is not through goes to the end, for a later iteration. */
+/* Resume the first sessions on the list once each. A session with more to do rejoins at the end, for a later
+ * iteration. */
 static void run_ready(struct lb_worker *worker) {
     struct lb_list batch;
 
@@ -106,7 +107,7 @@ static void take_grants(struct lb_worker *worker) {
     }
 }
 
-/* Whoever waits may have found a backend in the new snapshot, or lost the pool. */
+/* The new snapshot may have a backend for queued sessions, or no longer have their pool. */
 static void grant_waiting(const struct lb_snapshot *before, const struct lb_snapshot *now) {
     for (uint32_t i = 0; i < now->n_pools; i++)
         lb_queue_grant(&now->pools[i].shared->queue);
@@ -128,7 +129,7 @@ static void adopt_snapshot(struct lb_worker *worker) {
     lb_listener_adopt(worker, published);
     lb_session_sticky_adopt(worker, before);
     grant_waiting(before, published);
-    /* From here on this worker holds no pointer into an older one: the control thread may free it. */
+    /* From here on this worker holds no pointer into an older snapshot: the control thread may free it. */
     atomic_store_explicit(&worker->cross.seen, published->sequence, memory_order_release);
 }
 
@@ -164,7 +165,7 @@ static void kill_all(struct lb_worker *worker) {
     }
 }
 
-/* Is a peer still taking what was sent to it? */
+/* True while a peer has not taken all that was sent to it. */
 static bool is_delivering(const struct lb_worker *worker) {
     const struct lb_session *session;
     uint32_t index = 0;
@@ -177,7 +178,7 @@ static bool is_delivering(const struct lb_worker *worker) {
     return false;
 }
 
-/* Sessions that linger are all there are now. */
+/* Only lingering sessions are left now. */
 static void iterate_last(struct lb_worker *worker) {
     struct epoll_event events[LB_POLL_BATCH];
     int n = epoll_wait(worker->epoll_fd, events, LB_POLL_BATCH, LB_DELIVERY_LOOK_MS);
@@ -195,7 +196,7 @@ static void close_all(struct lb_worker *worker) {
     kill_all(worker);
     while (is_delivering(worker) && worker->now_ms < until_ms)
         iterate_last(worker);
-    /* What lingers still is done with now. */
+    /* Give up sessions that still linger. */
     kill_all(worker);
 }
 
@@ -214,7 +215,7 @@ static void *run(void *arg) {
     return NULL;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
+/* ---- start and join ---------------------------------------------------------------------------------------------- */
 
 int lb_loop_start(struct lb_worker *worker) {
     char name[16];

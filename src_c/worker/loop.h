@@ -2,12 +2,13 @@
 /*
  * loop - the thread of a worker: waits for events and handles them until the engine stops.
  *
- * An iteration: read the clock, adopt a new snapshot, handle what epoll found, give relays that were cut short another
- * go, let timers expire, work on what the control thread asked, accept again where there is capacity again.
+ * An iteration reads the clock, adopts a new snapshot, handles epoll events and granted sessions, resumes relays that
+ * used up their budget, expires timers, takes back idle pipes, works on requests of other threads, and accepts again if
+ * there is capacity again.
  *
  * Owner:   the control thread starts and joins; the rest happens on the worker's own thread.
  * Holds:   an iteration is bounded: in events, in relays and the bytes of each, in timers, in sessions that a scan
- *          closes, in clients accepted from each socket. What is left over is done in the next iterations.
+ *          closes, in clients accepted from each socket. Work that is left over is done in the next iterations.
  */
 #ifndef LB_LOOP_H
 #define LB_LOOP_H
@@ -15,10 +16,10 @@
 #include "session/worker.h"
 
 LB_MUST_CHECK int lb_loop_start(struct lb_worker *worker);
-/* After lb_runtime.stopping was set. Every session of the worker is closed then. */
+/* Wait for the thread, after lb_runtime.stopping was set. It has closed every session of the worker. */
 void lb_loop_join(struct lb_worker *worker);
 
-/* One iteration, on the worker's thread. */
+/* Run one iteration, on the worker's thread. */
 void lb_loop_iterate(struct lb_worker *worker);
 
 #endif

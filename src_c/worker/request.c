@@ -29,7 +29,7 @@ static int list_sessions(struct lb_worker *worker, const struct lb_request *requ
     return (int)n;
 }
 
-/* One that has sent its FINs was closed before; it just waits for its peers no longer. */
+/* A session that has sent its FINs was closed before; it only stops waiting for its peers. */
 static int kill_session(struct lb_worker *worker, uint64_t id) {
     uint32_t generation = (uint32_t)(id & ((1u << LB_SESSION_GENERATION_BITS) - 1));
     struct lb_session *session = lb_session_table_find(&worker->sessions, index_of(id), generation);
@@ -45,7 +45,7 @@ static int kill_session(struct lb_worker *worker, uint64_t id) {
 /* ---- all sessions ------------------------------------------------------------------------------------------------ */
 
 static bool kill_if_of_backend(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
-    /* What lingers for its client alone is closed already. */
+    /* A session that lingers only for its client is closed already. */
     if (session->state == LB_SESSION_LINGER && !session->claim.has_capacity)
         return false;
     return session->claim.has_backend && session->claim.backend == request->backend &&
@@ -58,7 +58,7 @@ static bool close_if_idle(struct lb_worker *worker, struct lb_session *session, 
            lb_session_close_idle(worker, session, request->idle_ms, L4LB_CLOSE_REBALANCED);
 }
 
-/* True when it was closed, or counts as closed. */
+/* True if the session was closed, or counts as closed. */
 static bool act(struct lb_worker *worker, struct lb_session *session, const struct lb_request *request) {
     switch (request->kind) {
     case LB_REQUEST_KILL_BACKEND:
@@ -74,7 +74,7 @@ static bool act(struct lb_worker *worker, struct lb_session *session, const stru
     return false;
 }
 
-/* True when all sessions have been seen. */
+/* True once all sessions have been seen. */
 static bool do_part(struct lb_worker *worker, struct lb_request *request) {
     struct lb_session *session;
 
@@ -96,12 +96,13 @@ static void finish(struct lb_worker *worker) {
     int done_fd = worker->request->done_fd;
 
     worker->request = NULL;
-    /* The asker may be gone the moment after this. An eventfd takes 8 bytes or says why, and it can't be full. */
+    /* The requesting thread may be gone right after this. Writing 8 bytes to an eventfd fails only when it is full,
+     * which this one never is. */
     (void)!write(done_fd, &one, sizeof one);
 }
 
-/* Not while it works with an older snapshot than the asker knows: new sessions might go where a scan has just been. One
- * that stops has no new sessions, and adopts no snapshot any more. */
+/* Wait for the snapshot that the requesting thread knows: under an older one, new sessions might appear where a scan
+ * has just been. A worker that stops has no new sessions, and adopts no snapshot any more. */
 static bool may_begin(const struct lb_worker *worker) {
     const struct lb_runtime *runtime = worker->runtime;
 

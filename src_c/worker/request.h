@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * request - what another thread asks of this worker: list sessions, close one, close those of a backend.
+ * request - what another thread asks of a worker: list sessions, kill one, close or drain those of a backend.
  *
- * A request that concerns many sessions is done in parts (scan.h), one in each iteration of the loop, so that other
- * sessions are served in between. The asker waits for the last part.
+ * A request about many sessions is done in parts (scan.h), one in each iteration of the loop, so that other sessions
+ * are served in between. The requesting thread waits for the last part.
  *
  * Owner:   one worker.
- * Memory:  the request is on the stack of the asker, which waits until it is answered.
+ * Memory:  the request is on the stack of the requesting thread, which waits for the result.
  * Errors:  -errno, in the request's result.
  */
 #ifndef LB_REQUEST_H
@@ -18,7 +18,6 @@
 #include "l4lb.h"
 #include "session/worker.h"
 
-/* What a thread asks of a worker. Lives on the asker's stack until it is answered. */
 struct lb_request {
     enum {
         LB_REQUEST_LIST,
@@ -31,13 +30,13 @@ struct lb_request {
     uint32_t backend; /* slot */
     enum l4lb_close reason;
     struct l4lb_session_record *records;
-    size_t n; /* room for records; most sessions to close */
+    size_t n; /* room for records, or the most sessions to close */
     uint32_t idle_ms;
-    int result;  /* how many, or -errno */
-    int done_fd; /* eventfd, written when the result is there */
+    int result;  /* number of sessions, or -errno */
+    int done_fd; /* eventfd, written when the result is set */
 };
 
-/* Take up a request if there is one, and do one part of it. */
+/* Begin a request if one waits, and do one part of it. */
 void lb_request_work(struct lb_worker *worker);
 
 #endif

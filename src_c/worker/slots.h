@@ -2,10 +2,10 @@
 /*
  * slots - which slots of one kind are taken.
  *
- * The search goes round, so that a slot rests before it is used again, but only among the first slots, twice as many
- * as are taken: the memory of the others has never been touched.
+ * The search is circular, so that a slot rests before it is used again. It covers only the first slots, twice as many
+ * as are taken: the memory of the others stays untouched.
  *
- * Owner:   the control thread takes and gives; any thread may ask whether a slot is taken.
+ * Owner:   the control thread takes and gives back; any thread may check whether a slot is taken.
  * Memory:  one byte a slot.
  * Errors:  -ENOMEM, -ENOSPC.
  */
@@ -21,8 +21,8 @@ struct lb_slots {
     uint8_t *taken;
     uint32_t n;
     uint32_t n_taken;
-    uint32_t reach; /* the search stays below */
-    uint32_t next;  /* the search begins here */
+    uint32_t reach; /* the search stays below this slot */
+    uint32_t next;  /* the search begins at this slot */
 };
 
 LB_MUST_CHECK int lb_slots_init(struct lb_slots *slots, uint32_t n);

@@ -2,7 +2,7 @@
 /*
  * statistics - reads the numbers of listeners, pools, backends and workers.
  *
- * What workers count for themselves is summed up; what they share is read.
+ * Counters that each worker keeps are added up; numbers that workers share are read.
  *
  * Owner:   any thread.
  * Memory:  the caller's.

@@ -29,7 +29,7 @@ int l4lb_sticky_count(const struct l4lb_engine *engine, uint32_t slot) {
                         : (int)lb_stick_table_count(pool->stick_table, now_ms(), (int64_t)pool->config.sticky_ttl_ms);
 }
 
-/* False if the slot was given back, or given to another backend, since the entry was made. */
+/* False if the slot was given back, or taken for another backend, since the entry was made. */
 static bool is_there(const struct l4lb_engine *engine, struct lb_stick_target target) {
     return lb_engine_has_slot(engine, L4LB_SLOT_BACKEND, target.backend) &&
            atomic_load(&engine->runtime.shared.backends[target.backend].generation) == target.generation;

@@ -39,7 +39,7 @@ static void *run(void *argument) {
     uint64_t wait_ms;
 
     do {
-        /* A worker that just comes back, or a queue that has room again, must not cost a whole interval. */
+        /* A worker that has just recovered, or a socket with room again, must not cost a whole interval. */
         bool notified = lb_watchdog_is_content(watchdog, lb_clock_ns()) && notify(watchdog);
         wait_ms = notified ? watchdog->interval_ms : LB_MAX(watchdog->interval_ms / 8, 1u);
     } while (poll(&stop, 1, (int)LB_MIN(wait_ms, (uint64_t)INT_MAX)) <= 0);
