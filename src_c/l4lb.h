@@ -308,7 +308,7 @@ enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L
     X(COUNTER, connect_timeouts_total, "Connects that timed out.") \
     X(COUNTER, retries_total, "Failed connects that were tried again.") \
     X(COUNTER, resets_total, "Sessions that the backend reset before its first byte.") \
-    X(INTERNAL, answered_total, "Sessions in which the backend sent a first byte.") \
+    X(INTERNAL, responded_total, "Sessions in which the backend sent a first byte.") \
     X(COUNTER, received_bytes_total, "Bytes received from the backend.") \
     X(COUNTER, sent_bytes_total, "Bytes sent to the backend.") \
     X(COUNTER, turns_total, "Turns begun: requests with their responses.") \
@@ -375,7 +375,7 @@ struct l4lb_backend_summary {
     uint64_t busy;
     uint64_t latency_us;
     uint64_t failures_total; /* connects that failed or timed out, plus resets_total */
-    uint64_t answered_total;
+    uint64_t responded_total;
     uint64_t turns_total;
     uint64_t received_bytes_total;
 };

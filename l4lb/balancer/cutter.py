@@ -9,7 +9,7 @@ from l4lb.balancer.store import StateStore
 from l4lb.base.tasks import repeat
 from l4lb.base.text import plural
 from l4lb.base.threads import ThreadPool
-from l4lb.engine.api import Ending, Engine
+from l4lb.engine.api import CloseReason, Engine
 from l4lb.state.cuts import Cut, cuts
 from l4lb.state.state import State
 
@@ -18,8 +18,8 @@ CUT_RETRY = 1.0
 """Seconds between two rounds, and at most between two after failures."""
 
 _REASONS = {
-    Ending.BACKEND_DOWN: "it is down (on_down: close)",
-    Ending.BETTER_UP: "a better one is up (on_up: close_lower)",
+    CloseReason.BACKEND_DOWN: "it is down (on_down: close)",
+    CloseReason.BETTER_UP: "a better one is up (on_up: close_lower)",
 }
 
 _log = logging.getLogger(__name__)
@@ -61,6 +61,6 @@ class Cutter:
         self.active.clear()
 
     async def _close(self, cut: Cut) -> None:
-        closed = await self._threads.call(self._engine.kill_backend, cut.slot, cut.ending)
+        closed = await self._threads.call(self._engine.kill_backend, cut.slot, cut.reason)
         if closed:
-            _log.warning("%s/%s: %s closed, as %s", *cut.key, plural(closed, "session"), _REASONS[cut.ending])
+            _log.warning("%s/%s: %s closed, as %s", *cut.key, plural(closed, "session"), _REASONS[cut.reason])

@@ -55,8 +55,8 @@ class Rebalancer:
             surpluses: dict[str, int] = {}
             for names in pool.groups().values():
                 surpluses |= surplus({name: shares[name] for name in names})
-            quiet_ms = round(pool.config.rebalance.quiet * 1000)
+            idle_ms = round(pool.config.rebalance.quiet * 1000)
             for name, count in allot(surpluses, pool.config.rebalance, REBALANCE_INTERVAL, self._dice).items():
-                await self._threads.call(self._engine.close_idle, pool.backends[name].slot, count, quiet_ms)
+                await self._threads.call(self._engine.close_idle, pool.backends[name].slot, count, idle_ms)
         if not self._until:
             self.active.clear()

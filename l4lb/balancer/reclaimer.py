@@ -10,7 +10,7 @@ from l4lb.balancer.store import Change, Reason
 from l4lb.base.tasks import repeat
 from l4lb.base.text import plural
 from l4lb.base.threads import ThreadPool
-from l4lb.engine.api import Ending, Engine, SlotKind
+from l4lb.engine.api import CloseReason, Engine, SlotKind
 from l4lb.state.removals import Removal, SlotKey, removals
 from l4lb.state.state import State
 
@@ -120,7 +120,7 @@ class Reclaimer:
     async def _enforce_timeouts(self) -> None:
         now = asyncio.get_running_loop().time()
         for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
-            killed = await self._threads.call(self._engine.kill_backend, key[1], Ending.DRAINED)
+            killed = await self._threads.call(self._engine.kill_backend, key[1], CloseReason.DRAINED)
             del self._deadlines[key]
             if killed:
                 label = self._removals[key].label

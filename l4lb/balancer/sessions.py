@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from l4lb.balancer.events import EventPump
 from l4lb.base.threads import ThreadPool
-from l4lb.engine.api import Ending, Engine, SessionRecord
+from l4lb.engine.api import CloseReason, Engine, SessionRecord
 from l4lb.errors import ControlError
 from l4lb.state.names import Names
 from l4lb.state.removals import SlotKey
@@ -49,7 +49,7 @@ class Sessions:
 
     async def kill_of(self, slot: int) -> int:
         """Close the sessions of a backend; how many."""
-        return await self._threads.call(self._engine.kill_backend, slot, Ending.KILLED)
+        return await self._threads.call(self._engine.kill_backend, slot, CloseReason.KILLED)
 
     def _deliver(self, records: list[SessionRecord]) -> None:
         self._on_events([self._names.session(record) for record in records])

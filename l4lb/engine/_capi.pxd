@@ -137,7 +137,7 @@ cdef extern from "l4lb.h" nogil:
         uint64_t busy
         uint64_t latency_us
         uint64_t failures_total
-        uint64_t answered_total
+        uint64_t responded_total
         uint64_t turns_total
         uint64_t received_bytes_total
 

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 from l4lb.engine.api import (
     BackendSummary,
-    Ending,
+    CloseReason,
     EngineOptions,
     NetworkTable,
     PoolSpec,
@@ -29,7 +29,7 @@ CLOSE_REASONS: tuple[tuple[str, str], ...]
 REJECT_REASONS: tuple[str, ...]
 
 def maglev_table(names: Sequence[str], weights: Sequence[int], size: int) -> list[int]:
-    """The Maglev table of these backends, as indices into them. `size` must be prime: OSError otherwise."""
+    """The Maglev table of these backends, as indices into `names`. OSError if `size` is not prime."""
 
 class NativeEngine:
     options: EngineOptions
@@ -37,14 +37,14 @@ class NativeEngine:
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def start_watchdog(self, name: bytes, interval_ms: int, control_ms: int) -> None:
-        """Send WATCHDOG=1 to the unix datagram socket `name`, an abstract one with a NUL in front, each interval in
-        which every worker had an iteration, and as long as `control_works` was called within `control_ms`."""
+        """Send WATCHDOG=1 to the unix datagram socket `name` (an abstract name begins with a NUL) in each interval,
+        while every worker has iterations and the last call of `control_works` is at most `control_ms` old."""
 
     def stop_watchdog(self) -> None:
-        """Send nothing any more. Idempotent."""
+        """Stop sending. Idempotent."""
 
     def control_works(self) -> None:
-        """The control plane does not stand still. Any thread."""
+        """Report that the control plane works. Any thread."""
 
     def close(self) -> None: ...
     def take_slot(self, kind: SlotKind) -> int: ...
@@ -62,7 +62,7 @@ class NativeEngine:
     def sticky_write(self, pool: int, entries: Sequence[StickyEntry]) -> int: ...
     def sessions(self, worker: int, after: int = 0, limit: int = 1024) -> list[SessionRecord]: ...
     def kill_session(self, session: int) -> bool: ...
-    def kill_backend(self, slot: int, ending: Ending) -> int: ...
+    def kill_backend(self, slot: int, reason: CloseReason) -> int: ...
     def set_draining(self, slots: Sequence[int], draining: bool, spread_ms: int = 0) -> int: ...
     def close_idle(self, slot: int, limit: int, idle_ms: int) -> int: ...
     @property

@@ -1,6 +1,6 @@
-"""The compiled skin over src_c/l4lb.h: conversions, and nothing that decides.
+"""The compiled binding of src_c/l4lb.h: conversions only, no decisions.
 
-Calls are few and coarse. The GIL is released around those that wait for a worker.
+Calls are few and coarse. Calls that wait for a worker release the GIL.
 """
 
 import errno
@@ -16,7 +16,7 @@ from posix.unistd cimport getpid
 from l4lb.engine._capi cimport *
 
 from l4lb.engine.api import (
-    Ending,
+    CloseReason,
     EventKind,
     Path,
     Phase,
@@ -103,14 +103,14 @@ CLOSE_REASONS = tuple(
 REJECT_REASONS = tuple(reject_table[i].decode() for i in range(L4LB_N_REJECT))
 BOUNDS = tuple(bounds_table[i] / 1e6 for i in range(L4LB_N_BUCKETS - 1))
 
-ENDINGS = {
-    Ending.KILLED: L4LB_CLOSE_KILLED,
-    Ending.DRAINED: L4LB_CLOSE_DRAINED,
-    Ending.BACKEND_DOWN: L4LB_CLOSE_BACKEND_DOWN,
-    Ending.BETTER_UP: L4LB_CLOSE_BETTER_UP,
+CLOSE_CODES = {
+    CloseReason.KILLED: L4LB_CLOSE_KILLED,
+    CloseReason.DRAINED: L4LB_CLOSE_DRAINED,
+    CloseReason.BACKEND_DOWN: L4LB_CLOSE_BACKEND_DOWN,
+    CloseReason.BETTER_UP: L4LB_CLOSE_BETTER_UP,
 }
 
-# How long a listing or a kill waits for a worker. A worker's turn takes milliseconds.
+# How long a listing or a kill waits for a worker, whose iterations take milliseconds.
 cdef int WAIT_MS = 2000
 
 # Sessions or events copied out of the data plane at once.
@@ -118,7 +118,7 @@ cdef size_t BATCH = 256
 
 
 cdef int check(int result) except -1:
-    """The one door for errors: -errno becomes OSError, of the subclass that fits."""
+    """Raise -errno as an OSError of the subclass that fits."""
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
@@ -150,15 +150,15 @@ cdef class Arena:
 
 
 cdef size_t fill_prefixes(const l4lb_prefix **out, bytes packed) except? 0:
-    """Borrows the bytes: they live as long as the spec they are part of."""
+    """Borrows the bytes, which live as long as their spec."""
     if len(packed) % sizeof(l4lb_prefix) != 0:
-        raise ValueError("packed networks have 17 bytes each")
+        raise ValueError("packed networks must have 17 bytes each")
     out[0] = <const l4lb_prefix *><const char *>packed
     return len(packed) // sizeof(l4lb_prefix)
 
 
 cdef class NetworkTable:
-    """A compiled table. Snapshots share it: it is freed with the last of them, or with this object if that is later."""
+    """A compiled table, shared with snapshots by count."""
 
     cdef lb_lpm *_lpm
 
@@ -180,7 +180,7 @@ cdef class NetworkTable:
 
 
 cdef lb_lpm *lpm_of(table) except? NULL:
-    """Borrows it: the snapshot that is made of it shares it."""
+    """Borrows the table: the snapshot adds its own share."""
     return NULL if table is None else (<NetworkTable?>table)._lpm
 
 
@@ -220,7 +220,7 @@ cdef const l4lb_source *fill_sources(Arena arena, sources) except NULL:
 
 
 cdef int fill_timeouts(l4lb_timeouts *out, spec) except -1:
-    """A timeout beyond 49 days is as good as 49 days."""
+    """Longer timeouts are cut to what 32 bits hold: 49 days."""
     out.idle_ms = min(spec.idle_ms, UINT32_MAX)
     out.half_close_ms = min(spec.half_close_ms, UINT32_MAX)
     out.first_byte_ms = min(spec.first_byte_ms, UINT32_MAX)
@@ -292,7 +292,7 @@ cdef int fill_listener(Arena arena, l4lb_listener_config *out, spec, size_t n_wo
 
 
 cdef class StatTable:
-    """A table of statistics of `l4lb.h`: its lines for Python, and the means to read a struct by them."""
+    """A table of statistics of `l4lb.h`: its lines as `Stat`, and a reader of the struct that they describe."""
 
     cdef const stat_line *_lines
     cdef tuple _attributes
@@ -312,7 +312,7 @@ cdef class StatTable:
         return table
 
     cdef dict read(self, const void *values):
-        """The values of a struct by attribute, see `Stat`."""
+        """The values of the struct, by `Stat.attribute`."""
         cdef const char *base = <const char *>values
         cdef size_t i = 0
         cdef dict read = {}
@@ -382,7 +382,7 @@ cdef object to_record(const l4lb_session_record *record):
 
 
 cdef class NativeEngine:
-    """The data plane in C. See `l4lb.engine.api.Engine` for what each method promises."""
+    """The data plane in C. `l4lb.engine.api.Engine` documents the methods."""
 
     cdef l4lb_engine *_engine
     cdef int _pid
@@ -404,7 +404,7 @@ cdef class NativeEngine:
             l4lb_engine_free(self._engine)
 
     cdef bint ours(self):
-        """A forked child has the memory of the engine, but not its threads: to end them would take for ever."""
+        """False in a forked child: it has the memory of the engine but not its threads, and joining them would hang."""
         return self._pid == getpid()
 
     cdef l4lb_engine *open(self) except NULL:
@@ -503,7 +503,7 @@ cdef class NativeEngine:
                 summaries[i].busy,
                 summaries[i].latency_us / 1e6,
                 summaries[i].failures_total,
-                summaries[i].answered_total,
+                summaries[i].responded_total,
                 summaries[i].turns_total,
                 summaries[i].received_bytes_total,
             )
@@ -555,7 +555,7 @@ cdef class NativeEngine:
             given[i].left_ms = <uint64_t>max(0.0, entry.left * 1e3)
         added = l4lb_sticky_write(self.open(), pool, given, len(entries))
         if added == -errno.EINVAL:
-            raise ValueError("a slot of a backend that is not taken")
+            raise ValueError("the slot of a backend is not taken")
         return check(added)
 
     def sessions(self, uint32_t worker, uint64_t after=0, size_t limit=1024):
@@ -578,12 +578,12 @@ cdef class NativeEngine:
             return False
         return True
 
-    def kill_backend(self, uint32_t slot, ending):
+    def kill_backend(self, uint32_t slot, reason):
         cdef l4lb_engine *engine = self.open()
-        cdef l4lb_close reason = ENDINGS[ending]
+        cdef l4lb_close code = CLOSE_CODES[reason]
         cdef int result
         with nogil:
-            result = l4lb_kill_backend(engine, slot, reason, WAIT_MS)
+            result = l4lb_kill_backend(engine, slot, code, WAIT_MS)
         return check(result)
 
     def set_draining(self, slots, bint draining, uint32_t spread_ms=0):

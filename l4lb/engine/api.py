@@ -1,11 +1,11 @@
-"""What the control plane knows of the data plane.
+"""The data plane as the control plane sees it.
 
-The types here are the seam between deciding (Python) and forwarding (C). They mirror `src_c/l4lb.h`, which documents
-every field's meaning and unit. `Engine` is the protocol that the compiled `l4lb.engine.NativeEngine` and the tests'
-fake both satisfy.
+The types here separate deciding (Python) from forwarding (C). They mirror `src_c/l4lb.h`, which documents the meaning
+and unit of every field. `Engine` is the protocol of the compiled `l4lb.engine.NativeEngine` and of the fake in the
+tests.
 
-A *slot* is the identity of a listener, pool or backend across snapshots: live numbers belong to the slot, so whoever
-maps names to slots (`l4lb.balancer`) decides what survives a reload.
+A *slot* is the identity of a listener, pool or backend across snapshots. Its numbers belong to the slot, so the code
+that maps names to slots (`l4lb.balancer`) decides what survives a reload.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SessionState(enum.IntEnum):
     QUEUE = 3
     HELLO = 4
     CLOSING = 5
-    """Over, but its peers may not have everything yet."""
+    """Over, but its peers may not have all bytes yet."""
 
 
 class Phase(enum.IntEnum):
@@ -90,8 +90,8 @@ class Path(enum.IntEnum):
     SPLICE = 1
 
 
-class Ending(enum.Enum):
-    """Why every session of a backend is closed. For the last two, a session that is still connecting goes to another
+class CloseReason(enum.Enum):
+    """Why all sessions of a backend are closed. With the last two, a session that is still connecting goes to another
     backend instead, if there is one for it."""
 
     KILLED = "killed"
@@ -157,15 +157,15 @@ class PoolSpec:
 
 
 class NetworkTable(Protocol):
-    """Networks as the data plane looks them up, each with a number or without (`Engine.compile_networks`)."""
+    """Networks in the form that the data plane looks up (`Engine.compile_networks`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSpec:
     """`fds` holds, for each bind address, one listening socket for each worker.
 
-    Without `allow` every client is let in, without `deny` none is turned away; a table of no networks matches none.
-    `routes` are server names, or `*.suffix`, with the pool of each; `pool` is for all other clients.
+    Without `allow` every client is let in, without `deny` none is rejected; an empty table matches no client. `routes`
+    are server names, or `*.suffix`, with the pool of each; `pool` is for all other clients.
     """
 
     slot: int
@@ -182,7 +182,7 @@ class ListenerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One whole data-plane configuration; `ListenerSpec.pool` and its routes index `pools`."""
+    """One complete configuration of the data plane; `ListenerSpec.pool` and its routes index `pools`."""
 
     listeners: Sequence[ListenerSpec] = ()
     pools: Sequence[PoolSpec] = ()
@@ -201,21 +201,22 @@ class EngineOptions:
 
 
 class BackendSummary(NamedTuple):
-    """What is watched of a backend all the time. `latency` is 0 when nothing is known; `failures_total` are connects
-    that failed or timed out and sessions that it reset before its first byte, `answered_total` those that got one."""
+    """The numbers of a backend that are watched all the time. `latency` is 0 while unknown. `failures_total` counts
+    connects that failed or timed out and sessions that the backend reset before its first byte; `responded_total`
+    counts sessions that received a first byte."""
 
     busy: int = 0
     latency: float = 0.0
     failures_total: int = 0
-    answered_total: int = 0
+    responded_total: int = 0
     turns_total: int = 0
     received_bytes_total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StickyEntry:
-    """A client and the slot of the backend it was given. `key` is its address, 16 bytes, IPv4 mapped into IPv6; `left`
-    the seconds until it is forgotten if it does not come again."""
+    """A client and the slot of its backend. `key` is the client's address, 16 bytes, IPv4 mapped into IPv6; `left` are
+    the seconds until the client is forgotten if it does not return."""
 
     key: bytes
     backend: int
@@ -224,9 +225,9 @@ class StickyEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """A session as it is, or at an event. `None` marks a phase that was never reached.
+    """A session as it is (in a listing), or at an event. `None` marks a phase that was never reached.
 
-    `event` is None in a listing; `close` is (reason, termination code) in a close event. Times are seconds, `started`
+    `event` is None in a listing; `close` is (reason, termination code) in a close event. Times are seconds; `started`
     is wall-clock time since the epoch.
     """
 
@@ -254,7 +255,7 @@ class SessionRecord:
 
 
 class Engine(Protocol):
-    """The data plane. One thread calls it (the control thread), except where a method says "any thread"."""
+    """The data plane. Only the control thread calls it, except where a method says "any thread"."""
 
     options: EngineOptions
 
@@ -268,28 +269,28 @@ class Engine(Protocol):
         """Free everything. Idempotent."""
 
     def take_slot(self, kind: SlotKind) -> int:
-        """A fresh identity with zeroed numbers. OSError(ENOSPC) when there is none left."""
+        """Take a free slot, with its numbers at zero. OSError(ENOSPC) if there is none left."""
 
     def give_slot(self, kind: SlotKind, slot: int) -> bool:
-        """Return an identity; False while a snapshot or session still uses it (try again after `reclaim`)."""
+        """Give a slot back; False while a snapshot or session still uses it (try again after `reclaim`)."""
 
     def publish(self, snapshot: Snapshot) -> None:
         """Replace the running snapshot, all or nothing. ValueError or OSError leaves the old one running."""
 
     def check_pool(self, pool: PoolSpec) -> None:
-        """Whether `publish` would take this pool: ValueError or OSError if not. It changes nothing."""
+        """Check whether `publish` would take this pool: ValueError or OSError if not. Changes nothing."""
 
     def compile_networks(self, networks: bytes, numbers: bytes | None = None) -> NetworkTable:
         """A table of packed networks (`l4lb.engine.packing`) and, for zones, the number of each, 4 bytes in this
-        machine's order. The longest network counts, and of equal ones the last. Any thread; takes long for many."""
+        machine's order. The longest network wins, and of equal ones the last. Any thread; slow for many networks."""
 
     def reclaim(self) -> int:
-        """Free retired snapshots; how many are left. At 0, sockets the newest snapshot lacks may be closed."""
+        """Free retired snapshots. Returns how many are left; at 0, sockets that the newest one lacks may be closed."""
 
     def backend_statistics(self, slot: int) -> BackendStatistics: ...
 
     def summaries(self, slots: Sequence[int]) -> list[BackendSummary]:
-        """Of many backends at once, cheaply."""
+        """The numbers of many backends at once, cheaply."""
 
     def listener_statistics(self, slot: int) -> ListenerStatistics: ...
 
@@ -298,30 +299,29 @@ class Engine(Protocol):
     def worker_statistics(self, worker: int) -> WorkerStatistics: ...
 
     def sticky_read(self, pool: int, after: int = 0, limit: int = 1024) -> tuple[list[StickyEntry], int]:
-        """Up to `limit` clients that the pool remembers, and `after` for the next call; none at the end. Whoever is
-        remembered all the time is there once. FileNotFoundError when the pool remembers none."""
+        """Up to `limit` clients that the pool remembers, and `after` for the next call; an empty list at the end. A
+        client that is remembered all the time appears once. FileNotFoundError if the pool remembers no clients."""
 
     def sticky_write(self, pool: int, entries: Sequence[StickyEntry]) -> int:
-        """Let the pool remember these too; how many it does. Clients that are known already, or came later, come first.
-        FileNotFoundError when the pool remembers none, ValueError for a bad key or slot."""
+        """Let the pool remember these clients, too; returns how many were added. Clients that are known already or came
+        later have precedence. FileNotFoundError if the pool remembers no clients, ValueError for a bad key or slot."""
 
     def sessions(self, worker: int, after: int = 0, limit: int = 1024) -> list[SessionRecord]:
         """Up to `limit` sessions of a worker with ids above `after`. Any thread; may wait for the worker."""
 
     def kill_session(self, session: int) -> bool:
-        """Close one session; False when it is gone. Any thread; may wait for the worker."""
+        """Close one session; False if it is gone. Any thread; may wait for the worker."""
 
-    def kill_backend(self, slot: int, ending: Ending) -> int:
-        """Close every session of a backend for this reason; how many. Any thread; may wait for the workers."""
+    def kill_backend(self, slot: int, reason: CloseReason) -> int:
+        """Close every session of a backend; returns how many. Any thread; may wait for the workers."""
 
     def set_draining(self, slots: Sequence[int], draining: bool, spread_ms: int = 0) -> int:
-        """Close the sessions of these backends once they are quiet, from now on or no longer; how many are already.
-        With `spread_ms` they begin to leave one after the other within that time. Any thread; may wait for the
-        workers."""
+        """Drain these backends, which closes each session once it is idle, or stop draining them. `spread_ms` spreads
+        the closing over that time. Returns how many sessions are idle already. Any thread; may wait for the workers."""
 
     def close_idle(self, slot: int, limit: int, idle_ms: int) -> int:
-        """Close up to `limit` sessions of a backend that have been quiet so long; how many. Any thread; may wait for
-        the workers."""
+        """Close up to `limit` sessions of a backend that have been idle for `idle_ms`; returns how many. Any thread;
+        may wait for the workers."""
 
     @property
     def event_fd(self) -> int:

@@ -1,4 +1,4 @@
-"""Addresses in the shape the kernel and the data plane want them: plain bytes."""
+"""Addresses and networks as the bytes that the kernel and the data plane take."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _UNIX_PATH_MAX = 108
 
 
 def pack_address(family: socket.AddressFamily, address: SocketAddress) -> bytes:
-    """A `struct sockaddr_*` for connect(2). ValueError when the address does not fit its family."""
+    """A `struct sockaddr_*` for connect(2). ValueError if the address does not fit its family."""
     if isinstance(address, str):
         path = os.fsencode(address)
         if family is not socket.AF_UNIX or not 0 < len(path) < _UNIX_PATH_MAX:
             raise ValueError(f"not a unix socket path: {address!r}")
-        # An abstract name is exactly its bytes; a path ends with a NUL.
+        # An abstract name has no terminator; a path ends with a NUL.
         return struct.pack("=H", family) + (path if path[0] == 0 else path + b"\0")
     host, port = address[0], address[1]
     try:
@@ -37,7 +37,7 @@ def pack_address(family: socket.AddressFamily, address: SocketAddress) -> bytes:
 
 
 def pack_networks(networks: Iterable[Network]) -> bytes:
-    """16 bytes of address and one of length for each; IPv4 is mapped into IPv6."""
+    """For each network 16 bytes of address, IPv4 mapped into IPv6, and one of length."""
     return b"".join(map(_pack_network, networks))
 
 

@@ -1,7 +1,7 @@
 """Statistics of the data plane, under the names of the tables in `src_c/l4lb.h`.
 
-Those tables are the only list of statistics: the engine reads them by it, and the metrics, the API and the reference
-are made from it. The classes here declare only what the control plane itself uses.
+Those tables are the only list of statistics: the engine reads structs by them, and the metrics, the API and the
+reference are generated from them. The classes here declare only what the control plane itself uses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class StatKind(enum.IntEnum):
 
 
 class Stat(NamedTuple):
-    """A line of a table in `l4lb.h`. A name that ends in `_us` is a time in microseconds, 0 while it is unknown."""
+    """A line of a table in `l4lb.h`. A name that ends in `_us` is a time in microseconds, 0 while unknown."""
 
     name: str
     kind: StatKind
@@ -30,13 +30,13 @@ class Stat(NamedTuple):
 
     @property
     def attribute(self) -> str:
-        """The attribute of `Statistics` that holds it. Times are seconds there, or None while unknown."""
+        """The attribute of `Statistics` with its value. Times are in seconds there, None while unknown."""
         return self.name.removesuffix("_us")
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts of each bucket (not cumulative; one more bucket than bounds) and the sum, in seconds."""
+    """The count of each bucket (not cumulative; one more bucket than bounds), and the sum in seconds."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -79,7 +79,7 @@ class BackendStatistics(Statistics):
 
 
 class ListenerStatistics(Statistics):
-    """L4LB_LISTENER_STATS, and the clients turned away by reason (L4LB_REJECT_TABLE)."""
+    """L4LB_LISTENER_STATS, and the rejected clients by reason (L4LB_REJECT_TABLE)."""
 
     connections: int
     connections_total: int
@@ -96,8 +96,8 @@ class StickyStatistics(Statistics):
 
 
 class PoolStatistics(Statistics):
-    """L4LB_POOL_STATS, and the closed sessions by (reason, termination code) (L4LB_CLOSE_TABLE). `sticky` is None where
-    clients are not remembered."""
+    """L4LB_POOL_STATS, and the closed sessions by (reason, termination code) (L4LB_CLOSE_TABLE). `sticky` is None if
+    the pool does not remember clients."""
 
     queued: int
     queue: Histogram

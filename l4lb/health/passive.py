@@ -90,7 +90,7 @@ def observe(track: OutlierTrack, summary: BackendSummary, rules: PassiveRules, n
     if (
         before is None
         or summary.failures_total < before.failures_total
-        or summary.answered_total < before.answered_total
+        or summary.responded_total < before.responded_total
     ):
         return replace(track, summary=summary)
     spoke = summary.received_bytes_total != before.received_bytes_total
@@ -98,7 +98,7 @@ def observe(track: OutlierTrack, summary: BackendSummary, rules: PassiveRules, n
     if summary == before and owes is (track.silent_since is not None):
         return track  # most of thousands of backends are unchanged
     failed = summary.failures_total - before.failures_total
-    answered = summary.answered_total - before.answered_total
+    answered = summary.responded_total - before.responded_total
     return replace(
         track,
         summary=summary,

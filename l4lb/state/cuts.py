@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from l4lb.engine.api import Ending
+from l4lb.engine.api import CloseReason
 from l4lb.state.state import BackendKey, PoolEntry, State
 
 
@@ -15,7 +15,7 @@ class Cut:
 
     key: BackendKey
     slot: int
-    ending: Ending
+    reason: CloseReason
 
 
 def cuts(before: State, after: State) -> Iterator[Cut]:
@@ -24,23 +24,23 @@ def cuts(before: State, after: State) -> Iterator[Cut]:
         old = before.pools.get(name)
         if old is None or old is pool:
             continue
-        endings = {**_lowered(old, pool), **_downed(old, pool)}
-        for backend, ending in endings.items():
+        reasons = {**_lowered(old, pool), **_downed(old, pool)}
+        for backend, reason in reasons.items():
             if backend in old.backends:
-                yield Cut((name, backend), pool.backends[backend].slot, ending)
+                yield Cut((name, backend), pool.backends[backend].slot, reason)
 
 
-def _downed(before: PoolEntry, after: PoolEntry) -> dict[str, Ending]:
-    return dict.fromkeys(after.cut_off() - before.cut_off(), Ending.BACKEND_DOWN)
+def _downed(before: PoolEntry, after: PoolEntry) -> dict[str, CloseReason]:
+    return dict.fromkeys(after.cut_off() - before.cut_off(), CloseReason.BACKEND_DOWN)
 
 
-def _lowered(before: PoolEntry, after: PoolEntry) -> dict[str, Ending]:
+def _lowered(before: PoolEntry, after: PoolEntry) -> dict[str, CloseReason]:
     """The backends ranked below one that came up. A backend that is only used in a panic has not come up."""
     if after.config.on_up == "keep":
         return {}
     order = after.ranks()
     risen = {order[name] for name in _serving(after) - _serving(before)}
-    return {name: Ending.BETTER_UP for name, rank in order.items() if risen and rank > min(risen)}
+    return {name: CloseReason.BETTER_UP for name, rank in order.items() if risen and rank > min(risen)}
 
 
 def _serving(pool: PoolEntry) -> set[str]:

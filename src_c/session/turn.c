@@ -56,7 +56,7 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
     lb_count_add(&counters->received_bytes_total, bytes);
     if (session->first_byte_us == UINT64_MAX) {
         session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
-        lb_count_add(&counters->answered_total, 1);
+        lb_count_add(&counters->responded_total, 1);
     }
     if ((events & LB_TURN_PIECE) != 0) {
         phase->expected = (more ? LB_END_UNKNOWN : lb_end_model_predict(model, phase->piece)) & 3;

@@ -138,8 +138,7 @@ uint32_t lb_lpm_find(const struct lb_lpm *lpm, const uint8_t bytes[16]) {
     address_t address = load(bytes);
     size_t at = 0, left = lpm->n;
 
-    /* Find the last start that is not above the address: one well-predicted loop, without a branch on the comparison.
-     * */
+    /* Find the last start not above the address: one well-predicted loop, without a branch on the comparison. */
     while (left > 1) {
         size_t half = left / 2;
         at = lpm->starts[at + half] <= address ? at + half : at;

@@ -54,7 +54,7 @@ int l4lb_read_summaries(const struct l4lb_engine *engine, const uint32_t *slots,
             out[i].failures_total += lb_count_read(&counted->connect_failures_total) +
                                      lb_count_read(&counted->connect_timeouts_total) +
                                      lb_count_read(&counted->resets_total);
-            out[i].answered_total += lb_count_read(&counted->answered_total);
+            out[i].responded_total += lb_count_read(&counted->responded_total);
             out[i].turns_total += lb_count_read(&counted->turns_total);
             out[i].received_bytes_total += lb_count_read(&counted->received_bytes_total);
         }

@@ -50,7 +50,7 @@ def everything(stage: Stage) -> tuple[object, ...]:
         for name, pool in stage.balancer.pools().items()
     }
     tasks = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
-    held = set(stage.engine.slots), len(stage.engine.snapshots), dict(stage.engine.leaving), listening_sockets()
+    held = set(stage.engine.slots), len(stage.engine.snapshots), dict(stage.engine.draining), listening_sockets()
     return pools, found, stage.balancer.listeners(), tasks, *held
 
 
@@ -281,11 +281,11 @@ def test_rebalancing_moves_nothing_between_tiers_and_zones(monkeypatch: pytest.M
             slots = {backend.name: backend.slot for backend in stage.engine.snapshot.pools[0].backends}
             counts.update({slots["b0"]: 40, slots["b3"]: 10})
             await stage.balancer.parts.rebalancer.round()
-            ((slot, count, _),) = stage.engine.closed_quiet
+            ((slot, count, _),) = stage.engine.closed_idle
             assert (slot, count) == (slots["b0"], 20)
             counts.update({slots["b0"]: 20, slots["b1"]: 20})
             await stage.balancer.parts.rebalancer.round()
-            assert len(stage.engine.closed_quiet) == 1
+            assert len(stage.engine.closed_idle) == 1
 
     run(main())
 

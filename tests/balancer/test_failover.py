@@ -9,7 +9,7 @@ import pytest
 
 from l4lb.agent.protocol import AgentReport
 from l4lb.discovery.source import Readiness
-from l4lb.engine.api import Ending
+from l4lb.engine.api import CloseReason
 from l4lb.handover import restore
 from l4lb.handover.records import HandoverReader, seat_messages
 from l4lb.health.scheduler import Scheduler
@@ -39,8 +39,8 @@ def treated(before: State, **changes: dict[str, Any]) -> State:
     )
 
 
-def cut(before: State, after: State) -> dict[str, Ending]:
-    return {one.key[1]: one.ending for one in cuts(before, after)}
+def cut(before: State, after: State) -> dict[str, CloseReason]:
+    return {one.key[1]: one.reason for one in cuts(before, after)}
 
 
 DOWNS: dict[str, dict[str, Any]] = {
@@ -57,7 +57,7 @@ DOWNS: dict[str, dict[str, Any]] = {
 def test_sessions_end_where_a_backend_is_down_whoever_says_so(change: dict[str, Any]) -> None:
     before = state(CLOSE)
     after = treated(before, a=change)
-    assert cut(before, after) == {"a": Ending.BACKEND_DOWN}
+    assert cut(before, after) == {"a": CloseReason.BACKEND_DOWN}
     assert cut(after, treated(after, b={"weight": 3})) == {}
     kept = state({})
     assert cut(kept, treated(kept, a=change)) == {}
@@ -68,7 +68,7 @@ def test_sessions_stay_where_a_backend_only_takes_no_new_ones(change: dict[str, 
     before = state(CLOSE)
     drained = treated(before, a=change)
     assert cut(before, drained) == {}
-    assert cut(drained, treated(drained, a={"health": DOWN})) == {"a": Ending.BACKEND_DOWN}
+    assert cut(drained, treated(drained, a={"health": DOWN})) == {"a": CloseReason.BACKEND_DOWN}
 
 
 def test_a_panicking_pool_believes_no_check_until_it_has_calmed_down() -> None:
@@ -77,7 +77,7 @@ def test_a_panicking_pool_believes_no_check_until_it_has_calmed_down() -> None:
     assert panic.pools["app"].panic
     assert cut(before, panic) == {}
     calm = treated(panic, b={"health": UP}, c={"health": UP})
-    assert cut(panic, calm) == {"a": Ending.BACKEND_DOWN}
+    assert cut(panic, calm) == {"a": CloseReason.BACKEND_DOWN}
 
 
 def test_a_backend_that_is_down_when_the_file_says_close_loses_its_sessions() -> None:
@@ -86,7 +86,7 @@ def test_a_backend_that_is_down_when_the_file_says_close_loses_its_sessions() ->
     after = treated(
         merged(wanted), **{name: {"health": one.health} for name, one in before.pools["app"].backends.items()}
     )
-    assert cut(before, after) == {"a": Ending.BACKEND_DOWN}
+    assert cut(before, after) == {"a": CloseReason.BACKEND_DOWN}
 
 
 def test_a_backend_that_is_new_has_no_sessions_to_lose() -> None:
@@ -99,7 +99,7 @@ def test_sessions_on_lower_tiers_end_when_a_better_backend_comes_up() -> None:
     pool = {"on_up": "close_lower"}
     before = state(pool, a=DOWN)
     after = treated(before, a={"health": UP})
-    assert cut(before, after) == {"b": Ending.BETTER_UP, "c": Ending.BETTER_UP}
+    assert cut(before, after) == {"b": CloseReason.BETTER_UP, "c": CloseReason.BETTER_UP}
     assert cut(after, before) == {}
     assert cut(state({}, a=DOWN), state({})) == {}
     # One of the same tier is no better.
@@ -113,7 +113,7 @@ def test_a_backend_that_is_only_used_in_a_panic_has_not_come_up() -> None:
     assert panic.pools["app"].panic
     assert "a" in panic.pools["app"].accepting()
     assert cut(before, panic) == {}
-    assert cut(panic, treated(panic, a={"health": UP})) == {"b": Ending.BETTER_UP, "c": Ending.BETTER_UP}
+    assert cut(panic, treated(panic, a={"health": UP})) == {"b": CloseReason.BETTER_UP, "c": CloseReason.BETTER_UP}
 
 
 def test_a_better_backend_that_is_held_back_ends_no_session() -> None:
@@ -123,13 +123,13 @@ def test_a_better_backend_that_is_held_back_ends_no_session() -> None:
     after = treated(before, a={"health": UP})
     assert cut(before, after) == {}
     free = replace(after, pools={"app": replace(after.pools["app"], seat=Seat(0))})
-    assert cut(after, free) == {"b": Ending.BETTER_UP, "c": Ending.BETTER_UP}
+    assert cut(after, free) == {"b": CloseReason.BETTER_UP, "c": CloseReason.BETTER_UP}
 
 
 def test_what_ends_is_known_by_its_slot() -> None:
     before = state(CLOSE)
     (one,) = cuts(before, treated(before, a={"health": DOWN}))
-    assert one == Cut(("app", "a"), before.pools["app"].backends["a"].slot, Ending.BACKEND_DOWN)
+    assert one == Cut(("app", "a"), before.pools["app"].backends["a"].slot, CloseReason.BACKEND_DOWN)
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +173,7 @@ def test_the_data_plane_knows_of_it_before_sessions_end_and_it_is_tried_again() 
                 await stage.balancer.parts.cutter.round()
             stage.engine.kill_error = None
             await stage.balancer.parts.cutter.round()
-            assert stage.engine.endings == [(slots(stage)["a"], Ending.BACKEND_DOWN)]
+            assert stage.engine.close_reasons == [(slots(stage)["a"], CloseReason.BACKEND_DOWN)]
             assert not stage.balancer.parts.cutter.active.is_set()
 
     run(main())
@@ -187,7 +187,7 @@ def test_a_backend_that_left_meanwhile_is_left_alone() -> None:
             await eventually(stage.balancer.parts.cutter.active.is_set)
             await stage.apply(config(*TIERS[1:], pool=CHECKED | CLOSE))
             await stage.balancer.parts.cutter.round()
-            assert stage.engine.endings == []
+            assert stage.engine.close_reasons == []
 
     run(main())
 

@@ -94,17 +94,17 @@ def test_quiet_sessions_leave_with_their_backend_unless_the_pool_keeps_them() ->
             stage.balancer.set_backend("app", B, state=AdminState.DRAIN)
             await stage.apply(config(A, B, pool=keep))
             await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving == {}
+            assert stage.engine.draining == {}
             # Whoever is drained follows the file; whoever has left does not.
             await stage.apply(config(A, B))
             await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving == {slots[B]: True}
+            assert stage.engine.draining == {slots[B]: True}
             await stage.apply(config(A, B, pool=keep))
             await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving == {slots[B]: False}
+            assert stage.engine.draining == {slots[B]: False}
             stage.balancer.drain_all()
             await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving == {slots[B]: False}
+            assert stage.engine.draining == {slots[B]: False}
 
     run(main())
 
@@ -124,10 +124,10 @@ def test_quiet_sessions_leave_over_the_time_that_their_pool_says() -> None:
             assert stage.engine.spreads == {slots[B]: 2500, slots[C]: 2500}
             stage.balancer.set_backend("app", B, state=AdminState.READY)
             await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving[slots[B]] is False
+            assert stage.engine.draining[slots[B]] is False
             stage.balancer.drain_all()
             await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving == dict.fromkeys(slots.values(), True)
+            assert stage.engine.draining == dict.fromkeys(slots.values(), True)
             assert stage.engine.spreads == dict.fromkeys(slots.values(), 2500)
 
     run(main())

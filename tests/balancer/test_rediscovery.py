@@ -59,7 +59,7 @@ def test_found_backends_come_and_go_beside_the_listed_ones(tmp_path: Path) -> No
             found.write(B)
             await found.wait_usable(B, C)
             await found.stage.balancer.parts.reclaimer.round()
-            assert found.stage.engine.leaving[slot] is True
+            assert found.stage.engine.draining[slot] is True
             assert found.stage.balancer.pools()["app"].discovery is not None
 
     run(main())

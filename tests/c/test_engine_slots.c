@@ -91,7 +91,7 @@ TEST(slots_that_come_and_go_are_always_the_same_few) {
 TEST(pulses_of_many_backends_say_what_each_ones_numbers_say) {
     static struct balancer balancer;
     uint32_t slots[BACKENDS + 1];
-    struct l4lb_backend_summary pulses[BACKENDS + 1];
+    struct l4lb_backend_summary summaries[BACKENDS + 1];
     uint64_t answered = 0;
 
     balancer_echo(&balancer, &usual);
@@ -103,19 +103,19 @@ TEST(pulses_of_many_backends_say_what_each_ones_numbers_say) {
     UNTIL(sessions_now(balancer.engine) == 0);
     for (int i = 0; i < BACKENDS; i++)
         slots[i] = balancer.backends[i].slot;
-    CHECK_OK(l4lb_read_summaries(balancer.engine, slots, BACKENDS, pulses));
+    CHECK_OK(l4lb_read_summaries(balancer.engine, slots, BACKENDS, summaries));
     for (int i = 0; i < BACKENDS; i++) {
         struct l4lb_backend_stats stats = balancer_backend(&balancer, i);
-        CHECK_EQ(pulses[i].received_bytes_total, stats.received_bytes_total);
-        CHECK_EQ(pulses[i].turns_total, stats.turns_total);
-        CHECK_EQ(pulses[i].answered_total, stats.connections_total);
-        CHECK_EQ(pulses[i].failures_total, 0);
-        CHECK_EQ(pulses[i].busy, 0);
-        answered += pulses[i].answered_total;
+        CHECK_EQ(summaries[i].received_bytes_total, stats.received_bytes_total);
+        CHECK_EQ(summaries[i].turns_total, stats.turns_total);
+        CHECK_EQ(summaries[i].responded_total, stats.connections_total);
+        CHECK_EQ(summaries[i].failures_total, 0);
+        CHECK_EQ(summaries[i].busy, 0);
+        answered += summaries[i].responded_total;
     }
     CHECK_EQ(answered, 2 * BACKENDS);
     slots[BACKENDS] = UINT32_MAX;
-    CHECK_EQ(l4lb_read_summaries(balancer.engine, slots, BACKENDS + 1, pulses), -EINVAL);
+    CHECK_EQ(l4lb_read_summaries(balancer.engine, slots, BACKENDS + 1, summaries), -EINVAL);
     CHECK_OK(l4lb_read_summaries(balancer.engine, NULL, 0, NULL));
     balancer_fini(&balancer);
 }

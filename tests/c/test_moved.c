@@ -84,7 +84,7 @@ TEST(in_a_turn_the_response_was_first_and_the_rest_is_the_next_request) {
     move(session, REQUEST, 0);
     move(session, REQUEST, RESPONSE);
     CHECK_EQ(stats()->turns_total, 2);
-    CHECK_EQ(stats()->answered_total, 1);
+    CHECK_EQ(stats()->responded_total, 1);
     CHECK_EQ(session->phase.state, LB_PHASE_WAIT);
     end(client);
 }

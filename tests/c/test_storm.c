@@ -619,7 +619,7 @@ static void balance_backend(uint32_t slot, bool calm) {
         CHECK_EQ(stats.sent_bytes_total, account->bytes_in);
         CHECK_EQ(stats.received_bytes_total, account->bytes_out);
         CHECK_EQ(stats.turns_total, account->turns);
-        CHECK_EQ(stats.answered_total, account->answered);
+        CHECK_EQ(stats.responded_total, account->answered);
     }
     world.totals.retried += stats.retries_total;
     world.totals.calm_in += calm ? stats.sent_bytes_total : 0;

@@ -47,7 +47,7 @@ TEST(a_request_begins_a_turn_and_silence_after_the_response_ends_it) {
     CHECK(session->claim.busy);
     pass_ms(30);
     lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
-    CHECK_EQ(stats()->answered_total, 1);
+    CHECK_EQ(stats()->responded_total, 1);
     CHECK_EQ(stats()->received_bytes_total, RESPONSE);
     CHECK_EQ(count(&stats()->first_byte), 1);
     CHECK(session->first_byte_us != UINT64_MAX);

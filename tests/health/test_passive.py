@@ -42,7 +42,7 @@ class Pool:
         summary = self.summaries[name]
         self.summaries[name] = summary._replace(
             failures_total=summary.failures_total + failed,
-            answered_total=summary.answered_total + answered,
+            responded_total=summary.responded_total + answered,
             received_bytes_total=summary.received_bytes_total + max(received, answered),
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 from l4lb.engine import BACKEND_STATS, WORKER_STATS
 from l4lb.engine.api import (
     BackendSummary,
-    Ending,
+    CloseReason,
     EngineOptions,
     PoolSpec,
     SessionRecord,
@@ -68,11 +68,11 @@ class FakeEngine:
     records: list[SessionRecord] = field(default_factory=list)
     events: list[SessionRecord] = field(default_factory=list)
     killed_backends: list[int] = field(default_factory=list)
-    endings: list[tuple[int, Ending]] = field(default_factory=list)
+    close_reasons: list[tuple[int, CloseReason]] = field(default_factory=list)
     kill_error: Exception | None = None
-    leaving: dict[int, bool] = field(default_factory=dict)
+    draining: dict[int, bool] = field(default_factory=dict)
     spreads: dict[int, int] = field(default_factory=dict)
-    closed_quiet: list[tuple[int, int, int]] = field(default_factory=list)
+    closed_idle: list[tuple[int, int, int]] = field(default_factory=list)
     compiled: int = 0
     killed_sessions: list[int] = field(default_factory=list)
     connections_total: Counter[int] = field(default_factory=Counter)
@@ -168,20 +168,20 @@ class FakeEngine:
         self.killed_sessions.append(session)
         return found
 
-    def kill_backend(self, slot: int, ending: Ending) -> int:
+    def kill_backend(self, slot: int, reason: CloseReason) -> int:
         if self.kill_error is not None:
             raise self.kill_error
-        self.endings.append((slot, ending))
+        self.close_reasons.append((slot, reason))
         self.killed_backends.append(slot)
         return 1
 
-    def set_draining(self, slots: Sequence[int], leaving: bool, spread_ms: int = 0) -> int:
-        self.leaving |= dict.fromkeys(slots, leaving)
+    def set_draining(self, slots: Sequence[int], draining: bool, spread_ms: int = 0) -> int:
+        self.draining |= dict.fromkeys(slots, draining)
         self.spreads |= dict.fromkeys(slots, spread_ms)
         return 0
 
-    def close_idle(self, slot: int, limit: int, quiet_ms: int) -> int:
-        self.closed_quiet.append((slot, limit, quiet_ms))
+    def close_idle(self, slot: int, limit: int, idle_ms: int) -> int:
+        self.closed_idle.append((slot, limit, idle_ms))
         return limit
 
     @property
