@@ -210,40 +210,40 @@ int l4lb_reclaim(struct l4lb_engine *engine);
 
 /* clang-format off */
 /* X(symbol, HAProxy termination code, reason). Order is the wire order of l4lb_pool_stats.closed. */
-#define L4LB_CLOSE_TABLE(X)                                      \
-    X(NORMAL, "--", "normal")                                    \
-    X(CLIENT_ABORT_CONNECT, "CC", "client_abort")                \
-    X(CLIENT_ABORT_QUEUE, "CQ", "client_abort") \
-    X(CLIENT_ABORT, "CD", "client_abort")                        \
-    X(CLIENT_LOST, "CD", "client_lost") \
-    X(SERVER_ABORT, "SD", "server_abort")                        \
-    X(SERVER_LOST, "SD", "server_lost") \
-    X(CONNECT_FAILED, "SC", "connect_failed")                    \
-    X(CONNECT_TIMEOUT, "sC", "connect_timeout")                  \
-    X(NO_BACKEND, "SC", "no_backend")                            \
-    X(QUEUE_FULL, "SQ", "queue_full") \
-    X(QUEUE_TIMEOUT, "sQ", "queue_timeout") \
-    X(CLIENT_IDLE, "cD", "idle")                                 \
-    X(SERVER_IDLE, "sD", "idle")                                 \
-    X(CLIENT_HALF_CLOSE, "cD", "half_close")                     \
-    X(SERVER_HALF_CLOSE, "sD", "half_close")                     \
-    X(CLIENT_FIRST_BYTE, "cD", "first_byte") \
-    X(SERVER_FIRST_BYTE, "sD", "first_byte") \
-    X(SERVER_RESPONSE, "sD", "response") \
-    X(CLIENT_STREAM_GAP, "cD", "stream_gap") \
-    X(SERVER_STREAM_GAP, "sD", "stream_gap") \
-    X(CLIENT_KEEPALIVE, "cD", "keepalive") \
-    X(LIFETIME, "LD", "lifetime")                                \
-    X(KILLED_QUEUE, "KQ", "killed") \
-    X(KILLED_CONNECT, "KC", "killed")                            \
-    X(KILLED, "KD", "killed")                                    \
-    X(BACKEND_DOWN_CONNECT, "DC", "backend_down") \
-    X(BACKEND_DOWN, "DD", "backend_down") \
-    X(BETTER_UP_CONNECT, "UC", "better_up") \
-    X(BETTER_UP, "UD", "better_up") \
-    X(DRAINED, "DD", "drained")                                  \
-    X(REBALANCED, "DD", "rebalanced") \
-    X(SHUTDOWN, "KD", "shutdown")                                \
+#define L4LB_CLOSE_TABLE(X)                                 \
+    X(NORMAL, "--", "normal")                               \
+    X(CLIENT_ABORT_CONNECT, "CC", "client_abort")           \
+    X(CLIENT_ABORT_QUEUE, "CQ", "client_abort")             \
+    X(CLIENT_ABORT, "CD", "client_abort")                   \
+    X(CLIENT_LOST, "CD", "client_lost")                     \
+    X(SERVER_ABORT, "SD", "server_abort")                   \
+    X(SERVER_LOST, "SD", "server_lost")                     \
+    X(CONNECT_FAILED, "SC", "connect_failed")               \
+    X(CONNECT_TIMEOUT, "sC", "connect_timeout")             \
+    X(NO_BACKEND, "SC", "no_backend")                       \
+    X(QUEUE_FULL, "SQ", "queue_full")                       \
+    X(QUEUE_TIMEOUT, "sQ", "queue_timeout")                 \
+    X(CLIENT_IDLE, "cD", "idle")                            \
+    X(SERVER_IDLE, "sD", "idle")                            \
+    X(CLIENT_HALF_CLOSE, "cD", "half_close")                \
+    X(SERVER_HALF_CLOSE, "sD", "half_close")                \
+    X(CLIENT_FIRST_BYTE, "cD", "first_byte")                \
+    X(SERVER_FIRST_BYTE, "sD", "first_byte")                \
+    X(SERVER_RESPONSE, "sD", "response")                    \
+    X(CLIENT_STREAM_GAP, "cD", "stream_gap")                \
+    X(SERVER_STREAM_GAP, "sD", "stream_gap")                \
+    X(CLIENT_KEEPALIVE, "cD", "keepalive")                  \
+    X(LIFETIME, "LD", "lifetime")                           \
+    X(KILLED_QUEUE, "KQ", "killed")                         \
+    X(KILLED_CONNECT, "KC", "killed")                       \
+    X(KILLED, "KD", "killed")                               \
+    X(BACKEND_DOWN_CONNECT, "DC", "backend_down")           \
+    X(BACKEND_DOWN, "DD", "backend_down")                   \
+    X(BETTER_UP_CONNECT, "UC", "better_up")                 \
+    X(BETTER_UP, "UD", "better_up")                         \
+    X(DRAINED, "DD", "drained")                             \
+    X(REBALANCED, "DD", "rebalanced")                       \
+    X(SHUTDOWN, "KD", "shutdown")                           \
     X(RESOURCE, "RC", "resource")
 /* clang-format on */
 
