@@ -90,7 +90,7 @@ async def doors_have(served: Served, count: int) -> None:
     await eventually(lambda: len(served.server._doors["admin address"].guards) == count)
 
 
-def test_clients_that_only_hold_connections_turn_nobody_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_only_hold_connections_keep_no_other_client_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_MAX", 3)
 
     async def case(served: Served) -> None:

@@ -72,7 +72,7 @@ def test_a_process_that_starts_is_not_ready() -> None:
     ]
 
 
-def test_nobody_is_missed_where_nobody_has_to_be_there() -> None:
+def test_a_pool_that_scales_to_zero_may_have_no_ready_backend() -> None:
     pools = {name: pool_status({"a": DOWN}, scale_to_zero=name == "asleep") for name in ("asleep", "bad")}
     assert readiness.warnings(make_status(pools)) == [BAD]
 

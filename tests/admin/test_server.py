@@ -38,7 +38,7 @@ def test_reading_works_over_both_sockets(run: Run) -> None:
     run(case)
 
 
-def test_openmetrics_is_served_to_who_asks(run: Run) -> None:
+def test_openmetrics_is_served_on_request(run: Run) -> None:
     async def case(served: Served) -> None:
         async with served.tcp.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}) as got:
             assert got.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
@@ -47,7 +47,7 @@ def test_openmetrics_is_served_to_who_asks(run: Run) -> None:
     run(case)
 
 
-def test_large_answers_are_compressed_for_who_asks(run: Run, control: FakeControl) -> None:
+def test_large_responses_are_compressed_on_request(run: Run, control: FakeControl) -> None:
     control.current = make_status({"p": pool_status({f"b{n}": backend_status() for n in range(200)})})
 
     async def case(served: Served) -> None:

@@ -115,7 +115,7 @@ def test_a_pool_shows_whether_it_may_be_empty() -> None:
     assert [shown[name]["scale_to_zero"] for name in pools] == [True, False]  # type: ignore[index]
 
 
-def test_an_autoscaler_reads_what_there_is_to_do_and_who_is_there() -> None:
+def test_an_autoscaler_reads_the_work_and_the_backends_of_a_pool() -> None:
     backends = {
         "a": backend_status(statistics=backend_statistics(busy=3, connections=10)),
         "slow": backend_status(effective_weight=0.25, statistics=backend_statistics(busy=2, connections=4)),
@@ -135,7 +135,7 @@ def test_an_autoscaler_reads_what_there_is_to_do_and_who_is_there() -> None:
     }
 
 
-def test_an_autoscaler_reads_numbers_where_nobody_is_there() -> None:
+def test_an_autoscaler_reads_numbers_from_a_pool_without_backends() -> None:
     view = views.autoscale_view("llama", pool_status({}, queued=1, scale_to_zero=True))
     assert (view["demand"], view["sessions"]) == (1, 1)
     assert view["backends"] == {"total": 0, "ready": 0, "usable": 0}

@@ -170,7 +170,7 @@ def test_a_driver_that_hangs_at_the_start_is_sick() -> None:
     monitor.close()
 
 
-def test_an_error_nobody_foresaw_is_a_fault_and_asking_goes_on() -> None:
+def test_an_unexpected_error_is_a_fault_and_polling_goes_on() -> None:
     gpus = Gpus()
     gpus.error = OSError("strange")
     monitor = GpuMonitor(gpus, 0.01)

@@ -1,4 +1,4 @@
-"""Agents and those who ask them go together, whoever made them."""
+"""Agents and balancers of different makers work together: HAProxy with this agent, and the reverse."""
 
 from __future__ import annotations
 

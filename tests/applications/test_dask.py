@@ -198,7 +198,7 @@ def test_cluster_moves_to_the_standby_once_its_work_is_done(cluster: Cluster) ->
         job.wait_running(2)
         before = comms(cluster)
 
-        cluster.drain("scheduler", "active")  # nobody comes, and who is silent does not have to go
+        cluster.drain("scheduler", "active")  # no new session comes, and a silent one may stay
         job.let_go()
         assert computing.said() == job.result
         assert before <= comms(cluster)

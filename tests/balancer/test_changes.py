@@ -94,8 +94,8 @@ def test_pool_that_loses_its_last_backend_is_reported(
     assert f"app/{A} is down: broken" in caplog.text
 
 
-def test_who_leaves_the_waiting_room_while_it_is_read_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The room is read before the places outside of it: one who is seen in both is better than one in neither."""
+def test_a_client_that_leaves_the_queue_during_reading_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue is read before the backends: a client counted in both is better than one counted in neither."""
     order: list[str] = []
 
     async def main() -> None:

@@ -88,7 +88,7 @@ def test_state_before_the_first_check(start: HealthState) -> None:
         assert check(start=start.value).state is start
 
 
-def test_who_is_not_checked() -> None:
+def test_backends_without_checks() -> None:
     assert checks_of(merged(config(BACKEND))) == {}
     assert checks_of(merged(config(BACKEND, pool={"health": {"type": "none"}}))) == {}
     assert checks_of(merged(config("name.example:1", pool={"health": {}}))) == {}

@@ -304,7 +304,7 @@ def test_pools_that_cannot_be_composed_are_named_and_can_stay_as_they_were() -> 
         composer.compose(state, FDS, QUIET)
 
 
-def test_events_are_those_of_the_log_and_those_that_somebody_else_wants() -> None:
+def test_events_are_those_of_the_log_and_those_of_other_consumers() -> None:
     state = merged(config(A))
     logged = config(A, log={"access": {"events": ["open", "interval"]}}).log
     assert Composer(EventKind.CLOSE).compose(state, FDS, QUIET).events == EventKind.CLOSE

@@ -54,7 +54,7 @@ DOWNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", DOWNS.values(), ids=DOWNS)
-def test_sessions_end_where_a_backend_is_down_whoever_says_so(change: dict[str, Any]) -> None:
+def test_sessions_end_where_a_backend_is_down_whatever_reports_it(change: dict[str, Any]) -> None:
     before = state(CLOSE)
     after = treated(before, a=change)
     assert cut(before, after) == {"a": CloseReason.BACKEND_DOWN}
@@ -255,7 +255,7 @@ def test_before_the_first_client_no_tier_is_stayed_at() -> None:
     run(main())
 
 
-def test_a_lower_tier_serves_nobody_while_one_above_is_usable() -> None:
+def test_a_lower_tier_serves_no_client_while_one_above_is_usable() -> None:
     async def main() -> None:
         async with staged() as stage:
             await accepting(stage, {"spill": "off"}, "a", "b", "c")

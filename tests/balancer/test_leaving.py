@@ -21,7 +21,7 @@ from tests.helpers.peers import connect
 from tests.helpers.stage import BAD, CHECKED, GOOD, A, B, C, listening_sockets, staged
 
 
-def test_slots_are_given_back_once_nobody_uses_them() -> None:
+def test_slots_are_released_once_unused() -> None:
     async def main() -> None:
         async with staged() as stage:
             await stage.apply(config(A, B))
@@ -95,7 +95,7 @@ def test_quiet_sessions_leave_with_their_backend_unless_the_pool_keeps_them() ->
             await stage.apply(config(A, B, pool=keep))
             await stage.balancer.parts.reclaimer.round()
             assert stage.engine.draining == {}
-            # Whoever is drained follows the file; whoever has left does not.
+            # A drained backend follows the file; a removed one does not.
             await stage.apply(config(A, B))
             await stage.balancer.parts.reclaimer.round()
             assert stage.engine.draining == {slots[B]: True}
@@ -191,7 +191,7 @@ def test_a_stop_that_the_data_plane_refuses_at_first_is_tried_again(monkeypatch:
         async with staged() as stage:
             await stage.apply(config(A))
             address = stage.address()
-            stage.engine.publish_error = RuntimeError("nobody foresaw it")
+            stage.engine.publish_error = RuntimeError("unforeseen")
             stopping = asyncio.ensure_future(stage.balancer.stop_accepting())
             await turns()
             connect(address).close()

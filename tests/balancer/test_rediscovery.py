@@ -210,7 +210,7 @@ def test_clients_are_not_held_for_ever(tmp_path: Path, monkeypatch: pytest.Monke
     run(main())
 
 
-def test_who_is_found_at_the_start_needs_no_slow_start_and_who_joins_later_does(tmp_path: Path) -> None:
+def test_backends_found_at_the_start_need_no_slow_start_and_later_ones_do(tmp_path: Path) -> None:
     async def main() -> None:
         async with finding(tmp_path) as found:
             found.stage.balancer.hold()
@@ -226,7 +226,7 @@ def test_who_is_found_at_the_start_needs_no_slow_start_and_who_joins_later_does(
     run(main())
 
 
-def test_those_who_still_wait_are_found_backends_while_it_stops(tmp_path: Path) -> None:
+def test_discovery_goes_on_for_waiting_clients_during_a_stop(tmp_path: Path) -> None:
     async def main() -> None:
         async with finding(tmp_path) as found:
             found.write(A)
@@ -251,7 +251,7 @@ def test_what_was_found_is_not_lost_with_a_round_that_failed(tmp_path: Path, mon
             await found.wait_usable(A)
             slots = found.stage.engine.slots_left
             found.write(A, B)
-            found.stage.engine.publish_error = RuntimeError("nobody foresaw it")
+            found.stage.engine.publish_error = RuntimeError("unforeseen")
             with pytest.raises(RuntimeError):
                 await found.wait_usable(A, B)
             assert found.stage.engine.slots_left == slots

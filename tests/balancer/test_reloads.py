@@ -46,11 +46,11 @@ class Engine(NativeEngine):
 
 @pytest.mark.slow
 def test_hundreds_of_changes_leave_nothing_of_themselves(tmp_path: Path) -> None:
-    nobody = []
+    closed_ports = []
     for _ in range(4):
         with listen() as closed:
-            nobody.append(spelled(closed.getsockname()))
-    weather = Weather(tmp_path, nobody[:3], nobody[3], authority(tmp_path).file, nobody[0])
+            closed_ports.append(spelled(closed.getsockname()))
+    weather = Weather(tmp_path, closed_ports[:3], closed_ports[3], authority(tmp_path).file, closed_ports[0])
 
     async def main() -> None:
         engine = Engine(EngineOptions(workers=2, max_connections=100))

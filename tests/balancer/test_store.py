@@ -66,7 +66,7 @@ def test_the_difference_is_computed_once_for_all_followers(monkeypatch: pytest.M
     assert computed == 1
     assert (change.before, change.after) == (before, store.state)
     assert KEY in change.backends
-    # Whoever replaces backends has said which.
+    # replace() names the backends, so nothing is compared.
     store.replace({KEY: entry(store, weight=8)}, Reason.OPERATOR)
     assert computed == 1
     assert tuple(heard[-1][1].backends) == (KEY,)

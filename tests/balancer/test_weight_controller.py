@@ -35,7 +35,7 @@ RAMPED: dict[str, Any] = {"slow_start": 10}
 
 
 class Servers:
-    """Stands in for the network: what each URL says, and who was asked."""
+    """Stands in for the network: what each URL says, and which were asked."""
 
     def __init__(self) -> None:
         self.readings: dict[str, dict[Signal, float]] = {}
@@ -153,7 +153,7 @@ def test_what_was_known_of_a_server_ends_when_it_moves(servers: Servers) -> None
     run(main())
 
 
-def test_without_load_nobody_is_scraped_any_more(servers: Servers) -> None:
+def test_without_load_no_backend_is_scraped_any_more(servers: Servers) -> None:
     async def main() -> None:
         servers.readings = {url(A): {"queue": 4.0, "kv": 0.0}, url(B): {"queue": 0.0, "kv": 0.0}}
         async with staged() as stage:
@@ -266,7 +266,7 @@ def test_an_agent_of_a_backend_needs_the_section_of_the_pool() -> None:
         config({"address": A, "agent": {"port": 9402}})
 
 
-def test_in_maintenance_nobody_is_asked_unless_the_agent_itself_wants_it() -> None:
+def test_in_maintenance_no_backend_is_asked_unless_its_agent_wants_it() -> None:
     async def main() -> None:
         async with staged() as stage:
             agent = {"port": 9401, "interval": 3600}
@@ -405,7 +405,7 @@ def test_a_file_that_changes_a_backend_does_not_make_it_new_but_one_that_moves_i
     run(main())
 
 
-def test_slow_start_that_is_configured_later_slows_down_nobody_in_service() -> None:
+def test_slow_start_that_is_configured_later_slows_down_no_backend_in_service() -> None:
     async def main() -> None:
         weights = WeightController(FakeEngine(), StateStore(), lambda _key, _line: None, lambda _key, _why: None)
         state = weights.apply_factors(merged(config(*NAMED)), 0.0, first=True)

@@ -82,7 +82,7 @@ def test_requests_before_the_first_run_are_kept() -> None:
     run(main())
 
 
-def test_failure_reaches_who_asked_and_the_next_run_works() -> None:
+def test_failure_reaches_the_caller_and_the_next_run_works() -> None:
     async def main() -> None:
         action = Action()
         action.go.set()
@@ -98,7 +98,7 @@ def test_failure_reaches_who_asked_and_the_next_run_works() -> None:
 
 
 @pytest.mark.parametrize("error", [None, ValueError("no")])
-def test_asker_that_gives_up_stops_nobody(error: Exception | None) -> None:
+def test_a_caller_that_gives_up_stops_no_other(error: Exception | None) -> None:
     async def main() -> None:
         action = Action()
         coalesced = Coalesced(action)
@@ -115,7 +115,7 @@ def test_asker_that_gives_up_stops_nobody(error: Exception | None) -> None:
     run(main())
 
 
-def test_end_cancels_everyone_who_waits() -> None:
+def test_end_cancels_all_waiting_callers() -> None:
     async def main() -> None:
         action = Action()
         coalesced = Coalesced(action)
@@ -202,7 +202,7 @@ def test_background_tasks_end_with_their_owner() -> None:
     run(main())
 
 
-def test_what_is_seen_through_ends_although_nobody_waits_any_more() -> None:
+def test_an_uncancelled_task_ends_after_its_waiter_was_cancelled() -> None:
     async def main() -> None:
         action, hurries = Action(), []
         task = asyncio.create_task(action())
@@ -229,7 +229,7 @@ def test_what_is_seen_through_has_its_outcome() -> None:
         action.error = ValueError("no")
         with pytest.raises(ValueError, match="no"):
             await await_uncancelled(asyncio.create_task(action()), lambda: None)
-        # Who asks a task to end by cancelling it, and is not cancelled itself, is told that it was.
+        # A caller that cancels the task, and is not cancelled itself, gets the cancellation of the task.
         waiting = asyncio.create_task(asyncio.sleep(3600))
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -239,7 +239,7 @@ def test_what_is_seen_through_has_its_outcome() -> None:
 
 
 def interrupted() -> asyncio.Future[None]:
-    """Something to wait for that somebody else has cancelled."""
+    """Something to wait for that other code has cancelled."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     future.cancel()
     return future
@@ -369,7 +369,7 @@ def test_a_request_that_is_interrupted_fails_and_the_next_one_works(caplog: pyte
     assert caplog.messages == ["unexpected error in a requested operation"]
 
 
-def test_a_failure_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_without_a_waiter_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         action = Action()
         action.error = ValueError("no")

@@ -1,4 +1,4 @@
-"""What fails where nobody waits for it is logged once, with what it was and its traceback."""
+"""A failure that no code waits for is logged once, with its name and its traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.loops import eventually, run, turns
 
 
 def fail() -> None:
-    raise ValueError("nobody foresaw it")
+    raise ValueError("unforeseen")
 
 
 def test_callbacks_and_forgotten_tasks_are_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -38,7 +38,7 @@ def test_callbacks_and_forgotten_tasks_are_reported(caplog: pytest.LogCaptureFix
     assert all(message.startswith("unexpected error in") for message in caplog.messages)
     assert "fail" in caplog.messages[0]
     assert "forgotten one" in caplog.messages[2]
-    assert caplog.text.count("ValueError: nobody foresaw it") == 3
+    assert caplog.text.count("ValueError: unforeseen") == 3
 
 
 def test_threads_and_finalizers_are_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -60,4 +60,4 @@ def test_threads_and_finalizers_are_reported(caplog: pytest.LogCaptureFixture) -
     first, second = caplog.messages
     assert "the thread weak thread has ended" in first
     assert "Failing.__del__" in second
-    assert caplog.text.count("ValueError: nobody foresaw it") == 2
+    assert caplog.text.count("ValueError: unforeseen") == 2

@@ -130,7 +130,7 @@ def test_status_shows_places_where_there_are_any_and_panic(l4lb: Run, control: F
     assert "pool llama panics: too few backends are usable, health is ignored" in output
 
 
-def test_status_shows_who_is_ejected(l4lb: Run, control: FakeControl) -> None:
+def test_status_shows_ejected_backends(l4lb: Run, control: FakeControl) -> None:
     ejection = EjectionStatus(cause="failures", left=12.0, ejections_total={"failures": 1})
     control.current = make_status({"llama": pool_status({"a": backend_status(ejection=ejection, effective_weight=0)})})
     (line,) = [line for line in l4lb("status").output.splitlines() if "llama" in line and "8001" in line]
@@ -259,7 +259,7 @@ def test_a_reload_that_was_rejected_exits_with_2_and_every_problem(l4lb: Run, co
     ]
 
 
-def test_an_upgrade_that_is_done_says_who_serves_now(l4lb: Run, control: FakeControl) -> None:
+def test_a_finished_upgrade_names_the_process_that_serves_now(l4lb: Run, control: FakeControl) -> None:
     result = l4lb("upgrade")
     assert (result.exit_code, result.stdout) == (0, "upgraded: process 4712 serves with l4lb 1.2.4\n")
     assert control.changes == [("upgrade",)]

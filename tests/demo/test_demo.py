@@ -75,7 +75,7 @@ def test_killed_stand_in_shows_as_down(demo: StartDemo) -> None:
     assert run.rows("llama-1")[-1][HEALTH] == "up"
 
 
-def test_without_load_nobody_is_served(demo: StartDemo) -> None:
+def test_without_load_no_client_is_served(demo: StartDemo) -> None:
     run = demo("--no-load", "--duration", "1s")
     assert run.wait_end() == 0, run.output
     assert [run.rows(backend)[-1][SERVED] for backend in BACKENDS] == ["0"] * len(BACKENDS)
@@ -96,7 +96,7 @@ def test_taken_address_is_one_clear_sentence(demo: StartDemo, port: int, sentenc
     assert run.output.startswith(f"Error: {sentence.format(host=HOST)}")
 
 
-def test_demo_ends_quietly_when_nobody_reads_its_output(demo: StartDemo) -> None:
+def test_demo_ends_quietly_when_its_output_has_no_reader(demo: StartDemo) -> None:
     run = demo(stdout=subprocess.PIPE)
     assert run.process.stdout is not None
     with run.process.stdout as reader:

@@ -166,7 +166,7 @@ def test_the_next_server_is_asked_when_one_fails(server: NameServer) -> None:
         assert broken.asked
 
 
-def test_an_answer_that_somebody_else_sends_is_not_believed(server: NameServer) -> None:
+def test_a_spoofed_response_is_not_believed(server: NameServer) -> None:
     server.wrong_id = True
 
     async def main() -> None:

@@ -55,7 +55,7 @@ def test_conditions(conditions: Any, expected: Readiness) -> None:
     assert readiness(conditions, {"ready": True})[0] is expected
 
 
-def test_who_is_about_to_go_and_still_serves_is_a_last_resort_where_nobody_is_ready() -> None:
+def test_a_terminating_endpoint_that_serves_is_a_last_resort_where_none_is_ready() -> None:
     going = {"ready": False, "serving": True, "terminating": True}
     gone = {"ready": False, "serving": False, "terminating": True}
     assert readiness(going, gone, {"ready": False}) == [LAST_RESORT, DRAINING, NOT_READY]
@@ -146,7 +146,7 @@ def test_slices_may_name_ports_differently_as_while_a_service_changes() -> None:
 
 
 @pytest.mark.parametrize("slices", [(), (a_slice(),), (a_slice(ports=None),), (a_slice(endpoints=None, ports=[]),)])
-def test_nobody_is_an_answer(slices: Any) -> None:
+def test_an_empty_list_of_endpoints_is_valid(slices: Any) -> None:
     assert found(*slices) == []
 
 

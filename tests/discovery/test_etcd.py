@@ -164,7 +164,7 @@ def test_a_wrong_value_is_passed_over_and_told(etcd: Etcd) -> None:
 
 @pytest.mark.slow
 def test_what_happened_while_it_was_down_or_was_compacted_is_found(etcd: Etcd) -> None:
-    """The watch asks for a revision that is gone: everything is read again, and who went meanwhile is gone."""
+    """The watch asks for a revision that is gone: everything is read again, and backends removed meanwhile are gone."""
 
     async def main() -> None:
         reader = EtcdSource._range

@@ -134,7 +134,7 @@ def test_a_slow_answer_is_a_failure_in_time() -> None:
     run(main())
 
 
-def test_nobody_there_is_a_failure() -> None:
+def test_a_server_that_is_not_there_is_a_failure() -> None:
     async def main() -> None:
         async with serving(Registry()) as origin:
             pass

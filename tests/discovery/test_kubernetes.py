@@ -1,4 +1,4 @@
-"""EndpointSlices through everything that ends a list or a watch: nobody who is there is lost, nobody who left stays."""
+"""EndpointSlices through everything that ends a list or a watch: no endpoint is lost, and no removed one stays."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_bookmark_moves_the_version_on(api: KubernetesApi, tmp_path: Path) -> 
             confirmed = recorder.confirmed
             api.bookmark(1_000_000)
             await eventually(lambda: recorder.confirmed > confirmed)
-            # What was before the bookmark is forgotten; who heard it need not list again.
+            # The server forgets what was before the bookmark; a client that received the bookmark need not list again.
             api._call(lambda: setattr(api, "_forgotten", api._version))
             api.end_watches()
             await eventually(lambda: len(api.requests) == 3 and api.watches == 1)

@@ -90,7 +90,7 @@ def test_answers_that_differ_while_one_is_held_do_not_begin_the_wait_anew() -> N
     assert names(belief.unchanged(130.0, RULES)) == "b"
 
 
-def test_who_is_held_is_as_last_believed_and_who_is_told_as_told() -> None:
+def test_endpoints_held_back_are_as_last_accepted_and_reported_ones_as_reported() -> None:
     changed = replace(endpoints("a")[0], weight=9)
     belief = after(endpoints("abcd"), [changed])
     assert belief.endpoints == (changed, *endpoints("bcd"))
@@ -112,7 +112,7 @@ ANSWERS = st.lists(
 
 
 @given(ANSWERS)
-def test_nothing_is_invented_and_nobody_told_is_left_out(steps: list[tuple[set[str], float, bool]]) -> None:
+def test_no_endpoint_is_invented_and_no_reported_one_left_out(steps: list[tuple[set[str], float, bool]]) -> None:
     """Against all histories: what is used has the last answer, and of others only those that were accepted before."""
     belief, now, seen, gone_since = AcceptedEndpoints(), 0.0, set[str](), dict[str, float]()
     for told, pause, confirmed in steps:
@@ -120,7 +120,7 @@ def test_nothing_is_invented_and_nobody_told_is_left_out(steps: list[tuple[set[s
         belief = belief.with_answer(endpoints("".join(sorted(told))), now, RULES)
         used = set(names(belief))
         assert told <= used <= seen | told
-        # Nobody is kept for longer than the hold.
+        # No endpoint is kept for longer than the hold.
         gone_since = {name: gone_since.get(name, now) for name in used - told}
         assert all(now - since < RULES.hold for since in gone_since.values())
         assert belief.held_back == len(used - told)

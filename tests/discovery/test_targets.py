@@ -51,7 +51,7 @@ def test_nothing_is_an_answer(body: bytes) -> None:
     assert parse_json(body) == parse_yaml(body) == Answer()
 
 
-@pytest.mark.parametrize("body", [b"", b"# nobody\n", b"---\n", b"- targets:\n", b"~", b"\xef\xbb\xbf# nobody"])
+@pytest.mark.parametrize("body", [b"", b"# no target\n", b"---\n", b"- targets:\n", b"~", b"\xef\xbb\xbf# no target"])
 def test_nothing_in_yaml_is_an_answer(body: bytes) -> None:
     assert parse_yaml(body) == Answer()
 

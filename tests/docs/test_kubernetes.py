@@ -1,4 +1,4 @@
-"""conf/kubernetes: valid for those who read it, and of one mind with the configuration inside."""
+"""conf/kubernetes: valid for the API server and kubectl, and consistent with the configuration inside."""
 
 from __future__ import annotations
 

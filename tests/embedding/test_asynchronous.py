@@ -86,7 +86,7 @@ def test_a_backend_that_keeps_its_sessions_is_waited_for_no_longer_than_told(run
             with connect(lb.address("web")), await asyncio.to_thread(backend.accept):
                 with pytest.raises(TimeoutError, match=r"app/b0 still has sessions after 0\.01 s: 1"):
                     await lb.drained("app/b0", timeout=0.01)
-                # The deadline of whoever calls is another one.
+                # A deadline of the caller's own raises its own error.
                 with pytest.raises(TimeoutError, match=r"^$"):
                     async with asyncio.timeout(0.01):
                         await lb.drained("app/b0")
@@ -216,7 +216,7 @@ def test_a_start_may_be_cancelled_at_any_time(run: Run) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancelled", "again"])
-def test_the_wait_for_sessions_ends_when_somebody_is_in_a_hurry(run: Run, how: str) -> None:
+def test_the_wait_for_sessions_can_be_cut_short(run: Run, how: str) -> None:
     async def main() -> None:
         lb = l4lb.AsyncBalancer(config(backend, process={"drain_timeout": 60}))
         await lb.start()
@@ -302,7 +302,7 @@ async def _made(call: Callable[[], object]) -> None:
         await outcome
 
 
-def test_who_does_not_run_says_so(run: Run) -> None:
+def test_a_balancer_that_does_not_run_says_so(run: Run) -> None:
     async def main() -> None:
         lb = l4lb.AsyncBalancer(config())
         assert len(calls(lb)) + 2 == sum(not name.startswith("_") for name in dir(lb))

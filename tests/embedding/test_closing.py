@@ -62,7 +62,7 @@ def test_the_service_manager_of_the_program_hears_nothing(monkeypatch: pytest.Mo
             manager.recv(1000)
 
 
-def test_closing_again_waits_for_nobody() -> None:
+def test_closing_again_does_not_wait_for_sessions() -> None:
     with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend) as (client, _):
         closing = Background(lambda: lb.close(60))
         wait_until(lambda: lb.status().stopping)
@@ -72,7 +72,7 @@ def test_closing_again_waits_for_nobody() -> None:
         lb.close()
 
 
-def test_what_the_block_raises_comes_out_and_nobody_is_waited_for() -> None:
+def test_what_the_block_raises_comes_out_without_a_wait_for_sessions() -> None:
     with Backend() as backend:
         clients: list[Peer] = []
 
@@ -109,7 +109,7 @@ def calls(lb: l4lb.Balancer) -> list[Callable[[], object]]:
     ]
 
 
-def test_who_does_not_run_says_so() -> None:
+def test_a_balancer_that_does_not_run_says_so() -> None:
     lb = l4lb.Balancer(config())
     assert len(calls(lb)) + 2 == sum(not name.startswith("_") for name in dir(lb))
     for call in calls(lb):
@@ -124,7 +124,7 @@ def test_who_does_not_run_says_so() -> None:
             call()
 
 
-def test_who_waits_when_it_closes_is_told() -> None:
+def test_callers_that_wait_during_a_close_get_an_error() -> None:
     with Backend() as backend, l4lb.Balancer(config(backend)) as lb, busy(lb, backend):
         waiting = [Background(lambda: lb.drained("app/b0")) for _ in range(3)]
         wait_until(lambda: all(one.running() for one in waiting))
@@ -134,7 +134,7 @@ def test_who_waits_when_it_closes_is_told() -> None:
                 one.result()
 
 
-def test_one_that_nobody_has_any_more_ends_with_a_warning() -> None:
+def test_an_unreferenced_balancer_ends_with_a_warning() -> None:
     balancers = [l4lb.Balancer(config())]
     balancers[0].start()
     with pytest.warns(ResourceWarning, match="was never closed"):

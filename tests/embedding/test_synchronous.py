@@ -157,7 +157,7 @@ def test_sessions_are_listed_and_killed() -> None:
             lb.kill(next(iter(by_port.values())))
 
 
-def test_closed_sessions_are_told_once_each_and_a_failing_callback_harms_nobody(
+def test_closed_sessions_are_reported_once_each_and_a_failing_callback_does_no_harm(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     told: list[l4lb.Session] = []

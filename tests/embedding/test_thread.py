@@ -1,4 +1,4 @@
-"""A loop on a thread of its own: who waits for it and is interrupted leaves nothing running there."""
+"""A loop on a thread of its own: a caller that is interrupted in its wait leaves nothing running there."""
 
 from __future__ import annotations
 

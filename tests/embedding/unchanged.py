@@ -26,7 +26,7 @@ LIBRARY_SIGNALS = 0b11 << 31
 
 
 def process_wide() -> dict[str, object]:
-    """What is there once in a process, whoever changes it."""
+    """The state that all code of a process shares."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     ours = logging.getLogger("l4lb")
     return {
@@ -76,7 +76,7 @@ SWITCHES: tuple[tuple[ModuleType, str], ...] = (
     (signal, "set_wakeup_fd"),
     (asyncio, "set_event_loop_policy"),
 )
-"""Nobody may use these while a balancer runs on its own thread, not even for a moment."""
+"""A balancer on its own thread must never call these, not even for a moment."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A forked child has the memory of a data plane and none of its threads: what it does harms nobody."""
+"""A forked child has the memory of a data plane and none of its threads: what it does harms no session."""
 
 from __future__ import annotations
 

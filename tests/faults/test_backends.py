@@ -143,7 +143,7 @@ def test_answer_before_a_reset_arrives_whole(balance: MakeScene, stalled: bool) 
         for number in range(20):
             size = (100, 5_000, 60_000, 300_000)[number % 4]
             client, server = scene.pair(backend, receive_buffer=8192 if stalled else None)
-            client.send(b"request that nobody reads")
+            client.send(b"request without a reader")
             wait_until(server.readable)
             answering = Background(lambda s=server, n=size: (s.send_pattern(1, n), s.wait_acknowledged(), s.close()))  # type: ignore[misc]
             if stalled and size <= 60_000:

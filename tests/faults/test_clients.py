@@ -1,4 +1,4 @@
-"""Clients that misbehave: what each costs is bounded, and nobody else notices."""
+"""Clients that misbehave: what each costs is bounded, and no other client notices."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_request_ended_by_fin_gets_its_whole_answer(balance: MakeScene, backend:
 
 @pytest.mark.parametrize("closer", ["client", "backend"])
 def test_half_close_time_begins_with_the_fin(balance: MakeScene, backend: Backend, closer: str) -> None:
-    """However long the session was silent before: whoever still has to answer gets the whole time for it."""
+    """However long the session was silent before: the end that still has to send gets the whole time."""
     scene = balance(backend, pool={"timeouts": {"half_close": "1s"}})
     client, server = scene.pair(backend)
     first, second = (client, server) if closer == "client" else (server, client)
@@ -94,7 +94,7 @@ def test_half_close_time_begins_with_the_fin(balance: MakeScene, backend: Backen
 
 @pytest.mark.parametrize("breaker", ["client", "backend"])
 def test_reset_after_the_fin_is_passed_on(balance: MakeScene, backend: Backend, breaker: str) -> None:
-    """Nothing is left to read from whoever finished, so only the event tells that nobody waits for an answer now."""
+    """Nothing is left to read from the end that finished, so only the event shows that it waits no longer."""
     scene = balance(backend)
     client, server = scene.pair(backend)
     first, second = (client, server) if breaker == "client" else (server, client)

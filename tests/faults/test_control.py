@@ -1,5 +1,5 @@
-"""Whatever part of the control plane fails, in a way nobody foresaw: traffic goes on, it is said, and the part works
-again as soon as it can."""
+"""Unexpected errors in each part of the control plane: traffic goes on, the log has the error, and the part works again
+as soon as it can."""
 
 from __future__ import annotations
 

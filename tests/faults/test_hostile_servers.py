@@ -165,7 +165,7 @@ def test_a_scrape_and_an_agent_take_no_long_step(ports: dict[str, int], animal: 
     visit(main)
 
 
-class Nobody:
+class Ignored:
     """Satisfies `Report`."""
 
     async def found(self, _answer: Any) -> None:
@@ -182,7 +182,7 @@ async def follow(source: Source) -> None:
     """For a while: it fails, if at all, in a way that is foreseen."""
     with contextlib.suppress(DiscoveryError, OSError, TimeoutError, ValueError):
         async with asyncio.timeout(2 * TIMEOUT):
-            await source.watch(Nobody())
+            await source.watch(Ignored())
 
 
 def sources(port: int, folder: Path) -> Iterator[Source]:

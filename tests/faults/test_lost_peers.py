@@ -43,8 +43,8 @@ class Place:
         self.address: Address = self.lb.address("main")
         self.before = settled(lambda: holdings(self.lb.pid))
 
-    def _home(self, who: str) -> Network:
-        return self.outside if who == self.far else self.inside
+    def _home(self, peer: str) -> Network:
+        return self.outside if peer == self.far else self.inside
 
     def connect(self) -> Peer:
         with self._home("client").entered():
@@ -98,7 +98,7 @@ def test_lost_peer_of_a_silent_session_is_found_by_probes(stack: ExitStack, far:
 
 
 def test_peer_that_the_network_calls_unreachable_is_lost_too(stack: ExitStack) -> None:
-    """Nobody answers for its address any more, so the kernel gives up with another error than a timeout."""
+    """No host responds for its address any more, so the kernel gives up with another error than a timeout."""
     place = Place("client", {"user_timeout": "5s"}, stack)
     _, server = place.pair()
     place.outside.run("ip", "link", "set", "wire", "arp", "off")

@@ -1,4 +1,4 @@
-"""Running out of something: descriptors, pipes, ports, connections, a log that nobody reads."""
+"""Running out of something: descriptors, pipes, ports, connections, a log without a reader."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_no_descriptor_left_pauses_accepting_without_a_spin(spare: int) -> None:
             assert first.receive(1) == b"b"
         finally:
             restore_descriptors(lb.pid)
-        # Whoever was accepted and could not be served is gone by now; whoever waited in the backlog is served.
+        # Clients that were accepted and could not be served are gone by now; those in the backlog are served.
         served_late = 0
         for client in waiting:
             with contextlib.suppress(ConnectionResetError, BrokenPipeError, AssertionError):
@@ -234,7 +234,7 @@ def _try_name(client: Peer) -> str | None:
 
 
 def test_blocked_access_log_does_not_stop_the_traffic() -> None:
-    """Nobody reads standard output: its pipe fills and the lines are dropped."""
+    """Standard output has no reader: its pipe fills and the lines are dropped."""
     reading, writing = os.pipe()
     try:
         settings = {"log": {"access": {"to": "-", "format": "json", "events": ["open", "close"]}}}

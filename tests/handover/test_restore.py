@@ -97,7 +97,7 @@ def test_of_a_backend_that_moved_nothing_is_known() -> None:
     assert restore.tracks(moved, known, NOW) == {}
 
 
-def test_what_nobody_says_any_more_does_not_count() -> None:
+def test_verdicts_of_sources_no_longer_configured_do_not_count() -> None:
     known = told(
         track=OutlierTrack(out_until=THEN + 5),
         health=HealthState.DOWN,

@@ -1,4 +1,4 @@
-"""Passive health over real connections: who fails clients is ejected, comes back, and never takes the pool along."""
+"""Passive health over real connections: failing backends are ejected, come back, and never take the pool along."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_backends_that_fail_now_and_then_stay(balance: MakeScene) -> None:
 
 
 def test_backend_that_breaks_off_its_answers_is_not_what_this_is_about(balance: MakeScene) -> None:
-    """Whoever sent a byte works, as far as can be told from outside."""
+    """A backend that sent a byte works, as far as can be told from outside."""
 
     def handle(peer: Peer) -> None:
         peer.read_first()

@@ -1,4 +1,4 @@
-"""Checks and traffic together: who fails gets no new session, who comes back does."""
+"""Checks and traffic together: a backend that fails gets no new session, one that recovers does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wait_serving(scene: Scene, *names: str) -> None:
 
 
 class Switched(Served):
-    """Answers a check of its health with what `status` says, and anybody else with its name."""
+    """Answers a check of its health with `status`, and every other client with its name."""
 
     def __init__(self, name: str) -> None:
         self.status = 200
@@ -136,7 +136,7 @@ def test_state_before_the_first_checks(balance: MakeScene, start: str, serves: b
         assert (scene.connect().read_first() == b"a\n") is serves
 
 
-def test_exec_check_knows_who_is_checked(balance: MakeScene) -> None:
+def test_exec_check_knows_its_backend(balance: MakeScene) -> None:
     with Served(named("a")) as a, Served(named("b")) as b:
         script = 'test "$L4LB_BACKEND" = a || { echo "not this one"; exit 1; }'
         checks = FAST | {"type": "exec", "command": ["/bin/sh", "-c", script], "timeout": "10s"}
@@ -205,7 +205,7 @@ def test_server_that_has_requests_and_gets_nowhere_is_down_until_it_goes_on(bala
         going_on.result()
 
 
-def test_stalled_server_is_up_again_when_nobody_looks_any_more(balance: MakeScene) -> None:
+def test_stalled_server_is_up_again_once_progress_is_no_longer_checked(balance: MakeScene) -> None:
     with ModelServer("a", "running 2\ntokens_total 7\n") as a:
         load = {"interval": "30ms", "signals": {"running": "running"}}
         checks = FAST | {"progress": {"counter": "tokens_total", "stalled": "100ms"}}

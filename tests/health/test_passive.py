@@ -1,4 +1,4 @@
-"""Who is ejected, for how long, and who may not be: decided over made-up histories of pools."""
+"""Which backends are ejected, for how long, and which may not be: decided over made-up histories of pools."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_failures_in_a_row_eject() -> None:
     assert pool.tracks["a"].cause is Cause.FAILURES
 
 
-def test_failures_that_successes_outnumber_eject_nobody() -> None:
+def test_failures_that_successes_outnumber_eject_no_backend() -> None:
     pool = Pool("abcd")
     for _ in range(100):
         pool.happen("a", failed=10, answered=10)
@@ -141,7 +141,7 @@ def test_time_in_service_makes_up_for_ejections(served: float, expected: float) 
     assert pool.time_out("a") == expected
 
 
-def test_who_is_back_begins_anew() -> None:
+def test_a_returned_backend_begins_anew() -> None:
     pool = Pool("abcd")
     pool.fail("a")
     pool.happen("a", failed=3)  # what was under way
@@ -183,7 +183,7 @@ def test_mass_failure_ejects_the_share_that_may_go_and_tells_of_the_others_once(
     )
 
 
-def test_who_fails_most_goes_first() -> None:
+def test_the_backend_that_fails_most_goes_first() -> None:
     pool = Pool("abcd", replace(RULES, failures=5, max_ejected=0.25))
     pool.happen("b", failed=6)
     pool.happen("a", failed=5)
@@ -191,7 +191,7 @@ def test_who_fails_most_goes_first() -> None:
     assert pool.out == {"b"}
 
 
-def test_who_was_kept_is_ejected_once_there_is_room() -> None:
+def test_a_spared_backend_is_ejected_once_the_share_allows_it() -> None:
     pool = Pool("abcd", replace(RULES, max_ejected=0.25))
     pool.fail("a", "b")
     assert pool.out == {"a"}
@@ -199,7 +199,7 @@ def test_who_was_kept_is_ejected_once_there_is_room() -> None:
     assert pool.out == {"b"}
 
 
-def test_who_recovered_meanwhile_stays() -> None:
+def test_a_backend_that_recovered_meanwhile_stays() -> None:
     pool = Pool("abcd", replace(RULES, max_ejected=0.25))
     pool.fail("a", "b")
     pool.happen("b", answered=5)
@@ -221,7 +221,7 @@ def test_backends_that_are_down_for_other_reasons_do_not_count() -> None:
     assert pool.out == {"c"}
 
 
-def test_ejection_is_lifted_when_nobody_else_is_left() -> None:
+def test_ejection_is_lifted_when_no_other_backend_is_left() -> None:
     pool = Pool("ab")
     pool.fail("a")
     assert pool.out == {"a"}
@@ -273,7 +273,7 @@ def owing(pool: Pool, name: str, answers: int = OWED_MIN) -> None:
     pool.summaries[name] = pool.summaries[name]._replace(busy=answers)
 
 
-def test_who_owes_answers_and_is_silent_while_others_answer_is_ejected() -> None:
+def test_a_silent_backend_that_owes_responses_while_others_respond_is_ejected() -> None:
     pool = Pool("abc")
     owing(pool, "a")
     wait_in_silence(pool, 29.5, "b", "c")
@@ -292,7 +292,7 @@ def test_who_owes_answers_and_is_silent_while_others_answer_is_ejected() -> None
         (OWED_MIN, "bc", {"black_hole": None}),
     ],
 )
-def test_who_is_no_black_hole(answers: int, talking: str, more: dict[str, float | None]) -> None:
+def test_backends_that_are_not_black_holes(answers: int, talking: str, more: dict[str, float | None]) -> None:
     pool = Pool("abc", replace(RULES, **more))  # type: ignore[arg-type]
     owing(pool, "a", answers)
     wait_in_silence(pool, 300, *talking)

@@ -60,7 +60,7 @@ def test_state_of_the_server_and_of_a_service(state: int, expected: Result) -> N
         assert check(address, type="grpc", service=name) == expected
 
 
-def test_service_that_nobody_knows() -> None:
+def test_unknown_service() -> None:
     with serving(servicer()) as address:
         assert check(address, type="grpc", service="other") == failure("there is no service 'other' (NOT_FOUND)")
 
@@ -168,7 +168,7 @@ def test_a_server_of_http_1_that_stays_connected_is_told_at_once() -> None:
 
 
 def test_proxy_header_comes_first() -> None:
-    """A proxy that believes nobody else passes the rest on to the real server."""
+    """A proxy that accepts only a connection with a header passes the rest on to the real server."""
     with serving(servicer()) as (host, port):
 
         def handle(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""TLS of checks: who is trusted, who is asked for, what is shown, and what is said when it does not work."""
+"""TLS of checks: trusted authorities, server names, client certificates, and the messages of failures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_certificate_of_the_address(ca: Authority) -> None:
         assert secure(server, ca=ca.file) == success("HTTP 200")
 
 
-def test_certificate_of_somebody_else(ca: Authority) -> None:
+def test_certificate_of_another_server(ca: Authority) -> None:
     with SecureServer(ca.server_context("other.example"), answer) as server:
         result = secure(server, ca=ca.file)
         assert not result.ok
@@ -66,7 +66,7 @@ def test_name_is_that_of_the_address_in_the_file_unless_host_says_otherwise(ca: 
         assert server.names == ["a.example", "b.example"]
 
 
-def test_certificate_nobody_vouches_for(ca: Authority, tmp_path: Path) -> None:
+def test_certificate_of_an_unknown_authority(ca: Authority, tmp_path: Path) -> None:
     with SecureServer(ca.server_context("127.0.0.1"), answer) as server:
         result = secure(server, ca=authority(tmp_path, "strangers.pem").file)
         assert result == failure("TLS: unable to get local issuer certificate")

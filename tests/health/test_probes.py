@@ -77,12 +77,12 @@ def test_checks_of_all_kinds_leave_no_descriptor(tmp_path: Path) -> None:
         Web(OK) as web,
         Web(b"") as silent,
         Web(b"garbage\r\n\r\n") as garbage,
-        refused() as nobody,
+        refused() as closed,
         blackhole() as hole,
     ):
         dead = str(tmp_path / "dead.sock")
         listen(path=dead).close()
-        places = [web.address, silent.address, garbage.address, nobody, hole, dead]
+        places = [web.address, silent.address, garbage.address, closed, hole, dead]
         cases = [(target(place), settings) for place in places for settings in (tcp, http)]
 
         async def main() -> tuple[int, int]:

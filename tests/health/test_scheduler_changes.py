@@ -89,7 +89,7 @@ def test_backend_that_moved_behind_the_same_check_port_is_checked_anew(network: 
     run(main())
 
 
-def test_who_served_without_checks_is_up_until_they_fail(network: FakeNetwork) -> None:
+def test_a_backend_that_served_without_checks_is_up_until_they_fail(network: FakeNetwork) -> None:
     async def main() -> None:
         heard = Heard()
         network.answers[target(1)] = BAD

@@ -39,7 +39,7 @@ def targets(config: Config) -> dict[Address, Target]:
 
 
 class Slots:
-    """Hands out slots and remembers who got which."""
+    """Hands out slots and remembers each owner."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[SlotKind, int]] = []

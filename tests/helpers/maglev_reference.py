@@ -27,7 +27,7 @@ def _permutation(name: str, size: int) -> Iterator[int]:
 
 
 def _turns(weights: Sequence[int], order: Sequence[int]) -> Iterator[int]:
-    """Who is next, without end: the heaviest every round, the others in proportion, everyone in the first round."""
+    """Which backend is next, without end: the heaviest every round, others in proportion, all in the first round."""
     heaviest = max(weights)
     played = 0
     while True:

@@ -1,4 +1,4 @@
-"""Writes databases in the MaxMind DB format, so that tests need none of anybody's.
+"""Writes databases in the MaxMind DB format, so that tests need no published one.
 
 The format is that of https://maxmind.github.io/MaxMind-DB/: a binary tree whose leaves point at records, the records,
 and a map that describes both. Networks may nest; the longest counts. IPv4 lies in ::/96 of a tree for both families.

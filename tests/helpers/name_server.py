@@ -104,7 +104,7 @@ class NameServer:
             response.flags |= dns.flags.TC
         wire = response.to_wire(max_size=65535)
         if self.wrong_id and transport == "udp":
-            # What somebody sends who guesses: another id, and an address of his own.
+            # What an attacker sends that can only guess: another id, and the attacker's address.
             spoofed = dns.message.make_response(query)
             spoofed.id ^= 1
             spoofed.answer.append(dns.rrset.from_text(question.name, 3600, "IN", "A", "192.0.2.66"))

@@ -23,7 +23,7 @@ def _check(result: int, what: str) -> None:
 
 
 class Network:
-    """One network namespace, with its loopback up. Sockets made inside stay inside, whoever uses them later."""
+    """One network namespace, with its loopback up. Sockets made inside stay inside, whichever thread uses them."""
 
     def __init__(self) -> None:
         made: list[int] = []
@@ -111,5 +111,5 @@ def _cable(inside: Network, outside: Network) -> None:
 
 
 def vanish(network: Network, peer: str) -> None:
-    """Nothing from this network reaches `peer` any more, and nobody is told: its host seems to be switched off."""
+    """Nothing from this network reaches `peer` any more, and no end is told: its host seems to be switched off."""
     network.run("ip", "route", "add", "blackhole", f"{peer}/32")

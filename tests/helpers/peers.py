@@ -82,7 +82,7 @@ class Peer:
             offset += size
 
     def fill(self, key: int, limit: int = 1 << 30, *, offset: int = 0, chunk: int = CHUNK, quiet: float = QUIET) -> int:
-        """Send the pattern until nobody takes more for `quiet` seconds, or up to `limit`; the offset reached."""
+        """Send the pattern until the peer takes no more for `quiet` seconds, or up to `limit`; the offset reached."""
         sent = offset
         poller = select.poll()
         poller.register(self.sock, select.POLLOUT)
@@ -325,7 +325,7 @@ def echo(peer: Peer) -> None:
 
 
 def named(name: str) -> Handler:
-    """Say `name`, then echo: the client learns who serves it."""
+    """Say `name`, then echo: the client learns which backend serves it."""
 
     def handler(peer: Peer) -> None:
         peer.send(name.encode() + b"\n")
@@ -379,7 +379,7 @@ def read_name(peer: Peer) -> str:
 
 @contextlib.contextmanager
 def blackhole() -> Iterator[Address]:
-    """An address whose SYNs get no answer: its accept queue is full and nobody accepts."""
+    """An address whose SYNs get no answer: its accept queue is full and never emptied."""
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(listen(backlog=0))
         address = address_of(sock)
@@ -399,7 +399,7 @@ def blackhole() -> Iterator[Address]:
 
 @contextlib.contextmanager
 def refused() -> Iterator[Address]:
-    """An address that refuses connections, reserved so that nobody else gets it."""
+    """An address that refuses connections, reserved so that no other socket gets it."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield address_of(sock)

@@ -51,7 +51,7 @@ async def staged() -> AsyncIterator[Stage]:
 
 
 FIXED = "127.0.0.9"
-"""Where no port is taken by those who ask for any."""
+"""An address on which no socket bound to port 0 takes a port."""
 
 GOOD, BAD = success("fine"), failure("broken")
 UP, DOWN = HealthState.UP, HealthState.DOWN

@@ -1,6 +1,6 @@
 """Upgrades of the balancer in place: the program it is started from can be replaced, and its successor is watched.
 
-A successor is an orphan from its first word on, so the tests have to be who takes care of orphans.
+A successor is an orphan from its first word on, so the tests have to adopt orphans.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def taking_care_of_orphans() -> Iterator[None]:
 
 
 class Orphan(subprocess.Popen[bytes]):
-    """A child that somebody else has started."""
+    """A child that another process has started."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -1,4 +1,4 @@
-"""Who may connect, and what a limit means while two workers accept."""
+"""Which clients may connect, and what a limit means while two workers accept."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_file_of_networks_is_read_again_at_each_reload(balance: MakeScene, tmp
         assert turned_away() == ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"], "all or nothing"
 
 
-def test_an_allow_list_that_lost_its_content_lets_nobody_in(balance: MakeScene, tmp_path: Path) -> None:
+def test_an_allow_list_that_lost_its_content_lets_no_client_in(balance: MakeScene, tmp_path: Path) -> None:
     file = tmp_path / "allow.lst"
     file.write_text("127.0.0.1\n")
     with Served(named("b")) as served:

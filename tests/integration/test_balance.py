@@ -1,4 +1,4 @@
-"""Who gets the next session, as clients and backends see it."""
+"""Which backend gets the next session, as clients and backends see it."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_draining_backend_keeps_its_sessions_and_takes_no_new_one(balance: MakeS
 def test_unknown_backend_and_bad_weight_are_refused(balance: MakeScene, servers: list[Served]) -> None:
     scene = balance(servers[0])
     pool = f"/api/v1/pools/{scene.pool}/backends"
-    assert scene.lb.request("PATCH", f"{pool}/nobody", {"weight": 1})[0] == 404
+    assert scene.lb.request("PATCH", f"{pool}/unknown", {"weight": 1})[0] == 404
     for body in ({"weight": -1}, {"weight": 257}, {"weight": "much"}, {"state": "asleep"}, {"colour": "red"}):
         status, answer = scene.lb.request("PATCH", f"{pool}/b0", body)
         assert status == 400

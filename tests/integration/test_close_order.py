@@ -1,6 +1,6 @@
-"""Who closes, how, and when: every combination keeps the bytes and the kind of end.
+"""Which end closes, how, and when: every combination keeps the bytes and the kind of end.
 
-The table crosses who ends the session (client or server), how (FIN or RST), when (before, during or after the data),
+The table crosses the end that closes (client or server), how (FIN or RST), when (before, during or after the data),
 which way the data flows, and whether its reader reads or is stalled at that moment.
 """
 

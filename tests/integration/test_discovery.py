@@ -127,7 +127,7 @@ def test_a_session_outlives_its_backend_and_its_neighbours_keep_their_weight(
         assert scene.backend_status(str(b))["weight"] == 9
 
 
-def test_who_is_quiet_leaves_with_its_backend_and_a_turn_has_the_time_of_its_pool(
+def test_idle_sessions_close_with_their_backend_and_a_turn_has_the_time_of_its_pool(
     balance: MakeScene, backend: Backend, tmp_path: Path
 ) -> None:
     path = tmp_path / "targets.json"
@@ -281,7 +281,7 @@ def test_pods_come_are_drained_and_go_as_kubernetes_says(balance: MakeScene, bac
         put(None)
         wait_backends(scene, "new")
         assert scene.pool_status()["discovery"]["held"] == 0
-        # It is about to go too, and nobody else is ready: better than nobody.
+        # It is about to go too, but no other is ready: better than no backend.
         put(None, going, {"ready": False})
         wait_backends(scene, "new", "third")
         wait_until(lambda: shown("third") == ("ready", "down"))

@@ -10,7 +10,7 @@ from tests.conftest import MakeScene
 from tests.helpers.peers import Backend, Background, End, Ended, Peer, Served
 from tests.helpers.waiting import observe, wait_until
 
-QUESTION = b"GET /some/where HTTP/1.1\r\nHost: here\r\nUser-Agent: somebody\r\nAccept: */*\r\n\r\n"
+QUESTION = b"GET /some/where HTTP/1.1\r\nHost: here\r\nUser-Agent: a client\r\nAccept: */*\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(100)
 
 

@@ -246,7 +246,7 @@ def test_reset_at_any_offset_leaves_an_exact_prefix(
         reader.close()
 
 
-def test_what_an_aborted_session_held_reaches_nobody_else(
+def test_what_an_aborted_session_held_reaches_no_other_session(
     balance: MakeScene, small_backend: Backend, process: dict[str, int]
 ) -> None:
     """Pipes, buffers and slots are used again at once after a session died with bytes in them."""

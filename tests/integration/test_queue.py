@@ -1,4 +1,4 @@
-"""The waiting room: first come first served, bounded, and nobody is forgotten."""
+"""Queues: first come first served, bounded, and no client is forgotten."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_end_of_a_turn_lets_the_next_client_in(balance: MakeScene, backend: Back
         assert next_server.receive(4) == b"next"
 
 
-def test_backend_that_is_ready_again_takes_those_who_wait(balance: MakeScene) -> None:
+def test_backend_that_is_ready_again_takes_waiting_clients(balance: MakeScene) -> None:
     with Served(named("b0")) as served:
         scene = balance(served, pool={"queue": {"size": 50, "timeout": "30s"}})
         path = f"/api/v1/pools/{scene.pool}/backends/b0"
@@ -105,7 +105,7 @@ def test_backend_that_is_ready_again_takes_those_who_wait(balance: MakeScene) ->
         assert [read_name(client) for client in clients] == ["b0"] * 20
 
 
-def test_backend_of_a_reload_takes_those_who_wait(balance: MakeScene) -> None:
+def test_backend_of_a_reload_takes_waiting_clients(balance: MakeScene) -> None:
     with Served(named("b1")) as served, Backend() as full:
         scene = balance(limited(full.address, max_connections=1), pool={"queue": {"size": 50, "timeout": "30s"}})
         scene.pair(full)
@@ -135,7 +135,7 @@ def test_everybody_is_served_and_no_limit_is_passed_in_a_crowd(balance: MakeScen
                     client.send(QUESTION)
             waiting = {client for number, client in enumerate(clients) if number % 5}
             while waiting:
-                # Workers accept in an order of their own: take whoever is served.
+                # Workers accept in an order of their own: take whichever client is served.
                 wait_until(lambda: any(client.readable() for client in waiting))
                 most = max(most, scene.backend_status()["connections"])
                 for client in [client for client in waiting if client.readable()]:

@@ -158,7 +158,7 @@ def test_backend_that_left_and_came_back_is_used_again_while_the_old_one_drains(
             exchange(client)
 
 
-def test_removed_listener_serves_who_came_and_then_refuses() -> None:
+def test_removed_listener_serves_connected_clients_and_then_refuses() -> None:
     with Served(echo) as served, contextlib.ExitStack() as stack:
         extra = {"bind": "127.0.0.1:0", "pool": "main"}
         one = config(served)

@@ -30,7 +30,7 @@ def write(path: Path, *targets: object) -> None:
 
 
 def asleep(path: Path, **more: Any) -> Json:
-    """A pool that a file gives its backends, nobody at first."""
+    """A pool that finds its backends in a file, none at first."""
     write(path)
     return ASLEEP | {"discover": {"file": {"path": str(path)}, "hold": "0s"}} | more
 
@@ -63,7 +63,7 @@ def names(clients: Iterable[Peer]) -> list[str]:
     return [read_name(client) for client in clients]
 
 
-def test_the_first_backend_that_is_found_serves_those_who_wait(balance: MakeScene, tmp_path: Path) -> None:
+def test_the_first_backend_that_is_found_serves_waiting_clients(balance: MakeScene, tmp_path: Path) -> None:
     path = tmp_path / "targets.json"
     scene = balance(pool=asleep(path))
     assert scene.lb.request("GET", "/readyz?pools=all")[0] == 200
@@ -162,7 +162,7 @@ def test_a_hello_that_was_read_for_its_name_waits_with_its_client(balance: MakeS
         assert client.receive(len(hello)) == hello
 
 
-def test_those_who_leave_or_are_too_many_or_wait_too_long_are_told_apart(balance: MakeScene, tmp_path: Path) -> None:
+def test_clients_that_leave_are_too_many_or_wait_too_long_are_told_apart(balance: MakeScene, tmp_path: Path) -> None:
     scene = balance(pool=asleep(tmp_path / "targets.json") | {"queue": {"size": 2, "timeout": "60s"}})
     first, second = asking(scene, 2)
     assert scene.connect().ended() is End.FIN
@@ -175,8 +175,8 @@ def test_those_who_leave_or_are_too_many_or_wait_too_long_are_told_apart(balance
     scene.wait_closed("SQ queue_full", "CQ client_abort", "CQ client_abort", "sQ queue_timeout")
 
 
-def test_who_hung_up_after_asking_is_found_out_by_keepalive(balance: MakeScene, tmp_path: Path) -> None:
-    """One who only finished may wait for the answer. Probes tell him from one who is gone."""
+def test_a_client_that_is_gone_after_its_request_is_found_by_keepalive(balance: MakeScene, tmp_path: Path) -> None:
+    """A client that only sent its FIN may wait for the response. Keepalive tells it from one that is gone."""
     probes = {"keepalive": "1s", "keepalive_interval": "1s", "keepalive_probes": 3}
     scene = balance(pool=asleep(tmp_path / "targets.json"), listener={"tcp": probes})
     (client,) = asking(scene, 1)
@@ -186,7 +186,7 @@ def test_who_hung_up_after_asking_is_found_out_by_keepalive(balance: MakeScene, 
     scene.wait_closed("CQ client_abort")
 
 
-def test_a_reload_without_the_waiting_room_lets_those_who_wait_go(balance: MakeScene, tmp_path: Path) -> None:
+def test_a_reload_without_the_queue_closes_waiting_clients(balance: MakeScene, tmp_path: Path) -> None:
     scene = balance(pool=asleep(tmp_path / "targets.json"))
     clients = [scene.connect() for _ in range(5)]
     wait_until(lambda: scene.pool_status()["queued"] == 5)
@@ -204,7 +204,7 @@ def settings(path: Path) -> Json:
     }
 
 
-def test_a_process_that_stops_still_finds_a_backend_for_those_who_wait(tmp_path: Path) -> None:
+def test_a_stopping_process_still_finds_a_backend_for_waiting_clients(tmp_path: Path) -> None:
     path = tmp_path / "targets.json"
     with Served(named("woken")) as served, Balancer(settings(path)) as lb, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect(lb.address("main"))) for _ in range(3)]
@@ -218,7 +218,7 @@ def test_a_process_that_stops_still_finds_a_backend_for_those_who_wait(tmp_path:
         lb.wait_exit()
 
 
-def test_a_process_that_is_told_to_stop_twice_lets_those_who_wait_go(tmp_path: Path) -> None:
+def test_a_process_that_is_told_to_stop_twice_closes_waiting_clients(tmp_path: Path) -> None:
     with Balancer(settings(tmp_path / "targets.json")) as lb, connect(lb.address("main")) as client:
         wait_until(lambda: autoscale(lb, "main")["queued"] == 1)
         lb.signal(signal.SIGTERM)
@@ -231,7 +231,7 @@ def test_a_process_that_is_told_to_stop_twice_lets_those_who_wait_go(tmp_path: P
 
 
 def test_the_last_pod_that_is_told_to_go_gets_no_new_client(balance: MakeScene, tmp_path: Path) -> None:
-    """Elsewhere it would be better than nobody; here the next one is."""
+    """Elsewhere it would be better than no backend; here the next one is."""
     pytest.importorskip("kubernetes_asyncio")
     with KubernetesApi() as api, Served(echo) as last, Served(named("next")) as following:
 

@@ -1,4 +1,4 @@
-"""Server names of TLS clients, read without ending TLS: who goes where, and that no byte changes on the way."""
+"""Server names of TLS clients, read without ending TLS: the backend each name reaches, and every byte unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOURCES = [f"127.0.3.{number}" for number in range(1, 25)]
 HELLO = client_hello("model.llama.example")
 
 NEVER = {"timeouts": {"hello": "1h"}}
-"""Whoever waits for a deadline waits for longer than a test does."""
+"""A client that waits for the deadline waits longer than a test runs."""
 
 BY_NAME: dict[str, Any] = {"balance": "maglev", "hash": {"key": "sni"}} | NEVER
 TRUSTED = {"proxy_protocol": {"from": ["127.0.0.0/8"]}}
@@ -48,7 +48,7 @@ def secured() -> Iterator[list[Served]]:
         yield [stack.enter_context(Served(handler)) for handler in handlers]
 
 
-def who_serves(scene: Scene, first: bytes = b"", source: str | None = None) -> str:
+def serving_backend(scene: Scene, first: bytes = b"", source: str | None = None) -> str:
     """The name of the `named` backend that a client reaches whose first bytes these are."""
     with scene.connect(source=source) as peer:
         peer.send(first)
@@ -75,7 +75,7 @@ def hesitant(scene: Scene, first: bytes = HELLO[:100]) -> Peer:
 def test_a_name_is_served_by_one_backend_and_names_spread(
     balance: MakeScene, secured: list[Served], version: ssl.TLSVersion
 ) -> None:
-    """Whoever asks for it; and the handshake, which signs every byte of it, succeeds."""
+    """From any client; and the handshake, which signs every byte of the hello, succeeds."""
     scene = balance(*secured, pool=BY_NAME)
     reached = {}
     for name in NAMES:
@@ -90,32 +90,32 @@ def test_a_name_is_served_by_one_backend_and_names_spread(
 def test_case_makes_no_difference(balance: MakeScene, plain: list[Served]) -> None:
     scene = balance(*plain, pool=BY_NAME)
     for name in NAMES[:8]:
-        assert who_serves(scene, client_hello(name)) == who_serves(scene, client_hello(name.upper()))
+        assert serving_backend(scene, client_hello(name)) == serving_backend(scene, client_hello(name.upper()))
 
 
-def test_who_gives_no_name_is_bound_by_its_address(balance: MakeScene, plain: list[Served]) -> None:
+def test_a_client_without_a_server_name_is_bound_by_its_address(balance: MakeScene, plain: list[Served]) -> None:
     """TLS without a name, a plain protocol and something that only begins like TLS, all without waiting."""
     scene = balance(*plain, pool=BY_NAME)
     firsts = [client_hello(None), b"GET / HTTP/1.1\r\n\r\n", HELLO[:9] + b"\xff\xff" + HELLO[11:]]
-    reached = {source: {who_serves(scene, first, source) for first in firsts} for source in SOURCES}
+    reached = {source: {serving_backend(scene, first, source) for first in firsts} for source in SOURCES}
     scene.reload(pool={"hash": {"key": "source_ip"}})
-    assert reached == {source: {who_serves(scene, source=source)} for source in SOURCES}
+    assert reached == {source: {serving_backend(scene, source=source)} for source in SOURCES}
     assert len(set.union(*reached.values())) == 4
 
 
-def test_who_says_nothing_is_served_after_the_deadline(balance: MakeScene, plain: list[Served]) -> None:
+def test_a_silent_client_is_served_after_the_deadline(balance: MakeScene, plain: list[Served]) -> None:
     """Protocols whose server speaks first, and clients that stop in the middle of a hello."""
     scene = balance(*plain, pool=BY_NAME | {"timeouts": {"hello": "100ms"}})
-    reached = {source: {who_serves(scene, first, source) for first in (b"", HELLO[:-1])} for source in SOURCES[:4]}
+    reached = {source: {serving_backend(scene, first, source) for first in (b"", HELLO[:-1])} for source in SOURCES[:4]}
     scene.reload(pool={"hash": {"key": "source_ip"}})
-    assert reached == {source: {who_serves(scene, source=source)} for source in SOURCES[:4]}
+    assert reached == {source: {serving_backend(scene, source=source)} for source in SOURCES[:4]}
 
 
 def test_byte_by_byte_is_the_same_name_and_the_same_bytes(balance: MakeScene, plain: list[Served]) -> None:
     scene = balance(*plain, pool=BY_NAME)
     for name in NAMES[:4]:
         hello = client_hello(name)
-        expected = who_serves(scene, hello)
+        expected = serving_backend(scene, hello)
         with scene.connect() as peer:
             for byte in hello[:-1]:
                 peer.send(bytes([byte]))
@@ -146,7 +146,7 @@ def test_a_hello_too_long_to_read_is_served_all_the_same(balance: MakeScene, pla
     scene = balance(*plain, pool=BY_NAME)
     long, too_long = client_hello(NAMES[0], protocols=60), client_hello(NAMES[0], protocols=100)
     assert len(long) < 16384 < len(too_long)
-    assert who_serves(scene, long) == who_serves(scene, client_hello(NAMES[0]))
+    assert serving_backend(scene, long) == serving_backend(scene, client_hello(NAMES[0]))
     with scene.connect() as peer:
         peer.send(too_long)
         read_name(peer)
@@ -154,7 +154,7 @@ def test_a_hello_too_long_to_read_is_served_all_the_same(balance: MakeScene, pla
 
 
 def test_a_hello_in_too_many_records_is_served_all_the_same(balance: MakeScene, plain: list[Served]) -> None:
-    """More than is looked at, and still not whole: nobody waits for the rest."""
+    """More than is looked at, and still not whole: the rest is not waited for."""
     scene = balance(*plain, pool=BY_NAME)
     whole = client_hello(NAMES[0], protocols=24)
     split = b"".join(whole[:3] + b"\x00\x01" + whole[at : at + 1] for at in range(5, len(whole)))
@@ -170,7 +170,7 @@ def test_a_hello_behind_a_proxy_header(balance: MakeScene, plain: list[Served]) 
     scene = balance(*plain, pool=BY_NAME, listener=TRUSTED)
     for name in NAMES[:8]:
         hello = client_hello(name)
-        expected = who_serves(scene, PROXY_HEADER + hello)
+        expected = serving_backend(scene, PROXY_HEADER + hello)
         for parts in ((PROXY_HEADER, hello), (PROXY_HEADER + hello[:50], hello[50:])):
             with scene.connect() as peer:
                 peer.send(parts[0])
@@ -179,7 +179,7 @@ def test_a_hello_behind_a_proxy_header(balance: MakeScene, plain: list[Served]) 
                 peer.send(parts[1])
                 assert read_name(peer) == expected
                 assert peer.receive(len(hello)) == hello
-    spread = {who_serves(scene, PROXY_HEADER + client_hello(name)) for name in NAMES}
+    spread = {serving_backend(scene, PROXY_HEADER + client_hello(name)) for name in NAMES}
     assert spread == {"b0", "b1", "b2", "b3"}
 
 
@@ -201,7 +201,7 @@ def test_a_client_that_ends_early_has_all_it_sent_passed_on(balance: MakeScene, 
 
 def test_a_client_that_finishes_behind_its_hello(balance: MakeScene, plain: list[Served]) -> None:
     scene = balance(*plain, pool=BY_NAME)
-    expected = who_serves(scene, HELLO)
+    expected = serving_backend(scene, HELLO)
     with scene.connect() as peer:
         peer.send(HELLO)
         peer.finish()
@@ -229,14 +229,14 @@ def test_a_backend_is_told_the_client_before_the_hello(balance: MakeScene, backe
 
 def test_clients_of_a_unix_socket_have_names_too(balance: MakeScene, plain: list[Served], tmp_path: Path) -> None:
     scene = balance(*plain, pool=BY_NAME, listener={"bind": f"unix:{tmp_path}/l"})
-    reached = {name: who_serves(scene, client_hello(name)) for name in NAMES}
+    reached = {name: serving_backend(scene, client_hello(name)) for name in NAMES}
     assert set(reached.values()) == {"b0", "b1", "b2", "b3"}
-    assert reached == {name: who_serves(scene, client_hello(name)) for name in NAMES}
+    assert reached == {name: serving_backend(scene, client_hello(name)) for name in NAMES}
 
 
-def test_nobody_is_waited_for_where_the_name_decides_nothing(balance: MakeScene, plain: list[Served]) -> None:
+def test_a_name_that_decides_nothing_is_not_waited_for(balance: MakeScene, plain: list[Served]) -> None:
     scene = balance(*plain, pool=BY_NAME | {"balance": "round_robin"})
-    assert {who_serves(scene) for _ in range(4)} == {"b0", "b1", "b2", "b3"}
+    assert {serving_backend(scene) for _ in range(4)} == {"b0", "b1", "b2", "b3"}
 
 
 # -- reload, kill and stop while a name is waited for ----------------------------------------------------------------
@@ -256,13 +256,13 @@ def test_a_reload_after_which_no_name_matters(balance: MakeScene, plain: list[Se
     scene = balance(*plain, pool=BY_NAME)
     client = hesitant(scene)
     scene.reload(pool={"balance": "first"})
-    assert who_serves(scene) == "b0"
+    assert serving_backend(scene) == "b0"
     client.send(HELLO[100:])
     assert read_name(client) == "b0"
 
 
 def test_a_reload_that_takes_the_listener_away(balance: MakeScene, backend: Backend) -> None:
-    """As with a PROXY header that is waited for: nobody knows any more whose client this is."""
+    """As with a PROXY header that is waited for: the client belongs to no listener any more."""
     scene = balance(backend, pool=BY_NAME)
     client = hesitant(scene)
     config = scene.config
@@ -288,7 +288,7 @@ def test_a_client_killed_before_its_name_is_counted(balance: MakeScene, backend:
 
 def test_draining_a_backend_leaves_those_alone_that_have_none_yet(balance: MakeScene, plain: list[Served]) -> None:
     scene = balance(*plain, pool=BY_NAME)
-    expected = who_serves(scene, HELLO)
+    expected = serving_backend(scene, HELLO)
     client = hesitant(scene)
     scene.lb.request("PATCH", f"/api/v1/pools/{scene.pool}/backends/{expected}", {"state": "drain"})
     client.send(HELLO[100:])
@@ -375,7 +375,7 @@ class Routed:
         self.scene.lb.reload(merge(self.scene.config, {"listeners": listeners, "pools": pools}))
 
     def reached(self, *names: str | None) -> list[str]:
-        return [who_serves(self.scene, client_hello(name)) for name in names]
+        return [serving_backend(self.scene, client_hello(name)) for name in names]
 
 
 ROUTES = {
@@ -400,7 +400,7 @@ def test_names_are_routed_to_their_pools(routed: Routed) -> None:
 
 def test_other_names_and_none_go_to_the_pool_of_the_listener(routed: Routed) -> None:
     assert routed.reached("llama.example", "other.example", "a.emb.example", "example", None) == ["b0"] * 5
-    assert who_serves(routed.scene, b"GET / HTTP/1.1\r\n\r\n") == "b0"
+    assert serving_backend(routed.scene, b"GET / HTTP/1.1\r\n\r\n") == "b0"
 
 
 def test_routing_does_not_end_tls(balance: MakeScene, plain: list[Served]) -> None:
@@ -422,7 +422,7 @@ def test_the_session_counts_for_the_pool_it_was_routed_to(routed: Routed) -> Non
     assert {line["bytes_in"] > 100 for line in lines} == {True}
 
 
-def test_a_reload_changes_the_routes_of_those_who_come_and_those_who_are_waited_for(routed: Routed) -> None:
+def test_a_reload_changes_the_routes_of_new_clients_and_of_waiting_ones(routed: Routed) -> None:
     hello = client_hello("emb.example")
     with routed.scene.connect() as waiting:
         waiting.send(hello[:100])
@@ -433,13 +433,13 @@ def test_a_reload_changes_the_routes_of_those_who_come_and_those_who_are_waited_
         assert read_name(waiting) == "b1"
     routed.reload({})
     assert routed.reached("emb.example", "a.llama.example") == ["b0", "b0"]
-    assert who_serves(routed.scene) == "b0"
+    assert serving_backend(routed.scene) == "b0"
 
 
 def test_the_pool_of_the_listener_says_how_long_a_name_is_waited_for(balance: MakeScene, plain: list[Served]) -> None:
     scene = balance(plain[0], pool={"timeouts": {"hello": "100ms"}})
     routed = Routed(scene, ROUTES, llama=plain[1], embed=plain[2])
-    assert who_serves(routed.scene) == "b0"
+    assert serving_backend(routed.scene) == "b0"
 
 
 @pytest.mark.parametrize("key", ["sni", "source_ip"])
@@ -450,7 +450,7 @@ def test_a_routed_pool_binds_by_its_own_key(balance: MakeScene, plain: list[Serv
     entries = [backend_entry(server, str(server)) for server in plain[1:]]
     config["pools"]["bound"] = BY_NAME | {"hash": {"key": key}, "backends": entries}
     scene.lb.reload(config)
-    by_name = {who_serves(scene, client_hello(name), SOURCES[0]) for name in NAMES}
-    by_source = {who_serves(scene, client_hello(NAMES[0]), source) for source in SOURCES}
+    by_name = {serving_backend(scene, client_hello(name), SOURCES[0]) for name in NAMES}
+    by_source = {serving_backend(scene, client_hello(NAMES[0]), source) for source in SOURCES}
     assert (by_name if key == "sni" else by_source) == {"b1", "b2", "b3"}
     assert len(by_source if key == "sni" else by_name) == 1

@@ -12,7 +12,7 @@ from tests.helpers.waiting import wait_until
 FIRST, SECOND, ELSEWHERE = "127.0.9.1", "127.0.9.2", "203.0.113.1"
 
 
-def say_who(peer: Peer) -> None:
+def send_remote_address(peer: Peer) -> None:
     """Tell the client which address the connection came from."""
     peer.send(str(peer.remote[0]).encode() + b"\n")
 
@@ -25,7 +25,7 @@ def ask(scene: Scene) -> str:
 
 @pytest.mark.parametrize("sources", [[FIRST], [FIRST, SECOND], [FIRST, ELSEWHERE, SECOND]])
 def test_connections_come_from_each_source_that_is_here(balance: MakeScene, sources: list[str]) -> None:
-    with Served(say_who) as backend:
+    with Served(send_remote_address) as backend:
         scene = balance(backend, pool={"source": sources})
         seen = {ask(scene) for _ in range(24)}
         assert seen == set(sources) - {ELSEWHERE}
@@ -34,13 +34,13 @@ def test_connections_come_from_each_source_that_is_here(balance: MakeScene, sour
 
 
 def test_each_family_has_sources_of_its_own(balance: MakeScene) -> None:
-    with Served(say_who) as four, Served(say_who, host="::1") as six:
+    with Served(send_remote_address) as four, Served(send_remote_address, host="::1") as six:
         scene = balance(four, six, pool={"source": [FIRST, "::1"]})
         assert {ask(scene) for _ in range(8)} == {FIRST, "::1"}
 
 
 def test_a_source_that_is_not_here_is_no_fault_of_the_backend(balance: MakeScene) -> None:
-    with Served(say_who) as backend:
+    with Served(send_remote_address) as backend:
         health = {"interval": "50ms", "timeout": "1s", "fall": 1, "start": "up"}
         scene = balance(backend, pool={"source": ELSEWHERE, "retries": 0, "health": health})
         client = scene.connect()

@@ -72,7 +72,7 @@ def test_a_client_comes_back_to_its_backend(balance: MakeScene, servers: list[Se
     assert scene.lb.metric("l4lb_pool_sticky_entries", pool=scene.pool) == len(SOURCES)
 
 
-def test_without_sticky_nobody_is_remembered(balance: MakeScene, servers: list[Served]) -> None:
+def test_without_sticky_no_client_is_remembered(balance: MakeScene, servers: list[Served]) -> None:
     scene = balance(*servers)
     assert len({ask(scene.address, source=SOURCES[0]) for _ in range(4)}) == 4
     assert scene.pool_status()["sticky"] is None
@@ -117,7 +117,7 @@ def test_clients_of_a_backend_that_left_move_and_no_others(balance: MakeScene, s
         source: name for source, name in first.items() if name != "b0"
     }
     assert "b0" not in after.values()
-    # Back under its name, it is a new backend: nobody is bound to it.
+    # Back under its name, it is a new backend: no client is bound to it.
     scene.reload(entries)
     assert ask_all(scene) == after
 
@@ -135,7 +135,7 @@ def test_sticky_can_be_turned_on_and_off(balance: MakeScene, servers: list[Serve
     scene = balance(*servers)
     name, _ = stay(scene, SOURCES[0])
     scene.reload(pool=STICKY)
-    # Who is connected at that moment is known.
+    # Clients that are connected at that moment are remembered.
     assert sticky(scene)["entries"] == 1
     assert {ask(scene.address, source=SOURCES[0]) for _ in range(4)} == {name}
     scene.reload(pool={"sticky": None})
@@ -158,7 +158,7 @@ def test_clients_leave_a_backend_that_is_taken_out_and_stay_away(
     assert "b0" not in after.values()
     assert all(after[source] == first[source] for source in SOURCES if source not in of_b0)
     assert totals(scene)[2] == len(of_b0) > 0
-    # It is back: nobody goes back.
+    # The backend is back; its clients stay away.
     set_state(scene, "b0", "ready")
     assert ask_all(scene) == after
     assert totals(scene)[2] == len(of_b0)
@@ -278,7 +278,7 @@ def test_a_client_is_forgotten_after_its_time_but_not_while_it_is_connected(
     scene = balance(*servers, pool={"sticky": {"ttl": "50ms", "entries": 1000}})
     name, peer = stay(scene, SOURCES[0])
     for _ in range(3):
-        # Somebody who came later is forgotten already.
+        # A client that came later is forgotten already.
         ask(scene.address, source=SOURCES[1])
         wait_until(lambda: sticky(scene)["entries"] == 1)
         assert ask(scene.address, source=SOURCES[0]) == name
@@ -307,7 +307,7 @@ def test_no_more_clients_are_remembered_than_there_is_room_for(balance: MakeScen
     names = {}
     for source in sources:
         names[source] = ask(scene.address, source=source)
-        # Who leaves last is the one that was there last.
+        # The last to disconnect must be the last that connected.
         wait_until(lambda: scene.lb.session_count() == 0)
         assert sticky(scene)["entries"] <= 6
     assert sticky(scene)["entries"] == 6

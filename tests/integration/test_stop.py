@@ -33,7 +33,7 @@ def exchange(peer: Peer, data: bytes = b"hello") -> None:
 
 
 def wait_refused(address: Address) -> None:
-    """Wait until nobody listens there."""
+    """Wait until no socket listens there."""
 
     def refused() -> bool:
         try:
@@ -101,7 +101,7 @@ def test_stop_closes_what_is_quiet_and_lets_the_rest_go_on(backend: Backend) -> 
         answer(*half_closed)
         half_closed[1].finish()
         assert half_closed[0].read_all() == b""
-        # Only the process leaves: a backend that is wanted again keeps nobody.
+        # Only the process leaves: a backend that is wanted again keeps no session.
         path = f"/api/v1/pools/main/backends/{backend}"
         for state in ("drain", "ready"):
             assert lb.request("PATCH", path, {"state": state})[0] == 200
@@ -157,7 +157,7 @@ def test_a_word_that_the_question_has_come_is_no_answer(backend: Backend) -> Non
         assert [line["code"] for line in lb.access()] == ["--"]
 
 
-def test_whoever_waits_for_a_place_is_still_served_by_a_stopping_process(backend: Backend) -> None:
+def test_queued_clients_are_still_served_by_a_stopping_process(backend: Backend) -> None:
     pool = {"backends": [{"address": str(backend), "max_connections": 1}], "queue": {"size": 10, "timeout": "1h"}}
     with Balancer(config(backend, "1h", pools={"main": pool})) as lb, contextlib.ExitStack() as stack:
         address = lb.address("main")

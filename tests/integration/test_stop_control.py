@@ -1,4 +1,4 @@
-"""An interpreter that stands still delays nobody: the data plane does not need it."""
+"""An interpreter that stands still delays no client: the data plane does not need it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from l4lb.process.daemon import Daemon
 def stand_still(self):
     fifo = os.environ["L4LB_TEST_FIFO"]
     open(fifo + ".reached", "w").close()
-    # PyDLL keeps the interpreter's lock: until somebody opens the other end, no line of Python runs.
+    # PyDLL keeps the interpreter's lock: until the test opens the other end, no line of Python runs.
     ctypes.PyDLL(None).open(fifo.encode(), os.O_RDONLY)
 
 Daemon._reopen_logs = stand_still
@@ -58,7 +58,7 @@ def standing_still(lb: Balancer, fifo: Path) -> Iterator[None]:
         os.close(os.open(fifo, os.O_WRONLY))
 
 
-def test_interpreter_that_stands_still_delays_nobody(tmp_path: Path) -> None:
+def test_interpreter_that_stands_still_delays_no_client(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with (

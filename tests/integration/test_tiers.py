@@ -17,7 +17,7 @@ from tests.helpers.proxy_header import v2
 from tests.helpers.scene import BackendLike, Scene
 from tests.helpers.waiting import wait_until
 
-EU, US, NOBODY = "127.0.1.7", "127.0.2.7", "127.0.3.7"
+EU, US, UNKNOWN = "127.0.1.7", "127.0.2.7", "127.0.3.7"
 ZONES = {"zones": {"eu": ["127.0.1.0/24"], "us": ["127.0.2.0/24"]}}
 CHECKED = {"health": {"interval": "50ms", "timeout": "500ms", "rise": 1, "fall": 2}}
 
@@ -45,13 +45,13 @@ def served_by(scene: Scene, source: str, times: int = 12) -> set[str]:
 
 
 def wait_served_by(scene: Scene, source: str, *names: str) -> None:
-    """What is known of health reaches the workers a moment later. At first they know of nobody."""
+    """Results of health checks reach the workers a moment later. At first they know no healthy backend."""
 
-    def somebody() -> bool:
+    def served() -> bool:
         with scene.connect(source=source) as client:
             return client.read_first() != b""
 
-    wait_until(somebody)
+    wait_until(served)
     wait_until(lambda: served_by(scene, source, 30) == set(names), what=lambda: f"served by {served_by(scene, source)}")
 
 
@@ -65,7 +65,7 @@ def test_clients_stay_in_their_zone(balance: MakeScene, serve: MakeServers) -> N
     for _ in range(2):
         assert served_by(scene, EU) == {"e10", "e20"}
         assert served_by(scene, US) == {"u10", "u20"}
-        assert served_by(scene, NOBODY) == {"e10", "e20", "u10", "u20"}
+        assert served_by(scene, UNKNOWN) == {"e10", "e20", "u10", "u20"}
         scene.reload(pool={"retries": 2})
     status = scene.backend_status("u10")
     assert (status["zone"], status["tier"]) == ("us", 0)
@@ -214,7 +214,7 @@ def test_zones_come_from_a_database(balance: MakeScene, serve: MakeServers, tmp_
     }
     scene = balance(*entries(serve("e10", "u10")), sections=sections)
     assert (served_by(scene, EU, 4), served_by(scene, US, 4)) == ({"e10"}, {"u10"})
-    assert (served_by(scene, NOBODY, 4), served_by(scene, "127.0.1.130", 4)) == ({"u10"}, {"u10"})
+    assert (served_by(scene, UNKNOWN, 4), served_by(scene, "127.0.1.130", 4)) == ({"u10"}, {"u10"})
     write_database(path, {"127.0.1.0/24": brazil, "127.0.2.0/23": germany, "127.9.0.0/16": germany})
     assert served_by(scene, EU, 4) == {"e10"}
     scene.reload()
@@ -222,7 +222,7 @@ def test_zones_come_from_a_database(balance: MakeScene, serve: MakeServers, tmp_
     path.write_bytes(b"torn")
     status, body = scene.lb.request("POST", "/api/v1/reload")
     assert status == 422
-    assert "no whole database in the MaxMind DB format" in body["problems"][0]
+    assert "not a complete database in the MaxMind DB format" in body["problems"][0]
     assert served_by(scene, EU, 4) == {"u10"}
     write_database(path, {})
 

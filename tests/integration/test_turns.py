@@ -90,7 +90,7 @@ def test_new_session_goes_where_fewest_turns_are_whatever_the_sockets(balance: M
     with Backend() as pooled, Backend() as working:
         scene = balance(pooled, {"address": working.address, "weight": 0}, pool={"balance": "least_busy"})
         idle = [scene.pair(pooled) for _ in range(20)]
-        observe(0.5)  # until nobody expects their first question any more
+        observe(0.5)  # until no first request is expected of them any more
         scene.reload(backends=[{"address": pooled.address, "weight": 0}, working])
         client, server = scene.pair(working)
         ask_over(client, server)
@@ -333,7 +333,7 @@ def question(address: Address) -> str:
         return read_name(client)
 
 
-def test_least_latency_prefers_who_answers_sooner_and_comes_back(balance: MakeScene) -> None:
+def test_least_latency_prefers_the_faster_backend_and_comes_back(balance: MakeScene) -> None:
     with Served(delayed("quick", 0.0)) as quick, Served(delayed("slow", 0.3)) as slow:
         scene = balance(quick, slow, pool={"balance": "least_latency"})
         answers = [question(scene.address) for _ in range(12)]

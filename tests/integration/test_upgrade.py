@@ -111,7 +111,7 @@ def test_a_stop_waits_for_the_turns_of_the_process_before(backend: Backend) -> N
         lb.wait_exit()
 
 
-def test_nobody_is_refused_or_cut_off_and_every_session_is_logged_through_upgrades_under_load() -> None:
+def test_no_client_is_refused_or_cut_off_and_every_session_is_logged_through_upgrades_under_load() -> None:
     with Served(echo) as served, Balancer(config(served)) as lb:
         load, olds = Load(lb.address("main")), []
         for _ in range(5):
@@ -127,7 +127,7 @@ def test_nobody_is_refused_or_cut_off_and_every_session_is_logged_through_upgrad
 
 
 def test_a_storm_of_connects_is_served_through_upgrades() -> None:
-    """Clients that only connect, and wait for a byte of the backend: whoever is in a queue has to be served, too."""
+    """Clients that only connect, and wait for a byte of the backend: a client in a queue has to be served, too."""
 
     def greet(peer: Peer) -> None:
         peer.send(b"!")
@@ -162,7 +162,7 @@ def test_a_storm_of_connects_is_served_through_upgrades() -> None:
 def test_clients_that_came_before_the_new_process_accepts_are_served() -> None:
     """All listening sockets are full of clients when the old process lets go, and the new one stands still."""
     with Served(named("b0")) as served:
-        # The new process stops itself at the moment when nobody accepts.
+        # The new process stops itself at the moment when no process accepts.
         body = """
 import os, signal, sys
 from l4lb.process.upgrade import predecessor
@@ -238,7 +238,7 @@ def test_health_is_known_at_once() -> None:
         bad.close()
         wait_until(lambda: backend_status(lb, "b1")["health"] == "down")
         message = backend_status(lb, "b1")["health_message"]
-        # A check of this pool takes its time, and nobody answers.
+        # A check of this pool takes its time, and no server responds.
         slow = {"type": "exec", "command": ["/bin/sleep", "60"], "interval": "60s", "timeout": "50s"}
         lb.write(config(good, bad, pool={"health": slow}))
         leave(upgrade(lb))

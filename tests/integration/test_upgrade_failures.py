@@ -1,4 +1,4 @@
-"""Upgrades in place that fail, at whatever step: nothing has changed, nobody was cut off, and it is said why."""
+"""Upgrades in place that fail, at whatever step: nothing changes, no client is cut off, and the reason is logged."""
 
 from __future__ import annotations
 

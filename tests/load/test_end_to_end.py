@@ -19,7 +19,7 @@ FAST = {"signals": SIGNALS, "interval": "50ms", "timeout": "500ms", "stale_after
 
 
 def served(scene: Scene, number: int) -> Counter[str]:
-    """Who serves so many new sessions."""
+    """Which backends serve so many new sessions."""
     found: Counter[str] = Counter()
     for _ in range(number):
         with connect(scene.address) as client:
@@ -44,7 +44,7 @@ def test_a_server_that_is_full_gets_little(balance: MakeScene) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_is_average_and_delays_nobody(balance: MakeScene) -> None:
+def test_a_server_that_hangs_is_average_and_delays_no_other(balance: MakeScene) -> None:
     with ModelServer("a", f"{QUEUE} 4\n") as a, ModelServer("b", f"{QUEUE} 0\n") as b:
         scene = balance({"address": a.address, "name": "a"}, {"address": b.address, "name": "b"}, pool={"load": FAST})
         wait_until(lambda: weight(scene, "a") <= 0.25 and weight(scene, "b") == 1, deadline=20)

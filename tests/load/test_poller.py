@@ -1,4 +1,4 @@
-"""Who is asked, how often, how many at once, and that nobody waits for somebody who does not answer."""
+"""Which targets are asked, how often, how many at once, and that a silent one delays no other."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Asker:
             self.now -= 1
 
 
-def test_everybody_is_asked_again_and_again_and_who_is_silent_delays_nobody() -> None:
+def test_targets_are_asked_again_and_again_and_a_silent_one_delays_no_other() -> None:
     async def main() -> None:
         asker = Asker()
         asker.silent = {"silent"}

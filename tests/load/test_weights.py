@@ -165,8 +165,10 @@ def test_factors_stay_between_the_floor_and_one(
 
 
 @given(tracks_of_a_pool, st.dictionaries(st.integers(0, 9), traffics))
-def test_nobody_is_preferred_for_what_is_not_known(tracks: dict[int, LoadTrack], traffic: dict[int, Traffic]) -> None:
-    """A fresh and complete sample is the only way to more than the average of those who have one."""
+def test_no_backend_is_preferred_for_what_is_not_known(
+    tracks: dict[int, LoadTrack], traffic: dict[int, Traffic]
+) -> None:
+    """A fresh and complete sample is the only way to more than the average of backends that have one."""
     found = target_factors(tracks, traffic, tracks.keys(), RULES, NOW)
     fresh = [key for key, one in tracks.items() if one.is_fresh(NOW, RULES)]
     expected = {name for key in fresh for name in tracks[key].sample.readings if RULES.limits.get(name)}  # type: ignore[union-attr]
@@ -182,7 +184,7 @@ def test_nobody_is_preferred_for_what_is_not_known(tracks: dict[int, LoadTrack],
 def test_taking_numbers_away_never_makes_a_backend_the_best(
     tracks: dict[int, LoadTrack], key: int, left: dict[str, float]
 ) -> None:
-    """Whatever is missing of a sample: some other backend that is fully known is as good, or nobody is known."""
+    """Whatever is missing of a sample: some other backend that is fully known is as good, or none is known."""
     tracks = {**tracks, 10: track(queue=1, kv=0.1, cpu=0.1, running=1), 11: track(queue=1, kv=0.1, cpu=0.1, running=1)}
     left.pop("cpu", None)
     tracks[key] = LoadTrack(Sample(NOW, left))  # type: ignore[arg-type]

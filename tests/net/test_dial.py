@@ -55,7 +55,7 @@ def test_a_full_backlog_of_a_unix_socket_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_unix_socket_without_a_server_is_refused_at_once(tmp_path: Path) -> None:
-    path = str(tmp_path / "nobody.sock")
+    path = str(tmp_path / "closed.sock")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
     with socket.socket(socket.AF_UNIX) as sock, pytest.raises(ConnectionRefusedError):

@@ -169,7 +169,7 @@ def test_the_format_is_the_configured_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_fifo_never_blocks_who_writes(tmp_path: Path) -> None:
+def test_a_full_fifo_never_blocks_its_writer(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -129,7 +129,7 @@ def test_the_limiter_forgets_old_keys_rather_than_grow() -> None:
 
 
 @pytest.mark.slow
-def test_a_blocked_stderr_does_not_block_who_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_stderr_does_not_block_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "SAME_TEMPLATE_BURST", 1 << 30)
     reading, writing = os.pipe()
     log = ProcessLog("info", "text", writing)

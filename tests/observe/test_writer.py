@@ -251,7 +251,7 @@ def test_an_item_that_cannot_be_encoded_costs_one_line(tmp_path: Path, caplog: p
     assert caplog.messages == [f"unexpected error in writing to {path}; lines are lost"]
 
 
-def test_what_nobody_foresaw_costs_lines_and_not_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_costs_lines_and_not_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
     writer = Writer(str(path), encode, capacity=100, name="test")
     with monkeypatch.context() as patch:

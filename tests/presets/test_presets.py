@@ -115,7 +115,7 @@ def test_the_documentation_has_no_other_preset() -> None:
     assert set(re.findall(r"^\| `([a-z-]+)` \| `?[:/t]", section, re.MULTILINE)) == set(PRESETS)
 
 
-# ---- who has the last word -------------------------------------------------------------------------------------------
+# ---- the last word ---------------------------------------------------------------------------------------------------
 
 
 def test_what_a_pool_says_itself_wins_key_by_key() -> None:

@@ -125,7 +125,7 @@ def test_descriptors_of_a_message_that_is_cut_off_are_closed() -> None:
     converse(case)
 
 
-def test_sending_to_nobody_is_noticed() -> None:
+def test_sending_without_a_receiver_is_noticed() -> None:
     async def case(channel: Channel, theirs: socket.socket) -> None:
         theirs.close()
         with pytest.raises(PeerEnded):
@@ -134,7 +134,7 @@ def test_sending_to_nobody_is_noticed() -> None:
     converse(case)
 
 
-def test_sending_to_somebody_who_does_not_read_can_be_given_up() -> None:
+def test_sending_to_a_receiver_that_does_not_read_can_be_given_up() -> None:
     async def case(channel: Channel, _theirs: socket.socket) -> None:
         async def send() -> None:
             async with asyncio.timeout(0.05):
@@ -154,7 +154,7 @@ def test_what_is_too_large_is_not_sent() -> None:
         encode(Message("x", {}, range(DESCRIPTORS_MAX + 1)))
 
 
-def test_unknown_fields_are_kept_for_whoever_knows_them() -> None:
+def test_unknown_fields_are_kept() -> None:
     header, body = encode(Message("new", {"unheard": [1]}))
     assert decode_header(header) == (len(body), 0)
     assert decode_body(body) == Message("new", {"unheard": [1]})

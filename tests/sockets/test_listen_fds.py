@@ -79,7 +79,7 @@ def test_names_may_be_missing(give: Given, names: str | None) -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, passed(1, pid=1), passed(1, pid=""), {"LISTEN_FDS": "1"}, passed(0)])
-def test_what_is_for_somebody_else_is_left_alone(environment: dict[str, str]) -> None:
+def test_descriptors_for_another_process_are_left_alone(environment: dict[str, str]) -> None:
     with listen() as sock:
         os.dup2(sock.fileno(), FIRST)
         assert len(receive(environment, FIRST)) == 0

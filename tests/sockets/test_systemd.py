@@ -69,7 +69,7 @@ def fill(path: str) -> int:
     raise AssertionError
 
 
-def test_manager_that_does_not_read_blocks_nobody_and_gets_the_newest_in_order_later(tmp_path: Path) -> None:
+def test_manager_that_does_not_read_blocks_no_caller_and_gets_the_newest_in_order_later(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with manager(path) as listening:
         notifier = Notifier({"NOTIFY_SOCKET": path})

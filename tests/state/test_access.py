@@ -59,7 +59,7 @@ def test_what_did_not_change_is_not_compiled_again() -> None:
     assert second["l0"] is first["l0"]
 
 
-def test_an_empty_file_is_a_list_of_nobody_and_not_no_list() -> None:
+def test_an_empty_file_is_an_empty_list_and_not_a_missing_one() -> None:
     found, _ = compiled(listening({"allow": NetworkFile("a.lst")}, {"allow": []}))
     assert (found["l0"].allow, found["l1"].allow) == (FakeTable(b""), None)
 

@@ -63,7 +63,7 @@ def test_a_configuration_without_sources_is_as_it_was() -> None:
     assert expand(wanted, {"other": [endpoint("b")]}) == wanted
 
 
-def test_readiness_decides_who_gets_sessions_and_whose_leave() -> None:
+def test_readiness_decides_which_backends_get_sessions_and_which_are_drained() -> None:
     said = {
         readiness: entry(state_of(endpoint("a", readiness=readiness)), "a")
         for readiness in (Readiness.READY, Readiness.NOT_READY, Readiness.DRAINING)

@@ -25,7 +25,7 @@ def test_session_that_reached_no_backend_names_none() -> None:
     assert Names().session(record(backend=None)).backend is None
 
 
-def test_who_left_keeps_its_name_until_it_is_forgotten() -> None:
+def test_a_removed_backend_keeps_its_name_until_it_is_forgotten() -> None:
     before = config(A, B)
     old, new = merged(before), merged(before, config(B))
     names = Names()

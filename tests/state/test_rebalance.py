@@ -36,12 +36,12 @@ def test_joining_returning_and_growing_backends_gain() -> None:
     assert gained(two, heavier) == {"app"}
 
 
-def test_nothing_is_moved_where_nobody_asks_for_it_nor_in_a_new_pool() -> None:
+def test_nothing_is_moved_without_rebalancing_nor_in_a_new_pool() -> None:
     assert gained(merged(config(A)), merged(config(A, B))) == set()
     assert gained(State(), merged(config(A, pool=REBALANCED))) == set()
 
 
-def test_those_who_stay_gain_when_another_goes() -> None:
+def test_remaining_backends_gain_when_another_goes() -> None:
     two = merged(config(A, B, pool=REBALANCED))
     key, entry = next(iter(two.backends()))
     assert gained(two, two.with_backends({key: replace(entry, health=HealthState.DOWN)})) == {"app"}
@@ -54,12 +54,12 @@ def test_surplus_is_what_lies_beyond_the_share_by_weight() -> None:
 
 
 @pytest.mark.parametrize("shares", [{}, {"a": Share(5, 0)}, {"a": Share(0, 1)}, {"only": Share(1000, 3)}])
-def test_nobody_has_too_many_where_nobody_else_could_take_them(shares: dict[str, Share]) -> None:
+def test_there_is_no_surplus_where_no_other_backend_could_take_it(shares: dict[str, Share]) -> None:
     assert surplus(shares) == {}
 
 
 @given(SHARES)
-def test_moving_the_surplus_away_leaves_nobody_below_the_share(shares: dict[str, Share]) -> None:
+def test_moving_the_surplus_away_leaves_no_backend_below_its_share(shares: dict[str, Share]) -> None:
     weights = sum(share.weight for share in shares.values())
     total = sum(share.connections for share in shares.values())
     for name, count in surplus(shares).items():

@@ -31,7 +31,7 @@ def test_patience_can_be_endless() -> None:
     assert [departure.timeout for departure in removals(old, new)] == [None]
 
 
-def test_pool_takes_its_backends_with_it_and_nobody_else() -> None:
+def test_pool_takes_its_own_backends_with_it_and_no_others() -> None:
     before = config(
         listeners={"x": {"bind": "127.0.0.1:81", "pool": "one"}, "y": {"bind": "127.0.0.1:82", "pool": "two"}},
         pools={"one": {"backends": [A]}, "two": {"backends": [A, B]}},

@@ -57,7 +57,7 @@ def test_everything_new_gets_a_slot_of_its_own() -> None:
     assert (kinds.count(SlotKind.LISTENER), kinds.count(SlotKind.POOL), kinds.count(SlotKind.BACKEND)) == (1, 1, 2)
 
 
-def test_who_stays_keeps_its_slot_whatever_changes_about_it() -> None:
+def test_a_backend_that_stays_keeps_its_slot_whatever_changes_about_it() -> None:
     before = merged(config(named(), B))
     slots = Slots()
     wanted = config(
@@ -136,7 +136,7 @@ def test_backend_that_moves_is_pending_until_checked() -> None:
     assert backend(next_state(known, named(B), **CHECKED)).health is HealthState.PENDING
 
 
-def test_checks_that_begin_take_nobody_out_of_service() -> None:
+def test_checks_that_begin_take_no_backend_out_of_service() -> None:
     assert backend(next_state(merged(config(named())), named(), **CHECKED)).health is HealthState.UP
 
 
@@ -211,7 +211,7 @@ def test_backend_with_any_weight_keeps_some_of_it() -> None:
     assert pool.weights() == {"a": 1}
 
 
-def test_a_panic_takes_who_is_ready_and_has_an_address() -> None:
+def test_a_panic_takes_backends_that_are_ready_and_have_an_address() -> None:
     wanted = config(named(), B, "nowhere:1", {"name": "off", "address": C, "weight": 0}, pool=CHECKED)
     state = merged(wanted)
     down = {key: replace(entry, health=HealthState.DOWN) for key, entry in state.backends()}

@@ -96,7 +96,7 @@ def test_all_workers_accept_from_the_one_socket(service: Service, served: Served
     wait_until(every_worker_has_one)
 
 
-def test_a_killed_process_is_replaced_and_nobody_is_refused(service: Service, served: Served) -> None:
+def test_a_killed_process_is_replaced_and_no_client_is_refused(service: Service, served: Served) -> None:
     configure(service, served, f"127.0.0.1:{PORT}", "127.0.0.1:81")
     activate(service, f"ListenStream=127.0.0.1:{PORT}")
     with calling(service) as callers:
@@ -193,7 +193,7 @@ def test_the_steps_of_the_documentation_work(service: Service, served: Served) -
     assert not service.listens(8000)
 
 
-def test_what_cannot_be_used_is_said_and_harms_nobody(service: Service, served: Served) -> None:
+def test_unusable_sockets_are_logged_and_do_no_harm(service: Service, served: Served) -> None:
     configure(service, served, f"127.0.0.1:{PORT}")
     activate(
         service, f"ListenStream=127.0.0.1:{PORT}", "ListenStream=127.0.0.1:98", "ListenDatagram=127.0.0.1:99",

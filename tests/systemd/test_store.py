@@ -1,4 +1,4 @@
-"""Listeners outlive the process: killed, hanging, failing to start or restarted, it refuses nobody."""
+"""Listeners outlive the process: killed, hanging, failing to start or restarted, it refuses no client."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def calling(service: Service) -> Callers:
     return Callers(("127.0.0.1", PORT), CALLERS, service.world.network)
 
 
-def test_a_killed_process_leaves_its_listeners_and_nobody_is_refused(service: Service, served: Served) -> None:
+def test_a_killed_process_leaves_its_listeners_and_no_client_is_refused(service: Service, served: Served) -> None:
     configure(service, served)
     service.start()
     assert stored(service) == WORKERS
@@ -99,7 +99,7 @@ def test_ports_chosen_by_the_kernel_and_unix_sockets_stay_the_same(service: Serv
     assert callers.outcomes.keys() == {"served"}
 
 
-def test_a_restart_refuses_nobody(service: Service, served: Served) -> None:
+def test_a_restart_refuses_no_client(service: Service, served: Served) -> None:
     configure(service, served)
     service.start()
     before = service.pid
@@ -218,7 +218,7 @@ def test_a_program_that_cannot_run_for_a_while_loses_no_client(service: Service,
     assert callers.outcomes["refused"] == callers.outcomes["late"] == 0
 
 
-def test_a_full_store_is_said_once_and_harms_nobody(service: Service, served: Served) -> None:
+def test_a_full_store_is_logged_once_and_does_no_harm(service: Service, served: Served) -> None:
     service.put(
         "/etc/systemd/system/l4lb.service.d/store.conf",
         f"[Service]\nFileDescriptorStoreMax={WORKERS}\nEnvironment=FDSTORE={WORKERS}\n",
@@ -238,7 +238,9 @@ def test_a_full_store_is_said_once_and_harms_nobody(service: Service, served: Se
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_has_the_process_replaced_and_nobody_is_refused(service: Service, served: Served) -> None:
+def test_a_worker_that_hangs_has_the_process_replaced_and_no_client_is_refused(
+    service: Service, served: Served
+) -> None:
     service.put("/etc/systemd/system/l4lb.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
     service.command("systemctl", "daemon-reload")
     configure(service, served)
@@ -255,7 +257,7 @@ def test_a_worker_that_hangs_has_the_process_replaced_and_nobody_is_refused(serv
 
 
 @pytest.mark.slow
-def test_a_process_that_hangs_is_replaced_and_nobody_is_refused(service: Service, served: Served) -> None:
+def test_a_process_that_hangs_is_replaced_and_no_client_is_refused(service: Service, served: Served) -> None:
     service.put("/etc/systemd/system/l4lb.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
     service.command("systemctl", "daemon-reload")
     configure(service, served)
