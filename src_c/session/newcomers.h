@@ -3,8 +3,9 @@
  * newcomers - clients whose PROXY header or server name is still awaited.
  *
  * A silent peer must not use up the connections of the process, so newcomers may hold a quarter of them. Beyond that,
- * the worker rejects its oldest newcomer: an honest client sends within milliseconds, so the oldest one is most likely
- * to be silent. Accepting more slowly instead would let silent peers keep honest ones out.
+ * the worker reads what its oldest newcomer has sent, and rejects it if that is too little: an honest client sends
+ * within milliseconds, so the oldest one is most likely to be silent. Accepting more slowly instead would let silent
+ * peers keep honest ones out.
  *
  * Owner:   the session's worker; the count is shared by all of them.
  * Memory:  none; a newcomer is on the list by the node that it needs only later, to relay.
@@ -39,7 +40,7 @@ static inline void lb_newcomers_remove(struct lb_worker *worker, struct lb_sessi
     lb_capacity_release(&worker->runtime->newcomers);
 }
 
-/* The newcomer to reject now that `latest` has joined, or NULL. */
+/* The newcomer to reject, if it is still silent, now that `latest` has joined; or NULL. */
 static inline struct lb_session *lb_newcomers_excess(struct lb_worker *worker, const struct lb_session *latest) {
     uint32_t share = worker->runtime->sessions_max / LB_NEWCOMERS_SHARE;
     struct lb_session *oldest = container_of(worker->newcomers.next, struct lb_session, ready);

@@ -282,13 +282,31 @@ static void start(struct lb_worker *worker, struct lb_session *session, uint32_t
     continue_connect(worker, session, lb_connect_next(worker, session));
 }
 
-/* It is waited for until it has said what decides about it. */
+static void greet(struct lb_worker *worker, struct lb_session *session, struct lb_greeted greeted);
+
+static struct lb_greeted read_greeting(struct lb_worker *worker, struct lb_session *session) {
+    return session->state == LB_SESSION_HEADER ? lb_greeting_read_header(worker, session)
+                                               : lb_greeting_read_hello(worker, session);
+}
+
+/* A client may have spoken although the worker has not seen the event yet: only the socket knows. */
+static void reject_if_silent(struct lb_worker *worker, struct lb_session *session) {
+    struct lb_greeted greeted = read_greeting(worker, session);
+
+    if (greeted.how == LB_GREETING_WAIT)
+        reject(worker, session, L4LB_REJECT_SILENT);
+    else
+        greet(worker, session, greeted);
+}
+
+/* Wait for the client's PROXY header or server name. An oldest newcomer whose header is complete may still owe its
+ * name: the loop meets it again. */
 static void welcome(struct lb_worker *worker, struct lb_session *session) {
     struct lb_session *oldest;
 
     lb_newcomers_add(worker, session);
     while ((oldest = lb_newcomers_excess(worker, session)) != NULL)
-        reject(worker, oldest, L4LB_REJECT_SILENT);
+        reject_if_silent(worker, oldest);
 }
 
 /* What follows from what the client has said. */

@@ -60,13 +60,51 @@ TEST(clients_that_owe_a_name_hold_a_share_and_the_oldest_go_first) {
     check_share(LB_SESSION_HELLO, expect_names, "no TLS");
 }
 
+/* The listener's event comes before the oldest client's: the worker accepts one newcomer too many before it has read
+ * what the oldest one sent. */
+static void check_oldest_speaks(enum lb_session_state state, void (*expect)(struct lone *), const char *words) {
+    static struct lone lone;
+    int clients[SHARE + 1];
+
+    lone_init(&lone);
+    lone.runtime.sessions_max = SESSIONS;
+    expect(&lone);
+    crowd(&lone, clients, SHARE, state);
+    clients[SHARE] = lone_client(&lone);
+    CHECK_EQ(send(clients[0], words, strlen(words), MSG_NOSIGNAL), strlen(words));
+    LONE_UNTIL(&lone, lone.worker.counters.listeners[0].connections_total == SHARE + 1);
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_RELAY) == 1);
+    CHECK_EQ(lone_rejected(&lone, L4LB_REJECT_SILENT), 0);
+    CHECK_EQ(lone_in_state(&lone, state), SHARE);
+    CHECK_EQ(atomic_load(&lone.runtime.newcomers), SHARE);
+    for (int i = 0; i < SHARE + 1; i++)
+        (void)close(clients[i]);
+    lone_fini(&lone);
+}
+
+static void expect_headers_and_names(struct lone *lone) {
+    expect_names(lone);
+    lone_expect_headers(lone);
+}
+
+TEST(a_client_whose_header_is_not_read_yet_is_not_silent) {
+    check_oldest_speaks(LB_SESSION_HEADER, lone_expect_headers, "PROXY UNKNOWN\r\n");
+}
+
+TEST(a_client_whose_name_is_not_read_yet_is_not_silent) {
+    check_oldest_speaks(LB_SESSION_HELLO, expect_names, "no TLS");
+}
+
+TEST(a_client_whose_header_and_name_are_not_read_yet_is_not_silent) {
+    check_oldest_speaks(LB_SESSION_HEADER, expect_headers_and_names, "PROXY UNKNOWN\r\nno TLS");
+}
+
 TEST(a_client_that_owes_both_is_counted_once) {
     static struct lone lone;
     int client;
 
     lone_init(&lone);
-    expect_names(&lone);
-    lone_expect_headers(&lone);
+    expect_headers_and_names(&lone);
     client = lone_client(&lone);
     LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_HEADER) == 1);
     CHECK_EQ(atomic_load(&lone.runtime.newcomers), 1);
