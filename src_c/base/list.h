@@ -35,6 +35,4 @@ static inline void lb_list_append(struct lb_list *head, struct lb_list *node) {
     head->prev = node;
 }
 
-static inline void lb_list_prepend(struct lb_list *head, struct lb_list *node) { lb_list_append(head->next, node); }
-
 #endif
