@@ -17,8 +17,8 @@
  *   first              the first in the list with capacity
  *
  * A pick reserves a connection and a turn of the backend, exactly: no limit is exceeded, however many workers pick at
- * once. A new algorithm is a number in enum l4lb_balance and an entry in the table; no other code depends on which one
- * a pool has.
+ * once. A new algorithm is a number in enum l4lb_balance and an entry in the table; no other code of the data plane
+ * depends on which one a pool has.
  *
  * Owner:   any worker; the caller's snapshot must be current for the call.
  * Errors:  -EAGAIN if no backend of the group can take the session.

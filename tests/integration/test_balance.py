@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.conftest import MakeScene
+from tests.helpers.algorithms import ALGORITHMS
 from tests.helpers.peers import Address, Background, Peer, Served, ask, connect, named, read_name
 from tests.helpers.scene import BackendLike, Scene
 from tests.helpers.waiting import wait_until
@@ -61,9 +62,7 @@ def test_round_robin_spreads_weights_evenly_over_time(balance: MakeScene, server
         assert 5 <= order[start : start + 10].count("b0") <= 7
 
 
-@pytest.mark.parametrize(
-    "algorithm", ["round_robin", "least_connections", "power_of_two", "random", "maglev", "source_hash", "first"]
-)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_weight_zero_takes_no_new_session(balance: MakeScene, servers: list[Served], algorithm: str) -> None:
     scene = balance(*weighted(servers, 0, 1), pool={"balance": algorithm})
     assert {ask(scene.address, source=source) for source in SOURCES[:30]} == {"b1"}

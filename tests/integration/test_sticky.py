@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.conftest import MakeScene
+from tests.helpers.algorithms import ALGORITHMS
 from tests.helpers.balancer import Json
 from tests.helpers.peers import Backend, Peer, Served, ask, named, read_name, refused
 from tests.helpers.proxy_header import v1
@@ -17,10 +18,6 @@ from tests.helpers.waiting import wait_until
 
 SOURCES = [f"127.0.3.{number}" for number in range(1, 31)]
 STICKY = {"sticky": {"ttl": "10m", "entries": 1000}}
-ALGORITHMS = [
-    *("round_robin", "least_connections", "least_busy", "least_latency", "power_of_two", "random"),
-    *("maglev", "source_hash", "first"),
-]
 
 
 @pytest.fixture
