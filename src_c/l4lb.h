@@ -209,46 +209,83 @@ int l4lb_reclaim(struct l4lb_engine *engine);
 /* ---- close reasons ----------------------------------------------------------------------------------------------- */
 
 /* clang-format off */
-/* X(symbol, HAProxy termination code, reason). Order is the wire order of l4lb_pool_stats.closed. */
-#define L4LB_CLOSE_TABLE(X)                                 \
-    X(NORMAL, "--", "normal")                               \
-    X(CLIENT_ABORT_CONNECT, "CC", "client_abort")           \
-    X(CLIENT_ABORT_QUEUE, "CQ", "client_abort")             \
-    X(CLIENT_ABORT, "CD", "client_abort")                   \
-    X(CLIENT_LOST, "CD", "client_lost")                     \
-    X(SERVER_ABORT, "SD", "server_abort")                   \
-    X(SERVER_LOST, "SD", "server_lost")                     \
-    X(CONNECT_FAILED, "SC", "connect_failed")               \
-    X(CONNECT_TIMEOUT, "sC", "connect_timeout")             \
-    X(NO_BACKEND, "SC", "no_backend")                       \
-    X(QUEUE_FULL, "SQ", "queue_full")                       \
-    X(QUEUE_TIMEOUT, "sQ", "queue_timeout")                 \
-    X(CLIENT_IDLE, "cD", "idle")                            \
-    X(SERVER_IDLE, "sD", "idle")                            \
-    X(CLIENT_HALF_CLOSE, "cD", "half_close")                \
-    X(SERVER_HALF_CLOSE, "sD", "half_close")                \
-    X(CLIENT_FIRST_BYTE, "cD", "first_byte")                \
-    X(SERVER_FIRST_BYTE, "sD", "first_byte")                \
-    X(SERVER_RESPONSE, "sD", "response")                    \
-    X(CLIENT_STREAM_GAP, "cD", "stream_gap")                \
-    X(SERVER_STREAM_GAP, "sD", "stream_gap")                \
-    X(CLIENT_KEEPALIVE, "cD", "keepalive")                  \
-    X(LIFETIME, "LD", "lifetime")                           \
-    X(KILLED_QUEUE, "KQ", "killed")                         \
-    X(KILLED_CONNECT, "KC", "killed")                       \
-    X(KILLED, "KD", "killed")                               \
-    X(BACKEND_DOWN_CONNECT, "DC", "backend_down")           \
-    X(BACKEND_DOWN, "DD", "backend_down")                   \
-    X(BETTER_UP_CONNECT, "UC", "better_up")                 \
-    X(BETTER_UP, "UD", "better_up")                         \
-    X(DRAINED, "DD", "drained")                             \
-    X(REBALANCED, "DD", "rebalanced")                       \
-    X(SHUTDOWN, "KD", "shutdown")                           \
-    X(RESOURCE, "RC", "resource")
+/* X(symbol, HAProxy termination code, reason, meaning). Order is the wire order of l4lb_pool_stats.closed. */
+#define L4LB_CLOSE_TABLE(X) \
+    X(NORMAL, "--", "normal", \
+      "Both sides finished.") \
+    X(CLIENT_ABORT_CONNECT, "CC", "client_abort", \
+      "The client left before a backend was reached.") \
+    X(CLIENT_ABORT_QUEUE, "CQ", "client_abort", \
+      "The client left while it waited in the queue.") \
+    X(CLIENT_ABORT, "CD", "client_abort", \
+      "The client broke the connection.") \
+    X(CLIENT_LOST, "CD", "client_lost", \
+      "The client answered no keepalive probe, or read nothing for `tcp.user_timeout` of the listener.") \
+    X(SERVER_ABORT, "SD", "server_abort", \
+      "The backend broke the connection.") \
+    X(SERVER_LOST, "SD", "server_lost", \
+      "The backend answered no keepalive probe, or read nothing for `tcp.user_timeout` of the pool.") \
+    X(CONNECT_FAILED, "SC", "connect_failed", \
+      "No backend accepted the connection, retries included.") \
+    X(CONNECT_TIMEOUT, "sC", "connect_timeout", \
+      "The last attempt took longer than `timeouts.connect`.") \
+    X(NO_BACKEND, "SC", "no_backend", \
+      "No usable backend had capacity.") \
+    X(QUEUE_FULL, "SQ", "queue_full", \
+      "No usable backend had capacity, and the queue was full.") \
+    X(QUEUE_TIMEOUT, "sQ", "queue_timeout", \
+      "`queue.timeout`.") \
+    X(CLIENT_IDLE, "cD", "idle", \
+      "`timeouts.idle`, with no turn in flight.") \
+    X(SERVER_IDLE, "sD", "idle", \
+      "`timeouts.idle`, while the backend owed a response.") \
+    X(CLIENT_HALF_CLOSE, "cD", "half_close", \
+      "`timeouts.half_close`: the backend had finished, the client had not.") \
+    X(SERVER_HALF_CLOSE, "sD", "half_close", \
+      "`timeouts.half_close`: the client had finished, the backend had not.") \
+    X(CLIENT_FIRST_BYTE, "cD", "first_byte", \
+      "`timeouts.first_byte`: the client never sent a byte.") \
+    X(SERVER_FIRST_BYTE, "sD", "first_byte", \
+      "`timeouts.first_byte`: the backend did not respond.") \
+    X(SERVER_RESPONSE, "sD", "response", \
+      "`timeouts.response`.") \
+    X(CLIENT_STREAM_GAP, "cD", "stream_gap", \
+      "`timeouts.stream_gap`: the client did not read.") \
+    X(SERVER_STREAM_GAP, "sD", "stream_gap", \
+      "`timeouts.stream_gap`: the backend fell silent.") \
+    X(CLIENT_KEEPALIVE, "cD", "keepalive", \
+      "`timeouts.keepalive`.") \
+    X(LIFETIME, "LD", "lifetime", \
+      "`timeouts.lifetime`.") \
+    X(KILLED_QUEUE, "KQ", "killed", \
+      "Closed by an operator while it waited in the queue.") \
+    X(KILLED_CONNECT, "KC", "killed", \
+      "Closed by an operator while connecting.") \
+    X(KILLED, "KD", "killed", \
+      "Closed by an operator.") \
+    X(BACKEND_DOWN_CONNECT, "DC", "backend_down", \
+      "Its backend went down or into maintenance while it was connecting, the pool has `on_down: " \
+      "close`, and no other backend could take it.") \
+    X(BACKEND_DOWN, "DD", "backend_down", \
+      "Its backend went down or into maintenance, and the pool has `on_down: close`.") \
+    X(BETTER_UP_CONNECT, "UC", "better_up", \
+      "A backend of a better tier came up while it was connecting, the pool has `on_up: close_lower`, " \
+      "and no backend could take it.") \
+    X(BETTER_UP, "UD", "better_up", \
+      "A backend of a better tier came up, and the pool has `on_up: close_lower`.") \
+    X(DRAINED, "DD", "drained", \
+      "Its backend is drained, in maintenance or gone from the file, or l4lb stops, and the session was " \
+      "idle; or `drain_timeout` of the pool passed.") \
+    X(REBALANCED, "DD", "rebalanced", \
+      "It was idle, and its backend had more than its share of connections.") \
+    X(SHUTDOWN, "KD", "shutdown", \
+      "L4lb stopped, and the turn in flight did not end in time.") \
+    X(RESOURCE, "RC", "resource", \
+      "This host ran out of open files, ports or memory.")
 /* clang-format on */
 
 enum l4lb_close {
-#define X(symbol, code, reason) L4LB_CLOSE_##symbol,
+#define X(symbol, code, reason, meaning) L4LB_CLOSE_##symbol,
     L4LB_CLOSE_TABLE(X)
 #undef X
         L4LB_N_CLOSE
@@ -256,18 +293,28 @@ enum l4lb_close {
 
 /* Why a client was rejected before it became a session. */
 /* clang-format off */
-#define L4LB_REJECT_TABLE(X)                 \
-    X(DENIED, "denied")                      \
-    X(PROXY_UNTRUSTED, "proxy_untrusted")    \
-    X(PROXY_INVALID, "proxy_invalid")        \
-    X(PROXY_TIMEOUT, "proxy_timeout")        \
-    X(CLOSED, "closed")                      \
-    X(SILENT, "silent")                      \
-    X(RESOURCE, "resource")
+/* X(symbol, reason, meaning) */
+#define L4LB_REJECT_TABLE(X) \
+    X(DENIED, "denied", \
+      "`deny` has it, or `allow` does not.") \
+    X(PROXY_UNTRUSTED, "proxy_untrusted", \
+      "`proxy_protocol.mode` is `require` and its address is not in `from`.") \
+    X(PROXY_INVALID, "proxy_invalid", \
+      "A peer in `from` sent no valid PROXY header.") \
+    X(PROXY_TIMEOUT, "proxy_timeout", \
+      "The header took too long.") \
+    X(CLOSED, "closed", \
+      "The client left before it sent a header; or, before its header or server name came, l4lb " \
+      "stopped, the listener left the file or an operator closed it.") \
+    X(SILENT, "silent", \
+      "Too many clients had not sent their PROXY header or server name yet, and this one had been " \
+      "silent longest.") \
+    X(RESOURCE, "resource", \
+      "This host ran out of memory.")
 /* clang-format on */
 
 enum l4lb_reject {
-#define X(symbol, reason) L4LB_REJECT_##symbol,
+#define X(symbol, reason, meaning) L4LB_REJECT_##symbol,
     L4LB_REJECT_TABLE(X)
 #undef X
         L4LB_N_REJECT

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs.generate import commands, keys, metric_tables, openapi
+from docs.generate import commands, keys, metric_tables, openapi, reasons
 from docs.generate.parts import filled
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -24,6 +24,8 @@ def made(name: str) -> str:
             return commands.commands()
         case "metrics":
             return metric_tables.metric_table(which)
+        case "reasons":
+            return reasons.closed() if which == "closed" else reasons.rejected()
         case "requests":
             return openapi.request_table()
         case "fields":

@@ -27,6 +27,8 @@ WORKER_STATS: tuple[Stat, ...]
 BOUNDS: tuple[float, ...]
 CLOSE_REASONS: tuple[tuple[str, str], ...]
 REJECT_REASONS: tuple[str, ...]
+CLOSE_MEANINGS: tuple[str, ...]
+REJECT_MEANINGS: tuple[str, ...]
 
 def maglev_table(names: Sequence[str], weights: Sequence[int], size: int) -> list[int]:
     """The Maglev table of these backends, as indices into `names`. OSError if `size` is not prime."""

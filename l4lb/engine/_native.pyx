@@ -39,11 +39,11 @@ from l4lb.engine.statistics import (
 
 cdef extern from *:
     """
-    #define X(symbol, code, reason) {reason, code},
-    static const char *const close_table[][2] = {L4LB_CLOSE_TABLE(X)};
+    #define X(symbol, code, reason, meaning) {reason, code, meaning},
+    static const char *const close_table[][3] = {L4LB_CLOSE_TABLE(X)};
     #undef X
-    #define X(symbol, reason) reason,
-    static const char *const reject_table[] = {L4LB_REJECT_TABLE(X)};
+    #define X(symbol, reason, meaning) {reason, meaning},
+    static const char *const reject_table[][2] = {L4LB_REJECT_TABLE(X)};
     #undef X
     static const unsigned long long bounds_table[] = L4LB_HISTOGRAM_BOUNDS_US;
     struct stat_line {
@@ -70,8 +70,8 @@ cdef extern from *:
     #undef X
     _Static_assert(sizeof bounds_table / sizeof bounds_table[0] + 1 == L4LB_N_BUCKETS, "one bucket above the last bound");
     """
-    const char *const (*close_table)[2]
-    const char *const *reject_table
+    const char *const (*close_table)[3]
+    const char *const (*reject_table)[2]
     const unsigned long long *bounds_table
 
     struct stat_line:
@@ -100,7 +100,9 @@ cdef extern from "structures/lpm.h":
 CLOSE_REASONS = tuple(
     (close_table[i][0].decode(), close_table[i][1].decode()) for i in range(L4LB_N_CLOSE)
 )
-REJECT_REASONS = tuple(reject_table[i].decode() for i in range(L4LB_N_REJECT))
+REJECT_REASONS = tuple(reject_table[i][0].decode() for i in range(L4LB_N_REJECT))
+CLOSE_MEANINGS = tuple(close_table[i][2].decode() for i in range(L4LB_N_CLOSE))
+REJECT_MEANINGS = tuple(reject_table[i][1].decode() for i in range(L4LB_N_REJECT))
 BOUNDS = tuple(bounds_table[i] / 1e6 for i in range(L4LB_N_BUCKETS - 1))
 
 CLOSE_CODES = {

@@ -12,6 +12,7 @@ import yaml
 from l4lb.admin import metrics
 from l4lb.cli import COMMANDS
 from l4lb.config import Config, load_config
+from l4lb.engine._native import CLOSE_REASONS
 from tests.admin.fake_control import make_status
 from tests.docs.pages import page
 from tests.helpers.promql import check_query
@@ -27,7 +28,7 @@ PAGES = (
 )
 PAGE = "\n".join(map(page, PAGES))
 UNIT = (ROOT / "conf/l4lb.service").read_text()
-REASONS = set(re.findall(r'X\(\w+, +"..", +"(\w+)"\)', (ROOT / "src_c/l4lb.h").read_text()))
+REASONS = {reason for reason, _ in CLOSE_REASONS}
 BLOCKS = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
 SETTINGS = [block for block in BLOCKS if block.keys() <= Config.model_fields.keys()]
 RULES = [rule for block in BLOCKS for group in block.get("groups", ()) for rule in group["rules"]]

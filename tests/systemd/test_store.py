@@ -229,7 +229,7 @@ def test_a_full_store_is_logged_once_and_does_no_harm(service: Service, served: 
     service.command("/opt/l4lb/bin/l4lb", "reload")
     assert stored(service) == WORKERS
     journal = service.journal()
-    assert journal.count("room for 2 sockets, and not for those of 127.0.0.1:81") == 1
+    assert journal.count("room for 2 sockets, but not for those of 127.0.0.1:81") == 1
     assert "127.0.0.1:82;" not in journal
     with calling(service) as callers:
         kill(service)
