@@ -1,3 +1,3 @@
-"""The version, for those who must not import the package."""
+"""The version, for modules that must not import the package itself."""
 
 __version__ = "0.1.0"

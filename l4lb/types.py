@@ -1,4 +1,4 @@
-"""What a running balancer says of itself: frozen dataclasses and enums, read-only for whoever gets them."""
+"""What a running balancer says of itself: frozen dataclasses and enums, read-only for the program that gets them."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Parts:
         self._follow()
 
     def _follow(self) -> None:
-        """Register who hears of a change of the state, in this order."""
+        """Register the followers of the state, in the order in which they are called."""
         follow, installs, checks = self.store.follow, Change.is_install, Change.changes_checks
         # Names come first: from now on a session of a new backend may end, and its event needs them.
         follow("session names", lambda change: self.sessions.learn(change.after), when=installs)

@@ -15,7 +15,7 @@ from l4lb.base.text import clipped
 from l4lb.config import model
 from l4lb.health.machine import Finding, HealthTrack, finding
 from l4lb.health.pace import next_turn
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, command, probe
+from l4lb.health.probes import NO_SUBJECT, Outcome, Result, Subject, command, probe
 from l4lb.net.target import Target
 from l4lb.status import HealthState
 
@@ -34,7 +34,7 @@ class Check:
     target: Target
     settings: model.Health
     state: HealthState = HealthState.PENDING
-    subject: Subject = NOBODY
+    subject: Subject = NO_SUBJECT
 
 
 @dataclass(slots=True)

@@ -16,13 +16,12 @@ _OK = [200]
 """Each of these servers is ready with 200; what it says otherwise (400, 404, 500, 503) is no two alike."""
 
 _STREAMS: Settings = {"connect": "2s", "idle": "1h", "response": "15m", "stream_gap": "5m", "keepalive": "15m"}
-"""Long thoughts before the first token, and long pauses between two, are no fault.
+"""Timeouts for streams of tokens: a reasoning model is silent for minutes before the first token and between tokens.
 
-Users of reasoning models wait for up to 10 minutes, and so long do the clients of OpenAI: whoever gives up first should
-be the client. A server that sends the head of its answer at once thinks afterwards, and from the second minute on that
-silence is taken for the one after an answer: so `keepalive` is no shorter than `response`. It matters only where the
-server does not close quiet connections itself, as most do after 5 to 90 seconds. `stream_gap` ends streams that their
-client does not read.
+Users of reasoning models, and OpenAI's clients, wait for up to 10 minutes. The client should give up first, not l4lb. A
+server may send the head of its response at once and compute afterwards. From the second minute on, that silence counts
+as the silence between turns, so `keepalive` is no shorter than `response`. It matters only for servers that do not close
+idle connections themselves; most do after 5 to 90 seconds. `stream_gap` ends streams that their client does not read.
 """
 
 _CALLS: Settings = {"connect": "2s", "idle": "10m"}
@@ -220,7 +219,7 @@ PRESETS: Mapping[str, Preset] = {
             # As long as Dask itself (distributed.comm.timeouts.tcp) waits for a sign of life.
             "tcp": {"keepalive": "10s", "keepalive_interval": "2s", "keepalive_probes": 10},
             "drain_timeout": "off",
-            # A comm is silent while its worker computes, and whoever closes it loses what was computed.
+            # A comm is silent while its worker computes. Closing it would lose the result.
             "drain_quiet": "keep",
         },
     ),

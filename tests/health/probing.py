@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 from l4lb.config.model import Health
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, probe
+from l4lb.health.probes import NO_SUBJECT, Outcome, Result, Subject, probe
 from l4lb.net.target import Target
 from tests.helpers.loops import run
 from tests.helpers.peers import Address, Backend
@@ -29,5 +29,5 @@ def target(address: Address) -> Target:
     return Target(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, address)
 
 
-def check(address: Address, *, subject: Subject = NOBODY, **settings: Any) -> Result:
+def check(address: Address, *, subject: Subject = NO_SUBJECT, **settings: Any) -> Result:
     return run(probe(target(address), Health.model_validate({"timeout": 10} | settings), subject))

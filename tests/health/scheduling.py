@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from l4lb.config.model import Health
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, failure, success
+from l4lb.health.probes import NO_SUBJECT, Outcome, Result, Subject, failure, success
 from l4lb.health.scheduler import Scheduler
 from l4lb.net.target import Target
 from l4lb.status import HealthState
@@ -36,7 +36,7 @@ class FakeNetwork:
         self.most = 0
         self.gate: asyncio.Event | None = None
 
-    async def probe(self, where: Target, settings: Health, subject: Subject = NOBODY) -> Result:
+    async def probe(self, where: Target, settings: Health, subject: Subject = NO_SUBJECT) -> Result:
         self.asked[where] += 1
         self.settings.append(settings)
         self.now += 1

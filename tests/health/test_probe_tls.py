@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from l4lb.config.model import Health
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, failure, probe, success, tls
+from l4lb.health.probes import NO_SUBJECT, Outcome, Result, Subject, failure, probe, success, tls
 from tests.health.certificates import Authority, SecureServer, authority
 from tests.health.probing import check, target
 from tests.helpers.loops import run
@@ -39,7 +39,7 @@ def ca(tmp_path: Path) -> Authority:
     return authority(tmp_path)
 
 
-def secure(server: SecureServer, subject: Subject = NOBODY, **settings: Any) -> Result:
+def secure(server: SecureServer, subject: Subject = NO_SUBJECT, **settings: Any) -> Result:
     return check(server.address, type="https", tls=settings, subject=subject)
 
 

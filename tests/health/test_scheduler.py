@@ -9,7 +9,7 @@ import pytest
 from l4lb.config.model import Health
 from l4lb.health import scheduler as module
 from l4lb.health.machine import UNDECIDED_MAX
-from l4lb.health.probes import NOBODY, Outcome, Result, Subject, command
+from l4lb.health.probes import NO_SUBJECT, Outcome, Result, Subject, command
 from l4lb.health.scheduler import CONCURRENCY, Check, Scheduler
 from l4lb.net.target import Target
 from l4lb.status import HealthState
@@ -239,7 +239,7 @@ def test_a_check_that_ends_is_begun_again(
 ) -> None:
     fails = iter([True, False])
 
-    async def probe(where: Target, settings: Health, subject: Subject = NOBODY) -> Result:
+    async def probe(where: Target, settings: Health, subject: Subject = NO_SUBJECT) -> Result:
         if next(fails, False):
             raise RuntimeError("never foreseen")
         return await network.probe(where, settings, subject)

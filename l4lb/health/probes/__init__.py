@@ -17,7 +17,7 @@ from l4lb.net.connection import Connection, ReplyError, new_socket, tls_error_te
 from l4lb.net.dial import SourceError
 from l4lb.net.target import Target
 
-__all__ = ["NOBODY", "Outcome", "Result", "Subject", "failure", "probe", "success"]
+__all__ = ["NO_SUBJECT", "Outcome", "Result", "Subject", "failure", "probe", "success"]
 
 LATE = 0.25
 """A deadline that is noticed this many seconds late means that this process was short of CPU time, not that the backend
@@ -28,12 +28,12 @@ _OURS = frozenset(
 )
 """Errors that mean a shortage on this host. ENOSPC comes from epoll's limit; a full backlog is never EAGAIN here."""
 
-NOBODY = Subject()
+NO_SUBJECT = Subject()
 
 _log = logging.getLogger(__name__)
 
 
-async def probe(target: Target, health: Health, subject: Subject = NOBODY) -> Result:
+async def probe(target: Target, health: Health, subject: Subject = NO_SUBJECT) -> Result:
     """Check once. `health.timeout` covers everything but reading TLS files and closing the connection. Raises only
     CancelledError."""
     loop = asyncio.get_running_loop()
