@@ -20,8 +20,8 @@ _STREAMS: Settings = {"connect": "2s", "idle": "1h", "response": "15m", "stream_
 
 Users of reasoning models, and OpenAI's clients, wait for up to 10 minutes. The client should give up first, not l4lb. A
 server may send the head of its response at once and compute afterwards. From the second minute on, that silence counts
-as the silence between turns, so `keepalive` is no shorter than `response`. It matters only for servers that do not close
-idle connections themselves; most do after 5 to 90 seconds. `stream_gap` ends streams that their client does not read.
+as the silence between turns, so `keepalive` is no shorter than `response`. It matters only for servers that keep idle
+connections; most close them after 5 to 90 seconds. `stream_gap` ends streams that their client does not read.
 """
 
 _CALLS: Settings = {"connect": "2s", "idle": "10m"}

@@ -47,7 +47,7 @@ def test_every_type_of_check_is_there() -> None:
 
 def test_every_variable_of_a_program_is_there() -> None:
     health = model.Health.model_validate({"type": "exec", "command": "x"})
-    for name in command.environment("", "", health, probes.NOBODY):
+    for name in command.environment("", "", health, probes.NO_SUBJECT):
         assert f"`{name}`" in PAGE, name
 
 
