@@ -26,7 +26,7 @@ from bench.shared.processes import BenchError
 from bench.shared.tables import Sheet, console, show
 from l4lb.config.model import Health
 from l4lb.health import scheduler as module
-from l4lb.health.probes import NOBODY, Result, Subject, probe
+from l4lb.health.probes import NO_SUBJECT, Result, Subject, probe
 from l4lb.health.scheduler import Check, Scheduler
 from l4lb.net.target import Target
 from l4lb.status import HealthState
@@ -106,7 +106,7 @@ async def measure(kind: str, port: int, load: Load) -> list[str]:
     starts: defaultdict[Target, list[float]] = defaultdict(list)
     failed, began = 0, math.inf
 
-    async def recorded(target: Target, health: Health, subject: Subject = NOBODY) -> Result:
+    async def recorded(target: Target, health: Health, subject: Subject = NO_SUBJECT) -> Result:
         nonlocal failed
         starts[target].append(loop.time())
         result = await probe(target, health, subject)
