@@ -19,7 +19,7 @@ int new_poller(void) {
     return poller;
 }
 
-void watch(int poller, int fd, uint32_t index, uint32_t events) {
+void poller_watch(int poller, int fd, uint32_t index, uint32_t events) {
     struct epoll_event event = {.events = events, .data.u32 = index};
     if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0)
         die("epoll_ctl: %s", strerror(errno));
@@ -44,7 +44,7 @@ int *open_all(const struct options *options, int poller) {
         die("out of memory");
     for (uint32_t i = 0; i < options->connections; i++) {
         fds[i] = dial_and_greet(options, i);
-        watch(poller, fds[i], i, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+        poller_watch(poller, fds[i], i, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     }
     return fds;
 }

@@ -35,7 +35,7 @@ void note_error(struct outcome *outcome, const char *what);
 /* An epoll loop of clients. */
 enum { WAIT_EVENTS = 256 };
 int new_poller(void);
-void watch(int poller, int fd, uint32_t index, uint32_t events);
+void poller_watch(int poller, int fd, uint32_t index, uint32_t events);
 /* Waits up to a second, and ends the program when nothing has happened for STALL_NS. */
 int wait_events(int poller, struct epoll_event events[WAIT_EVENTS], int timeout_ms);
 

@@ -58,7 +58,7 @@ static void begin(struct run *run) {
         return;
     }
     run->n_free--;
-    watch(run->poller, attempt->fd, index, EPOLLIN | EPOLLOUT | EPOLLET);
+    poller_watch(run->poller, attempt->fd, index, EPOLLIN | EPOLLOUT | EPOLLET);
 }
 
 static void begin_all(struct run *run, uint64_t start) {
