@@ -57,7 +57,7 @@ static const char *pull(struct flow *flow, int fd) {
     return NULL;
 }
 
-void run_bulk(const struct options *options, struct outcome *outcome) {
+void run_bulk(const struct options *options, struct tally *tally) {
     struct epoll_event events[WAIT_EVENTS];
     uint8_t operation = operation_of(options->pattern);
     struct flow *flows = calloc(options->connections, sizeof *flows);
@@ -87,7 +87,7 @@ void run_bulk(const struct options *options, struct outcome *outcome) {
             if (error == NULL)
                 error = pull(flow, fd);
             if (error != NULL) {
-                note_error(outcome, error);
+                note_error(tally, error);
                 *flow = (struct flow){0};
             }
             if (flow->to_send == 0 && flow->to_take == 0)
@@ -95,9 +95,9 @@ void run_bulk(const struct options *options, struct outcome *outcome) {
         }
     }
     uint64_t directions = operation == OP_BOTH ? 2 : 1;
-    outcome->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
-    outcome->operations = (directions * options->bytes * options->connections) >> 20;
+    tally->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
+    tally->operations = (directions * options->bytes * options->connections) >> 20;
     step(options, "done");
-    close_all(options, fds);
+    close_fds(options, fds);
     free(flows);
 }

@@ -6,10 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-void note_error(struct outcome *outcome, const char *what) {
-    outcome->errors++;
-    if (outcome->first_error == NULL)
-        outcome->first_error = what;
+void note_error(struct tally *tally, const char *what) {
+    tally->errors++;
+    if (tally->first_error == NULL)
+        tally->first_error = what;
 }
 
 int new_poller(void) {
@@ -49,7 +49,7 @@ int *open_all(const struct options *options, int poller) {
     return fds;
 }
 
-void close_all(const struct options *options, int *fds) {
+void close_fds(const struct options *options, int *fds) {
     for (uint32_t i = 0; i < options->connections; i++) {
         if (fds[i] >= 0)
             close_with_reset(fds[i]);

@@ -11,7 +11,7 @@
 #include "common.h"
 #include "latency.h"
 
-struct outcome {
+struct tally {
     uint64_t operations;
     uint64_t errors;
     double seconds; /* of the measured part */
@@ -20,17 +20,17 @@ struct outcome {
 };
 
 /* New connection, one 64-byte exchange, close: over and over, `connections` at a time. */
-void run_connect(const struct options *options, struct outcome *outcome);
+void run_connect(const struct options *options, struct tally *tally);
 /* 64 bytes there and back, over and over on each connection. */
-void run_exchange(const struct options *options, struct outcome *outcome);
+void run_exchange(const struct options *options, struct tally *tally);
 /* Chunks at a fixed interval on each connection; an operation is a chunk, its latency the way from the server. */
-void run_stream(const struct options *options, struct outcome *outcome);
+void run_stream(const struct options *options, struct tally *tally);
 /* `bytes` per connection and direction; an operation is a MiB. */
-void run_bulk(const struct options *options, struct outcome *outcome);
+void run_bulk(const struct options *options, struct tally *tally);
 /* Connections that exchanged 64 bytes once and stay silent; an operation is a connection. */
-void run_idle(const struct options *options, struct outcome *outcome);
+void run_idle(const struct options *options, struct tally *tally);
 
-void note_error(struct outcome *outcome, const char *what);
+void note_error(struct tally *tally, const char *what);
 
 /* An epoll loop of clients. */
 enum { WAIT_EVENTS = 256 };
@@ -41,6 +41,6 @@ int wait_events(int poller, struct epoll_event events[WAIT_EVENTS], int timeout_
 
 /* Connects and greets all; the sockets are edge-triggered in `poller` under their index. */
 int *open_all(const struct options *options, int poller);
-void close_all(const struct options *options, int *fds);
+void close_fds(const struct options *options, int *fds);
 
 #endif

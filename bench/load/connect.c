@@ -22,7 +22,7 @@ struct attempt {
 
 struct run {
     const struct options *options;
-    struct outcome *outcome;
+    struct tally *tally;
     struct attempt *attempts;
     uint32_t *free; /* a stack of free attempts */
     uint32_t n_free;
@@ -34,10 +34,10 @@ static void finish(struct run *run, uint32_t index, const char *error) {
     struct attempt *attempt = &run->attempts[index];
 
     if (error != NULL) {
-        note_error(run->outcome, error);
+        note_error(run->tally, error);
     } else {
-        run->outcome->operations++;
-        latency_add(&run->outcome->latency, now_ns() - attempt->started_at);
+        run->tally->operations++;
+        latency_add(&run->tally->latency, now_ns() - attempt->started_at);
     }
     if (run->options->reset || error != NULL)
         close_with_reset(attempt->fd);
@@ -54,7 +54,7 @@ static void begin(struct run *run) {
     *attempt = (struct attempt){.sequence = ++run->started, .started_at = now_ns()};
     attempt->fd = dial(run->options, (uint32_t)run->started);
     if (attempt->fd < 0) {
-        note_error(run->outcome, strerror(errno));
+        note_error(run->tally, strerror(errno));
         return;
     }
     run->n_free--;
@@ -128,11 +128,11 @@ static bool is_over(const struct run *run, uint64_t end) {
     return now_ns() >= end || (options->total != 0 && run->started >= options->total) || told(options);
 }
 
-void run_connect(const struct options *options, struct outcome *outcome) {
+void run_connect(const struct options *options, struct tally *tally) {
     struct epoll_event events[WAIT_EVENTS];
     struct run run = {
         .options = options,
-        .outcome = outcome,
+        .tally = tally,
         .attempts = calloc(options->connections, sizeof *run.attempts),
         .free = calloc(options->connections, sizeof *run.free),
         .poller = new_poller(),
@@ -156,7 +156,7 @@ void run_connect(const struct options *options, struct outcome *outcome) {
             advance(&run, &events[i]);
         expire(&run);
     }
-    outcome->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
+    tally->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
     step(options, "done");
     free(run.attempts);
     free(run.free);

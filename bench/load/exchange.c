@@ -19,7 +19,7 @@ static bool ask(struct caller *caller, int fd) {
 }
 
 /* NULL, or what went wrong. A request is sent in one piece, so its answer arrives in one, too. */
-static const char *take_answer(struct caller *caller, int fd, struct outcome *outcome) {
+static const char *take_answer(struct caller *caller, int fd, struct tally *tally) {
     struct request answer;
     ssize_t got = recv(fd, &answer, sizeof answer, 0);
 
@@ -31,13 +31,13 @@ static const char *take_answer(struct caller *caller, int fd, struct outcome *ou
         return "connection closed";
     if (got != (ssize_t)sizeof answer || answer.sequence != caller->sequence || caller->sent_at == 0)
         return "wrong answer";
-    latency_add(&outcome->latency, now_ns() - caller->sent_at);
-    outcome->operations++;
+    latency_add(&tally->latency, now_ns() - caller->sent_at);
+    tally->operations++;
     caller->sent_at = 0;
     return NULL;
 }
 
-void run_exchange(const struct options *options, struct outcome *outcome) {
+void run_exchange(const struct options *options, struct tally *tally) {
     struct epoll_event events[WAIT_EVENTS];
     struct caller *callers = calloc(options->connections, sizeof *callers);
     int poller = new_poller();
@@ -59,21 +59,21 @@ void run_exchange(const struct options *options, struct outcome *outcome) {
             int fd = fds[events[i].data.u32];
             if (caller->sent_at == 0)
                 continue;
-            const char *error = take_answer(caller, fd, outcome);
+            const char *error = take_answer(caller, fd, tally);
             if (error == NULL && caller->sent_at != 0)
                 continue;
             if (error == NULL && now_ns() < end && !ask(caller, fd))
                 error = "sending failed";
             if (error != NULL) {
-                note_error(outcome, error);
+                note_error(tally, error);
                 caller->sent_at = 0;
             }
             if (caller->sent_at == 0)
                 under_way--;
         }
     }
-    outcome->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
+    tally->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
     step(options, "done");
-    close_all(options, fds);
+    close_fds(options, fds);
     free(callers);
 }

@@ -35,7 +35,7 @@ static const char USAGE[] = "usage: load serve ADDRESS\n"
 
 static const struct {
     const char *name;
-    void (*run)(const struct options *, struct outcome *);
+    void (*run)(const struct options *, struct tally *);
 } LOADS[] = {
     {"connect", run_connect}, {"exchange", run_exchange}, {"stream", run_stream},
     {"bulk", run_bulk},       {"idle", run_idle},
@@ -120,13 +120,13 @@ static struct options parse(int argc, char **argv) {
     return options;
 }
 
-static void print_outcome(const char *name, const struct outcome *outcome) {
-    const struct latency *latency = &outcome->latency;
+static void print_outcome(const char *name, const struct tally *tally) {
+    const struct latency *latency = &tally->latency;
 
     (void)printf(
         "{\"load\": \"%s\", \"operations\": %llu, \"errors\": %llu, \"first_error\": \"%s\", \"seconds\": %.6f", name,
-        (unsigned long long)outcome->operations, (unsigned long long)outcome->errors,
-        outcome->first_error != NULL ? outcome->first_error : "", outcome->seconds);
+        (unsigned long long)tally->operations, (unsigned long long)tally->errors,
+        tally->first_error != NULL ? tally->first_error : "", tally->seconds);
     if (latency->count != 0) {
         static const struct {
             const char *name;
@@ -141,7 +141,7 @@ static void print_outcome(const char *name, const struct outcome *outcome) {
 }
 
 int main(int argc, char **argv) {
-    static struct outcome outcome;
+    static struct tally tally;
 
     if (argc < 3 || argv[1][0] == '-') {
         (void)fputs(USAGE, argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr);
@@ -156,8 +156,8 @@ int main(int argc, char **argv) {
     options.to = to;
     for (size_t i = 0; i < sizeof LOADS / sizeof *LOADS; i++) {
         if (strcmp(argv[1], LOADS[i].name) == 0) {
-            LOADS[i].run(&options, &outcome);
-            print_outcome(LOADS[i].name, &outcome);
+            LOADS[i].run(&options, &tally);
+            print_outcome(LOADS[i].name, &tally);
             return 0;
         }
     }

@@ -14,7 +14,7 @@ struct stream {
 };
 
 /* NULL, or what went wrong. */
-static const char *take_chunks(struct stream *stream, int fd, uint32_t size, struct outcome *outcome) {
+static const char *take_chunks(struct stream *stream, int fd, uint32_t size, struct tally *tally) {
     while (stream->left != 0) {
         ssize_t got = recv(fd, stream->chunk + stream->filled, size - stream->filled, 0);
         if (got < 0)
@@ -27,14 +27,14 @@ static const char *take_chunks(struct stream *stream, int fd, uint32_t size, str
             continue;
         uint64_t sent_at;
         memcpy(&sent_at, stream->chunk, sizeof sent_at);
-        latency_add(&outcome->latency, now_ns() - sent_at);
-        outcome->operations++;
+        latency_add(&tally->latency, now_ns() - sent_at);
+        tally->operations++;
         stream->filled = 0;
     }
     return NULL;
 }
 
-void run_stream(const struct options *options, struct outcome *outcome) {
+void run_stream(const struct options *options, struct tally *tally) {
     struct epoll_event events[WAIT_EVENTS];
     uint64_t chunks = (uint64_t)(options->seconds * 1000 / (double)options->interval);
     struct stream *streams = calloc(options->connections, sizeof *streams);
@@ -66,17 +66,17 @@ void run_stream(const struct options *options, struct outcome *outcome) {
             struct stream *stream = &streams[events[i].data.u32];
             if (stream->left == 0)
                 continue;
-            const char *error = take_chunks(stream, fds[events[i].data.u32], options->chunk, outcome);
+            const char *error = take_chunks(stream, fds[events[i].data.u32], options->chunk, tally);
             if (error != NULL) {
-                note_error(outcome, error);
+                note_error(tally, error);
                 stream->left = 0;
             }
             if (stream->left == 0)
                 open--;
         }
     }
-    outcome->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
+    tally->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
     step(options, "done");
-    close_all(options, fds);
+    close_fds(options, fds);
     free(streams);
 }
