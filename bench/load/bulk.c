@@ -62,7 +62,7 @@ void run_bulk(const struct options *options, struct tally *tally) {
     uint8_t operation = operation_of(options->pattern);
     struct flow *flows = calloc(options->connections, sizeof *flows);
     int poller = new_poller();
-    int *fds = open_all(options, poller);
+    int *fds = open_connections(options, poller);
     uint32_t open = options->connections;
 
     if (flows == NULL)
@@ -98,6 +98,6 @@ void run_bulk(const struct options *options, struct tally *tally) {
     tally->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
     tally->operations = (directions * options->bytes * options->connections) >> 20;
     step(options, "done");
-    close_fds(options, fds);
+    close_connections(options, fds);
     free(flows);
 }

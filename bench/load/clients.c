@@ -38,7 +38,7 @@ int wait_events(int poller, struct epoll_event events[WAIT_EVENTS], int timeout_
     return n < 0 ? 0 : n;
 }
 
-int *open_all(const struct options *options, int poller) {
+int *open_connections(const struct options *options, int poller) {
     int *fds = calloc(options->connections, sizeof *fds);
     if (fds == NULL)
         die("out of memory");
@@ -49,7 +49,7 @@ int *open_all(const struct options *options, int poller) {
     return fds;
 }
 
-void close_fds(const struct options *options, int *fds) {
+void close_connections(const struct options *options, int *fds) {
     for (uint32_t i = 0; i < options->connections; i++) {
         if (fds[i] >= 0)
             close_with_reset(fds[i]);

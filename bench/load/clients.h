@@ -40,7 +40,7 @@ void poller_watch(int poller, int fd, uint32_t index, uint32_t events);
 int wait_events(int poller, struct epoll_event events[WAIT_EVENTS], int timeout_ms);
 
 /* Connects and greets all; the sockets are edge-triggered in `poller` under their index. */
-int *open_all(const struct options *options, int poller);
-void close_fds(const struct options *options, int *fds);
+int *open_connections(const struct options *options, int poller);
+void close_connections(const struct options *options, int *fds);
 
 #endif

@@ -41,7 +41,7 @@ void run_exchange(const struct options *options, struct tally *tally) {
     struct epoll_event events[WAIT_EVENTS];
     struct caller *callers = calloc(options->connections, sizeof *callers);
     int poller = new_poller();
-    int *fds = open_all(options, poller);
+    int *fds = open_connections(options, poller);
     uint32_t under_way = options->connections;
 
     if (callers == NULL)
@@ -74,6 +74,6 @@ void run_exchange(const struct options *options, struct tally *tally) {
     }
     tally->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
     step(options, "done");
-    close_fds(options, fds);
+    close_connections(options, fds);
     free(callers);
 }

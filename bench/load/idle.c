@@ -8,7 +8,7 @@ void run_idle(const struct options *options, struct tally *tally) {
 
     step(options, "ready");
     uint64_t start = now_ns();
-    int *fds = open_all(options, poller);
+    int *fds = open_connections(options, poller);
     tally->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
     tally->operations = options->connections;
     step(options, "done");
@@ -18,5 +18,5 @@ void run_idle(const struct options *options, struct tally *tally) {
                 note_error(tally, "an idle connection was closed");
         }
     }
-    close_fds(options, fds);
+    close_connections(options, fds);
 }
