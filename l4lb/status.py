@@ -87,7 +87,7 @@ class BackendStatus:
     soon after it came up, as far as that counts. `stalled` says that its work stands still. `max_connections` and
     `max_busy` are the limits in force, as its agent has them; None is no limit.
     `changed` are the keys that were given other values at run time than the file has. A `health_message` that quotes
-    a program or a script is an `output`: not for everybody."""
+    a program or a script is an `output`: not for every client."""
 
     address: str
     tier: int

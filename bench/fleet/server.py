@@ -215,7 +215,7 @@ def uvloop_runner() -> asyncio.Runner:
 
 async def _serve(scenario: Scenario, pipe: Connection) -> list[Truth]:
     loop = asyncio.get_running_loop()
-    # Bound and not listening: who comes too early is refused, and nobody else can take the port.
+    # Bound and not listening: an early client is refused, and no other process can take the port.
     sockets = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in scenario.gpus]
     late = socket.socket()
     late.bind(("127.0.0.1", 0))

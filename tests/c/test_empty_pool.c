@@ -11,7 +11,7 @@
 #include "base/base.h"
 #include "base/bounds.h"
 
-/* A pool that nobody is in. */
+/* A pool without backends. */
 static struct room *house_of_nobody(struct house *house, enum l4lb_balance balance) {
     house_init(house);
     add_room(house, balance);

@@ -51,7 +51,7 @@ TEST(shares_are_those_of_the_model) {
         for (uint32_t i = 0; i < preference.n_choices; i++)
             CHECK(fabs(stays_at(&preference, i) - stays[i]) < 1e-6);
         CHECK(LB_FAILOVER_ALL - choices[preference.n_choices - 1].share_end <= 1);
-        /* Whoever is below a limit and not below the one before begins there; nobody falls out at the end. */
+        /* A client below a limit and not below the one before begins there; none falls out at the end. */
         for (int i = 0; i < 20; i++) {
             uint64_t point = check_random_next(&random) >> 32;
             uint32_t first = lb_preference_first(&preference, point);

@@ -11,7 +11,7 @@ TEST(a_stuck_reader_stops_the_sender_and_holds_one_read_at_most) {
             world_init(&world, (enum kind)kind, pipes_max, 7);
             world.to_server.total = 1ull << 30;
             world.to_server.appetite = 0;
-            /* Until nobody can do anything for a while: TCP grows its buffers as it goes. */
+            /* Until no side can move a byte for a while: TCP grows its buffers as it goes. */
             for (; quiet < 50; sent = world.to_server.sent) {
                 (void)peer_sends(&world, &world.to_server, world.client_peer);
                 (void)balancer_turn(&world, 1);

@@ -226,7 +226,7 @@ TEST(what_is_read_from_one_engine_can_be_written_to_another) {
         entries[i].backend = other.backends[entries[i].key[15] % 2].slot;
     }
     visit(&other, 0);
-    /* Who is known there already stays where it is. */
+    /* A client that is known there already stays where it is. */
     entries[0].left_ms = entries[0].key[15] == 0 ? entries[0].left_ms : TTL_MS;
     CHECK_EQ(l4lb_sticky_write(other.engine, other.pool.slot, entries, 30), 29);
     CHECK_EQ(remembered(&other), 30);
@@ -284,7 +284,7 @@ static void *come_and_go(void *arg) {
     return NULL;
 }
 
-/* The backends: they greet whoever comes, and keep the last ones. */
+/* The backends: they greet each client, and keep the last ones. */
 static void *greet(void *arg) {
     const struct crowd *crowd = arg;
     int fds[30], at = 0;

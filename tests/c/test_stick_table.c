@@ -225,7 +225,7 @@ TEST(a_larger_table_has_every_entry_with_the_time_it_had_left) {
         CHECK(knows(larger, number, number, number + TTL_MS - 1));
         CHECK(!knows_of(larger, number, number + TTL_MS));
     }
-    /* Nobody holds it here yet. */
+    /* No session holds it here yet. */
     CHECK(knows(larger, 1000, 7, 500 + TTL_MS - 1));
     CHECK(!knows_of(larger, 1000, 500 + TTL_MS));
     lb_stick_table_release(table, held, 0);

@@ -65,7 +65,7 @@ static inline void publish(const struct house *house) {
     lb_lpm_free(trusted);
 }
 
-/* And wait until everybody goes by it. */
+/* And wait until every worker uses it. */
 static inline void publish_to_all(const struct house *house) {
     publish(house);
     UNTIL(l4lb_reclaim(house->engine) == 0);

@@ -233,7 +233,7 @@ static inline bool balancer_turn(struct world *world, int timeout_ms) {
     return moved;
 }
 
-/* One step of everyone. A world in which nobody gets on for seconds is stuck. */
+/* One step of both peers and the relays. A world that makes no progress for seconds is stuck. */
 static inline void step(struct world *world) {
     static int idle;
     bool moved = false;

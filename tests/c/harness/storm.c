@@ -84,7 +84,7 @@ static const struct sockaddr *sockaddr(const struct storm_address *address) {
     return (const struct sockaddr *)&address->storage;
 }
 
-/* Of a name nobody has: the kernel chooses one when an address of AF_UNIX has none. */
+/* With an unused name: the kernel chooses one when an address of AF_UNIX has none. */
 static void name_nothing(struct storm_address *address, sa_family_t family) {
     struct sockaddr_in *in = (struct sockaddr_in *)&address->storage;
 
@@ -361,7 +361,7 @@ struct storm_backends *storm_backends_start(const char *storm, uint64_t seed) {
         struct storm_address *address = &all->addresses[i];
         memset(all->fillers[i], 0xff, sizeof all->fillers[i]);
         name_nothing(address, is_unix ? AF_UNIX : AF_INET);
-        /* The port stays taken, so that nobody gets it who then connects to himself. */
+        /* The port stays taken, so that no client gets it and then connects to itself. */
         all->listeners[i] = bind_to(address, false);
         if (i < STORM_REFUSES)
             (void)CHECK_SYS(listen(all->listeners[i], 4096));
@@ -410,7 +410,7 @@ enum manner {
 };
 
 struct visit {
-    int fd; /* -1 = nobody */
+    int fd; /* -1 = no client */
     bool calm;
     bool asks_at_once;   /* all questions, before the first answer */
     bool finishes_early; /* sends its FIN after the last question, not after the last answer */
@@ -516,7 +516,7 @@ static void come(struct storm_clients *clients, struct visit *visit) {
     struct storm_door door;
 
     visit->fd = -1;
-    /* A door closes before or after somebody goes there, so that nobody gets to one that has its address next. */
+    /* A door closes before or after a connect to it, so that no client reaches the next owner of its address. */
     (void)pthread_mutex_lock(&clients->lock);
     door = clients->doors[check_random_below(&clients->random, STORM_DOORS)];
     if (door.open) {
@@ -617,7 +617,7 @@ static void leave(struct visit *visit, bool reset) {
     visit->fd = -1;
 }
 
-/* Somebody else ended it: by a FIN (0) or worse. */
+/* The other side ended it: by a FIN (0) or worse. */
 static void is_over(struct storm_clients *clients, struct visit *visit, ssize_t how) {
     if (how == 0 && visit->finished && has_answers(visit) && visit->manner == ORDERLY) {
         clients->tally.complete++;

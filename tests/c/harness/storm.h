@@ -52,7 +52,7 @@ enum storm_behaviour {
     STORM_FINISHES,     /* one answer, then its FIN or all of the close */
     STORM_IS_SILENT,    /* reads, and answers nothing */
     STORM_IS_STUCK,     /* never reads */
-    STORM_REFUSES,      /* nobody listens */
+    STORM_REFUSES,      /* no listener */
     STORM_REFUSES_UNIX, /* no such socket */
     STORM_IS_FULL,      /* a backlog without room: nothing comes back */
     STORM_IS_FULL_UNIX,
@@ -78,8 +78,8 @@ struct storm_door {
 
 enum storm_pace {
     STORM_COMES,
-    STORM_HOLDS,  /* nobody does anything */
-    STORM_LEAVES, /* nobody comes; calm clients go on to their end; the others do nothing more */
+    STORM_HOLDS,  /* all pause */
+    STORM_LEAVES, /* no new clients; calm clients go on to their end; the others do nothing more */
     STORM_IS_GONE /* all sockets are closed */
 };
 
