@@ -41,10 +41,21 @@ enum l4lb_proxy_mode { L4LB_PROXY_OFF, L4LB_PROXY_REQUIRE, L4LB_PROXY_OPTIONAL }
 
 enum l4lb_send_proxy { L4LB_SEND_PROXY_OFF, L4LB_SEND_PROXY_V1, L4LB_SEND_PROXY_V2 };
 
+/* Which messages of its sessions a pool follows, see exchange.h. */
+enum l4lb_protocol { L4LB_PROTOCOL_TCP, L4LB_PROTOCOL_HTTP1 };
+
+/* Which requests are sent again, to another backend, when a kept backend connection turns out to be closed. */
+enum l4lb_resend { L4LB_RESEND_OFF, L4LB_RESEND_IDEMPOTENT, L4LB_RESEND_ALL };
+
 /* Maglev's key for a client. Without a server name, the client's address is used. */
 enum l4lb_hash_key { L4LB_HASH_SOURCE_IP, L4LB_HASH_SOURCE_IP_PORT, L4LB_HASH_SNI };
 
-enum l4lb_event_kind { L4LB_EVENT_OPEN = 1, L4LB_EVENT_INTERVAL = 2, L4LB_EVENT_CLOSE = 4 };
+enum l4lb_event_kind {
+    L4LB_EVENT_OPEN = 1,
+    L4LB_EVENT_INTERVAL = 2,
+    L4LB_EVENT_CLOSE = 4,
+    L4LB_EVENT_REQUEST = 8, /* a response is complete, in a session whose messages are followed */
+};
 
 enum l4lb_slot_kind { L4LB_SLOT_LISTENER, L4LB_SLOT_POOL, L4LB_SLOT_BACKEND };
 
@@ -80,11 +91,13 @@ struct l4lb_backend_config {
     uint32_t slot;
     uint32_t weight;          /* 0 to L4LB_WEIGHT_MAX; 0 = takes no new session */
     uint32_t connections_max; /* 0 = no limit */
-    uint32_t busy_max;        /* turns in flight from which on it gets no new session; 0 = no limit */
-    uint8_t usable;           /* 0 = takes no new session; its sessions go on */
-    uint32_t tier;            /* below LB_TIERS_MAX; lower ones come first */
-    uint32_t zone;            /* 1 to LB_ZONES_MAX; 0 = no zone */
-    const char *name;         /* stable key of the Maglev table */
+    uint32_t busy_max;      /* turns in flight from which on it gets no new session and, in a pool that follows HTTP/1,
+                               no request; 0 = no limit */
+    uint32_t cold_busy_max; /* the same while it is cold (l4lb_set_cold), if that is less; 0 = no other limit */
+    uint8_t usable;         /* 0 = takes no new session; its sessions go on */
+    uint32_t tier;          /* below LB_TIERS_MAX; lower ones come first */
+    uint32_t zone;          /* 1 to LB_ZONES_MAX; 0 = no zone */
+    const char *name;       /* stable key of the Maglev table */
     const struct sockaddr *address;
     socklen_t address_len;
 };
@@ -99,11 +112,12 @@ struct l4lb_source {
  * applies. idle_ms and half_close_ms are never 0. */
 struct l4lb_timeouts {
     uint32_t idle_ms;
-    uint32_t half_close_ms; /* without progress, once one side has sent its FIN */
-    uint32_t first_byte_ms; /* from the connect to the first byte of the backend */
-    uint32_t response_ms;   /* from the end of a request to the first byte of its response */
-    uint32_t stream_gap_ms; /* between two pieces of a response */
-    uint32_t keepalive_ms;  /* between two turns */
+    uint32_t half_close_ms;        /* without progress, once one side has sent its FIN */
+    uint32_t first_byte_ms;        /* from the connect to the first byte of the backend */
+    uint32_t response_ms;          /* from the end of a request to the first byte of its response */
+    uint32_t stream_gap_ms;        /* between two pieces of a response */
+    uint32_t keepalive_ms;         /* between two turns */
+    uint32_t backend_keepalive_ms; /* of a backend connection between two requests of a followed session; 0 = off */
 };
 
 /* Times are milliseconds; 0 means off. */
@@ -115,6 +129,8 @@ struct l4lb_pool_config {
     enum l4lb_hash_key hash_key;
     uint32_t retries; /* at most L4LB_RETRIES_MAX */
     enum l4lb_send_proxy send_proxy;
+    enum l4lb_protocol protocol;
+    enum l4lb_resend resend;
     uint64_t connect_ms;
     uint64_t lifetime_ms;
     struct l4lb_timeouts timeouts;
@@ -320,6 +336,46 @@ enum l4lb_reject {
         L4LB_N_REJECT
 };
 
+/* Why a session of a pool with `protocol: http1` keeps its backend for good, and is relayed like one of `tcp`. */
+/* clang-format off */
+/* X(symbol, reason, meaning) */
+#define L4LB_PIN_TABLE(X) \
+    X(NONE, "none", \
+      "It does not.") \
+    X(NOT_HTTP, "not_http", \
+      "Its first bytes are no HTTP/1 request: TLS, HTTP/2 or another protocol.") \
+    X(SYNTAX, "syntax", \
+      "A start line, field line or chunk line that not every parser reads alike: a bare LF or CR, a folded line, " \
+      "a space before the colon, a control byte.") \
+    X(LENGTH, "length", \
+      "A length that not every parser reads alike: Content-Length with Transfer-Encoding, two lengths that differ, a " \
+      "coding other than chunked, a number that is too large.") \
+    X(TOO_LONG, "too_long", \
+      "The head of a message, or the trailers of a chunked body, are over 64 KiB.") \
+    X(PIPELINE, "pipeline", \
+      "More than 16 requests without a response.") \
+    X(EARLY_RESPONSE, "early_response", \
+      "A response was complete before its request was: the next bytes could be of either request.") \
+    X(UNREQUESTED, "unrequested", \
+      "The backend sent bytes that no request had asked for.") \
+    X(UPGRADE, "upgrade", \
+      "The connection changed to another protocol: a response 101, or 2xx to a CONNECT.") \
+    X(CREDENTIAL, "credential", \
+      "The connection is the credential: `WWW-Authenticate` NTLM or Negotiate.") \
+    X(RESOURCE, "resource", \
+      "This host ran out of memory.")
+/* clang-format on */
+
+enum l4lb_pin {
+#define X(symbol, reason, meaning) L4LB_PIN_##symbol,
+    L4LB_PIN_TABLE(X)
+#undef X
+        L4LB_N_PIN
+};
+
+/* Classes of status codes: 1xx (of 101 only), 2xx, 3xx, 4xx, 5xx, and others. */
+enum { L4LB_N_STATUS_CLASS = 6 };
+
 /* ---- numbers: any thread ----------------------------------------------------------------------------------------- */
 
 /* Upper bounds of histogram buckets in microseconds; one more bucket lies above the last. */
@@ -361,6 +417,7 @@ enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L
     X(COUNTER, turns_total, "Turns begun: requests with their responses.") \
     X(HISTOGRAM, connect, "Time to connect to the backend.") \
     X(HISTOGRAM, first_byte, "Last client byte to first backend byte of each turn.") \
+    X(HISTOGRAM, first_body, "Last client byte to the first byte of a response's body, where HTTP/1 is followed.") \
     X(HISTOGRAM, stream_gap, "Silence between two pieces of a response.") \
     X(HISTOGRAM, turn, "First client byte to last backend byte of each turn.")
 
@@ -370,6 +427,10 @@ enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L
 
 #define L4LB_POOL_STATS(X) \
     X(GAUGE, queued, "Clients waiting in the queue.") \
+    X(COUNTER, moves_total, "Requests that went to another backend than the one before them on their connection.") \
+    X(COUNTER, reused_total, "Moves that took an open backend connection of the same session.") \
+    X(COUNTER, resends_total, "Requests sent again because a kept backend connection was closed.") \
+    X(COUNTER, detached_total, "Backend connections that ended between two requests while the client stayed.") \
     X(HISTOGRAM, queue, "Time in the queue of clients that got a backend.")
 
 /* Sessions that reached a backend, in pools that remember clients (l4lb_pool_sticky_NAME). */
@@ -396,6 +457,7 @@ enum l4lb_stat_kind { L4LB_STAT_GAUGE, L4LB_STAT_COUNTER, L4LB_STAT_HISTOGRAM, L
 /* Readers add up these structs as arrays of uint64_t, so they have no fields of other types. */
 struct l4lb_backend_stats {
     L4LB_BACKEND_STATS(L4LB_STAT_FIELD)
+    uint64_t responses[L4LB_N_STATUS_CLASS]; /* where HTTP/1 is followed */
 };
 
 struct l4lb_listener_stats {
@@ -410,6 +472,7 @@ struct l4lb_sticky_stats {
 struct l4lb_pool_stats {
     L4LB_POOL_STATS(L4LB_STAT_FIELD)
     uint64_t closed[L4LB_N_CLOSE];
+    uint64_t pinned[L4LB_N_PIN];
     struct l4lb_sticky_stats sticky;
 };
 
@@ -425,6 +488,9 @@ struct l4lb_backend_summary {
     uint64_t responded_total;
     uint64_t turns_total;
     uint64_t received_bytes_total;
+    uint64_t responses_total;     /* with a status, where HTTP/1 is followed */
+    uint64_t server_errors_total; /* of these, with a status of 5xx */
+    uint64_t cold_left;           /* responses until it is no longer cold */
 };
 
 int l4lb_read_backend(const struct l4lb_engine *engine, uint32_t slot, struct l4lb_backend_stats *out);
@@ -467,6 +533,7 @@ enum l4lb_session_state {
     L4LB_SESSION_QUEUE,
     L4LB_SESSION_HELLO,
     L4LB_SESSION_CLOSING, /* over; its peers may not have all bytes yet */
+    L4LB_SESSION_KEPT,    /* between two requests, without a backend connection */
 };
 
 /* What a session is doing, as its bytes tell (phase.h). */
@@ -480,7 +547,9 @@ struct l4lb_endpoint {
     uint8_t address[16];
 };
 
-/* One session, as it is (in a listing) or at an event. Times of a phase that was never reached are UINT64_MAX. */
+/* One session, as it is (in a listing) or at an event. Times of a phase that was never reached are UINT64_MAX. In a
+ * REQUEST event, times and bytes are those of the request: it started with its first byte, and first_byte_us counts
+ * from its last. */
 struct l4lb_session_record {
     uint64_t id;
     uint32_t event; /* enum l4lb_event_kind; 0 in a listing */
@@ -494,7 +563,10 @@ struct l4lb_session_record {
     uint8_t retries;
     uint8_t phase;       /* enum l4lb_phase */
     bool has_capacity;   /* counts as one of the connections of its backend */
+    uint8_t pin;         /* enum l4lb_pin */
+    uint16_t status;     /* of the latest response, where HTTP/1 is followed; 0 = none */
     uint32_t turns;      /* begun so far */
+    uint32_t moves;      /* requests that went to another backend than the one before */
     uint64_t started_ns; /* CLOCK_REALTIME */
     uint64_t duration_us;
     uint64_t queue_us; /* in the queue, so far */
@@ -518,6 +590,12 @@ int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
  * and close in a moment. Any thread. */
 int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool draining, uint32_t spread_ms,
                       int timeout_ms);
+/* Every client may leave: those of followed sessions (L4LB_PROTOCOL_HTTP1) close between two requests, spread over
+ * spread_ms, instead of only giving up a backend connection that drains. For a stop. Any thread. */
+int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t spread_ms, int timeout_ms);
+/* These backends have just become usable: each is cold until it has given `responses` complete responses. Any thread.
+ */
+int l4lb_set_cold(struct l4lb_engine *engine, const uint32_t *slots, size_t n, uint32_t responses);
 /* Close up to n sessions of a backend that have been idle for idle_ms (close reason REBALANCED), in no particular
  * order. Where last pieces of responses are normally recognised, only sessions whose response ended with one are
  * closed. Returns how many. Any thread. */
