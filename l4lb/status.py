@@ -158,6 +158,7 @@ class PoolStatus:
     the file that were removed at run time."""
 
     balance: str
+    protocol: str
     panic: bool
     backends: Mapping[str, BackendStatus]
     statistics: PoolStatistics

@@ -25,7 +25,7 @@ def made(name: str) -> str:
         case "metrics":
             return metric_tables.metric_table(which)
         case "reasons":
-            return reasons.closed() if which == "closed" else reasons.rejected()
+            return reasons.TABLES[which]()
         case "requests":
             return openapi.request_table()
         case "fields":

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from l4lb.engine._native import CLOSE_MEANINGS, CLOSE_REASONS, REJECT_MEANINGS, REJECT_REASONS
+from l4lb.engine._native import (
+    CLOSE_MEANINGS,
+    CLOSE_REASONS,
+    PIN_MEANINGS,
+    PIN_REASONS,
+    REJECT_MEANINGS,
+    REJECT_REASONS,
+)
 
 CLOSED: dict[tuple[str, str], str] = {
     ("--", "normal"): "nothing: all is well",
@@ -74,6 +81,20 @@ REJECTED: dict[str, str] = {
 }
 """Where to look if many clients are rejected for this reason."""
 
+PINNED: dict[str, str] = {
+    "not_http": "what clients speak: TLS and HTTP/2 are no HTTP/1. `protocol: tcp` says so",
+    "syntax": "the client, or the backend, whichever sent it",
+    "length": "the client, or the backend, whichever sent it; many may be an attempt to smuggle requests",
+    "too_long": "cookies or tokens that grew",
+    "pipeline": "nothing: the client sends requests without waiting",
+    "early_response": "`l4lb_backend_responses_total`: requests that are rejected while they are uploaded",
+    "unrequested": "the log of the backend: it may send an error before it closes",
+    "upgrade": "nothing: WebSockets do that",
+    "credential": "nothing: the server signs in connections, and not requests",
+    "resource": "[Limits](../guides/limits.md)",
+}
+"""Where to look if many sessions are pinned for this reason."""
+
 
 def closed() -> str:
     """Why sessions end. KeyError for a reason without advice."""
@@ -91,3 +112,16 @@ def rejected() -> str:
         for reason, meaning in zip(REJECT_REASONS, REJECT_MEANINGS, strict=True)
     ]
     return "\n".join(["| reason | means | look at |", "|---|---|---|", *rows])
+
+
+def pinned() -> str:
+    """Why sessions keep their backend. KeyError for a reason without advice."""
+    rows = [
+        f"| `{reason}` | {meaning} | {PINNED[reason]} |"
+        for reason, meaning in zip(PIN_REASONS[1:], PIN_MEANINGS[1:], strict=True)
+    ]
+    return "\n".join(["| reason | means | look at |", "|---|---|---|", *rows])
+
+
+TABLES = {"closed": closed, "rejected": rejected, "pinned": pinned}
+"""The tables, by the name in their marks."""

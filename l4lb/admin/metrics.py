@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from l4lb.admin.views import is_up, whole
 from l4lb.engine import BACKEND_STATS, LISTENER_STATS, POOL_STATS, STICKY_STATS, WORKER_STATS
-from l4lb.engine.statistics import Histogram, Stat, Statistics, StatKind
+from l4lb.engine.statistics import BackendStatistics, Histogram, Stat, Statistics, StatKind
 from l4lb.status import AdminState, BackendStatus, Status
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -145,17 +145,30 @@ def _families(prefix: str, values: Iterable[Value[T]], labelled: Collection[tupl
         yield family
 
 
+HTTP1_STATS = frozenset({"first_body", "moves_total", "reused_total", "resends_total", "detached_total"})
+"""Statistics of messages that are followed. Only pools with `protocol: http1` have samples of them."""
+
+
+def _followed(status: Status) -> list[str]:
+    """The pools whose messages are followed."""
+    return [name for name, pool in status.pools.items() if pool.protocol == "http1"]
+
+
 def _stat_families(
-    prefix: str, table: Iterable[Stat], labelled: Collection[tuple[str, Statistics]]
+    prefix: str,
+    table: Iterable[Stat],
+    labelled: Collection[tuple[str, Statistics]],
+    followed: Collection[tuple[str, Statistics]] = (),
 ) -> Iterator[Family]:
-    """A family for each statistic of a table of `l4lb.h`, with a sample of each of `labelled`."""
+    """A family for each statistic of a table of `l4lb.h`, with a sample of each of `labelled`; those of HTTP1_STATS
+    with a sample of each of `followed`."""
     for stat in table:
         if stat.kind is StatKind.INTERNAL:
             continue
         is_time = stat.kind is StatKind.HISTOGRAM or stat.attribute != stat.name
         name = f"{prefix}_{stat.attribute.removesuffix('_total')}{'_seconds' if is_time else ''}"
         family = Family(name, _KINDS[stat.kind], stat.help)
-        for labels, statistics in labelled:
+        for labels, statistics in followed if stat.name in HTTP1_STATS else labelled:
             value = getattr(statistics, stat.attribute)
             if stat.kind is StatKind.HISTOGRAM:
                 family.add_histogram(labels, value)
@@ -212,12 +225,15 @@ _BACKEND_VALUES: tuple[Value[BackendStatus], ...] = (
 
 
 def _backend_families(status: Status) -> Iterator[Family]:
-    backends = [
-        (label_text(pool=pool_name, backend=name), backend)
+    by_pool = {
+        pool_name: [(label_text(pool=pool_name, backend=name), backend) for name, backend in pool.backends.items()]
         for pool_name, pool in status.pools.items()
-        for name, backend in pool.backends.items()
-    ]
-    yield from _stat_families("l4lb_backend", BACKEND_STATS, [(labels, item.statistics) for labels, item in backends])
+    }
+    backends = [item for found in by_pool.values() for item in found]
+    statistics = [(labels, backend.statistics) for labels, backend in backends]
+    followed = [(labels, backend.statistics) for name in _followed(status) for labels, backend in by_pool[name]]
+    yield from _stat_families("l4lb_backend", BACKEND_STATS, statistics, followed)
+    yield _response_family(followed)
     yield from _families("l4lb_backend", _BACKEND_VALUES, backends)
     info = Family(
         "l4lb_backend_info", "gauge", "Always 1; the labels have tier and zone. The zone is empty without one."
@@ -262,6 +278,18 @@ def _backend_families(status: Status) -> Iterator[Family]:
     yield from (info, state, checks, ejections, load, stale, scrapes, agents)
 
 
+def _response_family(followed: Iterable[tuple[str, BackendStatistics]]) -> Family:
+    family = Family(
+        "l4lb_backend_responses",
+        "counter",
+        "Responses by class of their status; of 1xx, only 101. Only with protocol http1.",
+    )
+    for labels, statistics in followed:
+        for code, count in statistics.responses_total.items():
+            family.add(f"{labels},{label_text(code=code)}", count)
+    return family
+
+
 def _sticky_families(status: Status) -> Iterator[Family]:
     sticky = {label_text(pool=name): pool.statistics.sticky for name, pool in status.pools.items()}
     labelled = {labels: statistics for labels, statistics in sticky.items() if statistics is not None}
@@ -293,6 +321,11 @@ def _pool_families(status: Status) -> Iterator[Family]:
     )
     faults = Family("l4lb_pool_faults", "counter", "Attempts to use something new in the pool that failed.")
     closed = Family("l4lb_closed", "counter", "Sessions that ended, by reason and HAProxy termination code.")
+    pinned = Family(
+        "l4lb_pool_pinned",
+        "counter",
+        "Sessions that keep their backend for good, by reason. Only with protocol http1.",
+    )
     for name, pool in status.pools.items():
         panic.add(label_text(pool=name), int(pool.panic))
         current.add(label_text(pool=name), int(pool.fault.message is None))
@@ -302,9 +335,13 @@ def _pool_families(status: Status) -> Iterator[Family]:
         withheld.add(label_text(pool=name), pool.ejections_withheld_total)
         for (reason, code), count in pool.statistics.closed_total.items():
             closed.add(label_text(pool=name, reason=reason, code=code), count)
-    yield from (panic, current, faults, held, withheld, closed)
+    followed = [(label_text(pool=name), status.pools[name].statistics) for name in _followed(status)]
+    for labels, statistics in followed:
+        for reason, count in statistics.pinned_total.items():
+            pinned.add(f"{labels},{label_text(reason=reason)}", count)
+    yield from (panic, current, faults, held, withheld, closed, pinned)
     pools = [(label_text(pool=name), pool.statistics) for name, pool in status.pools.items()]
-    yield from _stat_families("l4lb_pool", POOL_STATS, pools)
+    yield from _stat_families("l4lb_pool", POOL_STATS, pools, followed)
     yield from _sticky_families(status)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from l4lb.engine import BACKEND_STATS, LISTENER_STATS, STICKY_STATS, WORKER_STATS
+from l4lb.engine import BACKEND_STATS, LISTENER_STATS, POOL_STATS, STICKY_STATS, WORKER_STATS
 from l4lb.engine.statistics import Stat, Statistics, StatKind, StickyStatistics
 from l4lb.observe.access import client_address
 from l4lb.observe.logs import timestamp
@@ -105,16 +105,18 @@ def _pool(pool: PoolStatus) -> Json:
         closed.setdefault(reason, {})[code] = count
     return {
         "balance": pool.balance,
+        "protocol": pool.protocol,
         "panic": pool.panic,
         "ejections_withheld_total": pool.ejections_withheld_total,
         "scale_to_zero": pool.scale_to_zero,
-        "queued": pool.statistics.queued,
+        **_numbers(POOL_STATS, pool.statistics),
         "queue_size": pool.queue_size,
         "fault": pool.fault.message,
         "discovery": None if pool.discovery is None else _discovery(pool.discovery),
         "failover": None if pool.failover is None else _failover(pool.failover),
         "sticky": None if pool.statistics.sticky is None else _sticky(pool.statistics.sticky, pool.sticky_entries),
         "closed_total": closed,
+        "pinned_total": dict(pool.statistics.pinned_total),
         "removed": list(pool.removed),
         "backends": {name: backend_view(backend) for name, backend in pool.backends.items()},
     }
@@ -161,6 +163,7 @@ def backend_view(backend: BackendStatus) -> Json:
         "max_connections": backend.max_connections,
         "max_busy": backend.max_busy,
         **_numbers(BACKEND_STATS, backend.statistics),
+        "responses_total": dict(backend.statistics.responses_total),
         "flaps": backend.flaps,
         "stalled": backend.stalled,
         "origin": backend.origin.value,
@@ -225,6 +228,9 @@ def session_view(session: Session) -> Json:
         "state": record.state.name.lower(),
         "phase": record.phase.name.lower(),
         "turns": record.turns,
+        "moves": record.moves,
+        "pin": record.pin,
+        "status": record.status,
         "started": timestamp(record.started),
         "duration_s": round(record.duration, 3),
         "idle_s": round(record.idle, 3),

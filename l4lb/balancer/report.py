@@ -87,6 +87,7 @@ class StatusReporter:
         statistics = self.engine.pool_statistics(pool.slot)
         return PoolStatus(
             balance=pool.config.balance,
+            protocol=pool.config.protocol,
             panic=pool.panic,
             backends={
                 backend_name: self._backend((name, backend_name), pool, weights[backend_name], origins, now)

@@ -31,6 +31,7 @@ cdef extern from "l4lb.h" nogil:
         uint32_t weight
         uint32_t connections_max
         uint32_t busy_max
+        uint32_t cold_busy_max
         uint8_t usable
         uint32_t tier
         uint32_t zone
@@ -43,6 +44,10 @@ cdef extern from "l4lb.h" nogil:
     enum l4lb_proxy_mode:
         pass
     enum l4lb_send_proxy:
+        pass
+    enum l4lb_protocol:
+        pass
+    enum l4lb_resend:
         pass
     enum l4lb_hash_key:
         pass
@@ -60,6 +65,7 @@ cdef extern from "l4lb.h" nogil:
         uint32_t response_ms
         uint32_t stream_gap_ms
         uint32_t keepalive_ms
+        uint32_t backend_keepalive_ms
 
     struct l4lb_pool_config:
         uint32_t slot
@@ -69,6 +75,8 @@ cdef extern from "l4lb.h" nogil:
         l4lb_hash_key hash_key
         uint32_t retries
         l4lb_send_proxy send_proxy
+        l4lb_protocol protocol
+        l4lb_resend resend
         uint64_t connect_ms
         uint64_t lifetime_ms
         l4lb_timeouts timeouts
@@ -121,6 +129,8 @@ cdef extern from "l4lb.h" nogil:
     enum:
         L4LB_N_CLOSE
         L4LB_N_REJECT
+        L4LB_N_PIN
+        L4LB_N_STATUS_CLASS
         L4LB_N_BUCKETS
 
     struct l4lb_histogram:
@@ -131,7 +141,7 @@ cdef extern from "l4lb.h" nogil:
         L4LB_STAT_HISTOGRAM
 
     struct l4lb_backend_stats:
-        pass
+        uint64_t responses[1]  # L4LB_N_STATUS_CLASS of them
 
     struct l4lb_backend_summary:
         uint64_t busy
@@ -140,6 +150,9 @@ cdef extern from "l4lb.h" nogil:
         uint64_t responded_total
         uint64_t turns_total
         uint64_t received_bytes_total
+        uint64_t responses_total
+        uint64_t server_errors_total
+        uint64_t cold_left
 
     struct l4lb_listener_stats:
         uint64_t rejected[1]  # L4LB_N_REJECT of them
@@ -149,6 +162,7 @@ cdef extern from "l4lb.h" nogil:
 
     struct l4lb_pool_stats:
         uint64_t closed[1]  # L4LB_N_CLOSE of them
+        uint64_t pinned[1]  # L4LB_N_PIN of them
         l4lb_sticky_stats sticky
 
     struct l4lb_worker_stats:
@@ -176,7 +190,10 @@ cdef extern from "l4lb.h" nogil:
         uint8_t path
         uint8_t retries
         uint8_t phase
+        uint8_t pin
+        uint16_t status
         uint32_t turns
+        uint32_t moves
         uint64_t started_ns
         uint64_t duration_us
         uint64_t queue_us

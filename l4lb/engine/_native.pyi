@@ -29,6 +29,9 @@ CLOSE_REASONS: tuple[tuple[str, str], ...]
 REJECT_REASONS: tuple[str, ...]
 CLOSE_MEANINGS: tuple[str, ...]
 REJECT_MEANINGS: tuple[str, ...]
+PIN_REASONS: tuple[str, ...]
+"""The first stands for a session that is not pinned."""
+PIN_MEANINGS: tuple[str, ...]
 
 def maglev_table(names: Sequence[str], weights: Sequence[int], size: int) -> list[int]:
     """The Maglev table of these backends, as indices into `names`. OSError if `size` is not prime."""

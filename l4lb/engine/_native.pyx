@@ -27,6 +27,7 @@ from l4lb.engine.api import (
 )
 from l4lb.engine.packing import pack_address
 from l4lb.engine.statistics import (
+    STATUS_CLASSES,
     BackendStatistics,
     Histogram,
     ListenerStatistics,
@@ -44,6 +45,7 @@ cdef extern from *:
     #undef X
     #define X(symbol, reason, meaning) {reason, meaning},
     static const char *const reject_table[][2] = {L4LB_REJECT_TABLE(X)};
+    static const char *const pin_table[][2] = {L4LB_PIN_TABLE(X)};
     #undef X
     static const unsigned long long bounds_table[] = L4LB_HISTOGRAM_BOUNDS_US;
     struct stat_line {
@@ -69,9 +71,11 @@ cdef extern from *:
     #undef STRUCT
     #undef X
     _Static_assert(sizeof bounds_table / sizeof bounds_table[0] + 1 == L4LB_N_BUCKETS, "one bucket above the last bound");
+    _Static_assert(L4LB_N_STATUS_CLASS == 6, "as many as STATUS_CLASSES has");
     """
     const char *const (*close_table)[3]
     const char *const (*reject_table)[2]
+    const char *const (*pin_table)[2]
     const unsigned long long *bounds_table
 
     struct stat_line:
@@ -103,6 +107,8 @@ CLOSE_REASONS = tuple(
 REJECT_REASONS = tuple(reject_table[i][0].decode() for i in range(L4LB_N_REJECT))
 CLOSE_MEANINGS = tuple(close_table[i][2].decode() for i in range(L4LB_N_CLOSE))
 REJECT_MEANINGS = tuple(reject_table[i][1].decode() for i in range(L4LB_N_REJECT))
+PIN_REASONS = tuple(pin_table[i][0].decode() for i in range(L4LB_N_PIN))
+PIN_MEANINGS = tuple(pin_table[i][1].decode() for i in range(L4LB_N_PIN))
 BOUNDS = tuple(bounds_table[i] / 1e6 for i in range(L4LB_N_BUCKETS - 1))
 
 CLOSE_CODES = {
@@ -203,6 +209,7 @@ cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
     out.weight = spec.weight
     out.connections_max = spec.max_connections
     out.busy_max = spec.max_busy
+    out.cold_busy_max = spec.cold_max_busy
     out.usable = spec.usable
     out.tier = spec.tier
     out.zone = spec.zone
@@ -229,6 +236,7 @@ cdef int fill_timeouts(l4lb_timeouts *out, spec) except -1:
     out.response_ms = min(spec.response_ms, UINT32_MAX)
     out.stream_gap_ms = min(spec.stream_gap_ms, UINT32_MAX)
     out.keepalive_ms = min(spec.keepalive_ms, UINT32_MAX)
+    out.backend_keepalive_ms = min(spec.backend_keepalive_ms, UINT32_MAX)
     return 0
 
 
@@ -245,6 +253,8 @@ cdef int fill_pool(Arena arena, l4lb_pool_config *out, spec) except -1:
     out.hash_key = <l4lb_hash_key><int>spec.hash_key
     out.retries = spec.retries
     out.send_proxy = <l4lb_send_proxy><int>spec.send_proxy
+    out.protocol = <l4lb_protocol><int>spec.protocol
+    out.resend = <l4lb_resend><int>spec.resend
     out.connect_ms = spec.connect_ms
     out.lifetime_ms = spec.lifetime_ms
     fill_timeouts(&out.timeouts, spec)
@@ -371,7 +381,10 @@ cdef object to_record(const l4lb_session_record *record):
         path=Path(record.path),
         retries=record.retries,
         phase=Phase(record.phase),
+        pin=PIN_REASONS[record.pin] if record.pin else None,
+        status=record.status or None,
         turns=record.turns,
+        moves=record.moves,
         started=record.started_ns / 1e9,
         duration=record.duration_us / 1e6,
         queue=record.queue_us / 1e6,
@@ -490,7 +503,10 @@ cdef class NativeEngine:
     def backend_statistics(self, uint32_t slot):
         cdef l4lb_backend_stats stats
         check(l4lb_read_backend(self.open(), slot, &stats))
-        return BackendStatistics(**BACKEND_TABLE.read(&stats))
+        return BackendStatistics(
+            responses_total={STATUS_CLASSES[i]: stats.responses[i] for i in range(L4LB_N_STATUS_CLASS)},
+            **BACKEND_TABLE.read(&stats),
+        )
 
     def summaries(self, slots):
         cdef Arena arena = Arena()
@@ -508,6 +524,9 @@ cdef class NativeEngine:
                 summaries[i].responded_total,
                 summaries[i].turns_total,
                 summaries[i].received_bytes_total,
+                summaries[i].responses_total,
+                summaries[i].server_errors_total,
+                summaries[i].cold_left,
             )
             for i in range(n)
         ]
@@ -527,6 +546,7 @@ cdef class NativeEngine:
         return PoolStatistics(
             sticky=StickyStatistics(entries=entries, **STICKY_TABLE.read(&stats.sticky)) if entries >= 0 else None,
             closed_total={CLOSE_REASONS[i]: stats.closed[i] for i in range(L4LB_N_CLOSE)},
+            pinned_total={PIN_REASONS[i]: stats.pinned[i] for i in range(1, L4LB_N_PIN)},
             **POOL_TABLE.read(&stats),
         )
 

@@ -51,6 +51,21 @@ class SendProxy(enum.IntEnum):
     V2 = 2
 
 
+class Followed(enum.IntEnum):
+    """Which messages of its sessions a pool follows."""
+
+    TCP = 0
+    HTTP1 = 1
+
+
+class Resend(enum.IntEnum):
+    """Which requests are sent again when a kept backend connection turns out to be closed."""
+
+    OFF = 0
+    IDEMPOTENT = 1
+    ALL = 2
+
+
 class HashKey(enum.IntEnum):
     SOURCE_IP = 0
     SOURCE_IP_PORT = 1
@@ -61,6 +76,8 @@ class EventKind(enum.IntFlag):
     OPEN = 1
     INTERVAL = 2
     CLOSE = 4
+    REQUEST = 8
+    """A response is complete, in a session whose messages are followed."""
 
 
 NO_EVENTS = EventKind(0)
@@ -74,6 +91,8 @@ class SessionState(enum.IntEnum):
     HELLO = 4
     CLOSING = 5
     """Over, but its peers may not have all bytes yet."""
+    KEPT = 6
+    """Between two requests, without a backend connection."""
 
 
 class Phase(enum.IntEnum):
@@ -108,6 +127,7 @@ class BackendSpec(NamedTuple):
     weight: int = 1
     max_connections: int = 0
     max_busy: int = 0
+    cold_max_busy: int = 0
     usable: bool = True
     tier: int = 0
     zone: int = 0
@@ -137,6 +157,8 @@ class PoolSpec:
     hash_key: HashKey = HashKey.SOURCE_IP
     retries: int = 3
     send_proxy: SendProxy = SendProxy.OFF
+    protocol: Followed = Followed.TCP
+    resend: Resend = Resend.IDEMPOTENT
     connect_ms: int = 5_000
     idle_ms: int = 3_600_000
     half_close_ms: int = 60_000
@@ -145,6 +167,7 @@ class PoolSpec:
     response_ms: int = 0
     stream_gap_ms: int = 0
     keepalive_ms: int = 0
+    backend_keepalive_ms: int = 4_000
     hello_ms: int = 5_000
     tcp: TcpSpec = NO_TCP
     queue_size: int = 0
@@ -203,7 +226,8 @@ class EngineOptions:
 class BackendSummary(NamedTuple):
     """The numbers of a backend that are watched all the time. `latency` is 0 while unknown. `failures_total` counts
     connects that failed or timed out and sessions that the backend reset before its first byte; `responded_total`
-    counts sessions that received a first byte."""
+    counts sessions that received a first byte. The last three are 0 where HTTP/1 is not followed: responses, those with
+    a status of 5xx, and the responses until the backend is no longer cold."""
 
     busy: int = 0
     latency: float = 0.0
@@ -211,6 +235,9 @@ class BackendSummary(NamedTuple):
     responded_total: int = 0
     turns_total: int = 0
     received_bytes_total: int = 0
+    responses_total: int = 0
+    server_errors_total: int = 0
+    cold_left: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +255,8 @@ class SessionRecord:
     """A session as it is (in a listing), or at an event. `None` marks a phase that was never reached.
 
     `event` is None in a listing; `close` is (reason, termination code) in a close event. Times are seconds; `started`
-    is wall-clock time since the epoch.
+    is wall-clock time since the epoch. In a request event, times and bytes are those of the request. `pin` says why the
+    session keeps its backend, and `status` is that of the latest response, where HTTP/1 is followed.
     """
 
     id: int
@@ -243,7 +271,10 @@ class SessionRecord:
     path: Path
     retries: int
     phase: Phase
+    pin: str | None
+    status: int | None
     turns: int
+    moves: int
     started: float
     duration: float
     queue: float

@@ -45,6 +45,9 @@ class Histogram:
 
 NO_HISTOGRAM = Histogram((), (0,), 0.0)
 
+STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
+"""Classes of status codes, in the order of `responses` of `struct l4lb_backend_stats`."""
+
 
 class Statistics:
     """Values of one table, as attributes that do not change."""
@@ -64,7 +67,7 @@ class Statistics:
 
 
 class BackendStatistics(Statistics):
-    """L4LB_BACKEND_STATS."""
+    """L4LB_BACKEND_STATS, and the responses by class of their status where HTTP/1 is followed."""
 
     connections: int
     busy: int
@@ -76,6 +79,7 @@ class BackendStatistics(Statistics):
     turn: Histogram
     received_bytes_total: int
     sent_bytes_total: int
+    responses_total: dict[str, int]
 
 
 class ListenerStatistics(Statistics):
@@ -96,25 +100,14 @@ class StickyStatistics(Statistics):
 
 
 class PoolStatistics(Statistics):
-    """L4LB_POOL_STATS, and the closed sessions by (reason, termination code) (L4LB_CLOSE_TABLE). `sticky` is None if
-    the pool does not remember clients."""
+    """L4LB_POOL_STATS, the closed sessions by (reason, termination code) (L4LB_CLOSE_TABLE), and the pinned ones by
+    reason (L4LB_PIN_TABLE). `sticky` is None if the pool does not remember clients."""
 
     queued: int
     queue: Histogram
     sticky: StickyStatistics | None
     closed_total: dict[tuple[str, str], int]
-
-    def __init__(
-        self,
-        *,
-        queued: int = 0,
-        queue: Histogram = NO_HISTOGRAM,
-        sticky: StickyStatistics | None = None,
-        closed_total: dict[tuple[str, str], int] | None = None,
-        **values: int,
-    ) -> None:
-        closed = {} if closed_total is None else closed_total
-        super().__init__(queued=queued, queue=queue, sticky=sticky, closed_total=closed, **values)
+    pinned_total: dict[str, int]
 
 
 class WorkerStatistics(Statistics):

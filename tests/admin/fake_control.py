@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path as FilePath
 
 from l4lb.admin.server import AdminServer
-from l4lb.engine import BACKEND_STATS, WORKER_STATS
+from l4lb.engine import BACKEND_STATS, POOL_STATS, WORKER_STATS
 from l4lb.engine.api import EventKind, Path, Phase, SessionRecord, SessionState
 from l4lb.engine.statistics import (
+    STATUS_CLASSES,
     BackendStatistics,
     Histogram,
     ListenerStatistics,
@@ -53,7 +54,8 @@ def histogram(*counts: int, total: float = 0.0) -> Histogram:
 
 def backend_statistics(**values: object) -> BackendStatistics:
     """Zero, but for `values`."""
-    return BackendStatistics(**zeros(BACKEND_STATS, histogram(), **values))
+    responses = dict.fromkeys(STATUS_CLASSES, 0)
+    return BackendStatistics(**zeros(BACKEND_STATS, histogram(), **{"responses_total": responses} | values))
 
 
 def backend_status(**values: object) -> BackendStatus:
@@ -87,13 +89,20 @@ def pool_status(
     panic: bool = False,
     queued: int = 0,
     scale_to_zero: bool = False,
+    protocol: str = "tcp",
 ) -> PoolStatus:
     closed = {("normal", "--"): 5, ("connect_failed", "SC"): 2}
     return PoolStatus(
         balance="round_robin",
+        protocol=protocol,
         panic=panic,
         backends=backends,
-        statistics=PoolStatistics(queued=queued, closed_total=closed, sticky=sticky),
+        statistics=PoolStatistics(
+            sticky=sticky,
+            closed_total=closed,
+            pinned_total={"upgrade": 3},
+            **zeros(POOL_STATS, histogram(), queued=queued),
+        ),
         scale_to_zero=scale_to_zero,
     )
 
@@ -146,7 +155,7 @@ def exhaustive_status() -> Status:
     )
     failover = FailoverStatus(current="tier 1", held=("tier 0",), message="failback is off")
     pool = dataclasses.replace(
-        pool_status({"a": backend}, sticky_statistics()),
+        pool_status({"a": backend}, sticky_statistics(), protocol="http1"),
         discovery=source,
         failover=failover,
         queue_size=100,
@@ -170,7 +179,10 @@ def make_session(session: int = 81_604_378_625, **values: object) -> Session:
         "path": Path.SPLICE,
         "retries": 0,
         "phase": Phase.QUIET,
+        "pin": None,
+        "status": None,
         "turns": 1,
+        "moves": 0,
         "started": 1_700_000_000.25,
         "duration": 1.5,
         "queue": 0.0,

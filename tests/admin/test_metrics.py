@@ -216,6 +216,31 @@ def test_sticky_pools_are_shown_and_no_others(openmetrics: bool) -> None:
     }
 
 
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_responses_pins_and_moves_are_shown_where_messages_are_followed_and_nowhere_else(openmetrics: bool) -> None:
+    statistics = backend_statistics(
+        responses_total={"2xx": 5, "5xx": 2, "other": 0}, first_body=histogram(0, 3, total=0.5)
+    )
+    pools = {
+        name: pool_status({"a": backend_status(statistics=statistics)}, protocol=protocol)
+        for name, protocol in (("web", "http1"), ("raw", "tcp"))
+    }
+    found = samples(make_status(pools), openmetrics=openmetrics)
+    names = {"pool": "web", "backend": "a"}
+    assert value(found, "l4lb_backend_responses_total", **names, code="2xx") == 5
+    assert value(found, "l4lb_backend_responses_total", **names, code="5xx") == 2
+    assert value(found, "l4lb_backend_responses_total", **names, code="other") == 0
+    assert value(found, "l4lb_backend_first_body_seconds_count", **names) == 3
+    assert value(found, "l4lb_pool_pinned_total", pool="web", reason="upgrade") == 3
+    assert value(found, "l4lb_pool_moves_total", pool="web") == 0
+    assert value(found, "l4lb_pool_queued", pool="raw") == 0
+    followed = re.compile(r"first_body|responses|pinned|moves|reused|resends|detached")
+    assert {dict(labels)["pool"] for name, labels in found if followed.search(name)} == {"web"}
+    assert {name for name, _ in found if followed.search(name)} >= {
+        f"l4lb_pool_{name}_total" for name in ("moves", "reused", "resends", "detached")
+    }
+
+
 def test_load_and_agents_are_shown_where_there_are_any() -> None:
     load = LoadStatus(
         utilisation=0.4,

@@ -44,6 +44,22 @@ def test_places_and_panic_are_shown() -> None:
     assert views.backend_view(backend_status())["zone"] is None
 
 
+def test_a_pool_shows_what_became_of_its_requests() -> None:
+    backend = backend_status(statistics=backend_statistics(responses_total={"2xx": 5, "5xx": 1}))
+    view = json.loads(
+        json.dumps(views.status_view(make_status({"web": pool_status({"a": backend}, protocol="http1")})))
+    )
+    pool = view["pools"]["web"]
+    assert (pool["protocol"], pool["pinned_total"]) == ("http1", {"upgrade": 3})
+    assert {"moves_total", "reused_total", "resends_total", "detached_total"} <= pool.keys()
+    assert pool["backends"]["a"]["responses_total"] == {"2xx": 5, "5xx": 1}
+
+
+def test_a_session_shows_its_moves_and_why_it_keeps_its_backend() -> None:
+    view = views.session_view(make_session(state=SessionState.KEPT, moves=3, pin="upgrade", status=101))
+    assert [view[key] for key in ("state", "moves", "pin", "status")] == ["kept", 3, "upgrade", 101]
+
+
 def test_a_pool_shows_how_many_clients_it_remembers_if_it_does() -> None:
     pools = {"plain": pool_status({}), "sticky": pool_status({}, sticky_statistics())}
     view = json.loads(json.dumps(views.status_view(make_status(pools))))["pools"]

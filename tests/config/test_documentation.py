@@ -15,7 +15,7 @@ from docs.generate.keys import sections
 from l4lb.admin import metrics
 from l4lb.config import Config, json_schema, load_config
 from l4lb.config.sections.discover import SOURCES, Discover
-from l4lb.engine._native import CLOSE_REASONS, REJECT_REASONS
+from l4lb.engine._native import CLOSE_REASONS, PIN_REASONS, REJECT_REASONS
 from l4lb.observe.access import format_json
 from tests.admin.fake_control import make_session, make_status
 from tests.docs.pages import blocks, page
@@ -189,9 +189,9 @@ def test_every_field_of_the_access_log_is_in_the_reference() -> None:
         assert re.search(rf"^\|.*`{field}`.* \|", section, re.MULTILINE), field
 
 
-def reason_rows(*header: str) -> list[list[str]]:
-    """The rows, without their marks, of the table of reasons whose columns are these."""
-    section = page("reference/reasons")
+def reason_rows(*header: str, under: str = "# Reasons") -> list[list[str]]:
+    """The rows, without their marks, of the first table of reasons below a heading whose columns are these."""
+    section = page("reference/reasons").partition(under)[2]
     head = f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n"
     assert head in section, head
     lines = section.partition(head)[2].split("\n\n")[0].splitlines()
@@ -204,5 +204,7 @@ def test_every_reason_of_the_data_plane_is_in_the_reference_once_with_what_to_lo
     rows = reason_rows("code", "reason", "means", "look at")
     assert CLOSE_REASONS
     assert sorted((reason.strip("`"), code.strip("`")) for code, reason, *_ in rows) == sorted(CLOSE_REASONS)
-    rejected = reason_rows("reason", "means", "look at")
+    rejected = reason_rows("reason", "means", "look at", under="## Clients turned away")
     assert sorted(reason.strip("`") for reason, *_ in rejected) == sorted(REJECT_REASONS)
+    pinned = reason_rows("reason", "means", "look at", under="## Sessions that keep their backend")
+    assert [reason.strip("`") for reason, *_ in pinned] == list(PIN_REASONS[1:])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from l4lb.engine import BACKEND_STATS, WORKER_STATS
+from l4lb.engine import BACKEND_STATS, POOL_STATS, WORKER_STATS
 from l4lb.engine.api import (
     BackendSummary,
     CloseReason,
@@ -135,7 +135,8 @@ class FakeEngine:
         return self.retired
 
     def backend_statistics(self, slot: int) -> BackendStatistics:
-        return BackendStatistics(**zeros(BACKEND_STATS, connections_total=self.connections_total[slot]))
+        values = zeros(BACKEND_STATS, connections_total=self.connections_total[slot])
+        return BackendStatistics(responses_total={}, **values)
 
     def summaries(self, slots: Sequence[int]) -> list[BackendSummary]:
         return [self.summary.get(slot, BackendSummary()) for slot in slots]
@@ -144,7 +145,7 @@ class FakeEngine:
         return ListenerStatistics(connections=0, connections_total=self.connections_total[slot])
 
     def pool_statistics(self, slot: int) -> PoolStatistics:
-        return PoolStatistics()
+        return PoolStatistics(sticky=None, closed_total={}, pinned_total={}, **zeros(POOL_STATS))
 
     def worker_statistics(self, worker: int) -> WorkerStatistics:
         return WorkerStatistics(**zeros(WORKER_STATS, sessions=len(self.records) if worker == 0 else 0))

@@ -66,6 +66,11 @@ class Timeouts(Section):
     keepalive: TimeoutOrOff = None
     """Silence between a response and the next request. Replaces `idle` there."""
 
+    backend_keepalive: TimeoutOrOff = 4.0
+    """With `protocol: http1`: how long a backend connection is kept between two requests, while the client's stays
+    open. Write less than the backends' own keep-alive, so that no request meets a connection that is about to close.
+    `off` keeps it for as long as the backend does."""
+
     hello: Timeout = 5.0
     """From accepting a client, or from its PROXY header, to the end of its TLS ClientHello, where the server name
     matters: in a pool with `hash.key: sni`, and for the clients of a listener with `sni` whose own pool this is. A
@@ -146,6 +151,16 @@ class Pool(Section):
 
     hash: Hash = Hash()
     """Settings of `maglev` and `source_hash`."""
+
+    protocol: Literal["tcp", "http1"] = "tcp"
+    """What clients speak. With `http1` each request goes to the backend that `balance` chooses for it, and not only the
+    first one of a connection; not a byte is changed. A client that speaks anything else, TLS or HTTP/2 for instance,
+    keeps its first backend, as with `tcp`."""
+
+    resend: Literal["idempotent", "all", "off"] = "idempotent"
+    """With `protocol: http1`: which requests are sent again, to another backend, when the backend connection that was
+    kept for them turns out to be closed before a byte of the response: those with an idempotent method (GET, HEAD, PUT,
+    DELETE, OPTIONS, TRACE), all, or none. Only a request that is still held in full is sent again."""
 
     backends: tuple[Backend, ...]
     """Addresses, or sections as below. May be empty, and may be left out beside `discover`. While a pool has no backend
