@@ -129,6 +129,12 @@ enum {
     /* Failed backends that a session remembers, so that it does not try them again. */
     LB_TRIED_MAX = 4,
 
+    /* Backend connections that a followed session keeps between two requests, besides the one in use. Each is a
+     * descriptor here and a connection of its backend. A session that goes to and fro between a few backends finds all
+     * of them open; one that goes everywhere does not fill every backend with connections. */
+    LB_PARKED_MAX = 3,
+    LB_HELD_MAX = 1 + LB_PARKED_MAX,
+
     /* Wait before another attempt at the same backend, so that a refusing backend is not hammered. */
     LB_RETRY_WAIT_MS = 1000,
 

@@ -28,18 +28,31 @@ static uint32_t turns(const struct lb_backend *backend) {
     return atomic_load_explicit(&backend->shared->turns, memory_order_relaxed);
 }
 
-bool lb_algorithm_has_capacity(const struct lb_backend *backend) {
-    return (backend->connections_max == 0 || connections(backend) < backend->connections_max) &&
+static bool is_held(const struct lb_balance_request *request, const struct lb_backend *backend) {
+    for (uint32_t i = 0; i < request->n_held; i++) {
+        if (request->held[i] == backend->slot)
+            return true;
+    }
+    return false;
+}
+
+bool lb_algorithm_has_capacity(const struct lb_balance_request *request, const struct lb_backend *backend) {
+    return (backend->connections_max == 0 || connections(backend) < backend->connections_max ||
+            is_held(request, backend)) &&
            (backend->busy_max == 0 || turns(backend) < backend->busy_max);
 }
 
 bool lb_algorithm_reserve(const struct lb_pool *pool, const struct lb_balance_request *request,
                           const struct lb_backend *backend) {
-    if (!is_candidate(request, backend) || !lb_algorithm_has_capacity(backend) ||
-        !lb_capacity_reserve(&backend->shared->connections, backend->connections_max))
+    bool held = is_held(request, backend);
+
+    if (!is_candidate(request, backend) || !lb_algorithm_has_capacity(request, backend) ||
+        (!held && !lb_capacity_reserve(&backend->shared->connections, backend->connections_max)))
         return false;
     if (lb_capacity_reserve(&backend->shared->turns, backend->busy_max))
         return true;
+    if (held)
+        return false;
     /* Another session may have entered the queue while this connection was taken. */
     lb_capacity_release(&backend->shared->connections);
     lb_queue_grant(&pool->shared->queue);
@@ -122,7 +135,7 @@ static int pick_least(const struct lb_pool *pool, const struct lb_group *group,
         const struct lb_backend *backend = &group->backends[i];
         struct lb_load load = pool->algorithm->load(backend, request->now_ms);
         int order;
-        if (!is_candidate(request, backend) || !lb_algorithm_has_capacity(backend))
+        if (!is_candidate(request, backend) || !lb_algorithm_has_capacity(request, backend))
             continue;
         order = least == NULL ? -1 : compare_load(backend, load, least, least_load);
         if (order < 0) {
@@ -172,8 +185,8 @@ static int pick_power_of_two(const struct lb_pool *pool, const struct lb_group *
         /* Draw two different backends, if there are two. */
         for (int again = 0; first == second && group->n_usable > 1 && again < 4; again++)
             second = &group->backends[draw(group, rng)];
-        if (!is_candidate(request, first) || !lb_algorithm_has_capacity(first) ||
-            (is_candidate(request, second) && lb_algorithm_has_capacity(second) &&
+        if (!is_candidate(request, first) || !lb_algorithm_has_capacity(request, first) ||
+            (is_candidate(request, second) && lb_algorithm_has_capacity(request, second) &&
              compare_load(second, pool->algorithm->load(second, request->now_ms), first,
                           pool->algorithm->load(first, request->now_ms)) < 0))
             first = second;

@@ -41,6 +41,14 @@ struct lb_balance_request {
     uint32_t tried[LB_TRIED_MAX]; /* backend slots */
     uint32_t n_tried;
     uint32_t last_tried; /* meaningful when n_tried > 0 */
+    /* Backend slots to which the session has a connection: only a turn is reserved there, and their limit of
+     * connections does not matter. */
+    uint32_t held[LB_HELD_MAX];
+    uint32_t n_held;
+    /* Slot of the backend that had the session's last request; meaningful with has_current. Without it, the request is
+     * the first of a new session. */
+    uint32_t current;
+    bool has_current;
 };
 
 /* The load of a backend: compared by `first`, then by `second`, each per weight. */
@@ -62,10 +70,10 @@ struct lb_algorithm {
 /* By enum l4lb_balance. */
 extern const struct lb_algorithm lb_algorithms[L4LB_N_BALANCE];
 
-/* True if the backend can take another connection and another turn now. */
-bool lb_algorithm_has_capacity(const struct lb_backend *backend);
+/* True if the backend has capacity for this request now. */
+bool lb_algorithm_has_capacity(const struct lb_balance_request *request, const struct lb_backend *backend);
 
-/* Reserve a connection and a turn of this backend, or neither. */
+/* Reserve a turn of this backend and, unless the session has one already, a connection; or neither. */
 LB_MUST_CHECK bool lb_algorithm_reserve(const struct lb_pool *pool, const struct lb_balance_request *request,
                                         const struct lb_backend *backend);
 

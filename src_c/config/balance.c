@@ -9,6 +9,8 @@
  * from the same backends. */
 enum { FAILOVER_SEED = 0x5b1e };
 
+const struct lb_balance_request lb_balance_new_session;
+
 /* Index of the choice that a client starts with. Clients of a hashed pool always start with the same one. */
 static uint32_t first_choice(const struct lb_pool *pool, const struct lb_preference *preference,
                              const struct lb_balance_request *request, struct lb_rng *rng) {
@@ -62,15 +64,13 @@ int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request 
     return at >= 0 || request->n_tried == 0 ? at : pick_again(pool, request, rng);
 }
 
-int lb_balance_reserve_at(const struct lb_pool *pool, uint32_t at) {
-    static const struct lb_balance_request anyone;
-
-    return lb_algorithm_reserve(pool, &anyone, &pool->backends[at]) ? (int)at : -EAGAIN;
+int lb_balance_reserve_at(const struct lb_pool *pool, const struct lb_balance_request *request, uint32_t at) {
+    return lb_algorithm_reserve(pool, request, &pool->backends[at]) ? (int)at : -EAGAIN;
 }
 
-bool lb_balance_has_capacity(const struct lb_pool *pool) {
+bool lb_balance_has_capacity(const struct lb_pool *pool, const struct lb_balance_request *request) {
     for (uint32_t i = 0; i < pool->n_backends; i++) {
-        if (pool->backends[i].weight > 0 && lb_algorithm_has_capacity(&pool->backends[i]))
+        if (pool->backends[i].weight > 0 && lb_algorithm_has_capacity(request, &pool->backends[i]))
             return true;
     }
     return false;

@@ -19,17 +19,21 @@
 #include "base/rng.h"
 #include "config/algorithm.h"
 
-/* Reserve a backend for a new session and return its index in the pool. */
+/* The first request of a session, as far as limits matter. */
+extern const struct lb_balance_request lb_balance_new_session;
+
+/* Reserve a backend for the request and return its index in the pool. */
 LB_MUST_CHECK int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request *request,
                                   struct lb_rng *rng);
 
-/* True if any backend has capacity for a new session now. */
-bool lb_balance_has_capacity(const struct lb_pool *pool);
+/* True if any backend has capacity for the request now. */
+bool lb_balance_has_capacity(const struct lb_pool *pool, const struct lb_balance_request *request);
 
 /* True if the algorithm binds a client to a backend. Then a retry tries that backend again before another one. */
 static inline bool lb_balance_is_hashed(const struct lb_pool *pool) { return pool->algorithm->is_hashed; }
 
-/* Reserve this backend of the pool, if it still takes new sessions; else -EAGAIN. */
-LB_MUST_CHECK int lb_balance_reserve_at(const struct lb_pool *pool, uint32_t at);
+/* Reserve this backend of the pool, if it takes sessions and was not tried; else -EAGAIN. */
+LB_MUST_CHECK int lb_balance_reserve_at(const struct lb_pool *pool, const struct lb_balance_request *request,
+                                        uint32_t at);
 
 #endif

@@ -43,7 +43,7 @@ static int choose_bound(struct lb_worker *worker, const struct lb_session *sessi
         return lb_session_sticky_pick(worker, session, pool);
     at = keeps_backend(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->claim.backend)
                                               : UINT32_MAX;
-    return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, at);
+    return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, &lb_balance_new_session, at);
 }
 
 /* The hash of the pool's key for this client. */
@@ -213,7 +213,7 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
         lb_deadline_arm(worker, session, worker->now_ms + patience_ms(session, pool));
     }
     /* Capacity that was released before this session was queued has granted nothing. */
-    if (lb_balance_has_capacity(pool))
+    if (lb_balance_has_capacity(pool, &lb_balance_new_session))
         lb_queue_grant(queue);
     return LB_CONNECT_PENDING;
 }

@@ -324,7 +324,7 @@ TEST(first_fills_one_backend_after_the_other) {
 
 /* Backend i, found by its slot. */
 static int retake(const struct world *world, size_t i) {
-    return lb_balance_reserve_at(world->pool,
+    return lb_balance_reserve_at(world->pool, &lb_balance_new_session,
                                  lb_snapshot_backend(world->snapshot, world->pool, world->backends[i].slot));
 }
 
