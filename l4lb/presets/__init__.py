@@ -15,7 +15,21 @@ Settings = Mapping[str, Any]
 _OK = [200]
 """Each of these servers is ready with 200; what it says otherwise (400, 404, 500, 503) is no two alike."""
 
-_STREAMS: Settings = {"connect": "2s", "idle": "1h", "response": "15m", "stream_gap": "5m", "keepalive": "15m"}
+_REQUESTS: Settings = {"protocol": "http1", "abort_on_close": True}
+"""HTTP servers: each request is balanced, and a client that closes has given up."""
+
+_KEPT = "4s"
+"""Less than the 5 seconds after which uvicorn closes an idle connection. KServe and Ray Serve wait for longer now;
+earlier versions of them do not."""
+
+_STREAMS: Settings = {
+    "connect": "2s",
+    "idle": "1h",
+    "response": "15m",
+    "stream_gap": "5m",
+    "keepalive": "15m",
+    "backend_keepalive": _KEPT,
+}
 """Timeouts for streams of tokens: a reasoning model is silent for minutes before the first token and between tokens.
 
 Users of reasoning models, and OpenAI's clients, wait for up to 10 minutes. The client should give up first, not l4lb. A
@@ -24,10 +38,10 @@ as the silence between turns, so `keepalive` is no shorter than `response`. It m
 connections; most close them after 5 to 90 seconds. `stream_gap` ends streams that their client does not read.
 """
 
-_CALLS: Settings = {"connect": "2s", "idle": "10m"}
+_CALLS: Settings = {"connect": "2s", "idle": "10m", "backend_keepalive": _KEPT}
 """One question, one answer, and limits of the server's own (30 s to 2 minutes): one deadline for all of it will do."""
 
-_SOCKETS: Settings = {"connect": "2s", "idle": "1h"}
+_SOCKETS: Settings = {"connect": "2s", "idle": "1h", "backend_keepalive": _KEPT}
 """Websockets, which are pinged every 20 seconds."""
 
 _PROBED: Settings = {"keepalive": "60s", "keepalive_interval": "10s", "keepalive_probes": 6}
@@ -90,7 +104,7 @@ PRESETS: Mapping[str, Preset] = {
                 },
                 "limits": {"queue": "5", "kv": "0.8"},
             },
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -111,7 +125,7 @@ PRESETS: Mapping[str, Preset] = {
                 },
                 "limits": {"queue": "5", "kv": "0.9"},
             },
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -127,14 +141,14 @@ PRESETS: Mapping[str, Preset] = {
                 "signals": {"queue": ["tgi_queue_size"], "running": ["tgi_batch_current_size"]},
                 "limits": {"queue": "5"},
             },
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
         },
     ),
     "triton": Preset(
-        "Triton Inference Server, its HTTP port; for gRPC give health.port",
+        "Triton Inference Server, its HTTP port; for gRPC give protocol tcp and health.port",
         "https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/metrics.html",
         {
             "health": _http("/v2/health/ready", timeout="2s"),
@@ -150,7 +164,7 @@ PRESETS: Mapping[str, Preset] = {
                 },
                 "limits": {"queue": "16", "kv": "0.8"},
             },
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -161,7 +175,7 @@ PRESETS: Mapping[str, Preset] = {
         "https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol",
         {
             "health": _http("/v2/health/ready", timeout="2s"),
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -184,7 +198,7 @@ PRESETS: Mapping[str, Preset] = {
                 },
                 "limits": {"queue": "16"},
             },
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -195,8 +209,9 @@ PRESETS: Mapping[str, Preset] = {
         "https://mlflow.org/docs/latest/genai/serving",
         {
             "health": _http("/ping", timeout="2s"),
-            "abort_on_close": True,
-            "timeouts": _CALLS,
+            **_REQUESTS,
+            # Versions before 3 are served by gunicorn, which closes after 2 seconds.
+            "timeouts": {**_CALLS, "backend_keepalive": "1s"},
             "tcp": _PROBED,
             "drain_timeout": "1m",
         },
@@ -234,7 +249,7 @@ PRESETS: Mapping[str, Preset] = {
                 timeout="5s",
                 body=r'"metadatabase":\s*\{\s*"status":\s*"healthy"',
             ),
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _CALLS,
             "tcp": _PROBED,
             "drain_timeout": "1m",
@@ -245,7 +260,7 @@ PRESETS: Mapping[str, Preset] = {
         "https://docs.prefect.io/v3/advanced/self-hosted",
         {
             "health": _http("/api/ready", interval="5s", timeout="5s"),
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _SOCKETS,
             "tcp": _PROBED,
             "drain_timeout": "1m",
@@ -257,7 +272,7 @@ PRESETS: Mapping[str, Preset] = {
         "https://www.tensorflow.org/tfx/serving/api_rest",
         {
             "health": {"type": "tcp", "timeout": "2s"},
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _CALLS,
             "tcp": _PROBED,
             "drain_timeout": "1m",
@@ -276,7 +291,7 @@ PRESETS: Mapping[str, Preset] = {
                     "memory": ["MemoryUtilization %"],
                 },
             },
-            "abort_on_close": True,
+            **_REQUESTS,
             "timeouts": _CALLS,
             "tcp": _PROBED,
             "drain_timeout": "1m",

@@ -65,13 +65,26 @@ def row(name: str) -> str:
         ]
         load = f"`{made.load.url.removeprefix('http://{host}')}`, full at {', '.join(full)}"
     waits = made.timeouts
-    spans = (waits.idle, waits.response, waits.stream_gap, waits.keepalive, made.drain_timeout)
-    return f"| `{name}` | {check} | {load} | {' | '.join(map(span, spans))} |"
+    spans = [span(wait) for wait in (waits.idle, waits.response, waits.stream_gap, waits.keepalive)]
+    kept = span(waits.backend_keepalive) if made.protocol == "http1" else "none"
+    return f"| `{name}` | {check} | {load} | {' | '.join([*spans, kept, span(made.drain_timeout)])} |"
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_makes_the_pool_that_is_documented(name: str) -> None:
     assert row(name) in DOCUMENTATION, row(name)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_presets_of_http_servers_balance_requests_and_close_before_the_server_does(name: str) -> None:
+    made = pool({"timeouts": {"backend_keepalive": "1h"}}, preset=name)
+    if name == "dask":
+        assert made.protocol == "tcp"
+        return
+    assert (made.protocol, made.abort_on_close) == ("http1", True)
+    assert made.timeouts.backend_keepalive is not None
+    assert made.timeouts.backend_keepalive < (2 if name == "mlflow" else 5)
+    assert pool(preset=name, protocol="tcp").protocol == "tcp"
 
 
 @pytest.mark.parametrize("name", PRESETS)

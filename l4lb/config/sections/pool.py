@@ -146,8 +146,8 @@ class Pool(Section):
         ]
         | None
     ) = None
-    """A known server: fills `health`, `load`, `timeouts`, `tcp`, `drain_timeout` and `drain_quiet` where the pool does
-    not set them."""
+    """A known server: fills `protocol`, `health`, `load`, `timeouts`, `tcp`, `abort_on_close`, `drain_timeout` and
+    `drain_quiet` where the pool does not set them."""
 
     hash: Hash = Hash()
     """Settings of `maglev` and `source_hash`."""
