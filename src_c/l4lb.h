@@ -482,6 +482,7 @@ struct l4lb_worker_stats {
 
 /* The numbers of a backend that the control plane watches all the time. */
 struct l4lb_backend_summary {
+    uint64_t connections;
     uint64_t busy;
     uint64_t latency_us;
     uint64_t failures_total; /* connects that failed or timed out, plus resets_total */
@@ -598,7 +599,7 @@ int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t spread_ms, int timeout
 int l4lb_set_cold(struct l4lb_engine *engine, const uint32_t *slots, size_t n, uint32_t responses);
 /* Close up to n sessions of a backend that have been idle for idle_ms (close reason REBALANCED), in no particular
  * order. Where last pieces of responses are normally recognised, only sessions whose response ended with one are
- * closed. Returns how many. Any thread. */
+ * closed; where such an end is certain, a shorter silence suffices. Returns how many. Any thread. */
 int l4lb_close_idle(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t idle_ms, int timeout_ms);
 /* Close every session of a backend, for this reason: DRAINED at the end of its drain timeout, KILLED on request of an
  * operator, BACKEND_DOWN or BETTER_UP by the settings of the pool. For the last two, a session that is still connecting

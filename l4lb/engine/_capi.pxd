@@ -144,6 +144,7 @@ cdef extern from "l4lb.h" nogil:
         uint64_t responses[1]  # L4LB_N_STATUS_CLASS of them
 
     struct l4lb_backend_summary:
+        uint64_t connections
         uint64_t busy
         uint64_t latency_us
         uint64_t failures_total

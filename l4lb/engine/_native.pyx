@@ -527,6 +527,7 @@ cdef class NativeEngine:
                 summaries[i].responses_total,
                 summaries[i].server_errors_total,
                 summaries[i].cold_left,
+                summaries[i].connections,
             )
             for i in range(n)
         ]

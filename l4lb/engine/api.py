@@ -238,6 +238,7 @@ class BackendSummary(NamedTuple):
     responses_total: int = 0
     server_errors_total: int = 0
     cold_left: int = 0
+    connections: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,8 +352,8 @@ class Engine(Protocol):
         the closing over that time. Returns how many sessions are idle already. Any thread; may wait for the workers."""
 
     def close_idle(self, slot: int, limit: int, idle_ms: int) -> int:
-        """Close up to `limit` sessions of a backend that have been idle for `idle_ms`; returns how many. Any thread;
-        may wait for the workers."""
+        """Close up to `limit` sessions of a backend that have been idle for `idle_ms`, or for less where responses
+        are certainly complete; returns how many. Any thread; may wait for the workers."""
 
     @property
     def event_fd(self) -> int:

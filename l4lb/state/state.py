@@ -52,6 +52,11 @@ class PoolEntry:
         return health is not None and health.progress is not None and self.config.load is not None
 
     @property
+    def rebalance(self) -> model.Rebalance | None:
+        """How connections move. Where each request is balanced, connections have no reason to."""
+        return self.config.rebalance if self.config.protocol == "tcp" else None
+
+    @property
     def closes_idle(self) -> bool:
         """Whether a drain closes idle sessions."""
         return self.config.drain_quiet == "close"

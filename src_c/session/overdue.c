@@ -82,9 +82,13 @@ static bool is_idle_for(const struct lb_worker *worker, const struct lb_session 
 }
 
 bool lb_overdue_was_idle(struct lb_worker *worker, struct lb_session *session, uint32_t idle_ms) {
-    if (lb_deadline_may_have_paused(session))
+    bool certain = lb_deadline_is_certain(worker, session);
+
+    if (certain)
+        idle_ms = LB_MIN(idle_ms, (uint32_t)LB_DRAIN_SOON_MS);
+    else if (lb_deadline_may_have_paused(session))
         idle_ms = LB_MAX(idle_ms, (uint32_t)LB_DRAIN_STREAM_MS);
-    if (!is_idle_for(worker, session, idle_ms) || lb_deadline_in_doubt(worker, session))
+    if (!is_idle_for(worker, session, idle_ms) || (!certain && lb_deadline_in_doubt(worker, session)))
         return false;
     (void)lb_delivery_note(worker, session);
     return is_idle_for(worker, session, idle_ms) && lb_delivery_pending(session) == 0 &&

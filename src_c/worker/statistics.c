@@ -46,7 +46,8 @@ int l4lb_read_summaries(const struct l4lb_engine *engine, const uint32_t *slots,
         if (!lb_engine_has_slot(engine, L4LB_SLOT_BACKEND, slots[i]))
             return -EINVAL;
         shared = &engine->runtime.shared.backends[slots[i]];
-        out[i] = (struct l4lb_backend_summary){.busy = atomic_load(&shared->busy),
+        out[i] = (struct l4lb_backend_summary){.connections = atomic_load(&shared->connections),
+                                               .busy = atomic_load(&shared->busy),
                                                .latency_us = lb_latency_read(&shared->latency, now_ms)};
         for (uint32_t worker = 0; worker < engine->runtime.n_workers; worker++) {
             const struct l4lb_backend_stats *counted = &engine->runtime.workers[worker].counters.backends[slots[i]];

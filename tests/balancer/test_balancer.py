@@ -16,12 +16,12 @@ import trustme
 
 from l4lb.balancer import resolve
 from l4lb.config import Address
-from l4lb.engine.statistics import BackendStatistics
+from l4lb.engine.api import BackendSummary
 from l4lb.errors import StartError
 from l4lb.health.probes import Result
+from l4lb.state.rebalance import LASTING
 from l4lb.status import AdminState, HealthState, Session
 from tests.helpers.build import config, record
-from tests.helpers.fake_engine import FakeEngine
 from tests.helpers.loops import eventually, run
 from tests.helpers.mmdb import write_database
 from tests.helpers.peers import connect, listen
@@ -260,15 +260,14 @@ def test_panic_is_told_when_it_begins_and_when_it_ends(
     run(main())
 
 
-def test_rebalancing_moves_nothing_between_tiers_and_zones(monkeypatch: pytest.MonkeyPatch) -> None:
+def have(stage: Stage, **connections: int) -> None:
+    """The backends of the first pool have so many connections."""
+    slots = {backend.name: backend.slot for backend in stage.engine.snapshot.pools[0].backends}
+    stage.engine.summary |= {slots[name]: BackendSummary(connections=count) for name, count in connections.items()}
+
+
+def test_rebalancing_moves_nothing_between_tiers_and_zones() -> None:
     """Backends of a reserve have no connections, and should not."""
-    counts: dict[int, int] = {}
-
-    def statistics(self: FakeEngine, slot: int) -> Any:
-        return BackendStatistics(**vars(original(self, slot)) | {"connections": counts.get(slot, 0)})
-
-    original = FakeEngine.backend_statistics
-    monkeypatch.setattr(FakeEngine, "backend_statistics", statistics)
 
     async def main() -> None:
         async with staged() as stage:
@@ -278,14 +277,40 @@ def test_rebalancing_moves_nothing_between_tiers_and_zones(monkeypatch: pytest.M
             backends = [{"name": f"b{number}", "address": A} | place for number, place in enumerate(places)]
             await stage.apply(config(*backends[:1], *backends[2:], pool=pool, zones=zones))
             await stage.apply(config(*backends, pool=pool, zones=zones))
-            slots = {backend.name: backend.slot for backend in stage.engine.snapshot.pools[0].backends}
-            counts.update({slots["b0"]: 40, slots["b3"]: 10})
+            have(stage, b0=40, b3=10)
             await stage.balancer.parts.rebalancer.round()
             ((slot, count, _),) = stage.engine.closed_idle
-            assert (slot, count) == (slots["b0"], 20)
-            counts.update({slots["b0"]: 20, slots["b1"]: 20})
+            assert (slot, count) == (stage.engine.snapshot.pools[0].backends[0].slot, 20)
+            have(stage, b0=20, b1=20)
             await stage.balancer.parts.rebalancer.round()
             assert len(stage.engine.closed_idle) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("pool", "closed"),
+    [({"balance": "least_connections"}, [20]), ({"balance": "maglev"}, []), ({"protocol": "http1"}, [])],
+)
+def test_a_pool_that_stays_uneven_is_rebalanced_though_nothing_changed(
+    pool: dict[str, Any], closed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not where the client decides about the backend, nor where each request is balanced."""
+    monkeypatch.setattr("l4lb.balancer.rebalancer.WATCH_INTERVAL", 0.0)
+
+    async def main() -> None:
+        clock = asyncio.get_running_loop().time
+        async with staged() as stage:
+            await stage.apply(config(A, B, pool={"rebalance": {"rate": 1000}} | pool))
+            have(stage, **{A: 40, B: 0})
+            rebalancer = stage.balancer.parts.rebalancer
+            await rebalancer.round()
+            await rebalancer.round()
+            assert stage.engine.closed_idle == []
+            later = clock() + LASTING
+            monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: later)
+            await rebalancer.round()
+            assert [count for _, count, _ in stage.engine.closed_idle] == closed
 
     run(main())
 

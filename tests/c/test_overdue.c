@@ -3,7 +3,10 @@
 
 #include <poll.h>
 
+#include "base/bounds.h"
+#include "base/clock.h"
 #include "lone.h"
+#include "session/deadline.h"
 #include "session/turn.h"
 
 static struct lone lone;
@@ -143,6 +146,38 @@ TEST(intervals_are_told_one_after_the_other) {
     }
     (void)close(client);
     lone_fini(&lone);
+}
+
+/* The next request proves that the response before it was complete. */
+static void learn(struct lb_session *session, int turns) {
+    while (turns-- > 0) {
+        request(session);
+        lb_turn_server_bytes(&lone.worker, session, 200, false);
+    }
+}
+
+TEST(silence_is_needed_only_where_the_end_of_a_response_is_not_certain) {
+    static const struct {
+        int turns;
+        bool closes;
+    } rows[] = {{2, false}, {40, true}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct lb_session *session;
+        int client;
+
+        lone_init(&lone);
+        session = connected(&client);
+        learn(session, rows[i].turns);
+        CHECK_EQ(lb_deadline_is_certain(&lone.worker, session), rows[i].closes);
+        session->last_ns = lone.worker.now_ns;
+        CHECK(!lb_overdue_was_idle(&lone.worker, session, LONE_LONG_MS)); /* its client may ask again at once */
+        while (lone.worker.now_ms < session->last_ns / LB_NS_PER_MS + LB_DRAIN_SOON_MS)
+            rest();
+        CHECK_EQ(lb_overdue_was_idle(&lone.worker, session, LONE_LONG_MS), rows[i].closes);
+        (void)close(client);
+        lone_fini(&lone);
+    }
 }
 
 TEST_MAIN()

@@ -1,7 +1,9 @@
-"""Which connections are too many, and how many of them go at once."""
+"""When connections are moved, which are too many, and how many of them go at once."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from dataclasses import replace
 
@@ -10,7 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb.config.model import Rebalance
-from l4lb.state.rebalance import Share, allot, gained, surplus
+from l4lb.state.rebalance import (
+    LASTING,
+    LASTING_MAX,
+    WINDOW,
+    Effort,
+    Share,
+    allot,
+    begun,
+    gained,
+    is_uneven,
+    surplus,
+    watched,
+)
 from l4lb.state.state import State
 from l4lb.status import HealthState
 from tests.helpers.build import config, merged
@@ -79,3 +93,75 @@ def test_low_rates_close_something_in_the_end() -> None:
     dice = random.Random(1)
     rounds = [sum(allot({"a": 10}, Rebalance(rate=1.0), 0.25, dice).values()) for _ in range(400)]
     assert 50 < sum(rounds) < 200
+
+
+# ---- efforts without a gain ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counts", "uneven"),
+    [
+        ({"a": 15, "b": 15, "c": 15, "new": 0}, True),
+        ({"a": 100, "b": 100, "c": 100, "new": 60}, True),
+        ({"a": 100, "b": 110, "c": 80}, False),
+        ({"a": 3, "b": 1, "c": 0}, False),
+        ({"a": 0, "b": 0}, False),
+        ({}, False),
+    ],
+)
+def test_chance_makes_no_pool_uneven(counts: dict[str, int], uneven: bool) -> None:
+    assert is_uneven([{name: Share(count, 1) for name, count in counts.items()}]) is uneven
+
+
+def test_backends_without_new_sessions_and_other_groups_make_no_pool_uneven() -> None:
+    assert not is_uneven([{"a": Share(10, 1), "b": Share(10, 1), "drained": Share(50, 0)}])
+    assert not is_uneven([{"a": Share(100, 1)}, {"reserve": Share(0, 1)}])
+
+
+def look(effort: Effort, seconds: range, *, uneven: bool) -> tuple[Effort, list[int]]:
+    """A look every second, and the seconds at which an effort was on. Each closes a connection."""
+    on = []
+    for now in seconds:
+        effort = watched(effort, uneven=uneven, connections=30, now=now)
+        if effort.is_on(now):
+            effort = effort.spent(1)
+            on.append(now)
+    return effort, on
+
+
+def test_an_effort_begins_when_a_pool_has_been_uneven_for_a_while() -> None:
+    effort, on = look(Effort(), range(100, 100 + int(LASTING)), uneven=True)
+    assert on == []
+    effort, on = look(effort, range(100 + int(LASTING), 150), uneven=True)
+    assert on[0] == 100 + LASTING
+    _, on = look(Effort(), range(100, 5000), uneven=False)
+    assert on == []
+
+
+def test_an_effort_closes_each_connection_about_once() -> None:
+    _, on = look(Effort(), range(100, 100 + int(LASTING + WINDOW)), uneven=True)
+    assert len(on) == 30
+
+
+def test_efforts_in_vain_become_rare() -> None:
+    _, on = look(Effort(), range(86_400), uneven=True)
+    begins = [now for now, before in zip(on, [-math.inf, *on], strict=False) if now - before > 1]
+    pauses = [later - now for now, later in itertools.pairwise(begins)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= LASTING_MAX
+    assert len(on) < 1000
+
+
+def test_a_moment_of_evenness_is_no_reason_to_try_again_soon() -> None:
+    effort, _ = look(Effort(), range(2000), uneven=True)
+    patience = effort.patience
+    assert patience > LASTING
+    effort, _ = look(effort, range(2000, 2005), uneven=False)
+    assert effort.patience == patience
+    effort, _ = look(effort, range(2005, 2005 + 2 * int(patience)), uneven=False)
+    assert effort.patience == LASTING
+
+
+def test_a_gain_begins_an_effort_at_once_and_without_a_bound_of_connections() -> None:
+    _, on = look(begun(100.0), range(100, 300), uneven=False)
+    assert on == list(range(100, 100 + int(WINDOW)))

@@ -78,15 +78,15 @@ class Timeouts(Section):
 
 
 class Rebalance(Section):
-    """Closing quiet connections of backends that have more than their share, after another one joined or gained."""
+    """Closing idle connections of backends that have more than their share."""
 
     rate: Rate = Field(default=20.0, json_schema_extra={"default": "20/s"})
     """Connections to close, over all backends of the pool. The pace varies a little, so that balancers do not close in
     step."""
 
     quiet: Interval = 2.0
-    """Close only connections without a byte for this long. Longer than any pause of a stream, shorter than the
-    backends' own keep-alive."""
+    """Close only connections without a byte for this long, unless their last response is certainly complete: then 100ms
+    suffice. Longer than any pause of a stream, shorter than the backends' own keep-alive."""
 
 
 class Queue(Section):
@@ -212,8 +212,8 @@ class Pool(Section):
     """Remember which backend each client was given. Without the section every session is balanced anew."""
 
     rebalance: Rebalance | None = None
-    """Move connections to a backend that joined, returned or gained weight. Without the section connections stay for as
-    long as clients keep them."""
+    """Move connections to backends that have less than their share. Without the section connections stay for as long as
+    clients keep them. With `protocol: http1` requests move instead, and the section has no effect."""
 
     load: Load | None = None
     """Let weights follow the load of the backends."""
