@@ -290,12 +290,12 @@ def test_rebalancing_moves_nothing_between_tiers_and_zones() -> None:
 
 @pytest.mark.parametrize(
     ("pool", "closed"),
-    [({"balance": "least_connections"}, [20]), ({"balance": "maglev"}, []), ({"protocol": "http1"}, [])],
+    [({"balance": "least_connections"}, [20]), ({"balance": "maglev"}, [])],
 )
 def test_a_pool_that_stays_uneven_is_rebalanced_though_nothing_changed(
     pool: dict[str, Any], closed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But not where the client decides about the backend, nor where each request is balanced."""
+    """But not where the client decides about the backend."""
     monkeypatch.setattr("l4lb.balancer.rebalancer.WATCH_INTERVAL", 0.0)
 
     async def main() -> None:

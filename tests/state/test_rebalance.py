@@ -55,6 +55,13 @@ def test_nothing_is_moved_without_rebalancing_nor_in_a_new_pool() -> None:
     assert gained(State(), merged(config(A, pool=REBALANCED))) == set()
 
 
+def test_nothing_is_moved_where_each_request_is_balanced() -> None:
+    followed = REBALANCED | {"protocol": "http1"}
+    two, three = merged(config(A, B, pool=followed)), merged(config(A, B, C, pool=followed))
+    assert gained(two, three) == set()
+    assert three.pools["app"].rebalance is None
+
+
 def test_remaining_backends_gain_when_another_goes() -> None:
     two = merged(config(A, B, pool=REBALANCED))
     key, entry = next(iter(two.backends()))
