@@ -18,7 +18,8 @@ struct lb_backend {
     uint32_t weight; /* 0 if it takes no new sessions */
     uint32_t connections_max;
     uint32_t busy_max;
-    uint32_t index; /* in its pool */
+    uint32_t cold_busy_max; /* the limit of turns while it is cold, if that is less; 0 = no other limit */
+    uint32_t index;         /* in its pool */
     socklen_t address_len;
     struct sockaddr_storage address;
     struct lb_backend_shared *shared; /* borrowed from the engine */

@@ -27,17 +27,29 @@ static int pick_by_preference(const struct lb_pool *pool, const struct lb_balanc
     uint32_t first = first_choice(pool, preference, request, rng);
 
     for (uint32_t i = 0; i < preference->n_choices; i++) {
-        int at =
-            pool->algorithm->pick(pool, preference->choices[(first + i) % preference->n_choices].group, request, rng);
+        int at = lb_algorithm_pick(pool, preference->choices[(first + i) % preference->n_choices].group, request, rng);
         if (at >= 0)
             return at;
     }
     return -EAGAIN;
 }
 
-static int pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
-    return pool->failover == NULL ? pool->algorithm->pick(pool, &pool->whole, request, rng)
+static int pick_within_limits(const struct lb_pool *pool, const struct lb_balance_request *request,
+                              struct lb_rng *rng) {
+    return pool->failover == NULL ? lb_algorithm_pick(pool, &pool->whole, request, rng)
                                   : pick_by_preference(pool, request, rng);
+}
+
+/* Where no client can wait, cold backends take more than they should: a slow response is better than a refusal. */
+static int pick(const struct lb_pool *pool, const struct lb_balance_request *request, struct lb_rng *rng) {
+    struct lb_balance_request anyway;
+    int at = pick_within_limits(pool, request, rng);
+
+    if (at >= 0 || pool->config.queue_size > 0)
+        return at;
+    anyway = *request;
+    anyway.ignores_cold = true;
+    return pick_within_limits(pool, &anyway, rng);
 }
 
 /* Only backends that failed are left. A second chance for one of them is better than a refusal; the one that failed

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * balance - which backend takes a new session.
+ * balance - which backend takes a request: the first one of a new session or, in a pool that follows HTTP/1, one more.
  *
- * Pure over a snapshot and the shared numbers. A pick reserves a connection and a turn of the backend, exactly. The
- * limit of turns decides only where new sessions go: a session that has a backend may begin turns at any time. Backends
- * that were already tried are skipped while another one has capacity. In a pool with tiers or zones the algorithm
- * (algorithm.h) tries one group after another, in the order of failover.h.
+ * Pure over a snapshot and the shared numbers. A pick reserves a turn of the backend, and a connection unless the
+ * session has one there, exactly. In a pool that does not follow HTTP/1, the limit of turns decides only where new
+ * sessions go: a session that has a backend may begin turns at any time. A backend that is cold (shared.h) has a limit
+ * of turns of its own. It is exact too, except in a pool without a queue, where a cold backend is better than none.
+ *
+ * Backends that were already tried are skipped while another one has capacity. In a pool with tiers or zones the
+ * algorithm (algorithm.h) tries one group after another, in the order of failover.h.
  *
  * Owner:   any worker; the caller's snapshot must be current for the call.
- * Errors:  -EAGAIN if no backend can take the session.
+ * Errors:  -EAGAIN if no backend can take the request.
  */
 #ifndef LB_BALANCE_H
 #define LB_BALANCE_H

@@ -86,6 +86,23 @@ int lb_group_build(struct lb_group *group, const struct l4lb_backend_config *con
     return build_table(group, configs, table_size, like);
 }
 
+const struct lb_backend *lb_group_find(const struct lb_group *group, uint32_t index) {
+    uint32_t low = 0, high = group->n_backends;
+
+    if (index < high && group->backends[index].index == index) /* as in a group of the whole pool */
+        return &group->backends[index];
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (group->backends[middle].index == index)
+            return &group->backends[middle];
+        if (group->backends[middle].index < index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
 void lb_group_fini(struct lb_group *group) {
     free(group->sequence);
     table_put(group->table);

@@ -7,7 +7,7 @@
  *
  * Owner:   the control thread while it is built; frozen after.
  * Memory:  the sequence is its own; groups of other snapshots share the Maglev table by count; the rest is borrowed.
- * Holds:   the tables contain positions in `backends`, not in the pool.
+ * Holds:   the tables contain positions in `backends`, not in the pool. `backends` are in the order of the pool.
  * Errors:  -EINVAL for a Maglev table whose size is not prime, -ENOMEM.
  */
 #ifndef LB_GROUP_H
@@ -41,5 +41,8 @@ struct lb_group {
 LB_MUST_CHECK int lb_group_build(struct lb_group *group, const struct l4lb_backend_config *const *configs,
                                  uint32_t table_size, const struct lb_group *like);
 void lb_group_fini(struct lb_group *group);
+
+/* The backend with this index in the pool, or NULL if it is not in the group. */
+const struct lb_backend *lb_group_find(const struct lb_group *group, uint32_t index);
 
 #endif

@@ -32,6 +32,14 @@ struct lb_pool {
     struct lb_sources *sources;         /* NULL = the kernel chooses the source address */
     struct lb_stick_table *stick_table; /* NULL = clients are not remembered */
     struct lb_pool_shared *shared;      /* borrowed from the engine */
+    const uint32_t *backend_of_slot;    /* borrowed from the snapshot: indices in their pools, by slot */
+    uint32_t n_backend_slots;
 };
+
+/* The index of the backend in this slot, or UINT32_MAX if it is not in the pool. */
+static inline uint32_t lb_pool_index_of(const struct lb_pool *pool, uint32_t slot) {
+    uint32_t at = slot < pool->n_backend_slots ? pool->backend_of_slot[slot] : UINT32_MAX;
+    return at < pool->n_backends && pool->backends[at].slot == slot ? at : UINT32_MAX;
+}
 
 #endif

@@ -21,6 +21,7 @@ static int build_backend(struct lb_backend *backend, const struct l4lb_backend_c
     backend->weight = config->usable ? config->weight : 0;
     backend->connections_max = config->connections_max;
     backend->busy_max = config->busy_max;
+    backend->cold_busy_max = config->cold_busy_max;
     backend->address_len = config->address_len;
     memcpy(&backend->address, config->address, config->address_len);
     backend->shared = &shared->backends[config->slot];
@@ -237,8 +238,11 @@ static int build_indices(struct lb_snapshot *snapshot) {
     for (uint32_t i = 0; i < snapshot->n_listeners; i++)
         snapshot->listener_of_slot[snapshot->listeners[i].slot] = i;
     for (uint32_t i = 0; i < snapshot->n_pools; i++) {
-        for (uint32_t j = 0; j < snapshot->pools[i].n_backends; j++)
-            snapshot->backend_of_slot[snapshot->pools[i].backends[j].slot] = j;
+        struct lb_pool *pool = &snapshot->pools[i];
+        for (uint32_t j = 0; j < pool->n_backends; j++)
+            snapshot->backend_of_slot[pool->backends[j].slot] = j;
+        pool->backend_of_slot = snapshot->backend_of_slot;
+        pool->n_backend_slots = snapshot->n_backend_slots;
     }
     return 0;
 }

@@ -32,6 +32,7 @@ struct lb_backend_shared {
     _Atomic uint64_t draining_ms; /* idle sessions are closed since then (CLOCK_MONOTONIC); 0 = not draining */
     atomic_uint drain_spread_ms;  /* the time over which their closing is spread */
     atomic_uint generation;       /* changes whenever the slot is taken */
+    atomic_uint cold_left;        /* complete responses until it is no longer cold */
 };
 
 struct lb_listener_shared {
@@ -65,6 +66,21 @@ static inline struct lb_rr_cursor *lb_shared_cursors(const struct lb_shared *sha
 
 static inline uint64_t lb_backend_draining_ms(const struct lb_backend_shared *backend) {
     return atomic_load_explicit(&backend->draining_ms, memory_order_relaxed);
+}
+
+static inline bool lb_backend_is_cold(const struct lb_backend_shared *backend) {
+    return atomic_load_explicit(&backend->cold_left, memory_order_relaxed) > 0;
+}
+
+/* A response of this backend is complete. True if the backend is no longer cold for that: there may be capacity. */
+static inline bool lb_backend_responded(struct lb_backend_shared *backend) {
+    uint32_t left = atomic_load_explicit(&backend->cold_left, memory_order_relaxed);
+
+    while (left > 0) {
+        if (atomic_compare_exchange_weak(&backend->cold_left, &left, left - 1))
+            return left == 1;
+    }
+    return false;
 }
 
 /* Take one of `max` (0 = no limit), exactly, whatever other workers do. False if none is left. */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * command - sends requests to workers and waits for their results: list and kill sessions, drain, close idle ones.
+ * command - what is asked of workers while they run: list and kill sessions, drain, close idle ones, treat a backend as
+ * cold.
+ *
+ * Most commands are requests that a worker answers. The numbers that workers share are simply set.
  *
  * Owner:   any thread except the workers'; one request at a time.
  * Memory:  the request is on the caller's stack until the worker is done with it.
@@ -91,14 +94,20 @@ int l4lb_kill_backend(struct l4lb_engine *engine, uint32_t slot, enum l4lb_close
     return ask_all(engine, &request, timeout_ms);
 }
 
-int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool draining, uint32_t spread_ms,
-                      int timeout_ms) {
-    const struct lb_request request = {.kind = LB_REQUEST_DRAIN};
-
+static int check_backends(const struct l4lb_engine *engine, const uint32_t *slots, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (!lb_engine_has_slot(engine, L4LB_SLOT_BACKEND, slots[i]))
             return -EINVAL;
     }
+    return 0;
+}
+
+int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool draining, uint32_t spread_ms,
+                      int timeout_ms) {
+    const struct lb_request request = {.kind = LB_REQUEST_DRAIN};
+
+    if (check_backends(engine, slots, n) < 0)
+        return -EINVAL;
     for (size_t i = 0; i < n; i++) {
         struct lb_backend_shared *backend = &engine->runtime.shared.backends[slots[i]];
         if (draining && lb_backend_draining_ms(backend) != 0)
@@ -107,6 +116,14 @@ int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t 
         atomic_store(&backend->draining_ms, draining ? lb_clock_ns() / LB_NS_PER_MS : 0);
     }
     return draining ? ask_all(engine, &request, timeout_ms) : 0;
+}
+
+int l4lb_set_cold(struct l4lb_engine *engine, const uint32_t *slots, size_t n, uint32_t responses) {
+    if (check_backends(engine, slots, n) < 0)
+        return -EINVAL;
+    for (size_t i = 0; i < n; i++)
+        atomic_store(&engine->runtime.shared.backends[slots[i]].cold_left, responses);
+    return 0;
 }
 
 int l4lb_close_idle(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t idle_ms, int timeout_ms) {

@@ -154,6 +154,7 @@ static void slot_clear(struct l4lb_engine *engine, enum l4lb_slot_kind kind, uin
         atomic_fetch_add(&engine->runtime.shared.backends[slot].generation, 1);
         atomic_store(&engine->runtime.shared.backends[slot].draining_ms, 0);
         atomic_store(&engine->runtime.shared.backends[slot].latency, 0);
+        atomic_store(&engine->runtime.shared.backends[slot].cold_left, 0);
     }
 }
 

@@ -16,6 +16,9 @@
 #include "session/worker.h"
 #include "worker/engine.h"
 
+/* The class of a status of 5xx. */
+enum { SERVER_ERRORS = 4 };
+
 static void add_up(void *total, const void *part, size_t bytes) {
     uint64_t *to = total;
     const uint64_t *from = part;
@@ -48,7 +51,8 @@ int l4lb_read_summaries(const struct l4lb_engine *engine, const uint32_t *slots,
         shared = &engine->runtime.shared.backends[slots[i]];
         out[i] = (struct l4lb_backend_summary){.connections = atomic_load(&shared->connections),
                                                .busy = atomic_load(&shared->busy),
-                                               .latency_us = lb_latency_read(&shared->latency, now_ms)};
+                                               .latency_us = lb_latency_read(&shared->latency, now_ms),
+                                               .cold_left = atomic_load(&shared->cold_left)};
         for (uint32_t worker = 0; worker < engine->runtime.n_workers; worker++) {
             const struct l4lb_backend_stats *counted = &engine->runtime.workers[worker].counters.backends[slots[i]];
 
@@ -58,6 +62,9 @@ int l4lb_read_summaries(const struct l4lb_engine *engine, const uint32_t *slots,
             out[i].responded_total += lb_count_read(&counted->responded_total);
             out[i].turns_total += lb_count_read(&counted->turns_total);
             out[i].received_bytes_total += lb_count_read(&counted->received_bytes_total);
+            for (size_t class = 0; class < L4LB_N_STATUS_CLASS; class ++)
+                out[i].responses_total += lb_count_read(&counted->responses[class]);
+            out[i].server_errors_total += lb_count_read(&counted->responses[SERVER_ERRORS]);
         }
     }
     return 0;
