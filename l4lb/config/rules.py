@@ -85,6 +85,14 @@ def find_conflicts(data: Mapping[str, Any]) -> Iterator[Conflict]:
         yield from _loop_conflicts(listeners, pools)
     if isinstance(zones, Mapping):
         yield from _zone_conflicts(zones, has_database=data.get("geo") is not None)
+    yield from _log_conflicts(get(data.get("log"), "access"))
+
+
+def _log_conflicts(access: Any) -> Iterator[Conflict]:
+    events = list(one_or_many(get(access, "events")))
+    if get(access, "format") == "tcplog" and "request" in events:
+        message = "tcplog has no line for a request; write format: json"
+        yield Conflict(("log", "access", "events", events.index("request")), message)
 
 
 def _listener_conflicts(listeners: Mapping[Any, Any], pools: Any) -> Iterator[Conflict]:

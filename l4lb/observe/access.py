@@ -1,4 +1,4 @@
-"""The access log: one line for each session event, as JSON or as HAProxy's TCP log line."""
+"""The access log: one line for each event of a session, as JSON or as HAProxy's TCP log line."""
 
 from __future__ import annotations
 
@@ -37,32 +37,55 @@ def client_address(session: Session) -> str:
 
 
 def format_json(session: Session) -> str:
-    """A JSON object with null for steps that the session did not reach. `bytes_in` came from the client."""
+    """A JSON object with null for steps that were not reached. `bytes_in` came from the client."""
+    fields = _request(session) if session.record.event == EventKind.REQUEST else _session(session)
+    return json.dumps({**_common(session), **fields}, separators=(",", ":"))
+
+
+def _common(session: Session) -> dict[str, object]:
+    record = session.record
+    return {
+        "time": timestamp(record.started + record.duration),
+        "event": record.event.name.lower() if record.event and record.event.name else None,
+        "session": record.id,
+        "listener": session.listener,
+        "client": client_address(session),
+        "pool": session.pool,
+        "backend": session.backend,
+    }
+
+
+def _session(session: Session) -> dict[str, object]:
     record = session.record
     reason, code = record.close or (None, None)
-    return json.dumps(
-        {
-            "time": timestamp(record.started + record.duration),
-            "event": record.event.name.lower() if record.event and record.event.name else None,
-            "session": record.id,
-            "listener": session.listener,
-            "client": client_address(session),
-            "pool": session.pool,
-            "backend": session.backend,
-            "duration_s": round(record.duration, 6),
-            "connect_s": _rounded(record.connect),
-            "queue_s": round(record.queue, 6),
-            "first_byte_s": _rounded(record.first_byte),
-            "bytes_in": record.bytes_in,
-            "bytes_out": record.bytes_out,
-            "retries": record.retries,
-            "turns": record.turns,
-            "code": code,
-            "reason": reason,
-            "path": record.path.name.lower(),
-        },
-        separators=(",", ":"),
-    )
+    return {
+        "duration_s": round(record.duration, 6),
+        "connect_s": _rounded(record.connect),
+        "queue_s": round(record.queue, 6),
+        "first_byte_s": _rounded(record.first_byte),
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "retries": record.retries,
+        "turns": record.turns,
+        "moves": record.moves,
+        "pin": record.pin,
+        "code": code,
+        "reason": reason,
+        "path": record.path.name.lower(),
+    }
+
+
+def _request(session: Session) -> dict[str, object]:
+    record = session.record
+    return {
+        "status": record.status,
+        "duration_s": round(record.duration, 6),
+        "queue_s": round(record.queue, 6),
+        "first_byte_s": _rounded(record.first_byte),
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "moves": record.moves,
+    }
 
 
 def _rounded(seconds: float | None) -> float | None:

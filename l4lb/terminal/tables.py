@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -13,8 +14,8 @@ from l4lb.base.text import clipped, plural, short_duration
 from l4lb.terminal import columns
 from l4lb.terminal.columns import Column
 
-# Without a terminal the output goes to a file or a tool, where lines must not be cut to some width.
 UNLIMITED_WIDTH = 500
+"""Without a terminal the output goes to a file or a tool, where lines must not be cut."""
 
 NAMES_SHOWN = 10
 """Backends named in a line; how many there are beyond is enough."""
@@ -47,8 +48,8 @@ def print_status(status: Json) -> None:
         console.print(f"[bold red]last upgrade failed:[/bold red] {_shown(str(failure))}", highlight=False)
     if status.get("stopping"):
         console.print(_stopping(_mapping(status, "shutdown")), highlight=False)
-    console.print(_listeners_table(_mapping(status, "listeners"), console.width))
-    console.print(_backends_table(_mapping(status, "pools"), console.width))
+    console.print(_listeners_table(_mapping(status, "listeners"), _width(console)))
+    console.print(_backends_table(_mapping(status, "pools"), _width(console)))
     for name, pool in _items(_mapping(status, "pools")):
         if fault := pool.get("fault"):
             console.print(
@@ -110,7 +111,7 @@ def _listeners_table(listeners: Json, width: int) -> Table:
     return columns.table(_LISTENER, rows, width)
 
 
-def _backend_columns(backends: list[tuple[str, Json]]) -> tuple[Column, ...]:
+def _backend_columns(backends: list[tuple[str, Json]], *, with_statuses: bool) -> tuple[Column, ...]:
     """Columns without information about these backends are dropped first on a narrow terminal."""
     is_named = any(backend.get("address") != name for name, backend in backends)
     is_loaded = any(_mapping(backend, "load") for _, backend in backends)
@@ -125,7 +126,9 @@ def _backend_columns(backends: list[tuple[str, Json]]) -> tuple[Column, ...]:
         Column("weight", right=True),
         Column("load", right=True, leaves=8 if is_loaded else 2),
         Column("connections", right=True),
+        Column("busy", right=True, leaves=9),
         Column("total", right=True, leaves=5),
+        *((Column("5xx", right=True, leaves=6),) if with_statuses else ()),
         Column("in", right=True, leaves=3),
         Column("out", right=True, leaves=4),
         Column("message", least=12),
@@ -134,7 +137,8 @@ def _backend_columns(backends: list[tuple[str, Json]]) -> tuple[Column, ...]:
 
 def _backends_table(pools: Json, width: int) -> Table:
     of_pools = [(pool, *item) for pool, found in _items(pools) for item in _items(_mapping(found, "backends"))]
-    shown = _backend_columns([(name, backend) for _, name, backend in of_pools])
+    with_statuses = any(pool.get("protocol") == "http1" for _, pool in _items(pools))
+    shown = _backend_columns([(name, backend) for _, name, backend in of_pools], with_statuses=with_statuses)
     is_placed = any(column.name == "tier" for column in shown)
     rows = []
     for pool, name, backend in of_pools:
@@ -150,7 +154,9 @@ def _backends_table(pools: Json, width: int) -> Table:
                 weight if weight == effective else f"{effective} of {weight}",
                 _load(_mapping(backend, "load")),
                 _text(backend, "connections"),
+                _text(backend, "busy"),
                 _text(backend, "connections_total"),
+                *((_text(_mapping(backend, "responses_total"), "5xx"),) if with_statuses else ()),
                 size(number(backend, "bytes_in")),
                 size(number(backend, "bytes_out")),
                 _text(backend, "health_message"),
@@ -199,41 +205,40 @@ def _load(load: Json) -> str:
     return f"{shown}, {short_duration(_float(load, 'age_s'))} old" if load.get("stale") else shown
 
 
-_SESSION = (
-    Column("session", right=True),
-    Column("listener", least=12, leaves=2),
-    Column("client", least=21),
-    Column("pool", least=12, leaves=6),
-    Column("backend", least=22),
-    Column("state", leaves=3),
-    Column("age", right=True),
-    Column("idle", right=True),
-    Column("in", right=True, leaves=4),
-    Column("out", right=True, leaves=5),
-    Column("path", leaves=1),
-)
+def _session_columns(sessions: list[Json]) -> dict[str, Column]:
+    """The columns by the keys of sessions. `moves` and `pin` are there if a session has them."""
+    moves = {"moves": Column("moves", right=True, leaves=3)} if any(number(one, "moves") for one in sessions) else {}
+    pin = {"pin": Column("pinned", leaves=4)} if any(one.get("pin") for one in sessions) else {}
+    return {
+        "session": Column("session", right=True),
+        "listener": Column("listener", least=12, leaves=2),
+        "client": Column("client", least=21),
+        "pool": Column("pool", least=12, leaves=6),
+        "backend": Column("backend", least=22),
+        "state": Column("state", leaves=3),
+        **moves,
+        **pin,
+        "duration_s": Column("age", right=True),
+        "idle_s": Column("idle", right=True),
+        "bytes_in": Column("in", right=True, leaves=4),
+        "bytes_out": Column("out", right=True, leaves=5),
+        "path": Column("path", leaves=1),
+    }
 
 
 def print_sessions(answer: Json) -> None:
-    sessions = answer.get("sessions")
-    rows = [
-        (
-            _text(session, "session"),
-            _text(session, "listener"),
-            _text(session, "client"),
-            _text(session, "pool"),
-            _text(session, "backend"),
-            _text(session, "state"),
-            short_duration(_float(session, "duration_s")),
-            short_duration(_float(session, "idle_s")),
-            size(number(session, "bytes_in")),
-            size(number(session, "bytes_out")),
-            _text(session, "path"),
-        )
-        for session in (sessions if isinstance(sessions, list) else ())
-    ]
+    found = answer.get("sessions")
+    sessions: list[Json] = found if isinstance(found, list) else []
+    shown = _session_columns(sessions)
+    rows = [[_session_cell(session, key) for key in shown] for session in sessions]
     console = _console()
-    console.print(columns.table(_SESSION, rows, console.width) if rows else "no sessions")
+    console.print(columns.table(tuple(shown.values()), rows, _width(console)) if rows else "no sessions")
+
+
+def _session_cell(session: Json, key: str) -> str:
+    if key.endswith("_s"):
+        return short_duration(_float(session, key))
+    return size(number(session, key)) if key.startswith("bytes_") else _text(session, key)
 
 
 def size(count: int) -> str:
@@ -288,3 +293,9 @@ def _console() -> Console:
     if not console.is_terminal:
         console = Console(highlight=False, width=UNLIMITED_WIDTH)
     return console
+
+
+def _width(console: Console) -> int:
+    """The room for a table: that of the terminal; without one as much as COLUMNS says, else without a limit."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if not console.is_terminal and columns.isdecimal() else console.width

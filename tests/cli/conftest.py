@@ -27,7 +27,8 @@ def socket_path(control: FakeControl) -> Iterator[str]:
 def l4lb(socket_path: str) -> Run:
     """Run a command against the admin server, which it finds through the environment."""
 
-    def run(*arguments: str) -> Result:
-        return CliRunner(env={"L4LB_SOCKET": socket_path}).invoke(main, arguments)
+    def run(*arguments: str, columns: int | None = None) -> Result:
+        environ = {"L4LB_SOCKET": socket_path, "COLUMNS": None if columns is None else str(columns)}
+        return CliRunner(env=environ).invoke(main, arguments)
 
     return run

@@ -26,7 +26,14 @@ from l4lb.status import (
     UpgradeOutcome,
     UpgradeStatus,
 )
-from tests.admin.fake_control import FakeControl, backend_statistics, backend_status, make_status, pool_status
+from tests.admin.fake_control import (
+    FakeControl,
+    backend_statistics,
+    backend_status,
+    make_session,
+    make_status,
+    pool_status,
+)
 from tests.cli.conftest import Run
 
 UNIX_BACKEND = "unix:/run/b.sock"
@@ -168,6 +175,38 @@ def test_sessions_are_listed(l4lb: Run) -> None:
     (line,) = [line for line in result.output.splitlines() if "81604378625" in line]
     assert "192.0.2.7:40001" in line
     assert "4.0 KiB" in line
+
+
+def test_sessions_show_moves_and_pins_if_there_are_any(l4lb: Run, control: FakeControl) -> None:
+    assert "moves" not in l4lb("sessions").output
+    control.live = [make_session(1, moves=12), make_session(2, pin="upgrade")]
+    header, moved, pinned = (line.split() for line in l4lb("sessions").output.splitlines() if line.strip(" ─"))
+    assert moved[header.index("moves")] == "12"
+    assert pinned[header.index("pinned")] == "upgrade"
+
+
+def test_status_shows_server_errors_where_statuses_are_known(l4lb: Run, control: FakeControl) -> None:
+    statistics = backend_statistics(responses_total={"2xx": 5, "5xx": 4711})
+    backends = {"a": backend_status(statistics=statistics)}
+    for protocol, shown in (("http1", True), ("tcp", False)):
+        control.current = make_status({"llama": pool_status(backends, protocol=protocol)})
+        output = l4lb("status").output
+        assert ("4711 " in output.partition("pid 4711")[2], " 5xx " in output) == (shown, shown)
+
+
+@pytest.mark.parametrize("columns", [80, 90, 100])
+@pytest.mark.parametrize("command", ["status", "sessions"])
+def test_a_table_in_a_pipe_is_as_wide_as_columns_says(
+    l4lb: Run, control: FakeControl, command: str, columns: int
+) -> None:
+    backends = {f"gpu-{n}": backend_status(statistics=backend_statistics(busy=4)) for n in range(3)}
+    control.current = make_status({"llama": pool_status(backends, protocol="http1")}, uptime_seconds=1)
+    control.live = [make_session(n, moves=3, pin="upgrade") for n in range(3)]
+    whole = l4lb(command).output
+    narrow = l4lb(command, columns=columns).output
+    assert max(map(len, whole.splitlines())) > 100
+    assert max(map(len, narrow.splitlines())) <= columns
+    assert all(word in narrow for word in (["gpu-2", "ready", "busy"] if command == "status" else ["192.0.2.7:40001"]))
 
 
 def test_no_sessions_are_said_to_be_none(l4lb: Run, control: FakeControl) -> None:

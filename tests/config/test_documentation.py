@@ -16,6 +16,7 @@ from l4lb.admin import metrics
 from l4lb.config import Config, json_schema, load_config
 from l4lb.config.sections.discover import SOURCES, Discover
 from l4lb.engine._native import CLOSE_REASONS, PIN_REASONS, REJECT_REASONS
+from l4lb.engine.api import EventKind
 from l4lb.observe.access import format_json
 from tests.admin.fake_control import make_session, make_status
 from tests.docs.pages import blocks, page
@@ -183,7 +184,8 @@ def test_every_metric_is_in_the_reference_and_the_other_way_round() -> None:
 
 
 def test_every_field_of_the_access_log_is_in_the_reference() -> None:
-    fields = yaml.safe_load(format_json(make_session())).keys()
+    events = (EventKind.CLOSE, EventKind.REQUEST)
+    fields = {key for event in events for key in yaml.safe_load(format_json(make_session(event=event)))}
     section = page("reference/access-log")
     for field in fields:
         assert re.search(rf"^\|.*`{field}`.* \|", section, re.MULTILINE), field

@@ -338,6 +338,10 @@ def test_a_mistake_in_a_listener_is_told_at_its_place(problems: Problems, keys: 
         (f"process: {{workers: 65}}\n{LISTENERS}{POOLS}", "1:20: error: process.workers: a whole number from 1 to 64"),
         (f"admin: {{socket: x}}\n{LISTENERS}{POOLS}", "1:17: error: admin.socket: 'unix:x' is not the absolute path"),
         (f"admin: {{listen: 'unix:/x'}}\n{LISTENERS}{POOLS}", "1:17: error: admin.listen: an IP address and port are"),
+        (
+            f"log: {{access: {{events: [close, request], format: tcplog}}}}\n{LISTENERS}{POOLS}",
+            "1:32: error: log.access.events[1]: tcplog has no line for a request; write format: json",
+        ),
         (f"log: {{access: {{events: [end]}}}}\n{LISTENERS}{POOLS}", "1:25: error: log.access.events[0]: 'end' is not"),
         ("- a\n", "1:1: error: a configuration is a mapping of sections, such as listeners and pools"),
         (f"{LISTENERS}pools: {{a b: {{backends: []}}}}\n", "2:9: error: pools.a b: 'a b' cannot be used here; a name"),

@@ -21,7 +21,12 @@ from tests.helpers.waiting import wait_until
 
 FIELDS = [
     *("time", "event", "session", "listener", "client", "pool", "backend", "duration_s", "connect_s", "queue_s"),
-    *("first_byte_s", "bytes_in", "bytes_out", "retries", "turns", "code", "reason", "path"),
+    *("first_byte_s", "bytes_in", "bytes_out", "retries", "turns", "moves", "pin", "code", "reason", "path"),
+]
+
+REQUEST_FIELDS = [
+    *("time", "event", "session", "listener", "client", "pool", "backend", "status", "duration_s", "queue_s"),
+    *("first_byte_s", "bytes_in", "bytes_out", "moves"),
 ]
 
 # As HAProxy 2.6 wrote it with `option tcplog`, in a file made by a syslog daemon.
@@ -62,10 +67,25 @@ def test_json_has_exactly_the_promised_fields() -> None:
         "bytes_out": 4096,
         "retries": 0,
         "turns": 1,
+        "moves": 0,
+        "pin": None,
         "code": "--",
         "reason": "normal",
         "path": "splice",
     }
+
+
+def test_a_request_has_a_line_of_its_own_with_its_status() -> None:
+    line = json.loads(format_json(make_session(event=EventKind.REQUEST, close=None, status=503, moves=2, turns=7)))
+    assert list(line) == REQUEST_FIELDS
+    assert [line[key] for key in ("event", "status", "moves", "duration_s", "backend")] == ["request", 503, 2, 1.5, "a"]
+    interim = json.loads(format_json(make_session(event=EventKind.REQUEST, close=None, first_byte=None)))
+    assert (interim["status"], interim["first_byte_s"]) == (None, None)
+
+
+def test_a_pinned_session_says_why() -> None:
+    line = json.loads(format_json(make_session(pin="upgrade", moves=3)))
+    assert (line["pin"], line["moves"]) == ("upgrade", 3)
 
 
 def test_json_is_null_where_nothing_was_reached() -> None:

@@ -11,14 +11,14 @@ from l4lb.config.fields.shape import AT_LEAST_ONE, Written, list_schema, one_or_
 from l4lb.config.fields.strings import FilePath
 from l4lb.config.sections import Section
 
-Event = Literal["open", "interval", "close"]
+Event = Literal["open", "interval", "request", "close"]
 Events = Annotated[
     tuple[Event, ...],
-    Field(max_length=3),
+    Field(max_length=4),
     BeforeValidator(one_or_many),
     AT_LEAST_ONE,
-    list_schema({"enum": ["open", "interval", "close"]}),
-    Written("of `open`, `interval`, `close`"),
+    list_schema({"enum": ["open", "interval", "request", "close"]}),
+    Written("of `open`, `interval`, `request`, `close`"),
 ]
 
 
@@ -32,8 +32,8 @@ class AccessLog(Section):
     """`tcplog` is HAProxy's TCP log line."""
 
     events: Events = ("close",)
-    """When to log a session: once it is connected to a backend (`open`), at regular times (`interval`), at its end
-    (`close`)."""
+    """When to log a session: once it is connected to a backend (`open`), at regular times (`interval`), after each
+    response in a pool with `protocol: http1` (`request`), at its end (`close`)."""
 
     interval: Interval = 60.0
     """How often to log a session when `events` has `interval`."""
