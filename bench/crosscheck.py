@@ -16,6 +16,7 @@ import click
 
 from bench.compare.subjects import Direct, HAProxy, L4lb, Nginx, Site, Started, Subject
 from bench.shared import load, options
+from bench.shared.balancers import GET
 from bench.shared.cpu_time import Cost, Moment
 from bench.shared.places import default_cpus, free_port
 from bench.shared.processes import BenchError, pinned, running
@@ -106,7 +107,8 @@ CHECKS = (
 
 def measure(places: Places, check: Check, subject: Subject) -> tuple[float, float | None]:
     """Operations a second, and the balancer's microseconds per operation."""
-    site = Site(places.directory, places.cpu, places.port, [places.server], greets=check.server is _own_server)
+    greeting = GET if check.server is _own_server else None
+    site = Site(places.directory, places.cpu, places.port, [places.server], greeting)
     with check.server(places), subject.started(site) as started:
         time.sleep(SETTLE_SECONDS)
         address = f"127.0.0.1:{places.port}" if started.pid is not None else places.server

@@ -9,7 +9,18 @@ import click
 from bench.compare import plot, report
 from bench.compare.rounds import Bench, measure_all
 from bench.compare.scenarios import BY_NAME
-from bench.compare.subjects import Direct, HAProxy, HAProxySplicing, L4lb, Nginx, Subject
+from bench.compare.subjects import (
+    Direct,
+    HAProxy,
+    HAProxyHttp,
+    HAProxySplicing,
+    L4lb,
+    L4lbHttp1,
+    L4lbTcp,
+    Nginx,
+    NginxHttp,
+    Subject,
+)
 from bench.compare.summary import Results
 from bench.shared import load, options, plots
 from bench.shared.environment import describe
@@ -17,12 +28,16 @@ from bench.shared.places import free_port
 from bench.shared.processes import BenchError
 from bench.shared.tables import console, show, write_json
 
-SUBJECTS = ("direct", "l4lb", "haproxy", "haproxy-splice", "nginx")
+SUBJECTS = (
+    *("direct", "l4lb", "haproxy", "haproxy-splice", "nginx"),
+    *("l4lb-tcp", "l4lb-http1", "haproxy-http", "nginx-http"),
+)
 RESULTS = Path(__file__).parents[1] / "results"
 EPILOG = """\b
 Examples:
   python -m bench compare
   python -m bench compare --quick --subjects l4lb,haproxy --scenarios exchange,idle
+  python -m bench compare --scenarios http-64b,http-1mib,http-stream
   python -m bench compare --haproxy ~/haproxy/haproxy --rounds 9
 """
 
@@ -60,14 +75,11 @@ def main(
     out: Path,
 ) -> None:
     """Compare l4lb with HAProxy, nginx and no balancer at all, and write tables and a plot."""
-    makers: dict[str, Subject] = {
-        "direct": Direct(),
-        "l4lb": L4lb(),
-        "haproxy": HAProxy(haproxy),
-        "haproxy-splice": HAProxySplicing(haproxy),
-        "nginx": Nginx(nginx),
-    }
-    chosen = [makers[name] for name in subjects]
+    every: tuple[Subject, ...] = (
+        *(Direct(), L4lb(), HAProxy(haproxy), HAProxySplicing(haproxy), Nginx(nginx)),
+        *(L4lbTcp(), L4lbHttp1(), HAProxyHttp(haproxy), NginxHttp(nginx)),
+    )
+    chosen = [each for each in every if each.name in subjects]
     times = rounds or (1 if quick else 5)
     try:
         bench = Bench(load.build(), *cpus, free_port(), free_port(), quick)

@@ -9,14 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.compare.scenarios import Scenario
+from bench.compare.scenarios import HTTP, TCP, Scenario
 from bench.compare.subjects import Site, Started, Subject
 from bench.shared import load
+from bench.shared.balancers import ECHO, GET
 from bench.shared.cpu_time import Cost, Memory, Moment, memory, time_waits
 from bench.shared.processes import BenchError
 
 BACKENDS = 16
-WARM_UP = ("exchange", "--connections", "64", "--seconds", "0.1")
+GREETINGS = {TCP: ECHO, HTTP: GET}
+WARM_UPS = {
+    TCP: ("exchange", "--connections", "64", "--seconds", "0.1"),
+    HTTP: ("http", "--connections", "64", "--seconds", "0.1"),
+}
 BALANCER_METRICS = {"cpu_us", "rss_bytes", "pss_bytes", "base_rss_mib", "idle_cpu_us_per_s"}
 TIME_WAIT_SECONDS = 70.0
 TIME_WAIT_LIMIT = Path("/proc/sys/net/ipv4/tcp_max_tw_buckets")
@@ -65,7 +70,7 @@ def measure_all(
     with _directory() as directory, _server(bench, directory) as server:
         for number in range(1, rounds + 1):
             for scenario in scenarios:
-                for subject in subjects:
+                for subject in [each for each in subjects if scenario.protocol in each.protocols]:
                     progress(f"round {number}/{rounds}: {scenario.title}: {subject.name}")
                     measurements.append(_measure(bench, number, scenario, subject, server))
     return measurements
@@ -76,9 +81,9 @@ def _measure(bench: Bench, number: int, scenario: Scenario, subject: Subject, se
     if scenario.fills_ports:
         _wait_for_ports()
     with _directory() as directory:
-        site = Site(directory, bench.cpu, bench.port, bench.backends)
+        site = Site(directory, bench.cpu, bench.port, bench.backends, GREETINGS[scenario.protocol])
         with subject.started(site) as started:
-            _warm_up(bench, started, directory)
+            _warm_up(bench, scenario, started, directory)
             outcome, metrics = _run(bench, scenario, started, server, directory)
     return Measurement(number, scenario.name, subject.name, outcome.errors, outcome.first_error, metrics)
 
@@ -136,8 +141,8 @@ def _memory_metrics(empty: Memory, full: Memory, connections: int) -> dict[str, 
     }
 
 
-def _warm_up(bench: Bench, started: Started, directory: Path) -> None:
-    with _client(bench, started, WARM_UP, directory) as client:
+def _warm_up(bench: Bench, scenario: Scenario, started: Started, directory: Path) -> None:
+    with _client(bench, started, WARM_UPS[scenario.protocol], directory) as client:
         for step in ("ready", "done"):
             client.wait_for(step)
             client.go_on()

@@ -1,4 +1,8 @@
-"""What is compared: no balancer, l4lb, HAProxy and nginx, all with the same configuration and on one CPU."""
+"""What is compared: no balancer, l4lb, HAProxy and nginx, all with the same configuration and on one CPU.
+
+With TCP loads they place connections in round robin. With HTTP loads HAProxy and nginx work in HTTP mode and place each
+request where fewest are in flight, as l4lb does with `protocol: http1`; with `protocol: tcp` it places connections so.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.compare.scenarios import HTTP, TCP
 from bench.shared import balancers
-from bench.shared.balancers import BACKLOG, SESSIONS_MAX
+from bench.shared.balancers import BACKLOG, ECHO, SESSIONS_MAX, Greeting
 
 PIPE_BYTES = 1 << 20
 
@@ -18,14 +23,14 @@ PIPE_BYTES = 1 << 20
 class Site:
     """Where a subject runs: its directory, its CPU, the port it listens on, and its servers.
 
-    `greets` says that the servers reply to the requests of our load generator.
+    The servers reply to `greeting`, if there is one.
     """
 
     directory: Path
     cpu: int
     port: int
     backends: Sequence[str]
-    greets: bool = True
+    greeting: Greeting | None = ECHO
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,10 @@ class Started:
 
 
 class Subject(ABC):
+    """`protocols` are those of the loads that it is measured with."""
+
     name: str
+    protocols: tuple[str, ...] = (TCP,)
 
     @abstractmethod
     def version(self) -> str: ...
@@ -52,6 +60,7 @@ class Direct(Subject):
     """The control row: the load generator talks to the servers."""
 
     name = "direct"
+    protocols = (TCP, HTTP)
 
     def version(self) -> str:
         return ""
@@ -74,18 +83,20 @@ class Balancer(Subject):
             cpu=site.cpu,
             port=site.port,
             directory=site.directory,
-            greet=site.greets,
+            greeting=site.greeting,
         ) as process:
             yield Started(process.pid, f"127.0.0.1:{site.port}")
 
 
 class L4lb(Balancer):
     name = "l4lb"
+    settings: tuple[str, ...] = ("balance: round_robin",)
 
     def version(self) -> str:
         return balancers.l4lb_version()
 
     def command(self, site: Site) -> list[str]:
+        settings = "".join(f"    {line}\n" for line in self.settings)
         backends = "".join(f"      - {backend}\n" for backend in site.backends)
         path = site.directory / "l4lb.yaml"
         path.write_text(f"""\
@@ -94,18 +105,31 @@ listeners:
   front: {{bind: "127.0.0.1:{site.port}", pool: servers, backlog: {BACKLOG}}}
 pools:
   servers:
-    balance: round_robin
-    timeouts: {{connect: 5s, idle: 1h}}
+{settings}    timeouts: {{connect: 5s, idle: 1h}}
     health: {{type: none}}
     backends:
 {backends}""")
         return balancers.l4lb_command(path)
 
 
+class L4lbTcp(L4lb):
+    name = "l4lb-tcp"
+    protocols = (HTTP,)
+    settings = ("balance: least_busy",)
+
+
+class L4lbHttp1(L4lb):
+    name = "l4lb-http1"
+    protocols = (HTTP,)
+    settings = ("balance: least_busy", "protocol: http1")
+
+
 class HAProxy(Balancer):
     """With `option splice-auto` HAProxy decides by itself; some versions then copy."""
 
     name = "haproxy"
+    mode = "tcp"
+    balance = "roundrobin"
     splicing = "option splice-auto"
 
     def __init__(self, binary: str) -> None:
@@ -123,8 +147,8 @@ global
     nbthread 1
     tune.pipesize {PIPE_BYTES}
 defaults
-    mode tcp
-    balance roundrobin
+    mode {self.mode}
+    balance {self.balance}
     {self.splicing}
     timeout connect 5s
     timeout client 1h
@@ -143,6 +167,15 @@ class HAProxySplicing(HAProxy):
     splicing = "option splice-request\n    option splice-response"
 
 
+class HAProxyHttp(HAProxy):
+    """Backend connections are shared among clients (`http-reuse safe`, the default)."""
+
+    name = "haproxy-http"
+    protocols = (HTTP,)
+    mode = "http"
+    balance = "leastconn"
+
+
 class Nginx(Balancer):
     name = "nginx"
 
@@ -153,7 +186,17 @@ class Nginx(Balancer):
         return balancers.nginx_version(self._binary)
 
     def command(self, site: Site) -> list[str]:
-        servers = "".join(f"        server {backend};\n" for backend in site.backends)
         path = site.directory / "nginx.conf"
-        path.write_text(balancers.nginx_configuration(self._binary, site.directory, site.port, servers))
+        path.write_text(self._configuration(site, "".join(f"        server {each};\n" for each in site.backends)))
         return balancers.nginx_command(self._binary, path)
+
+    def _configuration(self, site: Site, servers: str) -> str:
+        return balancers.nginx_stream(self._binary, site.directory, site.port, servers)
+
+
+class NginxHttp(Nginx):
+    name = "nginx-http"
+    protocols = (HTTP,)
+
+    def _configuration(self, site: Site, servers: str) -> str:
+        return balancers.nginx_http(site.directory, site.port, f"        least_conn;\n{servers}")

@@ -1,23 +1,18 @@
-"""Medians of the measurements with their spread over the rounds, and ratios to HAProxy within a round. Pure."""
+"""Medians of the measurements with their spread over the rounds, and ratios within a round. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from statistics import median
 
 from bench.compare.rounds import Measurement
+from bench.compare.scenarios import HTTP, TCP
 from bench.shared.spread import Spread
 
-BASE = "haproxy"
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """A metric of a subject in a scenario. `ratio` is the ratio to HAProxy, below 1 is less; None without HAProxy."""
-
-    value: Spread
-    ratio: Spread | None
+BASES = {TCP: "haproxy", HTTP: "haproxy-http"}
+"""What others are compared with, by the protocol of the load."""
+PLAIN = "l4lb-tcp"
+"""What following HTTP is compared with, too."""
 
 
 class Results:
@@ -36,18 +31,21 @@ class Results:
     def subjects(self) -> list[str]:
         return list(dict.fromkeys(subject for _, subject in self._rounds))
 
+    def measured(self, scenario: str) -> list[str]:
+        """The subjects of a scenario."""
+        return [subject for subject in self.subjects if (scenario, subject) in self._rounds]
+
     def errors(self, scenario: str, subject: str) -> int:
         return sum(measurement.errors for measurement in self._rounds.get((scenario, subject), {}).values())
 
-    def summary(self, scenario: str, subject: str, metric: str) -> Summary | None:
+    def spread(self, scenario: str, subject: str, metric: str) -> Spread | None:
         """None where the subject has no such metric."""
-        values = self._values(scenario, subject, metric)
-        spread = Spread.of(list(values.values()))
-        if spread is None:
-            return None
-        base = self._values(scenario, BASE, metric)
-        ratios = [value / base[number] for number, value in values.items() if base.get(number, 0) > 0]
-        return Summary(spread, Spread.of(ratios))
+        return Spread.of(list(self._values(scenario, subject, metric).values()))
+
+    def ratio(self, scenario: str, subject: str, metric: str, base: str) -> Spread | None:
+        """To another subject within a round, below 1 is less. None where either has no such metric."""
+        own, others = self._values(scenario, subject, metric), self._values(scenario, base, metric)
+        return Spread.of([value / others[number] for number, value in own.items() if others.get(number, 0) > 0])
 
     def foreign_share(self) -> float:
         """The median share of the CPU time that other programs took."""

@@ -17,6 +17,7 @@ from bench.shared.processes import pinned
 
 CONNECT_SECONDS = 10.0
 _HEAD_END = b"\r\n\r\n"
+_EVENT_END = b"\n\n"
 
 
 @dataclass(slots=True)
@@ -24,7 +25,8 @@ class Outcome:
     """What became of a request. Seconds; `at` is when it was due, counted from the start, and the others from then.
 
     `failure` is None for an answer that came to its end; `connect`: there was no connection; `lost`: it broke before a
-    byte of the answer came; `cut`: it broke in the middle; `unfinished`: there was no end when the run ended.
+    byte of the answer came; `refused`: the answer was an error; `cut`: it broke in the middle; `unfinished`: there was
+    no end when the run ended.
     """
 
     at: float
@@ -51,7 +53,9 @@ class Channel(asyncio.Protocol):
         self.open = True
         self.idle_since = 0.0
         self._received = bytearray()
+        self._events = bytearray()
         self._in_head = True
+        self._last_answer = False
         self._outcome: Outcome | None = None
         self._due = 0.0
         self._last = 0.0
@@ -66,7 +70,6 @@ class Channel(asyncio.Protocol):
         self._over = asyncio.get_running_loop().create_future()
         self._transport.write(question)
         await self._over
-        self._outcome = None
 
     def close(self) -> None:
         self.open = False
@@ -90,12 +93,17 @@ class Channel(asyncio.Protocol):
             self._take(chunk, now)
 
     def _read_head(self) -> bool:
+        """False while the head is not whole, and when there is no stream after it."""
         end = self._received.find(_HEAD_END)
         if end < 0 or self._outcome is None:
             return False
-        for line in self._received[:end].decode("latin-1").split("\r\n"):
-            if line.startswith("x-replica: "):
-                self._outcome.replica = line.removeprefix("x-replica: ")
+        status, *lines = self._received[:end].decode("latin-1").split("\r\n")
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if status.split(" ", 2)[1] != "200":
+            self._finish("refused")
+            return False
+        self._outcome.replica = fields.get("x-replica")
+        self._last_answer = fields.get("connection", "").lower() == "close"
         del self._received[: end + len(_HEAD_END)]
         self._in_head = False
         return True
@@ -113,23 +121,34 @@ class Channel(asyncio.Protocol):
         return chunk
 
     def _take(self, chunk: bytes, now: float) -> None:
-        outcome = self._outcome
-        if outcome is None:
+        """A proxy may cut a stream into other chunks than the replica did."""
+        if self._outcome is None:
             return
         if not chunk:
             self._finish(None)
-        elif chunk.startswith(b"data: {"):
-            outcome.tokens += 1
-            if outcome.first_token is None:
-                outcome.first_token = now - self._due
-            else:
-                outcome.gap_most = max(outcome.gap_most, now - self._last)
-            self._last = now
-            outcome.end = now - self._due
+            return
+        self._events += chunk
+        while (end := self._events.find(_EVENT_END)) >= 0:
+            if self._events.startswith(b"data: {"):
+                self._token(self._outcome, now)
+            del self._events[: end + len(_EVENT_END)]
+
+    def _token(self, outcome: Outcome, now: float) -> None:
+        outcome.tokens += 1
+        if outcome.first_token is None:
+            outcome.first_token = now - self._due
+        else:
+            outcome.gap_most = max(outcome.gap_most, now - self._last)
+        self._last = now
+        outcome.end = now - self._due
 
     def _finish(self, failure: str | None) -> None:
+        """After a failure, and where the answer said that it is the last one, the connection is used no more."""
         assert self._outcome is not None
         self._outcome.failure = failure
+        self._outcome = None
+        if failure is not None or self._last_answer:
+            self.close()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 

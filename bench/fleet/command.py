@@ -11,7 +11,9 @@ import click
 
 from bench.fleet import ideal, plot, report, trial
 from bench.fleet.plan import SCENARIOS, Scenario
-from bench.fleet.subjects import Subject, subjects
+from bench.fleet.subjects import subjects
+from bench.fleet.subjects.base import Subject
+from bench.fleet.subjects.vllm_router import beside_python
 from bench.fleet.summary import Results, Run, knowledge, merged, metrics, shares
 from bench.shared import options, plots
 from bench.shared.environment import describe
@@ -20,12 +22,12 @@ from bench.shared.processes import BenchError
 from bench.shared.tables import console, show, write_json
 
 RESULTS = Path(__file__).parent / "results"
-SUBJECTS = (ideal.NAME, *subjects("haproxy", "nginx"))
+SUBJECTS = (ideal.NAME, *subjects("haproxy", "nginx", "vllm-router"))
 EPILOG = """\b
 Examples:
   python -m bench fleet --quick
   python -m bench fleet --seeds 1-9 --jobs 3
-  python -m bench fleet --seeds 7 --scenarios openai --subjects haproxy-leastconn,l4lb-least-busy
+  python -m bench fleet --seeds 7 --scenarios openai --subjects haproxy-http-leastconn,l4lb-http1-least-busy
 """
 
 
@@ -60,6 +62,12 @@ def _compute(scenario: Scenario, seed: int) -> Run:
 
 @click.command(epilog=EPILOG)
 @options.binaries
+@click.option(
+    "--vllm-router",
+    default=beside_python("vllm-router"),
+    metavar="PATH",
+    help="The vllm-router program; left out where it is not installed.",
+)
 @click.option("--seeds", callback=options.seeds, metavar="N-M,N", help="Of the workload: 1-5, or 1 with --quick.")
 @click.option(
     "--subjects",
@@ -90,6 +98,7 @@ def _compute(scenario: Scenario, seed: int) -> Run:
 def main(
     haproxy: str,
     nginx: str,
+    vllm_router: str,
     seeds: list[int] | None,
     chosen: list[str],
     scenarios: list[str],
@@ -106,9 +115,9 @@ def main(
     plans = [SCENARIOS[name] for name in scenarios]
     if quick:
         plans = [plans[0].quick()]
-    known = subjects(haproxy, nginx)
-    balancers = [known[name] for name in chosen if name in known]
+    known = subjects(haproxy, nginx, vllm_router)
     try:
+        balancers = _installed([known[name] for name in chosen if name in known])
         versions = {each.family: each.version() for each in balancers}
         environment = describe(versions, repeated=len(seeds), quick=quick, unit="seeds")
         runs = [_compute(plan, seed) for plan in plans for seed in seeds] if ideal.NAME in chosen else []
@@ -129,6 +138,21 @@ def main(
     click.echo(f"written to {out}", err=True)
     if failures:
         raise click.ClickException("\n".join(failures))
+
+
+def _installed(balancers: Sequence[Subject]) -> list[Subject]:
+    """Without the optional ones that are missing, and says why each of these is left out."""
+    found = []
+    for each in balancers:
+        try:
+            each.version()
+        except BenchError as error:
+            if not each.optional:
+                raise
+            click.echo(f"{each.name} is left out: {error}", err=True)
+        else:
+            found.append(each)
+    return found
 
 
 def _measure_all(

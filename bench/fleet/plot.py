@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WINDOWS = ("all", "steady", "grown", "stall")
-SHADES = {"ideal": "Greys", "haproxy": "Oranges", "nginx": "Greens", "l4lb": "Blues"}
+SHADES = {"ideal": "Greys", "haproxy": "Oranges", "nginx": "Greens", "vllm-router": "Purples", "l4lb": "Blues"}
 
 
 def draw(results: Results) -> Figure:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.fleet.plan import SCENARIOS
-from bench.fleet.summary import FIRST_TOKEN_LIMIT, GAP_LIMIT, Results, Run
+from bench.fleet.summary import FIRST_TOKEN_LIMIT, GAP_LIMIT, RIVALS, Results, Run
 from bench.shared.spread import Spread, count, milliseconds, number, percent, spread_text
 from bench.shared.tables import Sheet, markdown
 
@@ -17,7 +17,7 @@ Best = Callable[[Iterable[float]], float]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`best` makes it the ratio to HAProxy's best policy; `total` the sum over the seeds instead of their median."""
+    """`best` makes it the ratio to the better rival; `total` the sum over the seeds instead of their median."""
 
     title: str
     metric: str
@@ -26,29 +26,41 @@ class Column:
     total: bool = False
 
 
+def _ratio(metric: str, best: Best) -> Column:
+    return Column("/ rival", metric, "{:.2f}".format, best)
+
+
 MAIN = (
     Column("TTFT p50 ms", "all.ttft_p50_s", milliseconds),
+    _ratio("all.ttft_p50_s", min),
     Column("TTFT p99 ms", "all.ttft_p99_s", milliseconds),
-    Column("/ HAProxy", "all.ttft_p99_s", "{:.2f}".format, min),
+    _ratio("all.ttft_p99_s", min),
     Column("e2e p99 s", "all.e2e_p99_s"),
     Column("goodput", "all.goodput", percent),
-    Column("/ HAProxy", "all.goodput", "{:.2f}".format, max),
+    _ratio("all.goodput", max),
     Column("requests", "all.requests", count, total=True),
     Column("failed", "all.failures", count, total=True),
     Column("cut", "all.cut", count, total=True),
 )
 WINDOWS = tuple(
-    Column(f"{window}: {title}", f"{window}.{metric}", form, best)
+    column
     for window in ("steady", "grown", "stall")
-    for title, metric, form, best in (
-        ("TTFT p99 ms", "ttft_p99_s", milliseconds, None),
-        ("/ HAProxy", "ttft_p99_s", "{:.2f}".format, min),
-        ("goodput", "goodput", percent, None),
+    for column in (
+        Column(f"{window}: TTFT p99 ms", f"{window}.ttft_p99_s", milliseconds),
+        _ratio(f"{window}.ttft_p99_s", min),
+        Column(f"{window}: goodput", f"{window}.goodput", percent),
+        _ratio(f"{window}.goodput", max),
     )
 )
+ADDED = (
+    Column("in 5 s", "added_share_5s", "{:.2f}".format),
+    _ratio("added_share_5s", max),
+    Column("in the next 5 s", "added_share_10s", "{:.2f}".format),
+    Column("in 30 s", "added_share", "{:.2f}".format),
+    _ratio("added_share", max),
+    Column("in the last 10 s of these", "added_share_last_third", "{:.2f}".format),
+)
 COUNTED = (
-    Column("added replica: requests / fair share", "added_share", "{:.2f}".format),
-    Column("in the last third", "added_share_last_third", "{:.2f}".format),
     Column("requests on a pooled connection", "all.reused", percent),
     Column("load seen, steady: error", "steady.busy_error", percent),
     Column("bias", "steady.busy_bias", percent),
@@ -64,7 +76,8 @@ def sheets(results: Results) -> list[Sheet]:
         made += [
             _sheet(results, scenario, f"{scenario}: what clients see", MAIN),
             _sheet(results, scenario, f"{scenario}: at 80 % load, after a replica came, around a stall", WINDOWS),
-            _sheet(results, scenario, f"{scenario}: the added replica, and what balancers know", COUNTED),
+            _sheet(results, scenario, f"{scenario}: requests of the added replica / its fair share", ADDED),
+            _sheet(results, scenario, f"{scenario}: what balancers know", COUNTED),
         ]
     return made
 
@@ -93,9 +106,9 @@ def write_markdown(results: Results, environment: Mapping[str, str], path: Path)
     lines = [
         "# Balancers in front of model servers",
         "",
-        "Median [least-most] of the seeds; failed and cut are the sums. / HAProxy is the ratio to HAProxy's better "
-        f"policy with the same seed. Goodput: first token within {FIRST_TOKEN_LIMIT:g} s and {GAP_LIMIT * 1000:g} ms "
-        "between tokens on average.",
+        f"Median [least-most] of the seeds; failed and cut are the sums. / rival is the ratio to the better of "
+        f"{' and '.join(RIVALS)} with the same seed. Goodput: first token within {FIRST_TOKEN_LIMIT:g} s and "
+        f"{GAP_LIMIT * 1000:g} ms between tokens on average.",
         "",
         *(f"- {name}: {value}" for name, value in environment.items()),
         *(f"- {name}: {SCENARIOS[name].summary}" for name in results.scenarios),

@@ -1,4 +1,4 @@
-"""From what was seen to numbers: the metrics of a run, medians over seeds, ratios to HAProxy's best policy. Pure."""
+"""From what was seen to numbers: the metrics of a run, medians over seeds, ratios to the better rival. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bench.fleet.trial import Trial
 from bench.fleet.truth import busy_error, turns_error
 from bench.shared.spread import Spread
 
-BEST_OF = "haproxy"
-"""The family whose best policy is what others are compared with."""
+RIVALS = ("haproxy-http-leastconn", "nginx-http-least-conn")
+"""What others are compared with: the better of them in each metric, with the same seed."""
 SHARE_SECONDS = 5.0
 FIRST_TOKEN_LIMIT = 1.0
 GAP_LIMIT = 0.1
@@ -98,6 +98,8 @@ def _added(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, float]:
     line = scenario.timeline
     end = line.added + line.settle
     return {
+        "added_share_5s": _share(scenario, outcomes, line.added, line.added + SHARE_SECONDS),
+        "added_share_10s": _share(scenario, outcomes, line.added + SHARE_SECONDS, line.added + 2 * SHARE_SECONDS),
         "added_share": _share(scenario, outcomes, line.added, end),
         "added_share_last_third": _share(scenario, outcomes, end - line.settle / 3, end),
     }
@@ -160,11 +162,9 @@ class Results:
     def ratio(
         self, scenario: str, subject: str, metric: str, best: Callable[[Iterable[float]], float]
     ) -> Spread | None:
-        """To HAProxy's best policy with the same seed; `best` is min or max, as the metric has it."""
+        """To the better of RIVALS with the same seed; `best` is min or max, as the metric has it."""
         own = self.values(scenario, subject, metric)
-        rivals = [
-            self.values(scenario, name, metric) for name in self.subjects(scenario) if self.family(name) == BEST_OF
-        ]
+        rivals = [self.values(scenario, name, metric) for name in RIVALS]
         ratios = []
         for seed, value in own.items():
             base = [rival[seed] for rival in rivals if seed in rival]

@@ -12,7 +12,7 @@ from bench.fleet import client, server
 from bench.fleet.client import Outcome
 from bench.fleet.plan import Scenario
 from bench.fleet.server import Truth
-from bench.fleet.subjects import Replica, Site, Subject
+from bench.fleet.subjects.base import Replica, Site, Subject
 from bench.fleet.truth import Sample
 from bench.shared.children import MESSAGE_SECONDS, child, receive
 from bench.shared.places import free_port

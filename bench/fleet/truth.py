@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bench.fleet.server import Truth
-from bench.fleet.subjects import Load
+from bench.fleet.subjects.base import Load
 
 
 @dataclass(frozen=True, slots=True)

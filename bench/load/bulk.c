@@ -62,7 +62,7 @@ void run_bulk(const struct options *options, struct tally *tally) {
     uint8_t operation = operation_of(options->pattern);
     struct flow *flows = calloc(options->connections, sizeof *flows);
     int poller = new_poller();
-    int *fds = open_connections(options, poller);
+    int *fds = open_connections(options, poller, dial_and_greet);
     uint32_t open = options->connections;
 
     if (flows == NULL)

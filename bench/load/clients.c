@@ -38,12 +38,12 @@ int wait_events(int poller, struct epoll_event events[WAIT_EVENTS], int timeout_
     return n < 0 ? 0 : n;
 }
 
-int *open_connections(const struct options *options, int poller) {
+int *open_connections(const struct options *options, int poller, int (*dial)(const struct options *, uint32_t)) {
     int *fds = calloc(options->connections, sizeof *fds);
     if (fds == NULL)
         die("out of memory");
     for (uint32_t i = 0; i < options->connections; i++) {
-        fds[i] = dial_and_greet(options, i);
+        fds[i] = dial(options, i);
         poller_watch(poller, fds[i], i, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     }
     return fds;

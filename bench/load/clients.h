@@ -25,6 +25,10 @@ void run_connect(const struct options *options, struct tally *tally);
 void run_exchange(const struct options *options, struct tally *tally);
 /* Chunks at a fixed interval on each connection; an operation is a chunk, its latency the way from the server. */
 void run_stream(const struct options *options, struct tally *tally);
+/* HTTP requests, one after the other on each connection, with responses of `body` bytes. */
+void run_http(const struct options *options, struct tally *tally);
+/* One HTTP request on each connection, answered by chunks at a fixed interval; an operation is a chunk. */
+void run_http_stream(const struct options *options, struct tally *tally);
 /* `bytes` per connection and direction; an operation is a MiB. */
 void run_bulk(const struct options *options, struct tally *tally);
 /* Connections that exchanged 64 bytes once and stay silent; an operation is a connection. */
@@ -39,8 +43,8 @@ void poller_watch(int poller, int fd, uint32_t index, uint32_t events);
 /* Waits up to a second, and ends the program when nothing has happened for STALL_NS. */
 int wait_events(int poller, struct epoll_event events[WAIT_EVENTS], int timeout_ms);
 
-/* Connects and greets all; the sockets are edge-triggered in `poller` under their index. */
-int *open_connections(const struct options *options, int poller);
+/* Connects all by `dial`, dial_and_greet or another; the sockets are edge-triggered in `poller` under their index. */
+int *open_connections(const struct options *options, int poller, int (*dial)(const struct options *, uint32_t));
 void close_connections(const struct options *options, int *fds);
 
 #endif

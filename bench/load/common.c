@@ -86,8 +86,7 @@ fail:;
     return -1;
 }
 
-int dial_and_greet(const struct options *options, uint32_t index) {
-    struct request request = {.operation = OP_ECHO, .sequence = index}, reply;
+int dial_blocking(const struct options *options, uint32_t index) {
     struct timeval limit = {.tv_sec = 10};
     int fd = dial(options, index);
 
@@ -96,13 +95,26 @@ int dial_and_greet(const struct options *options, uint32_t index) {
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0)
         die("setsockopt: %s", strerror(errno));
-    if (fcntl(fd, F_SETFL, 0) != 0 || send(fd, &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request)
+    if (fcntl(fd, F_SETFL, 0) != 0)
+        die("fcntl: %s", strerror(errno));
+    return fd;
+}
+
+void set_non_blocking(int fd) {
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+        die("fcntl: %s", strerror(errno));
+}
+
+int dial_and_greet(const struct options *options, uint32_t index) {
+    struct request request = {.operation = OP_ECHO, .sequence = index}, reply;
+    int fd = dial_blocking(options, index);
+
+    if (send(fd, &request, sizeof request, MSG_NOSIGNAL) != (ssize_t)sizeof request)
         die("connection %u: sending failed: %s", index, strerror(errno));
     ssize_t got = recv(fd, &reply, sizeof reply, MSG_WAITALL);
     if (got != (ssize_t)sizeof reply || memcmp(&reply, &request, sizeof reply) != 0)
         die("connection %u: %zd bytes came back instead of the request: %s", index, got, strerror(errno));
-    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
-        die("fcntl: %s", strerror(errno));
+    set_non_blocking(fd);
     return fd;
 }
 

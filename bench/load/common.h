@@ -32,8 +32,9 @@ struct options {
     uint64_t total;      /* connect: stop after so many; 0 = no such bound */
     double rate;         /* new connections a second; 0 = as fast as they go */
     uint64_t bytes;      /* bulk: of each direction and connection */
-    uint32_t chunk;      /* stream: bytes of a chunk */
-    uint32_t interval;   /* stream: milliseconds between chunks */
+    uint64_t body;       /* http: bytes of a response */
+    uint32_t chunk;      /* stream, http-stream: bytes of a chunk */
+    uint32_t interval;   /* stream, http-stream: milliseconds between chunks */
     const char *pattern; /* bulk: "down", "up" or "both" */
     bool reset;          /* close with RST */
     bool until_told;     /* connect, stream: end when the runner sends a line */
@@ -52,6 +53,10 @@ void raise_file_limit(void);
 
 /* A non-blocking connect that may still be under way; -1 with errno. */
 int dial(const struct options *options, uint32_t index);
+
+/* Under way, and blocking, so that a first exchange may follow; waits 10 s at most. Ends the program on failure. */
+int dial_blocking(const struct options *options, uint32_t index);
+void set_non_blocking(int fd);
 
 /* Connected, after one 64-byte exchange, non-blocking. Ends the program when that fails. */
 int dial_and_greet(const struct options *options, uint32_t index);

@@ -41,7 +41,7 @@ void run_exchange(const struct options *options, struct tally *tally) {
     struct epoll_event events[WAIT_EVENTS];
     struct caller *callers = calloc(options->connections, sizeof *callers);
     int poller = new_poller();
-    int *fds = open_connections(options, poller);
+    int *fds = open_connections(options, poller, dial_and_greet);
     uint32_t under_way = options->connections;
 
     if (callers == NULL)

@@ -8,7 +8,7 @@ void run_idle(const struct options *options, struct tally *tally) {
 
     step(options, "ready");
     uint64_t start = now_ns();
-    int *fds = open_connections(options, poller);
+    int *fds = open_connections(options, poller, dial_and_greet);
     tally->seconds = (double)(now_ns() - start) / (double)NS_PER_S;
     tally->operations = options->connections;
     step(options, "done");

@@ -11,7 +11,7 @@
 #include "server.h"
 
 static const char USAGE[] = "usage: load serve ADDRESS\n"
-                            "       load connect|exchange|stream|bulk|idle ADDRESS [option...]\n"
+                            "       load connect|exchange|stream|bulk|idle|http|http-stream ADDRESS [option...]\n"
                             "\n"
                             "ADDRESS is 127.0.0.1:8000, or 127.0.1.1:8000+16 for 16 consecutive addresses.\n"
                             "\n"
@@ -23,8 +23,9 @@ static const char USAGE[] = "usage: load serve ADDRESS\n"
                             "  -f, --from ADDRESS    client addresses, port 0: 127.0.2.1:0+16\n"
                             "  -b, --mebibytes N     bulk: of each connection and direction (256)\n"
                             "  -d, --direction D     bulk: down, up or both (down)\n"
-                            "  -k, --chunk N         stream: bytes (100)\n"
-                            "  -i, --interval MS     stream: between two chunks of a connection (25)\n"
+                            "  -B, --body N          http: bytes of a response (64)\n"
+                            "  -k, --chunk N         stream, http-stream: bytes (100)\n"
+                            "  -i, --interval MS     stream, http-stream: between two chunks of a connection (25)\n"
                             "      --until-told      connect, stream: end when a line comes on standard input, too\n"
                             "      --steps           print 'ready' and 'done', and wait for a line after each\n"
                             "\n"
@@ -37,8 +38,8 @@ static const struct {
     const char *name;
     void (*run)(const struct options *, struct tally *);
 } LOADS[] = {
-    {"connect", run_connect}, {"exchange", run_exchange}, {"stream", run_stream},
-    {"bulk", run_bulk},       {"idle", run_idle},
+    {"connect", run_connect}, {"exchange", run_exchange}, {"stream", run_stream},           {"bulk", run_bulk},
+    {"idle", run_idle},       {"http", run_http},         {"http-stream", run_http_stream},
 };
 
 static double number(const char *text, double least, double most) {
@@ -59,6 +60,7 @@ static struct options parse(int argc, char **argv) {
         {"from", required_argument, NULL, 'f'},
         {"mebibytes", required_argument, NULL, 'b'},
         {"direction", required_argument, NULL, 'd'},
+        {"body", required_argument, NULL, 'B'},
         {"chunk", required_argument, NULL, 'k'},
         {"interval", required_argument, NULL, 'i'},
         {"steps", no_argument, NULL, 'S'},
@@ -69,12 +71,13 @@ static struct options parse(int argc, char **argv) {
         .connections = 64,
         .seconds = 2,
         .bytes = UINT64_C(256) << 20,
+        .body = 64,
         .chunk = 100,
         .interval = 25,
         .pattern = "down",
     };
 
-    for (int c; (c = getopt_long(argc, argv, "c:s:n:r:xf:b:d:k:i:", LONG, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, "c:s:n:r:xf:b:B:d:k:i:", LONG, NULL)) != -1;) {
         switch (c) {
         case 'c':
             options.connections = (uint32_t)number(optarg, 1, 1e6);
@@ -96,6 +99,9 @@ static struct options parse(int argc, char **argv) {
             break;
         case 'b':
             options.bytes = (uint64_t)number(optarg, 1, 1e9) << 20;
+            break;
+        case 'B':
+            options.body = (uint64_t)number(optarg, 0, 1e9);
             break;
         case 'd':
             options.pattern = optarg;

@@ -2,7 +2,7 @@
 /*
  * protocol - what clients ask of the server: requests of 64 bytes, each naming an operation.
  *
- * A connection whose first byte is 'G' speaks HTTP instead, so that wrk can drive the same server.
+ * A connection whose first byte is 'G' speaks HTTP instead, see http.h.
  */
 #ifndef LOAD_PROTOCOL_H
 #define LOAD_PROTOCOL_H

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "http.h"
 #include "protocol.h"
 
 enum { BACKLOG = 4096, EVENTS = 256, BUFFER = 1 << 18, RING = 1024 };
@@ -21,22 +22,22 @@ struct peer {
     bool listening;
     bool in_ring;
     bool http;
-    uint32_t filled; /* bytes of the request so far */
+    uint32_t filled; /* bytes of the request or head so far */
     uint32_t chunk, interval;
     uint64_t chunks;  /* still to stream */
     uint64_t to_send; /* of a bulk transfer */
     uint64_t to_take;
     bool reply_after; /* answer the request once everything is taken */
     struct request request;
-    struct peer *next; /* in the ring */
+    char head[HTTP_HEAD_MAX]; /* of an HTTP request */
+    struct peer *next;        /* in the ring */
 };
-
-static const char HTTP_REPLY[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok";
 
 static char buffer[BUFFER];
 static struct peer *ring[RING]; /* one list of due streams for each millisecond */
 static uint64_t ticks;          /* of 1 ms, done so far */
 static uint64_t streams;        /* in the ring */
+static uint64_t streams_begun;  /* by HTTP: spreads them over their interval */
 static int poller;
 
 static void watch(struct peer *peer, uint32_t events) {
@@ -73,6 +74,18 @@ static bool reply(const struct peer *peer, const void *data, size_t len) {
     return send(peer->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)len;
 }
 
+/* False when the stream is impossible. `number` spreads streams over their interval. */
+static bool begin_stream(struct peer *peer, uint64_t chunks, uint32_t chunk, uint32_t interval, uint64_t number) {
+    if (chunks == 0 || chunk < CHUNK_MIN || chunk > CHUNK_MAX || interval == 0 || interval > INTERVAL_MAX ||
+        peer->in_ring)
+        return false;
+    peer->chunks = chunks;
+    peer->chunk = chunk;
+    peer->interval = interval;
+    into_ring(peer, 1 + number % interval);
+    return true;
+}
+
 static bool begin(struct peer *peer) {
     const struct request *request = &peer->request;
     bool answer = request->operation == OP_ECHO || request->operation == OP_BOTH;
@@ -84,14 +97,7 @@ static bool begin(struct peer *peer) {
     case OP_ECHO:
         return true;
     case OP_STREAM:
-        if (request->chunk < CHUNK_MIN || request->chunk > CHUNK_MAX || request->interval == 0 ||
-            request->interval > INTERVAL_MAX || peer->in_ring)
-            return false;
-        peer->chunks = request->amount;
-        peer->chunk = request->chunk;
-        peer->interval = request->interval;
-        into_ring(peer, 1 + request->sequence % request->interval);
-        return true;
+        return begin_stream(peer, request->amount, request->chunk, request->interval, request->sequence);
     case OP_DOWN:
         peer->to_send = request->amount;
         return true;
@@ -116,16 +122,37 @@ static ssize_t take_bulk(struct peer *peer) {
     return got;
 }
 
-/* wrk sends the next request only after the answer, so what ends with an empty line is one whole request. */
-static bool answer_http(const struct peer *peer, const char *data, size_t len) {
-    if (len < 4 || memcmp(data + len - 4, "\r\n\r\n", 4) != 0)
+/* False when the connection is lost. A small body goes with its head, as servers send it. */
+static bool begin_http(struct peer *peer) {
+    struct http_request request = http_parse_request(peer->head, peer->filled);
+    char head[HTTP_HEAD_MAX];
+    size_t len = http_write_response(&request, head);
+
+    peer->filled = 0;
+    if (request.stream)
+        return reply(peer, head, len) &&
+               begin_stream(peer, request.amount, request.chunk, request.interval, streams_begun++);
+    if (request.amount <= sizeof head - len) {
+        memset(head + len, 'b', request.amount);
+        return reply(peer, head, len + request.amount);
+    }
+    peer->to_send = request.amount;
+    return send(peer->fd, head, len, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == (ssize_t)len;
+}
+
+/* A client sends the next request only after the response, so what ends with an empty line is one whole request. */
+static bool take_head(struct peer *peer) {
+    if (peer->filled < 4 || memcmp(peer->head + peer->filled - 4, "\r\n\r\n", 4) != 0)
         return true;
-    return reply(peer, HTTP_REPLY, sizeof HTTP_REPLY - 1);
+    return begin_http(peer);
 }
 
 static ssize_t take_http(struct peer *peer) {
-    ssize_t got = recv(peer->fd, buffer, sizeof buffer, 0);
-    return got > 0 && !answer_http(peer, buffer, (size_t)got) ? 0 : got;
+    ssize_t got = recv(peer->fd, peer->head + peer->filled, sizeof peer->head - peer->filled, 0);
+    if (got <= 0)
+        return got;
+    peer->filled += (uint32_t)got;
+    return take_head(peer) ? got : 0;
 }
 
 static ssize_t take_request(struct peer *peer) {
@@ -137,9 +164,8 @@ static ssize_t take_request(struct peer *peer) {
     if (peer->request.operation != 'G')
         return got;
     peer->http = true;
-    bool alive = answer_http(peer, (const char *)&peer->request, peer->filled);
-    peer->filled = 0;
-    return alive ? got : 0;
+    memcpy(peer->head, &peer->request, peer->filled);
+    return take_head(peer) ? got : 0;
 }
 
 /* Everything readable. False when the connection is over. */
@@ -155,7 +181,7 @@ static bool take_all(struct peer *peer) {
             if (!reply(peer, &peer->request, sizeof peer->request))
                 return false;
         }
-        if (peer->filled == sizeof peer->request && !begin(peer))
+        if (!peer->http && peer->filled == sizeof peer->request && !begin(peer))
             return false;
     }
 }
@@ -184,11 +210,20 @@ static void accept_all(const struct peer *listener) {
     }
 }
 
+/* The framing of HTTP around a chunk, in one piece with it. */
+static size_t framed(const struct peer *peer, const char *chunk, char *piece) {
+    size_t len = (size_t)sprintf(piece, "%x\r\n", peer->chunk);
+    memcpy(piece + len, chunk, peer->chunk);
+    len += peer->chunk;
+    return len + (size_t)sprintf(piece + len, peer->chunks == 1 ? "\r\n0\r\n\r\n" : "\r\n");
+}
+
 static void send_chunk(struct peer *peer) {
-    static char chunk[CHUNK_MAX];
+    static char chunk[CHUNK_MAX], piece[CHUNK_MAX + 32];
     uint64_t now = now_ns();
     memcpy(chunk, &now, sizeof now);
-    if (!reply(peer, chunk, peer->chunk))
+    bool sent = peer->http ? reply(peer, piece, framed(peer, chunk, piece)) : reply(peer, chunk, peer->chunk);
+    if (!sent)
         drop(peer);
     else if (--peer->chunks != 0)
         into_ring(peer, peer->interval);

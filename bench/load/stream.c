@@ -39,7 +39,7 @@ void run_stream(const struct options *options, struct tally *tally) {
     uint64_t chunks = (uint64_t)(options->seconds * 1000 / (double)options->interval);
     struct stream *streams = calloc(options->connections, sizeof *streams);
     int poller = new_poller();
-    int *fds = open_connections(options, poller);
+    int *fds = open_connections(options, poller, dial_and_greet);
     uint32_t open = options->connections;
 
     if (streams == NULL)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.shared.processes import ROOT, BenchError, last_lines, running
@@ -17,18 +18,33 @@ from bench.shared.processes import ROOT, BenchError, last_lines, running
 START_SECONDS = 20.0
 SESSIONS_MAX = 6000
 BACKLOG = 4096
+REQUESTS_MAX = 1_000_000_000
+"""On a connection: nginx would close it after a thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """A request, and what its answer begins with when a server has replied to it."""
+
+    request: bytes
+    reply: bytes
+
+
+ECHO = Greeting(b"e" + bytes(63), b"e" + bytes(63))
+"""Of the load generator's own protocol."""
+GET = Greeting(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n", b"HTTP/1.1 200")
 
 
 def l4lb_version() -> str:
-    return _first_line([*_L4LB, "--version"]).split()[-1]
+    return first_line([*_L4LB, "--version"]).split()[-1]
 
 
 def haproxy_version(binary: str) -> str:
-    return _first_line([binary, "-v"]).removeprefix("HAProxy version ").split()[0]
+    return first_line([binary, "-v"]).removeprefix("HAProxy version ").split()[0]
 
 
 def nginx_version(binary: str) -> str:
-    return _first_line([binary, "-v"]).rpartition("/")[2]
+    return first_line([binary, "-v"]).rpartition("/")[2]
 
 
 _L4LB = (sys.executable, "-m", "l4lb")
@@ -60,16 +76,11 @@ def admin_socket(directory: Path) -> Path:
     return directory / "admin.sock"
 
 
-def nginx_configuration(binary: str, directory: Path, port: int, upstream: str) -> str:
-    """A whole configuration; `upstream` is the inside of the block with the servers."""
+def nginx_stream(binary: str, directory: Path, port: int, upstream: str) -> str:
+    """A whole configuration of TCP mode; `upstream` is the inside of the block with the servers."""
     return f"""\
 {_load_stream_module(binary)}
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile {2 * SESSIONS_MAX + 256};
-pid {directory}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections {2 * SESSIONS_MAX + 64}; }}
+{_nginx_preamble(directory)}\
 stream {{
     access_log off;
     upstream servers {{
@@ -84,6 +95,53 @@ stream {{
 """
 
 
+def nginx_http(directory: Path, port: int, upstream: str) -> str:
+    """A whole configuration of HTTP mode, as guides of model servers have it: backend connections stay open, and pieces
+    of answers are not held back. `upstream` is the inside of the block with the servers."""
+    temporary = "".join(
+        f"    {kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""\
+{_nginx_preamble(directory)}\
+http {{
+    access_log off;
+{temporary}\
+    keepalive_timeout 1h;
+    keepalive_requests {REQUESTS_MAX};
+    upstream servers {{
+{upstream}\
+        keepalive {SESSIONS_MAX};
+        keepalive_requests {REQUESTS_MAX};
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog={BACKLOG};
+        location / {{
+            proxy_pass http://servers;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+            proxy_buffer_size 64k;
+            proxy_buffers 8 64k;
+            proxy_connect_timeout 5s;
+            proxy_read_timeout 1h;
+            proxy_send_timeout 1h;
+        }}
+    }}
+}}
+"""
+
+
+def _nginx_preamble(directory: Path) -> str:
+    return f"""\
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {2 * SESSIONS_MAX + 256};
+pid {directory}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections {2 * SESSIONS_MAX + 64}; }}
+"""
+
+
 def _load_stream_module(binary: str) -> str:
     """The line that loads the stream module, where it is not compiled in."""
     options = subprocess.run([binary, "-V"], capture_output=True, text=True, check=True).stderr
@@ -93,7 +151,7 @@ def _load_stream_module(binary: str) -> str:
     return f"load_module {modules[1] if modules else 'modules'}/ngx_stream_module.so;"
 
 
-def _first_line(command: list[str]) -> str:
+def first_line(command: list[str]) -> str:
     try:
         output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -105,34 +163,33 @@ def _first_line(command: list[str]) -> str:
 
 @contextmanager
 def started(
-    name: str, command: Sequence[str], *, cpu: int, port: int, directory: Path, greet: bool = True
+    name: str, command: Sequence[str], *, cpu: int, port: int, directory: Path, greeting: Greeting | None = ECHO
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A balancer for the time of the block, once it is ready on `port`."""
+    """A balancer for the time of the block, once it is ready on `port`: the greeting reached a server and came back.
+    Without one, ready means that a connection is accepted."""
     log = directory / f"{name}.log"
     with running(command, cpu=cpu, log=log) as process:
-        _wait_until_ready(name, process, ("127.0.0.1", port), log, greet=greet)
+        _wait_until_ready(name, process, ("127.0.0.1", port), log, greeting)
         yield process
 
 
 def _wait_until_ready(
-    name: str, process: subprocess.Popen[bytes], address: tuple[str, int], log: Path, *, greet: bool
+    name: str, process: subprocess.Popen[bytes], address: tuple[str, int], log: Path, greeting: Greeting | None
 ) -> None:
-    """Ready means that a request reached a server and came back; without `greet`, that a connection is accepted."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        if _is_ready(address, greet=greet):
+        if _is_ready(address, greeting):
             return
         time.sleep(0.02)
     raise BenchError(f"{name} is not ready (exit status {process.poll()}):\n{last_lines(log)}")
 
 
-def _is_ready(address: tuple[str, int], *, greet: bool) -> bool:
-    request = b"e" + bytes(63)
+def _is_ready(address: tuple[str, int], greeting: Greeting | None) -> bool:
     try:
         with socket.create_connection(address, timeout=1) as connection:
-            if not greet:
+            if greeting is None:
                 return True
-            connection.sendall(request)
-            return connection.recv(len(request), socket.MSG_WAITALL) == request
+            connection.sendall(greeting.request)
+            return connection.recv(len(greeting.reply), socket.MSG_WAITALL) == greeting.reply
     except OSError:
         return False

@@ -96,7 +96,7 @@ pools:
       - {{name: server, address: "127.0.0.1:{backend_port}"}}
 """)
     command = balancers.l4lb_command(path)
-    with balancers.started("l4lb", command, cpu=cpu, port=port, directory=directory, greet=False):
+    with balancers.started("l4lb", command, cpu=cpu, port=port, directory=directory, greeting=None):
         yield port
 
 

@@ -17,8 +17,8 @@ from bench.fleet.engine import Engine, Gpu, Job
 from bench.fleet.exposition import Exposition
 from bench.fleet.plan import SCENARIOS
 from bench.fleet.server import Replica, Session, Truth
-from bench.fleet.subjects import Load
-from bench.fleet.summary import Results, Run, meets_level, shares
+from bench.fleet.subjects.base import Load
+from bench.fleet.summary import RIVALS, Results, Run, meets_level, shares
 from bench.fleet.truth import Sample, busy_error, in_flight, turns_error
 from bench.fleet.workload import Traffic, capacity, requests
 
@@ -152,20 +152,23 @@ def test_the_service_level_counts_no_failure_and_nothing_late() -> None:
     assert not meets_level(replace(good, failure="cut"))
 
 
-def test_ratios_are_to_the_better_policy_of_haproxy_with_the_same_seed() -> None:
+def test_ratios_are_to_the_better_rival_with_the_same_seed() -> None:
+    first, second = RIVALS
     results = Results(
-        Run("pooled", name, family, seed, {"late": late})
-        for name, family, seed, late in (
-            ("one", "haproxy", 1, 4.0),
-            ("two", "haproxy", 1, 2.0),
-            ("one", "haproxy", 2, 5.0),
-            ("ours", "l4lb", 1, 1.0),
-            ("ours", "l4lb", 2, 5.0),
+        Run("pooled", name, "", seed, {"late": late})
+        for name, seed, late in (
+            (first, 1, 4.0),
+            (second, 1, 2.0),
+            (first, 2, 5.0),
+            ("no rival", 1, 0.1),
+            ("ours", 1, 1.0),
+            ("ours", 2, 5.0),
         )
     )
     ratio = results.ratio("pooled", "ours", "late", min)
     assert ratio is not None
     assert (ratio.least, ratio.median, ratio.most) == (0.5, 0.75, 1.0)
+    assert results.ratio("pooled", "ours", "early", min) is None
 
 
 def test_a_replica_serves_a_real_client() -> None:
@@ -190,18 +193,50 @@ def test_a_replica_serves_a_real_client() -> None:
     asyncio.run(talk())
 
 
-def test_a_channel_times_an_answer_however_it_is_cut_into_segments() -> None:
-    head = b"HTTP/1.1 200 OK\r\nx-replica: r3\r\ntransfer-encoding: chunked\r\n\r\n"
-    token = b"9\r\ndata: {}\n\r\n"
-    answer = head + 3 * token + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nx-replica: r3\r\ntransfer-encoding: chunked\r\n\r\n"
+END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+
+
+def _asked(*segments: bytes) -> tuple[Channel, Outcome]:
+    """A channel after the answer came in these segments, and what became of the request."""
 
     class Answering(asyncio.Transport):
         def write(self, _data: object) -> None:
-            for byte in answer:
-                channel.data_received(bytes([byte]))
+            for segment in segments:
+                channel.data_received(segment)
 
-    channel = Channel()
-    channel.connection_made(Answering())
-    outcome = Outcome(0)
-    asyncio.run(channel.ask(b"question", outcome, 0.0))
+        def close(self) -> None:
+            channel.connection_lost(None)
+
+    async def ask() -> None:
+        channel.connection_made(Answering())
+        await channel.ask(b"question", outcome, 0.0)
+
+    channel, outcome = Channel(), Outcome(0, failure="unfinished")
+    asyncio.run(ask())
+    return channel, outcome
+
+
+def test_a_channel_times_an_answer_however_it_is_cut_into_segments() -> None:
+    answer = HEAD + 3 * b"a\r\ndata: {}\n\n\r\n" + END
+    channel, outcome = _asked(*(bytes([byte]) for byte in answer))
     assert (outcome.replica, outcome.tokens, outcome.failure) == ("r3", 3, None)
+    assert channel.open
+
+
+def test_a_channel_counts_tokens_however_a_proxy_cuts_the_stream_into_chunks() -> None:
+    chunks = b"19\r\ndata: {}\n\ndata: {}\n\ndata:\r\n" + b"5\r\n {}\n\n\r\n"
+    _, outcome = _asked(HEAD + chunks + END)
+    assert (outcome.tokens, outcome.failure) == (3, None)
+
+
+def test_a_connection_is_used_no_more_after_its_last_answer() -> None:
+    channel, outcome = _asked(HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + END)
+    assert outcome.failure is None
+    assert not channel.open
+
+
+def test_an_error_of_a_proxy_is_a_refused_request() -> None:
+    channel, outcome = _asked(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno")
+    assert (outcome.failure, outcome.replica) == ("refused", None)
+    assert not channel.open
