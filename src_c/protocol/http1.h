@@ -4,8 +4,8 @@
  *
  * A reader is fed every byte of its direction, in any split, and reports what decides about the session: that a message
  * began, that its head is complete, that the message is complete. It keeps no byte. The few fields that decide about
- * length and persistence are matched while they pass: Content-Length, Transfer-Encoding, Connection, Upgrade, and
- * WWW-Authenticate of a response. Everything else is skipped line by line.
+ * length, persistence and credentials are matched while they pass: Content-Length, Transfer-Encoding, Connection,
+ * Upgrade, Authorization of a request, WWW-Authenticate of a response. Of everything else only the syntax is checked.
  *
  * Whatever two parsers might read in two ways is UNUSUAL: the caller stops following this connection (enum l4lb_pin
  * says why). So a reader never has to be lenient: it is either certain or it gives up.
@@ -24,39 +24,7 @@
 #include <stdint.h>
 
 #include "base/base.h"
-#include "l4lb.h"
-
-enum lb_http1_event {
-    LB_HTTP1_MORE,    /* every byte was taken, and nothing else happened */
-    LB_HTTP1_BEGAN,   /* the first byte of a message was taken; empty lines before a request do not begin one */
-    LB_HTTP1_HEAD,    /* the head is complete: `method`, `status`, `closes` and `upgrades` are valid */
-    LB_HTTP1_END,     /* the message is complete */
-    LB_HTTP1_UNUSUAL, /* `pin` says why; the reader is not used any more */
-};
-
-/* What a request asks for, as far as that decides about the response or about sending it again. */
-enum lb_http1_method { LB_HTTP1_IDEMPOTENT, LB_HTTP1_OTHER, LB_HTTP1_HEAD_ONLY, LB_HTTP1_CONNECT };
-
-/* lb_http1_init() makes it ready. */
-struct lb_http1 {
-    uint64_t left;       /* of the body or chunk; while a number is read, the number so far */
-    uint32_t head_bytes; /* of this message, so far */
-    uint16_t status;     /* of a response */
-    uint8_t state;       /* private to http1.c, except through the functions below */
-    uint8_t field;       /* private: which field name is being matched */
-    uint8_t at;          /* private: position in what is being matched */
-    uint8_t pin;         /* enum l4lb_pin */
-    uint8_t method : 2;  /* enum lb_http1_method, of a request */
-    bool is_response : 1;
-    bool closes : 1;     /* this is the last message: Connection: close, or HTTP/1.0 without keep-alive */
-    bool upgrades : 1;   /* an Upgrade field is there */
-    bool has_length : 1; /* private: a Content-Length, its value is in `length` */
-    bool chunked : 1;    /* private */
-    bool flag : 1;       /* private to http1.c */
-    uint64_t length;     /* private */
-};
-
-_Static_assert(sizeof(struct lb_http1) <= 32, "state of one direction");
+#include "protocol/http1_state.h"
 
 void lb_http1_init(struct lb_http1 *reader, bool is_response);
 
