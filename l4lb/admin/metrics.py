@@ -245,7 +245,9 @@ def _backend_families(status: Status) -> Iterator[Family]:
         "Health checks by result: success, failure, inconclusive (busy with clients), hindered (this host failed).",
     )
     ejections = Family(
-        "l4lb_backend_ejections", "counter", "Ejections by cause: failures, black_hole. Only with passive."
+        "l4lb_backend_ejections",
+        "counter",
+        "Ejections by cause: failures, black_hole, server_errors. Only with passive.",
     )
     load = Family(
         "l4lb_backend_load",

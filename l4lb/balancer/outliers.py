@@ -13,6 +13,7 @@ from l4lb.base.tasks import repeat
 from l4lb.config import model
 from l4lb.engine.api import Engine
 from l4lb.health.passive import Cause, Event, OutlierTrack, PassiveRules, decide, observe
+from l4lb.health.server_errors import ServerErrorRule
 from l4lb.net.target import Target
 from l4lb.state.backend_entry import BackendEntry
 from l4lb.state.state import BackendKey, PoolEntry, State
@@ -148,8 +149,16 @@ class Outliers:
 _WHY = {
     Cause.FAILURES: "connections to it fail",
     Cause.BLACK_HOLE: "it owes answers and is silent, while others answer",
+    Cause.SERVER_ERRORS: "too many of its responses have a status of 5xx",
 }
 
 
 def _rules(settings: model.Passive) -> PassiveRules:
-    return PassiveRules(settings.failures, settings.eject, settings.max_ejected, settings.black_hole)
+    errors = settings.server_errors
+    return PassiveRules(
+        settings.failures,
+        settings.eject,
+        settings.max_ejected,
+        settings.black_hole,
+        None if errors is None else ServerErrorRule(errors.share, errors.responses, errors.within),
+    )

@@ -27,7 +27,7 @@ from l4lb.config.sections.health import BackendHealth, Health, HealthTls, Progre
 from l4lb.config.sections.listener import Listener, ProxyProtocol
 from l4lb.config.sections.load import Agent, BackendAgent, Load, LoadLimits, LoadSignals
 from l4lb.config.sections.log import AccessLog, Log
-from l4lb.config.sections.passive import Passive
+from l4lb.config.sections.passive import Passive, ServerErrors
 from l4lb.config.sections.pool import Hash, Pool, Queue, Rebalance, Sticky, Timeouts
 from l4lb.config.sections.process import Process
 from l4lb.config.sections.tcp import Tcp
@@ -58,6 +58,7 @@ __all__ = [
     "ProxyProtocol",
     "Queue",
     "Rebalance",
+    "ServerErrors",
     "Step",
     "Sticky",
     "Tcp",

@@ -145,6 +145,9 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
             yield Conflict(("pools", name, "scale_to_zero"), message)
         yield from _discover_conflicts(("pools", name, "discover"), get(pool, "discover"))
         yield from _drain_conflicts(("pools", name), pool)
+        if get(get(pool, "passive"), "server_errors") is not None and get(pool, "protocol") != "http1":
+            message = "statuses are known with protocol: http1 only; give it, or a preset that has it"
+            yield Conflict(("pools", name, "passive", "server_errors"), message)
     if len(pools) > POOLS_MAX:
         yield Conflict(("pools",), f"{len(pools)} pools are more than the {POOLS_MAX} that fit")
     if total > BACKENDS_MAX:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from l4lb.engine.api import BackendSummary
+from l4lb.health.server_errors import History, Moment, ServerErrorRule, extended, is_too_high, share
 
 MULTIPLE_MAX = 10
 """An ejection lasts at most this many times as long as the first one."""
@@ -32,6 +33,7 @@ Key = TypeVar("Key", bound=str)
 class Cause(enum.StrEnum):
     FAILURES = "failures"
     BLACK_HOLE = "black_hole"
+    SERVER_ERRORS = "server_errors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class PassiveRules:
     eject: float
     max_ejected: float
     black_hole: float | None
+    server_errors: ServerErrorRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,15 @@ class OutlierTrack:
     """A backend over time, in seconds of a monotonic clock.
 
     `excess` is the number of failures minus successes, at least 0. `silent_since` is since when the backend owes
-    responses and sends nothing, `heard_at` when it last sent something. `ejections` counts recent ones, as of
-    `returned_at`.
+    responses and sends nothing, `heard_at` when it last sent something. `responses` are those of the recent past, with
+    the server errors among them. `ejections` counts recent ones, as of `returned_at`.
     """
 
     summary: BackendSummary | None = None
     excess: int = 0
     silent_since: float | None = None
     heard_at: float = -math.inf
+    responses: History = ()
     ejections: int = 0
     returned_at: float = -math.inf
     out_until: float | None = None
@@ -92,10 +96,11 @@ def observe(track: OutlierTrack, summary: BackendSummary, rules: PassiveRules, n
         or summary.failures_total < before.failures_total
         or summary.responded_total < before.responded_total
     ):
-        return replace(track, summary=summary)
+        return replace(track, summary=summary, responses=_recent((), summary, rules, now))
     spoke = summary.received_bytes_total != before.received_bytes_total
     owes = summary.busy >= OWED_MIN and not spoke
-    if summary == before and owes is (track.silent_since is not None):
+    responses = _recent(track.responses or (_moment(before, now),), summary, rules, now)
+    if summary == before and owes is (track.silent_since is not None) and responses is track.responses:
         return track  # most of thousands of backends are unchanged
     failed = summary.failures_total - before.failures_total
     answered = summary.responded_total - before.responded_total
@@ -106,7 +111,18 @@ def observe(track: OutlierTrack, summary: BackendSummary, rules: PassiveRules, n
         excess=min(EXCESS_MAX * rules.failures, max(0, track.excess + failed - answered)),
         silent_since=(now if track.silent_since is None else track.silent_since) if owes else None,
         heard_at=now if spoke else track.heard_at,
+        responses=responses,
     )
+
+
+def _recent(known: History, summary: BackendSummary, rules: PassiveRules, now: float) -> History:
+    if rules.server_errors is None:
+        return ()
+    return extended(known, _moment(summary, now), rules.server_errors)
+
+
+def _moment(summary: BackendSummary, now: float) -> Moment:
+    return Moment(now, summary.responses_total, summary.server_errors_total)
 
 
 def decide(
@@ -141,9 +157,9 @@ def places(backends: int, rules: PassiveRules) -> int:
 
 def _forgiven(track: OutlierTrack) -> OutlierTrack:
     """A backend that is already out of service by checks or an operator starts afresh when it returns."""
-    if track.excess == 0 and track.silent_since is None and not track.withheld:
+    if track.excess == 0 and track.silent_since is None and not track.responses and not track.withheld:
         return track
-    return replace(track, excess=0, silent_since=None, withheld=False)
+    return replace(track, excess=0, silent_since=None, responses=(), withheld=False)
 
 
 def _bring_back(verdict: PoolDecision[Key], eligible: Collection[Key], now: float) -> None:
@@ -173,7 +189,20 @@ def _suspects(
             now - track.silent_since, [tracks[other] for other in serving if other != key], rules, now
         ):
             found[key] = Cause.BLACK_HOLE
+    if rules.server_errors is not None:
+        fresh = {key: tracks[key] for key in serving}
+        found = dict.fromkeys(_with_server_errors(fresh, rules.server_errors, now), Cause.SERVER_ERRORS) | found
     return found
+
+
+def _with_server_errors(serving: Mapping[Key, OutlierTrack], rule: ServerErrorRule, now: float) -> list[Key]:
+    """The backends that fail requests; none if all do, for then it is not the backends that have a fault."""
+    shares = {
+        key: 0.0 if track.summary is None else share(track.responses, _moment(track.summary, now), rule)
+        for key, track in serving.items()
+    }
+    failing = [key for key, found in shares.items() if is_too_high(found, rule)]
+    return [] if len(failing) == len(serving) else failing
 
 
 def _is_black_hole(silence: float, peers: Collection[OutlierTrack], rules: PassiveRules, now: float) -> bool:

@@ -125,6 +125,7 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
             pool.rebalance,
         ),
         *(pool.timeouts, pool.tcp, pool.load, pool.agent, pool.passive),
+        pool.passive.server_errors if pool.passive else None,
         *((pool.load.signals, pool.load.limits) if pool.load else ()),
     ]
     # No check uses every key: there is a pool for each type of them.

@@ -21,6 +21,7 @@ from l4lb.health.passive import (
     observe,
     places,
 )
+from l4lb.health.server_errors import ServerErrorRule
 
 TICK = 0.25
 RULES = PassiveRules(failures=5, eject=30.0, max_ejected=0.5, black_hole=30.0)
@@ -44,6 +45,15 @@ class Pool:
             failures_total=summary.failures_total + failed,
             responded_total=summary.responded_total + answered,
             received_bytes_total=summary.received_bytes_total + max(received, answered),
+        )
+
+    def respond(self, name: str, *, good: int = 0, bad: int = 0) -> None:
+        """Responses of HTTP with their statuses."""
+        self.happen(name, answered=good + bad)
+        summary = self.summaries[name]
+        self.summaries[name] = summary._replace(
+            responses_total=summary.responses_total + good + bad,
+            server_errors_total=summary.server_errors_total + bad,
         )
 
     def look(self, seconds: float = TICK) -> None:
@@ -117,6 +127,77 @@ def test_counters_that_begin_anew_say_nothing() -> None:
     pool.summaries["a"] = BackendSummary(failures_total=3)
     pool.look()
     assert pool.out == set()
+
+
+# ---- server errors ---------------------------------------------------------------------------------------------------
+
+STATUSES = replace(RULES, server_errors=ServerErrorRule(share=0.5, responses=20, within=10.0))
+
+
+def test_a_share_of_server_errors_ejects() -> None:
+    pool = Pool("abc", STATUSES)
+    pool.respond("a", good=11, bad=10)
+    pool.look()
+    assert pool.out == set()
+    pool.respond("a", bad=1)
+    pool.look()
+    assert pool.out == {"a"}
+    assert pool.tracks["a"].cause is Cause.SERVER_ERRORS
+
+
+def test_few_server_errors_prove_nothing() -> None:
+    pool = Pool("abc", STATUSES)
+    pool.respond("a", bad=19)
+    pool.look()
+    assert pool.out == set()
+
+
+def test_server_errors_of_long_ago_do_not_count() -> None:
+    pool = Pool("abc", STATUSES)
+    for _ in range(200):
+        pool.respond("a", bad=1)
+        pool.look(1.0)
+    assert pool.out == set()
+    # Those of the time before do not excuse the ones of now.
+    pool.respond("a", good=1000)
+    pool.look(1.0)
+    pool.look(11.0)
+    pool.respond("a", bad=20)
+    pool.look(1.0)
+    assert pool.out == {"a"}
+
+
+def test_server_errors_that_all_backends_give_eject_none() -> None:
+    pool = Pool("abc", STATUSES)
+    for name in "abc":
+        pool.respond(name, bad=30)
+    pool.look()
+    assert pool.out == set()
+    pool.respond("c", good=40)
+    pool.look()
+    assert pool.out <= {"a", "b"}
+    assert len(pool.out) == 1
+
+
+def test_a_backend_that_returns_begins_anew_with_its_responses() -> None:
+    pool = Pool("abc", STATUSES)
+    pool.respond("a", bad=20)
+    pool.look()
+    pool.respond("a", bad=20)  # what was in flight
+    pool.time_out("a")
+    pool.look()
+    assert pool.out == set()
+    pool.respond("a", bad=20)
+    pool.look()
+    assert pool.out == {"a"}
+
+
+def test_statuses_do_not_count_without_a_rule() -> None:
+    pool = Pool("abc")
+    pool.respond("a", bad=1000)
+    pool.look()
+    assert pool.out == set()
+    assert pool.tracks["a"].responses == ()
 
 
 # ---- how long --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,19 @@ from l4lb.config.fields.numbers import Count, Percentage
 from l4lb.config.sections import Section
 
 
+class ServerErrors(Section):
+    """Which share of server errors (5xx) ejects a backend."""
+
+    share: Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
+    """Share of the backend's responses that have a status of 5xx."""
+
+    responses: Count = 20
+    """Responses that the backend must have given in that time; fewer prove nothing."""
+
+    within: Timeout = 10.0
+    """The time that is looked at, up to now."""
+
+
 class Passive(Section):
     """What clients' connections tell: a backend that fails them is ejected for a while."""
 
@@ -24,3 +37,7 @@ class Passive(Section):
 
     black_hole: TimeoutOrOff = 30.0
     """Silence after which a backend that owes responses is ejected, while others of the pool respond."""
+
+    server_errors: ServerErrors | None = None
+    """With `protocol: http1`: eject a backend for the statuses of its responses. Without the section statuses eject
+    none."""
