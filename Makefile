@@ -12,13 +12,14 @@ LOCK := .ci/lock
 PINNED := $(if $(LOCK),--constraint $(LOCK).txt --build-constraint $(LOCK).txt)
 PINNED_SERVERS := $(if $(LOCK),--constraint $(LOCK)-servers.txt)
 
-.PHONY: help run test unit check test-c lint format docs bench lock clean
+.PHONY: help run test unit check test-c fuzz lint format docs bench lock clean
 
 help:
 	@echo 'make run     build into $(VENV) and start the demo (Ctrl-C ends it)'
 	@echo 'make test    everything: lint, types, C tests with sanitizers, Python and integration tests'
 	@echo 'make check   lint, types and all tests but the slow ones'
 	@echo 'make unit    the quick tests of single packages, for the inner loop'
+	@echo 'make fuzz    read random messages for FUZZ_SECONDS=60'
 	@echo 'make docs    write the generated parts of docs/ anew'
 	@echo 'make bench   compare with HAProxy and plot'
 	@echo 'make lock    write the newest versions of all packages to $(LOCK)*.txt'
@@ -55,6 +56,7 @@ run: $(BUILT)
 	$(BIN)/l4lb demo
 
 test: $(TOOLS) $(SERVERS)/.installed lint test-c
+	$(MAKE) -C tests/c fuzz FUZZ_RUNS=100000
 	$(BIN)/python -m pytest -n 2 $(UNIT)
 	$(BIN)/python -m pytest $(UNIT:%=--ignore=%)
 
@@ -68,6 +70,9 @@ check: $(TOOLS) lint
 test-c:
 	$(MAKE) -C tests/c check SANITIZE=address,undefined
 	$(MAKE) -C tests/c check SANITIZE=thread
+
+fuzz:
+	$(MAKE) -C tests/c fuzz
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .
