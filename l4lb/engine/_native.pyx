@@ -203,6 +203,13 @@ def maglev_table(names, weights, uint32_t size):
     return [table[i] for i in range(size)]
 
 
+cdef uint32_t *fill_slots(Arena arena, slots) except NULL:
+    cdef uint32_t *numbers = <uint32_t *>arena.take(len(slots), sizeof(uint32_t))
+    for i, slot in enumerate(slots):
+        numbers[i] = slot
+    return numbers
+
+
 cdef int fill_backend(Arena arena, l4lb_backend_config *out, spec) except -1:
     cdef bytes address = pack_address(spec.family, spec.address)
     out.slot = spec.slot
@@ -511,10 +518,8 @@ cdef class NativeEngine:
     def summaries(self, slots):
         cdef Arena arena = Arena()
         cdef size_t i, n = len(slots)
-        cdef uint32_t *numbers = <uint32_t *>arena.take(n, sizeof(uint32_t))
+        cdef uint32_t *numbers = fill_slots(arena, slots)
         cdef l4lb_backend_summary *summaries = <l4lb_backend_summary *>arena.take(n, sizeof(l4lb_backend_summary))
-        for i in range(n):
-            numbers[i] = slots[i]
         check(l4lb_read_summaries(self.open(), numbers, n, summaries))
         return [
             BackendSummary(
@@ -612,14 +617,16 @@ cdef class NativeEngine:
     def set_draining(self, slots, bint draining, uint32_t spread_ms=0):
         cdef l4lb_engine *engine = self.open()
         cdef Arena arena = Arena()
-        cdef size_t i, n = len(slots)
-        cdef uint32_t *numbers = <uint32_t *>arena.take(n, sizeof(uint32_t))
+        cdef size_t n = len(slots)
+        cdef uint32_t *numbers = fill_slots(arena, slots)
         cdef int result
-        for i in range(n):
-            numbers[i] = slots[i]
         with nogil:
             result = l4lb_set_draining(engine, numbers, n, draining, spread_ms, WAIT_MS)
         return check(result)
+
+    def set_cold(self, slots, uint32_t responses):
+        cdef Arena arena = Arena()
+        check(l4lb_set_cold(self.open(), fill_slots(arena, slots), len(slots), responses))
 
     def close_idle(self, uint32_t slot, uint32_t limit, uint32_t idle_ms):
         cdef l4lb_engine *engine = self.open()

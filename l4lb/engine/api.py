@@ -351,6 +351,10 @@ class Engine(Protocol):
         """Drain these backends, which closes each session once it is idle, or stop draining them. `spread_ms` spreads
         the closing over that time. Returns how many sessions are idle already. Any thread; may wait for the workers."""
 
+    def set_cold(self, slots: Sequence[int], responses: int) -> None:
+        """These backends have just become usable: each is cold until it has given so many complete responses. Any
+        thread."""
+
     def close_idle(self, slot: int, limit: int, idle_ms: int) -> int:
         """Close up to `limit` sessions of a backend that have been idle for `idle_ms`, or for less where responses
         are certainly complete; returns how many. Any thread; may wait for the workers."""

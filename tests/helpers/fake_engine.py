@@ -72,6 +72,7 @@ class FakeEngine:
     kill_error: Exception | None = None
     draining: dict[int, bool] = field(default_factory=dict)
     spreads: dict[int, int] = field(default_factory=dict)
+    cold: dict[int, int] = field(default_factory=dict)
     closed_idle: list[tuple[int, int, int]] = field(default_factory=list)
     compiled: int = 0
     killed_sessions: list[int] = field(default_factory=list)
@@ -180,6 +181,9 @@ class FakeEngine:
         self.draining |= dict.fromkeys(slots, draining)
         self.spreads |= dict.fromkeys(slots, spread_ms)
         return 0
+
+    def set_cold(self, slots: Sequence[int], responses: int) -> None:
+        self.cold |= dict.fromkeys(slots, responses)
 
     def close_idle(self, slot: int, limit: int, idle_ms: int) -> int:
         self.closed_idle.append((slot, limit, idle_ms))
