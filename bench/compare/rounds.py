@@ -81,7 +81,8 @@ def _measure(bench: Bench, number: int, scenario: Scenario, subject: Subject, se
     if scenario.fills_ports:
         _wait_for_ports()
     with _directory() as directory:
-        site = Site(directory, bench.cpu, bench.port, bench.backends, GREETINGS[scenario.protocol])
+        greeting = GREETINGS[scenario.protocol]
+        site = Site(directory, bench.cpu, bench.port, bench.backends, greeting, scenario.streams)
         with subject.started(site) as started:
             _warm_up(bench, scenario, started, directory)
             outcome, metrics = _run(bench, scenario, started, server, directory)

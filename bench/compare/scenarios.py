@@ -11,7 +11,8 @@ CLIENT_ADDRESSES = "127.0.2.1:0+16"
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """`arguments` and `quick` go to the load generator. `memory` also counts bytes per connection. `protocol` is what
-    the load speaks: subjects that do not speak it are left out.
+    the load speaks: subjects that do not speak it are left out. With `streams`, a piece of a response must not wait for
+    the next one.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Scenario:
     arguments: tuple[str, ...]
     quick: tuple[str, ...]
     protocol: str = TCP
+    streams: bool = False
     memory: bool = False
     fills_ports: bool = False
     hold_seconds: float = 0.0
@@ -83,6 +85,7 @@ SCENARIOS = (
         ("http-stream", *_stream(3)[1:]),
         ("http-stream", *_stream(0.75)[1:]),
         HTTP,
+        streams=True,
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

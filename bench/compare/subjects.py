@@ -23,7 +23,7 @@ PIPE_BYTES = 1 << 20
 class Site:
     """Where a subject runs: its directory, its CPU, the port it listens on, and its servers.
 
-    The servers reply to `greeting`, if there is one.
+    The servers reply to `greeting`, if there is one. With `streams`, a piece of a response must not wait for the next.
     """
 
     directory: Path
@@ -31,6 +31,7 @@ class Site:
     port: int
     backends: Sequence[str]
     greeting: Greeting | None = ECHO
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class HAProxy(Balancer):
 
     def command(self, site: Site) -> list[str]:
         servers = "".join(f"    server s{i} {backend}\n" for i, backend in enumerate(site.backends))
+        prompt = "option http-no-delay" if site.streams and self.mode == "http" else ""
         path = site.directory / f"{self.name}.cfg"
         path.write_text(f"""\
 global
@@ -150,6 +152,7 @@ defaults
     mode {self.mode}
     balance {self.balance}
     {self.splicing}
+    {prompt}
     timeout connect 5s
     timeout client 1h
     timeout server 1h

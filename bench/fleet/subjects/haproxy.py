@@ -17,7 +17,8 @@ COMMAND_SECONDS = 5.0
 
 class HAProxy(Subject):
     """`mode` is `tcp` or `http`. In HTTP mode requests are placed one by one, on backend connections that clients share
-    (`http-reuse safe`, the default). `server` has further words of each server line.
+    (`http-reuse safe`, the default), and tokens do not wait for further ones. `server` has further words of each server
+    line.
     """
 
     family = "haproxy"
@@ -34,6 +35,7 @@ class HAProxy(Subject):
 
     def command(self, site: Site) -> list[str]:
         servers = "".join(self._server(replica) for replica in site.replicas)
+        prompt = "    option http-no-delay\n" if self._mode == "http" else ""
         path = site.directory / "haproxy.cfg"
         path.write_text(f"""\
 global
@@ -50,7 +52,7 @@ defaults
 listen fleet
     bind 127.0.0.1:{site.port}
     balance {self._balance}
-    option httpchk GET /health
+{prompt}    option httpchk GET /health
     http-check expect status 200
 {servers}{self._server(site.coming, "disabled")}""")
         return balancers.haproxy_command(self._binary, path)
