@@ -93,6 +93,25 @@ TEST(a_group_without_a_usable_member_has_an_empty_sequence) {
     lb_group_fini(&group);
 }
 
+TEST(a_backend_is_found_by_its_index_wherever_the_group_begins) {
+    struct members members;
+    struct lb_group group;
+
+    members_init(&members, (uint32_t[]){1, 1, 1, 1}, (bool[]){true, true, true, true});
+    group = group_of(&members);
+    for (uint32_t i = 0; i < N; i++)
+        CHECK(lb_group_find(&group, i) == &members.backends[i]);
+    CHECK(lb_group_find(&group, N) == NULL);
+    CHECK(lb_group_find(&group, UINT32_MAX) == NULL);
+    for (uint32_t i = 0; i < N; i++)
+        members.backends[i].index = 5 + 3 * i;
+    for (uint32_t index = 0; index < 20; index++) {
+        const struct lb_backend *expected =
+            index >= 5 && index < 5 + 3 * N && (index - 5) % 3 == 0 ? &members.backends[(index - 5) / 3] : NULL;
+        CHECK(lb_group_find(&group, index) == expected);
+    }
+}
+
 TEST(a_group_of_none_is_built_too) {
     struct lb_group group = {0};
 

@@ -28,7 +28,8 @@ struct world {
     struct lb_snapshot *snapshot;
     const struct lb_pool *pool;
     struct lb_rng rng;
-    uint32_t max_load;
+    uint32_t max_load, queue_size;
+    enum l4lb_protocol protocol;
 };
 
 static inline void world_init(struct world *world, size_t n) {
@@ -53,6 +54,8 @@ static inline int try_publish(struct world *world, enum l4lb_balance balance, si
                                     .balance = balance,
                                     .table_size = 1009,
                                     .max_load = world->max_load,
+                                    .queue_size = world->queue_size,
+                                    .protocol = world->protocol,
                                     .connect_ms = 1,
                                     .timeouts.idle_ms = 1,
                                     .timeouts.half_close_ms = 1,
