@@ -324,11 +324,8 @@ static const struct lb_backend *find(const struct lb_pool *pool, const struct lb
 /* The backend that the request goes to unless another one is better, or NULL. */
 static const struct lb_backend *current_of(const struct lb_pool *pool, const struct lb_group *group,
                                            const struct lb_balance_request *request) {
-    const struct lb_backend *current;
+    const struct lb_backend *current = find(pool, group, request, request->current);
 
-    if (!request->has_current || !pool->algorithm->keeps_current)
-        return NULL;
-    current = find(pool, group, request, request->current);
     for (uint32_t i = 0; current == NULL && i < request->n_held; i++)
         current = find(pool, group, request, request->held[i]);
     return current;
@@ -343,26 +340,43 @@ static bool is_better(const struct lb_pool *pool, const struct lb_balance_reques
     return compare_share(with.first, other, without.first, current) <= 0;
 }
 
-int lb_algorithm_pick(const struct lb_pool *pool, const struct lb_group *group,
-                      const struct lb_balance_request *request, struct lb_rng *rng) {
-    const struct lb_backend *current = current_of(pool, group, request);
+/* Reserve the current backend, or the chosen one if that is better. -EAGAIN if there is no current one. */
+static int keep_or_move(const struct lb_pool *pool, const struct lb_group *group,
+                        const struct lb_balance_request *request, struct lb_rng *rng) {
+    const struct lb_backend *current = current_of(pool, group, request), *chosen;
 
-    if (current != NULL && turns(current) == 0 && reserve(pool, request, current))
-        return (int)current->index;
-    for (int i = 0; i < CHOICES_MAX; i++) {
-        const struct lb_backend *chosen = pool->algorithm->choose(pool, group, request, rng);
-        if (chosen == NULL)
-            return -EAGAIN;
-        if (current != NULL && !is_better(pool, request, chosen, current))
-            chosen = current;
-        if (reserve(pool, request, chosen))
+    if (current == NULL)
+        return -EAGAIN;
+    if (turns(current) > 0) {
+        chosen = pool->algorithm->choose(pool, group, request, rng);
+        if (chosen != NULL && is_better(pool, request, chosen, current) && reserve(pool, request, chosen))
             return (int)chosen->index;
-        if (chosen == current)
-            current = NULL;
     }
+    return reserve(pool, request, current) ? (int)current->index : -EAGAIN;
+}
+
+static int reserve_any(const struct lb_pool *pool, const struct lb_group *group,
+                       const struct lb_balance_request *request) {
     for (uint32_t i = 0; i < group->n_backends; i++) {
         if (lb_algorithm_reserve(pool, request, &group->backends[i]))
             return (int)group->backends[i].index;
     }
     return -EAGAIN;
+}
+
+int lb_algorithm_pick(const struct lb_pool *pool, const struct lb_group *group,
+                      const struct lb_balance_request *request, struct lb_rng *rng) {
+    if (request->has_current && pool->algorithm->keeps_current) {
+        int at = keep_or_move(pool, group, request, rng);
+        if (at >= 0)
+            return at;
+    }
+    for (int i = 0; i < CHOICES_MAX; i++) {
+        const struct lb_backend *chosen = pool->algorithm->choose(pool, group, request, rng);
+        if (chosen == NULL)
+            return -EAGAIN;
+        if (reserve(pool, request, chosen))
+            return (int)chosen->index;
+    }
+    return reserve_any(pool, group, request);
 }

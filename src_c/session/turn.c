@@ -11,14 +11,20 @@
 #include "session/account.h"
 #include "session/deadline.h"
 
-static void count(struct lb_worker *worker, struct lb_session *session, unsigned events) {
-    struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
+/* The backend may be warm after this response. Rare, and so out of line. */
+__attribute__((cold)) static void warm(struct lb_worker *worker, const struct lb_session *session) {
+    if (lb_backend_responded(lb_account_shared(worker, session)))
+        lb_queue_grant(lb_account_queue(worker, session));
+}
 
-    if ((events & LB_TURN_ENDED) != 0) {
+static void count(struct lb_worker *worker, struct lb_session *session, unsigned events) {
+    struct l4lb_backend_stats *counters;
+
+    if ((events & LB_TURN_ENDED) != 0 && lb_backend_is_cold(lb_account_shared(worker, session)))
+        warm(worker, session);
+    counters = lb_account_counters(worker, session);
+    if ((events & LB_TURN_ENDED) != 0)
         lb_histogram_add(&counters->turn, session->phase.duration_ns / LB_NS_PER_US);
-        if (lb_backend_responded(lb_account_shared(worker, session)))
-            lb_queue_grant(lb_account_queue(worker, session));
-    }
     if ((events & LB_TURN_BEGAN) != 0) {
         lb_count_add(&counters->turns_total, 1);
         lb_claim_end_reservation(&session->claim, &worker->runtime->shared);

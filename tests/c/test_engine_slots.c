@@ -3,6 +3,9 @@
 #include "balancer.h"
 
 #include "base/bounds.h"
+#include "base/count.h"
+#include "session/worker.h"
+#include "worker/engine.h"
 
 TEST(a_slot_is_given_back_only_when_nothing_uses_it) {
     static struct balancer balancer;
@@ -117,6 +120,48 @@ TEST(pulses_of_many_backends_say_what_each_ones_numbers_say) {
     slots[BACKENDS] = UINT32_MAX;
     CHECK_EQ(l4lb_read_summaries(balancer.engine, slots, BACKENDS + 1, summaries), -EINVAL);
     CHECK_OK(l4lb_read_summaries(balancer.engine, NULL, 0, NULL));
+    balancer_fini(&balancer);
+}
+
+TEST(a_backend_is_cold_until_its_slot_is_given_back) {
+    static struct balancer balancer;
+    struct l4lb_backend_summary summaries[2];
+    uint32_t slots[3], slot;
+
+    balancer_echo(&balancer, &usual);
+    slots[0] = take_slot(balancer.engine, L4LB_SLOT_BACKEND);
+    slots[1] = balancer.backends[0].slot;
+    CHECK_OK(l4lb_set_cold(balancer.engine, slots, 2, 3));
+    CHECK_OK(l4lb_read_summaries(balancer.engine, slots, 2, summaries));
+    CHECK_EQ(summaries[0].cold_left, 3);
+    CHECK_EQ(summaries[1].cold_left, 3);
+    slots[2] = UINT32_MAX;
+    CHECK_EQ(l4lb_set_cold(balancer.engine, slots, 3, 7), -EINVAL);
+    CHECK_OK(l4lb_set_cold(balancer.engine, NULL, 0, 7));
+    CHECK_OK(l4lb_read_summaries(balancer.engine, slots, 2, summaries));
+    CHECK_EQ(summaries[0].cold_left, 3);
+    CHECK_OK(l4lb_slot_give(balancer.engine, L4LB_SLOT_BACKEND, slots[0]));
+    while ((slot = take_slot(balancer.engine, L4LB_SLOT_BACKEND)) != slots[0])
+        CHECK_OK(l4lb_slot_give(balancer.engine, L4LB_SLOT_BACKEND, slot));
+    CHECK_OK(l4lb_read_summaries(balancer.engine, slots, 1, summaries));
+    CHECK_EQ(summaries[0].cold_left, 0);
+    balancer_fini(&balancer);
+}
+
+TEST(a_summary_adds_up_responses_and_counts_those_of_5xx) {
+    static struct balancer balancer;
+    struct l4lb_backend_summary summary;
+
+    balancer_echo(&balancer, &usual);
+    for (uint64_t class = 0; class < L4LB_N_STATUS_CLASS; class ++) {
+        uint64_t *count = &balancer.engine->runtime.workers[class % WORKERS]
+                               .counters.backends[balancer.backends[0].slot]
+                               .responses[class];
+        lb_count_add(count, 1 + 10 * class);
+    }
+    CHECK_OK(l4lb_read_summaries(balancer.engine, &balancer.backends[0].slot, 1, &summary));
+    CHECK_EQ(summary.responses_total, 6 + 10 * 15);
+    CHECK_EQ(summary.server_errors_total, 41);
     balancer_fini(&balancer);
 }
 

@@ -334,7 +334,7 @@ TEST(an_idle_backend_is_kept_without_a_look_at_the_others) {
 
 /* ---- many workers ------------------------------------------------------------------------------------------------ */
 
-enum { RACERS = 4, RACED = 5, ROUNDS = 4000 };
+enum { RACERS = 4, RACED = 2, ROUNDS = 20000 };
 
 struct racer {
     struct world *world;
@@ -383,8 +383,8 @@ TEST(no_limit_is_exceeded_however_many_workers_place_requests) {
         pthread_t threads[RACERS];
         follow(&world, RACED);
         for (size_t i = 0; i < RACED; i++) {
-            world.backends[i].busy_max = 1 + (uint32_t)i % 2;
-            world.backends[i].connections_max = 2;
+            world.backends[i].busy_max = 1;
+            world.backends[i].connections_max = 3;
         }
         publish(&world, (enum l4lb_balance)balance, RACED);
         for (uint64_t i = 0; i < RACERS; i++) {
@@ -393,7 +393,7 @@ TEST(no_limit_is_exceeded_however_many_workers_place_requests) {
         }
         for (int i = 0; i < RACERS; i++) {
             CHECK_EQ(pthread_join(threads[i], NULL), 0);
-            CHECK(racers[i].served > ROUNDS / 2);
+            CHECK(racers[i].served > 0);
         }
         for (size_t i = 0; i < RACED; i++) {
             CHECK_EQ(connections(&world, i), 0);

@@ -183,4 +183,62 @@ TEST(no_turn_outlives_its_backend) {
     lone_fini(&lone);
 }
 
+/* A turn whose response is complete. */
+static void turn(struct lb_session *session) {
+    request(session);
+    pass_ms(1);
+    lb_turn_server_bytes(&lone.worker, session, RESPONSE, false);
+    pass_ms(LB_SILENCE_MAX_MS + 1);
+    lb_turn_expire(&lone.worker, session);
+}
+
+static uint32_t cold_left(void) { return atomic_load(&lone.runtime.shared.backends[0].cold_left); }
+
+TEST(each_complete_response_makes_a_cold_backend_warmer) {
+    struct lb_session *session;
+    int client;
+
+    lone_init(&lone);
+    session = connected(&client);
+    atomic_store(&lone.runtime.shared.backends[0].cold_left, 2);
+    turn(session);
+    CHECK_EQ(cold_left(), 1);
+    request(session);
+    lb_turn_end(&lone.worker, session); /* without a response */
+    CHECK_EQ(cold_left(), 1);
+    turn(session);
+    CHECK_EQ(cold_left(), 0);
+    turn(session);
+    CHECK_EQ(cold_left(), 0);
+    (void)close(client);
+    lone_fini(&lone);
+}
+
+TEST(when_a_backend_is_no_longer_cold_all_that_waited_for_it_are_granted) {
+    enum { CLIENTS = 5 };
+    int clients[CLIENTS];
+
+    lone_init(&lone);
+    lone.pool.queue_size = CLIENTS;
+    lone.pool.queue_ms = LONE_LONG_MS;
+    lone.backends[0].cold_busy_max = 1;
+    lone_publish(&lone);
+    atomic_store(&lone.runtime.shared.backends[0].cold_left, 1);
+    for (int i = 0; i < CLIENTS; i++)
+        clients[i] = lone_client(&lone);
+    LONE_UNTIL(&lone,
+               lone_in_state(&lone, LB_SESSION_RELAY) == 1 && lone_in_state(&lone, LB_SESSION_QUEUE) == CLIENTS - 1);
+    for (uint32_t index = 0;; index++) {
+        struct lb_session *session = lb_session_table_next(&lone.worker.sessions, index);
+        if (session->state != LB_SESSION_RELAY)
+            continue;
+        turn(session);
+        break;
+    }
+    LONE_UNTIL(&lone, lone_in_state(&lone, LB_SESSION_RELAY) == CLIENTS);
+    for (int i = 0; i < CLIENTS; i++)
+        (void)close(clients[i]);
+    lone_fini(&lone);
+}
+
 TEST_MAIN()
