@@ -6,17 +6,17 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/hash.h"
 #include "config/balance.h"
 #include "config/snapshot.h"
-#include "base/hash.h"
 #include "shared/shared.h"
+#include "shared/stick_table.h"
 #include "structures/lpm.h"
 #include "structures/maglev.h"
-#include "shared/stick_table.h"
 
 enum { CLIENTS = 100000, TTL_MS = 1800000 };
 enum { PREFIXES = 100000, LOOKUPS = 2000000, BACKENDS = 1000, TABLE = 65537, REPEATS = 5 };
-enum { PICKS = 1000000, PICKED = 10 };
+enum { PICKS = 1000000, PICKED = 10, PICKED_MAX = 200 };
 
 static double now(void) {
     struct timespec time;
@@ -105,27 +105,76 @@ static void time_maglev(void) {
     (void)printf("maglev table, %d backends, weights 1 to 10|%.2f|ms\n", BACKENDS, weighted * 1e3);
 }
 
-/* Nanoseconds of a pick, and of giving its place back. */
-static double time_pool(const struct l4lb_pool_config *pool) {
+static const struct sockaddr pick_address = {.sa_family = AF_INET};
+static struct l4lb_backend_config pick_backends[PICKED_MAX];
+static char pick_names[PICKED_MAX][32];
+
+static struct l4lb_pool_config pick_pool(enum l4lb_balance balance, uint32_t n, uint32_t zones) {
+    for (uint32_t i = 0; i < n; i++) {
+        (void)snprintf(pick_names[i], sizeof pick_names[i], "10.0.0.%u:8000", i);
+        pick_backends[i] = (struct l4lb_backend_config){.slot = i,
+                                                        .weight = 1,
+                                                        .usable = 1,
+                                                        .zone = zones == 1 ? 0 : i % zones + 1,
+                                                        .name = pick_names[i],
+                                                        .address = &pick_address,
+                                                        .address_len = sizeof pick_address};
+    }
+    return (struct l4lb_pool_config){.balance = balance,
+                                     .protocol = L4LB_PROTOCOL_HTTP1,
+                                     .table_size = TABLE,
+                                     .connect_ms = 1,
+                                     .timeouts.idle_ms = 1,
+                                     .timeouts.half_close_ms = 1,
+                                     .backends = pick_backends,
+                                     .n_backends = n};
+}
+
+/* What is asked for. */
+enum asker { NEW_SESSION, IDLE_CURRENT, BUSY_CURRENT };
+
+static void give_back(const struct lb_backend *backend, bool held) {
+    lb_capacity_release(&backend->shared->turns);
+    if (!held)
+        lb_capacity_release(&backend->shared->connections);
+}
+
+static double time_asker(const struct lb_pool *pool, enum asker asker) {
+    struct lb_rng rng;
+    double start;
+
+    lb_rng_init(&rng, 1);
+    /* Every backend has the same load, so that requests are picked for and stay. */
+    for (uint32_t i = 0; i < pool->n_backends; i++)
+        atomic_store(&pool->backends[i].shared->turns, asker == BUSY_CURRENT);
+    start = now();
+    for (uint64_t i = 0; i < PICKS; i++) {
+        uint32_t current = (uint32_t)i % pool->n_backends;
+        struct lb_balance_request request = {.hash = lb_hash_mix(i), .zone = 1 + (uint32_t)i % 2};
+        int at;
+        if (asker != NEW_SESSION) {
+            request.has_current = true;
+            request.current = request.held[0] = pool->backends[current].slot;
+            request.n_held = 1;
+        }
+        at = lb_balance_pick(pool, &request, &rng);
+        check(at);
+        give_back(&pool->backends[at], request.n_held == 1 && (uint32_t)at == current);
+    }
+    return (now() - start) / PICKS;
+}
+
+/* Nanoseconds of a pick, and of giving back what it reserved. */
+static double time_pool(const struct l4lb_pool_config *pool, enum asker asker) {
     struct l4lb_config config = {.pools = pool, .n_pools = 1};
     struct lb_snapshot *snapshot;
     struct lb_shared shared;
-    struct lb_rng rng;
     double best = 0;
 
     check(lb_shared_init(&shared));
     check(lb_snapshot_new(&config, 1, &shared, NULL, &snapshot));
-    lb_rng_init(&rng, 1);
-    for (int repeat = 0; repeat < REPEATS; repeat++) {
-        double start = now();
-        for (uint64_t i = 0; i < PICKS; i++) {
-            struct lb_balance_request request = {.hash = lb_hash_mix(i), .zone = 1 + (uint32_t)i % 2};
-            int at = lb_balance_pick(&snapshot->pools[0], &request, &rng);
-            check(at);
-            lb_capacity_release(&snapshot->pools[0].backends[at].shared->connections);
-        }
-        best = least(best, (now() - start) / PICKS);
-    }
+    for (int repeat = 0; repeat < REPEATS; repeat++)
+        best = least(best, time_asker(&snapshot->pools[0], asker));
     lb_snapshot_free(snapshot);
     lb_shared_fini(&shared);
     return best * 1e9;
@@ -140,28 +189,29 @@ static void time_picks(void) {
                       {L4LB_POWER_OF_TWO, "power_of_two"},
                       {L4LB_MAGLEV, "maglev"},
                       {L4LB_FIRST, "first"}};
-    static const struct sockaddr address = {.sa_family = AF_INET};
-    static struct l4lb_backend_config backends[PICKED];
-    static char names[PICKED][32];
 
-    for (uint32_t i = 0; i < PICKED; i++) {
-        (void)snprintf(names[i], sizeof names[i], "10.0.0.%u:8000", i);
-        backends[i] = (struct l4lb_backend_config){
-            .slot = i, .weight = 1, .usable = 1, .name = names[i], .address = &address, .address_len = sizeof address};
-    }
     for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
-        struct l4lb_pool_config pool = {.balance = algorithms[i].balance,
-                                        .table_size = TABLE,
-                                        .connect_ms = 1,
-                                        .timeouts.idle_ms = 1,
-                                        .timeouts.half_close_ms = 1,
-                                        .backends = backends,
-                                        .n_backends = PICKED};
         for (uint32_t zones = 1; zones <= 2; zones++) {
-            for (uint32_t at = 0; at < PICKED; at++)
-                backends[at].zone = zones == 1 ? 0 : at % 2 + 1;
+            struct l4lb_pool_config pool = pick_pool(algorithms[i].balance, PICKED, zones);
+            pool.protocol = L4LB_PROTOCOL_TCP;
             (void)printf("pick of %d backends%s, %s|%.1f|ns\n", PICKED, zones == 1 ? "" : " in two zones",
-                         algorithms[i].name, time_pool(&pool));
+                         algorithms[i].name, time_pool(&pool, NEW_SESSION));
+        }
+    }
+}
+
+/* Picks for one more request of a session, beside those for a new one. */
+static void time_keeps(void) {
+    static const char *const askers[] = {[NEW_SESSION] = "new session",
+                                         [IDLE_CURRENT] = "request, idle backend",
+                                         [BUSY_CURRENT] = "request, busy backend"};
+    static const uint32_t sizes[] = {7, PICKED_MAX};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (uint32_t asker = NEW_SESSION; asker <= BUSY_CURRENT; asker++) {
+            struct l4lb_pool_config pool = pick_pool(L4LB_LEAST_BUSY, sizes[i], 1);
+            (void)printf("pick of %u backends, least_busy, %s|%.1f|ns\n", sizes[i], askers[asker],
+                         time_pool(&pool, (enum asker)asker));
         }
     }
 }
@@ -228,6 +278,7 @@ int main(void) {
     time_lpm();
     time_maglev();
     time_picks();
+    time_keeps();
     time_sticky();
     return 0;
 }
