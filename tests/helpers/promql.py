@@ -8,13 +8,13 @@ import promql_parser as promql
 from prometheus_client.parser import text_string_to_metric_families
 
 from l4lb.admin import metrics
-from l4lb.engine._native import CLOSE_REASONS, REJECT_REASONS
+from l4lb.engine._native import CLOSE_REASONS, PIN_REASONS, REJECT_REASONS
 from tests.admin.fake_control import exhaustive_status
 
 SCRAPED = {"job", "instance", "namespace", "pod", "le"}
 """Labels that Prometheus adds, and that of buckets."""
 
-REASONS = {reason for reason, _ in CLOSE_REASONS} | set(REJECT_REASONS)
+REASONS = {reason for reason, _ in CLOSE_REASONS} | {*REJECT_REASONS, *PIN_REASONS[1:]}
 
 
 @cache
