@@ -34,7 +34,12 @@ def pinned(cpu: int) -> Callable[[], None]:
 def running(command: Sequence[str], *, cpu: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process for the time of the block; its output goes to `log`."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, preexec_fn=pinned(cpu), cwd=ROOT)
+        try:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, preexec_fn=pinned(cpu), cwd=ROOT
+            )
+        except OSError as error:
+            raise BenchError(f"{command[0]} does not run: {error}") from error
     try:
         yield process
     finally:
