@@ -359,7 +359,7 @@ enum l4lb_reject {
     X(UNREQUESTED, "unrequested", \
       "The backend sent bytes that no request had asked for.") \
     X(UPGRADE, "upgrade", \
-      "The connection changed to another protocol: a response 101, or 2xx to a CONNECT.") \
+      "The connection changes to another protocol: a response 101, or a CONNECT.") \
     X(CREDENTIAL, "credential", \
       "The connection is the credential: `WWW-Authenticate` NTLM or Negotiate.") \
     X(RESOURCE, "resource", \

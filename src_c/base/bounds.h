@@ -126,6 +126,12 @@ enum {
     /* Shorter reads neither begin a request during a response nor resume a response that was complete. */
     LB_NOISE_BYTES = 64,
 
+    /* Requests without a response that an exchange keeps apart. A client that pipelines more of them gains little from
+     * being balanced. */
+    LB_OUTSTANDING_MAX = 16,
+    /* A request is kept to be sent again only up to this size: what one buffer of a relay holds. */
+    LB_RESEND_BYTES_MAX = LB_COPY_BYTES,
+
     /* Failed backends that a session remembers, so that it does not try them again. */
     LB_TRIED_MAX = 4,
 

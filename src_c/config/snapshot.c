@@ -103,6 +103,7 @@ static int build_pool(struct lb_pool *pool, const struct l4lb_pool_config *confi
     if (config->slot >= LB_POOL_SLOTS || config->n_backends > LB_BACKEND_SLOTS || config->connect_ms == 0 ||
         config->timeouts.idle_ms == 0 || config->timeouts.half_close_ms == 0 || config->balance >= L4LB_N_BALANCE ||
         config->hash_key > L4LB_HASH_SNI || config->send_proxy > L4LB_SEND_PROXY_V2 ||
+        config->protocol > L4LB_PROTOCOL_HTTP1 || config->resend > L4LB_RESEND_ALL ||
         config->retries > L4LB_RETRIES_MAX)
         return -EINVAL;
     pool->algorithm = &lb_algorithms[config->balance];
@@ -254,7 +255,8 @@ int lb_snapshot_new(const struct l4lb_config *config, uint32_t n_workers, struct
     struct lb_snapshot *snapshot;
     int result = -ENOMEM;
 
-    if ((config->events & ~(uint32_t)(L4LB_EVENT_OPEN | L4LB_EVENT_INTERVAL | L4LB_EVENT_CLOSE)) != 0)
+    if ((config->events & ~(uint32_t)(L4LB_EVENT_OPEN | L4LB_EVENT_INTERVAL | L4LB_EVENT_CLOSE | L4LB_EVENT_REQUEST)) !=
+        0)
         return -EINVAL;
     snapshot = calloc(1, sizeof *snapshot);
     if (snapshot == NULL)

@@ -3,7 +3,8 @@
  * poll_tag - what epoll carries for each descriptor.
  *
  * The tag of a session has its index and generation. So an event that was collected before the session ended is
- * recognised and dropped, although its descriptor may belong to another session by then.
+ * recognised and dropped, although its descriptor may belong to another session by then. The serial tells a backend
+ * connection from those before it and from parked ones of the same session.
  *
  * Owner:   any thread.
  * Memory:  none.
@@ -24,15 +25,18 @@ struct lb_poll_tag {
     enum lb_poll_kind kind;
     uint32_t number;     /* index of a session, or descriptor of a listening socket */
     uint32_t generation; /* of a session */
+    uint8_t serial;      /* of a backend connection; 0 in any other tag */
 };
 
 static inline uint64_t lb_poll_pack(struct lb_poll_tag tag) {
-    return (uint64_t)tag.generation << 32 | tag.number << 2 | (uint32_t)tag.kind;
+    return (uint64_t)tag.generation << 32 | tag.number << 10 | (uint32_t)tag.serial << 2 | (uint32_t)tag.kind;
 }
 
 static inline struct lb_poll_tag lb_poll_unpack(uint64_t data) {
-    return (struct lb_poll_tag){
-        .kind = (enum lb_poll_kind)(data & 3), .number = (uint32_t)data >> 2, .generation = (uint32_t)(data >> 32)};
+    return (struct lb_poll_tag){.kind = (enum lb_poll_kind)(data & 3),
+                                .number = (uint32_t)data >> 10,
+                                .generation = (uint32_t)(data >> 32),
+                                .serial = (uint8_t)(data >> 2)};
 }
 
 LB_MUST_CHECK static inline int lb_poll_add(int epoll_fd, int fd, uint32_t events, struct lb_poll_tag tag) {

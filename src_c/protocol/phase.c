@@ -5,7 +5,7 @@
 #include "base/bounds.h"
 #include "base/clock.h"
 
-static void begin(struct lb_phase *phase, uint64_t now_ns) {
+void lb_phase_begin(struct lb_phase *phase, uint64_t now_ns) {
     phase->state = LB_PHASE_WAIT;
     phase->turns++;
     phase->reported = false;
@@ -59,7 +59,7 @@ unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns
     switch ((enum lb_phase_state)phase->state) {
     case LB_PHASE_NEW:
     case LB_PHASE_IDLE:
-        begin(phase, now_ns);
+        lb_phase_begin(phase, now_ns);
         return proven | LB_TURN_BEGAN;
     case LB_PHASE_WAIT:
         phase->client_ns = now_ns;
@@ -70,7 +70,7 @@ unsigned lb_phase_client(struct lb_phase *phase, uint64_t bytes, uint64_t now_ns
             return 0;
         }
         ended = end(phase);
-        begin(phase, now_ns);
+        lb_phase_begin(phase, now_ns);
         return proven | ended | LB_TURN_BEGAN;
     }
     return 0;
@@ -132,8 +132,21 @@ void lb_phase_pace(struct lb_phase *phase, uint64_t bytes, bool waits, uint64_t 
     phase->small_pieces = true;
 }
 
+void lb_phase_respond(struct lb_phase *phase, uint64_t now_ns) {
+    phase->state = LB_PHASE_STREAM;
+    phase->expected = LB_END_UNKNOWN;
+    phase->server_ns = now_ns;
+}
+
+void lb_phase_complete(struct lb_phase *phase, uint64_t now_ns) {
+    phase->state = LB_PHASE_IDLE;
+    phase->expected = LB_END_LAST;
+    phase->server_ns = now_ns;
+    (void)end(phase);
+}
+
 uint64_t lb_phase_ends_ns(const struct lb_phase *phase) {
-    return phase->state == LB_PHASE_STREAM ? phase->server_ns + patience_ns(phase) : UINT64_MAX;
+    return phase->state == LB_PHASE_STREAM && !phase->exact ? phase->server_ns + patience_ns(phase) : UINT64_MAX;
 }
 
 unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns) {

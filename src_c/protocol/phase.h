@@ -45,6 +45,7 @@ struct lb_phase {
     uint8_t state;         /* enum lb_phase_state */
     bool has_gap : 1;      /* `gap_us` is valid */
     bool reported : 1;     /* the end of this turn was reported, perhaps too early */
+    bool exact : 1;        /* the owner knows when requests begin and responses end (exchange.h): nothing is guessed */
     bool open : 1;         /* `piece` is not complete: nothing can be said about it yet */
     bool small_pieces : 1; /* since `small_pieces_tick`, the response comes in small pieces that the client takes at
                               once */
@@ -78,7 +79,13 @@ unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns);
 /* The backend has closed its side: no response goes on. */
 unsigned lb_phase_end(struct lb_phase *phase);
 
-/* When the turn ends if no bytes come; UINT64_MAX unless the backend responds. */
+/* Where the owner is `exact`: a request begins; the backend responds to it; its response is complete. */
+void lb_phase_begin(struct lb_phase *phase, uint64_t now_ns);
+void lb_phase_respond(struct lb_phase *phase, uint64_t now_ns);
+void lb_phase_complete(struct lb_phase *phase, uint64_t now_ns);
+
+/* When the turn ends if no bytes come; UINT64_MAX unless the backend responds, and where
+ * the owner is exact. */
 uint64_t lb_phase_ends_ns(const struct lb_phase *phase);
 
 /* True while a request is in flight. */

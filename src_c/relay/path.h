@@ -28,6 +28,7 @@
 #include "kernel/buffer.h"
 #include "kernel/pipe.h"
 #include "l4lb.h"
+#include "protocol/exchange.h"
 #include "protocol/h2.h"
 
 struct lb_splice;
@@ -45,6 +46,7 @@ struct lb_relay {
     bool sink_gone;   /* the sink broke: bytes for it are dropped */
     bool may_request; /* bytes of the client that may ask for something came, and no turn has taken note yet */
     struct lb_h2 h2;
+    struct lb_exchange *exchange; /* follows the messages of both directions; NULL = not followed. Borrowed */
 };
 
 /* What the relays of one worker share. */
@@ -58,7 +60,11 @@ struct lb_relay_env {
     struct l4lb_worker_stats *stats;
 };
 
-/* True if every byte has to be seen, so that only COPY may move them. */
-static inline bool lb_relay_is_followed(const struct lb_relay *relay) { return lb_h2_follows(&relay->h2); }
+/* How many of the next bytes need not be seen, so that SPLICE may move them. */
+static inline uint64_t lb_relay_unseen(const struct lb_relay *relay) {
+    if (relay->exchange != NULL)
+        return lb_exchange_unseen(relay->exchange, relay->from_client);
+    return lb_h2_follows(&relay->h2) ? 0 : UINT64_MAX;
+}
 
 #endif

@@ -8,8 +8,10 @@
 
 static void note_bytes(struct lb_relay *relay, const uint8_t *data, uint32_t len, struct lb_relay_env *env) {
     relay->bytes += len;
-    if (!lb_relay_is_followed(relay) || lb_h2_take(&relay->h2, data, len))
+    if (!lb_h2_follows(&relay->h2) || lb_h2_take(&relay->h2, data, len))
         relay->may_request = true;
+    if (relay->exchange != NULL)
+        lb_exchange_take(relay->exchange, relay->from_client, data, len);
     lb_count_add(&env->stats->copied_bytes_total, len);
     relay->full_reads = len == LB_COPY_BYTES ? (uint8_t)(relay->full_reads + 1) : 0;
 }

@@ -113,7 +113,7 @@ static void read_failed(struct lb_relay *relay, struct lb_side *source, int erro
         lb_path_splice_leave(relay, env);
         return;
     }
-    if (error == EAGAIN && !splice->lowat && runs_fast(splice, env->now_ms))
+    if (error == EAGAIN && !splice->lowat && lb_relay_unseen(relay) >= LB_BULK_LOWAT && runs_fast(splice, env->now_ms))
         set_lowat(splice, env);
     relay->eof = lb_raw_read_failed(source, error) == LB_IO_BROKEN;
 }
@@ -123,17 +123,21 @@ static void note_bytes(struct lb_relay *relay, uint32_t len, struct lb_relay_env
 
     relay->bytes += len;
     relay->may_request = true;
+    if (relay->exchange != NULL)
+        lb_exchange_skip(relay->exchange, relay->from_client, len);
     relay->best_path = L4LB_PATH_SPLICE;
     splice->pipe->held += len;
     splice->short_reads = len < LB_SMALL_SPLICE_BYTES ? (uint8_t)(splice->short_reads + 1) : 0;
     continue_run(splice, len, env->now_ms);
+    if (splice->lowat && lb_relay_unseen(relay) < LB_BULK_LOWAT)
+        drop_lowat(splice);
     lb_list_append(splice->lowat ? &env->with_lowat : &env->with_pipe, &splice->link);
     lb_count_add(&env->stats->spliced_bytes_total, len);
 }
 
 void lb_path_splice_move(struct lb_relay *relay, struct lb_side *source, struct lb_relay_env *env) {
-    ssize_t n = splice(source->fd, NULL, relay->splice->pipe->write_fd, NULL, env->pipes.bytes,
-                       SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    size_t most = (size_t)LB_MIN((uint64_t)env->pipes.bytes, lb_relay_unseen(relay));
+    ssize_t n = splice(source->fd, NULL, relay->splice->pipe->write_fd, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
     if (n > 0)
         note_bytes(relay, (uint32_t)n, env);

@@ -11,7 +11,8 @@
  * is full, whatever the sizes of segments.
  *
  * A run is what moves without a pause and without a response. A long, fast run gets a low-water mark on its source, so
- * that the kernel wakes the worker less often. Whatever is below the mark waits until the relay is trimmed.
+ * that the kernel wakes the worker less often. Whatever is below the mark waits until the relay is trimmed. In a
+ * message whose length is known no byte beyond it is spliced, and the mark is given up before the tail.
  *
  * Owner:   one worker.
  * Memory:  a pipe and a `struct lb_splice` for each relay on this path.
@@ -42,13 +43,14 @@ struct lb_splice {
 /* True if the relay, on COPY, should change to SPLICE. */
 static inline bool lb_path_splice_pays(const struct lb_relay *relay, const struct lb_side *source,
                                        const struct lb_side *sink) {
-    return relay->full_reads >= LB_BULK_READS && !source->urgent && !lb_relay_is_followed(relay) &&
+    return relay->full_reads >= LB_BULK_READS && !source->urgent && lb_relay_unseen(relay) >= LB_COPY_BYTES &&
            lb_side_is_raw(source) && lb_side_is_raw(sink);
 }
 
-/* True if the relay, on SPLICE, should go back to COPY. splice(2) never gets past the mark of urgent data. */
+/* True if the relay, on SPLICE, should go back to COPY. The next bytes have to be seen, or they are few; and splice(2)
+ * never gets past the mark of urgent data. */
 static inline bool lb_path_splice_is_spent(const struct lb_splice *splice) {
-    return splice->short_reads >= LB_SMALL_SPLICES || splice->source->urgent;
+    return splice->short_reads >= LB_SMALL_SPLICES || splice->source->urgent || lb_relay_unseen(splice->relay) == 0;
 }
 
 /* Without a free pipe the relay stays on COPY, and is not asked again until it is bulk once more. */

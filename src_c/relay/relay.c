@@ -76,4 +76,10 @@ enum lb_relay_result lb_relay_work(struct lb_relay *relay, struct lb_side *sourc
     return result;
 }
 
+void lb_relay_restart(struct lb_relay *relay, struct lb_relay_env *env) {
+    leave_path(relay, env);
+    relay->eof = relay->finished = relay->sink_gone = false;
+    relay->full_reads = 0;
+}
+
 void lb_relay_fini(struct lb_relay *relay, struct lb_relay_env *env) { leave_path(relay, env); }

@@ -53,6 +53,10 @@ static inline bool lb_relay_is_done(const struct lb_relay *relay) {
     return relay->sink_gone || (relay->eof && !lb_relay_holds(relay));
 }
 
+/* One side is another connection from now on: what the relay owns is given back, and no end was seen. Its bytes still
+ * count. */
+void lb_relay_restart(struct lb_relay *relay, struct lb_relay_env *env);
+
 /* Give back what the relay owns. */
 void lb_relay_fini(struct lb_relay *relay, struct lb_relay_env *env);
 

@@ -41,6 +41,9 @@ uint32_t lb_account_waited_us(const struct lb_worker *worker, const struct lb_se
 void lb_account_describe(const struct lb_worker *worker, const struct lb_session *session,
                          struct l4lb_session_record *out);
 
+/* The response of a followed session's oldest request is complete: record it, if the snapshot asks for that. */
+void lb_account_record_request(struct lb_worker *worker, const struct lb_session *session);
+
 /* Put an event into the ring, if the snapshot asks for events of this kind. */
 void lb_account_record(struct lb_worker *worker, const struct lb_session *session, enum l4lb_event_kind event,
                        enum l4lb_close close);

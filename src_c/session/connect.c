@@ -16,6 +16,8 @@
 #include "kernel/transport.h"
 #include "session/account.h"
 #include "session/deadline.h"
+#include "session/followed.h"
+#include "session/parked.h"
 #include "session/session_sticky.h"
 
 _Static_assert(L4LB_RETRIES_MAX < UINT8_MAX, "attempts are counted in a byte");
@@ -36,14 +38,15 @@ static bool keeps_backend(struct lb_worker *worker, const struct lb_session *ses
 }
 
 /* The backend that the client is bound to, reserved; else -EAGAIN. */
-static int choose_bound(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+static int choose_bound(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool,
+                        const struct lb_balance_request *request) {
     uint32_t at;
 
     if (session->n_tried == 0)
-        return lb_session_sticky_pick(worker, session, pool);
+        return lb_session_sticky_pick(worker, session, pool, request);
     at = keeps_backend(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->claim.backend)
                                               : UINT32_MAX;
-    return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, &lb_balance_new_session, at);
+    return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, request, at);
 }
 
 /* The hash of the pool's key for this client. */
@@ -56,11 +59,27 @@ static uint64_t hash_of_client(const struct lb_session *session, const struct lb
     return lb_hash_bytes(session->peer.address, address_len, port);
 }
 
+/* What a followed session has already: its backend connections, and the backend of its last request. */
+static void note_held(const struct lb_session *session, struct lb_balance_request *request) {
+    const struct lb_followed *followed = session->followed;
+
+    if (followed == NULL)
+        return;
+    if (session->claim.has_capacity)
+        request->held[request->n_held++] = session->claim.backend;
+    for (uint32_t i = 0; i < followed->n_parked; i++)
+        request->held[request->n_held++] = followed->parked[i].claim.backend;
+    request->current = followed->backend;
+    request->has_current = followed->backend != UINT32_MAX;
+}
+
 static int choose(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     struct lb_balance_request request = {.n_tried = LB_MIN(session->n_tried, (uint32_t)LB_TRIED_MAX),
                                          .last_tried = session->claim.backend};
-    int at = choose_bound(worker, session, pool);
+    int at;
 
+    note_held(session, &request);
+    at = choose_bound(worker, session, pool, &request);
     if (at >= 0)
         return at;
     request.now_ms = worker->now_ms;
@@ -105,7 +124,7 @@ static void try_again_soon(struct lb_worker *worker, struct lb_session *session,
 /* 0 when the attempt is in progress, or will be repeated. */
 static int open_server(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
                        const struct lb_backend *backend) {
-    struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation};
+    struct lb_poll_tag tag = {LB_POLL_SERVER, session->index, session->generation, session->serial};
     int result = lb_sources_connect(pool->sources, worker->source_cursor++, (const struct sockaddr *)&backend->address,
                                     backend->address_len, &pool->config.tcp);
 
@@ -123,6 +142,27 @@ static int open_server(struct lb_worker *worker, struct lb_session *session, con
     }
     lb_deadline_arm(worker, session, session->attempt_ns / LB_NS_PER_MS + pool->config.connect_ms);
     return 0;
+}
+
+/* A turn of this backend is reserved. True if the session has a connection there. Otherwise it gets a new one, and a
+ * request that finds it closed had better not be sent twice: the backend may have seen it. */
+static bool take_held(struct lb_worker *worker, struct lb_session *session, uint32_t backend) {
+    struct lb_followed *followed = session->followed;
+    bool held =
+        (session->claim.has_capacity && session->claim.backend == backend) || lb_parked_take(worker, session, backend);
+
+    if (followed->exchange.n_outstanding == 0)
+        lb_exchange_keep_copy(&followed->exchange, held);
+    if (held) {
+        lb_claim_reserve_turn(&session->claim);
+        session->state = LB_SESSION_RELAY;
+        return true;
+    }
+    lb_parked_put(worker, session);
+    session->serial = ++followed->last_serial != 0 ? followed->last_serial : ++followed->last_serial;
+    session->responded = false;
+    session->state = LB_SESSION_CONNECT;
+    return false;
 }
 
 static int attempt(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool,
@@ -172,6 +212,9 @@ static bool has_given_up(const struct lb_session *session, const struct lb_pool 
 /* The client sent a FIN and nothing before it. */
 static bool has_nothing_to_ask(struct lb_session *session) {
     uint8_t byte;
+
+    if (lb_session_is_sending_again(session))
+        return false;
     return session->client.hup && lb_side_peek(&session->client, &byte, 1).io == LB_IO_END;
 }
 
@@ -199,6 +242,7 @@ static uint64_t patience_ms(const struct lb_session *session, const struct lb_po
 
 static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     struct lb_queue *queue = &pool->shared->queue;
+    struct lb_balance_request request = {0};
 
     if (session->state == LB_SESSION_QUEUE) {
         lb_queue_return(queue, &session->waiting);
@@ -213,7 +257,8 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
         lb_deadline_arm(worker, session, worker->now_ms + patience_ms(session, pool));
     }
     /* Capacity that was released before this session was queued has granted nothing. */
-    if (lb_balance_has_capacity(pool, &lb_balance_new_session))
+    note_held(session, &request);
+    if (lb_balance_has_capacity(pool, &request))
         lb_queue_grant(queue);
     return LB_CONNECT_PENDING;
 }
@@ -264,9 +309,14 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
         enum lb_connect result;
         int error;
 
-        if (at < 0)
+        if (at < 0) {
+            if (session->followed != NULL)
+                lb_parked_put(worker, session);
             return may_wait(pool) ? wait_in_line(worker, session, pool) : LB_CONNECT_FAILED;
+        }
         end_waiting(worker, session, pool);
+        if (session->followed != NULL && take_held(worker, session, pool->backends[at].slot))
+            return LB_CONNECT_HELD;
         error = attempt(worker, session, pool, &pool->backends[at]);
         if (error == 0)
             return LB_CONNECT_PENDING;

@@ -33,10 +33,12 @@
 enum lb_connect {
     LB_CONNECT_PENDING, /* connecting, queued, or waiting to retry */
     LB_CONNECT_READY,   /* connected */
+    LB_CONNECT_HELD,    /* the backend is one to which the session had a connection already (followed.h) */
     LB_CONNECT_FAILED,  /* close the session with session->close as the reason */
 };
 
-/* Pick a backend and begin to connect, or join the queue. */
+/* Pick a backend and begin to connect, or join the queue. A followed session parks the backend connection that it
+ * leaves. */
 LB_MUST_CHECK enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session);
 
 /* Abandon the attempt in progress, without counting a failure, and pick again. */

@@ -5,6 +5,7 @@
 #include "base/bounds.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "session/parked.h"
 
 #define OFF UINT64_MAX
 
@@ -57,7 +58,7 @@ uint64_t lb_deadline_turn_ms(const struct lb_session *session) {
 }
 
 static uint64_t first_turn_ms(const struct lb_session *session) {
-    return session->claim.first_turn_reserved ? last_ms(session) + LB_SILENCE_FIRST_MS : OFF;
+    return session->claim.turn_reserved ? last_ms(session) + LB_SILENCE_FIRST_MS : OFF;
 }
 
 /* HTTP/2 acknowledges a request with a few frames, long before the response. */
@@ -73,16 +74,31 @@ bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_sessio
            (may_be_acknowledgement(piece) || lb_end_model_is_reliable(&worker->counters.end_models[session->pool]));
 }
 
-/* When this session may begin to close: a fixed point of its own within the spread of the drain. */
-static uint64_t drain_begins_ms(const struct lb_backend_shared *backend, const struct lb_session *session,
-                                uint64_t draining_ms) {
-    uint64_t share = lb_hash_mix((uint64_t)session->generation << 32 | session->index) >> 32;
-    uint32_t spread_ms = atomic_load_explicit(&backend->drain_spread_ms, memory_order_relaxed);
+/* Since when the session is to close, 0 = it is not. A plain session closes with its backend. A followed one only gives
+ * up its connection to a backend that drains (place.h), and closes when the process stops. */
+static uint64_t draining_ms(const struct lb_worker *worker, const struct lb_session *session) {
+    if (session->followed != NULL)
+        return atomic_load_explicit(&worker->runtime->leaving_ms, memory_order_relaxed);
+    return session->claim.has_backend
+               ? lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend])
+               : 0;
+}
 
-    return draining_ms + (spread_ms * share >> 32);
+/* When this session may begin to close: a fixed point of its own within the spread of the drain. */
+static uint64_t drain_begins_ms(const struct lb_worker *worker, const struct lb_session *session, uint64_t since_ms) {
+    const struct lb_runtime *runtime = worker->runtime;
+    uint64_t share = lb_hash_mix((uint64_t)session->generation << 32 | session->index) >> 32;
+    uint32_t spread_ms = atomic_load_explicit(session->followed != NULL
+                                                  ? &runtime->leaving_spread_ms
+                                                  : &runtime->shared.backends[session->claim.backend].drain_spread_ms,
+                                              memory_order_relaxed);
+
+    return since_ms + (spread_ms * share >> 32);
 }
 
 bool lb_deadline_is_certain(const struct lb_worker *worker, const struct lb_session *session) {
+    if (session->phase.exact)
+        return session->phase.state == LB_PHASE_IDLE;
     return session->phase.state == LB_PHASE_IDLE && session->phase.piece.ordinal > 0 &&
            lb_end_model_is_certain(&worker->counters.end_models[session->pool], session->phase.piece);
 }
@@ -113,8 +129,7 @@ static uint64_t drain_silence_ms(const struct lb_worker *worker, const struct lb
 }
 
 bool lb_deadline_closes_behind_data(const struct lb_worker *worker, const struct lb_session *session) {
-    const struct lb_backend_shared *backend = &worker->runtime->shared.backends[session->claim.backend];
-    uint64_t from_ms = drain_begins_ms(backend, session, lb_backend_draining_ms(backend));
+    uint64_t from_ms = drain_begins_ms(worker, session, draining_ms(worker, session));
 
     return session->client.can_write && session->phase.state == LB_PHASE_IDLE &&
            worker->now_ms >= from_ms + LB_DRAIN_SOON_AFTER_MS;
@@ -128,19 +143,30 @@ static uint64_t silent_from_ms(const struct lb_worker *worker, const struct lb_s
 }
 
 uint64_t lb_deadline_drain_ms(const struct lb_worker *worker, const struct lb_session *session) {
-    const struct lb_backend_shared *backend;
-    uint64_t draining_ms, from_ms, age_ms;
+    uint64_t since_ms = draining_ms(worker, session), from_ms, age_ms;
 
-    if (!session->claim.has_backend || !lb_session_is_idle(session))
+    if (since_ms == 0 || !lb_session_is_idle(session))
         return OFF;
-    backend = &worker->runtime->shared.backends[session->claim.backend];
-    draining_ms = lb_backend_draining_ms(backend);
-    if (draining_ms == 0)
-        return OFF;
-    from_ms = drain_begins_ms(backend, session, draining_ms);
+    from_ms = drain_begins_ms(worker, session, since_ms);
     age_ms = worker->now_ms - LB_MIN(worker->now_ms, from_ms);
     from_ms = LB_MAX(from_ms, session->drain_from_ms);
     return LB_MAX(from_ms, silent_from_ms(worker, session) + drain_silence_ms(worker, session, age_ms));
+}
+
+uint64_t lb_deadline_current_ms(const struct lb_worker *worker, const struct lb_session *session) {
+    if (session->state != LB_SESSION_RELAY || session->claim.turn_reserved || !lb_followed_at_boundary(session))
+        return OFF;
+    if (lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend]) != 0)
+        return 0;
+    return session->timeouts.backend_keepalive_ms > 0 ? last_ms(session) + session->timeouts.backend_keepalive_ms : OFF;
+}
+
+/* The same for a followed session, out of the way of plain ones. */
+static __attribute__((noinline)) struct lb_deadline
+or_detach(const struct lb_worker *worker, const struct lb_session *session, struct lb_deadline next) {
+    uint64_t at_ms = LB_MIN(lb_deadline_current_ms(worker, session), lb_parked_due_ms(worker, session));
+
+    return at_ms < next.at_ms ? (struct lb_deadline){at_ms, LB_DUE_DETACH} : next;
 }
 
 struct lb_deadline lb_deadline_next(const struct lb_worker *worker, const struct lb_session *session) {
@@ -159,7 +185,7 @@ struct lb_deadline lb_deadline_next(const struct lb_worker *worker, const struct
         if (all[i].at_ms < next.at_ms)
             next = all[i];
     }
-    return next;
+    return session->followed == NULL ? next : or_detach(worker, session, next);
 }
 
 void lb_deadline_arm(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {

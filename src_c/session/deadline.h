@@ -10,7 +10,8 @@
  *      SILENCE     no byte moved for longer than the phase allows: close
  *      LIFETIME    the lifetime is over: close; a session in a turn gets as long again (overtime)
  *      FIRST_BYTE  the client sent no request, or the backend has not sent a byte: close
- *      DRAIN       the backend is draining and the session is idle: close
+ *      DRAIN       the backend is draining, or l4lb stops, and the session is idle: close
+ *      DETACH      a backend connection that a followed session does not need now drains, or was idle for too long
  *      FIRST_TURN  the first turn of a new session did not come: give up its reservation
  *      TURN        a response has been silent for so long that its turn is over
  *      INTERVAL    an interval event is due
@@ -34,6 +35,7 @@ enum lb_due {
     LB_DUE_LIFETIME,
     LB_DUE_FIRST_BYTE,
     LB_DUE_DRAIN,
+    LB_DUE_DETACH,
     LB_DUE_FIRST_TURN,
     LB_DUE_TURN,
     LB_DUE_INTERVAL,
@@ -56,6 +58,9 @@ uint64_t lb_deadline_turn_ms(const struct lb_session *session);
 
 /* When an idle session of a draining backend closes. */
 uint64_t lb_deadline_drain_ms(const struct lb_worker *worker, const struct lb_session *session);
+
+/* When the current backend connection of a followed session is due to be detached. */
+uint64_t lb_deadline_current_ms(const struct lb_worker *worker, const struct lb_session *session);
 
 /* True if the last response is complete: in this pool, nothing ever followed a piece like its last one. */
 bool lb_deadline_is_certain(const struct lb_worker *worker, const struct lb_session *session);

@@ -3,7 +3,9 @@
 
 #include "base/count.h"
 #include "kernel/transport.h"
+#include "session/followed.h"
 #include "session/moved.h"
+#include "session/place.h"
 #include "session/turn.h"
 
 /* The sink has everything that the source sent: send the FIN. */
@@ -19,8 +21,18 @@ static void latch_error(struct lb_side *side, bool done) {
     lb_side_latch_error(side);
 }
 
+/* What the end of a followed session's backend connection means, if that is not the end of the session. */
+static enum lb_forward backend_ended(struct lb_session *session) {
+    if (!session->down.eof || session->client.reset || session->up.eof)
+        return LB_FORWARD_OPEN;
+    if (lb_followed_at_boundary(session))
+        return LB_FORWARD_DETACHED;
+    return lb_place_may_resend(session) ? LB_FORWARD_RESEND : LB_FORWARD_OPEN;
+}
+
 /* Propagate the ends that the relays found. */
-static enum lb_forward pass_ends(struct lb_worker *worker, struct lb_session *session) {
+static inline __attribute__((always_inline)) enum lb_forward pass_ends(struct lb_worker *worker,
+                                                                       struct lb_session *session) {
     bool up_done = lb_relay_is_done(&session->up), down_done = lb_relay_is_done(&session->down);
     bool client_done, server_done;
 
@@ -48,13 +60,16 @@ static enum lb_forward pass_ends(struct lb_worker *worker, struct lb_session *se
     return LB_FORWARD_OPEN;
 }
 
-enum lb_forward lb_forward_run(struct lb_worker *worker, struct lb_session *session) {
+/* A constant `followed` leaves a plain session no check of what only a followed one has. */
+static inline __attribute__((always_inline)) enum lb_forward run(struct lb_worker *worker, struct lb_session *session,
+                                                                 bool followed) {
     uint64_t up_before = session->up.bytes, down_before = session->down.bytes;
-    enum lb_relay_result up, down;
+    enum lb_relay_result up = LB_RELAY_WAIT, down;
+    enum lb_forward ended = LB_FORWARD_OPEN;
     bool moved = false;
 
-    LB_OWNER(worker);
-    up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
+    if (!followed || lb_followed_may_read(session))
+        up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
     down = lb_relay_run(&session->down, &session->server, &session->client, &worker->relay_env, &moved);
     /* A write found the client broken. What the client sent before is still unread. */
     if (session->client.reset && !session->up.eof)
@@ -70,5 +85,17 @@ enum lb_forward lb_forward_run(struct lb_worker *worker, struct lb_session *sess
         return LB_FORWARD_NOMEM;
     if (up == LB_RELAY_AGAIN || down == LB_RELAY_AGAIN)
         lb_list_append(&worker->ready, &session->ready);
-    return pass_ends(worker, session);
+    if (followed && session->followed != NULL)
+        ended = backend_ended(session);
+    return ended != LB_FORWARD_OPEN ? ended : pass_ends(worker, session);
+}
+
+enum lb_forward lb_forward_run(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
+    return run(worker, session, false);
+}
+
+enum lb_forward lb_forward_followed(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
+    return run(worker, session, true);
 }

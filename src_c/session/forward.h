@@ -21,11 +21,16 @@
 enum lb_forward {
     LB_FORWARD_OPEN,     /* at least one direction goes on */
     LB_FORWARD_FINISHED, /* both directions have ended */
+    LB_FORWARD_DETACHED, /* the backend ended its connection at a boundary (followed.h): the client stays */
+    LB_FORWARD_RESEND,   /* it ended the connection instead of responding to a request that can be sent again */
     LB_FORWARD_BROKEN,   /* a side was reset, and what it sent before was delivered */
     LB_FORWARD_NOMEM,    /* no memory for bytes that were read */
 };
 
 /* Move what can be moved. A session that has more to move is put on the worker's ready list. */
 LB_MUST_CHECK enum lb_forward lb_forward_run(struct lb_worker *worker, struct lb_session *session);
+
+/* The same for a followed session. At a boundary the client is not read until its next request has been placed. */
+LB_MUST_CHECK enum lb_forward lb_forward_followed(struct lb_worker *worker, struct lb_session *session);
 
 #endif

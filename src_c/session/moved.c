@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "session/moved.h"
 
+#include "session/follow.h"
 #include "session/turn.h"
+#include "session/turn_exact.h"
 
 /* The client is read first: if no response is in flight, its bytes are a request, and the backend's bytes are the
  * response to it. Otherwise the backend's bytes are the rest of the response before. */
@@ -15,13 +17,36 @@ static void both_moved(struct lb_worker *worker, struct lb_session *session, uin
         lb_turn_client_bytes(worker, session, up);
 }
 
-void lb_session_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
-    LB_OWNER(worker);
-    session->last_ns = worker->now_ns;
+static void plain_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
     if (up > 0 && down > 0)
         both_moved(worker, session, up, down, more);
     else if (up > 0)
         lb_turn_client_bytes(worker, session, up);
     else if (down > 0)
         lb_turn_server_bytes(worker, session, down, more);
+}
+
+/* Bytes that are no HTTP/1 at all, from the first one on, are judged as those of a plain session. After a message they
+ * are a part of the turn that the exchange saw begin. */
+static void followed_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down,
+                           bool more) {
+    bool pinned = session->followed->exchange.pin != L4LB_PIN_NONE;
+
+    if (pinned && !lb_session_has_requested(session)) {
+        lb_follow_pin(worker, session);
+        plain_moved(worker, session, up, down, more);
+        return;
+    }
+    lb_turn_exact_moved(worker, session, up, down);
+    if (pinned)
+        lb_follow_pin(worker, session);
+}
+
+void lb_session_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
+    LB_OWNER(worker);
+    session->last_ns = worker->now_ns;
+    if (session->followed == NULL)
+        plain_moved(worker, session, up, down, more);
+    else
+        followed_moved(worker, session, up, down, more);
 }

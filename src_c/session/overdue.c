@@ -6,6 +6,7 @@
 #include "session/account.h"
 #include "session/deadline.h"
 #include "session/delivery.h"
+#include "session/place.h"
 #include "session/turn.h"
 
 /* A session with bytes to read is not idle, and neither is one whose client still has to take something, unless that is
@@ -50,6 +51,9 @@ static bool meet(struct lb_worker *worker, struct lb_session *session, enum lb_d
     case LB_DUE_DRAIN:
         *reason = L4LB_CLOSE_DRAINED;
         return !postpone_drain(worker, session);
+    case LB_DUE_DETACH:
+        lb_place_close_due(worker, session);
+        break;
     case LB_DUE_FIRST_TURN:
         lb_claim_end_reservation(&session->claim, &worker->runtime->shared);
         break;

@@ -31,6 +31,7 @@ enum lb_session_state {
     LB_SESSION_CONNECT, /* connecting, or waiting to */
     LB_SESSION_QUEUE,   /* in the queue of its pool */
     LB_SESSION_RELAY,
+    LB_SESSION_KEPT,   /* followed, at a boundary, without a current backend connection */
     LB_SESSION_LINGER, /* closed, but its peers may not have received everything yet */
 };
 
@@ -38,6 +39,8 @@ enum lb_side_name { LB_CLIENT, LB_SERVER };
 
 /* What both sockets are watched for. Both directions, once, edge-triggered: no epoll_ctl while the session lives. */
 enum { LB_SIDE_EVENTS = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET };
+
+struct lb_followed;
 
 struct lb_session {
     uint32_t index;
@@ -48,10 +51,14 @@ struct lb_session {
     bool resets : 1;      /* lingers to propagate a reset */
     bool owed : 1;        /* the client ended its request with a FIN: the backend's FIN ends the response */
     bool has_tlvs : 1;    /* `tlvs` is valid and owned */
+    bool responded : 1;   /* the current backend connection has brought a byte */
     uint8_t retries;
     uint8_t n_tried;         /* attempts, at most retries + 1; the last LB_TRIED_MAX are in `tried` */
     uint8_t close;           /* enum l4lb_close: the reason if the session ends now, while connecting or lingering */
     uint8_t send_proxy;      /* enum l4lb_send_proxy of this attempt */
+    uint8_t serial;          /* of the current backend connection, in its poll tag */
+    uint8_t pin;             /* enum l4lb_pin: why it is not followed any more */
+    uint16_t status;         /* of the latest response that was followed; 0 = none */
     uint16_t pool;           /* slot */
     uint32_t stick_entry;    /* held in the stick table `stick_table_id` of its pool; 0 = none */
     uint32_t stick_table_id; /* the stick table joined last; 0 = none */
@@ -63,6 +70,8 @@ struct lb_session {
     struct lb_relay up;   /* client to server */
     struct lb_relay down; /* server to client */
     struct lb_phase phase;
+    struct lb_followed *followed; /* NULL = a plain session */
+    uint32_t moves;               /* requests that went to another backend than the one before */
 
     struct lb_ticket ticket;
     struct lb_claim claim;
@@ -108,9 +117,9 @@ static inline uint8_t lb_session_path(const struct lb_session *session) {
 
 static inline bool lb_session_has_requested(const struct lb_session *session) { return session->phase.turns > 0; }
 
-/* Connected, not in a turn, and no bytes held. */
+/* Connected or kept, not in a turn, and no bytes held. */
 static inline bool lb_session_is_idle(const struct lb_session *session) {
-    return session->state == LB_SESSION_RELAY && !session->claim.first_turn_reserved &&
+    return (session->state == LB_SESSION_RELAY || session->state == LB_SESSION_KEPT) && !session->claim.turn_reserved &&
            !lb_phase_busy(&session->phase) && !lb_session_is_owed(session) && !lb_relay_holds(&session->up) &&
            !lb_relay_holds(&session->down);
 }

@@ -18,11 +18,14 @@
 #include "session/account.h"
 #include "session/connect.h"
 #include "session/deadline.h"
+#include "session/follow.h"
 #include "session/forward.h"
 #include "session/greeting.h"
 #include "session/linger.h"
 #include "session/newcomers.h"
 #include "session/overdue.h"
+#include "session/parked.h"
+#include "session/place.h"
 #include "session/session_sticky.h"
 
 #define OFF UINT64_MAX
@@ -39,6 +42,7 @@ static void drop_tlvs(struct lb_session *session) {
 
 /* The only place where a session ends. */
 static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
+    lb_follow_end(worker, session);
     lb_relay_fini(&session->up, &worker->relay_env);
     lb_relay_fini(&session->down, &worker->relay_env);
     lb_newcomers_remove(worker, session);
@@ -85,6 +89,21 @@ static void linger(struct lb_worker *worker, struct lb_session *session, bool do
     dispose(worker, session, false, false);
 }
 
+/* A followed session without a current backend connection: its client may still have to take a response. */
+static bool has_answered(const struct lb_session *session) {
+    return session->followed != NULL && session->first_byte_us != UINT64_MAX;
+}
+
+/* Nothing was sent yet on a connection that is still in progress. */
+static void abandon_backend(struct lb_worker *worker, struct lb_session *session) {
+    lb_follow_end(worker, session);
+    if (session->state == LB_SESSION_RELAY)
+        return;
+    lb_connect_leave_queue(worker, session);
+    lb_side_close(&session->server, false);
+    lb_claim_drop(&session->claim, &worker->runtime->shared);
+}
+
 void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
     bool cut_client = lb_relay_holds(&session->down);
     /* Bytes in flight to a backend that is down would hold its capacity until it is up again. */
@@ -95,8 +114,9 @@ void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum
         lb_linger_end(worker, session);
         session->close = (uint8_t)reason;
         linger(worker, session, true);
-    } else if (session->state == LB_SESSION_RELAY) {
+    } else if (session->state == LB_SESSION_RELAY || has_answered(session)) {
         record_close(worker, session, reason);
+        abandon_backend(worker, session);
         linger(worker, session, lb_linger_finish(worker, session, cut_client, cut_server));
     } else {
         dispose_as(worker, session, reason, false, false);
@@ -143,9 +163,10 @@ static void propagate_reset(struct lb_worker *worker, struct lb_session *session
         dispose_as(worker, session, break_reason(session), false, false);
         return;
     }
-    if (session->server.reset && session->first_byte_us == UINT64_MAX)
+    if (session->server.reset && !session->responded)
         lb_count_add(&lb_account_counters(worker, session)->resets_total, 1);
     session->close = (uint8_t)break_reason(session);
+    lb_follow_end(worker, session);
     linger(worker, session, lb_linger_reset(worker, session));
 }
 
@@ -158,11 +179,19 @@ static void meet_deadlines(struct lb_worker *worker, struct lb_session *session)
         lb_session_close(worker, session, reason);
 }
 
-/* Move bytes in both directions, then act on the outcome. */
-static void run(struct lb_worker *worker, struct lb_session *session) {
-    switch (lb_forward_run(worker, session)) {
+static void continue_connect(struct lb_worker *worker, struct lb_session *session, enum lb_connect result);
+
+/* Act on how the session stands after bytes moved. True if it goes on with the backend connection that it has, or with
+ * none. */
+static bool goes_on(struct lb_worker *worker, struct lb_session *session, enum lb_forward outcome) {
+    switch (outcome) {
     case LB_FORWARD_OPEN:
-        meet_deadlines(worker, session);
+        return true;
+    case LB_FORWARD_DETACHED:
+        lb_place_detach(worker, session);
+        return true;
+    case LB_FORWARD_RESEND:
+        continue_connect(worker, session, lb_place_again(worker, session));
         break;
     case LB_FORWARD_BROKEN:
         propagate_reset(worker, session);
@@ -174,12 +203,44 @@ static void run(struct lb_worker *worker, struct lb_session *session) {
         dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
         break;
     }
+    return false;
+}
+
+/* Move the bytes of a followed session, with each request placed before it is read. A session that used up its budget
+ * places no further request in this iteration. */
+static bool forward_followed(struct lb_worker *worker, struct lb_session *session) {
+    do {
+        if (lb_place_is_due(session)) {
+            enum lb_connect result = lb_place_request(worker, session);
+            if (result != LB_CONNECT_HELD) {
+                continue_connect(worker, session, result);
+                return false;
+            }
+        }
+        if (session->state == LB_SESSION_KEPT)
+            return true;
+        if (!goes_on(worker, session, lb_forward_followed(worker, session)))
+            return false;
+        if (lb_place_rest(worker, session)) {
+            lb_session_close(worker, session, L4LB_CLOSE_NORMAL);
+            return false;
+        }
+    } while (lb_place_is_due(session) && lb_list_empty(&session->ready));
+    return true;
+}
+
+/* Move what can be moved, then meet the deadlines. */
+static void run(struct lb_worker *worker, struct lb_session *session) {
+    if (session->followed == NULL ? goes_on(worker, session, lb_forward_run(worker, session))
+                                  : forward_followed(worker, session))
+        meet_deadlines(worker, session);
 }
 
 bool lb_session_close_idle(struct lb_worker *worker, struct lb_session *session, uint32_t idle_ms,
                            enum l4lb_close reason) {
     LB_OWNER(worker);
-    if (!lb_overdue_was_idle(worker, session, idle_ms))
+    /* Its next request is balanced anyway. */
+    if (session->followed != NULL || !lb_overdue_was_idle(worker, session, idle_ms))
         return false;
     lb_session_sticky_unbind(worker, session);
     lb_session_close(worker, session, reason);
@@ -192,7 +253,9 @@ bool lb_session_drain(struct lb_worker *worker, struct lb_session *session, uint
     LB_OWNER(worker);
     if (due)
         session->drain_from_ms = worker->now_ms + wait_ms;
-    if (session->state == LB_SESSION_RELAY)
+    if (session->followed != NULL)
+        lb_parked_close_due(worker, session);
+    if (session->state == LB_SESSION_RELAY || session->state == LB_SESSION_KEPT)
         lb_deadline_arm_relay(worker, session);
     return due;
 }
@@ -204,38 +267,76 @@ static bool send_proxy_header(struct lb_session *session) {
     uint8_t header[LB_PROXY_BUILD_MAX];
     size_t len;
 
+    const struct lb_proxy_tlvs *tlvs = session->has_tlvs ? session->tlvs : NULL;
+
+    if (session->followed != NULL)
+        tlvs = session->followed->tlvs;
     if (session->destination.family == 0)
         lb_sock_local(session->client.fd, &session->destination);
-    len = lb_proxy_build((enum l4lb_send_proxy)session->send_proxy, &session->peer, &session->destination,
-                         session->has_tlvs ? session->tlvs : NULL, header);
+    len =
+        lb_proxy_build((enum l4lb_send_proxy)session->send_proxy, &session->peer, &session->destination, tlvs, header);
     return lb_side_send(&session->server, header, (uint32_t)len).bytes == len;
+}
+
+/* The session reached a backend for the first time. */
+static void reached_first(struct lb_worker *worker, struct lb_session *session) {
+    session->connect_us = (uint32_t)LB_MIN((worker->now_ns - session->started_ns) / LB_NS_PER_US, UINT32_MAX - 1ull);
+    if (worker->snapshot->interval_ms > 0 && (worker->snapshot->events & L4LB_EVENT_INTERVAL) != 0)
+        session->interval_at_ms = worker->now_ms + worker->snapshot->interval_ms;
+    lb_account_record(worker, session, L4LB_EVENT_OPEN, L4LB_CLOSE_NORMAL);
+}
+
+/* The session has a backend connection. A request that has to be sent once more goes first. */
+static void begin_relay(struct lb_worker *worker, struct lb_session *session) {
+    session->last_ns = worker->now_ns;
+    if (session->followed != NULL && !lb_place_resend(worker, session))
+        dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
+    else
+        run(worker, session);
 }
 
 static void connected(struct lb_worker *worker, struct lb_session *session) {
     uint64_t took_us = (worker->now_ns - session->attempt_ns) / LB_NS_PER_US;
 
     session->state = LB_SESSION_RELAY;
-    session->last_ns = worker->now_ns;
-    session->connect_us = (uint32_t)LB_MIN((worker->now_ns - session->started_ns) / LB_NS_PER_US, UINT32_MAX - 1ull);
     lb_histogram_add(&lb_account_counters(worker, session)->connect, took_us);
+    lb_session_sticky_release(worker, session);
     lb_session_sticky_join(worker, session);
-    if (worker->snapshot->interval_ms > 0 && (worker->snapshot->events & L4LB_EVENT_INTERVAL) != 0)
-        session->interval_at_ms = worker->now_ms + worker->snapshot->interval_ms;
-    lb_account_record(worker, session, L4LB_EVENT_OPEN, L4LB_CLOSE_NORMAL);
+    if (session->connect_us == UINT32_MAX)
+        reached_first(worker, session);
     if (session->send_proxy != L4LB_SEND_PROXY_OFF && !send_proxy_header(session)) {
         dispose_as(worker, session, L4LB_CLOSE_SERVER_ABORT, false, false);
         return;
     }
     drop_tlvs(session);
-    run(worker, session);
+    begin_relay(worker, session);
 }
 
 /* What follows from how things stand with the backend. */
 static void continue_connect(struct lb_worker *worker, struct lb_session *session, enum lb_connect result) {
-    if (result == LB_CONNECT_READY)
+    switch (result) {
+    case LB_CONNECT_PENDING:
+        break;
+    case LB_CONNECT_READY:
         connected(worker, session);
-    else if (result == LB_CONNECT_FAILED)
+        break;
+    case LB_CONNECT_HELD:
+        begin_relay(worker, session);
+        break;
+    case LB_CONNECT_FAILED:
         lb_session_close(worker, session, (enum l4lb_close)session->close);
+        break;
+    }
+}
+
+/* A followed session does not need the backend at a boundary. True if it gave the backend up. */
+static bool detach(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
+    if (reason == L4LB_CLOSE_KILLED || session->state != LB_SESSION_RELAY || session->claim.turn_reserved ||
+        !lb_followed_at_boundary(session))
+        return false;
+    lb_place_detach(worker, session);
+    meet_deadlines(worker, session);
+    return true;
 }
 
 bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
@@ -243,6 +344,8 @@ bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l
     enum lb_connect result;
 
     LB_OWNER(worker);
+    if (detach(worker, session, reason))
+        return false;
     if (session->state != LB_SESSION_CONNECT || !moves_on) {
         lb_session_kill(worker, session, reason);
         return true;
@@ -277,9 +380,22 @@ static void enter_pool(struct lb_worker *worker, struct lb_session *session, uin
     session->close = L4LB_CLOSE_NO_BACKEND;
 }
 
-static void start(struct lb_worker *worker, struct lb_session *session, uint32_t pool) {
-    enter_pool(worker, session, pool);
-    continue_connect(worker, session, lb_connect_next(worker, session));
+/* A followed session waits for its first request. Its client may have sent it already, behind a PROXY header. */
+static void await_request(struct lb_worker *worker, struct lb_session *session) {
+    session->state = LB_SESSION_KEPT;
+    session->server.can_write = true;
+    session->last_ns = worker->now_ns;
+    run(worker, session);
+}
+
+static void start(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
+    const struct lb_pool *pool = &worker->snapshot->pools[index];
+
+    enter_pool(worker, session, index);
+    if (pool->config.protocol == L4LB_PROTOCOL_HTTP1 && lb_follow_begin(session, pool) == 0)
+        await_request(worker, session);
+    else
+        continue_connect(worker, session, lb_connect_next(worker, session));
 }
 
 static void greet(struct lb_worker *worker, struct lb_session *session, struct lb_greeted greeted);
@@ -404,6 +520,7 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
             lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
         break;
     case LB_SESSION_RELAY:
+    case LB_SESSION_KEPT:
         run(worker, session);
         break;
     case LB_SESSION_LINGER:
@@ -431,6 +548,7 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
         continue_connect(worker, session, lb_connect_expire(worker, session));
         break;
     case LB_SESSION_RELAY:
+    case LB_SESSION_KEPT:
         meet_deadlines(worker, session);
         break;
     case LB_SESSION_LINGER:

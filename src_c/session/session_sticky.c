@@ -47,11 +47,12 @@ static bool find(const struct lb_worker *worker, const struct lb_session *sessio
                                out);
 }
 
-int lb_session_sticky_pick(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {
+int lb_session_sticky_pick(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool,
+                           const struct lb_balance_request *request) {
     struct lb_stick_target target;
     uint32_t at = find(worker, session, pool, &target) ? index_of(worker, pool, target) : UINT32_MAX;
 
-    return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, &lb_balance_new_session, at);
+    return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, request, at);
 }
 
 bool lb_session_sticky_binds(struct lb_worker *worker, const struct lb_session *session, const struct lb_pool *pool) {

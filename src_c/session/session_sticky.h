@@ -16,13 +16,14 @@
 #include <stdbool.h>
 
 #include "base/base.h"
+#include "config/balance.h"
 #include "config/snapshot.h"
 #include "session/session.h"
 #include "session/worker.h"
 
 /* The index in the pool of the client's remembered backend, reserved; else -EAGAIN. */
 LB_MUST_CHECK int lb_session_sticky_pick(struct lb_worker *worker, const struct lb_session *session,
-                                         const struct lb_pool *pool);
+                                         const struct lb_pool *pool, const struct lb_balance_request *request);
 
 /* Is the session's backend the remembered one of its client? */
 LB_MUST_CHECK bool lb_session_sticky_binds(struct lb_worker *worker, const struct lb_session *session,

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "relay/path_splice.h"
 #include "session/deadline.h"
+#include "session/followed.h"
 
 #ifdef LB_VALIDATE
 
@@ -14,6 +15,8 @@ static bool is_ready(const struct lb_session *session) { return session->ready.n
 /* Another thread may have begun to drain the backend since the session was looked at. It makes the worker look at every
  * session, in one of its next iterations. */
 static bool was_just_drained(const struct lb_worker *worker, const struct lb_session *session) {
+    if (session->followed != NULL)
+        return atomic_load(&worker->runtime->leaving_ms) >= worker->now_ms;
     return lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend]) >= worker->now_ms;
 }
 
@@ -21,7 +24,7 @@ static void validate_timer(const struct lb_worker *worker, const struct lb_sessi
     struct lb_deadline next;
 
     LB_ASSERT_HOT(lb_timer_armed(&session->timer));
-    if (session->state != LB_SESSION_RELAY)
+    if (session->state != LB_SESSION_RELAY && session->state != LB_SESSION_KEPT)
         return;
     next = lb_deadline_next(worker, session);
     if (next.kind == LB_DUE_DRAIN && was_just_drained(worker, session))
@@ -46,7 +49,7 @@ static bool owns_nothing(const struct lb_relay *relay) { return relay->splice ==
 /* The claim on the backend fits the state. */
 static void validate_backend(const struct lb_session *session) {
     LB_ASSERT_HOT(!session->claim.has_capacity || session->claim.has_backend);
-    LB_ASSERT_HOT(session->claim.has_capacity || (!session->claim.busy && !session->claim.first_turn_reserved));
+    LB_ASSERT_HOT(session->claim.has_capacity || (!session->claim.busy && !session->claim.turn_reserved));
     switch (session->state) {
     case LB_SESSION_HEADER:
     case LB_SESSION_HELLO:
@@ -58,6 +61,10 @@ static void validate_backend(const struct lb_session *session) {
     case LB_SESSION_RELAY:
         LB_ASSERT_HOT(session->claim.has_backend && session->client.fd >= 0 && session->server.fd >= 0);
         break;
+    case LB_SESSION_KEPT:
+        LB_ASSERT_HOT(session->followed != NULL && !session->claim.has_backend && session->server.fd < 0);
+        LB_ASSERT_HOT(owns_nothing(&session->up) && owns_nothing(&session->down));
+        break;
     case LB_SESSION_LINGER:
         LB_ASSERT_HOT(session->claim.has_capacity == (session->server.fd >= 0 && !session->down.finished));
         LB_ASSERT_HOT(owns_nothing(&session->up) && owns_nothing(&session->down));
@@ -65,6 +72,23 @@ static void validate_backend(const struct lb_session *session) {
     case LB_SESSION_CONNECT:
     case LB_SESSION_FREE:
         break;
+    }
+}
+
+/* Between two requests a followed session holds no turn; every parked connection is one of its backend. */
+static void validate_followed(const struct lb_session *session) {
+    const struct lb_followed *followed = session->followed;
+
+    if (followed == NULL)
+        return;
+    LB_ASSERT_HOT(session->state != LB_SESSION_LINGER && followed->exchange.pin == L4LB_PIN_NONE);
+    LB_ASSERT_HOT(session->state != LB_SESSION_RELAY || !lb_followed_at_boundary(session) ||
+                  (!session->claim.busy && !session->claim.turn_reserved));
+    LB_ASSERT_HOT(session->state != LB_SESSION_RELAY ||
+                  session->claim.busy == (session->claim.has_capacity && lb_phase_busy(&session->phase)));
+    for (uint32_t i = 0; i < followed->n_parked; i++) {
+        LB_ASSERT_HOT(followed->parked[i].side.fd >= 0 && followed->parked[i].claim.has_capacity);
+        LB_ASSERT_HOT(!followed->parked[i].claim.busy && !followed->parked[i].claim.turn_reserved);
     }
 }
 
@@ -76,6 +100,7 @@ void lb_session_validate(const struct lb_worker *worker, const struct lb_session
     validate_path(&session->up);
     validate_path(&session->down);
     validate_backend(session);
+    validate_followed(session);
     LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY || session->is_newcomer);
     LB_ASSERT_HOT(session->is_newcomer == (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO));
 }

@@ -63,8 +63,10 @@ void lb_turn_server_bytes(struct lb_worker *worker, struct lb_session *session, 
         lb_phase_pace(phase, bytes, more || !session->client.can_write, worker->now_ns);
     lb_path_splice_end_run(&session->up);
     lb_count_add(&counters->received_bytes_total, bytes);
-    if (session->first_byte_us == UINT64_MAX) {
+    if (session->first_byte_us == UINT64_MAX)
         session->first_byte_us = (worker->now_ns - session->started_ns) / LB_NS_PER_US;
+    if (!session->responded) {
+        session->responded = true;
         lb_count_add(&counters->responded_total, 1);
     }
     if ((events & LB_TURN_PIECE) != 0) {

@@ -16,11 +16,8 @@ static void release_turn(const struct lb_claim *claim, struct lb_shared *shared)
 
 void lb_claim_take(struct lb_claim *claim, struct lb_shared *shared, uint32_t pool, uint32_t backend) {
     LB_BUG_ON(claim->has_backend);
-    *claim = (struct lb_claim){.backend = backend,
-                               .pool = (uint16_t)pool,
-                               .has_backend = true,
-                               .has_capacity = true,
-                               .first_turn_reserved = true};
+    *claim = (struct lb_claim){
+        .backend = backend, .pool = (uint16_t)pool, .has_backend = true, .has_capacity = true, .turn_reserved = true};
     atomic_fetch_add(&backend_of(claim, shared)->sessions, 1);
 }
 
@@ -35,7 +32,7 @@ void lb_claim_set_busy(struct lb_claim *claim, struct lb_shared *shared, bool bu
         atomic_fetch_add(&backend->busy, 1);
     else
         lb_capacity_release(&backend->busy);
-    if (claim->first_turn_reserved) /* the reserved turn is counted already */
+    if (claim->turn_reserved) /* the reserved turn is counted already */
         return;
     if (busy)
         atomic_fetch_add(&backend->turns, 1);
@@ -43,10 +40,15 @@ void lb_claim_set_busy(struct lb_claim *claim, struct lb_shared *shared, bool bu
         release_turn(claim, shared);
 }
 
+void lb_claim_reserve_turn(struct lb_claim *claim) {
+    LB_BUG_ON(!claim->has_capacity || claim->turn_reserved || claim->busy);
+    claim->turn_reserved = true;
+}
+
 void lb_claim_end_reservation(struct lb_claim *claim, struct lb_shared *shared) {
-    if (!claim->first_turn_reserved)
+    if (!claim->turn_reserved)
         return;
-    claim->first_turn_reserved = false;
+    claim->turn_reserved = false;
     if (!claim->busy)
         release_turn(claim, shared);
 }

@@ -3,13 +3,14 @@
  * claim - what one session holds of its backend, so that it is given back exactly once.
  *
  * A claim holds a connection, and a turn while a request is in flight (the session is busy). A new claim holds a turn
- * at once, reserved for the first request, so that many new sessions do not all go to the same backend. Dropping the
+ * at once, reserved for the first request, so that many new sessions do not all go to the same backend. A followed
+ * session (followed.h) reserves one for each later request as well. Dropping the
  * capacity gives back the connection and the turn; the session's socket may still wait for its client. The slot is kept
  * until the claim is dropped. Capacity that is given back is granted to the first session in the queue of the pool.
  *
  * Owner:   the worker of its session; the counts are shared atomics, see shared.h.
  * Memory:  8 bytes, in the session.
- * Holds:   busy and a reserved first turn only with capacity; capacity only while the slot is kept.
+ * Holds:   busy and a reserved turn only with capacity; capacity only while the slot is kept.
  */
 #ifndef LB_CLAIM_H
 #define LB_CLAIM_H
@@ -24,7 +25,7 @@ struct lb_claim {
     uint16_t pool;    /* slot */
     bool has_backend : 1;
     bool has_capacity : 1;
-    bool first_turn_reserved : 1;
+    bool turn_reserved : 1;
     bool busy : 1;
 };
 
@@ -38,7 +39,10 @@ void lb_claim_take(struct lb_claim *claim, struct lb_shared *shared, uint32_t po
 /* Note whether a request is in flight. */
 void lb_claim_set_busy(struct lb_claim *claim, struct lb_shared *shared, bool busy);
 
-/* The first turn began, or did not begin in time. */
+/* A turn was reserved on the backend for the next request: take it over. */
+void lb_claim_reserve_turn(struct lb_claim *claim);
+
+/* The reserved turn began, or did not begin in time. */
 void lb_claim_end_reservation(struct lb_claim *claim, struct lb_shared *shared);
 
 /* The session no longer needs the backend, but may still send what it received from there. */

@@ -126,6 +126,14 @@ int l4lb_set_cold(struct l4lb_engine *engine, const uint32_t *slots, size_t n, u
     return 0;
 }
 
+int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t spread_ms, int timeout_ms) {
+    const struct lb_request request = {.kind = LB_REQUEST_DRAIN};
+
+    atomic_store(&engine->runtime.leaving_spread_ms, spread_ms);
+    atomic_store(&engine->runtime.leaving_ms, lb_clock_ns() / LB_NS_PER_MS);
+    return ask_all(engine, &request, timeout_ms);
+}
+
 int l4lb_close_idle(struct l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t idle_ms, int timeout_ms) {
     uint32_t left = n;
 

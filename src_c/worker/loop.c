@@ -10,6 +10,7 @@
 #include "kernel/poll_tag.h"
 #include "relay/path_splice.h"
 #include "session/delivery.h"
+#include "session/parked.h"
 #include "session/session_run.h"
 #include "session/session_sticky.h"
 #include "session/session_validate.h"
@@ -71,7 +72,10 @@ static void dispatch(struct lb_worker *worker, const struct epoll_event *event) 
         session = lb_session_table_find(&worker->sessions, tag.number, tag.generation);
         if (session == NULL)
             return;
-        lb_session_event(worker, session, tag.kind == LB_POLL_CLIENT ? LB_CLIENT : LB_SERVER, event->events);
+        if (tag.kind == LB_POLL_SERVER && tag.serial != session->serial)
+            lb_parked_event(worker, session, tag.serial, event->events);
+        else
+            lb_session_event(worker, session, tag.kind == LB_POLL_CLIENT ? LB_CLIENT : LB_SERVER, event->events);
         lb_session_validate(worker, session);
         return;
     }

@@ -6,6 +6,7 @@
 
 #include "base/bounds.h"
 #include "session/account.h"
+#include "session/parked.h"
 #include "session/session_run.h"
 #include "session/session_validate.h"
 
@@ -48,6 +49,8 @@ static bool kill_if_of_backend(struct lb_worker *worker, struct lb_session *sess
     /* A session that lingers only for its client is closed already. */
     if (session->state == LB_SESSION_LINGER && !session->claim.has_capacity)
         return false;
+    if (session->followed != NULL)
+        lb_parked_close_of(worker, session, request->backend);
     return session->claim.has_backend && session->claim.backend == request->backend &&
            lb_session_cut(worker, session, request->reason);
 }

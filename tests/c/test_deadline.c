@@ -83,9 +83,9 @@ TEST(the_nearest_deadline_is_the_next_one) {
     CHECK_NEXT(world, LB_DUE_FIRST_BYTE, START_MS + 40000);
     world->session.interval_at_ms = START_MS + 30000;
     CHECK_NEXT(world, LB_DUE_INTERVAL, START_MS + 30000);
-    world->session.claim.first_turn_reserved = true;
+    world->session.claim.turn_reserved = true;
     CHECK_NEXT(world, LB_DUE_FIRST_TURN, START_MS + LB_SILENCE_FIRST_MS);
-    world->session.claim.first_turn_reserved = false;
+    world->session.claim.turn_reserved = false;
     ask(world);
     respond(world, LB_END_UNKNOWN);
     CHECK_NEXT(world, LB_DUE_TURN, START_MS + LB_SILENCE_FIRST_MS + 1);

@@ -97,7 +97,7 @@ TEST(quiet_sessions_are_closed_in_parts_and_no_more_than_asked_for) {
     lone_init(&lone);
     open_many(&lone, LB_SESSION_RELAY);
     for (uint32_t index = 0; index < MANY; index++)
-        lb_session_table_next(&lone.worker.sessions, index)->claim.first_turn_reserved = false;
+        lb_session_table_next(&lone.worker.sessions, index)->claim.turn_reserved = false;
     atomic_store(&lone.runtime.shared.backends[0].turns, 0);
     CHECK_EQ(ask(&lone, &request), CLOSED_AT_ONCE);
     CHECK_EQ(request.result, MANY - 50);

@@ -131,7 +131,7 @@ REFUSED(an_unknown_hash_key_is_refused, draft.pool.hash_key = (enum l4lb_hash_ke
 REFUSED(an_unknown_version_of_headers_is_refused,
         draft.pool.send_proxy = (enum l4lb_send_proxy)(L4LB_SEND_PROXY_V2 + 1))
 REFUSED(an_unknown_proxy_mode_is_refused, draft.listener.proxy_mode = (enum l4lb_proxy_mode)(L4LB_PROXY_OPTIONAL + 1))
-REFUSED(an_unknown_event_is_refused, draft.config.events = 8)
+REFUSED(an_unknown_event_is_refused, draft.config.events = 16)
 REFUSED(a_table_without_entries_is_refused, draft.pool.balance = L4LB_MAGLEV; draft.pool.table_size = 0)
 REFUSED(no_patience_to_connect_is_refused, draft.pool.connect_ms = 0)
 REFUSED(no_patience_for_a_header_is_refused, draft.listener.proxy_mode = L4LB_PROXY_REQUIRE;

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * parked - backend connections that a followed session keeps for its later requests.
+ *
+ * When a request goes to another backend, the connection to the one before is parked, at most LB_PARKED_MAX of them. It
+ * is closed when its backend sends a FIN, a reset or a byte that no request had asked for, when the backend drains, and
+ * when it was parked for `backend_keepalive_ms`, which is shorter than servers keep idle connections: a request should
+ * not meet a connection that its server is closing.
+ *
+ * No other session ever gets it, so bytes of two clients never share a connection.
+ *
+ * Owner:   the session's worker.
+ * Memory:  in `struct lb_followed`.
+ * Holds:   a parked connection counts as one of the connections of its backend, and holds no turn.
+ */
+#ifndef LB_PARKED_H
+#define LB_PARKED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "session/followed.h"
+#include "session/session.h"
+#include "session/worker.h"
+
+/* Park the current backend connection. Does nothing without one. */
+void lb_parked_put(struct lb_worker *worker, struct lb_session *session);
+
+/* Make the connection parked for this backend the current one, for a request that has reserved a turn there, and park
+ * the current one. False if none is parked for it. */
+bool lb_parked_take(struct lb_worker *worker, struct lb_session *session, uint32_t backend);
+
+/* epoll reported `events` for a backend connection of this serial that is not the current one. */
+void lb_parked_event(struct lb_worker *worker, struct lb_session *session, uint8_t serial, uint32_t events);
+
+/* When the first of them is due to be closed; UINT64_MAX = never. */
+uint64_t lb_parked_due_ms(const struct lb_worker *worker, const struct lb_session *session);
+
+/* Close those that are due, that go to this backend, all of them. */
+void lb_parked_close_due(struct lb_worker *worker, struct lb_session *session);
+void lb_parked_close_of(struct lb_worker *worker, struct lb_session *session, uint32_t backend);
+void lb_parked_close_all(struct lb_worker *worker, struct lb_session *session);
+
+#endif

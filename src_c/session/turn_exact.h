@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * turn_exact - the turns of a followed session, as its messages tell: nothing is learnt or guessed here (turn.h).
+ *
+ * A turn begins with the first byte of a request and ends with the last byte of its response. Pipelined requests are
+ * turns one after another: a later one begins where the response before it ends. The session is busy while any request
+ * is outstanding, and holds one turn of its backend.
+ *
+ * Owner:   the session's worker.
+ * Memory:  none.
+ */
+#ifndef LB_TURN_EXACT_H
+#define LB_TURN_EXACT_H
+
+#include <stdint.h>
+
+#include "session/followed.h"
+
+/* Bytes moved; the exchange has seen them. */
+void lb_turn_exact_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down);
+
+#endif
