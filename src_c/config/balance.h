@@ -8,7 +8,8 @@
  * of turns of its own. It is exact too, except in a pool without a queue, where a cold backend is better than none.
  *
  * Backends that were already tried are skipped while another one has capacity. In a pool with tiers or zones the
- * algorithm (algorithm.h) tries one group after another, in the order of failover.h.
+ * algorithm (algorithm.h) tries one group after another, in the order of failover.h. Each request draws the group that
+ * it tries first, so that the shares are exact however long sessions last.
  *
  * Owner:   any worker; the caller's snapshot must be current for the call.
  * Errors:  -EAGAIN if no backend can take the request.

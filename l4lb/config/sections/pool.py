@@ -31,8 +31,9 @@ class Hash(Section):
     is a good minimum. If sources find more backends than it has entries, a larger table is used and logged."""
 
     max_load: MaxLoad | None = None
-    """Bounded loads: a backend with this many times its share of the pool's connections takes no more clients; they go
-    where another hash sends them, and if all are full, to the least loaded. 1.25 suits most. Default: no bound."""
+    """Bounded loads: a backend with this many times its share of the pool's connections (with `protocol: http1`, of its
+    turns in flight) takes no more clients; they go where another hash sends them, and if all are full, to the least
+    loaded. 1.25 suits most. Default: no bound."""
 
 
 class Timeouts(Section):
