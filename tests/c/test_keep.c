@@ -572,6 +572,33 @@ TEST(a_request_comes_back_to_a_better_tier_on_its_parked_connection) {
     world_fini(&world);
 }
 
+/* Half of tier 0 is left, which keeps 70 % of the requests, however long its sessions last. */
+TEST(a_tier_that_is_too_small_keeps_its_share_of_requests) {
+    enum { PICKS = 20000 };
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
+        static struct world world;
+        uint32_t first = 0;
+        size_t current = 0;
+        two_tiers(&world, 4);
+        world.protocol = L4LB_PROTOCOL_HTTP1;
+        world.backends[2].usable = world.backends[3].usable = 0;
+        publish(&world, (enum l4lb_balance)balance, 8);
+        for (uint64_t i = 0; i < PICKS; i++) {
+            struct lb_balance_request request = one_more(&world, current);
+            int at;
+            request.hash = lb_hash_mix(i);
+            at = pick_request(&world, &request);
+            CHECK(at >= 0);
+            if ((size_t)at != current)
+                release(&world, at);
+            current = (size_t)at;
+            first += at < 4;
+        }
+        CHECK(first > PICKS * 68 / 100 && first < PICKS * 72 / 100);
+        world_fini(&world);
+    }
+}
+
 TEST(a_backend_in_a_part_of_its_tier_is_kept) {
     static struct world world;
     struct lb_balance_request request;
