@@ -102,13 +102,6 @@ static inline uint32_t lb_snapshot_zone(const struct lb_snapshot *snapshot, cons
     return lb_lpm_find_peer(snapshot->zones, client);
 }
 
-/* The index of the backend in this slot, or UINT32_MAX if it is not in the pool. */
-static inline uint32_t lb_snapshot_backend(const struct lb_snapshot *snapshot, const struct lb_pool *pool,
-                                           uint32_t slot) {
-    uint32_t at = slot < snapshot->n_backend_slots ? snapshot->backend_of_slot[slot] : UINT32_MAX;
-    return at < pool->n_backends && pool->backends[at].slot == slot ? at : UINT32_MAX;
-}
-
 /* The listener in this slot, or NULL if this snapshot has none there. */
 static inline const struct lb_listener *lb_snapshot_listener(const struct lb_snapshot *snapshot, uint32_t slot) {
     if (slot >= snapshot->n_listener_slots || snapshot->listener_of_slot[slot] == UINT32_MAX)

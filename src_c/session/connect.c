@@ -44,8 +44,7 @@ static int choose_bound(struct lb_worker *worker, const struct lb_session *sessi
 
     if (session->n_tried == 0)
         return lb_session_sticky_pick(worker, session, pool, request);
-    at = keeps_backend(worker, session, pool) ? lb_snapshot_backend(worker->snapshot, pool, session->claim.backend)
-                                              : UINT32_MAX;
+    at = keeps_backend(worker, session, pool) ? lb_pool_index_of(pool, session->claim.backend) : UINT32_MAX;
     return at == UINT32_MAX ? -EAGAIN : lb_balance_reserve_at(pool, request, at);
 }
 
@@ -350,7 +349,7 @@ enum lb_connect lb_connect_event(struct lb_worker *worker, struct lb_session *se
 /* Try the full backend again, unless the connect timeout has passed or it takes no new sessions. */
 static enum lb_connect resume(struct lb_worker *worker, struct lb_session *session) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
-    uint32_t at = pool != NULL ? lb_snapshot_backend(worker->snapshot, pool, session->claim.backend) : UINT32_MAX;
+    uint32_t at = pool != NULL ? lb_pool_index_of(pool, session->claim.backend) : UINT32_MAX;
     int error;
 
     if (at == UINT32_MAX || pool->backends[at].weight == 0) {

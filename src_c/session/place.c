@@ -62,7 +62,7 @@ void lb_place_detach(struct lb_worker *worker, struct lb_session *session) {
 /* Other requests need the connection more than this session, which has no request now. */
 static bool is_wanted_elsewhere(const struct lb_worker *worker, const struct lb_session *session) {
     const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
-    uint32_t at = pool != NULL ? lb_snapshot_backend(worker->snapshot, pool, session->claim.backend) : UINT32_MAX;
+    uint32_t at = pool != NULL ? lb_pool_index_of(pool, session->claim.backend) : UINT32_MAX;
 
     return at == UINT32_MAX || (pool->backends[at].connections_max > 0 &&
                                 atomic_load_explicit(&pool->backends[at].shared->connections, memory_order_relaxed) >=

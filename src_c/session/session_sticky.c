@@ -34,7 +34,7 @@ static bool is_same(struct lb_stick_target a, struct lb_stick_target b) {
 /* The index of the backend in the pool, or UINT32_MAX if it was removed. */
 static uint32_t index_of(const struct lb_worker *worker, const struct lb_pool *pool, struct lb_stick_target target) {
     return target.backend != NO_TARGET.backend && is_same(target, target_of(worker, target.backend))
-               ? lb_snapshot_backend(worker->snapshot, pool, target.backend)
+               ? lb_pool_index_of(pool, target.backend)
                : UINT32_MAX;
 }
 

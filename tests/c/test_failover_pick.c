@@ -254,9 +254,8 @@ TEST(a_backend_is_retaken_in_whatever_tier_it_is) {
     place(&world, 0, 2, 1);
     publish(&world, L4LB_MAGLEV, 4);
     for (size_t i = 0; i < 4; i++)
-        CHECK_EQ(configured(&world, lb_balance_reserve_at(
-                                        world.pool, &lb_balance_new_session,
-                                        lb_snapshot_backend(world.snapshot, world.pool, world.backends[i].slot))),
+        CHECK_EQ(configured(&world, lb_balance_reserve_at(world.pool, &lb_balance_new_session,
+                                                          lb_pool_index_of(world.pool, world.backends[i].slot))),
                  i);
     world_fini(&world);
 }

@@ -66,11 +66,11 @@ TEST(what_is_there_is_found_by_its_slot_and_nothing_else_is) {
     pool = lb_snapshot_pool(snapshot, SLOT);
     CHECK(pool == &snapshot->pools[0]);
     CHECK(lb_snapshot_listener(snapshot, SLOT) == &snapshot->listeners[0]);
-    CHECK_EQ(lb_snapshot_backend(snapshot, pool, SLOT + 1), 1);
+    CHECK_EQ(lb_pool_index_of(pool, SLOT + 1), 1);
     for (uint32_t slot = 0; slot < 100; slot++) {
         CHECK_EQ(lb_snapshot_pool(snapshot, slot) != NULL, slot == SLOT);
         CHECK_EQ(lb_snapshot_listener(snapshot, slot) != NULL, slot == SLOT);
-        CHECK_EQ(lb_snapshot_backend(snapshot, pool, slot) != UINT32_MAX, slot == SLOT || slot == SLOT + 1);
+        CHECK_EQ(lb_pool_index_of(pool, slot) != UINT32_MAX, slot == SLOT || slot == SLOT + 1);
         CHECK_EQ(lb_snapshot_uses(snapshot, L4LB_SLOT_BACKEND, slot), slot == SLOT || slot == SLOT + 1);
     }
     lb_snapshot_free(snapshot);
