@@ -624,6 +624,13 @@ cdef class NativeEngine:
             result = l4lb_set_draining(engine, numbers, n, draining, spread_ms, WAIT_MS)
         return check(result)
 
+    def set_leaving(self, uint32_t spread_ms):
+        cdef l4lb_engine *engine = self.open()
+        cdef int result
+        with nogil:
+            result = l4lb_set_leaving(engine, spread_ms, WAIT_MS)
+        check(result)
+
     def set_cold(self, slots, uint32_t responses):
         cdef Arena arena = Arena()
         check(l4lb_set_cold(self.open(), fill_slots(arena, slots), len(slots), responses))

@@ -351,6 +351,10 @@ class Engine(Protocol):
         """Drain these backends, which closes each session once it is idle, or stop draining them. `spread_ms` spreads
         the closing over that time. Returns how many sessions are idle already. Any thread; may wait for the workers."""
 
+    def set_leaving(self, spread_ms: int) -> None:
+        """From now on every client whose messages are followed is closed between two requests, spread over that time.
+        Any thread; may wait for the workers."""
+
     def set_cold(self, slots: Sequence[int], responses: int) -> None:
         """These backends have just become usable: each is cold until it has given so many complete responses. Any
         thread."""

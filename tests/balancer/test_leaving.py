@@ -133,6 +133,38 @@ def test_quiet_sessions_leave_over_the_time_that_their_pool_says() -> None:
     run(main())
 
 
+def test_clients_between_two_requests_leave_when_the_process_stops_and_only_then() -> None:
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A, B, pool={"protocol": "http1", "drain_spread": 2.5}))
+            stage.balancer.set_backend("app", B, state=AdminState.DRAIN)
+            await stage.apply(config(A, pool={"protocol": "http1", "drain_spread": 2.5}))
+            await stage.balancer.parts.reclaimer.round()
+            assert stage.engine.leaving == []
+            stage.balancer.drain_all()
+            for _ in range(3):
+                stage.balancer.parts.reclaimer.dirty.set()
+                await stage.balancer.parts.reclaimer.round()
+            assert stage.engine.leaving == [2500]
+
+    run(main())
+
+
+def test_clients_that_could_not_be_told_to_leave_are_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with staged() as stage:
+            await stage.apply(config(A, pool={"protocol": "http1"}))
+            stage.balancer.drain_all()
+            with monkeypatch.context() as patch:
+                patch.setattr(stage.engine, "set_leaving", lambda _spread_ms: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    await stage.balancer.parts.reclaimer.round()
+            await stage.balancer.parts.reclaimer.round()
+            assert stage.engine.leaving == [0]
+
+    run(main())
+
+
 def test_sessions_of_a_backend_that_left_are_killed_when_patience_is_over() -> None:
     async def main() -> None:
         async with staged() as stage:
