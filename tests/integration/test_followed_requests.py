@@ -24,6 +24,8 @@ def responding(name: str, status: int = 200) -> Handler:
 
     def handler(peer: Peer) -> None:
         while request := peer.read_first():
+            while not request.endswith(b"\r\n\r\n"):
+                request += peer.receive(1)
             path = request.split()[1].decode().strip("/")
             body = name.encode()
             head = f"HTTP/1.1 {path or status} Any\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -160,7 +162,7 @@ def test_a_backend_that_answers_with_server_errors_is_ejected_and_clients_go_on(
             assert status["a"]["ejection"]["cause"] == "server_errors"
             assert status["b"]["ejection"]["cause"] is None
             assert lb.metric("l4lb_backend_ejections_total", pool="main", backend="a", cause="server_errors") == 1
-            assert "too many of its responses have a status of 5xx" in lb.log()
+            assert "too many of its responses have a status of 5xx" in lb.log
             stack.close()
 
 
