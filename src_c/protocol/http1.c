@@ -5,13 +5,18 @@
 #include "protocol/http1_text.h"
 
 enum { HEAD_MAX = 64 * 1024, CHUNK_DIGITS_MAX = 16, STATUS_DIGITS = 3 };
-enum { STATUS_MIN = 100, STATUS_FINAL = 200, STATUS_NO_CONTENT = 204, STATUS_NOT_MODIFIED = 304 };
-enum { CONNECT, DELETE, GET, HEAD, OPTIONS, PUT, TRACE };
-
-static const struct lb_word methods[] = {
-    [CONNECT] = {"CONNECT", 0}, [DELETE] = {"DELETE", 0}, [GET] = {"GET", 0},     [HEAD] = {"HEAD", 0},
-    [OPTIONS] = {"OPTIONS", 0}, [PUT] = {"PUT", 0},       [TRACE] = {"TRACE", 0}, {NULL, 0},
+enum {
+    STATUS_MIN = 100,
+    STATUS_EARLY_HINTS = 103,
+    STATUS_FINAL = 200,
+    STATUS_NO_CONTENT = 204,
+    STATUS_NOT_MODIFIED = 304
 };
+enum { CONNECT, DELETE, GET, HEAD, OPTIONS, PRI, PUT, TRACE };
+
+static const struct lb_word methods[] = {[CONNECT] = {"CONNECT", 0}, [DELETE] = {"DELETE", 0},   [GET] = {"GET", 0},
+                                         [HEAD] = {"HEAD", 0},       [OPTIONS] = {"OPTIONS", 0}, [PRI] = {"PRI", 0},
+                                         [PUT] = {"PUT", 1},         [TRACE] = {"TRACE", 0},     {NULL, 0}};
 
 typedef enum lb_http1_event taker(struct lb_http1 *reader, struct bytes *in);
 
@@ -50,12 +55,15 @@ static enum lb_http1_method method_of(uint8_t word) {
 }
 
 static enum lb_http1_event take_method(struct lb_http1 *reader, struct bytes *in) {
+    uint8_t word;
+
     in->at = lb_word_take(&reader->word, methods, in->at, in->end);
     if (in->at == in->end)
         return LB_HTTP1_MORE;
-    if (*in->at++ != ' ')
+    word = lb_word_matched(reader->word, methods);
+    if (*in->at++ != ' ' || word == PRI) /* PRI is how HTTP/2 begins */
         return bad_start(reader);
-    reader->method = method_of(lb_word_matched(reader->word, methods)) & 3;
+    reader->method = method_of(word) & 3;
     return go_on(reader, TARGET);
 }
 
@@ -95,6 +103,8 @@ static enum lb_http1_event take_version_end(struct lb_http1 *reader, struct byte
     return byte == '\r' ? go_on(reader, LINE_LF) : bad_start(reader);
 }
 
+static bool is_interim(const struct lb_http1 *reader) { return reader->is_response && reader->status < STATUS_FINAL; }
+
 static enum lb_http1_event take_status(struct lb_http1 *reader, struct bytes *in) {
     uint8_t byte = *in->at++;
 
@@ -103,7 +113,11 @@ static enum lb_http1_event take_status(struct lb_http1 *reader, struct bytes *in
     reader->status = (uint16_t)(reader->status * 10 + byte - '0');
     if (++reader->at < STATUS_DIGITS)
         return LB_HTTP1_MORE;
-    return reader->status >= STATUS_MIN ? go_on(reader, STATUS_END) : bad_start(reader);
+    if (reader->status < STATUS_MIN)
+        return bad_start(reader);
+    /* llhttp expects a body after an unknown 1xx */
+    return reader->status > STATUS_EARLY_HINTS && is_interim(reader) ? pin(reader, L4LB_PIN_SYNTAX)
+                                                                     : go_on(reader, STATUS_END);
 }
 
 /* Some servers leave out the reason together with the space before it. */
@@ -124,8 +138,7 @@ static bool persists(const struct lb_http1 *reader) {
 static bool has_no_body(const struct lb_http1 *reader) {
     if (!reader->is_response)
         return !reader->is_chunked && reader->left == 0;
-    return reader->status < STATUS_FINAL || reader->status == STATUS_NO_CONTENT ||
-           reader->status == STATUS_NOT_MODIFIED;
+    return is_interim(reader) || reader->status == STATUS_NO_CONTENT || reader->status == STATUS_NOT_MODIFIED;
 }
 
 static enum state body_state(const struct lb_http1 *reader) {
@@ -147,6 +160,8 @@ static enum lb_http1_event take_head_lf(struct lb_http1 *reader, struct bytes *i
         return LB_HTTP1_END;
     if (reader->is_chunked && (reader->has_length || !reader->is_1_1))
         return pin(reader, L4LB_PIN_LENGTH);
+    if ((reader->says_close && reader->says_keep_alive) || (is_interim(reader) && !persists(reader)))
+        return pin(reader, L4LB_PIN_SYNTAX);
     reader->closes = !persists(reader) || reader->state == UNTIL_CLOSE;
     reader->is_first = false;
     return LB_HTTP1_HEAD;

@@ -12,6 +12,7 @@ enum {
     CONTENT_LENGTH,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
+    PROXY_CONNECTION,
     TRANSFER_ENCODING,
     UPGRADE,
     WWW_AUTHENTICATE
@@ -24,6 +25,7 @@ static const struct lb_word fields[] = {
     [CONTENT_LENGTH] = {"content-length", 3},
     [PROXY_AUTHENTICATE] = {"proxy-authenticate", 0},
     [PROXY_AUTHORIZATION] = {"proxy-authorization", 10},
+    [PROXY_CONNECTION] = {"proxy-connection", 6},
     [TRANSFER_ENCODING] = {"transfer-encoding", 0},
     [UPGRADE] = {"upgrade", 0},
     [WWW_AUTHENTICATE] = {"www-authenticate", 0},
@@ -121,7 +123,15 @@ static bool is_length(const struct lb_http1 *reader) {
     return reader->field == CONTENT_LENGTH || reader->field == TRANSFER_ENCODING;
 }
 
-static bool is_blank(uint8_t byte) { return byte == ' ' || byte == '\t'; }
+/* llhttp takes Proxy-Connection for Connection. */
+static bool is_persistence(const struct lb_http1 *reader) {
+    return reader->field == CONNECTION || reader->field == PROXY_CONNECTION;
+}
+
+/* llhttp takes a tab after a coding for a part of it. */
+static bool is_blank(const struct lb_http1 *reader, uint8_t byte) {
+    return byte == ' ' || (byte == '\t' && !is_length(reader));
+}
 
 static enum lb_http1_event bad_value(struct lb_http1 *reader, struct bytes *in) {
     bool is_text = *in->at >= ' ' || *in->at == '\t' || *in->at == '\r';
@@ -133,7 +143,7 @@ static enum lb_http1_event take_number(struct lb_http1 *reader, struct bytes *in
         uint8_t digit = (uint8_t)(*in->at - '0');
         if (digit > 9 && reader->at > 0)
             return go_on(reader, VALUE_END);
-        if (digit > 9 && is_blank(*in->at))
+        if (digit > 9 && is_blank(reader, *in->at))
             continue;
         if (digit > 9)
             return bad_value(reader, in);
@@ -153,7 +163,7 @@ static enum lb_http1_event take_list(struct lb_http1 *reader, struct bytes *in) 
         reader->word = (struct lb_word_match){0};
         return go_on(reader, WORD);
     }
-    if (!is_blank(byte) && (is_length(reader) || (byte != ',' && byte != '\r')))
+    if (!is_blank(reader, byte) && (is_length(reader) || (byte != ',' && byte != '\r')))
         return bad_value(reader, in);
     in->at++;
     return byte == '\r' ? go_on(reader, LINE_LF) : LB_HTTP1_MORE;
@@ -166,9 +176,9 @@ static enum lb_http1_event end_word(struct lb_http1 *reader, struct bytes *in) {
         if (word != CHUNKED || reader->is_chunked)
             return refuse(reader, in, L4LB_PIN_LENGTH);
         reader->is_chunked = true;
-    } else if (reader->field == CONNECTION) {
+    } else if (is_persistence(reader)) {
         reader->says_close |= word == CLOSE;
-        reader->says_keep_alive |= word == KEEP_ALIVE;
+        reader->says_keep_alive |= word == KEEP_ALIVE && reader->field == CONNECTION;
     } else if (word == NEGOTIATE || word == NTLM) {
         return refuse(reader, in, L4LB_PIN_CREDENTIAL);
     } else if (!reader->is_response) {
@@ -185,10 +195,11 @@ static enum lb_http1_event take_word(struct lb_http1 *reader, struct bytes *in) 
 /* After a number or the word of an element. The parameters of a credential are skipped. A comma within quotes begins an
  * element too: "Basic realm="a, NTLM"" pins a session in vain. */
 static enum lb_http1_event take_value_end(struct lb_http1 *reader, struct bytes *in) {
-    bool has_parameters = !is_length(reader) && reader->field != CONNECTION;
+    bool has_parameters = !is_length(reader) && !is_persistence(reader);
     uint8_t byte = *in->at;
 
-    if (!is_blank(byte) && byte != '\r' && (byte != ',' || is_length(reader)) && (byte < ' ' || !has_parameters))
+    if (!is_blank(reader, byte) && byte != '\r' && (byte != ',' || is_length(reader)) &&
+        (byte < ' ' || !has_parameters))
         return bad_value(reader, in);
     in->at++;
     if (byte == '\r')
