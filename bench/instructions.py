@@ -125,7 +125,7 @@ def main(functions: int, tree: Path, is_record: bool) -> None:
     phases = count(tree)
     print(f"{compiler()}; recorded with {before_compiler}")
     for phase in phases:
-        print(f"{phase.name:10} {phase.instructions:8,}   recorded {before[phase.name]:8,}")
+        print(f"{phase.name:10} {phase.instructions:8,}   recorded {before.get(phase.name, 0):8,}")
         for function, cost in phase.costs.most_common(functions):
             print(f"{cost / phase.operations:19,.1f}   {function}")
     if is_record:

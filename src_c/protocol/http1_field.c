@@ -4,7 +4,6 @@
 #include "protocol/http1_text.h"
 
 #define LENGTH_MAX ((uint64_t)INT64_MAX)
-#define BIT(n) (1u << ((n) & 31))
 
 enum {
     AUTHORIZATION,
@@ -43,50 +42,62 @@ static enum lb_http1_event take_line_lf(struct lb_http1 *reader, struct bytes *i
     return expect(reader, in, '\n', NAME_FIRST);
 }
 
-/* True for every name in `fields`, and for few others. */
-static bool may_decide(const uint8_t *name, size_t len) {
-    static const uint32_t letters = BIT('a') | BIT('c') | BIT('p') | BIT('t') | BIT('u') | BIT('w');
-    static const uint32_t lengths = BIT(7) | BIT(10) | BIT(13) | BIT(14) | BIT(16) | BIT(17) | BIT(18) | BIT(19);
+/* The one field whose name has this length, plus 1; 0 = none. */
+static const uint8_t field_of_length[] = {
+    [7] = UPGRADE + 1,
+    [10] = CONNECTION + 1,
+    [13] = AUTHORIZATION + 1,
+    [14] = CONTENT_LENGTH + 1,
+    [16] = WWW_AUTHENTICATE + 1,
+    [17] = TRANSFER_ENCODING + 1,
+    [18] = PROXY_AUTHENTICATE + 1,
+    [19] = PROXY_AUTHORIZATION + 1,
+};
 
-    return (letters & BIT(*name)) != 0 && (len >= 32 || (lengths & BIT(len)) != 0);
+/* The field with this name, or LB_WORD_UNKNOWN. */
+static uint8_t field_of(const uint8_t *name, size_t len) {
+    uint8_t field = len < sizeof field_of_length ? field_of_length[len] : 0;
+    const char *text = field > 0 ? fields[field - 1].text : NULL;
+
+    if (text == NULL)
+        return LB_WORD_UNKNOWN;
+    for (size_t i = 0; i < len; i++) {
+        if (lb_token[name[i]] != (uint8_t)text[i])
+            return LB_WORD_UNKNOWN;
+    }
+    return field - 1;
 }
 
-/* Skip whole lines that decide nothing, which are most of a head. Any other line is left to the states. */
-static void skip_other_lines(struct bytes *in) {
+/* Skip whole lines that decide nothing, which are most of a head. Returns the field of the next line, with `in` behind
+ * its colon. Without one, LB_WORD_UNKNOWN: the line is not all there, and left to the states. */
+static uint8_t skip_to_field(struct bytes *in) {
     for (;;) {
         const uint8_t *at = in->at;
+        uint8_t field;
+
         while (at < in->end && lb_is_token(*at))
             at++;
-        if (at == in->at || at == in->end || *at != ':' || may_decide(in->at, (size_t)(at - in->at)))
-            return;
+        if (at == in->at || at == in->end || *at != ':')
+            return LB_WORD_UNKNOWN;
+        field = field_of(in->at, (size_t)(at - in->at));
+        if (field != LB_WORD_UNKNOWN) {
+            in->at = at + 1;
+            return field;
+        }
         at = lb_text_end(at, in->end);
         if (in->end - at < 2 || at[0] != '\r' || at[1] != '\n')
-            return;
+            return LB_WORD_UNKNOWN;
         in->at = at + 2;
     }
 }
 
-static enum lb_http1_event take_name_first(struct lb_http1 *reader, struct bytes *in) {
-    skip_other_lines(in);
-    if (in->at == in->end)
-        return LB_HTTP1_MORE;
-    if (*in->at == '\r') {
-        in->at++;
-        return go_on(reader, HEAD_LF);
-    }
-    if (!lb_is_token(*in->at))
-        return refuse(reader, in, L4LB_PIN_SYNTAX);
-    reader->word = (struct lb_word_match){0};
-    return go_on(reader, NAME);
-}
-
-static enum lb_http1_event begin_value(struct lb_http1 *reader) {
-    reader->field = lb_word_matched(reader->word, fields);
-    if (reader->field == LB_WORD_UNKNOWN)
+static enum lb_http1_event begin_value(struct lb_http1 *reader, uint8_t field) {
+    reader->field = field;
+    if (field == LB_WORD_UNKNOWN)
         return go_on(reader, OTHER_VALUE);
     if (reader->in_trailers) /* some servers let trailers change the head */
         return pin(reader, L4LB_PIN_SYNTAX);
-    switch (reader->field) {
+    switch (field) {
     case CONTENT_LENGTH:
         if (reader->has_length)
             return pin(reader, L4LB_PIN_LENGTH);
@@ -106,11 +117,28 @@ static enum lb_http1_event begin_value(struct lb_http1 *reader) {
     }
 }
 
+static enum lb_http1_event take_name_first(struct lb_http1 *reader, struct bytes *in) {
+    uint8_t field = skip_to_field(in);
+
+    if (field != LB_WORD_UNKNOWN)
+        return begin_value(reader, field);
+    if (in->at == in->end)
+        return LB_HTTP1_MORE;
+    if (*in->at == '\r') {
+        in->at++;
+        return go_on(reader, HEAD_LF);
+    }
+    if (!lb_is_token(*in->at))
+        return refuse(reader, in, L4LB_PIN_SYNTAX);
+    reader->word = (struct lb_word_match){0};
+    return go_on(reader, NAME);
+}
+
 static enum lb_http1_event take_name(struct lb_http1 *reader, struct bytes *in) {
     in->at = lb_word_take(&reader->word, fields, in->at, in->end);
     if (in->at == in->end)
         return LB_HTTP1_MORE;
-    return *in->at++ == ':' ? begin_value(reader) : pin(reader, L4LB_PIN_SYNTAX);
+    return *in->at++ == ':' ? begin_value(reader, lb_word_matched(reader->word, fields)) : pin(reader, L4LB_PIN_SYNTAX);
 }
 
 static enum lb_http1_event take_other_value(struct lb_http1 *reader, struct bytes *in) {
