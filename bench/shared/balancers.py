@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.shared.processes import ROOT, BenchError, last_lines, running
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 SESSIONS_MAX = 6000
 BACKLOG = 4096
 REQUESTS_MAX = 1_000_000_000
