@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeScene
-from tests.helpers.balancer import Balancer
+from tests.helpers.balancer import STOP_DEADLINE, Balancer
 from tests.helpers.peers import Handler, Peer, Served, connect
 from tests.helpers.scene import Scene
+from tests.helpers.upgrades import taking_care_of_orphans, upgrade
 from tests.helpers.waiting import wait_until
 
 HTTP1 = {"protocol": "http1", "balance": "round_robin"}
@@ -186,3 +187,26 @@ def test_a_stop_closes_clients_between_two_requests_and_lets_the_others_finish(s
             assert read(busy) == (200, "a")
             assert busy.read_all() == b""
             lb.wait_exit()
+
+
+def test_an_upgrade_moves_clients_between_two_requests() -> None:
+    with Served(responding("a")) as server, taking_care_of_orphans(), contextlib.ExitStack() as stack:
+        config = {
+            "process": {"drain_timeout": "1h"},
+            "listeners": {"main": {"bind": "127.0.0.1:0", "pool": "main"}},
+            "pools": {"main": HTTP1 | {"backends": entries(server)}},
+        }
+        with Balancer(config) as lb:
+            address = lb.address("main")
+            idle, busy = (stack.enter_context(connect(address)) for _ in range(2))
+            assert ask(idle) == (200, "a")
+            busy.send(b"GET / HTTP/1.1\r\nHost: ")
+            wait_until(lambda: lb.status()["pools"]["main"]["backends"]["a"]["busy"] == 1)
+            old = upgrade(lb)
+            assert idle.read_all() == b""
+            assert ask(stack.enter_context(connect(address))) == (200, "a")
+            busy.send(b"x\r\n\r\n")
+            assert read(busy) == (200, "a")
+            assert busy.read_all() == b""
+            assert old.wait(STOP_DEADLINE) == 0
+            stack.close()
