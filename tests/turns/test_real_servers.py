@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import httpx
@@ -27,6 +28,12 @@ def server(request: pytest.FixtureRequest, issued: Certificate) -> Iterator[Serv
     """A server of HTTP/1.1."""
     with Server(issued if request.param == "tls" else None) as server:
         yield server
+
+
+@pytest.fixture(params=["tcp", "http1"])
+def either(request: pytest.FixtureRequest, balance: MakeScene) -> MakeScene:
+    """Ends of responses are learnt, or follow from the messages. Inside TLS they are learnt in either case."""
+    return functools.partial(balance, pool={"protocol": request.param})
 
 
 @pytest.fixture
@@ -60,9 +67,9 @@ def stream(client: httpx.Client, name: str) -> Iterator[Iterator[bytes]]:
         yield answer.iter_raw()
 
 
-def test_as_many_are_busy_as_streams_run(balance: MakeScene, server: Server) -> None:
+def test_as_many_are_busy_as_streams_run(either: MakeScene, server: Server) -> None:
     names = ["a", "b", "c"]
-    scene = balance(server.address)
+    scene = either(server.address)
     with server.client(scene.address) as client, contextlib.ExitStack() as stack:
         streams = [stack.enter_context(stream(client, name)) for name in names]
         wait_busy(scene, len(names))
@@ -74,8 +81,8 @@ def test_as_many_are_busy_as_streams_run(balance: MakeScene, server: Server) -> 
         assert 0 <= turns(scene) - len(names) <= len(names) * handshake_turns(server)
 
 
-def test_every_request_on_a_kept_connection_is_a_turn(balance: MakeScene, server: Server) -> None:
-    scene = balance(server.address)
+def test_every_request_on_a_kept_connection_is_a_turn(either: MakeScene, server: Server) -> None:
+    scene = either(server.address)
     with server.client(scene.address) as client:
         assert client.post("/short", content=b"q" * 500).json() == {"received": 500}
         first = settled(lambda: turns(scene))
@@ -87,8 +94,8 @@ def test_every_request_on_a_kept_connection_is_a_turn(balance: MakeScene, server
         assert scene.backend_status()["connections_total"] == 1
 
 
-def test_streams_one_after_the_other_on_a_connection_are_a_turn_each(balance: MakeScene, server: Server) -> None:
-    scene = balance(server.address)
+def test_streams_one_after_the_other_on_a_connection_are_a_turn_each(either: MakeScene, server: Server) -> None:
+    scene = either(server.address)
     with server.client(scene.address) as client:
         client.post("/short", content=b"q" * 500)
         first = settled(lambda: turns(scene))
@@ -101,8 +108,8 @@ def test_streams_one_after_the_other_on_a_connection_are_a_turn_each(balance: Ma
         assert turns(scene) == first + 3
 
 
-def test_long_answer_is_one_turn_however_many_pieces_it_has(balance: MakeScene, server: Server) -> None:
-    scene = balance(server.address)
+def test_long_answer_is_one_turn_however_many_pieces_it_has(either: MakeScene, server: Server) -> None:
+    scene = either(server.address)
     with server.client(scene.address) as client:
         client.post("/short", content=b"q" * 500)
         first = settled(lambda: turns(scene))
@@ -111,6 +118,21 @@ def test_long_answer_is_one_turn_however_many_pieces_it_has(balance: MakeScene, 
             assert sum(map(len, answer.iter_bytes())) == LONG_BYTES
         wait_busy(scene, 0)
         assert turns(scene) == first + 1
+
+
+def test_learnt_turns_are_as_many_as_the_messages_show(either: MakeScene) -> None:
+    with Server(None) as server:
+        scene = either(server.address)
+        with server.client(scene.address) as client:
+            for i in range(30):
+                client.post("/short", content=b"q" * (100 + 50 * i))
+                client.get("/long")
+                with stream(client, f"{i}") as pieces:
+                    wait_busy(scene, 1)
+                    server.end(f"{i}")
+                    assert b"".join(pieces).endswith(b"[DONE]\n\n")
+                wait_busy(scene, 0)
+        assert turns(scene) == 90
 
 
 def test_connection_of_http2_is_busy_while_any_stream_runs(balance: MakeScene, http2: Server) -> None:
