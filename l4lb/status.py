@@ -84,8 +84,9 @@ class EjectionStatus:
 class BackendStatus:
     """`effective_weight` is what balancing uses now: 0 when the backend takes no new session, less than `weight` and
     perhaps no whole number while load, an agent or slow start hold it back. `flaps` is how often in a row it went down
-    soon after it came up, as far as that counts. `stalled` says that its work stands still. `max_connections` and
-    `max_busy` are the limits in force, as its agent has them; None is no limit.
+    soon after it came up, as far as that counts. `cold_left` are the responses until it is no longer cold. `stalled`
+    says that its work stands still. `max_connections` and `max_busy` are the limits in force, as its agent has them;
+    None is no limit.
     `changed` are the keys that were given other values at run time than the file has. A `health_message` that quotes
     a program or a script is an `output`: not for every client."""
 
@@ -103,6 +104,7 @@ class BackendStatus:
     agent: AgentStatus | None = None
     ejection: EjectionStatus | None = None
     flaps: int = 0
+    cold_left: int = 0
     stalled: bool = False
     max_connections: int | None = None
     max_busy: int | None = None

@@ -55,6 +55,7 @@ FIELDS = {
     "Backend.responses_total": "Responses by class of their status; of 1xx, only 101. Zero without `protocol: http1`.",
     "Backend.origin": "Where the backend comes from.",
     "Backend.changed": "Keys that were given other values at run time.",
+    "Backend.cold_left": "Responses until it is no longer cold; 0 if it is not.",
     "Backend.stalled": "Whether its work stands still although requests are running.",
     "Backend.ejection": "`null` without `passive`.",
     "Backend.ejection.cause": "Why it is ejected; `null` if it is not.",

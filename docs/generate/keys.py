@@ -24,7 +24,7 @@ SEE = {
     ("Pool", "balance"): "../concepts/balancing.md",
     ("Pool", "preset"): "presets.md",
     ("Pool", "scale_to_zero"): "../guides/scaling.md#to-zero-and-back",
-    ("Pool", "slow_start"): "../concepts/load.md#slow-start",
+    ("SlowStart", "turns"): "../concepts/load.md#slow-start",
     ("Pool", "panic_threshold"): "../concepts/health.md#panic",
     ("Pool", "on_down"): "../concepts/failover.md#failover",
     ("Pool", "drain_quiet"): "../guides/drain.md",

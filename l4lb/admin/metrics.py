@@ -208,6 +208,12 @@ _BACKEND_VALUES: tuple[Value[BackendStatus], ...] = (
         lambda b: b.flaps,
     ),
     (
+        "cold",
+        "gauge",
+        "1 while the backend is cold: it has just become usable, and has few turns until it has responded.",
+        lambda b: int(b.cold_left > 0),
+    ),
+    (
         "stalled",
         "gauge",
         "1 while the backend makes no progress although requests are running, else 0.",

@@ -165,6 +165,7 @@ def backend_view(backend: BackendStatus) -> Json:
         **_numbers(BACKEND_STATS, backend.statistics),
         "responses_total": dict(backend.statistics.responses_total),
         "flaps": backend.flaps,
+        "cold_left": backend.cold_left,
         "stalled": backend.stalled,
         "origin": backend.origin.value,
         "changed": list(backend.changed),

@@ -155,6 +155,7 @@ class Balancer:
         parts = self.parts
         parts.publication.publisher.close()
         parts.failover.close()
+        parts.cold_starts.close()
         await parts.planner.close()
         await parts.scheduler.close()
         await parts.weights.close()

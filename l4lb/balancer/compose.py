@@ -168,7 +168,8 @@ def _pool(pool: PoolEntry, zones: Mapping[str, int]) -> PoolSpec:
         sticky_ttl_ms=0 if config.sticky is None else _ms(config.sticky.ttl),
         sources=tuple(source_address(source) for source in config.source),
         backends=tuple(
-            _backend(backend, weights[name], zones, usable=name in taking) for name, backend in pool.backends.items()
+            _backend(backend, weights[name], zones, config.slow_start.turns, usable=name in taking)
+            for name, backend in pool.backends.items()
         ),
     )
 
@@ -184,7 +185,9 @@ def _tcp(tcp: model.Tcp) -> TcpSpec:
     )
 
 
-def _backend(backend: BackendEntry, weight: int, zones: Mapping[str, int], *, usable: bool) -> BackendSpec:
+def _backend(
+    backend: BackendEntry, weight: int, zones: Mapping[str, int], cold_max_busy: int, *, usable: bool
+) -> BackendSpec:
     target, zone = backend.target, backend.config.zone
     return BackendSpec(
         slot=backend.slot,
@@ -194,6 +197,7 @@ def _backend(backend: BackendEntry, weight: int, zones: Mapping[str, int], *, us
         weight=weight,
         max_connections=backend.max_connections,
         max_busy=backend.config.max_busy,
+        cold_max_busy=cold_max_busy,
         usable=usable,
         tier=backend.config.tier,
         zone=0 if zone is None else zones[zone],

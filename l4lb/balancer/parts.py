@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from l4lb.balancer.alarms import Alarms
 from l4lb.balancer.checks import checks_of
+from l4lb.balancer.cold_starts import ColdStarts
 from l4lb.balancer.cutter import Cutter
 from l4lb.balancer.editor import Editor
 from l4lb.balancer.failover import Failover
@@ -63,7 +64,8 @@ class Parts:
         self.findings = findings = Findings(store)
         self.planner = planner = Planner(engine, memory.endpoints, memory.targets)
         self.scheduler = scheduler = Scheduler[BackendKey](findings.on_health, self._received, checks_at_once)
-        self.weights = weights = WeightController(engine, store, findings.on_agent, findings.on_stalled)
+        self.cold_starts = cold_starts = ColdStarts(engine, store)
+        self.weights = weights = WeightController(engine, store, cold_starts, findings.on_agent, findings.on_stalled)
         self.outliers = outliers = Outliers(engine, store)
         # What brings the state to the data plane.
         self.publication = publication = Publication(
@@ -73,7 +75,7 @@ class Parts:
         self.rebalancer = rebalancer = Rebalancer(engine, store, threads)
         self.settlement = settlement = Settlement(store, phase, outliers, self.alarms, rebalancer, weights, failover)
         publication.settle = settlement.settle
-        self.transfer = transfer = Transfer(engine, store, planner, scheduler, outliers, memory)
+        self.transfer = transfer = Transfer(engine, store, planner, scheduler, outliers, cold_starts, memory)
         self.installer = installer = Installer(
             engine, store, phase, sockets, planner, guard, transfer, settlement, publication
         )

@@ -124,6 +124,7 @@ class StatusReporter:
             agent=_agent_status(self.weights.agent(key)),
             ejection=ejection,
             flaps=0 if watch is None else watch.health.flaps,
+            cold_left=self.engine.summaries([backend.slot])[0].cold_left,
             stalled=backend.stalled is not None,
             max_connections=backend.max_connections or None,
             max_busy=backend.config.max_busy or None,

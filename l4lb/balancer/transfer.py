@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterator, Mapping
 
+from l4lb.balancer.cold_starts import ColdStarts
 from l4lb.balancer.outliers import Outliers
 from l4lb.balancer.planner import Planner
 from l4lb.balancer.store import Reason, StateStore
@@ -28,6 +29,7 @@ class Transfer:
         planner: Planner,
         scheduler: Scheduler[BackendKey],
         outliers: Outliers,
+        cold_starts: ColdStarts,
         data: HandoverData,
     ) -> None:
         self._engine = engine
@@ -35,6 +37,7 @@ class Transfer:
         self._planner = planner
         self._scheduler = scheduler
         self._outliers = outliers
+        self._cold_starts = cold_starts
         self._backends = data.backends
         self._seats = data.seats
 
@@ -45,6 +48,7 @@ class Transfer:
         state = restore.seats(restore.backends(state, self._backends, now), self._seats)
         self._scheduler.restore(restore.checks(state, self._backends, now))
         self._outliers.restore(restore.tracks(state, self._backends, now))
+        self._cold_starts.resume(restore.cold(state, self._backends))
         self._backends = {}
         return state
 
@@ -86,7 +90,9 @@ class Transfer:
                 continue
             watch = self._scheduler.watch(key)
             checked = None if watch is None else (watch.health, watch.message)
-            yield restore.export(key, entry, state.pools[key[0]], checked, self._outliers.track(key), now)
+            record = restore.export(key, entry, state.pools[key[0]], checked, self._outliers.track(key), now)
+            (cold,) = self._cold_starts.left([entry.slot])
+            yield record.model_copy(update={"cold": cold})
 
     def export_clients(self, since: float = math.inf) -> Iterator[StickyBatch]:
         """The clients of sticky pools that came in the last `since` seconds, some at a time."""

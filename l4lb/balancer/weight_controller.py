@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from l4lb.agent.client import ask
 from l4lb.balancer.checks import check_target
+from l4lb.balancer.cold_starts import ColdStarts
 from l4lb.balancer.store import Reason, StateStore
 from l4lb.base.tasks import repeat
 from l4lb.bounded.client import Client
@@ -86,11 +87,13 @@ class WeightController:
         self,
         engine: Engine,
         store: StateStore,
+        cold_starts: ColdStarts,
         on_agent: Callable[[BackendKey, str], None],
         on_stalled: Callable[[BackendKey, str | None], None],
     ) -> None:
         self._engine = engine
         self._store = store
+        self._cold_starts = cold_starts
         self._on_agent = on_agent
         self._on_stalled = on_stalled
         self._progress: dict[BackendKey, ProgressTrack] = {}
@@ -197,18 +200,23 @@ class WeightController:
         loads = self._step(name, pool, now)
         backends: dict[str, BackendEntry] = {}
         slow_start = pool.config.slow_start
+        fresh: list[int] = []
         for backend_name, entry in pool.backends.items():
-            entry = _aged(entry, now, first=first)
+            before, entry = entry, _aged(entry, now, first=first)
             since = entry.usable_since
-            warm = 1.0 if since is None else ramp(now - since, slow_start)
-            if warm < 1 and since is not None and slow_start is not None:
-                self._ramping_until = max(self._ramping_until, since + slow_start)
+            if before.usable_since is None and since == now:
+                fresh.append(entry.slot)
+            warm = 1.0 if since is None else ramp(now - since, slow_start.duration)
+            if warm < 1 and since is not None and slow_start.duration is not None:
+                self._ramping_until = max(self._ramping_until, since + slow_start.duration)
                 self.active.set()
             track = loads.get(backend_name)
             load_factor = 1.0 if track is None else track.applied
             if (warm, load_factor) != (entry.slow_start_factor, entry.load_factor):
                 entry = replace(entry, slow_start_factor=warm, load_factor=load_factor)
             backends[backend_name] = entry
+        if slow_start.turns:
+            self._cold_starts.begin(fresh, slow_start.responses)
         if all(entry is pool.backends[backend_name] for backend_name, entry in backends.items()):
             return pool
         return replace(pool, backends=backends)
@@ -261,7 +269,7 @@ class WeightController:
 
 
 def _is_steady(pool: PoolEntry) -> bool:
-    return pool.config.load is None and pool.config.slow_start is None
+    return pool.config.load is None and pool.config.slow_start.duration is None
 
 
 def _aged(entry: BackendEntry, now: float, *, first: bool) -> BackendEntry:

@@ -20,9 +20,10 @@ def json_schema() -> dict[str, Any]:
         section.pop("required", None)
     for item in definitions["Defaults"]["properties"].values():
         item.pop("default", None)
-    backend = definitions["Backend"]
-    backend["required"] = ["address"]
-    definitions["Backend"] = {"anyOf": [backend["properties"]["address"], backend]}
+    definitions["Backend"]["required"] = ["address"]
+    for name, alone in (("Backend", "address"), ("SlowStart", "duration")):
+        section = definitions[name]
+        definitions[name] = {"anyOf": [section["properties"][alone], section]}
     schema = _as_written(schema)
     schema["$defs"]["Reference"] = _REFERENCE
     schema["properties"]["include"] = {

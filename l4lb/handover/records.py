@@ -78,8 +78,8 @@ class EjectionRecord(_Record):
 
 
 class BackendRecord(_Record):
-    """A backend. `config` has its settings without defaults, `usable` the seconds since it became usable, `checked`
-    whether its pool has health checks."""
+    """A backend. `config` has its settings without defaults, `usable` the seconds since it became usable, `cold`
+    the responses until it is no longer cold, `checked` whether its pool has health checks."""
 
     pool: str
     name: str
@@ -91,6 +91,7 @@ class BackendRecord(_Record):
     check: CheckRecord | None = None
     agent: AgentRecord | None = None
     usable: float | None = None
+    cold: int = 0
     stalled: str | None = None
     ejection: EjectionRecord | None = None
 

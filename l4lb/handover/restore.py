@@ -180,6 +180,15 @@ def tracks(state: State, told: Records, now: float) -> dict[BackendKey, OutlierT
     }
 
 
+def cold(state: State, told: Records) -> dict[int, int]:
+    """The responses that backends have to give until they are no longer cold, by slot."""
+    return {
+        entry.slot: one.cold
+        for key, entry, one in _known(state, told)
+        if one.cold and not _moved(entry, one) and state.pools[key[0]].config.slow_start.turns
+    }
+
+
 def operator_changes(state: State, told: Records) -> dict[BackendKey, BackendEntry]:
     """The backends that an operator changed after the state was exported."""
     return {

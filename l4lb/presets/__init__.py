@@ -50,6 +50,10 @@ kept from cutting a session that waits. No `user_timeout`: servers that are busy
 minutes, and are healthy."""
 
 
+_SPARED: Settings = {"turns": 2, "responses": 3}
+"""The first requests of a model server compile kernels and fill caches: each of them takes seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Preset:
     """`source` is where the facts come from."""
@@ -105,6 +109,7 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "5", "kv": "0.8"},
             },
             **_REQUESTS,
+            "slow_start": _SPARED,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -126,6 +131,7 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "5", "kv": "0.9"},
             },
             **_REQUESTS,
+            "slow_start": _SPARED,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -142,6 +148,7 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "5"},
             },
             **_REQUESTS,
+            "slow_start": _SPARED,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -165,6 +172,7 @@ PRESETS: Mapping[str, Preset] = {
                 "limits": {"queue": "16", "kv": "0.8"},
             },
             **_REQUESTS,
+            "slow_start": _SPARED,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -176,6 +184,7 @@ PRESETS: Mapping[str, Preset] = {
         {
             "health": _http("/v2/health/ready", timeout="2s"),
             **_REQUESTS,
+            "slow_start": _SPARED,
             "timeouts": _STREAMS,
             "tcp": _PROBED,
             "drain_timeout": "10m",
@@ -273,6 +282,7 @@ PRESETS: Mapping[str, Preset] = {
         {
             "health": {"type": "tcp", "timeout": "2s"},
             **_REQUESTS,
+            "slow_start": _SPARED,
             "timeouts": _CALLS,
             "tcp": _PROBED,
             "drain_timeout": "1m",
@@ -292,6 +302,7 @@ PRESETS: Mapping[str, Preset] = {
                 },
             },
             **_REQUESTS,
+            "slow_start": _SPARED,
             "timeouts": _CALLS,
             "tcp": _PROBED,
             "drain_timeout": "1m",

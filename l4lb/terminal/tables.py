@@ -28,6 +28,7 @@ _STYLES = {
     "drain": "yellow",
     "maint": "yellow",
     "pending": "cyan",
+    "cold": "cyan",
 }
 
 
@@ -149,7 +150,7 @@ def _backends_table(pools: Json, width: int) -> Table:
                 _shown(name),
                 _text(backend, "address"),
                 *((_text(backend, "tier"), _text(backend, "zone")) if is_placed else ()),
-                _styled(_text(backend, "state")),
+                _styled(_state(backend)),
                 _styled(_health(backend)),
                 weight if weight == effective else f"{effective} of {weight}",
                 _load(_mapping(backend, "load")),
@@ -190,6 +191,12 @@ def _edited(pool: Json) -> str:
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:NAMES_SHOWN])
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _state(backend: Json) -> str:
+    """What the operator wants, or that the backend has just become usable and is spared."""
+    state = _text(backend, "state")
+    return "cold" if state == "ready" and backend.get("cold_left") else state
 
 
 def _health(backend: Json) -> str:

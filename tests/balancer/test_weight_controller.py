@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from l4lb.agent.protocol import NO_REPORT
 from l4lb.balancer import weight_controller as module
 from l4lb.balancer.balancer import Balancer
+from l4lb.balancer.cold_starts import ColdStarts
 from l4lb.balancer.store import StateStore
 from l4lb.balancer.weight_controller import START_GRACE, WeightController
 from l4lb.base.tasks import Supervisor, repeat
@@ -57,6 +58,11 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     monkeypatch.setattr("l4lb.load.weights.TAU", 0.1)
     monkeypatch.setattr(module, "APPLY_INTERVAL", 0.06)
     return servers
+
+
+def controller() -> WeightController:
+    engine, store = FakeEngine(), StateStore()
+    return WeightController(engine, store, ColdStarts(engine, store), lambda _key, _line: None, lambda _key, _why: None)
 
 
 def url(address: str) -> str:
@@ -337,7 +343,7 @@ def factors(state: State) -> dict[str, float]:
 
 def ramp_scene() -> tuple[WeightController, State]:
     """The process began at 0, with both backends in service."""
-    weights = WeightController(FakeEngine(), StateStore(), lambda _key, _line: None, lambda _key, _why: None)
+    weights = controller()
     return weights, weights.apply_factors(merged(config(*NAMED, pool=RAMPED)), 0.0, first=True)
 
 
@@ -381,7 +387,7 @@ def test_a_new_backend_starts_slowly_even_at_the_start_of_the_process() -> None:
 @pytest.mark.parametrize(("when", "factor"), [(START_GRACE - 1, 1.0), (START_GRACE + 1, 0.1)])
 def test_first_checks_at_the_start_are_no_reason_to_start_slowly(when: float, factor: float) -> None:
     async def main() -> None:
-        weights = WeightController(FakeEngine(), StateStore(), lambda _key, _line: None, lambda _key, _why: None)
+        weights = controller()
         state = merged(config(*NAMED, pool=RAMPED | {"health": {"type": "tcp"}}))
         state = weights.apply_factors(state, 0.0, first=True)
         state = weighed(weights, state, when, health=HealthState.UP)
@@ -407,7 +413,7 @@ def test_a_file_that_changes_a_backend_does_not_make_it_new_but_one_that_moves_i
 
 def test_slow_start_that_is_configured_later_slows_down_no_backend_in_service() -> None:
     async def main() -> None:
-        weights = WeightController(FakeEngine(), StateStore(), lambda _key, _line: None, lambda _key, _why: None)
+        weights = controller()
         state = weights.apply_factors(merged(config(*NAMED)), 0.0, first=True)
         wanted = config(*NAMED, pool=RAMPED)
         state = weights.apply_factors(merge(state, wanted, targets(wanted), Slots()), 100.0)

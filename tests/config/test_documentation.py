@@ -123,6 +123,7 @@ def test_the_commented_example_has_every_key_when_its_comments_are_taken_away(tm
             pool.queue,
             pool.sticky,
             pool.rebalance,
+            pool.slow_start,
         ),
         *(pool.timeouts, pool.tcp, pool.load, pool.agent, pool.passive),
         pool.passive.server_errors if pool.passive else None,

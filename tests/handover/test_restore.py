@@ -56,6 +56,16 @@ def told(
     return carried(HandoverData({KEY: restore.export(KEY, entry, before.pools["app"], checked, track, THEN)})).backends
 
 
+def test_a_cold_backend_is_cold_for_the_responses_that_are_left() -> None:
+    spared = POOL | {"slow_start": {"turns": 2}}
+    records = {key: one.model_copy(update={"cold": 2}) for key, one in told(before=state(pool=spared)).items()}
+    assert carried(HandoverData(records)).backends == records
+    after = state(pool=spared)
+    assert restore.cold(after, records) == {backend(after).slot: 2}
+    assert restore.cold(state(B, pool=spared), records) == {}
+    assert restore.cold(state(), records) == {}
+
+
 def carried(memory: HandoverData) -> HandoverData:
     """The memory on the other side."""
     listener = HandoverReader()

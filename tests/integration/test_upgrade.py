@@ -280,12 +280,19 @@ def test_an_ejected_backend_stays_out() -> None:
 def test_a_backend_that_is_warm_does_not_start_slowly_again_and_a_cold_one_goes_on_warming() -> None:
     with contextlib.ExitStack() as stack:
         warm, cold = (stack.enter_context(Served(named(name))) for name in ("b0", "b1"))
-        lb = stack.enter_context(Balancer(config(warm, pool={"slow_start": "1h"})))
-        lb.reload(config(warm, cold, pool={"slow_start": "1h"}))
-        before = [backend_status(lb, name)["effective_weight"] for name in ("b0", "b1")]
+        pool = {"slow_start": {"duration": "1h", "turns": 2, "responses": 3}}
+        lb = stack.enter_context(Balancer(config(warm, pool=pool)))
+        lb.reload(config(warm, cold, pool=pool))
+
+        def told() -> list[tuple[float, int]]:
+            both = (backend_status(lb, name) for name in ("b0", "b1"))
+            return [(backend["effective_weight"], backend["cold_left"]) for backend in both]
+
+        before = told()
+        assert before[0] == (1, 0)
+        assert before[1] == (2 / 16, 3)
         leave(upgrade(lb))
-        assert before[0] == 1 > before[1]
-        assert [backend_status(lb, name)["effective_weight"] for name in ("b0", "b1")] == before
+        assert told() == before
 
 
 @pytest.mark.parametrize("algorithm", ["round_robin", "random"])

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.conftest import MakeScene
-from tests.helpers.peers import Served, connect, named
+from tests.helpers.peers import Backend, Peer, Served, connect, named
 from tests.helpers.scene import Scene
 from tests.helpers.waiting import wait_until
 from tests.load.servers import ModelServer
@@ -63,6 +63,33 @@ def test_the_load_is_shown(balance: MakeScene) -> None:
         load = scene.backend_status("a")["load"]
         assert (load["signals"], load["stale"], load["message"]) == ({"queue": 2}, False, "queue 2")
         assert 0 <= load["age_s"] < 5
+
+
+def test_a_backend_that_joins_is_cold_until_it_has_responded(balance: MakeScene) -> None:
+    """In a pool of plain sessions: its limit decides about new clients, its responses are those that are recognised."""
+    with Backend() as a, Backend() as b:
+        scene = balance(a, pool={"balance": "least_busy"})
+        ask = b"q" * 100
+
+        def asking(server: Backend) -> tuple[Peer, Peer]:
+            client, answerer = scene.pair(server)
+            client.send(ask)
+            assert answerer.receive(len(ask)) == ask
+            return client, answerer
+
+        held = [asking(a) for _ in range(4)]
+        scene.reload(backends=[a, b], pool={"slow_start": {"turns": 2, "responses": 2}})
+        assert [scene.backend_status(name)["cold_left"] for name in ("b0", "b1")] == [0, 2]
+        spared = [asking(b) for _ in range(2)]
+        held.append(asking(a))
+        for number, (client, answerer) in enumerate(spared):
+            wait_until(lambda left=2 - number: scene.backend_status("b1")["cold_left"] == left)
+            answerer.send(b"a" * 100)
+            assert client.receive(100) == b"a" * 100
+            client.send(ask)  # proves that the response was complete
+        wait_until(lambda: scene.backend_status("b1")["cold_left"] == 0)
+        for _ in range(3):
+            asking(b)
 
 
 def test_a_backend_that_joins_starts_slowly(balance: MakeScene) -> None:

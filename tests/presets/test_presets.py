@@ -11,6 +11,7 @@ import pytest
 from l4lb.config import Config
 from l4lb.config.fields import FROM_FILE
 from l4lb.config.model import Pool
+from l4lb.config.sections.slow_start import SlowStart
 from l4lb.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,13 @@ def test_the_presets_of_http_servers_balance_requests_and_close_before_the_serve
     assert made.timeouts.backend_keepalive is not None
     assert made.timeouts.backend_keepalive < (2 if name == "mlflow" else 5)
     assert pool(preset=name, protocol="tcp").protocol == "tcp"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_presets_of_model_servers_spare_replicas_that_are_cold(name: str) -> None:
+    spared = name in ["vllm", "sglang", "tgi", "triton", "kserve", "tensorflow-serving", "torchserve"]
+    assert pool(preset=name).slow_start.turns == (2 if spared else 0)
+    assert pool(preset=name, slow_start="30s").slow_start == SlowStart(duration=30.0)
 
 
 @pytest.mark.parametrize("name", PRESETS)

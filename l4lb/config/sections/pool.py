@@ -15,6 +15,7 @@ from l4lb.config.sections.discover import Discover
 from l4lb.config.sections.health import Health
 from l4lb.config.sections.load import Agent, Load
 from l4lb.config.sections.passive import Passive
+from l4lb.config.sections.slow_start import SlowStart
 from l4lb.config.sections.tcp import Tcp
 
 
@@ -147,8 +148,8 @@ class Pool(Section):
         ]
         | None
     ) = None
-    """A known server: fills `protocol`, `health`, `load`, `timeouts`, `tcp`, `abort_on_close`, `drain_timeout` and
-    `drain_quiet` where the pool does not set them."""
+    """A known server: fills `protocol`, `health`, `load`, `slow_start`, `timeouts`, `tcp`, `abort_on_close`,
+    `drain_timeout` and `drain_quiet` where the pool does not set them."""
 
     hash: Hash = Hash()
     """Settings of `maglev` and `source_hash`."""
@@ -222,8 +223,8 @@ class Pool(Section):
     agent: Agent | None = None
     """Ask a program beside each backend for its load and state."""
 
-    slow_start: TimeoutOrOff = None
-    """Time in which the weight of a backend that becomes usable grows from a tenth to all of it."""
+    slow_start: SlowStart = SlowStart()
+    """Spare a backend that has just become usable: a section as below, or its `duration` alone."""
 
     panic_threshold: Percentage = Field(default=0.0, json_schema_extra={"default": "0%"})
     """Below this share of usable backends, health is ignored; `0%` is never."""
