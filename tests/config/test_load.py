@@ -208,7 +208,7 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         ("passive: {max_ejected: 101%}", "101%", "passive.max_ejected: a percentage from 0% to 100% is expected"),
         ("health: {type: http, status: 99}", "99", "health.status: '99' is not a status; write a code such as 200"),
         ("health: {type: http, path: up}", "up", "health.path: 'up' cannot be used here; a path begins with /"),
-        ("slow_start: 30", "30", "slow_start.duration: 30 has no unit; write 30s for seconds"),
+        ("slow_start: 30", "30", "slow_start: 30 has no unit; write 30s for seconds"),
         (
             "scale_to_zero: true",
             "true",
