@@ -77,8 +77,8 @@ class Requests:
 
     @property
     def connections(self) -> int:
-        opened: int = self._adapter.poolmanager.connection_from_url(self._origin).num_connections
-        return opened
+        pools = self._adapter.poolmanager.pools
+        return sum(pools[key].num_connections for key in pools.keys())  # noqa: SIM118 - it cannot be iterated over
 
     def close(self) -> None:
         self._session.close()

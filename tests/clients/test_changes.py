@@ -46,7 +46,7 @@ def test_clients_keep_their_connections_while_a_source_changes_the_servers(node:
             )
 
         targets.write_text(json.dumps([{"targets": ["{}:{}".format(*fleet.servers[0].address)]}]))
-        discover = {"files": {"paths": [str(targets)], "interval": "100ms"}, "hold": "0s"}
+        discover = {"file": {"path": str(targets)}, "hold": "0s"}
         fleet.reload([], discover=discover)
         with crowd(fleet.origin, node) as clients, Walk(clients) as walk:
             for numbers in ((0, 1), (1, 2), (2,), (0, 1, 2), (0,)):
