@@ -78,7 +78,10 @@ class Curl:
 
 
 class Wrk:
-    """wrk with some connections, for the length of the block; it runs for a while longer than any test needs."""
+    """wrk with some connections, for the length of the block; it runs for a while longer than any test needs.
+
+    It opens one more, to see whether it can.
+    """
 
     def __init__(self, wrk: str, origin: str, connections: int) -> None:
         self.connections = connections

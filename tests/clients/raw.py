@@ -24,7 +24,11 @@ class Slowly:
     data: bytes
 
 
-Step = bytes | Wait | Slowly
+class Finish:
+    """The client sends a FIN, and reads on."""
+
+
+Step = bytes | Wait | Slowly | Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ def converse(address: Address, *steps: Step) -> Heard:
                     for index in range(len(data)):
                         peer.send(data[index : index + 1])
                         observe(0.0005)
+                case Finish():
+                    peer.finish()
                 case _:
                     peer.send(step)
         return Heard(*_rest(peer, heard))

@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tests.clients.messages import Ask, asked, head_line, piece
 
 PIECE_SECONDS = 0.002
+WORK_SECONDS = 0.001
 
 Fields = dict[str, str]
 
@@ -87,6 +88,8 @@ class Site:
                 return 200, {"connection": "close", "content-length": str(len(whole))}, _pieces(whole)
             case "/busy":
                 return 503, {"content-length": str(len(whole))}, _pieces(whole)
+            case "/work":
+                await asyncio.sleep(WORK_SECONDS)
             case "/hold":
                 await self._released.wait()
         return 200, {"content-length": str(len(whole))}, _pieces(whole)

@@ -14,14 +14,16 @@ import pytest
 from tests.clients.clients import PATIENCE
 from tests.clients.fleet import Fleet
 from tests.clients.messages import Ask
-from tests.clients.raw import Slowly, Step, Wait, chunked, converse, read_response
+from tests.clients.raw import Finish, Slowly, Step, Wait, chunked, converse, read_response
 from tests.helpers.loops import run
 from tests.helpers.peers import Peer, Served, connect
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-KINDS = ("httptools", "h11", "aiohttp")
+UVICORN = ("httptools", "h11")
+KINDS = (*UVICORN, "aiohttp")
+"""aiohttp stops responding at the FIN of a client, sooner or later."""
 MIB = 1 << 20
 CLOSE = "Connection: close"
 LAST = Ask("c", 99).raw(CLOSE)
@@ -71,6 +73,11 @@ CASES: dict[str, Case] = {
     "error of the server": Case((Ask("c", 1, path="/busy").raw(), Wait(SMALL.filler), LAST)),
     "the server says that it closes": Case((Ask("c", 1, path="/last").raw(),)),
     "1.0": Case((SMALL.raw(version="1.0"),)),
+    "a FIN behind a request": Case((SMALL.raw(), Finish()), kinds=UVICORN),
+    "a FIN behind an upload": Case((Ask("c", 1, "POST", path="/chunked", size=MIB).raw(), Finish()), kinds=UVICORN),
+    "a FIN within a pipeline": Case((PIPELINE, Finish()), kinds=UVICORN),
+    "a FIN between two requests": Case((SMALL.raw(), Wait(SMALL.filler), Finish())),
+    "a FIN within a second request": Case((SMALL.raw(), Wait(SMALL.filler), SMALL.raw()[:20], Finish())),
     "1.0 that wants to go on": Case(
         (SMALL.raw("Connection: keep-alive", version="1.0"), Wait(SMALL.filler), LAST), kinds=("aiohttp",)
     ),
@@ -91,7 +98,8 @@ CASES: dict[str, Case] = {
     "length and chunks": Case(
         (SMALL.raw("Content-Length: 5", "Transfer-Encoding: chunked", CLOSE) + b"0\r\n\r\n",), {"length": 1}
     ),
-    "bare line feeds": Case((SMALL.raw(CLOSE).replace(b"\r\n", b"\n"),), {"syntax": 1}),
+    "bare line feed": Case((SMALL.raw(CLOSE).replace(b"test\r\n", b"test\n"),), {"syntax": 1}),
+    "request line with a bare line feed": Case((SMALL.raw(CLOSE).replace(b"\r\n", b"\n"),), {"not_http": 1}),
     "folded field": Case((SMALL.raw("X-Long: a\r\n b", CLOSE),), {"syntax": 1}),
     "not HTTP": Case((b"\x16\x03\x01\x00\x05hello\r\n\r\n",), {"not_http": 1}),
 }

@@ -40,7 +40,8 @@ async def storm(origin: str, requests: int, clients: int) -> int:
         async with aiohttp.ClientSession(origin, connector=connector, trace_configs=[trace], timeout=timeout) as http:
             while (number := next(numbers)) <= requests:
                 # Most are short: what counts is how many meet at a server.
-                ask = mixed(name, number) if number % 10 == 0 else Ask(name, number, "POST" if number % 3 else "GET")
+                short = Ask(name, number, "POST" if number % 3 else "GET", "/work")
+                ask = mixed(name, number) if number % 10 == 0 else short
                 async with http.request(ask.method, ask.target, data=ask.body) as response:
                     ask.check(response.status, await response.read())
 

@@ -55,7 +55,7 @@ def test_no_client_notices_a_rolling_restart(node: str, curl: str, wrk: str, tmp
         assert not load.failed, load.report
         assert opened(clients) == {}
         accepted = fleet.balancer.status()["listeners"]["web"]["connections_total"]
-        assert accepted == len(clients) + load.connections + curls.runs
+        assert accepted == len(clients) + load.connections + 1 + curls.runs
         assert len({line["process"] for line in fleet.noted()}) == 2 * len(KINDS)
         assert fleet.pinned == {}
         fleet.check_connections()
