@@ -13,7 +13,7 @@ from tests.clients.fleet import Fleet
 from tests.clients.messages import Ask
 from tests.clients.raw import read_response
 from tests.helpers.loops import run
-from tests.helpers.peers import connect
+from tests.helpers.peers import Background, connect
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -23,40 +23,52 @@ CLIENTS = 60
 MAX_BUSY = 4
 
 
-async def storm(origin: str, requests: int, clients: int) -> int:
-    """So many requests by clients of one connection each, every response checked; connections that were opened."""
-    numbers = itertools.count(1)
-    opened = 0
+class Storm:
+    """Clients of one connection each, with so many requests altogether, every response checked."""
 
-    async def count(*_: object) -> None:
-        nonlocal opened
-        opened += 1
+    def __init__(self, origin: str, requests: int) -> None:
+        self.opened = 0
+        self.failed: list[Exception] = []
+        self._origin, self._requests = origin, requests
+        self._numbers = itertools.count(1)
 
-    async def walk(name: str) -> None:
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for client in range(CLIENTS):
+                group.create_task(self._walk(f"c{client}"))
+
+    async def _walk(self, name: str) -> None:
         trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(count)
+        trace.on_connection_create_end.append(self._count)
         connector = aiohttp.TCPConnector(limit=1, keepalive_timeout=600)
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        async with aiohttp.ClientSession(origin, connector=connector, trace_configs=[trace], timeout=timeout) as http:
-            while (number := next(numbers)) <= requests:
+        async with aiohttp.ClientSession(
+            self._origin, connector=connector, trace_configs=[trace], timeout=timeout
+        ) as http:
+            while (number := next(self._numbers)) <= self._requests:
                 # Most are short: what counts is how many meet at a server.
                 short = Ask(name, number, "POST" if number % 3 else "GET", "/work")
-                ask = mixed(name, number) if number % 10 == 0 else short
-                async with http.request(ask.method, ask.target, data=ask.body) as response:
-                    ask.check(response.status, await response.read())
+                await self._request(http, mixed(name, number) if number % 10 == 0 else short)
 
-    async with asyncio.TaskGroup() as group:
-        for client in range(clients):
-            group.create_task(walk(f"c{client}"))
-    return opened
+    async def _count(self, *_: object) -> None:
+        self.opened += 1
+
+    async def _request(self, http: aiohttp.ClientSession, ask: Ask) -> None:
+        try:
+            async with http.request(ask.method, ask.target, data=ask.body) as response:
+                ask.check(response.status, await response.read())
+        except aiohttp.ClientError as error:
+            self.failed.append(error)
 
 
 @pytest.mark.timeout(300)
 def test_no_server_ever_has_more_than_max_busy_and_nothing_is_mixed_up() -> None:
     pool = {"queue": {"size": 1000, "timeout": "1m"}}
     with Fleet("httptools", "h11", "aiohttp", pool=pool, backend={"max_busy": MAX_BUSY}) as fleet:
-        opened = run(storm(fleet.origin, REQUESTS, CLIENTS), deadline=240)
-        assert opened == CLIENTS
+        storm = Storm(fleet.origin, REQUESTS)
+        run(storm.run(), deadline=240)
+        assert storm.failed == []
+        assert storm.opened == CLIENTS
         lines = fleet.noted()
         assert len(lines) == REQUESTS
         assert max(line["in_flight"] for line in lines) == MAX_BUSY
@@ -64,6 +76,26 @@ def test_no_server_ever_has_more_than_max_busy_and_nothing_is_mixed_up() -> None
         assert fleet.balancer.metric("l4lb_pool_queue_seconds_count", pool="web") > CLIENTS
         assert fleet.pinned == {}
         fleet.check_connections()
+
+
+@pytest.mark.timeout(300)
+def test_servers_that_are_killed_under_load_cost_only_the_requests_they_had() -> None:
+    pool = {"health": {"type": "tcp", "interval": "200ms"}}
+    with Fleet("httptools", "h11", "aiohttp", pool=pool) as fleet:
+        storm = Storm(fleet.origin, REQUESTS)
+        running = Background(lambda: run(storm.run(), deadline=240))
+        kills = 0
+        while running.running():
+            server = fleet.servers[kills % len(fleet.servers)]
+            server.kill()
+            kills += 1
+            server.start()
+            fleet.wait_up(server)
+        running.result()
+        assert len(storm.failed) <= kills * CLIENTS
+        assert storm.opened <= CLIENTS + len(storm.failed)
+        # Sent again, by l4lb or by aiohttp.
+        fleet.check_connections("GET")
 
 
 @pytest.mark.parametrize("how", ["reset", "finish"])
