@@ -70,6 +70,7 @@ FIELDS = {
     "Session.state": "`header` waits for a PROXY header, `hello` for a server name; `queue`, `connect`, `relay`; "
     "`kept` is between two requests, without a backend connection; `closing` is over, while a peer reads the rest.",
     "Session.phase": "Where in a turn it is; `wait` for a response, `stream` while one arrives.",
+    "Session.backend": "`null` if it has no backend connection.",
     "Session.moves": "Requests that went to another backend than the one before them.",
     "Session.pin": "Why it keeps its backend although the pool has `protocol: http1`; `null` if it does not.",
     "Session.status": "Status of the latest response; `null` if it is not known.",

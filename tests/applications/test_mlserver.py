@@ -26,7 +26,7 @@ REPLICAS = {"mlserver-a": A, "mlserver-b": B, "mlserver-c": C}
 MODEL = {"name": "doubler", "implementation": "tests.applications.servers.doubler.Doubler"}
 KEPT = 4
 
-NORMAL, DRAINED, CUT = ("--", "normal"), ("DD", "drained"), ("SD", "server_abort")
+NORMAL, CUT = ("--", "normal"), ("SD", "server_abort")
 
 _serials = count()
 
@@ -90,12 +90,12 @@ def test_no_request_fails_across_reload_and_drain(servers: Servers) -> None:
             servers.drain("mlserver", "mlserver-a")
             servers.wait_left("mlserver-a", "mlserver-b")
             load.wait_answers("mlserver-c", 50)
-            # The connections that were kept are closed, and their clients never notice.
+            # Clients keep their connections, and their next requests go elsewhere.
             assert {ask(http, 1) for http in kept} == {"mlserver-c"}
         assert load.failures == []
         lines = servers.ended()
-    assert endings(lines, "mlserver-a", "mlserver-b").keys() == {NORMAL, DRAINED}
-    assert endings(lines, "mlserver-c").keys() == {NORMAL}
+    assert endings(lines).keys() == {NORMAL}
+    assert sum(line["moves"] > 0 for line in lines) >= KEPT
 
 
 def test_lost_replica_costs_only_what_it_was_asked(servers: Servers) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ORIGIN = f"http://{SERVER}:8000"
 REPLICAS = {"gpu-a": A, "gpu-b": B, "gpu-c": C}
-NORMAL, DRAINED, CUT = ("--", "normal"), ("DD", "drained"), ("SD", "server_abort")
+NORMAL, CUT = ("--", "normal"), ("SD", "server_abort")
 
 
 def backend(name: str) -> dict[str, str | int]:
@@ -164,13 +164,13 @@ def test_streams_come_whole_across_reload_and_drain(servers: Servers, streams: S
                 stream.wait_whole()
             streams.close()
             servers.wait_left("gpu-a", "gpu-b")
-            # Also the connection that was kept was closed, and its client never notices.
+            # A client keeps its connection, and its next request goes elsewhere.
             assert first != ask(kept, 1) == "gpu-c"
         assert load.failures == []
         assert len(streams.of(*REPLICAS)) == 10
         lines = servers.ended()
-    assert endings(lines, "gpu-a", "gpu-b").keys() == {NORMAL, DRAINED}
-    assert endings(lines, "gpu-c").keys() == {NORMAL}
+    assert endings(lines).keys() == {NORMAL}
+    assert any(line["moves"] for line in lines)
 
 
 def test_lost_replica_costs_its_own_streams_only(servers: Servers, streams: Streams) -> None:

@@ -139,7 +139,12 @@ def test_a_session_without_a_backend_connection_is_kept(balance: MakeScene, pair
     wait_until(lambda: only_session(scene)["state"] == "kept")
     assert [backend["connections"] for backend in scene.pool_status()["backends"].values()] == [0, 0]
     assert scene.pool_status()["detached_total"] == 1
-    assert ask(client)[0] == 200
+    assert only_session(scene)["backend"] is None
+    _, name = ask(client)
+    wait_until(lambda: only_session(scene)["state"] == "kept")
+    client.close()
+    (line,) = scene.access()
+    assert (line["backend"], line["code"]) == (name, "--")
 
 
 def test_a_backend_that_answers_with_server_errors_is_ejected_and_clients_go_on() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from l4lb.engine.api import SlotKind
+import pytest
+
+from l4lb.engine.api import EventKind, SessionState, SlotKind
 from l4lb.state.names import Names
 from tests.helpers.build import config, merged, record, slots_of
 
@@ -23,6 +25,32 @@ def test_session_has_the_names_of_its_slots() -> None:
 
 def test_session_that_reached_no_backend_names_none() -> None:
     assert Names().session(record(backend=None)).backend is None
+
+
+@pytest.mark.parametrize("event", [None, EventKind.INTERVAL, EventKind.CLOSE])
+def test_a_kept_session_names_its_last_backend_when_it_ends(event: EventKind | None) -> None:
+    state = merged(config(A))
+    names = Names()
+    names.learn(state)
+    kept = record(state=SessionState.KEPT, event=event, backend=state.pools["app"].backends[A].slot)
+    assert names.session(kept).backend == (A if event is EventKind.CLOSE else None)
+
+
+def test_a_session_does_not_name_a_backend_that_has_the_slot_of_its_last_one() -> None:
+    now = 100.0
+    names = Names(lambda: now)
+    state = merged(config(A))
+    slot = state.pools["app"].backends[A].slot
+    names.learn(state)
+    now = 110.0
+    assert names.session(record(backend=slot, idle=9.0)).backend == A
+    names.forget(SlotKind.BACKEND, slot)
+    assert names.session(record(backend=slot, idle=9.0)).backend is None
+    now = 120.0
+    names.learn(merged(config(B)))
+    now = 130.0
+    assert names.session(record(backend=slot, idle=9.0)).backend == B
+    assert names.session(record(backend=slot, idle=11.0)).backend is None
 
 
 def test_a_removed_backend_keeps_its_name_until_it_is_forgotten() -> None:
