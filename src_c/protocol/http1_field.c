@@ -42,30 +42,35 @@ static enum lb_http1_event take_line_lf(struct lb_http1 *reader, struct bytes *i
     return expect(reader, in, '\n', NAME_FIRST);
 }
 
-/* The one field whose name has this length, plus 1; 0 = none. */
-static const uint8_t field_of_length[] = {
-    [7] = UPGRADE + 1,
-    [10] = CONNECTION + 1,
-    [13] = AUTHORIZATION + 1,
-    [14] = CONTENT_LENGTH + 1,
-    [16] = WWW_AUTHENTICATE + 1,
-    [17] = TRANSFER_ENCODING + 1,
-    [18] = PROXY_AUTHENTICATE + 1,
-    [19] = PROXY_AUTHORIZATION + 1,
+/* No two names have the same. */
+#define KEY(len, letter) (((len) ^ (letter)) & 31)
+
+/* By the key of their length and first letter: a field plus 1; 0 = none. */
+static const uint8_t field_of_key[32] = {
+    [KEY(7, 'u')] = UPGRADE + 1,
+    [KEY(10, 'c')] = CONNECTION + 1,
+    [KEY(13, 'a')] = AUTHORIZATION + 1,
+    [KEY(14, 'c')] = CONTENT_LENGTH + 1,
+    [KEY(16, 'p')] = PROXY_CONNECTION + 1,
+    [KEY(16, 'w')] = WWW_AUTHENTICATE + 1,
+    [KEY(17, 't')] = TRANSFER_ENCODING + 1,
+    [KEY(18, 'p')] = PROXY_AUTHENTICATE + 1,
+    [KEY(19, 'p')] = PROXY_AUTHORIZATION + 1,
 };
 
 /* The field with this name, or LB_WORD_UNKNOWN. */
 static uint8_t field_of(const uint8_t *name, size_t len) {
-    uint8_t field = len < sizeof field_of_length ? field_of_length[len] : 0;
-    const char *text = field > 0 ? fields[field - 1].text : NULL;
+    uint8_t field = field_of_key[KEY(len, *name)];
+    const char *text;
 
-    if (text == NULL)
+    if (field == 0)
         return LB_WORD_UNKNOWN;
+    text = fields[field - 1].text;
     for (size_t i = 0; i < len; i++) {
         if (lb_token[name[i]] != (uint8_t)text[i])
             return LB_WORD_UNKNOWN;
     }
-    return field - 1;
+    return text[len] == '\0' ? field - 1 : LB_WORD_UNKNOWN;
 }
 
 /* Skip whole lines that decide nothing, which are most of a head. Returns the field of the next line, with `in` behind
