@@ -162,6 +162,7 @@ def backend_view(backend: BackendStatus) -> Json:
         "effective_weight": whole(backend.effective_weight),
         "max_connections": backend.max_connections,
         "max_busy": backend.max_busy,
+        "max_busy_message": backend.max_busy_message,
         **_numbers(BACKEND_STATS, backend.statistics),
         "responses_total": dict(backend.statistics.responses_total),
         "flaps": backend.flaps,

@@ -196,7 +196,7 @@ def _backend(
         address=_NOWHERE if target is None else target.address,
         weight=weight,
         max_connections=backend.max_connections,
-        max_busy=backend.config.max_busy,
+        max_busy=backend.max_busy,
         cold_max_busy=cold_max_busy,
         usable=usable,
         tier=backend.config.tier,

@@ -13,6 +13,7 @@ from l4lb.balancer.failover import Failover
 from l4lb.balancer.findings import Findings
 from l4lb.balancer.installer import Installer
 from l4lb.balancer.intake import Intake
+from l4lb.balancer.limit_controller import LimitController
 from l4lb.balancer.loop_guard import LoopGuard
 from l4lb.balancer.outliers import Outliers
 from l4lb.balancer.phase import Phase
@@ -65,7 +66,10 @@ class Parts:
         self.planner = planner = Planner(engine, memory.endpoints, memory.targets)
         self.scheduler = scheduler = Scheduler[BackendKey](findings.on_health, self._received, checks_at_once)
         self.cold_starts = cold_starts = ColdStarts(engine, store)
-        self.weights = weights = WeightController(engine, store, cold_starts, findings.on_agent, findings.on_stalled)
+        self.limits = limits = LimitController(store)
+        self.weights = weights = WeightController(
+            engine, store, cold_starts, findings.on_agent, findings.on_stalled, limits.note
+        )
         self.outliers = outliers = Outliers(engine, store)
         # What brings the state to the data plane.
         self.publication = publication = Publication(
@@ -90,7 +94,7 @@ class Parts:
         # What others ask.
         self.editor = Editor(store, phase, planner, installer)
         faults = installer.faults, publication.faults
-        self.reporter = StatusReporter(engine, store, sockets, planner, scheduler, weights, outliers, faults)
+        self.reporter = StatusReporter(engine, store, sockets, planner, scheduler, weights, limits, outliers, faults)
         self._follow()
 
     def _follow(self) -> None:
@@ -106,6 +110,7 @@ class Parts:
         follow("unused sockets", lambda _: self.socket_closer.look(), when=installs)
         # What is watched. The next ones decide over what is watched now.
         follow("scrapes and agents", lambda change: self.weights.apply(change.after), when=checks)
+        follow("limits", lambda change: self.limits.apply(change.after), when=checks)
         follow("passive health", lambda change: self.outliers.apply(change.after), when=checks)
         follow("health checks", lambda change: self.scheduler.apply(checks_of(change.after)), when=checks)
         # What is installed runs already. For all other changes this is a part of the publication.
@@ -121,6 +126,7 @@ class Parts:
         supervisor.start("closing of sessions", self.cutter.run)
         supervisor.start("passive health", self.outliers.run)
         supervisor.start("weights", self.weights.run)
+        supervisor.start("limits", self.limits.run)
         supervisor.start("discovery", self.rediscovery.run)
         supervisor.start("name resolution", self.name_refresher.run)
 

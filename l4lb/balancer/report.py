@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from l4lb.balancer.failover import failover_status
+from l4lb.balancer.limit_controller import LimitController
 from l4lb.balancer.outliers import Outliers
 from l4lb.balancer.planner import Planner
 from l4lb.balancer.store import StateStore
@@ -45,6 +46,7 @@ class StatusReporter:
     planner: Planner
     scheduler: Scheduler[BackendKey]
     weights: WeightController
+    limits: LimitController
     outliers: Outliers
     contained: Sequence[Containment]
 
@@ -127,7 +129,8 @@ class StatusReporter:
             cold_left=self.engine.summaries([backend.slot])[0].cold_left,
             stalled=backend.stalled is not None,
             max_connections=backend.max_connections or None,
-            max_busy=backend.config.max_busy or None,
+            max_busy=backend.max_busy or None,
+            max_busy_message=self.limits.explain(key, backend),
             origin=origins.of(key[1]),
             changed=origins.changed(key[1]),
             output=health is not None and health.type in ("exec", "send_expect"),

@@ -36,6 +36,7 @@ class Reason(enum.Enum):
     PROGRESS = "a scrape of progress"
     EJECTION = "passive health"
     WEIGHT = "load or slow start"
+    LIMIT = "a limit that was learnt"
     FAILOVER = "failback"
 
 

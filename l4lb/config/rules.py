@@ -145,6 +145,7 @@ def _pool_conflicts(pools: Mapping[Any, Any]) -> Iterator[Conflict]:
             yield Conflict(("pools", name, "scale_to_zero"), message)
         yield from _discover_conflicts(("pools", name, "discover"), get(pool, "discover"))
         yield from _drain_conflicts(("pools", name), pool)
+        yield from _limit_conflicts(("pools", name), pool)
         if get(get(pool, "passive"), "server_errors") is not None and get(pool, "protocol") != "http1":
             message = "statuses are known with protocol: http1 only; give it, or a preset that has it"
             yield Conflict(("pools", name, "passive", "server_errors"), message)
@@ -234,6 +235,23 @@ def _drain_conflicts(loc: Loc, pool: Any) -> Iterator[Conflict]:
     if spread is not None and patience is not None and spread > patience:
         message = "sessions of a removed backend are closed sooner, after drain_timeout; write a shorter drain_spread"
         yield Conflict((*loc, "drain_spread"), message)
+
+
+def _limit_conflicts(loc: Loc, pool: Any) -> Iterator[Conflict]:
+    """`max_busy: auto` learns from what the backend says of itself, and clients must be able to wait."""
+    backends, signals = get(pool, "backends"), get(get(pool, "load"), "signals")
+    places: list[tuple[Loc, Any]] = [((*loc, "discover"), get(pool, "discover"))]
+    if isinstance(backends, Sequence) and not isinstance(backends, str):
+        places += [((*loc, "backends", index), backend) for index, backend in enumerate(backends)]
+    for place, item in places:
+        if get(item, "max_busy") != "auto":
+            continue
+        if not get(signals, "running") or not get(signals, "queue"):
+            message = "auto learns from running and waiting requests; give load.signals running and queue, or a preset"
+            yield Conflict((*place, "max_busy"), message)
+        if get(pool, "queue") is None:
+            message = "auto holds requests back, which wait in the queue; give the pool one: queue: {timeout: 30s}"
+            yield Conflict((*place, "max_busy"), message)
 
 
 def _place_conflicts(pools: Mapping[Any, Any], zones: Mapping[Any, Any]) -> Iterator[Conflict]:

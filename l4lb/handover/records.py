@@ -79,7 +79,8 @@ class EjectionRecord(_Record):
 
 class BackendRecord(_Record):
     """A backend. `config` has its settings without defaults, `usable` the seconds since it became usable, `cold`
-    the responses until it is no longer cold, `checked` whether its pool has health checks."""
+    the responses until it is no longer cold, `max_busy` the limit that was learnt, `checked` whether its
+    pool has health checks."""
 
     pool: str
     name: str
@@ -92,6 +93,7 @@ class BackendRecord(_Record):
     agent: AgentRecord | None = None
     usable: float | None = None
     cold: int = 0
+    max_busy: int | None = None
     stalled: str | None = None
     ejection: EjectionRecord | None = None
 

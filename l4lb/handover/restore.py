@@ -54,6 +54,7 @@ def export(
         check=None if checked is None else _export_check(*checked, now),
         agent=_export_agent(entry.agent),
         usable=None if entry.usable_since is None else _age(entry.usable_since, now),
+        max_busy=entry.learnt_max_busy,
         stalled=entry.stalled,
         ejection=None if track is None else _export_ejection(track, now),
     )
@@ -136,6 +137,7 @@ def _restored(entry: BackendEntry, pool: PoolEntry, told: BackendRecord, now: fl
         entry,
         usable_since=None if told.usable is None else _time(told.usable, now),
         ejected=pool.config.passive is not None and told.ejection is not None and told.ejection.left is not None,
+        learnt_max_busy=told.max_busy,
         stalled=told.stalled if pool.watches_progress else None,
     )
 

@@ -44,7 +44,7 @@ class BackendEntry:
     that found the backend, `health` the result of the checks. `ejected` follows from clients' connections; `stalled`
     says why its work is taken to stand still. Slow start and load multiply the weight by `slow_start_factor` and
     `load_factor`. `usable_since` is the time of the event loop at which it began to accept new clients, None while it
-    does not; a backend that begins before `warm_until` skips slow start.
+    does not; a backend that begins before `warm_until` skips slow start. `learnt_max_busy` is for `max_busy: auto`.
     """
 
     slot: int
@@ -61,6 +61,7 @@ class BackendEntry:
     warm_until: float = -math.inf
     ejected: bool = False
     stalled: str | None = None
+    learnt_max_busy: int | None = None
 
     # ---- what is shown -------------------------------------------------------------------------------------------
 
@@ -154,6 +155,16 @@ class BackendEntry:
     @property
     def exact_weight(self) -> float:
         return self.full_weight * self.weight_factor
+
+    @property
+    def learns_max_busy(self) -> bool:
+        """Is its limit of turns in flight learnt?"""
+        return self.config.max_busy == "auto"
+
+    @property
+    def max_busy(self) -> int:
+        """Turns in flight from which on it gets no more; 0 is no limit."""
+        return self.learnt_max_busy or 0 if self.config.max_busy == "auto" else self.config.max_busy
 
     @property
     def max_connections(self) -> int:

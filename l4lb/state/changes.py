@@ -54,6 +54,7 @@ def with_new_settings(pool: PoolEntry, entry: BackendEntry, config: model.Backen
         usable_since=None,
         ejected=False,
         stalled=None,
+        learnt_max_busy=None,
     )
 
 

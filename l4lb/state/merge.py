@@ -112,6 +112,7 @@ def _merge_backend(
             warm_until=before.warm_until,
             ejected=before.ejected and not moved,
             stalled=None if moved else before.stalled,
+            learnt_max_busy=None if moved else before.learnt_max_busy,
         )
     # Once the feature is off, no part of l4lb would take its finding back.
     return _with(

@@ -66,6 +66,8 @@ def print_status(status: Json) -> None:
             console.print(f"[yellow]pool {_shown(name)}[/yellow] {_text(failover, 'message')}", highlight=False)
         if discovery := _mapping(pool, "discovery"):
             console.print(_discovery(name, discovery), highlight=False)
+        if learnt := _learnt(pool):
+            console.print(f"pool {_shown(name)}, max_busy: {learnt}", highlight=False)
         if edited := _edited(pool):
             console.print(f"pool {escape(name)}, at run time: {edited}; `l4lb status --yaml` writes it out")
 
@@ -155,7 +157,7 @@ def _backends_table(pools: Json, width: int) -> Table:
                 weight if weight == effective else f"{effective} of {weight}",
                 _load(_mapping(backend, "load")),
                 _text(backend, "connections"),
-                _text(backend, "busy"),
+                _busy(backend),
                 _text(backend, "connections_total"),
                 *((_text(_mapping(backend, "responses_total"), "5xx"),) if with_statuses else ()),
                 size(number(backend, "bytes_in")),
@@ -188,9 +190,21 @@ def _edited(pool: Json) -> str:
     return "; ".join(f"{word} {escape(_some(names))}" for word, names in parts if names)
 
 
+def _learnt(pool: Json) -> str:
+    """The limits that are learnt, and why they are what they are."""
+    backends = _items(_mapping(pool, "backends"))
+    return _some([f"{name} {found}" for name, backend in backends if (found := backend.get("max_busy_message"))])
+
+
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:NAMES_SHOWN])
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _busy(backend: Json) -> str:
+    """Turns in flight, and the limit in force."""
+    busy, limit = _text(backend, "busy"), backend.get("max_busy")
+    return busy if limit is None else f"{busy} of {limit}"
 
 
 def _state(backend: Json) -> str:

@@ -16,6 +16,7 @@ from l4lb.agent.protocol import NO_REPORT
 from l4lb.balancer import weight_controller as module
 from l4lb.balancer.balancer import Balancer
 from l4lb.balancer.cold_starts import ColdStarts
+from l4lb.balancer.limit_controller import LimitController
 from l4lb.balancer.store import StateStore
 from l4lb.balancer.weight_controller import START_GRACE, WeightController
 from l4lb.base.tasks import Supervisor, repeat
@@ -62,7 +63,8 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
 
 def controller() -> WeightController:
     engine, store = FakeEngine(), StateStore()
-    return WeightController(engine, store, ColdStarts(engine, store), lambda _key, _line: None, lambda _key, _why: None)
+    cold_starts, limits = ColdStarts(engine, store), LimitController(store)
+    return WeightController(engine, store, cold_starts, lambda _key, _line: None, lambda _key, _why: None, limits.note)
 
 
 def url(address: str) -> str:

@@ -235,6 +235,26 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         ("scale_to_zero: maybe", "maybe", "scale_to_zero: true or false is expected, not 'maybe'"),
         ("preset: vlm", "vlm", "preset: 'vlm' is not known here; did you mean 'vllm'?"),
         ("agent: {}", "agent", "agent: the key 'port' is missing"),
+        (
+            'backends: [{address: "a:1", max_busy: auto}], queue: {}',
+            "auto",
+            "backends[0].max_busy: auto learns from running and waiting requests; give load.signals running and",
+        ),
+        (
+            'backends: [{address: "a:1", max_busy: auto}], preset: vllm',
+            "auto",
+            "backends[0].max_busy: auto holds requests back, which wait in the queue; give the pool one: queue:",
+        ),
+        (
+            "queue: {}, load: {signals: {queue: q}}, discover: {file: {path: x.json}, max_busy: auto}",
+            "auto",
+            "discover.max_busy: auto learns from running and waiting requests; give load.signals running and queue",
+        ),
+        (
+            'backends: [{address: "a:1", max_busy: most}]',
+            "most",
+            "backends[0].max_busy: a whole number from 0 to 10000000, or auto, is expected",
+        ),
         ("load: {}", "load", "load: there is nothing to read; give signals, or a preset that has some"),
         ("load: {signals: {queue: 1 a}}", "1 a", "load.signals.queue: '1 a' is not a series; write a metric name"),
         (

@@ -56,6 +56,12 @@ def told(
     return carried(HandoverData({KEY: restore.export(KEY, entry, before.pools["app"], checked, track, THEN)})).backends
 
 
+def test_a_limit_that_was_learnt_holds_while_the_backend_is_where_it_was() -> None:
+    records = told(learnt_max_busy=17)
+    assert backend(restore.backends(state(), records, NOW)).learnt_max_busy == 17
+    assert backend(restore.backends(state(B), records, NOW)).learnt_max_busy is None
+
+
 def test_a_cold_backend_is_cold_for_the_responses_that_are_left() -> None:
     spared = POOL | {"slow_start": {"turns": 2}}
     records = {key: one.model_copy(update={"cold": 2}) for key, one in told(before=state(pool=spared)).items()}

@@ -65,6 +65,19 @@ def test_the_load_is_shown(balance: MakeScene) -> None:
         assert 0 <= load["age_s"] < 5
 
 
+def test_the_batch_of_a_server_becomes_its_limit(balance: MakeScene) -> None:
+    """Clients beyond it wait in the queue, and the limit is shown with its reason."""
+    signals = {"running": "vllm:num_requests_running", "queue": QUEUE}
+    with ModelServer("a", f"vllm:num_requests_running 2\n{QUEUE} 1\n") as a:
+        backend = {"address": a.address, "name": "a", "max_busy": "auto"}
+        scene = balance(backend, pool={"load": FAST | {"signals": signals}, "queue": {"size": 10}})
+        assert scene.backend_status("a")["max_busy_message"] == "not known yet: nothing had to wait in it"
+        wait_until(lambda: scene.backend_status("a")["max_busy"] == 3)
+        assert scene.backend_status("a")["max_busy_message"] == "learnt: 2 run at once"
+        _, metrics = scene.lb.fetch("GET", "/metrics")
+        assert f'l4lb_backend_busy_limit{{pool="{scene.pool}",backend="a"}} 3' in metrics.decode()
+
+
 def test_a_backend_that_joins_is_cold_until_it_has_responded(balance: MakeScene) -> None:
     """In a pool of plain sessions: its limit decides about new clients, its responses are those that are recognised."""
     with Backend() as a, Backend() as b:

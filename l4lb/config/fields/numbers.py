@@ -32,6 +32,7 @@ Workers = Annotated[int | Literal["auto"], _auto(1, WORKERS_MAX), Written(f"1 to
 Capacity = Annotated[int | Literal["auto"], _auto(1, CONNECTIONS_MAX), Written(f"1 to {CONNECTIONS_MAX} or `auto`")]
 Pipes = Annotated[int | Literal["auto"], _auto(0, PIPES_MAX), Written(f"0 to {PIPES_MAX} or `auto`")]
 Connections = Annotated[int, Field(strict=True, ge=0, le=CONNECTIONS_MAX)]
+MaxBusy = Annotated[int | Literal["auto"], _auto(0, CONNECTIONS_MAX), Written(f"0 to {CONNECTIONS_MAX} or `auto`")]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Backlog = Annotated[int, Field(strict=True, ge=1, le=65535)]

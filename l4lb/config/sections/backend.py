@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import model_validator
 
 from l4lb.config.fields.addresses import Target
-from l4lb.config.fields.numbers import Connections, Tier, Weight
+from l4lb.config.fields.numbers import Connections, MaxBusy, Tier, Weight
 from l4lb.config.fields.strings import BackendName, Name
 from l4lb.config.plain import backend_name
 from l4lb.config.sections import Section
@@ -31,8 +31,9 @@ class Backend(Section):
     max_connections: Connections = 0
     """Sessions at once; 0 is no limit. A full backend is skipped."""
 
-    max_busy: Connections = 0
-    """Turns in flight beyond which it gets no new session; 0 is no limit. Its sessions may begin more."""
+    max_busy: MaxBusy = 0
+    """Turns in flight beyond which it gets no request, or with `protocol: tcp` no new session, whose sessions may begin
+    more; 0 is no limit. `auto` learns how many it works on at once, from what `load` reads; it needs a `queue`."""
 
     zone: Name | None = None
     """Where it is. It serves clients of that zone first."""

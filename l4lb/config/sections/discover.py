@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from l4lb.config.fields.durations import Interval, Patience, Timeout
-from l4lb.config.fields.numbers import Connections, Percentage, Port
+from l4lb.config.fields.numbers import Connections, MaxBusy, Percentage, Port
 from l4lb.config.fields.sources import KubernetesPort, Origins, Records, Servers
 from l4lb.config.fields.strings import DnsName, FilePath, KeyPrefix, KubernetesName, PlainUrl
 from l4lb.config.sections import Section
@@ -121,8 +121,8 @@ class Discover(Section):
     max_connections: Connections = 0
     """Sessions at once of each backend that is found; 0 is no limit."""
 
-    max_busy: Connections = 0
-    """Turns in flight beyond which a backend that is found gets no new session; 0 is no limit."""
+    max_busy: MaxBusy = 0
+    """The same of each backend that is found, as in `backends`."""
 
     max_removed: Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
     """An answer that removes more than this share of the known backends, or all of them, is held back at first."""
