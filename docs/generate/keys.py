@@ -23,6 +23,10 @@ from l4lb.config.sections import Section
 SEE = {
     ("Pool", "balance"): "../concepts/balancing.md",
     ("Pool", "preset"): "presets.md",
+    ("Pool", "protocol"): "../concepts/requests.md",
+    ("Pool", "resend"): "../concepts/requests.md#when-a-request-is-sent-again",
+    ("Timeouts", "backend_keepalive"): "../concepts/requests.md#keep-alive-times",
+    ("Passive", "server_errors"): "../concepts/health.md#passive-health",
     ("Pool", "scale_to_zero"): "../guides/scaling.md#to-zero-and-back",
     ("SlowStart", "turns"): "../concepts/load.md#slow-start",
     ("Pool", "panic_threshold"): "../concepts/health.md#panic",

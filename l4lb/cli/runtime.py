@@ -39,6 +39,8 @@ UNFOLDED = 1 << 16
 def status(socket_path: str, as_json: bool, as_yaml: bool) -> None:
     """Show listeners, pools and backends with their state, health and load.
 
+    A table has the columns that the terminal has room for; elsewhere, those that fit into COLUMNS, or all without it.
+
     With --yaml, what was added, removed and changed at run time is written as it belongs into the file; the state of a
     backend (drain, maint) has no key there, and what a source finds does not belong there.
 
@@ -71,6 +73,8 @@ def _print_yaml(value: Json) -> None:
 @reports_errors
 def sessions(socket_path: str, as_json: bool) -> None:
     """Show the live sessions.
+
+    A session without a backend is connecting, waits, or is kept between two requests.
 
     \b
     Example:
