@@ -361,7 +361,7 @@ enum l4lb_reject {
     X(UPGRADE, "upgrade", \
       "The connection changes to another protocol: a response 101, or a CONNECT.") \
     X(CREDENTIAL, "credential", \
-      "The connection is the credential: `WWW-Authenticate` NTLM or Negotiate.") \
+      "The connection is the credential: NTLM or Negotiate in `WWW-Authenticate` or `Authorization`.") \
     X(RESOURCE, "resource", \
       "This host ran out of memory.")
 /* clang-format on */
