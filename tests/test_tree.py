@@ -16,7 +16,6 @@ TESTED_ELSEWHERE = {
     "follow": "it takes a session with a pool: test_place begins, pins and ends followed ones",
     "forward": "it takes two connected peers: test_closing, test_connect and test_relay follow each end",
     "http1_field": "it takes a reader: test_http1 reads every kind of field in whole messages",
-    "parked": "it takes two backends: test_place moves requests between them",
     "session_run": "it takes a whole worker: test_engine, test_closing and test_connect follow whole sessions",
     "command": "it takes workers that run: test_engine and test_request send every request",
     "statistics": "it takes sessions to count: test_engine reads all of them",

@@ -158,7 +158,7 @@ static bool take_held(struct lb_worker *worker, struct lb_session *session, uint
         return true;
     }
     lb_parked_put(worker, session);
-    session->serial = ++followed->last_serial != 0 ? followed->last_serial : ++followed->last_serial;
+    session->serial = lb_parked_next_serial(followed);
     session->responded = false;
     session->state = LB_SESSION_CONNECT;
     return false;
@@ -239,6 +239,18 @@ static uint64_t patience_ms(const struct lb_session *session, const struct lb_po
     return pool->config.queue_ms - LB_MIN(pool->config.queue_ms, waited_ms);
 }
 
+/* When the wait in the queue ends without a backend. */
+static uint64_t patience_ends_ms(const struct lb_session *session, const struct lb_pool *pool) {
+    return session->attempt_ns / LB_NS_PER_MS + patience_ms(session, pool);
+}
+
+/* The timer fires for the end of the wait, or for a parked connection that is due to be closed meanwhile. */
+static void arm_queued(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
+    uint64_t parked_ms = session->followed != NULL ? lb_parked_due_ms(worker, session) : UINT64_MAX;
+
+    lb_deadline_arm(worker, session, LB_MIN(patience_ends_ms(session, pool), parked_ms));
+}
+
 static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     struct lb_queue *queue = &pool->shared->queue;
     struct lb_balance_request request = {0};
@@ -253,7 +265,7 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
             return fail_with(session, L4LB_CLOSE_QUEUE_FULL);
         session->state = LB_SESSION_QUEUE;
         session->attempt_ns = worker->now_ns;
-        lb_deadline_arm(worker, session, worker->now_ms + patience_ms(session, pool));
+        arm_queued(worker, session, pool);
     }
     /* Capacity that was released before this session was queued has granted nothing. */
     note_held(session, &request);
@@ -299,6 +311,8 @@ void lb_connect_leave_queue(struct lb_worker *worker, struct lb_session *session
 
 enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
+    if (session->followed != NULL)
+        lb_parked_close_due(worker, session);
     if (has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)))
         return fail_with(session, session->state == LB_SESSION_QUEUE ? L4LB_CLOSE_CLIENT_ABORT_QUEUE
                                                                      : L4LB_CLOSE_CLIENT_ABORT_CONNECT);
@@ -362,12 +376,23 @@ static enum lb_connect resume(struct lb_worker *worker, struct lb_session *sessi
     return error == 0 ? LB_CONNECT_PENDING : fail(worker, session, error);
 }
 
+/* The timer of a queued session fired. */
+static enum lb_connect wait_on(struct lb_worker *worker, struct lb_session *session) {
+    const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
+
+    if (session->followed == NULL || pool == NULL || worker->now_ms >= patience_ends_ms(session, pool))
+        return fail_with(session, L4LB_CLOSE_QUEUE_TIMEOUT);
+    lb_parked_close_due(worker, session);
+    arm_queued(worker, session, pool);
+    return LB_CONNECT_PENDING;
+}
+
 enum lb_connect lb_connect_expire(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     if (worker->now_ms >= session->lifetime_at_ms)
         return fail_with(session, L4LB_CLOSE_LIFETIME);
     if (session->state == LB_SESSION_QUEUE)
-        return fail_with(session, L4LB_CLOSE_QUEUE_TIMEOUT);
+        return wait_on(worker, session);
     if (session->server.fd >= 0)
         return fail(worker, session, -ETIMEDOUT);
     /* Without a socket, the session waited to retry: the backend that it still claims, or any. */

@@ -57,8 +57,9 @@ uint64_t lb_deadline_turn_ms(const struct lb_session *session) {
     return at_ns == UINT64_MAX || !session->client.can_write ? OFF : at_ns / LB_NS_PER_MS + 1;
 }
 
+/* A followed session reserves a turn only for a request of which it has read a byte, or will at once. */
 static uint64_t first_turn_ms(const struct lb_session *session) {
-    return session->claim.turn_reserved ? last_ms(session) + LB_SILENCE_FIRST_MS : OFF;
+    return session->claim.turn_reserved && session->followed == NULL ? last_ms(session) + LB_SILENCE_FIRST_MS : OFF;
 }
 
 /* HTTP/2 acknowledges a request with a few frames, long before the response. */

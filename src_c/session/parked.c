@@ -21,6 +21,22 @@ static void close_at(struct lb_worker *worker, struct lb_session *session, uint3
     forget(session->followed, at);
 }
 
+bool lb_parked_is_wanted(const struct lb_worker *worker, const struct lb_session *session, uint32_t backend) {
+    const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
+    uint32_t at = pool != NULL ? lb_pool_index_of(pool, backend) : UINT32_MAX;
+
+    return at == UINT32_MAX || (pool->backends[at].connections_max > 0 &&
+                                atomic_load_explicit(&pool->backends[at].shared->connections, memory_order_relaxed) >=
+                                    pool->backends[at].connections_max);
+}
+
+static void close_wanted(struct lb_worker *worker, struct lb_session *session) {
+    for (uint32_t i = session->followed->n_parked; i-- > 0;) {
+        if (lb_parked_is_wanted(worker, session, session->followed->parked[i].claim.backend))
+            close_at(worker, session, i);
+    }
+}
+
 void lb_parked_put(struct lb_worker *worker, struct lb_session *session) {
     struct lb_followed *followed = session->followed;
 
@@ -36,6 +52,7 @@ void lb_parked_put(struct lb_worker *worker, struct lb_session *session) {
     session->server = (struct lb_side){.fd = -1, .can_write = true};
     session->serial = 0;
     session->claim = (struct lb_claim){.backend = session->claim.backend};
+    close_wanted(worker, session);
 }
 
 static uint32_t find(const struct lb_followed *followed, uint32_t backend) {
@@ -86,6 +103,21 @@ void lb_parked_event(struct lb_worker *worker, struct lb_session *session, uint8
             close_at(worker, session, i);
         return;
     }
+}
+
+static bool has_serial(const struct lb_followed *followed, uint8_t serial) {
+    for (uint32_t i = 0; i < followed->n_parked; i++) {
+        if (followed->parked[i].serial == serial)
+            return true;
+    }
+    return false;
+}
+
+uint8_t lb_parked_next_serial(struct lb_followed *followed) {
+    do
+        followed->last_serial++;
+    while (followed->last_serial == 0 || has_serial(followed, followed->last_serial));
+    return followed->last_serial;
 }
 
 static uint64_t due_ms(const struct lb_worker *worker, const struct lb_session *session,

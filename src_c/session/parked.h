@@ -5,7 +5,7 @@
  * When a request goes to another backend, the connection to the one before is parked, at most LB_PARKED_MAX of them. It
  * is closed when its backend sends a FIN, a reset or a byte that no request had asked for, when the backend drains, and
  * when it was parked for `backend_keepalive_ms`, which is shorter than servers keep idle connections: a request should
- * not meet a connection that its server is closing.
+ * not meet a connection that its server is closing. None is parked for a backend that has no connection to spare.
  *
  * No other session ever gets it, so bytes of two clients never share a connection.
  *
@@ -23,12 +23,19 @@
 #include "session/session.h"
 #include "session/worker.h"
 
-/* Park the current backend connection. Does nothing without one. */
+/* Other sessions need the connections of this backend more than one that has no request for it: the backend has as
+ * many as it may have, or the pool does not have it any more. */
+bool lb_parked_is_wanted(const struct lb_worker *worker, const struct lb_session *session, uint32_t backend);
+
+/* Park the current backend connection, or close it if it is wanted. Does nothing without one. */
 void lb_parked_put(struct lb_worker *worker, struct lb_session *session);
 
 /* Make the connection parked for this backend the current one, for a request that has reserved a turn there, and park
  * the current one. False if none is parked for it. */
 bool lb_parked_take(struct lb_worker *worker, struct lb_session *session, uint32_t backend);
+
+/* A serial for a new backend connection: no parked one has it. */
+uint8_t lb_parked_next_serial(struct lb_followed *followed);
 
 /* epoll reported `events` for a backend connection of this serial that is not the current one. */
 void lb_parked_event(struct lb_worker *worker, struct lb_session *session, uint8_t serial, uint32_t events);

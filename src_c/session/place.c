@@ -39,7 +39,6 @@ enum lb_connect lb_place_request(struct lb_worker *worker, struct lb_session *se
     session->retries = session->n_tried = 0;
     session->close = L4LB_CLOSE_NO_BACKEND;
     lb_list_remove(&session->ready);
-    lb_parked_close_due(worker, session);
     return lb_connect_next(worker, session);
 }
 
@@ -54,19 +53,8 @@ void lb_place_detach(struct lb_worker *worker, struct lb_session *session) {
     session->server = (struct lb_side){.fd = -1, .can_write = true};
     session->serial = 0;
     lb_claim_drop(&session->claim, &worker->runtime->shared);
-    lb_list_remove(&session->ready);
     session->state = LB_SESSION_KEPT;
     lb_count_add(&worker->counters.pools[session->pool].detached_total, 1);
-}
-
-/* Other requests need the connection more than this session, which has no request now. */
-static bool is_wanted_elsewhere(const struct lb_worker *worker, const struct lb_session *session) {
-    const struct lb_pool *pool = lb_snapshot_pool(worker->snapshot, session->pool);
-    uint32_t at = pool != NULL ? lb_pool_index_of(pool, session->claim.backend) : UINT32_MAX;
-
-    return at == UINT32_MAX || (pool->backends[at].connections_max > 0 &&
-                                atomic_load_explicit(&pool->backends[at].shared->connections, memory_order_relaxed) >=
-                                    pool->backends[at].connections_max);
 }
 
 bool lb_place_rest(struct lb_worker *worker, struct lb_session *session) {
@@ -79,7 +67,7 @@ bool lb_place_rest(struct lb_worker *worker, struct lb_session *session) {
     if (session->up.eof)
         return true;
     if (session->state == LB_SESSION_RELAY && !session->server.can_read &&
-        (is_draining(worker, session) || is_wanted_elsewhere(worker, session)))
+        (is_draining(worker, session) || lb_parked_is_wanted(worker, session, session->claim.backend)))
         lb_place_detach(worker, session);
     return false;
 }
@@ -95,6 +83,7 @@ bool lb_place_may_resend(const struct lb_session *session) {
 enum lb_connect lb_place_again(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     lb_place_detach(worker, session);
+    lb_list_remove(&session->ready);
     session->close = L4LB_CLOSE_SERVER_ABORT;
     lb_count_add(&worker->counters.pools[session->pool].resends_total, 1);
     return lb_connect_next(worker, session);

@@ -44,7 +44,7 @@ LB_MUST_CHECK enum lb_connect lb_place_request(struct lb_worker *worker, struct 
  * has finished, so that the session is over. */
 LB_MUST_CHECK bool lb_place_rest(struct lb_worker *worker, struct lb_session *session);
 
-/* Close the current backend connection; the client stays. */
+/* Close the current backend connection; the client stays. A session on the worker's ready list stays there. */
 void lb_place_detach(struct lb_worker *worker, struct lb_session *session);
 
 /* The backend closed the connection instead of responding. True if the request can be sent again. */

@@ -101,7 +101,8 @@ void lb_session_validate(const struct lb_worker *worker, const struct lb_session
     validate_path(&session->down);
     validate_backend(session);
     validate_followed(session);
-    LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY || session->is_newcomer);
+    LB_ASSERT_HOT(!is_ready(session) || session->state == LB_SESSION_RELAY || session->state == LB_SESSION_KEPT ||
+                  session->is_newcomer);
     LB_ASSERT_HOT(session->is_newcomer == (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO));
 }
 

@@ -1,84 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "balancer.h"
-
-#include <errno.h>
-
-#include "base/base.h"
-
-/* ---- a balancer that follows HTTP/1, of which the test is both ends ---------------------------------------------- */
-
-static const struct l4lb_options one_worker = {
-    .n_workers = 1, .sessions_max = 100, .pipes_max = 4, .pipe_bytes = 65536, .events_cap = 256};
-
-static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-static const char response[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-static const char post[] = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
-
-static void follow(struct balancer *balancer) {
-    balancer_init(balancer, &one_worker, BACKENDS);
-    balancer->pool.protocol = L4LB_PROTOCOL_HTTP1;
-    balancer->pool.balance = L4LB_LEAST_BUSY;
-    balancer->pool.resend = L4LB_RESEND_IDEMPOTENT;
-    balancer->config.events |= L4LB_EVENT_REQUEST;
-    balancer_publish(balancer);
-}
-
-static int client_of(const struct balancer *balancer) { return connect_to(&balancer->address); }
-
-static void say(int fd, const char *text) { CHECK_EQ(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text)); }
-
-/* The next bytes are these. */
-static void hear(int fd, const char *text) {
-    char data[1024];
-
-    CHECK(strlen(text) <= sizeof data);
-    CHECK(readable(fd, WAIT_MS));
-    CHECK_EQ(recv(fd, data, strlen(text), MSG_WAITALL), strlen(text));
-    CHECK(memcmp(data, text, strlen(text)) == 0);
-}
-
-/* A backend gets a connection. Returns its socket; *which is its number. */
-static int accept_any(const struct balancer *balancer, int *which) {
-    struct pollfd fds[BACKENDS] = {{.fd = balancer->backend_fds[0], .events = POLLIN},
-                                   {.fd = balancer->backend_fds[1], .events = POLLIN}};
-
-    CHECK(poll(fds, BACKENDS, WAIT_MS) > 0);
-    *which = fds[0].revents != 0 ? 0 : 1;
-    return CHECK_SYS(accept4(balancer->backend_fds[*which], NULL, NULL, SOCK_CLOEXEC));
-}
-
-static bool has_connection(const struct balancer *balancer, int which) {
-    return readable(balancer->backend_fds[which], 0);
-}
-
-/* One request and its response over a backend connection. */
-static void turn(int client, int server) {
-    say(client, request);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
-}
-
-static void only(struct balancer *balancer, int which) {
-    for (int i = 0; i < BACKENDS; i++)
-        balancer->backends[i].usable = i == which;
-    balancer_publish(balancer);
-}
-
-static struct l4lb_pool_stats pool_of(const struct balancer *balancer) {
-    return pool_stats(balancer->engine, balancer->pool.slot);
-}
-
-/* Every session has ended, and nothing of a backend is held. */
-static void finish(struct balancer *balancer, int client) {
-    (void)close(client);
-    UNTIL(sessions_now(balancer->engine) == 0);
-    for (int i = 0; i < BACKENDS; i++) {
-        CHECK_EQ(balancer_backend(balancer, i).connections, 0);
-        CHECK_EQ(balancer_backend(balancer, i).busy, 0);
-    }
-    balancer_fini(balancer);
-}
+#include "both_ends.h"
 
 /* ---- where requests go ------------------------------------------------------------------------------------------- */
 
@@ -91,11 +12,7 @@ TEST(no_backend_is_connected_before_the_first_request) {
     UNTIL(sessions_now(balancer.engine) == 1);
     rest_ms(50);
     CHECK(!has_connection(&balancer, 0) && !has_connection(&balancer, 1));
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(&balancer, client, &which);
     (void)close(server);
     finish(&balancer, client);
 }
@@ -106,11 +23,7 @@ TEST(requests_stay_with_an_idle_backend) {
 
     follow(&balancer);
     client = client_of(&balancer);
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(&balancer, client, &which);
     for (int i = 0; i < 20; i++)
         turn(client, server);
     UNTIL(pool_of(&balancer).moves_total == 0);
@@ -129,17 +42,9 @@ TEST(a_request_leaves_a_busy_backend_for_an_idle_one_and_comes_back_over_the_par
     follow(&balancer);
     only(&balancer, 0);
     first = client_of(&balancer);
-    say(first, request);
-    at_first = accept_any(&balancer, &which);
-    hear(at_first, request);
-    say(at_first, response);
-    hear(first, response);
+    at_first = first_turn(&balancer, first, &which);
     second = client_of(&balancer);
-    say(second, request);
-    at_second = accept_any(&balancer, &which);
-    hear(at_second, request);
-    say(at_second, response);
-    hear(second, response);
+    at_second = first_turn(&balancer, second, &which);
     balancer.backends[1].usable = 1;
     balancer_publish(&balancer);
 
@@ -151,11 +56,9 @@ TEST(a_request_leaves_a_busy_backend_for_an_idle_one_and_comes_back_over_the_par
     hear(moved, request);
     CHECK(!readable(at_second, 0));
     UNTIL(balancer_backend(&balancer, 0).busy == 1 && balancer_backend(&balancer, 1).busy == 1);
-    say(moved, response);
-    hear(second, response);
+    respond(moved, second);
     UNTIL(pool_of(&balancer).moves_total == 1);
-    say(at_first, response);
-    hear(first, response);
+    respond(at_first, first);
 
     only(&balancer, 0);
     turn(second, at_second);
@@ -179,25 +82,20 @@ TEST(a_limit_of_turns_is_exact_and_the_next_request_waits_in_the_queue) {
     only(&balancer, 0);
     first = client_of(&balancer);
     second = client_of(&balancer);
-    say(first, request);
-    at_first = accept_any(&balancer, &which);
-    hear(at_first, request);
+    at_first = ask(&balancer, first, &which);
     say(second, request);
     UNTIL(pool_of(&balancer).queued == 1);
     CHECK(!has_connection(&balancer, 0));
-    say(at_first, response);
-    hear(first, response);
+    respond(at_first, first);
     at_second = accept_any(&balancer, &which);
     hear(at_second, request);
     /* The first one keeps its connection, but has to wait as well. */
     say(first, request);
     UNTIL(pool_of(&balancer).queued == 1);
     CHECK(!readable(at_first, 50));
-    say(at_second, response);
-    hear(second, response);
+    respond(at_second, second);
     hear(at_first, request);
-    say(at_first, response);
-    hear(first, response);
+    respond(at_first, first);
     UNTIL(pool_of(&balancer).queued == 0);
     (void)close(first);
     (void)close(at_first);
@@ -216,15 +114,12 @@ TEST(a_client_that_leaves_the_queue_costs_no_backend_a_request) {
     only(&balancer, 0);
     first = client_of(&balancer);
     second = client_of(&balancer);
-    say(first, request);
-    at_first = accept_any(&balancer, &which);
-    hear(at_first, request);
+    at_first = ask(&balancer, first, &which);
     say(second, request);
     UNTIL(pool_of(&balancer).queued == 1);
     hang_up(second, true);
     UNTIL(pool_of(&balancer).queued == 0);
-    say(at_first, response);
-    hear(first, response);
+    respond(at_first, first);
     turn(first, at_first);
     CHECK(!has_connection(&balancer, 0));
     (void)close(at_first);
@@ -241,11 +136,7 @@ TEST(a_backend_that_closes_between_requests_does_not_end_the_client) {
     only(&balancer, 0);
     client = client_of(&balancer);
     for (int i = 0; i < 5; i++) {
-        say(client, request);
-        server = accept_any(&balancer, &which);
-        hear(server, request);
-        say(server, response);
-        hear(client, response);
+        server = first_turn(&balancer, client, &which);
         hang_up(server, i % 2 == 0);
         UNTIL(balancer_backend(&balancer, 0).connections == 0);
         CHECK(!readable(client, 0));
@@ -260,11 +151,7 @@ TEST(a_drain_takes_the_backend_and_leaves_the_client) {
 
     follow(&balancer);
     client = client_of(&balancer);
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(&balancer, client, &which);
     only(&balancer, 1 - which);
     CHECK(l4lb_set_draining(balancer.engine, &balancer.backends[which].slot, 1, true, 0, WAIT_MS) >= 0);
     CHECK_EQ(end_of(server), 0);
@@ -274,8 +161,7 @@ TEST(a_drain_takes_the_backend_and_leaves_the_client) {
     server = accept_any(&balancer, &other);
     CHECK_EQ(other, 1 - which);
     hear(server, request);
-    say(server, response);
-    hear(client, response);
+    respond(server, client);
     (void)close(server);
     finish(&balancer, client);
 }
@@ -286,20 +172,16 @@ TEST(a_request_in_flight_outlasts_the_drain_and_the_next_one_goes_elsewhere) {
 
     follow(&balancer);
     client = client_of(&balancer);
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
+    server = ask(&balancer, client, &which);
     only(&balancer, 1 - which);
     CHECK(l4lb_set_draining(balancer.engine, &balancer.backends[which].slot, 1, true, 0, WAIT_MS) >= 0);
-    say(server, response);
-    hear(client, response);
+    respond(server, client);
     CHECK_EQ(end_of(server), 0);
     say(client, request);
     next = accept_any(&balancer, &other);
     CHECK_EQ(other, 1 - which);
     hear(next, request);
-    say(next, response);
-    hear(client, response);
+    respond(next, client);
     (void)close(server);
     (void)close(next);
     finish(&balancer, client);
@@ -313,19 +195,11 @@ TEST(an_idle_backend_connection_is_closed_before_its_server_would_close_it) {
     balancer.pool.timeouts.backend_keepalive_ms = 50;
     balancer_publish(&balancer);
     client = client_of(&balancer);
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(&balancer, client, &which);
     CHECK_EQ(end_of(server), 0);
     (void)close(server);
     CHECK(!readable(client, 0));
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(&balancer, client, &which);
     (void)close(server);
     finish(&balancer, client);
 }
@@ -336,11 +210,7 @@ TEST(a_stop_closes_a_client_between_requests) {
 
     follow(&balancer);
     client = client_of(&balancer);
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(&balancer, client, &which);
     CHECK(l4lb_set_leaving(balancer.engine, 0, WAIT_MS) >= 0);
     CHECK_EQ(end_of(client), 0);
     UNTIL(balancer_closed(&balancer, L4LB_CLOSE_DRAINED) == 1);
@@ -354,11 +224,7 @@ TEST(a_client_that_finishes_between_requests_ends_both_connections) {
 
     follow(&balancer);
     client = client_of(&balancer);
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(&balancer, client, &which);
     CHECK_SYS(shutdown(client, SHUT_WR));
     CHECK_EQ(end_of(server), 0);
     CHECK_EQ(end_of(client), 0);
@@ -373,11 +239,7 @@ TEST(a_client_that_finishes_between_requests_ends_both_connections) {
 static int race(struct balancer *balancer, int client, const char *message) {
     int server, which;
 
-    say(client, request);
-    server = accept_any(balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(balancer, client, &which);
     say(client, message);
     hear(server, message);
     return server;
@@ -392,8 +254,7 @@ TEST(a_request_that_met_a_closing_connection_is_sent_again_if_that_is_safe) {
     hang_up(race(&balancer, client, request), true);
     server = accept_any(&balancer, &which);
     hear(server, request);
-    say(server, response);
-    hear(client, response);
+    respond(server, client);
     UNTIL(pool_of(&balancer).resends_total == 1);
     turn(client, server);
     (void)close(server);
@@ -431,9 +292,7 @@ TEST(a_fresh_connection_that_fails_is_no_reason_to_send_again) {
 
     follow(&balancer);
     client = client_of(&balancer);
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
+    server = ask(&balancer, client, &which);
     hang_up(server, false);
     CHECK_EQ(end_of(client), 0);
     UNTIL(pool_of(&balancer).resends_total == 0);
@@ -482,11 +341,7 @@ TEST(an_upgrade_and_unrequested_bytes_pin) {
     UNTIL(sessions_now(balancer.engine) == 0);
 
     client = client_of(&balancer);
-    say(client, request);
-    server = accept_any(&balancer, &which);
-    hear(server, request);
-    say(server, response);
-    hear(client, response);
+    server = first_turn(&balancer, client, &which);
     say(server, "HTTP/1.1 408 Request Timeout\r\n\r\n");
     hear(client, "HTTP/1.1 408 Request Timeout\r\n\r\n");
     UNTIL(pool_of(&balancer).pinned[L4LB_PIN_UNREQUESTED] == 1);
