@@ -60,18 +60,34 @@ static inline __attribute__((always_inline)) enum lb_forward pass_ends(struct lb
     return LB_FORWARD_OPEN;
 }
 
+/* What was read goes out in any case. */
+static enum lb_relay_result run_up(struct lb_worker *worker, struct lb_session *session, bool *moved) {
+    bool can_read = session->client.can_read;
+    enum lb_relay_result result;
+
+    if (lb_followed_may_read(session))
+        return lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, moved);
+    session->client.can_read = false;
+    result = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, moved);
+    session->client.can_read = can_read;
+    return result;
+}
+
 /* A constant `followed` leaves a plain session no check of what only a followed one has. */
 static inline __attribute__((always_inline)) enum lb_forward run(struct lb_worker *worker, struct lb_session *session,
                                                                  bool followed) {
     uint64_t up_before = session->up.bytes, down_before = session->down.bytes;
-    enum lb_relay_result up = LB_RELAY_WAIT, down;
+    enum lb_relay_result up, down;
     enum lb_forward ended = LB_FORWARD_OPEN;
     bool moved = false;
 
-    if (!followed || lb_followed_may_read(session))
-        up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
+    up = followed ? run_up(worker, session, &moved)
+                  : lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
     down = lb_relay_run(&session->down, &session->server, &session->client, &worker->relay_env, &moved);
-    /* A write found the client broken. What the client sent before is still unread. */
+    /* A write found the client broken. What the client sent before is still unread; a request that was not placed needs
+     * no response. */
+    if (session->client.reset && followed && !lb_followed_may_read(session))
+        session->up.eof = true;
     if (session->client.reset && !session->up.eof)
         up = lb_relay_run(&session->up, &session->client, &session->server, &worker->relay_env, &moved);
 
