@@ -221,6 +221,9 @@ static bool forward_followed(struct lb_worker *worker, struct lb_session *sessio
             return true;
         if (!goes_on(worker, session, lb_forward_followed(worker, session)))
             return false;
+        /* Pinned: no event tells of a request that was there before. */
+        if (session->followed == NULL)
+            return goes_on(worker, session, lb_forward_run(worker, session));
         if (lb_place_rest(worker, session)) {
             lb_session_close(worker, session, L4LB_CLOSE_NORMAL);
             return false;
@@ -335,7 +338,7 @@ static bool detach(struct lb_worker *worker, struct lb_session *session, enum l4
         !lb_followed_at_boundary(session))
         return false;
     lb_place_detach(worker, session);
-    meet_deadlines(worker, session);
+    run(worker, session);
     return true;
 }
 

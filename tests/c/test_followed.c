@@ -75,6 +75,24 @@ TEST(a_request_behind_a_response_that_the_client_has_not_taken_is_placed_like_an
     finish(&balancer, client);
 }
 
+TEST(a_session_that_stops_being_followed_still_passes_on_the_request_that_waited) {
+    static struct balancer balancer;
+    int client, server, n;
+
+    follow(&balancer);
+    only(&balancer, 0);
+    client = in_flight(&balancer, &server);
+    n = pile_up(&balancer, client, server);
+    say(server, response);
+    take_all(client, n);
+    hear(client, response);
+    hear(server, request);
+    UNTIL(pool_of(&balancer).pinned[L4LB_PIN_UNREQUESTED] == 1);
+    respond(server, client);
+    (void)close(server);
+    finish(&balancer, client);
+}
+
 /* ---- backend connections of one session -------------------------------------------------------------------------- */
 
 /* ---- ends -------------------------------------------------------------------------------------------------------- */
