@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include "base/bounds.h"
+#include "base/clock.h"
 #include "base/count.h"
 #include "kernel/transport.h"
 
@@ -47,8 +48,10 @@ void lb_parked_put(struct lb_worker *worker, struct lb_session *session) {
         close_at(worker, session, 0);
     lb_relay_restart(&session->up, &worker->relay_env);
     lb_relay_restart(&session->down, &worker->relay_env);
-    followed->parked[followed->n_parked++] = (struct lb_parked){
-        .side = session->server, .claim = session->claim, .since_ms = worker->now_ms, .serial = session->serial};
+    followed->parked[followed->n_parked++] = (struct lb_parked){.side = session->server,
+                                                                .claim = session->claim,
+                                                                .since_ms = session->last_ns / LB_NS_PER_MS,
+                                                                .serial = session->serial};
     session->server = (struct lb_side){.fd = -1, .can_write = true};
     session->serial = 0;
     session->claim = (struct lb_claim){.backend = session->claim.backend};
