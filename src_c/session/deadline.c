@@ -75,9 +75,17 @@ bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_sessio
            (may_be_acknowledgement(piece) || lb_end_model_is_reliable(&worker->counters.end_models[session->pool]));
 }
 
+/* The pool was removed: no backend would get the next request. */
+static bool has_lost_pool(const struct lb_worker *worker, const struct lb_session *session) {
+    return worker->snapshot != NULL && lb_snapshot_pool(worker->snapshot, session->pool) == NULL;
+}
+
 /* Since when the session is to close, 0 = it is not. A plain session closes with its backend. A followed one only gives
- * up its connection to a backend that drains (place.h), and closes when the process stops. */
+ * up its connection to a backend that drains (place.h). It closes when the process stops, and with its pool, whose
+ * backends drain when it is removed. */
 static uint64_t draining_ms(const struct lb_worker *worker, const struct lb_session *session) {
+    if (session->followed != NULL && has_lost_pool(worker, session))
+        return 1;
     if (session->followed != NULL)
         return atomic_load_explicit(&worker->runtime->leaving_ms, memory_order_relaxed);
     return session->claim.has_backend

@@ -93,8 +93,60 @@ TEST(a_session_that_stops_being_followed_still_passes_on_the_request_that_waited
     finish(&balancer, client);
 }
 
+TEST(a_session_that_waits_keeps_no_connection_for_which_another_one_waits) {
+    static struct balancer balancer;
+    int idle, busy, first, at_idle, at_busy, at_first, which;
+
+    with_queue(&balancer);
+    balancer.backends[0].connections_max = 2;
+    balancer_publish(&balancer);
+    idle = in_flight(&balancer, &at_idle);
+    respond(at_idle, idle);
+    busy = in_flight(&balancer, &at_busy);
+    first = client_of(&balancer);
+    say(first, request);
+    UNTIL(pool_of(&balancer).queued == 1);
+    say(idle, request);
+    at_first = accept_any(&balancer, &which);
+    hear(at_first, request);
+    respond(at_first, first);
+    (void)close(at_idle);
+    at_idle = accept_any(&balancer, &which);
+    hear(at_idle, request);
+    respond(at_idle, idle);
+    respond(at_busy, busy);
+    (void)close(first);
+    (void)close(at_first);
+    (void)close(busy);
+    (void)close(at_busy);
+    (void)close(at_idle);
+    finish(&balancer, idle);
+}
+
 /* ---- backend connections of one session -------------------------------------------------------------------------- */
 
 /* ---- ends -------------------------------------------------------------------------------------------------------- */
+
+TEST(a_client_of_a_pool_that_was_removed_is_closed_between_requests) {
+    static struct balancer balancer;
+    int client, server;
+    struct l4lb_pool_config other;
+
+    follow(&balancer);
+    only(&balancer, 0);
+    client = in_flight(&balancer, &server);
+    respond(server, client);
+    (void)close(server);
+    UNTIL(pool_of(&balancer).detached_total == 1);
+    other = balancer.pool;
+    other.slot = take_slot(balancer.engine, L4LB_SLOT_POOL);
+    other.n_backends = 0;
+    balancer.config.pools = &other;
+    balancer_publish(&balancer);
+    CHECK(l4lb_set_draining(balancer.engine, &balancer.backends[0].slot, 1, true, 0, WAIT_MS) >= 0);
+    CHECK_EQ(end_of(client), 0);
+    UNTIL(balancer_closed(&balancer, L4LB_CLOSE_DRAINED) == 1);
+    finish(&balancer, client);
+}
 
 TEST_MAIN()
