@@ -207,6 +207,12 @@ void lb_exchange_skip(struct lb_exchange *exchange, bool from_client, uint64_t n
         end_response(exchange);
 }
 
+void lb_exchange_finish(struct lb_exchange *exchange) {
+    if (exchange->pin == L4LB_PIN_NONE && exchange->in_response && lb_http1_is_between(&exchange->request) &&
+        lb_http1_ends_with_connection(&exchange->response))
+        end_response(exchange);
+}
+
 struct lb_exchange_news lb_exchange_take_news(struct lb_exchange *exchange) {
     struct lb_exchange_news news = exchange->news;
 

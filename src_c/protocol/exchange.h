@@ -72,6 +72,9 @@ uint64_t lb_exchange_unseen(const struct lb_exchange *exchange, bool from_client
 /* `n` of them passed. */
 void lb_exchange_skip(struct lb_exchange *exchange, bool from_client, uint64_t n);
 
+/* The backend has finished: a response that ends with the connection is complete, if its request is. */
+void lb_exchange_finish(struct lb_exchange *exchange);
+
 /* Return what happened since the last call. */
 struct lb_exchange_news lb_exchange_take_news(struct lb_exchange *exchange);
 

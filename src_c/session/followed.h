@@ -27,8 +27,8 @@
 struct lb_parked {
     struct lb_side side;
     struct lb_claim claim; /* a connection, no turn */
-    uint64_t since_ms; /* when its last byte moved */
-    uint8_t serial; /* as in its poll tag */
+    uint64_t since_ms;     /* when its last byte moved */
+    uint8_t serial;        /* as in its poll tag */
 };
 
 struct lb_followed {

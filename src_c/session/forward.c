@@ -7,6 +7,7 @@
 #include "session/moved.h"
 #include "session/place.h"
 #include "session/turn.h"
+#include "session/turn_exact.h"
 
 /* The sink has everything that the source sent: send the FIN. */
 static void pass_end(struct lb_relay *relay, struct lb_side *sink) {
@@ -32,7 +33,7 @@ static enum lb_forward backend_ended(struct lb_session *session) {
 
 /* Propagate the ends that the relays found. */
 static inline __attribute__((always_inline)) enum lb_forward pass_ends(struct lb_worker *worker,
-                                                                       struct lb_session *session) {
+                                                                       struct lb_session *session, bool followed) {
     bool up_done = lb_relay_is_done(&session->up), down_done = lb_relay_is_done(&session->down);
     bool client_done, server_done;
 
@@ -44,6 +45,8 @@ static inline __attribute__((always_inline)) enum lb_forward pass_ends(struct lb
     if (client_done || server_done)
         return LB_FORWARD_BROKEN;
     if (down_done && !session->down.finished) {
+        if (followed && session->followed != NULL && !session->server.reset && !session->down.sink_gone)
+            lb_turn_exact_end(worker, session);
         lb_turn_end(worker, session);
         /* The backend has sent everything. The client may keep its side open for long. */
         if (!session->down.sink_gone)
@@ -103,7 +106,7 @@ static inline __attribute__((always_inline)) enum lb_forward run(struct lb_worke
         lb_list_append(&worker->ready, &session->ready);
     if (followed && session->followed != NULL)
         ended = backend_ended(session);
-    return ended != LB_FORWARD_OPEN ? ended : pass_ends(worker, session);
+    return ended != LB_FORWARD_OPEN ? ended : pass_ends(worker, session, followed);
 }
 
 enum lb_forward lb_forward_run(struct lb_worker *worker, struct lb_session *session) {

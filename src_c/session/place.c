@@ -6,6 +6,7 @@
 #include "session/account.h"
 #include "session/deadline.h"
 #include "session/parked.h"
+#include "session/turn_exact.h"
 
 static bool is_draining(const struct lb_worker *worker, const struct lb_session *session) {
     return lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend]) != 0;
@@ -95,9 +96,8 @@ bool lb_place_resend(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     if (exchange->n_outstanding == 0)
         return true;
+    lb_turn_exact_resend(worker, session);
     session->up.held = lb_buffer_take(&worker->relay_env.buffers, exchange->copy, exchange->copy_len);
-    lb_claim_set_busy(&session->claim, &worker->runtime->shared, true);
-    lb_claim_end_reservation(&session->claim, &worker->runtime->shared);
     return session->up.held != NULL;
 }
 

@@ -34,7 +34,8 @@
 /* True if the client may have sent a request that is to be placed. */
 static inline bool lb_place_is_due(const struct lb_session *session) {
     return session->followed != NULL && session->client.can_read && !session->up.eof && !session->claim.turn_reserved &&
-           !(session->state == LB_SESSION_RELAY && session->server.can_read) && lb_followed_at_boundary(session);
+           !(session->state == LB_SESSION_RELAY && (session->server.can_read || !session->server.can_write)) &&
+           lb_followed_at_boundary(session);
 }
 
 /* Place the request. LB_CONNECT_HELD: its backend connection is there. */

@@ -14,10 +14,10 @@ static uint32_t class_of(uint16_t status) {
     return hundreds >= 1 && hundreds <= OTHER_CLASS ? hundreds - 1 : OTHER_CLASS;
 }
 
-static void begin(struct lb_worker *worker, struct lb_session *session) {
+/* A request goes to the current backend. */
+static void note_backend(struct lb_worker *worker, struct lb_session *session) {
     struct lb_followed *followed = session->followed;
 
-    lb_phase_begin(&session->phase, worker->now_ns);
     if (followed->backend != UINT32_MAX && followed->backend != session->claim.backend) {
         session->moves++;
         lb_count_add(&worker->counters.pools[session->pool].moves_total, 1);
@@ -27,7 +27,8 @@ static void begin(struct lb_worker *worker, struct lb_session *session) {
 
 static void note_began(struct lb_worker *worker, struct lb_session *session, uint32_t n, uint64_t up) {
     if (!lb_phase_busy(&session->phase)) {
-        begin(worker, session);
+        lb_phase_begin(&session->phase, worker->now_ns);
+        note_backend(worker, session);
         session->followed->request_up = session->up.bytes - up;
         session->followed->request_down = session->down.bytes;
         session->phase.turns += n - 1;
@@ -70,6 +71,12 @@ static void complete(struct lb_worker *worker, struct lb_session *session, uint1
     session->phase.reported = false;
 }
 
+/* Another request is outstanding, whose response may have begun. Once pinned, its end is not known. */
+static void await_next(struct lb_phase *phase, bool in_response) {
+    phase->state = in_response ? LB_PHASE_STREAM : LB_PHASE_WAIT;
+    phase->expected = LB_END_UNKNOWN;
+}
+
 /* `is_final` says that some of these bytes belong to a final response, after its head. */
 static void note_down(struct lb_worker *worker, struct lb_session *session, uint64_t down, bool is_final) {
     struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
@@ -108,8 +115,23 @@ void lb_turn_exact_moved(struct lb_worker *worker, struct lb_session *session, u
     for (uint32_t i = 0; i < news.completed; i++)
         complete(worker, session, news.statuses[i]);
     if (exchange->n_outstanding > 0 && !lb_phase_busy(&session->phase))
-        session->phase.state = exchange->in_response ? LB_PHASE_STREAM : LB_PHASE_WAIT;
+        await_next(&session->phase, exchange->in_response);
     lb_claim_set_busy(&session->claim, &worker->runtime->shared, lb_phase_busy(&session->phase));
     if (news.began > 0)
         lb_claim_end_reservation(&session->claim, &worker->runtime->shared);
+}
+
+void lb_turn_exact_resend(struct lb_worker *worker, struct lb_session *session) {
+    struct l4lb_backend_stats *counters = lb_account_counters(worker, session);
+
+    note_backend(worker, session);
+    lb_count_add(&counters->turns_total, 1);
+    lb_count_add(&counters->sent_bytes_total, session->followed->exchange.copy_len);
+    lb_claim_set_busy(&session->claim, &worker->runtime->shared, true);
+    lb_claim_end_reservation(&session->claim, &worker->runtime->shared);
+}
+
+void lb_turn_exact_end(struct lb_worker *worker, struct lb_session *session) {
+    lb_exchange_finish(&session->followed->exchange);
+    lb_turn_exact_moved(worker, session, 0, 0);
 }

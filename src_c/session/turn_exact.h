@@ -19,4 +19,10 @@
 /* Bytes moved; the exchange has seen them. */
 void lb_turn_exact_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down);
 
+/* The request in flight is sent again, to the current backend. */
+void lb_turn_exact_resend(struct lb_worker *worker, struct lb_session *session);
+
+/* The backend has sent its FIN, which ends a response without a length. */
+void lb_turn_exact_end(struct lb_worker *worker, struct lb_session *session);
+
 #endif

@@ -93,6 +93,22 @@ TEST(the_last_message_leaves_no_boundary) {
     client("GET / HTTP/1.1\r\n\r\n");
     server("HTTP/1.1 200 OK\r\n\r\nuntil the end");
     CHECK(exchange.n_outstanding == 1 && lb_exchange_unseen(&exchange, false) == UINT64_MAX);
+    lb_exchange_finish(&exchange);
+    CHECK_EQ(lb_exchange_take_news(&exchange).completed, 1);
+    CHECK(exchange.n_outstanding == 0 && !rests());
+}
+
+TEST(a_connection_that_ends_completes_no_response_that_has_a_length_or_an_incomplete_request) {
+    begin(L4LB_RESEND_OFF);
+    client("GET / HTTP/1.1\r\n\r\n");
+    server("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+    lb_exchange_finish(&exchange);
+    CHECK_EQ(exchange.n_outstanding, 1);
+    begin(L4LB_RESEND_OFF);
+    client("POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n");
+    server("HTTP/1.1 413 X\r\n\r\n");
+    lb_exchange_finish(&exchange);
+    CHECK(exchange.n_outstanding == 1 && exchange.pin == L4LB_PIN_NONE);
 }
 
 TEST(what_is_not_certain_pins) {

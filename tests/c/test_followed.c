@@ -127,6 +127,22 @@ TEST(a_session_that_waits_keeps_no_connection_for_which_another_one_waits) {
 
 /* ---- ends -------------------------------------------------------------------------------------------------------- */
 
+TEST(a_response_that_ends_with_its_connection_is_counted_with_its_status) {
+    static const char until_close[] = "HTTP/1.1 503 Busy\r\n\r\nlater";
+    static struct balancer balancer;
+    int client, server;
+
+    follow(&balancer);
+    only(&balancer, 0);
+    client = in_flight(&balancer, &server);
+    say(server, until_close);
+    (void)close(server);
+    hear(client, until_close);
+    CHECK_EQ(end_of(client), 0);
+    UNTIL(balancer_backend(&balancer, 0).responses[4] == 1);
+    finish(&balancer, client);
+}
+
 TEST(a_client_of_a_pool_that_was_removed_is_closed_between_requests) {
     static struct balancer balancer;
     int client, server;

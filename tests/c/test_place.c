@@ -247,15 +247,21 @@ static int race(struct balancer *balancer, int client, const char *message) {
 
 TEST(a_request_that_met_a_closing_connection_is_sent_again_if_that_is_safe) {
     static struct balancer balancer;
-    int client, server, which;
+    int client, server, which, first;
 
     follow(&balancer);
     client = client_of(&balancer);
-    hang_up(race(&balancer, client, request), true);
+    server = race(&balancer, client, request);
+    first = balancer_backend(&balancer, 0).connections == 1 ? 0 : 1;
+    only(&balancer, 1 - first);
+    hang_up(server, true);
     server = accept_any(&balancer, &which);
+    CHECK_EQ(which, 1 - first);
     hear(server, request);
     respond(server, client);
     UNTIL(pool_of(&balancer).resends_total == 1);
+    UNTIL(pool_of(&balancer).moves_total == 1);
+    UNTIL(balancer_backend(&balancer, which).turns_total == 1);
     turn(client, server);
     (void)close(server);
     finish(&balancer, client);
