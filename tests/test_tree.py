@@ -13,13 +13,11 @@ LAYERS = ("base", "structures", "protocol", "kernel", "shared", "config", "relay
 """Folders of the core. A file includes `l4lb.h`, files of its own folder and files of folders before it."""
 
 TESTED_ELSEWHERE = {
-    "follow": "it takes a session with a pool: test_place begins, pins and ends followed ones",
     "forward": "it takes two connected peers: test_closing, test_connect and test_relay follow each end",
     "http1_field": "it takes a reader: test_http1 reads every kind of field in whole messages",
     "session_run": "it takes a whole worker: test_engine, test_closing and test_connect follow whole sessions",
     "command": "it takes workers that run: test_engine and test_request send every request",
     "statistics": "it takes sessions to count: test_engine reads all of them",
-    "turn_exact": "it takes messages that pass: test_place counts their turns",
     "stick_entries": "it takes clients to remember: test_session_sticky reads and restores entries",
 }
 """Modules of the core without a `tests/c/test_NAME.c`, and why."""

@@ -38,8 +38,12 @@ static void followed_moved(struct lb_worker *worker, struct lb_session *session,
         return;
     }
     lb_turn_exact_moved(worker, session, up, down);
-    if (pinned)
-        lb_follow_pin(worker, session);
+    if (!pinned)
+        return;
+    lb_follow_pin(worker, session);
+    /* As far as a plain session can tell, the backend responds, and silence will end the turn. */
+    if (down > 0 && session->phase.state == LB_PHASE_WAIT)
+        lb_phase_respond(&session->phase, worker->now_ns);
 }
 
 void lb_session_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {

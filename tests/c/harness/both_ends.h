@@ -115,6 +115,14 @@ static inline struct l4lb_pool_stats pool_of(const struct balancer *balancer) {
     return pool_stats(balancer->engine, balancer->pool.slot);
 }
 
+/* The next event of this kind, with others before it dropped. */
+static inline struct l4lb_session_record event_of(const struct balancer *balancer, enum l4lb_event_kind kind) {
+    struct l4lb_session_record record = {0};
+
+    UNTIL(l4lb_take_events(balancer->engine, &record, 1) == 1 && record.event == (uint32_t)kind);
+    return record;
+}
+
 /* Every session has ended, and nothing of a backend is held. */
 static inline void finish(struct balancer *balancer, int client) {
     (void)close(client);
