@@ -4,11 +4,12 @@
  *
  * A reader is fed every byte of its direction, in any split, and reports what decides about the session: that a message
  * began, that its head is complete, that the message is complete. It keeps no byte. The few fields that decide about
- * length, persistence and credentials are matched while they pass: Content-Length, Transfer-Encoding, Connection,
- * Upgrade, Authorization of a request, WWW-Authenticate of a response. Of everything else only the syntax is checked.
+ * length, persistence and credentials are matched while they pass: Content-Length, Transfer-Encoding, Connection and
+ * Proxy-Connection; Authorization and Proxy-Authorization of a request; WWW-Authenticate and Proxy-Authenticate of a
+ * response. Of everything else only the syntax is checked.
  *
- * Whatever two parsers might read in two ways is UNUSUAL: the caller stops following this connection (enum l4lb_pin
- * says why). So a reader never has to be lenient: it is either certain or it gives up.
+ * Whatever two parsers might read in two ways is UNUSUAL, and the caller stops following this connection (enum l4lb_pin
+ * says why). So a reader is never lenient: it is certain, or it gives up.
  *
  * Owner:   pure; a field of an exchange.
  * Memory:  at most 32 bytes.
@@ -47,8 +48,5 @@ uint64_t lb_http1_unseen(const struct lb_http1 *reader);
 
 /* `n` of those bytes passed. True if the message is complete with them. */
 LB_MUST_CHECK bool lb_http1_skip(struct lb_http1 *reader, uint64_t n);
-
-/* True if the message ends where the connection does. */
-bool lb_http1_ends_with_connection(const struct lb_http1 *reader);
 
 #endif

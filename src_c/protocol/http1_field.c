@@ -13,7 +13,6 @@ enum {
     PROXY_AUTHORIZATION,
     PROXY_CONNECTION,
     TRANSFER_ENCODING,
-    UPGRADE,
     WWW_AUTHENTICATE
 };
 enum { CHUNKED, CLOSE, KEEP_ALIVE, NEGOTIATE, NTLM };
@@ -26,7 +25,6 @@ static const struct lb_word fields[] = {
     [PROXY_AUTHORIZATION] = {"proxy-authorization", 10},
     [PROXY_CONNECTION] = {"proxy-connection", 6},
     [TRANSFER_ENCODING] = {"transfer-encoding", 0},
-    [UPGRADE] = {"upgrade", 0},
     [WWW_AUTHENTICATE] = {"www-authenticate", 0},
     {NULL, 0},
 };
@@ -42,20 +40,15 @@ static enum lb_http1_event take_line_lf(struct lb_http1 *reader, struct bytes *i
     return expect(reader, in, '\n', NAME_FIRST);
 }
 
-/* No two names have the same. */
+/* Each of these names has a key of its own. */
 #define KEY(len, letter) (((len) ^ (letter)) & 31)
 
 /* By the key of their length and first letter: a field plus 1; 0 = none. */
 static const uint8_t field_of_key[32] = {
-    [KEY(7, 'u')] = UPGRADE + 1,
-    [KEY(10, 'c')] = CONNECTION + 1,
-    [KEY(13, 'a')] = AUTHORIZATION + 1,
-    [KEY(14, 'c')] = CONTENT_LENGTH + 1,
-    [KEY(16, 'p')] = PROXY_CONNECTION + 1,
-    [KEY(16, 'w')] = WWW_AUTHENTICATE + 1,
-    [KEY(17, 't')] = TRANSFER_ENCODING + 1,
-    [KEY(18, 'p')] = PROXY_AUTHENTICATE + 1,
-    [KEY(19, 'p')] = PROXY_AUTHORIZATION + 1,
+    [KEY(10, 'c')] = CONNECTION + 1,         [KEY(13, 'a')] = AUTHORIZATION + 1,
+    [KEY(14, 'c')] = CONTENT_LENGTH + 1,     [KEY(16, 'p')] = PROXY_CONNECTION + 1,
+    [KEY(16, 'w')] = WWW_AUTHENTICATE + 1,   [KEY(17, 't')] = TRANSFER_ENCODING + 1,
+    [KEY(18, 'p')] = PROXY_AUTHENTICATE + 1, [KEY(19, 'p')] = PROXY_AUTHORIZATION + 1,
 };
 
 /* The field with this name, or LB_WORD_UNKNOWN. */
@@ -74,7 +67,7 @@ static uint8_t field_of(const uint8_t *name, size_t len) {
 }
 
 /* Skip whole lines that decide nothing, which are most of a head. Returns the field of the next line, with `in` behind
- * its colon. Without one, LB_WORD_UNKNOWN: the line is not all there, and left to the states. */
+ * its colon; LB_WORD_UNKNOWN if that line is not complete or is no plain field line: the states read it. */
 static uint8_t skip_to_field(struct bytes *in) {
     for (;;) {
         const uint8_t *at = in->at;
@@ -108,9 +101,6 @@ static enum lb_http1_event begin_value(struct lb_http1 *reader, uint8_t field) {
             return pin(reader, L4LB_PIN_LENGTH);
         reader->has_length = true;
         return go_on(reader, NUMBER);
-    case UPGRADE:
-        reader->upgrades = true;
-        return go_on(reader, OTHER_VALUE);
     case PROXY_AUTHENTICATE:
     case WWW_AUTHENTICATE:
         return go_on(reader, reader->is_response ? LIST : OTHER_VALUE);

@@ -70,7 +70,7 @@ static inline enum lb_http1_event go_on(struct lb_http1 *reader, enum state stat
     return LB_HTTP1_MORE;
 }
 
-/* The next byte is why. */
+/* The next byte shows why. */
 static inline enum lb_http1_event refuse(struct lb_http1 *reader, struct bytes *in, enum l4lb_pin why) {
     in->at++;
     return pin(reader, why);

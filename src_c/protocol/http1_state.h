@@ -16,7 +16,7 @@
 enum lb_http1_event {
     LB_HTTP1_MORE,    /* every byte was taken, and nothing else happened */
     LB_HTTP1_BEGAN,   /* the first byte of a message was taken; empty lines before a request do not begin one */
-    LB_HTTP1_HEAD,    /* the head is complete: `method`, `status`, `closes` and `upgrades` are valid */
+    LB_HTTP1_HEAD,    /* the head is complete: `method`, `status` and `closes` are valid */
     LB_HTTP1_END,     /* the message is complete */
     LB_HTTP1_UNUSUAL, /* `pin` says why; the reader is not used any more */
 };
@@ -39,7 +39,6 @@ struct lb_http1 {
     uint8_t method : 2; /* at HEAD, of a request: enum lb_http1_method */
     bool closes : 1;    /* at HEAD: this message is the last. Connection: close, HTTP/1.0 without keep-alive, or a body
                            that ends with the connection */
-    bool upgrades : 1;  /* at HEAD: an Upgrade field is there */
     bool is_1_1 : 1;
     bool has_length : 1; /* a Content-Length is there */
     bool is_chunked : 1;

@@ -176,10 +176,10 @@ TEST(a_response_without_length_ends_with_the_connection) {
 
     check_stream(RESPONSES, MESSAGE OK "\r\n" HEAD "HTTP/1.1 200 OK\r\n\r\n");
     CHECK(reader.closes);
-    CHECK(lb_http1_ends_with_connection(&reader));
+    CHECK_EQ(lb_http1_unseen(&reader), UINT64_MAX);
     CHECK(!lb_http1_is_between(&reader));
     reader = after_head(RESPONSES, OK "Content-Length: 1\r\n\r\n");
-    CHECK(!lb_http1_ends_with_connection(&reader));
+    CHECK_EQ(lb_http1_unseen(&reader), 1);
 }
 
 TEST(responses_that_have_no_body_end_with_their_head) {
@@ -201,7 +201,6 @@ TEST(the_response_to_a_head_request_has_no_body) {
         enum lb_http1_event event;
         lb_http1_expect_no_body(&reader);
         CHECK(!reader.closes);
-        CHECK(!lb_http1_ends_with_connection(&reader));
         CHECK_EQ(lb_http1_unseen(&reader), 0);
         CHECK_EQ(lb_http1_take(&reader, (const uint8_t *)OK, strlen(OK), &event), 0);
         CHECK_EQ(event, LB_HTTP1_END);
@@ -284,7 +283,7 @@ TEST(the_connection_closes_as_version_and_fields_say) {
 }
 
 TEST(each_message_is_judged_by_its_own_head) {
-    static const char first[] = "HEAD / HTTP/1.0\r\nUpgrade: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\n-";
+    static const char first[] = "HEAD / HTTP/1.0\r\nConnection: close\r\nContent-Length: 1\r\n\r\n-";
     static const char second[] = "POST / HTTP/1.1\r\n\r\n";
     struct lb_http1 reader = after_head(REQUESTS, "GET / HTTP/1.1\r\n\r\n");
     enum lb_http1_event event;
@@ -296,15 +295,10 @@ TEST(each_message_is_judged_by_its_own_head) {
     for (int heads = 0; heads < 2; heads += event == LB_HTTP1_HEAD) {
         at += lb_http1_take(&reader, both + at, len - at, &event);
         if (event == LB_HTTP1_HEAD)
-            CHECK_EQ(reader.closes && reader.upgrades && reader.method == LB_HTTP1_HEAD_ONLY, heads == 0);
+            CHECK_EQ(reader.closes && reader.method == LB_HTTP1_HEAD_ONLY, heads == 0);
     }
-    CHECK(!reader.closes && !reader.upgrades && !reader.has_length);
+    CHECK(!reader.closes && !reader.has_length);
     CHECK_EQ(reader.method, LB_HTTP1_OTHER);
-}
-
-TEST(a_request_that_wants_another_protocol_says_so) {
-    CHECK(after_head(REQUESTS, GET "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n").upgrades);
-    CHECK(!after_head(REQUESTS, GET "Upgrade-Insecure-Requests: 1\r\n\r\n").upgrades);
 }
 
 /* ---- what pins --------------------------------------------------------------------------------------------------- */
@@ -602,7 +596,7 @@ TEST(a_body_that_ends_with_the_connection_may_pass_unseen) {
 
     CHECK_EQ(lb_http1_unseen(&reader), UINT64_MAX);
     CHECK(!lb_http1_skip(&reader, UINT64_MAX));
-    CHECK(lb_http1_ends_with_connection(&reader));
+    CHECK_EQ(lb_http1_unseen(&reader), UINT64_MAX);
 }
 
 TEST(heads_and_chunks_are_looked_at) {
@@ -633,7 +627,6 @@ TEST(a_reader_that_gave_up_takes_no_more) {
     CHECK_EQ(event, LB_HTTP1_UNUSUAL);
     CHECK_EQ(reader.pin, L4LB_PIN_NOT_HTTP);
     CHECK(!lb_http1_is_between(&reader));
-    CHECK(!lb_http1_ends_with_connection(&reader));
     CHECK_EQ(lb_http1_unseen(&reader), 0);
 }
 
