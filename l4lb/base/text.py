@@ -49,9 +49,11 @@ def quoted(value: object, most: int = QUOTED_MAX) -> str:
 
 
 def _beginning(value: object, most: int, depth: int = 3) -> str:
-    """The beginning of `repr(value)`, without a look at all of a large or deep value."""
+    """The beginning of the value as text, without a look at all of a large or deep value."""
     if isinstance(value, str | bytes):
         return repr(value[: most + 1])
+    if isinstance(value, bool):
+        return str(value).lower()  # as in YAML and JSON
     if isinstance(value, int) and value.bit_length() > 4 * most:
         return "a very large number"
     if isinstance(value, Mapping):

@@ -17,7 +17,7 @@ COMMANDS = {
     "demo": ("l4lb.cli.local", "Try l4lb with built-in backends and load."),
     "status": ("l4lb.cli.runtime", "Show listeners, pools and backends."),
     "sessions": ("l4lb.cli.runtime", "Show the live sessions."),
-    "drain": ("l4lb.cli.runtime", "Send a backend no new sessions; let its sessions end."),
+    "drain": ("l4lb.cli.runtime", "Send a backend nothing new; let its requests finish."),
     "ready": ("l4lb.cli.runtime", "Put a backend back into service."),
     "maint": ("l4lb.cli.runtime", "Take a backend out of service and stop checking it."),
     "weight": ("l4lb.cli.runtime", "Set the weight of a backend."),

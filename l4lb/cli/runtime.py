@@ -74,7 +74,7 @@ def _print_yaml(value: Json) -> None:
 def sessions(socket_path: str, as_json: bool) -> None:
     """Show the live sessions.
 
-    A session without a backend is connecting, waits, or is kept between two requests.
+    A session without a backend is in the queue, or is kept between two requests.
 
     \b
     Example:
@@ -95,10 +95,11 @@ def sessions(socket_path: str, as_json: bool) -> None:
 @json_option
 @reports_errors
 def drain(target: str, socket_path: str, wait: bool, timeout: float | None, and_kill: bool, as_json: bool) -> None:
-    """Send a backend no new sessions; let requests in flight finish, and close idle sessions.
+    """Send a backend nothing new; let requests in flight finish.
 
-    Sessions are closed once they are idle for a second, and for less and less as the drain gets older; after a response
-    with a certain end, at once. With --wait the output explains the wait: requests in flight, connections that are
+    With protocol http1, clients keep their connections, and their next requests go to other backends. Other sessions
+    are closed once they are idle for a second, and for less and less as the drain gets older; after a response with a
+    certain end, at once. With --wait the output explains the wait: requests in flight, connections that are
     never idle, responses that their clients have not read. --kill closes them.
 
     With --wait, exits with 0 once no session is left, and with 1 if --timeout came first, or if the backend was set

@@ -66,6 +66,9 @@ def print_status(status: Json) -> None:
             console.print(f"[yellow]pool {_shown(name)}[/yellow] {_text(failover, 'message')}", highlight=False)
         if discovery := _mapping(pool, "discovery"):
             console.print(_discovery(name, discovery), highlight=False)
+        if queued := number(pool, "queued"):
+            room = _text(pool, "queue_size")
+            console.print(f"pool {_shown(name)}, queue: {queued} of {room} clients wait", highlight=False)
         if learnt := _learnt(pool):
             console.print(f"pool {_shown(name)}, max_busy: {learnt}", highlight=False)
         if edited := _edited(pool):
@@ -115,7 +118,8 @@ def _listeners_table(listeners: Json, width: int) -> Table:
 
 
 def _backend_columns(backends: list[tuple[str, Json]], *, with_statuses: bool) -> tuple[Column, ...]:
-    """Columns without information about these backends are dropped first on a narrow terminal."""
+    """Columns without information about these backends are dropped first on a narrow terminal. Where requests are
+    balanced, `busy` says more than `connections`."""
     is_named = any(backend.get("address") != name for name, backend in backends)
     is_loaded = any(_mapping(backend, "load") for _, backend in backends)
     is_placed = any(backend.get("tier") or backend.get("zone") for _, backend in backends)
@@ -128,8 +132,8 @@ def _backend_columns(backends: list[tuple[str, Json]], *, with_statuses: bool) -
         Column("health"),
         Column("weight", right=True),
         Column("load", right=True, leaves=8 if is_loaded else 2),
-        Column("connections", right=True),
-        Column("busy", right=True, leaves=9),
+        Column("connections", right=True, leaves=10 if with_statuses else None),
+        Column("busy", right=True, leaves=None if with_statuses else 9),
         Column("total", right=True, leaves=5),
         *((Column("5xx", right=True, leaves=6),) if with_statuses else ()),
         Column("in", right=True, leaves=3),
@@ -228,21 +232,21 @@ def _load(load: Json) -> str:
 
 def _session_columns(sessions: list[Json]) -> dict[str, Column]:
     """The columns by the keys of sessions. `moves` and `pin` are there if a session has them."""
-    moves = {"moves": Column("moves", right=True, leaves=3)} if any(number(one, "moves") for one in sessions) else {}
-    pin = {"pin": Column("pinned", leaves=4)} if any(one.get("pin") for one in sessions) else {}
+    moves = {"moves": Column("moves", right=True, leaves=6)} if any(number(one, "moves") for one in sessions) else {}
+    pin = {"pin": Column("pinned", leaves=7)} if any(one.get("pin") for one in sessions) else {}
     return {
         "session": Column("session", right=True),
         "listener": Column("listener", least=12, leaves=2),
         "client": Column("client", least=21),
-        "pool": Column("pool", least=12, leaves=6),
+        "pool": Column("pool", least=12, leaves=8),
         "backend": Column("backend", least=22),
-        "state": Column("state", leaves=3),
+        "state": Column("state", leaves=5),
         **moves,
         **pin,
         "duration_s": Column("age", right=True),
         "idle_s": Column("idle", right=True),
-        "bytes_in": Column("in", right=True, leaves=4),
-        "bytes_out": Column("out", right=True, leaves=5),
+        "bytes_in": Column("in", right=True, leaves=3),
+        "bytes_out": Column("out", right=True, leaves=4),
         "path": Column("path", leaves=1),
     }
 

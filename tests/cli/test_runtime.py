@@ -199,14 +199,23 @@ def test_status_shows_server_errors_where_statuses_are_known(l4lb: Run, control:
 def test_a_table_in_a_pipe_is_as_wide_as_columns_says(
     l4lb: Run, control: FakeControl, command: str, columns: int
 ) -> None:
-    backends = {f"gpu-{n}": backend_status(statistics=backend_statistics(busy=4)) for n in range(3)}
+    statistics = backend_statistics(busy=4)
+    backends = {f"gpu-{n}": backend_status(statistics=statistics, max_busy=256) for n in range(3)}
     control.current = make_status({"llama": pool_status(backends, protocol="http1")}, uptime_seconds=1)
     control.live = [make_session(n, moves=3, pin="upgrade") for n in range(3)]
     whole = l4lb(command).output
     narrow = l4lb(command, columns=columns).output
     assert max(map(len, whole.splitlines())) > 100
     assert max(map(len, narrow.splitlines())) <= columns
-    assert all(word in narrow for word in (["gpu-2", "ready", "busy"] if command == "status" else ["192.0.2.7:40001"]))
+    shown = {"status": ["gpu-2", "ready", "4 of 256"], "sessions": ["192.0.2.7:40001", "moves", "upgrade"]}
+    assert [word for word in shown[command] if word not in narrow] == []
+
+
+def test_status_says_how_many_clients_wait(l4lb: Run, control: FakeControl) -> None:
+    for queued, line in ((7, ["pool llama, queue: 7 of 100 clients wait"]), (0, [])):
+        pool = dataclasses.replace(pool_status({"a": backend_status()}, queued=queued), queue_size=100)
+        control.current = make_status({"llama": pool})
+        assert [one for one in l4lb("status").output.splitlines() if "queue" in one] == line
 
 
 def test_no_sessions_are_said_to_be_none(l4lb: Run, control: FakeControl) -> None:

@@ -152,7 +152,7 @@ def test_every_problem_is_reported_in_the_order_of_the_file(problems: Problems) 
         ("retries: 101", "101", "retries: 101 is too large; the most is 100"),
         ("retries: -1", "-1", "retries: -1 is too small; the least is 0"),
         ("retries: 1.5", "1.5", "retries: a whole number is expected, not '1.5'"),
-        ("retries: true", "true", "retries: a whole number is expected, not 'True'"),
+        ("retries: true", "true", "retries: a whole number is expected, not 'true'"),
         ("retries: ~", "~", "retries: there is no value; give one, or remove the key"),
         ("drain_timeout: 30", "30", "drain_timeout: 30 has no unit; write 30s for seconds (units: ms, s, m, h, d)"),
         ("drain_spread: off", "off", "drain_spread: this timer cannot be off; write a duration such as 5s"),
