@@ -47,8 +47,8 @@ FIELDS = {
     "Backend.zone": "`null` without a zone.",
     "Backend.effective_weight": "What balancing uses; 0 when the backend takes no new session. Less than `weight` "
     "while load, agent or slow start reduce it.",
-    "Backend.max_connections": "The limit in force, an agent's included; `null` is none.",
-    "Backend.max_busy": "The limit in force, a learnt one included; `null` is none.",
+    "Backend.max_connections": "The limit in force, an agent's included; `null` without one.",
+    "Backend.max_busy": "The limit in force, a learnt one included; `null` without one.",
     "Backend.max_busy_message": "With `max_busy: auto`, why the limit is what it is; else `null`.",
     "Backend.bytes_in": "Received from clients, sent to the backend.",
     "Backend.bytes_out": "Received from the backend, sent to clients.",

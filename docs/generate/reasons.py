@@ -82,7 +82,7 @@ REJECTED: dict[str, str] = {
 """Where to look if many clients are rejected for this reason."""
 
 PINNED: dict[str, str] = {
-    "not_http": "what clients speak: TLS and HTTP/2 are no HTTP/1. `protocol: tcp` says so",
+    "not_http": "what clients speak: for TLS, HTTP/2 or gRPC write `protocol: tcp`",
     "syntax": "the client, or the backend, whichever sent it",
     "length": "the client, or the backend, whichever sent it; many may be an attempt to smuggle requests",
     "too_long": "cookies or tokens that grew",
@@ -90,7 +90,7 @@ PINNED: dict[str, str] = {
     "early_response": "`l4lb_backend_responses_total`: requests that are rejected while they are uploaded",
     "unrequested": "the log of the backend: it may send an error before it closes",
     "upgrade": "nothing: WebSockets do that",
-    "credential": "nothing: the server signs in connections, and not requests",
+    "credential": "nothing: the server signs in a connection, and not each request",
     "resource": "[Limits](../guides/limits.md)",
 }
 """Where to look if many sessions are pinned for this reason."""

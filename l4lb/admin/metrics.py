@@ -414,7 +414,7 @@ def _limit_families(status: Status) -> Iterator[Family]:
     )
     yield _limits(
         "backend_busy",
-        "Turns in flight beyond which the backend gets no new session.",
+        "Turns in flight beyond which the backend gets no more.",
         backends,
         lambda item: item.max_busy,
     )

@@ -78,9 +78,9 @@ class EjectionRecord(_Record):
 
 
 class BackendRecord(_Record):
-    """A backend. `config` has its settings without defaults, `usable` the seconds since it became usable, `cold`
-    the responses until it is no longer cold, `max_busy` the limit that was learnt, `checked` whether its
-    pool has health checks."""
+    """A backend. `config` has its settings without defaults, `usable` the seconds since it became usable, `cold` the
+    responses until it is no longer cold, `max_busy` the limit that was learnt, `checked` whether its pool has health
+    checks."""
 
     pool: str
     name: str

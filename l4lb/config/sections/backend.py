@@ -32,8 +32,9 @@ class Backend(Section):
     """Sessions at once; 0 is no limit. A full backend is skipped."""
 
     max_busy: MaxBusy = 0
-    """Turns in flight beyond which it gets no request, or with `protocol: tcp` no new session, whose sessions may begin
-    more; 0 is no limit. `auto` learns how many it works on at once, from what `load` reads; it needs a `queue`."""
+    """Turns in flight beyond which it gets no more requests, or with `protocol: tcp` no more sessions; those that it
+    has then may begin more turns. 0 is no limit. `auto` learns how many requests it works on at once, from what `load`
+    reads; it needs a `queue`."""
 
     zone: Name | None = None
     """Where it is. It serves clients of that zone first."""

@@ -122,7 +122,7 @@ class Discover(Section):
     """Sessions at once of each backend that is found; 0 is no limit."""
 
     max_busy: MaxBusy = 0
-    """The same of each backend that is found, as in `backends`."""
+    """Turns in flight of each backend that is found, as `max_busy` in `backends`."""
 
     max_removed: Percentage = Field(default=0.5, json_schema_extra={"default": "50%"})
     """An answer that removes more than this share of the known backends, or all of them, is held back at first."""

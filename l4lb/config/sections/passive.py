@@ -39,5 +39,5 @@ class Passive(Section):
     """Silence after which a backend that owes responses is ejected, while others of the pool respond."""
 
     server_errors: ServerErrors | None = None
-    """With `protocol: http1`: eject a backend for the statuses of its responses. Without the section statuses eject
-    none."""
+    """With `protocol: http1`: eject a backend for the statuses of its responses. Without the section, statuses eject
+    no backend."""

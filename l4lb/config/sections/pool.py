@@ -63,7 +63,8 @@ class Timeouts(Section):
 
     stream_gap: TimeoutOrOff = None
     """Silence within a response: for up to a minute after a piece that is known never to be the last, for a second at
-    most where sizes prove nothing; and of a response that the client does not read. Replaces `idle` there."""
+    most where sizes prove nothing; and of a response that the client does not read. With `protocol: http1`: until the
+    response is complete. Replaces `idle` there."""
 
     keepalive: TimeoutOrOff = None
     """Silence between a response and the next request. Replaces `idle` there."""

@@ -23,7 +23,7 @@ class SlowStart(Section):
     `queue`; without one they get a cold backend if there is no other."""
 
     responses: Count = 3
-    """Responses after which it is no longer cold. A minute after it became usable it is not, either."""
+    """Responses after which it is no longer cold. A minute after it became usable it is warm in any case."""
 
     @model_validator(mode="before")
     @classmethod
