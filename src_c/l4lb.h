@@ -41,7 +41,7 @@ enum l4lb_proxy_mode { L4LB_PROXY_OFF, L4LB_PROXY_REQUIRE, L4LB_PROXY_OPTIONAL }
 
 enum l4lb_send_proxy { L4LB_SEND_PROXY_OFF, L4LB_SEND_PROXY_V1, L4LB_SEND_PROXY_V2 };
 
-/* Which messages of its sessions a pool follows, see exchange.h. */
+/* Which messages of its sessions a pool follows: none, or those of HTTP/1 (exchange.h). */
 enum l4lb_protocol { L4LB_PROTOCOL_TCP, L4LB_PROTOCOL_HTTP1 };
 
 /* Which requests are sent again, to another backend, when a kept backend connection turns out to be closed. */
@@ -343,15 +343,15 @@ enum l4lb_reject {
     X(NONE, "none", \
       "It does not.") \
     X(NOT_HTTP, "not_http", \
-      "Its first bytes are no HTTP/1 request: TLS, HTTP/2 or another protocol.") \
+      "Its first bytes are not an HTTP/1 request: TLS, HTTP/2 or another protocol.") \
     X(SYNTAX, "syntax", \
       "A start line, field line or chunk line that not every parser reads alike: a bare LF or CR, a folded line, " \
       "a space before the colon, a control byte.") \
     X(LENGTH, "length", \
-      "A length that not every parser reads alike: Content-Length with Transfer-Encoding, two lengths that differ, a " \
+      "A length that not every parser reads alike: Content-Length with Transfer-Encoding, more than one length, a " \
       "coding other than chunked, a number that is too large.") \
     X(TOO_LONG, "too_long", \
-      "The head of a message, or the trailers of a chunked body, are over 64 KiB.") \
+      "The head of a message, a chunk line or the trailers of a chunked body have more than 64 KiB.") \
     X(PIPELINE, "pipeline", \
       "More than 16 requests without a response.") \
     X(EARLY_RESPONSE, "early_response", \
@@ -591,9 +591,9 @@ int l4lb_kill_session(struct l4lb_engine *engine, uint64_t id, int timeout_ms);
  * and close in a moment. Any thread. */
 int l4lb_set_draining(struct l4lb_engine *engine, const uint32_t *slots, size_t n, bool draining, uint32_t spread_ms,
                       int timeout_ms);
-/* Every client may leave: those of followed sessions (L4LB_PROTOCOL_HTTP1) close between two requests, spread over
- * spread_ms, instead of only giving up a backend connection that drains. For a stop. Any thread. */
-int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t spread_ms, int timeout_ms);
+/* Drain the clients, for a stop: followed sessions (L4LB_PROTOCOL_HTTP1) close between two requests, spread over
+ * spread_ms. A drain of their backend only detaches its connection. Any thread. */
+int l4lb_drain_clients(struct l4lb_engine *engine, uint32_t spread_ms, int timeout_ms);
 /* These backends have just become usable: each is cold until it has given `responses` complete responses. Any thread.
  */
 int l4lb_set_cold(struct l4lb_engine *engine, const uint32_t *slots, size_t n, uint32_t responses);

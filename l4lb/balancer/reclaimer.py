@@ -32,9 +32,8 @@ class Reclaimer:
         self._draining: dict[int, float | None] = {}
         """By slot of a backend: the seconds over which its idle sessions are closed; None ends that."""
         self._drain_all = False
-        self._leaving: float | None = None
-        """The seconds over which all clients of followed sessions are closed; None until that is wanted, and once it
-        is done."""
+        self._client_spread: float | None = None
+        """The seconds over which followed sessions are to close; None if that is not wanted, or is done."""
         self.dirty = asyncio.Event()
 
     @property
@@ -70,12 +69,12 @@ class Reclaimer:
     def drain_all(self, state: State) -> None:
         """From now on close the idle sessions of all backends, except in pools with `drain_quiet: keep`.
 
-        A session whose messages are followed stays when its backend is drained. So those are closed between two
-        requests, in all pools over the longest `drain_spread`.
+        A followed session stays when its backend is drained. So these sessions are closed between two requests, in all
+        pools over the longest `drain_spread`.
         """
         self._drain_all = True
         pools = [pool for pool in state.pools.values() if pool.closes_idle]
-        self._leaving = max((pool.config.drain_spread for pool in pools), default=None)
+        self._client_spread = max((pool.config.drain_spread for pool in pools), default=None)
         self._draining |= {
             backend.slot: pool.config.drain_spread for pool in pools for backend in pool.backends.values()
         }
@@ -93,20 +92,20 @@ class Reclaimer:
         clean = False
         try:
             settled = self._engine.reclaim() == 0
-            await self._leave()
+            await self._drain_clients()
             await self._drain()
             self._release_slots()
             await self._enforce_timeouts()
-            clean = settled and not self._removals and not self._draining and self._leaving is None
+            clean = settled and not self._removals and not self._draining and self._client_spread is None
         finally:
             if not clean:
                 self.dirty.set()
 
-    async def _leave(self) -> None:
-        """Close all clients of followed sessions. Before the backends are drained: those clients would stay."""
-        if self._leaving is not None:
-            await self._threads.call(self._engine.set_leaving, round(self._leaving * 1000))
-            self._leaving = None
+    async def _drain_clients(self) -> None:
+        """Close followed sessions between two requests. A drain of their backends would only detach them."""
+        if self._client_spread is not None:
+            await self._threads.call(self._engine.drain_clients, round(self._client_spread * 1000))
+            self._client_spread = None
 
     async def _drain(self) -> None:
         """Close the idle sessions of backends that are drained or removed; let the others keep theirs."""

@@ -237,7 +237,7 @@ cdef extern from "l4lb.h" nogil:
     int l4lb_kill_backend(l4lb_engine *engine, uint32_t slot, l4lb_close reason, int timeout_ms)
     int l4lb_set_draining(l4lb_engine *engine, const uint32_t *slots, size_t n, bint draining, uint32_t spread_ms,
                          int timeout_ms)
-    int l4lb_set_leaving(l4lb_engine *engine, uint32_t spread_ms, int timeout_ms)
+    int l4lb_drain_clients(l4lb_engine *engine, uint32_t spread_ms, int timeout_ms)
     int l4lb_set_cold(l4lb_engine *engine, const uint32_t *slots, size_t n, uint32_t responses)
     int l4lb_close_idle(l4lb_engine *engine, uint32_t slot, uint32_t n, uint32_t idle_ms, int timeout_ms)
     int l4lb_event_fd(const l4lb_engine *engine)

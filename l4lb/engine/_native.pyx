@@ -624,11 +624,11 @@ cdef class NativeEngine:
             result = l4lb_set_draining(engine, numbers, n, draining, spread_ms, WAIT_MS)
         return check(result)
 
-    def set_leaving(self, uint32_t spread_ms):
+    def drain_clients(self, uint32_t spread_ms):
         cdef l4lb_engine *engine = self.open()
         cdef int result
         with nogil:
-            result = l4lb_set_leaving(engine, spread_ms, WAIT_MS)
+            result = l4lb_drain_clients(engine, spread_ms, WAIT_MS)
         check(result)
 
     def set_cold(self, slots, uint32_t responses):

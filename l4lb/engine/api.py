@@ -51,8 +51,8 @@ class SendProxy(enum.IntEnum):
     V2 = 2
 
 
-class Followed(enum.IntEnum):
-    """Which messages of its sessions a pool follows."""
+class PoolProtocol(enum.IntEnum):
+    """Which messages of its sessions a pool follows: none, or those of HTTP/1."""
 
     TCP = 0
     HTTP1 = 1
@@ -157,7 +157,7 @@ class PoolSpec:
     hash_key: HashKey = HashKey.SOURCE_IP
     retries: int = 3
     send_proxy: SendProxy = SendProxy.OFF
-    protocol: Followed = Followed.TCP
+    protocol: PoolProtocol = PoolProtocol.TCP
     resend: Resend = Resend.IDEMPOTENT
     connect_ms: int = 5_000
     idle_ms: int = 3_600_000
@@ -226,8 +226,9 @@ class EngineOptions:
 class BackendSummary(NamedTuple):
     """The numbers of a backend that are watched all the time. `latency` is 0 while unknown. `failures_total` counts
     connects that failed or timed out and sessions that the backend reset before its first byte; `responded_total`
-    counts sessions that received a first byte. The last three are 0 where HTTP/1 is not followed: responses, those with
-    a status of 5xx, and the responses until the backend is no longer cold."""
+    counts sessions that received a first byte. `responses_total`, and of these `server_errors_total` with a status of
+    5xx, are 0 where HTTP/1 is not followed. `cold_left` is how many responses the backend has to give until it is
+    warm."""
 
     busy: int = 0
     latency: float = 0.0
@@ -351,9 +352,9 @@ class Engine(Protocol):
         """Drain these backends, which closes each session once it is idle, or stop draining them. `spread_ms` spreads
         the closing over that time. Returns how many sessions are idle already. Any thread; may wait for the workers."""
 
-    def set_leaving(self, spread_ms: int) -> None:
-        """From now on every client whose messages are followed is closed between two requests, spread over that time.
-        Any thread; may wait for the workers."""
+    def drain_clients(self, spread_ms: int) -> None:
+        """Drain the clients, for a stop: followed sessions close between two requests, spread over that time. Any
+        thread; may wait for the workers."""
 
     def set_cold(self, slots: Sequence[int], responses: int) -> None:
         """These backends have just become usable: each is cold until it has given so many complete responses. Any

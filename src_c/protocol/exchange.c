@@ -28,8 +28,7 @@ static void pin(struct lb_exchange *exchange, enum l4lb_pin reason) {
     drop_copy(exchange);
 }
 
-/* ---- the request in flight, kept ----------------------------------------------------------------------------------
- */
+/* ---- the copy of a request --------------------------------------------------------------------------------------- */
 
 void lb_exchange_keep_copy(struct lb_exchange *exchange, bool keeps) {
     drop_copy(exchange);
@@ -58,8 +57,7 @@ bool lb_exchange_may_resend(const struct lb_exchange *exchange) {
            lb_http1_is_between(&exchange->response);
 }
 
-/* ---- the client ---------------------------------------------------------------------------------------------------
- */
+/* ---- the client -------------------------------------------------------------------------------------------------- */
 
 static void begin_request(struct lb_exchange *exchange) {
     if (exchange->n_outstanding == LB_OUTSTANDING_MAX) {
@@ -101,8 +99,7 @@ static void handle_request(struct lb_exchange *exchange, enum lb_http1_event eve
     }
 }
 
-/* ---- the backend --------------------------------------------------------------------------------------------------
- */
+/* ---- the backend ------------------------------------------------------------------------------------------------- */
 
 static void note_body(struct lb_exchange *exchange) {
     if (!exchange->in_response || exchange->body_began)
@@ -166,8 +163,7 @@ static void handle_response(struct lb_exchange *exchange, enum lb_http1_event ev
     }
 }
 
-/* ---- both ---------------------------------------------------------------------------------------------------------
- */
+/* ---- both -------------------------------------------------------------------------------------------------------- */
 
 void lb_exchange_take(struct lb_exchange *exchange, bool from_client, const uint8_t *data, size_t len) {
     struct lb_http1 *reader = from_client ? &exchange->request : &exchange->response;

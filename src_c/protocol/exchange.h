@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exchange - follows the messages of both directions of an HTTP/1 connection, and knows when it rests between them.
+ * exchange - follows the messages of both directions of an HTTP/1 connection, and knows when nothing is in flight.
  *
  *                    first byte of a request
  *      BOUNDARY  ──────────────────────────────►  1 to LB_OUTSTANDING_MAX requests outstanding
@@ -14,12 +14,12 @@
  * Where the framing is not certain, following ends for good: `pin` says why. The bytes pass in any case, unchanged.
  *
  * While `keeps_copy` is set, the bytes of the request in flight are copied, up to LB_RESEND_BYTES_MAX and until its
- * response begins, so that it can be sent once more.
+ * response begins, so that it can be sent again.
  *
- * Owner:   pure, but for the copy; a field of a followed session.
+ * Owner:   pure, apart from the copy; a field of a followed session.
  * Memory:  the copy, which lb_exchange_fini() frees.
  * Holds:   every byte of both directions passes through lb_exchange_take() or lb_exchange_skip(), in order.
- * Errors:  L4LB_PIN_*. Without memory for the copy there is none.
+ * Errors:  L4LB_PIN_*. Without memory, a request is not copied, and so not sent again.
  * Source:  RFC 9112 §9.3.2 (pipelining), §9.6 (the last message); RFC 9110 §15.2 (interim responses).
  */
 #ifndef LB_EXCHANGE_H
@@ -39,7 +39,7 @@ struct lb_exchange_news {
     uint8_t began;                         /* requests */
     uint8_t completed;                     /* responses, at most LB_OUTSTANDING_MAX */
     bool head;                             /* a final response showed its head */
-    bool body;                             /* the first byte of its body passed, or it has none */
+    bool body;                             /* the first byte of its body passed, or it is complete without a body */
     uint16_t statuses[LB_OUTSTANDING_MAX]; /* of the completed responses */
 };
 
@@ -78,7 +78,7 @@ void lb_exchange_finish(struct lb_exchange *exchange);
 /* Return what happened since the last call. */
 struct lb_exchange_news lb_exchange_take_news(struct lb_exchange *exchange);
 
-/* True between two exchanges of messages: nothing is in flight. False once a message said that it is the last. */
+/* True if nothing is in flight. False once a message said that it is the last one. */
 static inline bool lb_exchange_at_boundary(const struct lb_exchange *exchange) {
     return exchange->n_outstanding == 0 && !exchange->last && lb_http1_is_between(&exchange->request) &&
            lb_http1_is_between(&exchange->response);

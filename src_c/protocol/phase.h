@@ -79,13 +79,12 @@ unsigned lb_phase_expire(struct lb_phase *phase, uint64_t now_ns);
 /* The backend has closed its side: no response goes on. */
 unsigned lb_phase_end(struct lb_phase *phase);
 
-/* Where the owner is `exact`: a request begins; the backend responds to it; its response is complete. */
+/* Of an exact phase: a request begins; the backend responds to it; its response is complete. */
 void lb_phase_begin(struct lb_phase *phase, uint64_t now_ns);
 void lb_phase_respond(struct lb_phase *phase, uint64_t now_ns);
 void lb_phase_complete(struct lb_phase *phase, uint64_t now_ns);
 
-/* When the turn ends if no bytes come; UINT64_MAX unless the backend responds, and where
- * the owner is exact. */
+/* When the turn ends if no bytes come; UINT64_MAX unless the backend responds, and always if the phase is exact. */
 uint64_t lb_phase_ends_ns(const struct lb_phase *phase);
 
 /* True while a request is in flight. */

@@ -87,7 +87,7 @@ static uint64_t draining_ms(const struct lb_worker *worker, const struct lb_sess
     if (session->followed != NULL && has_lost_pool(worker, session))
         return 1;
     if (session->followed != NULL)
-        return atomic_load_explicit(&worker->runtime->leaving_ms, memory_order_relaxed);
+        return atomic_load_explicit(&worker->runtime->clients_draining_ms, memory_order_relaxed);
     return session->claim.has_backend
                ? lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend])
                : 0;
@@ -98,7 +98,7 @@ static uint64_t drain_begins_ms(const struct lb_worker *worker, const struct lb_
     const struct lb_runtime *runtime = worker->runtime;
     uint64_t share = lb_hash_mix((uint64_t)session->generation << 32 | session->index) >> 32;
     uint32_t spread_ms = atomic_load_explicit(session->followed != NULL
-                                                  ? &runtime->leaving_spread_ms
+                                                  ? &runtime->clients_drain_spread_ms
                                                   : &runtime->shared.backends[session->claim.backend].drain_spread_ms,
                                               memory_order_relaxed);
 

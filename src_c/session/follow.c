@@ -7,11 +7,19 @@
 #include "base/count.h"
 #include "session/parked.h"
 
-int lb_follow_begin(struct lb_session *session, const struct lb_pool *pool) {
+static void note_pin(struct lb_worker *worker, struct lb_session *session, enum l4lb_pin reason) {
+    session->pin = (uint8_t)reason;
+    lb_count_add(&worker->counters.pools[session->pool].pinned[reason], 1);
+}
+
+int lb_follow_begin(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool) {
     struct lb_followed *followed = calloc(1, sizeof *followed);
 
-    if (followed == NULL)
+    LB_OWNER(worker);
+    if (followed == NULL) {
+        note_pin(worker, session, L4LB_PIN_RESOURCE);
         return -ENOMEM;
+    }
     lb_exchange_init(&followed->exchange, pool->config.resend);
     followed->backend = UINT32_MAX;
     if (session->has_tlvs)
@@ -41,7 +49,6 @@ void lb_follow_end(struct lb_worker *worker, struct lb_session *session) {
 
 void lb_follow_pin(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
-    session->pin = session->followed->exchange.pin;
-    lb_count_add(&worker->counters.pools[session->pool].pinned[session->pin], 1);
+    note_pin(worker, session, (enum l4lb_pin)session->followed->exchange.pin);
     lb_follow_end(worker, session);
 }

@@ -4,7 +4,7 @@
  *
  * Owner:   the session's worker.
  * Memory:  the block of a followed session.
- * Errors:  -ENOMEM: the session is a plain one.
+ * Errors:  -ENOMEM: the session is a plain one, and counted as pinned (L4LB_PIN_RESOURCE).
  */
 #ifndef LB_FOLLOW_H
 #define LB_FOLLOW_H
@@ -13,7 +13,7 @@
 #include "session/followed.h"
 
 /* Before a byte of the client is relayed. */
-LB_MUST_CHECK int lb_follow_begin(struct lb_session *session, const struct lb_pool *pool);
+LB_MUST_CHECK int lb_follow_begin(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool);
 
 /* Close the parked connections and free what only a followed session has. Does nothing for a plain one. */
 void lb_follow_end(struct lb_worker *worker, struct lb_session *session);

@@ -50,7 +50,7 @@ static inline bool lb_followed_at_boundary(const struct lb_session *session) {
            !lb_relay_holds(&session->up) && !lb_relay_holds(&session->down);
 }
 
-/* Of a session without a current backend connection: a request is to be sent once more. */
+/* Of a session without a current backend connection: a request is to be sent again. */
 static inline bool lb_session_is_sending_again(const struct lb_session *session) {
     return session->followed != NULL && session->followed->exchange.n_outstanding > 0;
 }

@@ -40,12 +40,16 @@ uint8_t lb_parked_next_serial(struct lb_followed *followed);
 /* epoll reported `events` for a backend connection of this serial that is not the current one. */
 void lb_parked_event(struct lb_worker *worker, struct lb_session *session, uint8_t serial, uint32_t events);
 
-/* When the first of them is due to be closed; UINT64_MAX = never. */
+/* When the first parked connection is due to be closed; UINT64_MAX = never. */
 uint64_t lb_parked_due_ms(const struct lb_worker *worker, const struct lb_session *session);
 
-/* Close those that are due, that go to this backend, all of them. */
+/* Close the connections that are due. */
 void lb_parked_close_due(struct lb_worker *worker, struct lb_session *session);
+
+/* Close those to this backend. */
 void lb_parked_close_of(struct lb_worker *worker, struct lb_session *session, uint32_t backend);
+
+/* Close all of them. */
 void lb_parked_close_all(struct lb_worker *worker, struct lb_session *session);
 
 #endif

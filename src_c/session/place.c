@@ -12,10 +12,9 @@ static bool is_draining(const struct lb_worker *worker, const struct lb_session 
     return lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend]) != 0;
 }
 
-/* ---- a request ----------------------------------------------------------------------------------------------------
- */
+/* ---- a request --------------------------------------------------------------------------------------------------- */
 
-/* Has the client gone, and sent no request before? `session->close` says how. */
+/* Has the client closed or reset its connection without sending a request? `session->close` then says how. */
 static bool has_gone(struct lb_session *session) {
     uint8_t byte;
 
@@ -43,8 +42,7 @@ enum lb_connect lb_place_request(struct lb_worker *worker, struct lb_session *se
     return lb_connect_next(worker, session);
 }
 
-/* ---- a boundary ---------------------------------------------------------------------------------------------------
- */
+/* ---- a boundary -------------------------------------------------------------------------------------------------- */
 
 void lb_place_detach(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
@@ -73,8 +71,7 @@ bool lb_place_rest(struct lb_worker *worker, struct lb_session *session) {
     return false;
 }
 
-/* ---- again --------------------------------------------------------------------------------------------------------
- */
+/* ---- sending again ----------------------------------------------------------------------------------------------- */
 
 bool lb_place_may_resend(const struct lb_session *session) {
     return session->followed != NULL && session->responded && !session->client.reset &&
@@ -101,8 +98,7 @@ bool lb_place_resend(struct lb_worker *worker, struct lb_session *session) {
     return session->up.held != NULL;
 }
 
-/* ---- what is due --------------------------------------------------------------------------------------------------
- */
+/* ---- what is due ------------------------------------------------------------------------------------------------- */
 
 void lb_place_close_due(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);

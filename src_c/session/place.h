@@ -13,7 +13,7 @@
  * At a boundary a backend connection can be detached: it is closed and the client stays, in KEPT. That happens when its
  * backend ends it, drains, or has no connection to spare, and when it was idle for `backend_keepalive_ms`.
  *
- * A request that met a connection which its backend was closing is sent once more, if a copy of it is at hand.
+ * A request that met a connection which its backend was closing is sent again, if a copy of it is at hand.
  *
  * This module never closes a session. It says how the session stands, and session_run.c does what follows.
  *
@@ -38,11 +38,11 @@ static inline bool lb_place_is_due(const struct lb_session *session) {
            lb_followed_at_boundary(session);
 }
 
-/* Place the request. LB_CONNECT_HELD: its backend connection is there. */
+/* Place the request. LB_CONNECT_HELD: the session has a connection to its backend. */
 LB_MUST_CHECK enum lb_connect lb_place_request(struct lb_worker *worker, struct lb_session *session);
 
-/* The bytes that could move have moved: at a boundary, give up what is not needed between requests. True if the client
- * has finished, so that the session is over. */
+/* Once all bytes that could move have moved: at a boundary, give up what is not needed between requests. True if the
+ * client sent a FIN there, which ends the session. */
 LB_MUST_CHECK bool lb_place_rest(struct lb_worker *worker, struct lb_session *session);
 
 /* Close the current backend connection; the client stays. A session on the worker's ready list stays there. */
@@ -50,10 +50,9 @@ void lb_place_detach(struct lb_worker *worker, struct lb_session *session);
 
 /* The backend closed the connection instead of responding. True if the request can be sent again. */
 bool lb_place_may_resend(const struct lb_session *session);
-/* Place the request once more. */
+/* Place that request again. */
 LB_MUST_CHECK enum lb_connect lb_place_again(struct lb_worker *worker, struct lb_session *session);
-/* The session has a backend connection: put the copy of a request that is sent again on its way. False without memory.
- */
+/* The session has a backend connection: send the copy of a request that is sent again. False without memory. */
 LB_MUST_CHECK bool lb_place_resend(struct lb_worker *worker, struct lb_session *session);
 
 /* Close the backend connections, current and parked, that are due (LB_DUE_DETACH in deadline.h). */

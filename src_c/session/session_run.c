@@ -289,7 +289,7 @@ static void reached_first(struct lb_worker *worker, struct lb_session *session) 
     lb_account_record(worker, session, L4LB_EVENT_OPEN, L4LB_CLOSE_NORMAL);
 }
 
-/* The session has a backend connection. A request that has to be sent once more goes first. */
+/* The session has a backend connection. A request that is sent again goes first. */
 static void begin_relay(struct lb_worker *worker, struct lb_session *session) {
     session->last_ns = worker->now_ns;
     if (session->followed != NULL && !lb_place_resend(worker, session))
@@ -395,7 +395,7 @@ static void start(struct lb_worker *worker, struct lb_session *session, uint32_t
     const struct lb_pool *pool = &worker->snapshot->pools[index];
 
     enter_pool(worker, session, index);
-    if (pool->config.protocol == L4LB_PROTOCOL_HTTP1 && lb_follow_begin(session, pool) == 0)
+    if (pool->config.protocol == L4LB_PROTOCOL_HTTP1 && lb_follow_begin(worker, session, pool) == 0)
         await_request(worker, session);
     else
         continue_connect(worker, session, lb_connect_next(worker, session));

@@ -16,7 +16,7 @@ static bool is_ready(const struct lb_session *session) { return session->ready.n
  * session, in one of its next iterations. */
 static bool was_just_drained(const struct lb_worker *worker, const struct lb_session *session) {
     if (session->followed != NULL)
-        return atomic_load(&worker->runtime->leaving_ms) >= worker->now_ms ||
+        return atomic_load(&worker->runtime->clients_draining_ms) >= worker->now_ms ||
                lb_snapshot_pool(worker->snapshot, session->pool) == NULL;
     return lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend]) >= worker->now_ms;
 }

@@ -4,9 +4,9 @@
  *
  * A claim holds a connection, and a turn while a request is in flight (the session is busy). A new claim holds a turn
  * at once, reserved for the first request, so that many new sessions do not all go to the same backend. A followed
- * session (followed.h) reserves one for each later request as well. Dropping the
- * capacity gives back the connection and the turn; the session's socket may still wait for its client. The slot is kept
- * until the claim is dropped. Capacity that is given back is granted to the first session in the queue of the pool.
+ * session (followed.h) reserves one for each later request as well. Dropping the capacity gives back the connection and
+ * the turn; the session's socket may still wait for its client. The slot is kept until the claim is dropped. Capacity
+ * that is given back is granted to the first session in the queue of the pool.
  *
  * Owner:   the worker of its session; the counts are shared atomics, see shared.h.
  * Memory:  8 bytes, in the session.

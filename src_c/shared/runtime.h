@@ -29,8 +29,8 @@ struct lb_runtime {
     _Alignas(LB_CACHE_LINE)
         atomic_uint newcomers; /* of these, clients that have not sent their PROXY header or server name yet */
     _Alignas(LB_CACHE_LINE) _Atomic uint64_t paused; /* one bit for each worker with a paused listening socket */
-    _Atomic uint64_t leaving_ms;   /* every client may leave since then (CLOCK_MONOTONIC); 0 = no stop is wanted */
-    atomic_uint leaving_spread_ms; /* the time over which that is spread */
+    _Atomic uint64_t clients_draining_ms; /* followed sessions close since then (CLOCK_MONOTONIC); 0 = they stay */
+    atomic_uint clients_drain_spread_ms;  /* the time over which their closing is spread */
     atomic_bool stopping;
     atomic_bool event_armed; /* the control thread wants to be woken at the next event */
     struct lb_worker *workers;

@@ -72,7 +72,7 @@ static inline bool lb_backend_is_cold(const struct lb_backend_shared *backend) {
     return atomic_load_explicit(&backend->cold_left, memory_order_relaxed) > 0;
 }
 
-/* A response of this backend is complete. True if the backend is no longer cold for that: there may be capacity. */
+/* A response of this backend is complete. True if it made the backend warm, which may then have capacity. */
 static inline bool lb_backend_responded(struct lb_backend_shared *backend) {
     uint32_t left = atomic_load_explicit(&backend->cold_left, memory_order_relaxed);
 

@@ -126,11 +126,11 @@ int l4lb_set_cold(struct l4lb_engine *engine, const uint32_t *slots, size_t n, u
     return 0;
 }
 
-int l4lb_set_leaving(struct l4lb_engine *engine, uint32_t spread_ms, int timeout_ms) {
+int l4lb_drain_clients(struct l4lb_engine *engine, uint32_t spread_ms, int timeout_ms) {
     const struct lb_request request = {.kind = LB_REQUEST_DRAIN};
 
-    atomic_store(&engine->runtime.leaving_spread_ms, spread_ms);
-    atomic_store(&engine->runtime.leaving_ms, lb_clock_ns() / LB_NS_PER_MS);
+    atomic_store(&engine->runtime.clients_drain_spread_ms, spread_ms);
+    atomic_store(&engine->runtime.clients_draining_ms, lb_clock_ns() / LB_NS_PER_MS);
     return ask_all(engine, &request, timeout_ms);
 }
 

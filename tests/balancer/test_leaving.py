@@ -62,7 +62,7 @@ def test_what_is_changed_while_housekeeping_waits_for_a_worker_is_seen_to_next(
     async def main() -> None:
         asked, answer = threading.Event(), threading.Event()
 
-        def set_draining(_slots: Sequence[int], _leaving: bool, _spread_ms: int) -> int:
+        def set_draining(_slots: Sequence[int], _draining: bool, _spread_ms: int) -> int:
             asked.set()
             answer.wait(10)
             return 0
@@ -140,12 +140,12 @@ def test_clients_between_two_requests_leave_when_the_process_stops_and_only_then
             stage.balancer.set_backend("app", B, state=AdminState.DRAIN)
             await stage.apply(config(A, pool={"protocol": "http1", "drain_spread": 2.5}))
             await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving == []
+            assert stage.engine.client_spreads == []
             stage.balancer.drain_all()
             for _ in range(3):
                 stage.balancer.parts.reclaimer.dirty.set()
                 await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving == [2500]
+            assert stage.engine.client_spreads == [2500]
 
     run(main())
 
@@ -156,11 +156,11 @@ def test_clients_that_could_not_be_told_to_leave_are_told_again(monkeypatch: pyt
             await stage.apply(config(A, pool={"protocol": "http1"}))
             stage.balancer.drain_all()
             with monkeypatch.context() as patch:
-                patch.setattr(stage.engine, "set_leaving", lambda _spread_ms: 1 / 0)
+                patch.setattr(stage.engine, "drain_clients", lambda _spread_ms: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
                     await stage.balancer.parts.reclaimer.round()
             await stage.balancer.parts.reclaimer.round()
-            assert stage.engine.leaving == [0]
+            assert stage.engine.client_spreads == [0]
 
     run(main())
 

@@ -573,7 +573,7 @@ static struct exchange_tally end(void) {
     if (chance(50)) { /* each client leaves at its next boundary */
         world.leaving = true;
         exchange_clients_expect_end(world.clients);
-        CHECK(l4lb_set_leaving(world.engine, below(3) * 100, ASK_MS) >= 0);
+        CHECK(l4lb_drain_clients(world.engine, below(3) * 100, ASK_MS) >= 0);
         rage(100);
     }
     exchange_clients_pace(world.clients, EXCHANGE_LEAVES);

@@ -211,7 +211,7 @@ TEST(a_stop_closes_a_client_between_requests) {
     follow(&balancer);
     client = client_of(&balancer);
     server = first_turn(&balancer, client, &which);
-    CHECK(l4lb_set_leaving(balancer.engine, 0, WAIT_MS) >= 0);
+    CHECK(l4lb_drain_clients(balancer.engine, 0, WAIT_MS) >= 0);
     CHECK_EQ(end_of(client), 0);
     UNTIL(balancer_closed(&balancer, L4LB_CLOSE_DRAINED) == 1);
     (void)close(server);

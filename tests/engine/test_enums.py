@@ -17,7 +17,7 @@ ENUMS: dict[type[enum.Enum], tuple[str, str]] = {
     api.Balance: ("l4lb_balance", "L4LB_"),
     api.ProxyMode: ("l4lb_proxy_mode", "L4LB_PROXY_"),
     api.SendProxy: ("l4lb_send_proxy", "L4LB_SEND_PROXY_"),
-    api.Followed: ("l4lb_protocol", "L4LB_PROTOCOL_"),
+    api.PoolProtocol: ("l4lb_protocol", "L4LB_PROTOCOL_"),
     api.Resend: ("l4lb_resend", "L4LB_RESEND_"),
     api.HashKey: ("l4lb_hash_key", "L4LB_HASH_"),
     api.EventKind: ("l4lb_event_kind", "L4LB_EVENT_"),

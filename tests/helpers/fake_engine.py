@@ -72,7 +72,7 @@ class FakeEngine:
     kill_error: Exception | None = None
     draining: dict[int, bool] = field(default_factory=dict)
     spreads: dict[int, int] = field(default_factory=dict)
-    leaving: list[int] = field(default_factory=list)
+    client_spreads: list[int] = field(default_factory=list)
     cold: dict[int, int] = field(default_factory=dict)
     closed_idle: list[tuple[int, int, int]] = field(default_factory=list)
     compiled: int = 0
@@ -183,8 +183,8 @@ class FakeEngine:
         self.spreads |= dict.fromkeys(slots, spread_ms)
         return 0
 
-    def set_leaving(self, spread_ms: int) -> None:
-        self.leaving.append(spread_ms)
+    def drain_clients(self, spread_ms: int) -> None:
+        self.client_spreads.append(spread_ms)
 
     def set_cold(self, slots: Sequence[int], responses: int) -> None:
         self.cold |= dict.fromkeys(slots, responses)
