@@ -319,3 +319,5 @@ bool lb_http1_skip(struct lb_http1 *reader, uint64_t n) {
     reader->state = BETWEEN;
     return true;
 }
+
+bool lb_http1_ends_with_connection(const struct lb_http1 *reader) { return reader->state == UNTIL_CLOSE; }

@@ -49,4 +49,7 @@ uint64_t lb_http1_unseen(const struct lb_http1 *reader);
 /* `n` of those bytes passed. True if the message is complete with them. */
 LB_MUST_CHECK bool lb_http1_skip(struct lb_http1 *reader, uint64_t n);
 
+/* True if the message ends where the connection does. */
+bool lb_http1_ends_with_connection(const struct lb_http1 *reader);
+
 #endif

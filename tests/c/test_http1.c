@@ -176,10 +176,10 @@ TEST(a_response_without_length_ends_with_the_connection) {
 
     check_stream(RESPONSES, MESSAGE OK "\r\n" HEAD "HTTP/1.1 200 OK\r\n\r\n");
     CHECK(reader.closes);
-    CHECK_EQ(lb_http1_unseen(&reader), UINT64_MAX);
+    CHECK(lb_http1_ends_with_connection(&reader));
     CHECK(!lb_http1_is_between(&reader));
     reader = after_head(RESPONSES, OK "Content-Length: 1\r\n\r\n");
-    CHECK_EQ(lb_http1_unseen(&reader), 1);
+    CHECK(!lb_http1_ends_with_connection(&reader));
 }
 
 TEST(responses_that_have_no_body_end_with_their_head) {
@@ -201,6 +201,7 @@ TEST(the_response_to_a_head_request_has_no_body) {
         enum lb_http1_event event;
         lb_http1_expect_no_body(&reader);
         CHECK(!reader.closes);
+        CHECK(!lb_http1_ends_with_connection(&reader));
         CHECK_EQ(lb_http1_unseen(&reader), 0);
         CHECK_EQ(lb_http1_take(&reader, (const uint8_t *)OK, strlen(OK), &event), 0);
         CHECK_EQ(event, LB_HTTP1_END);
@@ -596,7 +597,7 @@ TEST(a_body_that_ends_with_the_connection_may_pass_unseen) {
 
     CHECK_EQ(lb_http1_unseen(&reader), UINT64_MAX);
     CHECK(!lb_http1_skip(&reader, UINT64_MAX));
-    CHECK_EQ(lb_http1_unseen(&reader), UINT64_MAX);
+    CHECK(lb_http1_ends_with_connection(&reader));
 }
 
 TEST(heads_and_chunks_are_looked_at) {
@@ -627,6 +628,7 @@ TEST(a_reader_that_gave_up_takes_no_more) {
     CHECK_EQ(event, LB_HTTP1_UNUSUAL);
     CHECK_EQ(reader.pin, L4LB_PIN_NOT_HTTP);
     CHECK(!lb_http1_is_between(&reader));
+    CHECK(!lb_http1_ends_with_connection(&reader));
     CHECK_EQ(lb_http1_unseen(&reader), 0);
 }
 

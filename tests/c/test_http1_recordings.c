@@ -143,7 +143,7 @@ static void check_end(struct pass pass) {
     else
         CHECK(lb_http1_is_between(&pass.reader));
     if (connection.closed && !lb_http1_is_between(&pass.reader))
-        CHECK(lb_http1_unseen(&pass.reader) == UINT64_MAX);
+        CHECK(lb_http1_ends_with_connection(&pass.reader));
 }
 
 static void check_connection(void) {

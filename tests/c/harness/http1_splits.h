@@ -99,6 +99,7 @@ static void http1_check_same(const struct http1_run *one, const struct http1_run
     }
     LB_BUG_ON(lb_http1_is_between(&one->reader) != lb_http1_is_between(&other->reader));
     LB_BUG_ON(lb_http1_unseen(&one->reader) != lb_http1_unseen(&other->reader));
+    LB_BUG_ON(lb_http1_ends_with_connection(&one->reader) != lb_http1_ends_with_connection(&other->reader));
 }
 
 static void http1_start(struct http1_run *run, uint8_t kind, size_t len, uint32_t random) {
