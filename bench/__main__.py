@@ -32,6 +32,7 @@ BENCHMARKS = {
     "health": Entry("bench.health", "What do checks of thousands of backends cost, and do they keep their pace?"),
     "instructions": Entry("bench.instructions", "How many instructions does the data plane execute per operation?"),
     "micro": Entry("bench.micro.command", "How long do lookup tables, address lists and publications take?"),
+    "placement": Entry("bench.placement", "Which policy would serve that fleet best, request by request? (no sockets)"),
     "reload": Entry("bench.reload", "Does a large reload under load lose a connection, and what does it cost?"),
     "turns": Entry("bench.turns.command", "How near does the count of turns come to the requests of real servers?"),
 }

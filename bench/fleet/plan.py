@@ -97,12 +97,15 @@ class Scenario:
         return replace(self, timeline=short, added=replace(self.added, cold_seconds=(1, 0.5)))
 
 
+MIXED = (*(Gpu(),) * 5, *(Gpu(speed=0.5, batch=10),) * 2)
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("pooled", "clients keep idle connections for 90 s; balancers do not know that GPUs differ"),
         Scenario("weighted", "the same, and balancers are told the speeds as weights", weighted=True),
         Scenario("openai", "clients keep idle connections for 5 s, as the OpenAI client does", pools=Pools(5, 100)),
+        Scenario("mixed", "as pooled, and the slow replicas have a batch of 10", gpus=MIXED),
         Scenario("late-head", "as pooled, but the head of an answer comes with its first token", answers_at_once=False),
     )
 }
