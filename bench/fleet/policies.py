@@ -122,9 +122,7 @@ class Balancer:
             view.find_knee()
         elif self.policy.learns is not None:
             limit = self.learnt(view)
-            view.track = observe(
-                view.track, Look(running, waiting, view.busy), None if limit == math.inf else int(limit)
-            )
+            view.track = observe(view.track, Look(running, waiting), None if limit == math.inf else int(limit))
 
     def learnt(self, view: View) -> float:
         """The limit that was learnt; infinite while it is not known."""

@@ -44,12 +44,12 @@ class LimitController:
                     known = _Learning(entry.target, LimitTrack() if learnt is None else resumed(learnt))
                 self._pools.setdefault(pool, {})[name] = known
 
-    def note(self, key: BackendKey, readings: Readings, busy: int) -> None:
-        """Learn from what a backend reported while it had so many turns in flight."""
+    def note(self, key: BackendKey, readings: Readings) -> None:
+        """Learn from what a backend reported."""
         learning, entry = self._pools.get(key[0], {}).get(key[1]), self._store.state.find(key)
         if learning is None or entry is None or not {"running", "queue"} <= readings.keys():
             return
-        look = Look(running=int(readings["running"]), waiting=int(readings["queue"]), busy=busy)
+        look = Look(running=int(readings["running"]), waiting=int(readings["queue"]))
         learning.track = observe(learning.track, look, entry.learnt_max_busy)
         self.dirty.set()
 

@@ -80,8 +80,8 @@ class _PoolLoad:
 
 class WeightController:
     """`on_agent(key, line)` is called on the loop with each answer of an agent, `on_stalled(key, why)` with each scrape
-    that tells of progress: why the work of a backend stands still, None if it does not; `on_readings(key, readings,
-    busy)` with each scrape, and the turns in flight when it began. `active` while a weight may change by itself."""
+    that tells of progress: why the work of a backend stands still, None if it does not; `on_readings(key,
+    readings)` with each scrape. `active` while a weight may change by itself."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class WeightController:
         cold_starts: ColdStarts,
         on_agent: Callable[[BackendKey, str], None],
         on_stalled: Callable[[BackendKey, str | None], None],
-        on_readings: Callable[[BackendKey, Readings, int], None],
+        on_readings: Callable[[BackendKey, Readings], None],
     ) -> None:
         self._engine = engine
         self._store = store
@@ -141,7 +141,7 @@ class WeightController:
         at, traffic = asyncio.get_running_loop().time(), self._traffic(job.slot)
         readings = await scrape(self._client, job.url, _wanted(job), job.settings.timeout, job.sources)
         self._note_progress(key, job, at, readings)
-        self._on_readings(key, readings, traffic.busy)
+        self._on_readings(key, readings)
         tracks = self._pools[key[0]].tracks
         tracks[key[1]] = observe(tracks[key[1]], Sample(at, readings, traffic), _rules(job.settings))
         return ", ".join(f"{signal} {value:g}" for signal, value in readings.items())

@@ -7,7 +7,8 @@ each goes to the server that has room first. A limit below the batch is worse th
   run CONFIRMATIONS times.
 - The limit is a few requests more than the batch, so that some wait inside while the backend is full: that shows that
   it is full, and a batch that has room is filled at once.
-- Whatever runs is proven. If the limit is reached and nothing waits inside, it was too low, and grows at once.
+- Whatever runs is proven. If more than the batch runs and nothing waits inside, the batch may be larger still, and the
+  limit grows at once.
 - What was learnt fades after one to two epochs of EPOCH looks at a full backend. Each begins with a few looks with a
   higher limit. So neither a short cache nor a restart with another batch leaves a wrong limit for long.
 - A backend of which nothing is known has the largest limit of its pool. Without any, all of a burst would go to it.
@@ -39,11 +40,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a backend said, and its turns in flight at that moment; a number of requests each."""
+    """What a backend said; a number of requests each."""
 
     running: int
     waiting: int
-    busy: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,9 @@ def observe(track: LimitTrack, look: Look, limit: int | None) -> LimitTrack:
     batch = track.batch
     if batch is None and track.seen >= CONFIRMATIONS:
         batch = track.most
-    if look.waiting == 0 and limit is not None and look.busy >= limit:
-        reached = max(batch or 0, look.running, resumed(limit).batch or 0)
-        batch = reached + grown(reached)
-    elif batch is not None:
-        batch = max(batch, look.running)
+    taken_for = resumed(limit).batch if batch is None and limit is not None else batch
+    if taken_for is not None and look.running > taken_for:
+        batch = look.running if look.waiting else max(look.running, taken_for + grown(taken_for))
     if track.full < EPOCH:
         return replace(track, batch=batch)
     if batch is not None:

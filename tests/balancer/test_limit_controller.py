@@ -32,7 +32,7 @@ def controller(stage: Stage) -> LimitController:
 
 async def report(stage: Stage, name: str, readings: Readings, times: int = CONFIRMATIONS) -> None:
     for _ in range(times):
-        controller(stage).note(("app", name), readings, 19)
+        controller(stage).note(("app", name), readings)
     await controller(stage).round()
 
 
@@ -71,7 +71,7 @@ def test_half_of_the_numbers_teach_nothing(readings: Readings) -> None:
         async with staged() as stage:
             await stage.apply(config(*auto(A), pool=AUTO))
             for _ in range(CONFIRMATIONS):
-                controller(stage).note(("app", A), readings, 19)
+                controller(stage).note(("app", A), readings)
             assert not controller(stage).dirty.is_set()
 
     run(main())
@@ -100,7 +100,7 @@ def test_a_number_in_the_file_replaces_what_was_learnt() -> None:
             await stage.apply(config(*auto(A), pool=AUTO))
             await report(stage, A, FULL)
             await stage.apply(config({"address": A, "max_busy": 5}, pool=AUTO))
-            controller(stage).note(("app", A), FULL, 19)
+            controller(stage).note(("app", A), FULL)
             assert limits(stage) == {A: 5}
             assert stage.backend(A).max_busy_message is None
 
