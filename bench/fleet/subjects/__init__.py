@@ -16,7 +16,9 @@ from bench.fleet.subjects.vllm_router import VllmRouter
 HTTP1 = "protocol: http1"
 QUEUE = f"queue: {{size: 1000, timeout: {QUEUE_SECONDS}s}}"
 MAX_BUSY = f"max_busy: {BATCH}"
+AUTO = "max_busy: auto"
 COLD = "slow_start: {turns: 2}"
+BATCHES = "load: {signals: {running: ['vllm:num_requests_running'], queue: ['vllm:num_requests_waiting']}}"
 REBALANCE = "rebalance: {rate: 20/s, quiet: 2s}"
 LOAD = "load: {signals: {queue: ['vllm:num_requests_waiting'], kv: ['vllm:kv_cache_usage_perc']}}"
 
@@ -32,6 +34,8 @@ def subjects(haproxy: str, nginx: str, vllm_router: str) -> dict[str, Subject]:
         L4lb("l4lb-http1-least-busy", "least_busy", HTTP1),
         L4lb("l4lb-http1-max-busy", "least_busy", HTTP1, QUEUE, backend=MAX_BUSY),
         L4lb("l4lb-http1-cold", "least_busy", HTTP1, QUEUE, COLD, backend=MAX_BUSY),
+        L4lb("l4lb-http1-auto", "least_busy", HTTP1, QUEUE, COLD, BATCHES, backend=AUTO),
+        L4lb("l4lb-http1-preset", "least_busy", "preset: vllm", QUEUE, backend=AUTO),
         HAProxy("haproxy-tcp-leastconn", haproxy, "tcp", "leastconn"),
         HAProxy("haproxy-tcp-random", haproxy, "tcp", "random(2)"),
         Nginx("nginx-tcp-least-conn", nginx, "tcp", "least_conn"),
