@@ -63,6 +63,8 @@ enum {
 
     /* After this many full reads in a row on the copy path, a direction counts as bulk and is spliced. */
     LB_BULK_READS = 2,
+    /* The rest of a body whose length is known is spliced at once if it is as long as this. */
+    LB_BULK_KNOWN_BYTES = LB_COPY_BYTES,
 
     /* Splicing ends after LB_SMALL_SPLICES reads in a row that are shorter than LB_SMALL_SPLICE_BYTES. */
     LB_SMALL_SPLICE_BYTES = 4096,
@@ -139,6 +141,9 @@ enum {
      * descriptor here and a connection of its backend. A session that goes to and fro between a few backends finds all
      * of them open; one that goes everywhere does not fill every backend with connections. */
     LB_PARKED_MAX = 3,
+    /* Between two new backend connections that each replace a parked one. Clients that ask without a pause would else
+     * pay for a connection with almost each request, and move to gain less than it takes. */
+    LB_REPLACE_MS = 1000,
     LB_HELD_MAX = 1 + LB_PARKED_MAX,
 
     /* Wait before another attempt at the same backend, so that a refusing backend is not hammered. */

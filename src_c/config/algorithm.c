@@ -321,16 +321,6 @@ static const struct lb_backend *find(const struct lb_pool *pool, const struct lb
     return backend != NULL && can_take(request, backend) ? backend : NULL;
 }
 
-/* The backend that the request goes to unless another one is better, or NULL. */
-static const struct lb_backend *current_of(const struct lb_pool *pool, const struct lb_group *group,
-                                           const struct lb_balance_request *request) {
-    const struct lb_backend *current = find(pool, group, request, request->current);
-
-    for (uint32_t i = 0; current == NULL && i < request->n_held; i++)
-        current = find(pool, group, request, request->held[i]);
-    return current;
-}
-
 /* Would the other backend have no more load with the request than the current one has without it? */
 static bool is_better(const struct lb_pool *pool, const struct lb_balance_request *request,
                       const struct lb_backend *other, const struct lb_backend *current) {
@@ -340,19 +330,33 @@ static bool is_better(const struct lb_pool *pool, const struct lb_balance_reques
     return compare_share(with.first, other, without.first, current) <= 0;
 }
 
-/* Reserve the current backend, or the chosen one if that is better. -EAGAIN if there is no current one. */
+/* The best backend to which the session has a connection, or NULL: the current one, unless another is better by a turn.
+ */
+static const struct lb_backend *nearest_of(const struct lb_pool *pool, const struct lb_group *group,
+                                           const struct lb_balance_request *request) {
+    const struct lb_backend *nearest = find(pool, group, request, request->current);
+
+    for (uint32_t i = 0; i < request->n_held && (nearest == NULL || turns(nearest) > 0); i++) {
+        const struct lb_backend *held = find(pool, group, request, request->held[i]);
+        if (held != NULL && (nearest == NULL || is_better(pool, request, held, nearest)))
+            nearest = held;
+    }
+    return nearest;
+}
+
+/* Reserve the nearest backend, or the chosen one if that is better. -EAGAIN if none is near. */
 static int keep_or_move(const struct lb_pool *pool, const struct lb_group *group,
                         const struct lb_balance_request *request, struct lb_rng *rng) {
-    const struct lb_backend *current = current_of(pool, group, request), *chosen;
+    const struct lb_backend *nearest = nearest_of(pool, group, request), *chosen;
 
-    if (current == NULL)
+    if (nearest == NULL)
         return -EAGAIN;
-    if (turns(current) > 0) {
+    if (turns(nearest) > 0 && !request->held_only) {
         chosen = pool->algorithm->choose(pool, group, request, rng);
-        if (chosen != NULL && is_better(pool, request, chosen, current) && reserve(pool, request, chosen))
+        if (chosen != NULL && is_better(pool, request, chosen, nearest) && reserve(pool, request, chosen))
             return (int)chosen->index;
     }
-    return reserve(pool, request, current) ? (int)current->index : -EAGAIN;
+    return reserve(pool, request, nearest) ? (int)nearest->index : -EAGAIN;
 }
 
 static int reserve_any(const struct lb_pool *pool, const struct lb_group *group,

@@ -25,8 +25,9 @@
  * least_latency pick the backend with the least load after this request, so that no better one is missed. maglev and
  * first have no such rule: they pick for each request what they pick for a new session.
  *
- * If the current backend cannot take the request, or is not in the group that is being tried (failover.h), one to which
- * the session has a connection stands in for it. So a move costs a new connection only if it is worth a turn.
+ * Another backend to which the session has a connection stands in for the current one if it is better by a turn, or if
+ * the current one cannot take the request or is not in the group that is being tried (failover.h). So a move costs a
+ * new connection only if it is worth a turn, and with `held_only` none does.
  *
  * Turns, and connections unless the session has one there, are reserved exactly: no limit is exceeded, however many
  * workers pick at once, and nothing is reserved of a backend that is only compared. A new algorithm is a number in enum
@@ -61,6 +62,7 @@ struct lb_balance_request {
      * the first of a new session. */
     uint32_t current;
     bool has_current;
+    bool held_only;    /* a better backend is looked for only among those held */
     bool ignores_cold; /* set by lb_balance_pick() */
 };
 

@@ -6,14 +6,24 @@
 #include "base/count.h"
 #include "kernel/transport.h"
 
+/* What follows is bulk if the messages say so, whatever the size of the reads. */
+static void follow(struct lb_relay *relay, const uint8_t *data, uint32_t len) {
+    uint64_t unseen;
+
+    lb_exchange_take(relay->exchange, relay->from_client, data, len);
+    unseen = lb_relay_unseen(relay);
+    if (unseen >= LB_BULK_KNOWN_BYTES && unseen < UINT64_MAX)
+        relay->full_reads = LB_BULK_READS;
+}
+
 static void note_bytes(struct lb_relay *relay, const uint8_t *data, uint32_t len, struct lb_relay_env *env) {
     relay->bytes += len;
     if (!lb_h2_follows(&relay->h2) || lb_h2_take(&relay->h2, data, len))
         relay->may_request = true;
-    if (relay->exchange != NULL)
-        lb_exchange_take(relay->exchange, relay->from_client, data, len);
     lb_count_add(&env->stats->copied_bytes_total, len);
     relay->full_reads = len == LB_COPY_BYTES ? (uint8_t)(relay->full_reads + 1) : 0;
+    if (relay->exchange != NULL)
+        follow(relay, data, len);
 }
 
 static uint32_t send_some(struct lb_relay *relay, struct lb_side *sink, const uint8_t *data, uint32_t len) {

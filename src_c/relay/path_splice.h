@@ -2,7 +2,7 @@
 /*
  * path_splice - bytes of a relay from socket to socket through a pipe, without a copy.
  *
- *                LB_BULK_READS full reads, a pipe is free
+ *                LB_BULK_READS full reads or a long known body, a pipe is free
  *      COPY  ────────────────────────────────────────────►  SPLICE
  *            ◄────────────────────────────────────────────
  *                LB_SMALL_SPLICES short reads, or idle for LB_PIPE_IDLE_MS
@@ -12,7 +12,8 @@
  *
  * A run is what moves without a pause and without a response. A long, fast run gets a low-water mark on its source, so
  * that the kernel wakes the worker less often. Whatever is below the mark waits until the relay is trimmed. In a
- * message whose length is known no byte beyond it is spliced, and the mark is given up before the tail.
+ * message whose length is known no byte beyond it is spliced, and the mark is given up before the tail. Its body is
+ * bulk if LB_BULK_KNOWN_BYTES are left.
  *
  * Owner:   one worker.
  * Memory:  a pipe and a `struct lb_splice` for each relay on this path.

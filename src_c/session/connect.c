@@ -58,6 +58,12 @@ static uint64_t hash_of_client(const struct lb_session *session, const struct lb
     return lb_hash_bytes(session->peer.address, address_len, port);
 }
 
+/* Another connection would replace a parked one again so soon. */
+static bool is_held_only(const struct lb_worker *worker, const struct lb_followed *followed) {
+    return followed != NULL && followed->n_parked == LB_PARKED_MAX &&
+           worker->now_ms < followed->connected_ms + LB_REPLACE_MS;
+}
+
 /* What a followed session has already: its backend connections, and the backend of its last request. */
 static void note_held(const struct lb_session *session, struct lb_balance_request *request) {
     const struct lb_followed *followed = session->followed;
@@ -81,6 +87,7 @@ static int choose(struct lb_worker *worker, struct lb_session *session, const st
     at = choose_bound(worker, session, pool, &request);
     if (at >= 0)
         return at;
+    request.held_only = is_held_only(worker, session->followed);
     request.now_ms = worker->now_ms;
     request.hash = hash_of_client(session, pool);
     request.zone = lb_snapshot_zone(worker->snapshot, pool, &session->peer);
@@ -158,6 +165,7 @@ static bool take_held(struct lb_worker *worker, struct lb_session *session, uint
         return true;
     }
     lb_parked_put(worker, session);
+    followed->connected_ms = worker->now_ms;
     session->serial = lb_parked_next_serial(followed);
     session->responded = false;
     session->state = LB_SESSION_CONNECT;

@@ -39,6 +39,7 @@ struct lb_followed {
     struct lb_proxy_tlvs *tlvs; /* for the PROXY header of every backend connection; NULL = none. Owned */
     uint32_t backend;           /* slot of the one with the latest request; UINT32_MAX = none yet */
     uint32_t past_queue_us;     /* waits of earlier requests */
+    uint64_t connected_ms;      /* when the session began its latest backend connection */
     uint64_t request_up;        /* bytes of both directions when the oldest outstanding request began */
     uint64_t request_down;
     uint64_t head_ns; /* when the head of the latest response came */

@@ -287,6 +287,34 @@ TEST(a_request_that_moves_reserves_a_connection_unless_one_is_parked_there) {
     world_fini(&world);
 }
 
+TEST(a_new_connection_has_to_win_a_turn_over_every_open_one) {
+    for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
+        static struct world world;
+        struct lb_balance_request request;
+        if (!keeps((enum l4lb_balance)balance))
+            continue;
+        follow(&world, 3);
+        publish(&world, (enum l4lb_balance)balance, 3);
+        for (size_t i = 0; i < 3; i++)
+            lb_latency_learn(&shared(&world, i)->latency, 1000, 0);
+        request = one_more(&world, 0);
+        request.held[request.n_held++] = world.backends[1].slot;
+        set_turns(&world, 0, 5);
+        set_turns(&world, 1, 2);
+        set_turns(&world, 2, 2);
+        for (int i = 0; i < 50; i++)
+            CHECK_EQ(pick_request(&world, &request), 1);
+        set_turns(&world, 2, 0);
+        request.held_only = true;
+        for (int i = 0; i < 50; i++)
+            CHECK_EQ(pick_request(&world, &request), 1);
+        set_turns(&world, 1, 5);
+        for (int i = 0; i < 50; i++)
+            CHECK_EQ(pick_request(&world, &request), 0);
+        world_fini(&world);
+    }
+}
+
 TEST(a_parked_connection_stands_in_for_a_current_backend_that_is_full) {
     for (int balance = 0; balance < (int)L4LB_N_BALANCE; balance++) {
         static struct world world;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "session/parked.h"
 
+#include "base/clock.h"
 #include "both_ends.h"
 
 /* ---- more backends than a session parks connections -------------------------------------------------------------- */
@@ -82,6 +83,45 @@ TEST(a_session_parks_only_so_many_connections_and_closes_the_one_parked_first) {
     UNTIL(pool_of(&balancer).reused_total == MANY - 1);
     turn_at(0, client);
     hear_end(servers[1]); /* the one that was used least recently */
+    end(client);
+}
+
+/* All backends but the last one, which the session has no connection to, are busy with requests of other clients. */
+TEST(a_session_replaces_a_parked_connection_for_a_better_backend_only_once_in_a_while) {
+    int client = begin(), others[MANY - 1], at_others[MANY - 1];
+    uint64_t since_ms = 0;
+
+    for (int i = 0; i < MANY - 1; i++) {
+        since_ms = lb_clock_ns() / LB_NS_PER_MS;
+        turn_at(i, client);
+    }
+    for (int i = 0; i < MANY - 1; i++) {
+        publish_only(i);
+        others[i] = client_of(&balancer);
+        say(others[i], request);
+        at_others[i] = accept_at(listeners[i]);
+        hear(at_others[i], request);
+    }
+    for (int i = 0; i < MANY; i++)
+        backends[i].usable = 1;
+    balancer_publish(&balancer);
+    say(client, request);
+    UNTIL(readable(servers[MANY - 2], 0) || readable(listeners[MANY - 1], 0));
+    if (readable(servers[MANY - 2], 0)) {
+        hear(servers[MANY - 2], request);
+        respond(servers[MANY - 2], client);
+        rest_ms(LB_REPLACE_MS);
+        say(client, request);
+    } else {
+        CHECK(lb_clock_ns() / LB_NS_PER_MS - since_ms >= LB_REPLACE_MS);
+    }
+    servers[MANY - 1] = accept_at(listeners[MANY - 1]);
+    hear(servers[MANY - 1], request);
+    respond(servers[MANY - 1], client);
+    for (int i = 0; i < MANY - 1; i++) {
+        (void)close(others[i]);
+        (void)close(at_others[i]);
+    }
     end(client);
 }
 

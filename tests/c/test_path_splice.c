@@ -150,4 +150,40 @@ TEST(a_marked_source_is_due_before_a_pipe_that_was_quiet_longer) {
     line_fini(&marked);
 }
 
+/* The head of a request, and `len` bytes of its body. */
+static void pass_request(struct line *line, const char *head, size_t len) {
+    static uint8_t got[MESSAGE];
+    bool moved = false;
+
+    CHECK_EQ(send(line->from, head, strlen(head), 0), (ssize_t)strlen(head));
+    line->source.can_read = true;
+    (void)lb_relay_run(&line->relay, &line->source, &line->sink, &line->env, &moved);
+    CHECK_EQ(recv(line->to, got, sizeof got, 0), (ssize_t)strlen(head));
+    CHECK_EQ(send(line->from, message, len, 0), (ssize_t)len);
+    line->source.can_read = true;
+    (void)lb_relay_run(&line->relay, &line->source, &line->sink, &line->env, &moved);
+    CHECK_EQ(recv(line->to, got, sizeof got, 0), (ssize_t)len);
+}
+
+TEST(a_long_body_of_known_length_is_spliced_from_its_first_read) {
+    static const char whole[] = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n";
+    static const char brief[] = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n";
+    static const char chunked[] = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    struct lb_exchange exchange;
+    struct line line;
+
+    line_init(&line);
+    lb_exchange_init(&exchange, L4LB_RESEND_OFF);
+    line.relay.exchange = &exchange;
+    pass_request(&line, brief, 20000);
+    CHECK_EQ(line.stats.spliced_bytes_total, 0);
+    pass_request(&line, whole, 50000);
+    CHECK_EQ(line.stats.spliced_bytes_total, 50000);
+    memcpy(message, "4e00\r\n", 6);
+    pass_request(&line, chunked, 5000);
+    CHECK_EQ(line.stats.spliced_bytes_total, 50000);
+    line_fini(&line);
+    lb_exchange_fini(&exchange);
+}
+
 TEST_MAIN()
