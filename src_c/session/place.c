@@ -80,6 +80,8 @@ bool lb_place_may_resend(const struct lb_session *session) {
 
 enum lb_connect lb_place_again(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
+    /* A process that dies may close its listening socket last: until then it accepts, and resets. */
+    session->tried[session->n_tried++ % LB_TRIED_MAX] = session->claim.backend;
     lb_place_detach(worker, session);
     lb_list_remove(&session->ready);
     session->close = L4LB_CLOSE_SERVER_ABORT;

@@ -140,19 +140,22 @@ def test_the_first_request_of_a_backend_connection_is_not_sent_again(balance: Ma
     assert not any(backend.pending() for backend in both)
 
 
+@pytest.mark.parametrize("listens", [True, False])
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_request_is_sent_again_elsewhere_when_its_server_is_gone(
-    balance: MakeScene, backends: Backends, how: str
-) -> None:
+def test_a_request_is_sent_again_elsewhere(balance: MakeScene, backends: Backends, how: str, listens: bool) -> None:
+    """Also when its server still seems to accept, as one does that is dying."""
     both = backends(2)
     scene = scene_of(balance, both)
     client = scene.connect()
     with served(client, both) as (peer, other):
         client.send(request("GET"))
         assert peer.receive(len(request("GET"))) == request("GET")
-        next(backend for backend in both if backend is not other).close()
+        gone = next(backend for backend in both if backend is not other)
+        if not listens:
+            gone.close()
         getattr(peer, how)()
         with other.accept() as again:
             assert again.receive(len(request("GET"))) == request("GET")
             again.send(OK + b"2!")
             assert read_response(client) == (200, b"2!")
+        assert not (listens and gone.pending())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.clients import PATIENCE, Client, Walk, crowd, opened
+from tests.clients.clients import PATIENCE, Client, Walk, crowd, opened, small
 from tests.clients.fleet import Fleet
 from tests.clients.messages import Ask
 from tests.clients.programs import Curl, Wrk
@@ -59,6 +59,17 @@ def test_no_client_notices_a_rolling_restart(node: str, curl: str, wrk: str, tmp
         assert len({line["process"] for line in fleet.noted()}) == 2 * len(KINDS)
         assert fleet.pinned == {}
         fleet.check_connections()
+
+
+def test_servers_that_stop_without_a_drain_fail_no_get(node: str) -> None:
+    """A server that stops closes idle connections, and may say in a response that its connection ends."""
+    with Fleet(*KINDS) as fleet, crowd(fleet.origin, node, copies=2) as clients, Walk(clients, small) as walk:
+        for server in fleet.servers * 2:
+            walk.wait_done()
+            server.stop()
+            server.start()
+            fleet.wait_served(server)
+        walk.check()
 
 
 def test_a_server_that_is_killed_between_two_requests_costs_no_connection(node: str) -> None:
