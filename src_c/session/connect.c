@@ -68,8 +68,6 @@ static bool is_held_only(const struct lb_worker *worker, const struct lb_followe
 static void note_held(const struct lb_session *session, struct lb_balance_request *request) {
     const struct lb_followed *followed = session->followed;
 
-    if (followed == NULL)
-        return;
     if (session->claim.has_capacity)
         request->held[request->n_held++] = session->claim.backend;
     for (uint32_t i = 0; i < followed->n_parked; i++)
@@ -83,7 +81,8 @@ static int choose(struct lb_worker *worker, struct lb_session *session, const st
                                          .last_tried = session->claim.backend};
     int at;
 
-    note_held(session, &request);
+    if (session->followed != NULL)
+        note_held(session, &request);
     at = choose_bound(worker, session, pool, &request);
     if (at >= 0)
         return at;
@@ -276,7 +275,8 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
         arm_queued(worker, session, pool);
     }
     /* Capacity that was released before this session was queued has granted nothing. */
-    note_held(session, &request);
+    if (session->followed != NULL)
+        note_held(session, &request);
     if (lb_balance_has_capacity(pool, &request))
         lb_queue_grant(queue);
     return LB_CONNECT_PENDING;

@@ -75,19 +75,18 @@ bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_sessio
            (may_be_acknowledgement(piece) || lb_end_model_is_reliable(&worker->counters.end_models[session->pool]));
 }
 
-/* The pool was removed: no backend would get the next request. */
-static bool has_lost_pool(const struct lb_worker *worker, const struct lb_session *session) {
-    return worker->snapshot != NULL && lb_snapshot_pool(worker->snapshot, session->pool) == NULL;
+/* A followed session only gives up its connection to a backend that drains (place.h). It closes when the process stops,
+ * and when its pool was removed: no backend would get its next request. */
+static __attribute__((noinline)) uint64_t leaving_ms(const struct lb_worker *worker, const struct lb_session *session) {
+    if (worker->snapshot != NULL && lb_snapshot_pool(worker->snapshot, session->pool) == NULL)
+        return 1;
+    return atomic_load_explicit(&worker->runtime->clients_draining_ms, memory_order_relaxed);
 }
 
-/* Since when the session is to close, 0 = it is not. A plain session closes with its backend. A followed one only gives
- * up its connection to a backend that drains (place.h). It closes when the process stops, and with its pool, whose
- * backends drain when it is removed. */
-static uint64_t draining_ms(const struct lb_worker *worker, const struct lb_session *session) {
-    if (session->followed != NULL && has_lost_pool(worker, session))
-        return 1;
+/* Since when the session is to close, 0 = it is not. A plain session closes with its backend. */
+static inline uint64_t draining_ms(const struct lb_worker *worker, const struct lb_session *session) {
     if (session->followed != NULL)
-        return atomic_load_explicit(&worker->runtime->clients_draining_ms, memory_order_relaxed);
+        return leaving_ms(worker, session);
     return session->claim.has_backend
                ? lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend])
                : 0;
@@ -170,31 +169,25 @@ uint64_t lb_deadline_current_ms(const struct lb_worker *worker, const struct lb_
     return session->timeouts.backend_keepalive_ms > 0 ? last_ms(session) + session->timeouts.backend_keepalive_ms : OFF;
 }
 
-/* The same for a followed session, out of the way of plain ones. */
-static __attribute__((noinline)) struct lb_deadline
-or_detach(const struct lb_worker *worker, const struct lb_session *session, struct lb_deadline next) {
-    uint64_t at_ms = LB_MIN(lb_deadline_current_ms(worker, session), lb_parked_due_ms(worker, session));
+/* When a backend connection of a followed session is due, out of the way of plain ones. */
+static __attribute__((noinline)) uint64_t detach_ms(const struct lb_worker *worker, const struct lb_session *session) {
+    return LB_MIN(lb_deadline_current_ms(worker, session), lb_parked_due_ms(worker, session));
+}
 
-    return at_ms < next.at_ms ? (struct lb_deadline){at_ms, LB_DUE_DETACH} : next;
+static inline struct lb_deadline sooner(struct lb_deadline next, uint64_t at_ms, enum lb_due kind) {
+    return at_ms < next.at_ms ? (struct lb_deadline){at_ms, kind} : next;
 }
 
 struct lb_deadline lb_deadline_next(const struct lb_worker *worker, const struct lb_session *session) {
-    const struct lb_deadline all[] = {
-        {last_ms(session) + silence_ms(session), LB_DUE_SILENCE},
-        {life_ends_ms(session), LB_DUE_LIFETIME},
-        {first_byte_ms(session), LB_DUE_FIRST_BYTE},
-        {lb_deadline_drain_ms(worker, session), LB_DUE_DRAIN},
-        {first_turn_ms(session), LB_DUE_FIRST_TURN},
-        {lb_deadline_turn_ms(session), LB_DUE_TURN},
-        {session->interval_at_ms, LB_DUE_INTERVAL},
-    };
-    struct lb_deadline next = all[0];
+    struct lb_deadline next = {last_ms(session) + silence_ms(session), LB_DUE_SILENCE};
 
-    for (size_t i = 1; i < sizeof all / sizeof all[0]; i++) {
-        if (all[i].at_ms < next.at_ms)
-            next = all[i];
-    }
-    return session->followed == NULL ? next : or_detach(worker, session, next);
+    next = sooner(next, life_ends_ms(session), LB_DUE_LIFETIME);
+    next = sooner(next, first_byte_ms(session), LB_DUE_FIRST_BYTE);
+    next = sooner(next, lb_deadline_drain_ms(worker, session), LB_DUE_DRAIN);
+    next = sooner(next, first_turn_ms(session), LB_DUE_FIRST_TURN);
+    next = sooner(next, lb_deadline_turn_ms(session), LB_DUE_TURN);
+    next = sooner(next, session->interval_at_ms, LB_DUE_INTERVAL);
+    return session->followed == NULL ? next : sooner(next, detach_ms(worker, session), LB_DUE_DETACH);
 }
 
 void lb_deadline_arm(struct lb_worker *worker, struct lb_session *session, uint64_t at_ms) {

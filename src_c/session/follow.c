@@ -32,11 +32,9 @@ int lb_follow_begin(struct lb_worker *worker, struct lb_session *session, const 
     return 0;
 }
 
-void lb_follow_end(struct lb_worker *worker, struct lb_session *session) {
+void lb_follow_free(struct lb_worker *worker, struct lb_session *session) {
     struct lb_followed *followed = session->followed;
 
-    if (followed == NULL)
-        return;
     lb_parked_close_all(worker, session);
     lb_exchange_fini(&followed->exchange);
     session->queue_us += followed->past_queue_us;
@@ -50,5 +48,5 @@ void lb_follow_end(struct lb_worker *worker, struct lb_session *session) {
 void lb_follow_pin(struct lb_worker *worker, struct lb_session *session) {
     LB_OWNER(worker);
     note_pin(worker, session, (enum l4lb_pin)session->followed->exchange.pin);
-    lb_follow_end(worker, session);
+    lb_follow_free(worker, session);
 }

@@ -15,8 +15,14 @@
 /* Before a byte of the client is relayed. */
 LB_MUST_CHECK int lb_follow_begin(struct lb_worker *worker, struct lb_session *session, const struct lb_pool *pool);
 
-/* Close the parked connections and free what only a followed session has. Does nothing for a plain one. */
-void lb_follow_end(struct lb_worker *worker, struct lb_session *session);
+/* Close the parked connections and free what only a followed session has. */
+void lb_follow_free(struct lb_worker *worker, struct lb_session *session);
+
+/* The same; does nothing for a plain session. */
+static inline void lb_follow_end(struct lb_worker *worker, struct lb_session *session) {
+    if (session->followed != NULL)
+        lb_follow_free(worker, session);
+}
 
 /* The exchange cannot be followed any further: count its reason, and end following. */
 void lb_follow_pin(struct lb_worker *worker, struct lb_session *session);

@@ -26,31 +26,27 @@ static void plain_moved(struct lb_worker *worker, struct lb_session *session, ui
         lb_turn_server_bytes(worker, session, down, more);
 }
 
-/* Bytes that are no HTTP/1 at all, from the first one on, are judged as those of a plain session. After a message they
- * are a part of the turn that the exchange saw begin. */
-static void followed_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down,
-                           bool more) {
+/* False for bytes that are no HTTP/1 at all, from the first one on: they are judged as those of a plain session. After
+ * a message they are a part of the turn that the exchange saw begin. */
+static __attribute__((noinline)) bool followed_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up,
+                                                     uint64_t down) {
     bool pinned = session->followed->exchange.pin != L4LB_PIN_NONE;
+    bool is_plain = pinned && !lb_session_has_requested(session);
 
-    if (pinned && !lb_session_has_requested(session)) {
-        lb_follow_pin(worker, session);
-        plain_moved(worker, session, up, down, more);
-        return;
-    }
-    lb_turn_exact_moved(worker, session, up, down);
+    if (!is_plain)
+        lb_turn_exact_moved(worker, session, up, down);
     if (!pinned)
-        return;
+        return true;
     lb_follow_pin(worker, session);
     /* As far as a plain session can tell, the backend responds, and silence will end the turn. */
-    if (down > 0 && session->phase.state == LB_PHASE_WAIT)
+    if (!is_plain && down > 0 && session->phase.state == LB_PHASE_WAIT)
         lb_phase_respond(&session->phase, worker->now_ns);
+    return !is_plain;
 }
 
 void lb_session_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up, uint64_t down, bool more) {
     LB_OWNER(worker);
     session->last_ns = worker->now_ns;
-    if (session->followed == NULL)
+    if (session->followed == NULL || !followed_moved(worker, session, up, down))
         plain_moved(worker, session, up, down, more);
-    else
-        followed_moved(worker, session, up, down, more);
 }

@@ -181,9 +181,8 @@ static void meet_deadlines(struct lb_worker *worker, struct lb_session *session)
 
 static void continue_connect(struct lb_worker *worker, struct lb_session *session, enum lb_connect result);
 
-/* Act on how the session stands after bytes moved. True if it goes on with the backend connection that it has, or with
- * none. */
-static bool goes_on(struct lb_worker *worker, struct lb_session *session, enum lb_forward outcome) {
+static __attribute__((noinline)) bool act_on(struct lb_worker *worker, struct lb_session *session,
+                                             enum lb_forward outcome) {
     switch (outcome) {
     case LB_FORWARD_OPEN:
         return true;
@@ -206,9 +205,15 @@ static bool goes_on(struct lb_worker *worker, struct lb_session *session, enum l
     return false;
 }
 
+/* Act on how the session stands after bytes moved. True if it goes on with the backend connection that it has, or with
+ * none. */
+static inline bool goes_on(struct lb_worker *worker, struct lb_session *session, enum lb_forward outcome) {
+    return outcome == LB_FORWARD_OPEN || act_on(worker, session, outcome);
+}
+
 /* Move the bytes of a followed session, with each request placed before it is read. A session that used up its budget
  * places no further request in this iteration. */
-static bool forward_followed(struct lb_worker *worker, struct lb_session *session) {
+static __attribute__((noinline)) bool forward_followed(struct lb_worker *worker, struct lb_session *session) {
     do {
         if (lb_place_is_due(session)) {
             enum lb_connect result = lb_place_request(worker, session);
@@ -290,7 +295,7 @@ static void reached_first(struct lb_worker *worker, struct lb_session *session) 
 }
 
 /* The session has a backend connection. A request that is sent again goes first. */
-static void begin_relay(struct lb_worker *worker, struct lb_session *session) {
+static inline __attribute__((always_inline)) void begin_relay(struct lb_worker *worker, struct lb_session *session) {
     session->last_ns = worker->now_ns;
     if (session->followed != NULL && !lb_place_resend(worker, session))
         dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
@@ -303,7 +308,8 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
 
     session->state = LB_SESSION_RELAY;
     lb_histogram_add(&lb_account_counters(worker, session)->connect, took_us);
-    lb_session_sticky_release(worker, session);
+    if (session->followed != NULL)
+        lb_session_sticky_release(worker, session);
     lb_session_sticky_join(worker, session);
     if (session->connect_us == UINT32_MAX)
         reached_first(worker, session);
@@ -369,7 +375,7 @@ void lb_session_granted(struct lb_worker *worker, struct lb_waiting *entry) {
 /* ---- begin ------------------------------------------------------------------------------------------------------- */
 
 /* From here on it is a session of this pool. */
-static void enter_pool(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
+static const struct lb_pool *enter_pool(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
     const struct lb_pool *pool = &worker->snapshot->pools[index];
 
     lb_newcomers_remove(worker, session);
@@ -381,23 +387,26 @@ static void enter_pool(struct lb_worker *worker, struct lb_session *session, uin
         session->lifetime_at_ms = session->started_ns / LB_NS_PER_MS + pool->config.lifetime_ms;
     session->state = LB_SESSION_CONNECT;
     session->close = L4LB_CLOSE_NO_BACKEND;
+    return pool;
 }
 
-/* A followed session waits for its first request. Its client may have sent it already, behind a PROXY header. */
-static void await_request(struct lb_worker *worker, struct lb_session *session) {
+/* A followed session waits for its first request. Its client may have sent it already, behind a PROXY header. False
+ * without memory: it is a plain one. */
+static __attribute__((noinline)) bool await_request(struct lb_worker *worker, struct lb_session *session,
+                                                    const struct lb_pool *pool) {
+    if (lb_follow_begin(worker, session, pool) < 0)
+        return false;
     session->state = LB_SESSION_KEPT;
     session->server.can_write = true;
     session->last_ns = worker->now_ns;
     run(worker, session);
+    return true;
 }
 
 static void start(struct lb_worker *worker, struct lb_session *session, uint32_t index) {
-    const struct lb_pool *pool = &worker->snapshot->pools[index];
+    const struct lb_pool *pool = enter_pool(worker, session, index);
 
-    enter_pool(worker, session, index);
-    if (pool->config.protocol == L4LB_PROTOCOL_HTTP1 && lb_follow_begin(worker, session, pool) == 0)
-        await_request(worker, session);
-    else
+    if (pool->config.protocol != L4LB_PROTOCOL_HTTP1 || !await_request(worker, session, pool))
         continue_connect(worker, session, lb_connect_next(worker, session));
 }
 
@@ -445,7 +454,7 @@ static void greet(struct lb_worker *worker, struct lb_session *session, struct l
         start(worker, session, greeted.pool);
         break;
     case LB_GREETING_ABANDONED:
-        enter_pool(worker, session, greeted.pool);
+        (void)enter_pool(worker, session, greeted.pool);
         lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT);
         break;
     case LB_GREETING_REJECT:
