@@ -86,7 +86,7 @@ class BackendStatus:
     perhaps no whole number while load, an agent or slow start hold it back. `flaps` is how often in a row it went down
     soon after it came up, as far as that counts. `cold_left` are the responses until it is no longer cold. `stalled`
     says that its work stands still. `max_connections` and `max_busy` are the limits in force, as its agent has them;
-    None is no limit. `max_busy_message` says why a limit that is learnt is what it is.
+    None without one. `max_busy_message` says why a limit that is learnt is what it is.
     `changed` are the keys that were given other values at run time than the file has. A `health_message` that quotes
     a program or a script is an `output`: not for every client."""
 

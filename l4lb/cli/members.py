@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import click
 
@@ -27,10 +27,21 @@ from l4lb.terminal import tables
 
 P = ParamSpec("P")
 
+
+class _MaxBusy(click.IntRange):
+    """A number, or `auto`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 _limit_options = [
     click.option("--max-connections", type=click.IntRange(min=0), metavar="N", help="Sessions at once; 0 is no limit."),
     click.option(
-        "--max-busy", type=click.IntRange(min=0), metavar="N", help="Turns in flight beyond which it gets no session."
+        "--max-busy",
+        type=_MaxBusy(min=0),
+        metavar="N",
+        help="Turns in flight beyond which it gets no more; 0 is no limit, auto learns it.",
     ),
     click.option("--zone", metavar="ZONE", help="Where it is."),
     click.option("--tier", type=click.IntRange(min=0), metavar="N", help="Its tier; 0 comes first."),

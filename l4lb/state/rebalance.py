@@ -28,7 +28,7 @@ LASTING = 10.0
 """Seconds for which a pool must be uneven before the first effort."""
 
 LASTING_MAX = 3600.0
-"""The same after many efforts in vain."""
+"""The same after many efforts that did not even the pool."""
 
 TOLERANCE = 0.05
 """A share that is larger by less than this is even enough."""
@@ -37,7 +37,8 @@ UNEVEN = 0.25
 """A share that is off by more than this, and by more than chance explains, makes its pool uneven."""
 
 CHANCE = 2.0
-"""Connections come and go by chance, so a share is off by its square root; this many times that is no chance."""
+"""Connections come and go by chance, which moves a share by about its square root; more than so many times that is not
+chance."""
 
 _BY_CLIENT = frozenset({"maglev", "source_hash", "first"})
 """Algorithms that do not mean to share out connections evenly: clients would return to where they were."""

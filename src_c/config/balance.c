@@ -9,8 +9,6 @@
  * from the same backends. */
 enum { FAILOVER_SEED = 0x5b1e };
 
-const struct lb_balance_request lb_balance_new_session;
-
 /* Index of the choice that a client starts with. Clients of a hashed pool always start with the same one. */
 static uint32_t first_choice(const struct lb_pool *pool, const struct lb_preference *preference,
                              const struct lb_balance_request *request, struct lb_rng *rng) {

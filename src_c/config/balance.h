@@ -23,9 +23,6 @@
 #include "base/rng.h"
 #include "config/algorithm.h"
 
-/* The first request of a session, as far as limits matter. */
-extern const struct lb_balance_request lb_balance_new_session;
-
 /* Reserve a backend for the request and return its index in the pool. */
 LB_MUST_CHECK int lb_balance_pick(const struct lb_pool *pool, const struct lb_balance_request *request,
                                   struct lb_rng *rng);

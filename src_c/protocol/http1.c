@@ -169,7 +169,7 @@ static enum lb_http1_event take_head_lf(struct lb_http1 *reader, struct bytes *i
 
 /* ---- bodies ------------------------------------------------------------------------------------------------------ */
 
-/* Returns 16 for a byte that is no digit. */
+/* Returns 16 for a byte that is not a hexadecimal digit. */
 static uint8_t hex_digit(uint8_t byte) {
     if (byte >= '0' && byte <= '9')
         return (uint8_t)(byte - '0');

@@ -25,7 +25,7 @@ struct lb_word {
 
 enum { LB_WORD_UNKNOWN = UINT8_MAX };
 
-/* A word of a table, as far as its letters came. Zeroed before the first. */
+/* The letters of a word that have come so far. Zeroed before the first. */
 struct lb_word_match {
     uint8_t word; /* index of the first word that begins with them, or LB_WORD_UNKNOWN */
     uint8_t letters;
@@ -35,7 +35,7 @@ struct lb_word_match {
 const uint8_t *lb_word_take(struct lb_word_match *match, const struct lb_word *words, const uint8_t *at,
                             const uint8_t *end);
 
-/* The word that all letters together are, or LB_WORD_UNKNOWN. */
+/* The word of the table that these letters spell, or LB_WORD_UNKNOWN. */
 static inline uint8_t lb_word_matched(struct lb_word_match match, const struct lb_word *words) {
     return match.word != LB_WORD_UNKNOWN && words[match.word].text[match.letters] == '\0' ? match.word
                                                                                           : LB_WORD_UNKNOWN;

@@ -149,8 +149,8 @@ static int open_server(struct lb_worker *worker, struct lb_session *session, con
     return 0;
 }
 
-/* A turn of this backend is reserved. True if the session has a connection there. Otherwise it gets a new one, and a
- * request that finds it closed had better not be sent twice: the backend may have seen it. */
+/* A turn of this backend is reserved. True if the session has a connection there. Otherwise it gets a new one: if that
+ * ends without a response, the backend has failed, and the request is not sent again. */
 static bool take_held(struct lb_worker *worker, struct lb_session *session, uint32_t backend) {
     struct lb_followed *followed = session->followed;
     bool held =

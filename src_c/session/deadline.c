@@ -169,7 +169,7 @@ uint64_t lb_deadline_current_ms(const struct lb_worker *worker, const struct lb_
     return session->timeouts.backend_keepalive_ms > 0 ? last_ms(session) + session->timeouts.backend_keepalive_ms : OFF;
 }
 
-/* When a backend connection of a followed session is due, out of the way of plain ones. */
+/* When a backend connection of a followed session is due. Not inlined, for the sake of plain sessions. */
 static __attribute__((noinline)) uint64_t detach_ms(const struct lb_worker *worker, const struct lb_session *session) {
     return LB_MIN(lb_deadline_current_ms(worker, session), lb_parked_due_ms(worker, session));
 }

@@ -56,8 +56,8 @@ static inline bool lb_session_is_sending_again(const struct lb_session *session)
     return session->followed != NULL && session->followed->exchange.n_outstanding > 0;
 }
 
-/* False between two requests, until the next one is placed: which backend gets it is not yet decided. It may be there
- * before its client has taken the last response. */
+/* False between two requests, until the next one is placed: which backend gets it is not yet decided. The next request
+ * may arrive before the client has taken the last response. */
 static inline bool lb_followed_may_read(const struct lb_session *session) {
     return session->followed == NULL || session->claim.turn_reserved ||
            !lb_exchange_at_boundary(&session->followed->exchange);

@@ -63,7 +63,7 @@ static inline __attribute__((always_inline)) enum lb_forward pass_ends(struct lb
     return LB_FORWARD_OPEN;
 }
 
-/* What was read goes out in any case. */
+/* Bytes of the client that were read before go out, whether or not more may be read. */
 static enum lb_relay_result run_up(struct lb_worker *worker, struct lb_session *session, bool *moved) {
     bool can_read = session->client.can_read;
     enum lb_relay_result result;
@@ -76,7 +76,7 @@ static enum lb_relay_result run_up(struct lb_worker *worker, struct lb_session *
     return result;
 }
 
-/* A constant `followed` leaves a plain session no check of what only a followed one has. */
+/* `followed` is a constant, so that a plain session is spared the checks for followed ones. */
 static inline __attribute__((always_inline)) enum lb_forward run(struct lb_worker *worker, struct lb_session *session,
                                                                  bool followed) {
     uint64_t up_before = session->up.bytes, down_before = session->down.bytes;

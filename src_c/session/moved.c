@@ -26,8 +26,8 @@ static void plain_moved(struct lb_worker *worker, struct lb_session *session, ui
         lb_turn_server_bytes(worker, session, down, more);
 }
 
-/* False for bytes that are no HTTP/1 at all, from the first one on: they are judged as those of a plain session. After
- * a message they are a part of the turn that the exchange saw begin. */
+/* False if the first bytes already pin the session: they are judged as those of a plain one. Later ones belong to the
+ * turn that the exchange saw begin. */
 static __attribute__((noinline)) bool followed_moved(struct lb_worker *worker, struct lb_session *session, uint64_t up,
                                                      uint64_t down) {
     bool pinned = session->followed->exchange.pin != L4LB_PIN_NONE;

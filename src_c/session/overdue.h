@@ -27,7 +27,7 @@
 LB_MUST_CHECK bool lb_overdue_meet(struct lb_worker *worker, struct lb_session *session, enum l4lb_close *reason);
 
 /* True if the session has been idle for idle_ms: its last response is surely complete, and both peers have everything.
- * Behind a response that is certainly complete LB_DRAIN_SOON_MS suffices: silence is no evidence there, it only spares
+ * Behind a response that is certainly complete LB_DRAIN_SOON_MS suffices: silence proves nothing there, and only spares
  * a client that sends its next request at once. */
 bool lb_overdue_was_idle(struct lb_worker *worker, struct lb_session *session, uint32_t idle_ms);
 

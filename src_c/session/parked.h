@@ -5,7 +5,7 @@
  * When a request goes to another backend, the connection to the one before is parked, at most LB_PARKED_MAX of them. It
  * is closed when its backend sends a FIN, a reset or a byte that no request had asked for, when the backend drains, and
  * when it was idle for `backend_keepalive_ms`, which is shorter than servers keep idle connections: a request should
- * not meet a connection that its server is closing. None is parked for a backend that has no connection to spare.
+ * not meet a connection that its server is closing. For a backend that has no connection to spare none is parked.
  *
  * No other session ever gets it, so bytes of two clients never share a connection.
  *

@@ -226,7 +226,7 @@ static __attribute__((noinline)) bool forward_followed(struct lb_worker *worker,
             return true;
         if (!goes_on(worker, session, lb_forward_followed(worker, session)))
             return false;
-        /* Pinned: no event tells of a request that was there before. */
+        /* Pinned: epoll does not report bytes again that arrived before. */
         if (session->followed == NULL)
             return goes_on(worker, session, lb_forward_run(worker, session));
         if (lb_place_rest(worker, session)) {

@@ -324,8 +324,7 @@ TEST(first_fills_one_backend_after_the_other) {
 
 /* Backend i, found by its slot. */
 static int retake(const struct world *world, size_t i) {
-    return lb_balance_reserve_at(world->pool, &lb_balance_new_session,
-                                 lb_pool_index_of(world->pool, world->backends[i].slot));
+    return lb_balance_reserve_at(world->pool, &new_session, lb_pool_index_of(world->pool, world->backends[i].slot));
 }
 
 TEST(a_backend_is_retaken_only_if_it_still_takes_sessions) {

@@ -120,9 +120,9 @@ TEST(a_full_group_spills_and_takes_its_clients_back) {
             CHECK_EQ(at / 2, (int)client / 10);
         }
         CHECK_EQ(pick_from(&world, 1, 30), -EAGAIN);
-        CHECK(!lb_balance_has_capacity(world.pool, &lb_balance_new_session));
+        CHECK(!lb_balance_has_capacity(world.pool, &new_session));
         release(&world, 4);
-        CHECK(lb_balance_has_capacity(world.pool, &lb_balance_new_session));
+        CHECK(lb_balance_has_capacity(world.pool, &new_session));
         CHECK_EQ(pick_from(&world, 1, 31), 4);
         release(&world, 3);
         release(&world, 1);
@@ -164,7 +164,7 @@ TEST(a_place_is_found_exactly_when_there_is_one) {
         }
         world.max_load = check_random_below(&random, 2) ? 125 : 0;
         publish(&world, (enum l4lb_balance)check_random_below(&random, (int)L4LB_N_BALANCE), N);
-        while (lb_balance_has_capacity(world.pool, &lb_balance_new_session)) {
+        while (lb_balance_has_capacity(world.pool, &new_session)) {
             int at = pick_from(&world, check_random_below(&random, 4), check_random_next(&random));
             CHECK(at >= 0 && connections(&world, (size_t)at) <= world.backends[at].connections_max);
             n++;
@@ -254,7 +254,7 @@ TEST(a_backend_is_retaken_in_whatever_tier_it_is) {
     place(&world, 0, 2, 1);
     publish(&world, L4LB_MAGLEV, 4);
     for (size_t i = 0; i < 4; i++)
-        CHECK_EQ(configured(&world, lb_balance_reserve_at(world.pool, &lb_balance_new_session,
+        CHECK_EQ(configured(&world, lb_balance_reserve_at(world.pool, &new_session,
                                                           lb_pool_index_of(world.pool, world.backends[i].slot))),
                  i);
     world_fini(&world);

@@ -249,9 +249,9 @@ TEST(a_request_needs_no_connection_where_the_session_has_one) {
         publish(&world, (enum l4lb_balance)balance, 2);
         atomic_store(&shared(&world, 0)->connections, 3);
         request = one_more(&world, 0);
-        CHECK(!lb_balance_has_capacity(world.pool, &lb_balance_new_session));
-        CHECK_EQ(lb_balance_pick(world.pool, &lb_balance_new_session, &world.rng), -EAGAIN);
-        CHECK_EQ(lb_balance_reserve_at(world.pool, &lb_balance_new_session, 0), -EAGAIN);
+        CHECK(!lb_balance_has_capacity(world.pool, &new_session));
+        CHECK_EQ(lb_balance_pick(world.pool, &new_session, &world.rng), -EAGAIN);
+        CHECK_EQ(lb_balance_reserve_at(world.pool, &new_session, 0), -EAGAIN);
         CHECK(lb_balance_has_capacity(world.pool, &request));
         CHECK_EQ(lb_balance_pick(world.pool, &request, &world.rng), 0);
         CHECK_EQ(lb_balance_reserve_at(world.pool, &request, 0), 0);
@@ -651,7 +651,7 @@ TEST(a_backend_in_a_part_of_its_tier_is_kept) {
 static uint32_t taken(struct world *world) {
     uint32_t n = 0;
 
-    while (n < 100 && lb_balance_pick(world->pool, &lb_balance_new_session, &world->rng) >= 0)
+    while (n < 100 && lb_balance_pick(world->pool, &new_session, &world->rng) >= 0)
         n++;
     return n;
 }
@@ -671,7 +671,7 @@ TEST(a_cold_backend_takes_no_more_than_its_limit_until_it_has_responded) {
             publish(&world, (enum l4lb_balance)balance, 1);
             atomic_store(&shared(&world, 0)->cold_left, 2);
             CHECK_EQ(taken(&world), cases[i].cold);
-            CHECK_EQ(lb_balance_has_capacity(world.pool, &lb_balance_new_session), cases[i].cold == 100);
+            CHECK_EQ(lb_balance_has_capacity(world.pool, &new_session), cases[i].cold == 100);
             CHECK(!lb_backend_responded(shared(&world, 0)));
             CHECK_EQ(taken(&world), cases[i].cold == 100 ? 100 : 0);
             CHECK(lb_backend_responded(shared(&world, 0)));
@@ -694,14 +694,14 @@ TEST(without_a_queue_a_cold_backend_is_better_than_none) {
         publish(&world, (enum l4lb_balance)balance, 3);
         atomic_store(&shared(&world, 0)->cold_left, 3);
         for (int i = 0; i < 11; i++)
-            CHECK(lb_balance_pick(world.pool, &lb_balance_new_session, &world.rng) >= 0);
+            CHECK(lb_balance_pick(world.pool, &new_session, &world.rng) >= 0);
         for (size_t i = 0; i < 3; i++)
             CHECK_EQ(turns_of(&world, i), i == 0 ? 1 : 5); /* the limit counts while there is another backend */
         for (uint32_t i = 2; i <= 5; i++) {
-            CHECK_EQ(lb_balance_pick(world.pool, &lb_balance_new_session, &world.rng), 0);
+            CHECK_EQ(lb_balance_pick(world.pool, &new_session, &world.rng), 0);
             CHECK_EQ(turns_of(&world, 0), i);
         }
-        CHECK_EQ(lb_balance_pick(world.pool, &lb_balance_new_session, &world.rng), -EAGAIN);
+        CHECK_EQ(lb_balance_pick(world.pool, &new_session, &world.rng), -EAGAIN);
         world_fini(&world);
     }
 }

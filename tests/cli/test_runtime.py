@@ -395,6 +395,12 @@ def test_a_backend_is_added_with_the_keys_of_the_file(l4lb: Run, control: FakeCo
     assert l4lb("add", "lama", "10.0.0.3:80").stderr == "Error: there is no pool 'lama'\n"
 
 
+def test_the_limit_of_a_backend_may_be_learnt(l4lb: Run, control: FakeControl) -> None:
+    assert l4lb("set", "llama/a", "--max-busy", "auto").exit_code == 0
+    assert control.changes == [("change", "llama", "a", {"max_busy": "auto"}, None, None)]
+    assert l4lb("set", "llama/a", "--max-busy", "some").exit_code == 2
+
+
 def test_a_backend_is_given_another_address(l4lb: Run, control: FakeControl) -> None:
     assert l4lb("set", "llama/a", "--address", "10.0.0.3:80").exit_code == 0
     assert control.changes == [("change", "llama", "a", {"address": "10.0.0.3:80"}, None, None)]

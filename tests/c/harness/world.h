@@ -32,6 +32,9 @@ struct world {
     enum l4lb_protocol protocol;
 };
 
+/* No connection is held, and no backend was tried. */
+static const struct lb_balance_request new_session;
+
 static inline void world_init(struct world *world, size_t n) {
     memset(world, 0, sizeof *world);
     CHECK_OK(lb_shared_init(&world->shared));
