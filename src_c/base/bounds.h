@@ -65,6 +65,8 @@ enum {
     LB_BULK_READS = 2,
     /* The rest of a body whose length is known is spliced at once if it is as long as this. */
     LB_BULK_KNOWN_BYTES = LB_COPY_BYTES,
+    /* After such a body another one is expected: the read that finds its head takes no more than this of it. */
+    LB_BULK_HEAD_BYTES = 4096,
 
     /* Splicing ends after LB_SMALL_SPLICES reads in a row that are shorter than LB_SMALL_SPLICE_BYTES. */
     LB_SMALL_SPLICE_BYTES = 4096,

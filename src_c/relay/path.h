@@ -41,10 +41,11 @@ struct lb_relay {
     uint8_t best_path;        /* the same, the best one that ever moved a byte */
     uint8_t full_reads;       /* in a row, on COPY */
     bool from_client;
-    bool eof;         /* the source ended: by FIN, or by reset if the side says so */
-    bool finished;    /* the end was passed on */
-    bool sink_gone;   /* the sink broke: bytes for it are dropped */
-    bool may_request; /* bytes of the client that may ask for something came, and no turn has taken note yet */
+    bool eof;           /* the source ended: by FIN, or by reset if the side says so */
+    bool finished;      /* the end was passed on */
+    bool sink_gone;     /* the sink broke: bytes for it are dropped */
+    bool may_request;   /* bytes of the client that may ask for something came, and no turn has taken note yet */
+    uint32_t read_most; /* bytes of one read, on COPY */
     struct lb_h2 h2;
     struct lb_exchange *exchange; /* follows the messages of both directions; NULL = not followed. Borrowed */
 };

@@ -14,6 +14,8 @@ static void follow(struct lb_relay *relay, const uint8_t *data, uint32_t len) {
     unseen = lb_relay_unseen(relay);
     if (unseen >= LB_BULK_KNOWN_BYTES && unseen < UINT64_MAX)
         relay->full_reads = LB_BULK_READS;
+    else
+        relay->read_most = LB_COPY_BYTES;
 }
 
 static void note_bytes(struct lb_relay *relay, const uint8_t *data, uint32_t len, struct lb_relay_env *env) {
@@ -35,7 +37,7 @@ static uint32_t send_some(struct lb_relay *relay, struct lb_side *sink, const ui
 }
 
 int lb_path_copy_move(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink, struct lb_relay_env *env) {
-    struct lb_io_result got = lb_side_recv(source, env->scratch, LB_COPY_BYTES);
+    struct lb_io_result got = lb_side_recv(source, env->scratch, relay->read_most);
     uint32_t sent;
 
     if (got.io != LB_IO_MOVED) {

@@ -6,7 +6,8 @@
 #include "relay/path_splice.h"
 
 void lb_relay_init(struct lb_relay *relay, bool from_client) {
-    *relay = (struct lb_relay){.path = L4LB_PATH_COPY, .best_path = L4LB_PATH_COPY, .from_client = from_client};
+    *relay = (struct lb_relay){
+        .path = L4LB_PATH_COPY, .best_path = L4LB_PATH_COPY, .from_client = from_client, .read_most = LB_COPY_BYTES};
     if (!from_client)
         relay->h2.state = LB_H2_NONE;
 }
@@ -35,12 +36,19 @@ static void flush(struct lb_relay *relay, struct lb_side *sink, struct lb_relay_
         leave_path(relay, env);
 }
 
+/* The next message is likely to be like the one that ended. */
+static void leave_splice(struct lb_relay *relay, struct lb_relay_env *env) {
+    if (relay->exchange != NULL && lb_relay_unseen(relay) == 0)
+        relay->read_most = LB_BULK_HEAD_BYTES;
+    lb_path_splice_leave(relay, env);
+}
+
 static void choose_path(struct lb_relay *relay, struct lb_side *source, const struct lb_side *sink,
                         struct lb_relay_env *env) {
     if (relay->path == L4LB_PATH_COPY && lb_path_splice_pays(relay, source, sink))
         lb_path_splice_enter(relay, source, env);
     else if (relay->path == L4LB_PATH_SPLICE && lb_path_splice_is_spent(relay->splice))
-        lb_path_splice_leave(relay, env);
+        leave_splice(relay, env);
 }
 
 static int move(struct lb_relay *relay, struct lb_side *source, struct lb_side *sink, struct lb_relay_env *env) {
@@ -80,6 +88,11 @@ void lb_relay_restart(struct lb_relay *relay, struct lb_relay_env *env) {
     leave_path(relay, env);
     relay->eof = relay->finished = relay->sink_gone = false;
     relay->full_reads = 0;
+}
+
+void lb_relay_unfollow(struct lb_relay *relay) {
+    relay->exchange = NULL;
+    relay->read_most = LB_COPY_BYTES;
 }
 
 void lb_relay_fini(struct lb_relay *relay, struct lb_relay_env *env) { leave_path(relay, env); }

@@ -57,6 +57,9 @@ static inline bool lb_relay_is_done(const struct lb_relay *relay) {
  * count. */
 void lb_relay_restart(struct lb_relay *relay, struct lb_relay_env *env);
 
+/* The messages are not followed any more. */
+void lb_relay_unfollow(struct lb_relay *relay);
+
 /* Give back what the relay owns. */
 void lb_relay_fini(struct lb_relay *relay, struct lb_relay_env *env);
 

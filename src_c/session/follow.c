@@ -38,7 +38,8 @@ void lb_follow_free(struct lb_worker *worker, struct lb_session *session) {
     lb_parked_close_all(worker, session);
     lb_exchange_fini(&followed->exchange);
     session->queue_us += followed->past_queue_us;
-    session->up.exchange = session->down.exchange = NULL;
+    lb_relay_unfollow(&session->up);
+    lb_relay_unfollow(&session->down);
     session->followed = NULL;
     session->phase.exact = false;
     free(followed->tlvs);

@@ -186,4 +186,35 @@ TEST(a_long_body_of_known_length_is_spliced_from_its_first_read) {
     lb_exchange_fini(&exchange);
 }
 
+/* What comes with the head is copied. */
+TEST(after_a_long_body_little_of_the_next_one_is_copied_with_its_head) {
+    static const char head[] = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n";
+    enum { HEAD = sizeof head - 1, WHOLE = HEAD + 50000 };
+    static uint8_t got[WHOLE];
+    uint64_t copied_before, spliced_before;
+    struct lb_exchange exchange;
+    struct line line;
+    bool moved = false;
+
+    line_init(&line);
+    lb_exchange_init(&exchange, L4LB_RESEND_OFF);
+    line.relay.exchange = &exchange;
+    pass_request(&line, head, 50000);
+    for (int again = 0; again < 2; again++) {
+        copied_before = line.stats.copied_bytes_total;
+        spliced_before = line.stats.spliced_bytes_total;
+        CHECK_EQ(send(line.from, head, HEAD, 0), HEAD);
+        CHECK_EQ(send(line.from, message, 50000, 0), 50000);
+        line.source.can_read = true;
+        (void)lb_relay_run(&line.relay, &line.source, &line.sink, &line.env, &moved);
+        CHECK_EQ(recv(line.to, got, WHOLE, 0), WHOLE);
+        CHECK_EQ(line.stats.copied_bytes_total - copied_before, LB_BULK_HEAD_BYTES);
+        CHECK_EQ(line.stats.spliced_bytes_total - spliced_before, WHOLE - LB_BULK_HEAD_BYTES);
+    }
+    lb_relay_unfollow(&line.relay);
+    CHECK_EQ(line.relay.read_most, LB_COPY_BYTES);
+    line_fini(&line);
+    lb_exchange_fini(&exchange);
+}
+
 TEST_MAIN()
