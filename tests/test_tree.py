@@ -15,6 +15,7 @@ LAYERS = ("base", "structures", "protocol", "kernel", "shared", "config", "relay
 TESTED_ELSEWHERE = {
     "forward": "it takes two connected peers: test_closing, test_connect and test_relay follow each end",
     "http1_field": "it takes a reader: test_http1 reads every kind of field in whole messages",
+    "session_end": "it takes whole sessions: test_closing, test_kill and test_linger end them in each way",
     "session_run": "it takes a whole worker: test_engine, test_closing and test_connect follow whole sessions",
     "command": "it takes workers that run: test_engine and test_request send every request",
     "statistics": "it takes sessions to count: test_engine reads all of them",

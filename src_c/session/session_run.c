@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "session/session_run.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -21,154 +19,14 @@
 #include "session/follow.h"
 #include "session/forward.h"
 #include "session/greeting.h"
-#include "session/linger.h"
 #include "session/newcomers.h"
 #include "session/overdue.h"
 #include "session/parked.h"
 #include "session/place.h"
+#include "session/session_end.h"
 #include "session/session_sticky.h"
 
 #define OFF UINT64_MAX
-
-/* ---- close ------------------------------------------------------------------------------------------------------- */
-
-static void drop_tlvs(struct lb_session *session) {
-    if (!session->has_tlvs)
-        return;
-    free(session->tlvs);
-    session->has_tlvs = false;
-    session->drain_from_ms = 0;
-}
-
-/* The only place where a session ends. */
-static void dispose(struct lb_worker *worker, struct lb_session *session, bool reset_client, bool reset_server) {
-    lb_follow_end(worker, session);
-    lb_relay_fini(&session->up, &worker->relay_env);
-    lb_relay_fini(&session->down, &worker->relay_env);
-    lb_newcomers_remove(worker, session);
-    lb_list_remove(&session->ready);
-    lb_timer_disarm(&worker->wheel, &session->timer);
-    /* Before the client can see the end: no client that saw it is still counted in the queue. */
-    lb_connect_leave_queue(worker, session);
-    lb_side_close(&session->client, reset_client);
-    lb_side_close(&session->server, reset_server);
-    drop_tlvs(session);
-    lb_claim_drop(&session->claim, &worker->runtime->shared);
-    lb_session_sticky_release(worker, session);
-    if (session->has_pool)
-        lb_capacity_release(&worker->runtime->shared.pools[session->pool].sessions);
-    lb_admission_release(&session->ticket, worker->runtime);
-    lb_count_sub(&worker->stats.sessions, 1);
-    lb_session_table_give(&worker->sessions, session);
-}
-
-static void record_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
-    if (!session->has_pool)
-        return;
-    lb_count_add(&worker->counters.pools[session->pool].closed[reason], 1);
-    lb_account_record(worker, session, L4LB_EVENT_CLOSE, reason);
-}
-
-static void dispose_as(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason, bool reset_client,
-                       bool reset_server) {
-    record_close(worker, session, reason);
-    dispose(worker, session, reset_client, reset_server);
-}
-
-static void reject(struct lb_worker *worker, struct lb_session *session, enum l4lb_reject reason) {
-    lb_count_add(&worker->counters.listeners[session->ticket.listener].rejected[reason], 1);
-    dispose(worker, session, false, false);
-}
-
-/* A session that finishes was recorded when the lingering began; one that propagates a reset is recorded at the end. */
-static void linger(struct lb_worker *worker, struct lb_session *session, bool done) {
-    if (!done)
-        return;
-    if (session->resets)
-        record_close(worker, session, (enum l4lb_close)session->close);
-    dispose(worker, session, false, false);
-}
-
-/* A followed session without a current backend connection: its client may still have to take a response. */
-static bool has_answered(const struct lb_session *session) {
-    return session->followed != NULL && session->first_byte_us != UINT64_MAX;
-}
-
-/* Nothing was sent yet on a connection that is still in progress. */
-static void abandon_backend(struct lb_worker *worker, struct lb_session *session) {
-    lb_follow_end(worker, session);
-    if (session->state == LB_SESSION_RELAY)
-        return;
-    lb_connect_leave_queue(worker, session);
-    lb_side_close(&session->server, false);
-    lb_claim_drop(&session->claim, &worker->runtime->shared);
-}
-
-void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
-    bool cut_client = lb_relay_holds(&session->down);
-    /* Bytes in flight to a backend that is down would hold its capacity until it is up again. */
-    bool cut_server = lb_relay_holds(&session->up) || reason == L4LB_CLOSE_BACKEND_DOWN;
-
-    LB_OWNER(worker);
-    if (session->state == LB_SESSION_LINGER) {
-        lb_linger_end(worker, session);
-        session->close = (uint8_t)reason;
-        linger(worker, session, true);
-    } else if (session->state == LB_SESSION_RELAY || has_answered(session)) {
-        record_close(worker, session, reason);
-        abandon_backend(worker, session);
-        linger(worker, session, lb_linger_finish(worker, session, cut_client, cut_server));
-    } else {
-        dispose_as(worker, session, reason, false, false);
-    }
-}
-
-/* The reason as it is counted for a session that is still connecting. */
-static enum l4lb_close while_connecting(enum l4lb_close reason) {
-    switch (reason) {
-    case L4LB_CLOSE_KILLED:
-        return L4LB_CLOSE_KILLED_CONNECT;
-    case L4LB_CLOSE_BACKEND_DOWN:
-        return L4LB_CLOSE_BACKEND_DOWN_CONNECT;
-    case L4LB_CLOSE_BETTER_UP:
-        return L4LB_CLOSE_BETTER_UP_CONNECT;
-    default:
-        return reason;
-    }
-}
-
-void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason) {
-    LB_OWNER(worker);
-    if (session->state == LB_SESSION_HEADER || session->state == LB_SESSION_HELLO) {
-        reject(worker, session, L4LB_REJECT_CLOSED);
-        return;
-    }
-    if (session->state == LB_SESSION_CONNECT)
-        reason = while_connecting(reason);
-    if (reason == L4LB_CLOSE_KILLED && session->state == LB_SESSION_QUEUE)
-        reason = L4LB_CLOSE_KILLED_QUEUE;
-    lb_session_close(worker, session, reason);
-}
-
-/* ---- one side broke ---------------------------------------------------------------------------------------------- */
-
-static enum l4lb_close break_reason(const struct lb_session *session) {
-    if (session->client.reset)
-        return session->client.lost ? L4LB_CLOSE_CLIENT_LOST : L4LB_CLOSE_CLIENT_ABORT;
-    return session->server.lost ? L4LB_CLOSE_SERVER_LOST : L4LB_CLOSE_SERVER_ABORT;
-}
-
-static void propagate_reset(struct lb_worker *worker, struct lb_session *session) {
-    if (session->client.reset && session->server.reset) {
-        dispose_as(worker, session, break_reason(session), false, false);
-        return;
-    }
-    if (session->server.reset && !session->responded)
-        lb_count_add(&lb_account_counters(worker, session)->resets_total, 1);
-    session->close = (uint8_t)break_reason(session);
-    lb_follow_end(worker, session);
-    linger(worker, session, lb_linger_reset(worker, session));
-}
 
 /* ---- relay ------------------------------------------------------------------------------------------------------- */
 
@@ -193,13 +51,13 @@ static __attribute__((noinline)) bool act_on(struct lb_worker *worker, struct lb
         continue_connect(worker, session, lb_place_again(worker, session));
         break;
     case LB_FORWARD_BROKEN:
-        propagate_reset(worker, session);
+        lb_session_break(worker, session);
         break;
     case LB_FORWARD_FINISHED:
-        dispose_as(worker, session, L4LB_CLOSE_NORMAL, false, false);
+        lb_session_drop(worker, session, L4LB_CLOSE_NORMAL, false, false);
         break;
     case LB_FORWARD_NOMEM:
-        dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
+        lb_session_drop(worker, session, L4LB_CLOSE_RESOURCE, true, true);
         break;
     }
     return false;
@@ -298,7 +156,7 @@ static void reached_first(struct lb_worker *worker, struct lb_session *session) 
 static inline __attribute__((always_inline)) void begin_relay(struct lb_worker *worker, struct lb_session *session) {
     session->last_ns = worker->now_ns;
     if (session->followed != NULL && !lb_place_resend(worker, session))
-        dispose_as(worker, session, L4LB_CLOSE_RESOURCE, true, true);
+        lb_session_drop(worker, session, L4LB_CLOSE_RESOURCE, true, true);
     else
         run(worker, session);
 }
@@ -314,10 +172,10 @@ static void connected(struct lb_worker *worker, struct lb_session *session) {
     if (session->connect_us == UINT32_MAX)
         reached_first(worker, session);
     if (session->send_proxy != L4LB_SEND_PROXY_OFF && !send_proxy_header(session)) {
-        dispose_as(worker, session, L4LB_CLOSE_SERVER_ABORT, false, false);
+        lb_session_drop(worker, session, L4LB_CLOSE_SERVER_ABORT, false, false);
         return;
     }
-    drop_tlvs(session);
+    lb_session_drop_tlvs(session);
     begin_relay(worker, session);
 }
 
@@ -359,7 +217,7 @@ bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l
         lb_session_kill(worker, session, reason);
         return true;
     }
-    session->close = (uint8_t)while_connecting(reason);
+    session->close = (uint8_t)lb_close_while_connecting(reason);
     result = lb_connect_elsewhere(worker, session);
     continue_connect(worker, session, result);
     return result == LB_CONNECT_FAILED;
@@ -422,7 +280,7 @@ static void reject_if_silent(struct lb_worker *worker, struct lb_session *sessio
     struct lb_greeted greeted = read_greeting(worker, session);
 
     if (greeted.how == LB_GREETING_WAIT)
-        reject(worker, session, L4LB_REJECT_SILENT);
+        lb_session_reject(worker, session, L4LB_REJECT_SILENT);
     else
         greet(worker, session, greeted);
 }
@@ -458,7 +316,7 @@ static void greet(struct lb_worker *worker, struct lb_session *session, struct l
         lb_session_close(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT);
         break;
     case LB_GREETING_REJECT:
-        reject(worker, session, greeted.reason);
+        lb_session_reject(worker, session, greeted.reason);
         break;
     }
 }
@@ -495,7 +353,7 @@ void lb_session_open(struct lb_worker *worker, const struct lb_listener *listene
     tag.number = session->index;
     tag.generation = session->generation;
     if (lb_poll_add(worker->epoll_fd, fd, LB_SIDE_EVENTS, tag) < 0) {
-        reject(worker, session, L4LB_REJECT_RESOURCE);
+        lb_session_reject(worker, session, L4LB_REJECT_RESOURCE);
         return;
     }
     if (expects_header) {
@@ -525,7 +383,7 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
         if (name == LB_SERVER)
             continue_connect(worker, session, lb_connect_event(worker, session, events));
         else if (lb_connect_is_abandoned(worker, session, events))
-            dispose_as(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT, false, true);
+            lb_session_drop(worker, session, L4LB_CLOSE_CLIENT_ABORT_CONNECT, false, true);
         break;
     case LB_SESSION_QUEUE:
         if (lb_connect_is_abandoned(worker, session, events))
@@ -536,7 +394,7 @@ void lb_session_event(struct lb_worker *worker, struct lb_session *session, enum
         run(worker, session);
         break;
     case LB_SESSION_LINGER:
-        linger(worker, session, lb_linger_look(worker, session));
+        lb_session_linger(worker, session);
         break;
     case LB_SESSION_FREE:
         LB_BUG_ON(true);
@@ -564,7 +422,7 @@ void lb_session_timer(struct lb_worker *worker, struct lb_session *session) {
         meet_deadlines(worker, session);
         break;
     case LB_SESSION_LINGER:
-        linger(worker, session, lb_linger_look(worker, session));
+        lb_session_linger(worker, session);
         break;
     case LB_SESSION_FREE:
         LB_BUG_ON(true);

@@ -48,14 +48,6 @@ void lb_session_resume(struct lb_worker *worker, struct lb_session *session);
 
 void lb_session_timer(struct lb_worker *worker, struct lb_session *session);
 
-/* End the session. Each peer gets a FIN after everything that was sent to it, while the session lingers. A peer that is
- * still owed bytes gets a RST, not a FIN. A session that lingers already is closed at once. */
-void lb_session_close(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
-
-/* End the session on request. Before it has a backend, the reason is counted as one of connecting or of the queue, and
- * a newcomer as a rejected client. */
-void lb_session_kill(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);
-
 /* Take the session off its backend. For BACKEND_DOWN and BETTER_UP, a session that is still connecting goes to another
  * backend if there is one; any other session is closed. True if it was closed. */
 bool lb_session_cut(struct lb_worker *worker, struct lb_session *session, enum l4lb_close reason);

@@ -11,6 +11,7 @@
 #include "relay/path_splice.h"
 #include "session/delivery.h"
 #include "session/parked.h"
+#include "session/session_end.h"
 #include "session/session_run.h"
 #include "session/session_sticky.h"
 #include "session/session_validate.h"

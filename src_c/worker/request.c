@@ -7,6 +7,7 @@
 #include "base/bounds.h"
 #include "session/account.h"
 #include "session/parked.h"
+#include "session/session_end.h"
 #include "session/session_run.h"
 #include "session/session_validate.h"
 

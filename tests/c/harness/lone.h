@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 
 #include "config/snapshot.h"
+#include "session/session_end.h"
 #include "session/session_run.h"
 #include "session/session_sticky.h"
 #include "session/worker.h"
