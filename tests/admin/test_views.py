@@ -87,7 +87,10 @@ def test_a_backend_says_whether_it_is_ejected() -> None:
     expected = {"cause": "black_hole", "left_s": 1.235, "ejections_total": {"failures": 0, "black_hole": 2}}
     assert views.backend_view(backend_status(ejection=out))["ejection"] == expected
     assert views.backend_view(backend_status())["ejection"] is None
-    view = views.backend_view(backend_status(flaps=2, stalled=True, statistics=backend_statistics(resets_total=3)))
+    view = views.backend_view(
+        backend_status(flaps=2, stalled=True, cold_left=1, statistics=backend_statistics(resets_total=3))
+    )
+    assert view["cold_left"] == 1
     assert (view["flaps"], view["stalled"], view["resets_total"]) == (2, True, 3)
 
 

@@ -137,6 +137,18 @@ def test_status_shows_places_where_there_are_any_and_panic(l4lb: Run, control: F
     assert "pool llama panics: too few backends are usable, health is ignored" in output
 
 
+def test_status_shows_cold_backends_and_limits_with_their_reason(l4lb: Run, control: FakeControl) -> None:
+    learnt = backend_status(max_busy=17, max_busy_message="learnt: 16 run at once")
+    drained = backend_status(cold_left=3, state=AdminState.DRAIN)
+    backends = {"a": learnt, "b": backend_status(cold_left=2), "c": drained}
+    control.current = make_status({"llama": pool_status(backends)})
+    lines = l4lb("status").output.splitlines()
+    rows = {line.split()[1]: line for line in lines if line.split()[:1] == ["llama"]}
+    assert " of 17 " in rows["a"]
+    assert [" cold " in rows[name] for name in "abc"] == [False, True, False]
+    assert "pool llama, max_busy: a learnt: 16 run at once" in lines
+
+
 def test_status_shows_ejected_backends(l4lb: Run, control: FakeControl) -> None:
     ejection = EjectionStatus(cause="failures", left=12.0, ejections_total={"failures": 1})
     control.current = make_status({"llama": pool_status({"a": backend_status(ejection=ejection, effective_weight=0)})})
