@@ -143,8 +143,8 @@ enum {
      * descriptor here and a connection of its backend. A session that goes to and fro between a few backends finds all
      * of them open; one that goes everywhere does not fill every backend with connections. */
     LB_PARKED_MAX = 3,
-    /* Between two new backend connections that each replace a parked one. Clients that ask without a pause would else
-     * pay for a connection with almost each request, and move to gain less than it takes. */
+    /* The least time between two new backend connections that each replace a parked one. Otherwise a client that asks
+     * without a pause would pay for a connection with almost every request, and gain less than that costs. */
     LB_REPLACE_MS = 1000,
     LB_HELD_MAX = 1 + LB_PARKED_MAX,
 

@@ -344,7 +344,7 @@ static const struct lb_backend *nearest_of(const struct lb_pool *pool, const str
     return nearest;
 }
 
-/* Reserve the nearest backend, or the chosen one if that is better. -EAGAIN if none is near. */
+/* Reserve the nearest backend, or the chosen one if that is better. -EAGAIN without a nearest one. */
 static int keep_or_move(const struct lb_pool *pool, const struct lb_group *group,
                         const struct lb_balance_request *request, struct lb_rng *rng) {
     const struct lb_backend *nearest = nearest_of(pool, group, request), *chosen;

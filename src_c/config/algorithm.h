@@ -27,7 +27,7 @@
  *
  * Another backend to which the session has a connection stands in for the current one if it is better by a turn, or if
  * the current one cannot take the request or is not in the group that is being tried (failover.h). So a move costs a
- * new connection only if it is worth a turn, and with `held_only` none does.
+ * new connection only if it is worth a turn, and with `held_only` no move does.
  *
  * Turns, and connections unless the session has one there, are reserved exactly: no limit is exceeded, however many
  * workers pick at once, and nothing is reserved of a backend that is only compared. A new algorithm is a number in enum

@@ -58,7 +58,7 @@ static uint64_t hash_of_client(const struct lb_session *session, const struct lb
     return lb_hash_bytes(session->peer.address, address_len, port);
 }
 
-/* Another connection would replace a parked one again so soon. */
+/* True if a new backend connection would replace a parked one too soon after the last one. */
 static bool is_held_only(const struct lb_worker *worker, const struct lb_followed *followed) {
     return followed != NULL && followed->n_parked == LB_PARKED_MAX &&
            worker->now_ms < followed->connected_ms + LB_REPLACE_MS;

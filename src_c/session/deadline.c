@@ -77,7 +77,8 @@ bool lb_deadline_in_doubt(const struct lb_worker *worker, const struct lb_sessio
 
 /* A followed session only gives up its connection to a backend that drains (place.h). It closes when the process stops,
  * and when its pool was removed: no backend would get its next request. */
-static __attribute__((noinline)) uint64_t leaving_ms(const struct lb_worker *worker, const struct lb_session *session) {
+static __attribute__((noinline)) uint64_t followed_draining_ms(const struct lb_worker *worker,
+                                                               const struct lb_session *session) {
     if (worker->snapshot != NULL && lb_snapshot_pool(worker->snapshot, session->pool) == NULL)
         return 1;
     return atomic_load_explicit(&worker->runtime->clients_draining_ms, memory_order_relaxed);
@@ -86,7 +87,7 @@ static __attribute__((noinline)) uint64_t leaving_ms(const struct lb_worker *wor
 /* Since when the session is to close, 0 = it is not. A plain session closes with its backend. */
 static inline uint64_t draining_ms(const struct lb_worker *worker, const struct lb_session *session) {
     if (session->followed != NULL)
-        return leaving_ms(worker, session);
+        return followed_draining_ms(worker, session);
     return session->claim.has_backend
                ? lb_backend_draining_ms(&worker->runtime->shared.backends[session->claim.backend])
                : 0;

@@ -280,7 +280,7 @@ TEST(the_end_of_a_parked_connection_is_noticed_however_many_connections_came_aft
     end(client);
 }
 
-TEST(a_serial_is_none_of_a_parked_connection_and_not_zero) {
+TEST(a_new_serial_is_neither_zero_nor_that_of_a_parked_connection) {
     struct lb_followed followed = {.n_parked = 2, .last_serial = UINT8_MAX - 1};
 
     followed.parked[0].serial = UINT8_MAX;

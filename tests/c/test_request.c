@@ -86,7 +86,7 @@ TEST(sessions_are_listed_page_by_page_and_each_once) {
     end();
 }
 
-TEST(one_session_is_killed_and_nobody_else) {
+TEST(one_session_is_killed_and_no_other) {
     struct lb_request request = {.kind = LB_REQUEST_KILL_SESSION};
     int clients[2];
 
