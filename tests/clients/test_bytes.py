@@ -14,16 +14,14 @@ import pytest
 from tests.clients.clients import PATIENCE
 from tests.clients.fleet import Fleet
 from tests.clients.messages import Ask
-from tests.clients.raw import Finish, Slowly, Step, Wait, chunked, converse, read_response
+from tests.clients.raw import Finish, Heard, Slowly, Step, Wait, chunked, converse, read_response
 from tests.helpers.loops import run
-from tests.helpers.peers import Peer, Served, connect
+from tests.helpers.peers import End, Peer, Served, connect
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-UVICORN = ("httptools", "h11")
-KINDS = (*UVICORN, "aiohttp")
-"""aiohttp stops responding at the FIN of a client, sooner or later."""
+KINDS = ("httptools", "h11", "aiohttp")
 MIB = 1 << 20
 CLOSE = "Connection: close"
 LAST = Ask("c", 99).raw(CLOSE)
@@ -73,9 +71,6 @@ CASES: dict[str, Case] = {
     "error of the server": Case((Ask("c", 1, path="/busy").raw(), Wait(SMALL.filler), LAST)),
     "the server says that it closes": Case((Ask("c", 1, path="/last").raw(),)),
     "1.0": Case((SMALL.raw(version="1.0"),)),
-    "a FIN behind a request": Case((SMALL.raw(), Finish()), kinds=UVICORN),
-    "a FIN behind an upload": Case((Ask("c", 1, "POST", path="/chunked", size=MIB).raw(), Finish()), kinds=UVICORN),
-    "a FIN within a pipeline": Case((PIPELINE, Finish()), kinds=UVICORN),
     "a FIN between two requests": Case((SMALL.raw(), Wait(SMALL.filler), Finish())),
     "a FIN within a second request": Case((SMALL.raw(), Wait(SMALL.filler), SMALL.raw()[:20], Finish())),
     "1.0 that wants to go on": Case(
@@ -202,3 +197,20 @@ def test_requests_reach_the_server_as_they_were_sent() -> None:
                 assert read_response(client) == (200, b"")
             wait_until(lambda: came == sent, what=lambda: came)
             assert fleet.pinned == {}
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_client_that_finishes_behind_its_requests_gets_every_response(number: int) -> None:
+    """The server sees the FIN, and only then responds."""
+    requests = b"".join(Ask("c", each, "POST").raw() for each in range(number))
+    responses = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole" * number
+    came: list[bytes] = []
+
+    def answer(peer: Peer) -> None:
+        came.append(peer.read_all())
+        peer.send(responses)
+
+    with Served(answer) as backend, Fleet() as fleet:
+        fleet.balancer.reload(fleet.config(backends=[{"name": "raw", "address": str(backend)}]))
+        assert converse(fleet.address, requests, Finish()) == Heard(responses, End.FIN)
+        assert came == [requests]
