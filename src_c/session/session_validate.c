@@ -7,6 +7,7 @@
 #include "relay/path_splice.h"
 #include "session/deadline.h"
 #include "session/followed.h"
+#include "session/place.h"
 
 #ifdef LB_VALIDATE
 
@@ -76,21 +77,43 @@ static void validate_backend(const struct lb_session *session) {
     }
 }
 
-/* Between two requests a followed session holds no turn; every parked connection is one of its backend. */
+/* A parked connection is one of its backend and has no request. A session has at most one connection to each backend,
+ * and events of each are told apart. */
+static void validate_parked(const struct lb_session *session) {
+    const struct lb_followed *followed = session->followed;
+
+    LB_ASSERT_HOT(followed->n_parked <= LB_PARKED_MAX);
+    for (uint32_t i = 0; i < followed->n_parked; i++) {
+        const struct lb_parked *parked = &followed->parked[i];
+        LB_ASSERT_HOT(parked->side.fd >= 0 && parked->claim.has_backend && parked->claim.has_capacity);
+        LB_ASSERT_HOT(!parked->claim.busy && !parked->claim.turn_reserved);
+        LB_ASSERT_HOT(parked->serial != 0 && parked->serial != session->serial);
+        LB_ASSERT_HOT(!session->claim.has_backend || session->claim.backend != parked->claim.backend);
+        for (uint32_t j = 0; j < i; j++)
+            LB_ASSERT_HOT(followed->parked[j].serial != parked->serial &&
+                          followed->parked[j].claim.backend != parked->claim.backend);
+    }
+}
+
+/* Between two requests a followed session holds no turn. A request that has come waits only if the session waits. */
 static void validate_followed(const struct lb_session *session) {
     const struct lb_followed *followed = session->followed;
+    bool relays = session->state == LB_SESSION_RELAY;
 
     if (followed == NULL)
         return;
     LB_ASSERT_HOT(session->state != LB_SESSION_LINGER && followed->exchange.pin == L4LB_PIN_NONE);
-    LB_ASSERT_HOT(session->state != LB_SESSION_RELAY || !lb_followed_at_boundary(session) ||
+    LB_ASSERT_HOT(session->up.exchange == &followed->exchange && session->down.exchange == &followed->exchange);
+    LB_ASSERT_HOT(relays || (owns_nothing(&session->up) && owns_nothing(&session->down) && !session->claim.busy));
+    LB_ASSERT_HOT(session->state != LB_SESSION_KEPT || lb_followed_at_boundary(session));
+    LB_ASSERT_HOT(!relays || !lb_followed_at_boundary(session) ||
                   (!session->claim.busy && !session->claim.turn_reserved));
-    LB_ASSERT_HOT(session->state != LB_SESSION_RELAY ||
-                  session->claim.busy == (session->claim.has_capacity && lb_phase_busy(&session->phase)));
-    for (uint32_t i = 0; i < followed->n_parked; i++) {
-        LB_ASSERT_HOT(followed->parked[i].side.fd >= 0 && followed->parked[i].claim.has_capacity);
-        LB_ASSERT_HOT(!followed->parked[i].claim.busy && !followed->parked[i].claim.turn_reserved);
-    }
+    LB_ASSERT_HOT(!relays || session->claim.busy == (session->claim.has_capacity && lb_phase_busy(&session->phase)));
+    LB_ASSERT_HOT(!relays || session->down.finished ||
+                  lb_phase_busy(&session->phase) == (followed->exchange.n_outstanding > 0));
+    LB_ASSERT_HOT((!relays && session->state != LB_SESSION_KEPT) || !lb_place_is_due(session) || is_ready(session));
+    LB_ASSERT_HOT(followed->exchange.copy == NULL || followed->exchange.n_outstanding <= 1);
+    validate_parked(session);
 }
 
 void lb_session_validate(const struct lb_worker *worker, const struct lb_session *session) {

@@ -5,12 +5,13 @@
 
 #include "base/clock.h"
 #include "check.h"
+#include "session/followed.h"
 
 /* A session as it should be. */
 struct world {
     struct lb_runtime runtime;
     struct lb_worker worker;
-    struct lb_backend_shared backends[1];
+    struct lb_backend_shared backends[2];
     struct lb_end_model end_models[1];
     struct lb_session session;
 };
@@ -76,6 +77,56 @@ static void linger_with_a_buffer(struct world *world) {
     world->session.up.held = &buffer;
 }
 
+/* A followed session with a connection parked for another backend. */
+static struct lb_followed *follow(struct world *world) {
+    static struct lb_followed followed;
+    struct lb_session *session = &world->session;
+
+    lb_exchange_init(&followed.exchange, L4LB_RESEND_OFF);
+    followed.n_parked = 1;
+    followed.parked[0] = (struct lb_parked){.side.fd = 1,
+                                            .claim = {.backend = 1, .has_backend = true, .has_capacity = true},
+                                            .since_ms = START_MS,
+                                            .serial = 1};
+    session->serial = 2;
+    session->followed = &followed;
+    session->up.exchange = session->down.exchange = &followed.exchange;
+    session->phase.exact = true;
+    return &followed;
+}
+
+static void be_followed(struct world *world) { (void)follow(world); }
+
+static void reserve_a_turn_for_no_request(struct world *world) {
+    (void)follow(world);
+    world->session.claim.turn_reserved = true;
+}
+
+static void forget_an_outstanding_request(struct world *world) { follow(world)->exchange.n_outstanding = 1; }
+
+static void leave_a_request_unread(struct world *world) {
+    (void)follow(world);
+    world->session.client.can_read = true;
+}
+
+static void park_with_a_turn(struct world *world) { follow(world)->parked[0].claim.busy = true; }
+
+static void park_a_connection_to_the_current_backend(struct world *world) {
+    follow(world)->parked[0].claim.backend = world->session.claim.backend;
+}
+
+static void park_under_the_serial_of_the_current_connection(struct world *world) {
+    follow(world)->parked[0].serial = world->session.serial;
+}
+
+static void be_kept_in_a_request(struct world *world) {
+    (void)follow(world);
+    world->session.state = LB_SESSION_KEPT;
+    world->session.claim.has_backend = world->session.claim.has_capacity = false;
+    world->session.server.fd = -1;
+    world->session.followed->exchange.n_outstanding = 1;
+}
+
 static void *wait_for_a_signal(void *arg) {
     (void)pause();
     return arg;
@@ -104,7 +155,10 @@ static bool ends(void (*harm)(struct world *)) {
     return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
 }
 
-TEST(a_session_as_it_should_be_passes) { CHECK(!ends(none)); }
+TEST(a_session_as_it_should_be_passes) {
+    CHECK(!ends(none));
+    CHECK(!ends(be_followed));
+}
 
 TEST(a_session_that_breaks_a_promise_ends_the_process) {
     void (*const harms[])(struct world *) = {disarm,
@@ -116,6 +170,13 @@ TEST(a_session_that_breaks_a_promise_ends_the_process) {
                                              queue_with_capacity,
                                              be_ready_while_connecting,
                                              linger_with_a_buffer,
+                                             reserve_a_turn_for_no_request,
+                                             forget_an_outstanding_request,
+                                             leave_a_request_unread,
+                                             park_with_a_turn,
+                                             park_a_connection_to_the_current_backend,
+                                             park_under_the_serial_of_the_current_connection,
+                                             be_kept_in_a_request,
                                              belong_to_another_thread};
 
     for (size_t i = 0; i < sizeof harms / sizeof harms[0]; i++)
