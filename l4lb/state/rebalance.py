@@ -31,7 +31,7 @@ LASTING_MAX = 3600.0
 """The same after many efforts that did not even the pool."""
 
 TOLERANCE = 0.05
-"""A share that is larger by less than this is even enough."""
+"""A share that is off by less than this is even enough."""
 
 UNEVEN = 0.25
 """A share that is off by more than this, and by more than chance explains, makes its pool uneven."""
@@ -160,11 +160,15 @@ def _fair(shares: Mapping[str, Share]) -> dict[str, tuple[Share, float]]:
 
 
 def surplus(shares: Mapping[str, Share]) -> dict[str, int]:
-    """How many connections each backend has beyond its share, where that is more than TOLERANCE."""
+    """How many connections each backend has beyond its share, where it has more than TOLERANCE too many or another one
+    too few."""
+    fair = _fair(shares)
+    lacks = any(share.connections < math.floor(due * (1 - TOLERANCE)) for share, due in fair.values())
+    tolerance = 0.0 if lacks else TOLERANCE
     return {
-        name: share.connections - math.ceil(fair)
-        for name, (share, fair) in _fair(shares).items()
-        if share.connections > math.ceil(fair * (1 + TOLERANCE))
+        name: share.connections - math.ceil(due)
+        for name, (share, due) in fair.items()
+        if share.connections > math.ceil(due * (1 + tolerance))
     }
 
 

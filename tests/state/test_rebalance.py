@@ -74,6 +74,14 @@ def test_surplus_is_what_lies_beyond_the_share_by_weight() -> None:
     assert surplus({"a": Share(10, 1), "b": Share(10, 1)}) == {}
 
 
+def test_one_too_many_is_a_surplus_only_where_another_backend_has_too_few() -> None:
+    assert surplus({"a": Share(16, 1), "b": Share(16, 1), "c": Share(16, 1), "new": Share(12, 1)}) == dict.fromkeys(
+        "abc", 1
+    )
+    assert surplus({"a": Share(16, 1), "b": Share(15, 1), "c": Share(15, 1), "new": Share(14, 1)}) == {}
+    assert surplus({"a": Share(3, 1), "b": Share(3, 1), "c": Share(3, 1), "new": Share(1, 1)}) == {}
+
+
 @pytest.mark.parametrize("shares", [{}, {"a": Share(5, 0)}, {"a": Share(0, 1)}, {"only": Share(1000, 3)}])
 def test_there_is_no_surplus_where_no_other_backend_could_take_it(shares: dict[str, Share]) -> None:
     assert surplus(shares) == {}
