@@ -33,6 +33,7 @@ static struct lb_splice *splice_new(struct lb_relay_env *env) {
 
 void lb_path_splice_enter(struct lb_relay *relay, struct lb_side *source, struct lb_relay_env *env) {
     relay->full_reads = 0;
+    relay->read_most = LB_COPY_BYTES; /* without a pipe, the body is read on */
     if (env->pipes.max == 0)
         return;
     relay->splice = splice_new(env);

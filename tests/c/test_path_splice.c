@@ -217,4 +217,28 @@ TEST(after_a_long_body_little_of_the_next_one_is_copied_with_its_head) {
     lb_exchange_fini(&exchange);
 }
 
+TEST(a_body_that_finds_no_pipe_is_read_on_in_whole_reads) {
+    static const char head[] = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n";
+    enum { HEAD = sizeof head - 1, PART = 10000 };
+    static uint8_t got[HEAD + PART];
+    struct lb_exchange exchange;
+    struct line line;
+    bool moved = false;
+
+    line_init(&line);
+    lb_exchange_init(&exchange, L4LB_RESEND_OFF);
+    line.relay.exchange = &exchange;
+    pass_request(&line, head, 50000);
+    line.env.pipes.max = 0;
+    CHECK_EQ(send(line.from, head, HEAD, 0), HEAD);
+    CHECK_EQ(send(line.from, message, PART, 0), PART);
+    line.source.can_read = true;
+    (void)lb_relay_run(&line.relay, &line.source, &line.sink, &line.env, &moved);
+    CHECK_EQ(recv(line.to, got, sizeof got, 0), sizeof got);
+    CHECK_EQ(line.relay.path, L4LB_PATH_COPY);
+    CHECK_EQ(line.relay.read_most, LB_COPY_BYTES);
+    line_fini(&line);
+    lb_exchange_fini(&exchange);
+}
+
 TEST_MAIN()
