@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from l4lb.config import model
 from l4lb.config.messages import sentence
-from l4lb.config.rules import find_conflicts
+from l4lb.config.rules import Conflict, find_conflicts
 from l4lb.config.tree import path_part
 from l4lb.errors import ConfigError, Problem
 
@@ -52,4 +52,12 @@ def backend_problems(config: model.Config, name: str, backends: tuple[model.Back
     pools[name] = config.pools[name].model_copy(update={"backends": backends})
     # Networks and the other pools are unchanged and valid; checking them would take as long as reading the file.
     data = {"listeners": config.listeners, "pools": pools, "zones": dict.fromkeys(config.zones, ())}
-    return [conflict.message for conflict in find_conflicts(data)]
+    return [_said(conflict) for conflict in find_conflicts(data)]
+
+
+def _said(conflict: Conflict) -> str:
+    """The problem, behind its key if it is one of a backend."""
+    key = conflict.loc[-1]
+    return (
+        f"{key}: {conflict.message}" if "backends" in conflict.loc[:-1] and isinstance(key, str) else conflict.message
+    )

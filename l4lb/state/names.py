@@ -10,6 +10,9 @@ from l4lb.engine.api import EventKind, SessionRecord, SessionState, SlotKind
 from l4lb.state.state import State
 from l4lb.status import Session
 
+_WITHOUT_BACKEND = frozenset({SessionState.KEPT, SessionState.QUEUE})
+"""A session in these states has no backend connection, though it may have had one for an earlier request."""
+
 
 class _Name(NamedTuple):
     text: str
@@ -49,7 +52,7 @@ class Names:
 
     def _backend(self, record: SessionRecord) -> str | None:
         """The backend of a session. None if it has none now, or if the last one it had is gone."""
-        if record.backend is None or (record.state is SessionState.KEPT and record.event is not EventKind.CLOSE):
+        if record.backend is None or (record.state in _WITHOUT_BACKEND and record.event is not EventKind.CLOSE):
             return None
         found = self._names.get((SlotKind.BACKEND, record.backend))
         # A session without a backend connection does not hold the slot of its last one, which another may have by now.

@@ -111,6 +111,12 @@ def test_a_pool_has_room_for_so_many_and_the_file_for_more() -> None:
     assert edits.changed(NO_EDITS, file, state, ("app", "n1"), {"address": B})
 
 
+def test_what_contradicts_the_pool_is_refused_with_its_key() -> None:
+    with pytest.raises(ControlError, match="max_busy: auto holds requests back") as refused:
+        change(NO_EDITS, config(backend("a")), "a", max_busy="auto")
+    assert refused.value.status == 409
+
+
 def test_a_backend_reads_as_it_is_written() -> None:
     whole = backend("a", "unix:/run/x.sock", weight=0, max_connections=1, max_busy=2, tier=3, health={"port": 80})
     assert written(read_backend(whole)) == whole

@@ -28,12 +28,15 @@ def test_session_that_reached_no_backend_names_none() -> None:
 
 
 @pytest.mark.parametrize("event", [None, EventKind.INTERVAL, EventKind.CLOSE])
-def test_a_kept_session_names_its_last_backend_when_it_ends(event: EventKind | None) -> None:
-    state = merged(config(A))
+@pytest.mark.parametrize("state", [SessionState.KEPT, SessionState.QUEUE])
+def test_a_session_that_has_no_backend_now_names_its_last_one_when_it_ends(
+    event: EventKind | None, state: SessionState
+) -> None:
+    known = merged(config(A))
     names = Names()
-    names.learn(state)
-    kept = record(state=SessionState.KEPT, event=event, backend=state.pools["app"].backends[A].slot)
-    assert names.session(kept).backend == (A if event is EventKind.CLOSE else None)
+    names.learn(known)
+    session = record(state=state, event=event, backend=known.pools["app"].backends[A].slot)
+    assert names.session(session).backend == (A if event is EventKind.CLOSE else None)
 
 
 def test_a_session_does_not_name_a_backend_that_has_the_slot_of_its_last_one() -> None:
