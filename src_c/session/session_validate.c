@@ -31,6 +31,8 @@ static void validate_timer(const struct lb_worker *worker, const struct lb_sessi
     next = lb_deadline_next(worker, session);
     if (next.kind == LB_DUE_DRAIN && was_just_drained(worker, session))
         return;
+    if (next.kind == LB_DUE_DETACH && next.at_ms == 0) /* likewise, of any of its backends */
+        return;
     /* What the model learnt from other sessions may make this one due at once. It closes within this time. */
     if (next.kind == LB_DUE_DRAIN)
         next.at_ms = LB_MAX(next.at_ms, session->last_ns / LB_NS_PER_MS + LB_DRAIN_DOUBT_MS);

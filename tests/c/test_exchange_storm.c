@@ -6,246 +6,24 @@
  */
 #include <errno.h>
 
-#include "base/base.h"
 #include "base/bounds.h"
 #include "check.h"
-#include "exchange_clients.h"
-#include "exchange_message.h"
-#include "exchange_servers.h"
+#include "exchange_world.h"
 #include "l4lb.h"
 #include "sockets.h"
 #include "storm.h"
 #include "until.h"
 
 enum {
-    WORKERS = 3,
-    POOLS = 5,
-    MEMBERS = 5,
-    N_CALM = 2,
     AT_ONCE = 120,
     SESSIONS_MAX = 200,
-    SLOTS_SEEN = 4096,
     LISTED_MAX = 2 * SESSIONS_MAX,
     ASK_MS = 10000,
     TICK_MS = 3,
-    KEEPALIVE_MAX_MS = 200,
 };
-
-/* ---- what is configured ------------------------------------------------------------------------------------------ */
-
-static const struct exchange_door kinds_of_clients[POOLS] = {
-    {.calm = true, .pipelines = true}, {.calm = true}, {.calm = false}, {.calm = false}, {.confuses = true}};
-
-static const enum exchange_kind kinds_of_servers[POOLS][MEMBERS] = {
-    {EXCHANGE_KEEPS, EXCHANGE_KEEPS, EXCHANGE_TRICKLES, EXCHANGE_KEEPS, EXCHANGE_TRICKLES},
-    {EXCHANGE_CLOSES, EXCHANGE_CLOSES, EXCHANGE_CLOSES, EXCHANGE_KEEPS, EXCHANGE_CLOSES},
-    {EXCHANGE_KEEPS, EXCHANGE_CLOSES, EXCHANGE_BREAKS, EXCHANGE_REFUSES, EXCHANGE_HURRIES},
-    {EXCHANGE_CLOSES, EXCHANGE_STRAYS, EXCHANGE_BREAKS, EXCHANGE_IS_SILENT, EXCHANGE_HURRIES},
-    {EXCHANGE_CONFUSES, EXCHANGE_KEEPS, EXCHANGE_CONFUSES, EXCHANGE_REFUSES, EXCHANGE_CLOSES}};
-
-/* The pools whose servers get a PROXY header, and the one where requests that are no more followed share backends. */
-static const bool takes_proxy[POOLS] = {true, false, false, true, false};
-enum { STICKY = 2, CONFUSED = 4 };
-
-struct member {
-    bool there;
-    bool usable;
-    uint32_t slot;
-    uint32_t weight, connections_max, busy_max, cold_busy_max, tier;
-    uint32_t allowed;   /* requests that it may have while workers use older limits */
-    uint32_t connected; /* connections, likewise */
-    char name[16];
-};
-
-struct pool {
-    struct l4lb_pool_config config;
-    struct member members[MEMBERS];
-    uint32_t listener;
-    int fds[WORKERS];
-    struct sockaddr_in address;
-};
-
-/* What adds up over all sessions, or over all backends that a pool ever had. */
-struct account {
-    uint64_t bytes_in, bytes_out, turns, moves, resends, pinned, requests, closes;
-};
-
-/* A slot that no configuration mentions any more. */
-struct leaver {
-    uint32_t slot;
-    unsigned pool, server;
-};
-
-static struct world {
-    char name[48];
-    struct check_random random;
-    struct l4lb_engine *engine;
-    struct exchange_servers *servers;
-    struct exchange_clients *clients;
-    struct pool pools[POOLS];
-    struct leaver leavers[SLOTS_SEEN];
-    uint32_t n_leavers, n_names;
-    struct account of_sessions[POOLS], of_backends[POOLS];
-    uint64_t publications, killed;
-    bool leaving; /* the balancer may close any client between two requests */
-} world;
 
 static const struct l4lb_options options = {
     .n_workers = WORKERS, .sessions_max = SESSIONS_MAX, .pipes_max = 8, .pipe_bytes = 65536, .events_cap = 1 << 14};
-
-static uint32_t below(uint32_t n) { return check_random_below(&world.random, n); }
-static bool chance(uint32_t percent) { return below(100) < percent; }
-static uint32_t between(uint32_t low, uint32_t high) { return low + below(high - low + 1); }
-
-/* Zero, which means off, or a number in between. */
-static uint32_t maybe(uint32_t percent, uint32_t low, uint32_t high) {
-    return chance(percent) ? between(low, high) : 0;
-}
-
-static uint32_t limit(uint32_t max) { return max == 0 ? UINT32_MAX : max; }
-
-static uint32_t server_of(unsigned pool, unsigned member) { return pool * MEMBERS + member; }
-
-static uint32_t take_slot(enum l4lb_slot_kind kind) {
-    int slot = l4lb_slot_take(world.engine, kind);
-
-    CHECK(slot >= 0);
-    return (uint32_t)slot;
-}
-
-/* ---- changes ----------------------------------------------------------------------------------------------------- */
-
-static void allow(unsigned pool, unsigned at, uint32_t n) {
-    world.pools[pool].members[at].allowed = n;
-    exchange_servers_allow(world.servers, server_of(pool, at), pool == CONFUSED ? UINT32_MAX : n);
-}
-
-/* The first member of a calm pool always takes requests. */
-static void change_member(unsigned pool, unsigned at) {
-    struct member *member = &world.pools[pool].members[at];
-    bool calm = pool < N_CALM;
-
-    member->weight = calm && at == 0 ? between(1, 9) : maybe(90, 1, 9);
-    member->usable = (calm && at == 0) || chance(80);
-    member->connections_max = maybe(30, 1, 6);
-    member->busy_max = maybe(70, 1, 3);
-    member->cold_busy_max = maybe(50, 1, 2);
-    member->tier = maybe(20, 1, 2);
-    member->connected = LB_MAX(member->connected, limit(member->connections_max));
-    allow(pool, at, LB_MAX(member->allowed, limit(member->busy_max)));
-}
-
-/* Requests of the member before it, on the same server, go on. */
-static void add_member(unsigned pool, unsigned at) {
-    struct member *member = &world.pools[pool].members[at];
-
-    *member = (struct member){.there = true, .slot = take_slot(L4LB_SLOT_BACKEND)};
-    (void)snprintf(member->name, sizeof member->name, "b%u", world.n_names++);
-    change_member(pool, at);
-    allow(pool, at, UINT32_MAX);
-}
-
-static void remove_member(unsigned pool, unsigned at) {
-    struct member *member = &world.pools[pool].members[at];
-
-    member->there = false;
-    CHECK(world.n_leavers < SLOTS_SEEN);
-    world.leavers[world.n_leavers++] =
-        (struct leaver){.slot = member->slot, .pool = pool, .server = server_of(pool, at)};
-}
-
-static void change_pool(unsigned at) {
-    struct l4lb_pool_config *config = &world.pools[at].config;
-    uint32_t slot = config->slot;
-    bool calm = at < N_CALM;
-
-    *config = (struct l4lb_pool_config){
-        .slot = slot,
-        .protocol = calm || chance(90) ? L4LB_PROTOCOL_HTTP1 : L4LB_PROTOCOL_TCP,
-        .resend = calm ? L4LB_RESEND_IDEMPOTENT : (enum l4lb_resend)below(L4LB_RESEND_ALL + 1),
-        .balance = (enum l4lb_balance)below(L4LB_N_BALANCE),
-        .table_size = chance(50) ? 251 : 1009,
-        .max_load = maybe(50, 101, 200),
-        .hash_key = chance(50) ? L4LB_HASH_SOURCE_IP_PORT : L4LB_HASH_SOURCE_IP,
-        .retries = calm ? 3 : below(4),
-        .send_proxy = takes_proxy[at] ? L4LB_SEND_PROXY_V2 : L4LB_SEND_PROXY_OFF,
-        .connect_ms = calm ? 60000 : between(50, 250),
-        .timeouts.idle_ms = calm ? 60000 : between(200, 900),
-        .timeouts.half_close_ms = calm ? 60000 : between(50, 300),
-        .timeouts.backend_keepalive_ms = between(1, KEEPALIVE_MAX_MS),
-        .queue_size = calm ? 1000 : maybe(70, 1, 8),
-        .queue_ms = calm ? 60000 : between(10, 200),
-        .sticky_entries = at == STICKY ? between(1, 8) : 0,
-        .sticky_ttl_ms = between(10, 300),
-    };
-    if (calm)
-        return;
-    config->lifetime_ms = maybe(20, 100, 1500);
-    config->timeouts.first_byte_ms = maybe(30, 50, 300);
-    config->timeouts.response_ms = maybe(30, 50, 300);
-    config->timeouts.stream_gap_ms = maybe(30, 50, 300);
-    config->timeouts.keepalive_ms = maybe(30, 50, 300);
-    config->abort_on_close = chance(30);
-}
-
-static void publish(void) {
-    struct l4lb_backend_config backends[POOLS][MEMBERS];
-    struct l4lb_pool_config pools[POOLS];
-    struct l4lb_listener_config listeners[POOLS];
-    struct l4lb_config config = {.listeners = listeners,
-                                 .n_listeners = POOLS,
-                                 .pools = pools,
-                                 .n_pools = POOLS,
-                                 .events = L4LB_EVENT_OPEN | L4LB_EVENT_CLOSE | L4LB_EVENT_REQUEST |
-                                           (chance(30) ? L4LB_EVENT_INTERVAL : 0),
-                                 .interval_ms = maybe(50, 5, 50)};
-
-    for (unsigned i = 0; i < POOLS; i++) {
-        pools[i] = world.pools[i].config;
-        pools[i].backends = backends[i];
-        for (unsigned j = 0; j < MEMBERS; j++) {
-            const struct member *member = &world.pools[i].members[j];
-            const struct sockaddr_in *address = exchange_servers_address(world.servers, server_of(i, j));
-            if (member->there)
-                backends[i][pools[i].n_backends++] =
-                    (struct l4lb_backend_config){.slot = member->slot,
-                                                 .weight = member->weight,
-                                                 .connections_max = member->connections_max,
-                                                 .busy_max = member->busy_max,
-                                                 .cold_busy_max = member->cold_busy_max,
-                                                 .usable = member->usable,
-                                                 .tier = member->tier,
-                                                 .name = member->name,
-                                                 .address = (const struct sockaddr *)address,
-                                                 .address_len = sizeof *address};
-        }
-        listeners[i] = (struct l4lb_listener_config){
-            .slot = world.pools[i].listener, .pool = i, .fds = world.pools[i].fds, .n_binds = 1};
-    }
-    CHECK_OK(l4lb_publish(world.engine, &config));
-    world.publications++;
-}
-
-static void change_something(void) {
-    unsigned pool = below(POOLS), at = below(MEMBERS);
-    const struct member *member = &world.pools[pool].members[at];
-
-    switch (below(6)) {
-    case 0:
-        change_pool(pool);
-        break;
-    case 1: /* a backend comes or goes; the first stays */
-        if (!member->there)
-            add_member(pool, at);
-        else if (at > 0)
-            remove_member(pool, at);
-        break;
-    default:
-        if (member->there)
-            change_member(pool, at);
-    }
-    publish();
-}
 
 /* ---- what is seen ------------------------------------------------------------------------------------------------ */
 
@@ -352,7 +130,7 @@ static void tighten_limits(const struct l4lb_session_record *records, size_t n) 
             const struct member *member = &world.pools[i].members[j];
             if (member->there && !has_leaver(server_of(i, j)) &&
                 backend_stats(member->slot).busy <= limit(member->busy_max))
-                allow(i, j, limit(member->busy_max));
+                exchange_world_allow(i, j, limit(member->busy_max));
         }
     }
 }
@@ -474,7 +252,7 @@ static void settle_books(const struct exchange_tally *tally) {
         for (unsigned j = 0; j < MEMBERS; j++) {
             received += exchange_servers_received(world.servers, server_of(i, j));
             if (world.pools[i].members[j].there)
-                remove_member(i, j);
+                exchange_world_remove(i, j);
         }
         CHECK_EQ(stats.queued, 0);
         CHECK_EQ(stats.moves_total, of_sessions->moves);
@@ -523,7 +301,6 @@ static bool connections_are_listed(void) {
 /* ---- the storm --------------------------------------------------------------------------------------------------- */
 
 static void begin(uint64_t seed) {
-    struct exchange_server servers[POOLS * MEMBERS];
     struct exchange_door doors[POOLS];
 
     memset(&world, 0, sizeof world);
@@ -531,25 +308,9 @@ static void begin(uint64_t seed) {
     check_running = world.name;
     world.random = (struct check_random){seed};
     CHECK_OK(l4lb_engine_new(&options, &world.engine));
-    for (unsigned i = 0; i < POOLS * MEMBERS; i++)
-        servers[i] = (struct exchange_server){.kind = kinds_of_servers[i / MEMBERS][i % MEMBERS],
-                                              .takes_proxy = takes_proxy[i / MEMBERS]};
-    world.servers = exchange_servers_start(world.name, seed + 1000, servers, POOLS * MEMBERS);
-    for (unsigned i = 0; i < POOLS; i++) {
-        struct pool *pool = &world.pools[i];
-        pool->config.slot = take_slot(L4LB_SLOT_POOL);
-        pool->listener = take_slot(L4LB_SLOT_LISTENER);
-        pool->address = loopback();
-        for (int j = 0; j < WORKERS; j++)
-            pool->fds[j] = listen_at(&pool->address, SOCK_NONBLOCK);
-        change_pool(i);
-        for (unsigned j = 0; j < MEMBERS - 1; j++)
-            add_member(i, j);
-        doors[i] = kinds_of_clients[i];
-        doors[i].address = pool->address;
-    }
+    exchange_world_build(seed + 1000, doors);
     world.clients = exchange_clients_start(world.name, seed + 2000, AT_ONCE, doors, POOLS);
-    publish();
+    exchange_world_publish();
     CHECK_OK(l4lb_engine_start(world.engine));
     exchange_clients_pace(world.clients, EXCHANGE_COMES);
 }
@@ -562,7 +323,7 @@ static void rage(uint64_t ms) {
         (void)CHECK_SYS(poll(&event, 1, TICK_MS));
         take_events();
         if (chance(20))
-            change_something();
+            exchange_world_change();
         if (chance(20))
             trouble_a_backend();
         if (chance(40))
