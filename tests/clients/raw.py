@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import select
 from dataclasses import dataclass
 
 from tests.helpers.peers import Address, End, Peer, connect
-from tests.helpers.waiting import observe
+from tests.helpers.waiting import DEADLINE, observe
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,20 @@ def converse(address: Address, *steps: Step) -> Heard:
                 case Finish():
                     peer.finish()
                 case _:
-                    peer.send(step)
+                    _send(peer, step, heard)
         return Heard(*_rest(peer, heard))
+
+
+def _send(peer: Peer, data: bytes, heard: bytearray) -> None:
+    """Send all of it, and read meanwhile: a server may not take more until its responses are read."""
+    left = memoryview(data)
+    while left:
+        readable, writable, _ = select.select([peer.sock], [peer.sock], [], DEADLINE)
+        assert readable or writable, f"{len(left)} bytes are not taken"
+        if readable:
+            heard += peer.sock.recv(1 << 16)
+        if writable:
+            left = left[peer.sock.send(left[: 1 << 16]) :]
 
 
 def _rest(peer: Peer, heard: bytearray) -> tuple[bytes, End]:

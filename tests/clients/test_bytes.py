@@ -53,6 +53,28 @@ def head_of(ask: Ask, *fields: str) -> bytes:
 SMALL, UPLOAD = Ask("c", 1), Ask("c", 1, "POST", size=2 * MIB)
 PIPELINE = b"".join(Ask("c", number, "POST" if number % 2 else "GET").raw() for number in range(1, 6))
 
+BULK = [
+    Ask("c", number, method, path, size)
+    for number, (method, path, size) in enumerate(
+        [
+            ("GET", "/echo", 5 * MIB),
+            ("GET", "/echo", 5 * MIB),
+            ("POST", "/echo", 3 * MIB),
+            ("GET", "/echo", 600),
+            ("POST", "/chunked", 2 * MIB),
+            ("GET", "/echo", 32 * 1024),
+            ("POST", "/echo", 4 * MIB + 1),
+            ("GET", "/chunked", 3 * MIB),
+            ("GET", "/echo", 65_537),
+        ],
+        start=1,
+    )
+]
+"""Bodies that are copied and such that are spliced, one behind the other."""
+
+STREAM = b"".join(ask.raw() for ask in BULK)
+PIECES = [STREAM[start : start + 77_777] for start in range(0, len(STREAM), 77_777)]
+
 CASES: dict[str, Case] = {
     "one after another": Case((SMALL.raw(), Wait(SMALL.filler), Ask("c", 2).raw(), Wait(Ask("c", 2).filler), LAST)),
     "nothing": Case((Ask("c", 1, "POST", size=0).raw(), Wait(b'"number": 1}\n'), LAST)),
@@ -77,6 +99,9 @@ CASES: dict[str, Case] = {
         (SMALL.raw("Connection: keep-alive", version="1.0"), Wait(SMALL.filler), LAST), kinds=("aiohttp",)
     ),
     "pipeline": Case((PIPELINE + LAST,)),
+    "bulk": Case((*(step for ask in BULK for step in (ask.raw(), Wait(ask.filler[-20:]))), LAST)),
+    "bulk in a pipeline": Case((b"".join(ask.raw() for ask in BULK) + LAST,)),
+    "bulk in a pipeline, in pieces": Case((*PIECES, LAST)),
     "byte by byte": Case((Slowly(PIPELINE + LAST),)),
     "empty lines": Case((b"\r\n" + SMALL.raw(), Wait(SMALL.filler), b"\r\n" + LAST), kinds=("httptools", "aiohttp")),
     "leave to send": Case((head_of(UPLOAD, "Expect: 100-continue"), Wait(b"100 "), UPLOAD.filler, LAST)),
