@@ -266,7 +266,7 @@ static enum lb_connect wait_in_line(struct lb_worker *worker, struct lb_session 
         lb_queue_return(queue, &session->waiting);
     } else {
         /* The client's end may have been reported before the session was queued. */
-        if (session->client.error || has_nothing_to_ask(session))
+        if (session->client.error || has_given_up(session, pool) || has_nothing_to_ask(session))
             return fail_with(session, L4LB_CLOSE_CLIENT_ABORT_QUEUE);
         if (!lb_queue_enter(queue, &session->waiting, &worker->cross.mailbox, pool->config.queue_size))
             return fail_with(session, L4LB_CLOSE_QUEUE_FULL);
@@ -321,7 +321,8 @@ enum lb_connect lb_connect_next(struct lb_worker *worker, struct lb_session *ses
     LB_OWNER(worker);
     if (session->followed != NULL)
         lb_parked_close_due(worker, session);
-    if (has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)))
+    /* One with a backend connection at hand may have sent its last request, and wait for the response. */
+    if (has_given_up(session, lb_snapshot_pool(worker->snapshot, session->pool)) && session->state != LB_SESSION_RELAY)
         return fail_with(session, session->state == LB_SESSION_QUEUE ? L4LB_CLOSE_CLIENT_ABORT_QUEUE
                                                                      : L4LB_CLOSE_CLIENT_ABORT_CONNECT);
     for (;;) {

@@ -165,4 +165,23 @@ TEST(a_client_of_a_pool_that_was_removed_is_closed_between_requests) {
     finish(&balancer, client);
 }
 
+TEST(a_last_request_is_served_over_the_connection_at_hand_even_where_a_fin_means_that_the_client_left) {
+    static const char last[] = "GET /last HTTP/1.1\r\nHost: x\r\n\r\n";
+    static struct balancer balancer;
+    int client, server;
+
+    follow(&balancer);
+    balancer.pool.abort_on_close = true;
+    only(&balancer, 0);
+    client = in_flight(&balancer, &server);
+    respond(server, client);
+    /* Both in one segment. */
+    CHECK_EQ(send(client, last, strlen(last), MSG_MORE), strlen(last));
+    (void)CHECK_SYS(shutdown(client, SHUT_WR));
+    hear(server, last);
+    respond(server, client);
+    (void)close(server);
+    finish(&balancer, client);
+}
+
 TEST_MAIN()
