@@ -11,7 +11,7 @@ from tests.clients.clients import Walk, crowd, opened
 from tests.clients.fleet import Fleet
 from tests.helpers.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 KINDS = ("httptools", "h11", "aiohttp")
 

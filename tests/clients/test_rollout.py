@@ -13,7 +13,7 @@ from tests.clients.messages import Ask
 from tests.clients.programs import Curl, Wrk
 from tests.helpers.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 KINDS = ("httptools", "h11", "aiohttp")
 UNTIL_SERVER = {"timeouts": {"backend_keepalive": "10m"}}
