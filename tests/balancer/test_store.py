@@ -157,6 +157,7 @@ def test_a_balancer_names_sessions_first_and_publishes_last() -> None:
                 "options of sockets",
                 "unused sockets",
                 "scrapes and agents",
+                "limits",
                 "passive health",
                 "health checks",
                 "pool changes",
