@@ -18,7 +18,7 @@ from bench.shared.children import MESSAGE_SECONDS, child, receive
 from bench.shared.places import free_port
 from bench.shared.processes import BenchError
 
-SAMPLE_SECONDS = 0.1
+SAMPLE_SECONDS = 0.25
 LEAD_SECONDS = 0.5
 """From "go" to the first request: all processes have read it by then."""
 ANNOUNCE_SECONDS = 0.2
