@@ -59,9 +59,12 @@ static bool can_take(const struct lb_balance_request *request, const struct lb_b
     return is_candidate(request, backend) && lb_algorithm_has_capacity(request, backend);
 }
 
+/* Where each request is placed, a connection is no load in itself. */
+static bool is_placed_by_request(const struct lb_pool *pool) { return pool->config.protocol == L4LB_PROTOCOL_HTTP1; }
+
 /* Reserve what the request needs of the backend, exactly, or nothing. */
-static bool reserve(const struct lb_pool *pool, const struct lb_balance_request *request,
-                    const struct lb_backend *backend) {
+static bool reserve_capacity(const struct lb_pool *pool, const struct lb_balance_request *request,
+                             const struct lb_backend *backend) {
     bool held = is_held(request, backend);
 
     if (!held && !lb_capacity_reserve(&backend->shared->connections, backend->connections_max))
@@ -76,12 +79,29 @@ static bool reserve(const struct lb_pool *pool, const struct lb_balance_request 
     return false;
 }
 
+static bool reserve(const struct lb_pool *pool, const struct lb_balance_request *request,
+                    const struct lb_backend *backend) {
+    if (!reserve_capacity(pool, request, backend))
+        return false;
+    if (is_placed_by_request(pool))
+        atomic_store_explicit(&backend->shared->placed_ms, request->now_ms, memory_order_relaxed);
+    return true;
+}
+
 bool lb_algorithm_reserve(const struct lb_pool *pool, const struct lb_balance_request *request,
                           const struct lb_backend *backend) {
     return can_take(request, backend) && reserve(pool, request, backend);
 }
 
 /* ---- loads ------------------------------------------------------------------------------------------------------- */
+
+/* What breaks ties. A backend that had no request for long is the further along with those it has, so the next one
+ * waits less there. Connections would say the opposite: they are fewest where requests are slow to end, or stuck. */
+static uint64_t second_load(const struct lb_pool *pool, const struct lb_backend *backend, uint64_t now_ms) {
+    uint64_t placed_ms = atomic_load_explicit(&backend->shared->placed_ms, memory_order_relaxed);
+
+    return is_placed_by_request(pool) ? UINT32_MAX / (now_ms - LB_MIN(now_ms, placed_ms) + 1) : connections(backend);
+}
 
 /* Without a measurement the first turn is free; a second one waits for the result of the first. */
 static uint64_t latency_cost(const struct lb_backend *backend, uint64_t now_ms, uint32_t more) {
@@ -94,19 +114,13 @@ static uint64_t latency_cost(const struct lb_backend *backend, uint64_t now_ms, 
 
 static struct lb_load load_latency(const struct lb_pool *pool, const struct lb_backend *backend, uint64_t now_ms,
                                    uint32_t more) {
-    (void)pool;
-    return (struct lb_load){.first = latency_cost(backend, now_ms, more), .second = connections(backend)};
+    return (struct lb_load){.first = latency_cost(backend, now_ms, more), .second = second_load(pool, backend, now_ms)};
 }
 
 static struct lb_load load_busy(const struct lb_pool *pool, const struct lb_backend *backend, uint64_t now_ms,
                                 uint32_t more) {
-    (void)pool;
-    (void)now_ms;
-    return (struct lb_load){.first = (uint64_t)turns(backend) + more, .second = connections(backend)};
+    return (struct lb_load){.first = (uint64_t)turns(backend) + more, .second = second_load(pool, backend, now_ms)};
 }
-
-/* Where each request is placed, a connection is no load in itself. */
-static bool is_placed_by_request(const struct lb_pool *pool) { return pool->config.protocol == L4LB_PROTOCOL_HTTP1; }
 
 static struct lb_load load_connections(const struct lb_pool *pool, const struct lb_backend *backend, uint64_t now_ms,
                                        uint32_t more) {

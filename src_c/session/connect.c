@@ -81,13 +81,13 @@ static int choose(struct lb_worker *worker, struct lb_session *session, const st
                                          .last_tried = session->claim.backend};
     int at;
 
+    request.now_ms = worker->now_ms;
     if (session->followed != NULL)
         note_held(session, &request);
     at = choose_bound(worker, session, pool, &request);
     if (at >= 0)
         return at;
     request.held_only = is_held_only(worker, session->followed);
-    request.now_ms = worker->now_ms;
     request.hash = hash_of_client(session, pool);
     request.zone = lb_snapshot_zone(worker->snapshot, pool, &session->peer);
     memcpy(request.tried, session->tried, sizeof request.tried);

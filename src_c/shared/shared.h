@@ -33,6 +33,7 @@ struct lb_backend_shared {
     atomic_uint drain_spread_ms;  /* the time over which their closing is spread */
     atomic_uint generation;       /* changes whenever the slot is taken */
     atomic_uint cold_left;        /* complete responses until it is no longer cold */
+    _Atomic uint64_t placed_ms;   /* when its latest request was placed (CLOCK_MONOTONIC), where requests are placed */
 };
 
 struct lb_listener_shared {

@@ -90,7 +90,7 @@ TEST(of_backends_that_differ_in_weight_the_least_loaded_after_the_request_gets_i
     world_fini(&world);
 }
 
-TEST(where_requests_are_placed_connections_only_break_ties) {
+TEST(where_requests_are_placed_connections_are_no_load) {
     static struct world world;
     struct lb_balance_request request;
 
@@ -102,12 +102,50 @@ TEST(where_requests_are_placed_connections_only_break_ties) {
     request = one_more(&world, 0);
     CHECK_EQ(pick_request(&world, &request), 0);
     set_turns(&world, 0, 1);
-    CHECK_EQ(pick_request(&world, &request), 2);
     set_turns(&world, 2, 1);
+    CHECK_EQ(pick_request(&world, &request), 1);
     CHECK_EQ(pick_for(&world, 1), 1);
     world.protocol = L4LB_PROTOCOL_TCP;
     publish(&world, L4LB_LEAST_CONNECTIONS, 3);
     CHECK_EQ(pick_for(&world, 1), 2);
+    world_fini(&world);
+}
+
+TEST(of_backends_with_as_many_turns_the_one_without_a_request_for_longest_gets_it) {
+    static const enum l4lb_balance balances[] = {L4LB_LEAST_CONNECTIONS, L4LB_LEAST_BUSY};
+
+    for (size_t b = 0; b < sizeof balances / sizeof balances[0]; b++) {
+        static struct world world;
+        struct lb_balance_request request;
+        follow(&world, 4);
+        publish(&world, balances[b], 4);
+        request = one_more(&world, 0);
+        set_turns(&world, 0, 9);
+        for (size_t i = 1; i < 4; i++) {
+            set_turns(&world, i, 2);
+            atomic_store(&shared(&world, i)->placed_ms, 100 * i);
+        }
+        /* Each pick gives its turn back, but is remembered. */
+        for (uint64_t now = 1000; now < 1100; now++) {
+            request.now_ms = now;
+            CHECK_EQ(pick_request(&world, &request), 1 + (int)((now - 1000) % 3));
+        }
+        world_fini(&world);
+    }
+}
+
+TEST(backends_without_turns_share_requests_by_weight) {
+    static struct world world;
+    struct lb_balance_request request = {.n_held = 0};
+    int got[2] = {0};
+
+    follow(&world, 2);
+    world.backends[0].weight = 3;
+    publish(&world, L4LB_LEAST_BUSY, 2);
+    for (request.now_ms = 1000; request.now_ms < 41000; request.now_ms += 100)
+        got[quiet(&world, lb_balance_pick(world.pool, &request, &world.rng))]++;
+    CHECK(got[0] >= 280 && got[0] <= 320);
+    CHECK_EQ(got[0] + got[1], 400);
     world_fini(&world);
 }
 
@@ -230,7 +268,8 @@ TEST(a_request_of_zeros_has_no_current_backend) {
     follow(&world, 2);
     world.backends[0].slot = 0;
     publish(&world, L4LB_LEAST_BUSY, 2);
-    atomic_store(&shared(&world, 0)->connections, 9);
+    atomic_store(&shared(&world, 0)->placed_ms, 1);
+    request.now_ms = 1;
     CHECK_EQ(quiet(&world, lb_balance_pick(world.pool, &request, &world.rng)), 1);
     request.has_current = true;
     CHECK_EQ(quiet(&world, lb_balance_pick(world.pool, &request, &world.rng)), 0);
