@@ -5,16 +5,19 @@
  *   round_robin        the group's smooth weighted sequence, one shared cursor
  *   least_connections  fewest connections per weight; tied backends alternate in proportion to weight. In a pool that
  *                      follows HTTP/1, the same as least_busy
- *   least_busy         fewest turns in flight per weight, then fewest connections or, in a pool that follows HTTP/1,
- * the longest time per weight since its latest request. A new session counts as a turn until its first request is
- * overdue, so that a burst of sessions does not go to one backend least_latency      shortest recent time to a first
- * byte, times turns in flight, per weight. A backend without a measurement gets one turn to be measured by random
- * weighted power_of_two       the less busy of two weighted random draws (Mitzenmacher 2001) maglev             the
- * hash of the client's key decides by the group's table. If that backend has no capacity, or already has max_load of
- * its share of the group, the hash is stepped on, so that the keys that move spread over all others (Mirrokni, Thorup,
- * Zadimoghaddam 2018; arXiv 1908.08762). If all are over their bound, the least loaded backend gets the session. The
- * bound counts connections or, in a pool that follows HTTP/1, turns in flight first              the first in the list
- * with capacity
+ *   least_busy         fewest turns in flight per weight, then fewest connections. In a pool that follows HTTP/1, then
+ *                      the longest time per weight since its latest request. A new session counts as a turn until its
+ *                      first request is overdue, so that a burst of sessions does not go to one backend
+ *   least_latency      shortest recent time to a first byte, times turns in flight, per weight. A backend without a
+ *                      measurement gets one turn to be measured by
+ *   random             weighted
+ *   power_of_two       the less busy of two weighted random draws (Mitzenmacher 2001)
+ *   maglev             the hash of the client's key decides by the group's table. If that backend has no capacity, or
+ *                      already has max_load of its share of the group, the hash is stepped on, so that the keys that
+ *                      move spread over all others (Mirrokni, Thorup, Zadimoghaddam 2018; arXiv 1908.08762). If all are
+ *                      over their bound, the least loaded backend gets the session. The bound counts connections or, in
+ *                      a pool that follows HTTP/1, turns in flight
+ *   first              the first in the list with capacity
  *
  * One more request of a session is picked for like a new session, and then the pick is compared with the current
  * backend. The request moves only if the pick, with this request, would have no more turns per weight than the current
