@@ -96,5 +96,5 @@ def test_timeout_has_a_reason_of_its_own_in_the_log(
 
 
 def test_every_timeout_of_a_session_is_tried() -> None:
-    """`connect` ends an attempt, `hello` a wait for a name, and neither a session."""
-    assert {timeout for timeout, *_ in CASES} == set(Timeouts.model_fields) - {"connect", "hello"}
+    """`connect`, `hello` and `backend_keepalive` end attempts, waits and backend connections, not sessions."""
+    assert {timeout for timeout, *_ in CASES} == set(Timeouts.model_fields) - {"connect", "hello", "backend_keepalive"}
