@@ -47,7 +47,7 @@ PARTS = {
     "l4lb.health.scheduler:Scheduler._observe": "the result of a health check of ('main'",
     "l4lb.balancer.weight_controller:WeightController._ask": "agent check of ('main'",
     "l4lb.balancer.weight_controller:WeightController._scrape": "scrape of ('main'",
-    "l4lb.balancer.weight_controller:step": "unexpected error in weights",
+    "l4lb.balancer.weight_controller:step": "unexpected error in",
     "l4lb.admin.views:status_view": "the admin request GET /api/v1/status failed",
     "l4lb.admin.metrics:render": "the admin request GET /metrics failed",
     "l4lb.observe.access:format_json": "unexpected error in writing to",

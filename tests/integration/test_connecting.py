@@ -65,6 +65,7 @@ def test_a_question_that_ends_with_a_fin_waits_in_the_queue_by_default(balance: 
     client, server = scene.pair(backend)
     finished = asked(scene)
     finished.finish()
+    wait_until(lambda: scene.pool_status()["queued"] == 1)
     stays = asked(scene)
     wait_until(lambda: scene.pool_status()["queued"] == 2)
     client.close()
