@@ -44,8 +44,7 @@ enum lb_connect lb_place_request(struct lb_worker *worker, struct lb_session *se
 
 /* ---- a boundary -------------------------------------------------------------------------------------------------- */
 
-void lb_place_detach(struct lb_worker *worker, struct lb_session *session) {
-    LB_OWNER(worker);
+static void close_current(struct lb_worker *worker, struct lb_session *session) {
     lb_relay_restart(&session->up, &worker->relay_env);
     lb_relay_restart(&session->down, &worker->relay_env);
     lb_side_close(&session->server, false);
@@ -53,6 +52,11 @@ void lb_place_detach(struct lb_worker *worker, struct lb_session *session) {
     session->serial = 0;
     lb_claim_drop(&session->claim, &worker->runtime->shared);
     session->state = LB_SESSION_KEPT;
+}
+
+void lb_place_detach(struct lb_worker *worker, struct lb_session *session) {
+    LB_OWNER(worker);
+    close_current(worker, session);
     lb_count_add(&worker->counters.pools[session->pool].detached_total, 1);
 }
 
@@ -82,7 +86,7 @@ enum lb_connect lb_place_again(struct lb_worker *worker, struct lb_session *sess
     LB_OWNER(worker);
     /* A process that dies may close its listening socket last: until then it accepts, and resets. */
     session->tried[session->n_tried++ % LB_TRIED_MAX] = session->claim.backend;
-    lb_place_detach(worker, session);
+    close_current(worker, session);
     lb_list_remove(&session->ready);
     session->close = L4LB_CLOSE_SERVER_ABORT;
     lb_count_add(&worker->counters.pools[session->pool].resends_total, 1);

@@ -260,6 +260,7 @@ TEST(a_request_that_met_a_closing_connection_is_sent_again_if_that_is_safe) {
     hear(server, request);
     respond(server, client);
     UNTIL(pool_of(&balancer).resends_total == 1);
+    CHECK_EQ(pool_of(&balancer).detached_total, 0);
     UNTIL(pool_of(&balancer).moves_total == 1);
     UNTIL(balancer_backend(&balancer, which).turns_total == 1);
     turn(client, server);

@@ -135,7 +135,7 @@ struct exchange_message exchange_build_request(const struct exchange_request *re
 }
 
 static void say_who(struct builder *builder, const struct exchange_response *response) {
-    say(builder, "X-Who: %u.%u.%u.%x\r\n", response->client, response->number, response->backend,
+    say(builder, "X-Turn: %u.%u.%u.%x\r\n", response->client, response->number, response->backend,
         pack_response(response));
 }
 
@@ -200,15 +200,15 @@ struct exchange_request exchange_parse_request(const uint8_t *head, size_t len) 
 
 bool exchange_parse_response(const uint8_t *head, size_t len, struct exchange_response *out) {
     char text[EXCHANGE_HEAD_MAX];
-    const char *who;
+    const char *field;
     uint32_t packed;
 
     copy_head(head, len, text);
-    who = strstr(text, "X-Who: ");
-    if (who == NULL)
+    field = strstr(text, "X-Turn: ");
+    if (field == NULL)
         return false;
     *out = (struct exchange_response){0};
-    CHECK_EQ(sscanf(who, "X-Who: %u.%u.%u.%x\r", &out->client, &out->number, &out->backend, &packed), 4);
+    CHECK_EQ(sscanf(field, "X-Turn: %u.%u.%u.%x\r", &out->client, &out->number, &out->backend, &packed), 4);
     out->size = packed & ((1u << SIZE_BITS) - 1);
     out->status = packed >> SIZE_BITS & 7;
     out->framing = packed >> (SIZE_BITS + 3) & 3;
