@@ -76,4 +76,4 @@ class LimitController:
         if learning is not None and (batch := learning.track.batch) is not None:
             return f"learnt: {batch} run at once"
         most = "not known yet, so the largest of the pool"
-        return "not known yet: nothing had to wait in it" if entry.learnt_max_busy is None else most
+        return "not known yet: no request has waited in the server" if entry.learnt_max_busy is None else most

@@ -42,7 +42,7 @@ def test_a_limit_that_is_learnt_is_put_into_force_and_explained() -> None:
             await stage.apply(config(*auto(A, B), C, pool=AUTO))
             assert limits(stage) == {A: 0, B: 0, C: 0}
             assert stage.backend(A).max_busy is None
-            assert stage.backend(A).max_busy_message == "not known yet: nothing had to wait in it"
+            assert stage.backend(A).max_busy_message == "not known yet: no request has waited in the server"
             await report(stage, A, FULL)
             assert limits(stage) == {A: 17, B: 17, C: 0}
             assert (stage.backend(A).max_busy, stage.backend(A).max_busy_message) == (17, "learnt: 16 run at once")

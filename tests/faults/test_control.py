@@ -20,7 +20,12 @@ from tests.helpers.peers import Peer, Served, address_of, connect, echo
 from tests.helpers.waiting import wait_until
 from tests.load.servers import AgentStandIn, ModelServer
 
-METRICS = "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\n"
+METRICS = """\
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running 1
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting 1
+"""
 LOOP = "unexpected error in the event loop"
 
 PARTS = {
@@ -28,6 +33,7 @@ PARTS = {
     "l4lb.balancer.rebalancer:Rebalancer.round": "unexpected error in rebalancing",
     "l4lb.balancer.outliers:Outliers.round": "unexpected error in passive health",
     "l4lb.balancer.weight_controller:WeightController.round": "unexpected error in weights",
+    "l4lb.balancer.limit_controller:LimitController.round": "unexpected error in limits",
     "l4lb.balancer.rediscovery:Rediscovery.round": "unexpected error in discovery",
     "l4lb.balancer.installer:Installer.install": "unexpected error",
     "l4lb.balancer.rediscovery:NameRefresher.round": "unexpected error in name resolution",
@@ -134,11 +140,12 @@ def settings(backends: list[Json], agent: int, targets: Path) -> Json:
                 "rebalance": {},
                 "agent": {"port": agent, "interval": "50ms"},
                 "slow_start": "1s",
+                "queue": {"size": 10, "timeout": "10s"},
                 "load": {
                     "url": "http://{host}:%d/metrics",
                     "interval": "50ms",
-                    "signals": {"running": "vllm:num_requests_running"},
-                    "limits": {"running": 100},
+                    "signals": {"running": "vllm:num_requests_running", "queue": "vllm:num_requests_waiting"},
+                    "limits": {"running": 100, "queue": 100},
                 },
             }
         },
@@ -162,7 +169,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             new.rename(targets)
 
         write_targets(1)
-        backends = [{"name": "b0", "address": str(first)}, {"name": "b1", "address": str(second)}]
+        backends = [{"name": "b0", "address": str(first), "max_busy": "auto"}, {"name": "b1", "address": str(second)}]
         config = settings(backends, address_of(agent.sock)[1], targets)
         pool = config["pools"]["main"]
         pool["load"]["url"] %= address_of(model.sock)[1]

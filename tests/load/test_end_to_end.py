@@ -71,7 +71,7 @@ def test_the_batch_of_a_server_becomes_its_limit(balance: MakeScene) -> None:
     with ModelServer("a", f"vllm:num_requests_running 2\n{QUEUE} 1\n") as a:
         backend = {"address": a.address, "name": "a", "max_busy": "auto"}
         scene = balance(backend, pool={"load": FAST | {"signals": signals}, "queue": {"size": 10}})
-        assert scene.backend_status("a")["max_busy_message"] == "not known yet: nothing had to wait in it"
+        assert scene.backend_status("a")["max_busy_message"] == "not known yet: no request has waited in the server"
         wait_until(lambda: scene.backend_status("a")["max_busy"] == 3)
         assert scene.backend_status("a")["max_busy_message"] == "learnt: 2 run at once"
         _, metrics = scene.lb.fetch("GET", "/metrics")
